@@ -1,0 +1,99 @@
+"""Config -> objects: the only caller of Hydra's instantiate."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cnnexp import config as configs
+from cnnexp.data.images import ImageData
+from cnnexp.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from cnnexp.optim.schedules import Schedule
+
+
+def make(where: str, node: Any, **given: Any) -> Any:
+    """Call what a node names with the node's settings and those of `given` that its signature has."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    parameters = inspect.signature(configs.target(where, node)).parameters
+    given = {name: value for name, value in given.items() if name in parameters}
+    try:
+        return instantiate(node, _convert_="all", **given)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from error
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+def build_data(config: Any) -> ImageData:
+    """Build the dataset of a config, preparing its cache if there is none yet; remembered by this process."""
+    return _remembered_data(json.dumps(dict(config["data"]), default=_plain))
+
+
+def _plain(node: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=True)
+
+
+@functools.lru_cache(maxsize=2)
+def _remembered_data(node: str) -> ImageData:
+    data = make("data", json.loads(node))
+    if not isinstance(data, ImageData):
+        raise UserError(f"data._target_: gave a {type(data).__name__}; it must give a cnnexp.data.images.ImageData")
+    return data
+
+
+def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.Module":
+    """Build the network for images of shape (C, H, W) and K classes, on the CPU."""
+    from torch import nn
+
+    model = make("model", config["model"], image=image, classes=classes)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model._target_: gave a {type(model).__name__}; it must give a torch.nn.Module")
+    return model
+
+
+def build_augmentation(config: Any) -> Callable[..., Any]:
+    """Build the augmentation: a callable of ((N, C, H, W) float32 in [0, 1], generator)."""
+    augmentation = make("augmentation", config["augmentation"])
+    if not callable(augmentation):
+        raise UserError(f"augmentation._target_: gave a {type(augmentation).__name__}; it must give a callable")
+    result: Callable[..., Any] = augmentation
+    return result
+
+
+def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
+    """Build the optimiser of the parameters that learn. Raises UserError if there are none."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    if not params:
+        raise UserError("model: no parameter learns; nothing can be trained")
+    optimizer: Optimizer = make("optimizer", config["optimizer"], params=params)
+    return optimizer
+
+
+def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_per_epoch: int) -> "Schedule":
+    """Build the learning-rate schedule; one of torch's own is stepped once an epoch."""
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from cnnexp.optim.schedules import Schedule, TorchSchedule
+
+    schedule = make(
+        "scheduler",
+        config["scheduler"],
+        optimizer=optimizer,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+    )
+    if isinstance(schedule, LRScheduler):
+        return TorchSchedule(optimizer, schedule)
+    if not isinstance(schedule, Schedule):
+        raise UserError(f"scheduler._target_: gave a {type(schedule).__name__}; it must give an LRScheduler")
+    return schedule

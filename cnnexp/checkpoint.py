@@ -1,0 +1,108 @@
+"""What is saved of a run, and how it comes back.
+
+    checkpoints/last.pt        the whole TrainState; it names the weights that are best so far
+    checkpoints/best-<e>.pt    the weights of epoch e, the best so far, while the run is not done
+    checkpoints/best.pt        the weights that the result is about
+
+best-<e>.pt is durable before the last.pt that names it, and the one before goes after: a kill between any two of
+these leaves a last.pt whose best weights are there. Both are torch files, loaded with weights_only=True.
+"""
+
+import io
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnexp import storage
+from cnnexp.device import Device, synchronize
+from cnnexp.errors import UserError
+from cnnexp.loop import TrainState
+
+LARGEST_SHARE = 0.03  # of the time that "auto" may spend on checkpoints
+LONGEST_GAP = 60.0  # seconds between checkpoints with "auto"
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a torch file atomically and durably."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    storage.write_bytes(path, buffer.getbuffer())
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a torch file: tensors, numbers and text only. Raises UserError naming the file if it is damaged."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zipfile and pickle raise many kinds for a damaged file
+        raise UserError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is not a checkpoint")
+    return content
+
+
+class Checkpoints:
+    """Saves and restores the state of one run, and decides when a save is due."""
+
+    def __init__(self, folder: Path, every: int | None, steps_per_epoch: int):
+        """folder: the run's `checkpoints/`. every: steps between saves, or None for "auto"."""
+        self.folder = folder
+        self.every = every
+        self.steps_per_epoch = steps_per_epoch
+        self.saved_at = perf_counter()
+        self.cost = 0.0
+
+    def due(self, step: int) -> bool:
+        """Tell whether to save after `step` steps have been taken."""
+        if self.every is not None:
+            return step % self.every == 0
+        since = perf_counter() - self.saved_at
+        return since >= LONGEST_GAP or (step % self.steps_per_epoch == 0 and self.cost <= LARGEST_SHARE * since)
+
+    def save(self, state: TrainState, device: Device) -> None:
+        """Make the state durable."""
+        synchronize(device)
+        start = perf_counter()
+        best = self._best_file(state.best) if state.best else None
+        if best is not None and not best.exists():
+            write(best, {"model": state.best_weights, **state.best})
+        write(self.folder / "last.pt", state.state_dict())
+        for other in self.folder.glob("best-*.pt"):
+            if other != best:
+                storage.remove(other)
+        self.saved_at = perf_counter()
+        self.cost = self.saved_at - start
+        state.seconds["checkpoint"] += self.cost
+
+    def restore(self, state: TrainState) -> bool:
+        """Load the last saved state, with its best weights; False, and a clean folder, if there is none."""
+        if not (self.folder / "last.pt").exists():
+            for left_over in self.folder.glob("best*.pt"):
+                storage.remove(left_over)
+            return False
+        state.load_state_dict(read(self.folder / "last.pt"))
+        if state.best:
+            state.best_weights = read(self._best_file(state.best))["model"]
+        for other in self.folder.glob("best-*.pt"):
+            if not state.best or other != self._best_file(state.best):
+                storage.remove(other)
+        return True
+
+    def keep_best(self, state: TrainState) -> None:
+        """Write the best weights as best.pt. last.pt stays: until the result is recorded, a resumed run needs it."""
+        write(self.folder / "best.pt", {"model": state.best_weights, **state.best})
+
+    def finish(self) -> None:
+        """Drop what only a resumed run needs. Called once the result is durable."""
+        for file in [*self.folder.glob("best-*.pt"), self.folder / "last.pt"]:
+            storage.remove(file)
+
+    def _best_file(self, best: dict[str, Any]) -> Path:
+        return self.folder / f"best-{best['epoch']}.pt"
+
+
+def copy_weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the model's weights and buffers, on its device."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,75 @@
+"""The command table. Imports only the command that was asked for, so that `cnnexp --help` never imports torch."""
+
+import importlib
+import os
+import sys
+
+from cnnexp import __version__
+from cnnexp.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_REQUEST, Interrupted, UserError, did_you_mean
+
+COMMANDS = {
+    "train": ("cnnexp.train", "train one network, or a sweep of them"),
+    "report": ("cnnexp.commands.report", "compare the runs of a study: tables, figures, a page"),
+    "data": ("cnnexp.commands.data", "prepare a dataset and say what is in it"),
+    "summary": ("cnnexp.commands.summary", "print a network's layers, parameters and cost"),
+    "runs": ("cnnexp.commands.runs", "list the runs and how they went"),
+    "evaluate": ("cnnexp.commands.evaluate", "evaluate a trained model on a split, or on other data"),
+    "predict": ("cnnexp.commands.predict", "name what is in images"),
+    "diff": ("cnnexp.commands.diff", "say how two runs differ: config, versions, numbers"),
+    "gc": ("cnnexp.commands.gc", "find and delete what no study needs any more"),
+}
+EXAMPLES = """\
+examples:
+  cnnexp train model=custom +aug=full          one run
+  cnnexp train +study=ablation                 a study: arms x seeds
+  cnnexp report outputs/ablation               what came out
+"""
+
+
+def usage() -> str:
+    """Return the help text."""
+    width = max(map(len, COMMANDS))
+    table = "\n".join(f"  {name:<{width}}  {words}" for name, (_, words) in COMMANDS.items())
+    return (
+        "usage: cnnexp COMMAND ...\n\nConvolutional-network experiments, from YAML to a verdict.\n\n"
+        f"commands:\n{table}\n\n{EXAMPLES}\n`cnnexp COMMAND --help` says more. `cnnexp --version` prints {__version__}.\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code. A person's mistake is one line, a bug shows its traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return EXIT_DONE if argv else EXIT_REQUEST
+    if argv[0] in ("-V", "--version"):
+        print(__version__)
+        return EXIT_DONE
+    if argv[0] in ("-sc", "--shell-completion"):
+        from cnnexp import completion
+
+        return completion.main(argv)
+    if argv[0] not in COMMANDS:
+        print(f"cnnexp: no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help", file=sys.stderr)
+        return EXIT_REQUEST
+    try:
+        code: int = importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"cnnexp: {error}", file=sys.stderr)
+        return EXIT_REQUEST
+    except Interrupted as error:
+        print(f"cnnexp: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cnnexp: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BUG
+
+
+def entry() -> None:
+    """Start the command `cnnexp`."""
+    sys.exit(main())

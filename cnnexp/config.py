@@ -1,0 +1,217 @@
+"""Config in, checked config out: composition, the schema, and the fingerprint. Imports no torch.
+
+Everything that can be known to be wrong without data is told here, in one line that names the key.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnexp import signature
+from cnnexp.errors import UserError, unknown
+from cnnexp.signature import Count, Index, Positive, Rate, Span
+
+# What the caller gives by name to the builder of each open node; everything else comes from the config.
+GIVEN: dict[str, tuple[str, ...]] = {
+    "data": (),
+    "model": ("image", "classes"),
+    "augmentation": (),
+    "optimizer": ("params",),
+    "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
+}
+# Keys that cannot change a number: left out of the fingerprint.
+SILENT = ("seed", "study", "outputs", "slots", "log", "checkpoint", "eval_batch_size", "data.root", "data.cache")
+
+
+@dataclass
+class RunConfig:
+    """The top of a config; the open nodes (data ... scheduler) have their builders' signatures for a schema."""
+
+    data: dict[str, Any]
+    model: dict[str, Any]
+    augmentation: dict[str, Any]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    device: dict[str, Any]
+    seed: Index
+    epochs: Span
+    batch_size: Count
+    eval_batch_size: Count
+    label_smoothing: Rate
+    clip_norm: Positive | None
+    early_stopping: dict[str, Any]
+    checkpoint: dict[str, Any]
+    log: dict[str, Any]
+    outputs: str
+    slots: str | list[str]
+    study: dict[str, Any]
+
+
+@dataclass
+class DeviceConfig:
+    """Where and how a run computes; `auto` is resolved when it starts, and recorded."""
+
+    kind: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    threads: Count | Literal["auto"]
+    deterministic: bool
+    channels_last: bool
+    resident: bool | Literal["auto"]
+
+
+@dataclass
+class EarlyStopping:
+    """Stop after `patience` epochs without a better validation accuracy."""
+
+    patience: Count | None
+
+
+@dataclass
+class Checkpoint:
+    """How often the state of a run is made durable."""
+
+    every: Literal["auto"] | Span
+
+
+@dataclass
+class Log:
+    """How often a row of a single step is written."""
+
+    steps: Span | None
+
+
+@dataclass
+class Study:
+    """What a run belongs to: names and words only, nothing that can change a number."""
+
+    name: str
+    arm: str | None
+    question: str | None
+    baseline: str | None
+
+
+CLOSED = {
+    "device": DeviceConfig,
+    "early_stopping": EarlyStopping,
+    "checkpoint": Checkpoint,
+    "log": Log,
+    "study": Study,
+}
+
+
+def folder() -> Path:
+    """Return the absolute path of the configs: the repository's folder if there is one, else the package's."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "configs"
+    return beside if (beside / "train.yaml").exists() else package / "configs"
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Compose train.yaml with overrides as typed on the command line. Raises Hydra's and OmegaConf's own errors."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return hydra_compose("train", overrides)
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Return the config as plain dicts and lists, interpolations resolved. Raises UserError naming a broken one."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return what a node's `_target_` names. Raises UserError if it is missing or cannot be imported."""
+    name = node.get("_target_")
+    if not isinstance(name, str) or "." not in name:
+        raise UserError(f"{where}._target_: given {name!r}; allowed: the dotted name of a function or class")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name + ".").startswith(error.name + "."):
+            raise UserError(f"{where}._target_: no module '{error.name}' for '{name}'") from error
+        raise
+    if not callable(getattr(module, attribute, None)):
+        public = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
+        raise unknown(f"{where}._target_", f"name in {module_name}", attribute, public)
+    found: Callable[..., Any] = getattr(module, attribute)
+    return found
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check a resolved config before any data is touched. Raises UserError for the first thing that is wrong."""
+    signature.check("", config, RunConfig)
+    for name, schema in CLOSED.items():
+        signature.check(name, config[name], schema)
+    check_device(config["device"]["kind"])
+    for name, given in GIVEN.items():
+        builder = target(name, config[name])
+        signature.check(name, config[name], builder, given)
+    for name in GIVEN:
+        further = getattr(target(name, config[name]), "check", None)
+        if callable(further):
+            further(name, config[name], config)
+
+
+def check_device(kind: str) -> None:
+    """Check the name of a device; whether it is there is asked later, of torch."""
+    if kind not in ("auto", "cpu", "cuda", "mps") and not (kind.startswith("cuda:") and kind[5:].isdigit()):
+        raise unknown("device.kind", "device", kind, ("auto", "cpu", "cuda", "cuda:<number>", "mps"))
+
+
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a config can change a number, without what equals its builder's neutral default.
+
+    So a parameter that is added to a builder later, with the old behaviour as its default, changes no old fingerprint.
+    """
+    kept = {k: v for k, v in config.items() if k not in SILENT and k != "device"}
+    for name, given in GIVEN.items():
+        neutral = {n: p.default for n, p in signature.settings(target(name, config[name]), given).items()}
+        kept[name] = {
+            key: value
+            for key, value in config[name].items()
+            if f"{name}.{key}" not in SILENT and not (key in neutral and neutral[key] == value)
+        }
+    kept["device"] = {"deterministic": config["device"]["deterministic"]}
+    return kept
+
+
+def fingerprint(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Hash what can change a number, the seed apart, to 10 hexadecimal digits.
+
+    facts: what the config leaves to the machine, resolved: precision, device kind, threads, channels_last, the data's
+    fingerprint, and that of upstream weights.
+    """
+    content = canonical(config)
+    if facts.get("weights") is not None:
+        content["model"] = {**content["model"], "weights": None}
+    text = json.dumps({"config": content, "facts": dict(facts)}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return {"model.norm": "none", ...}: the leaves of nested dicts by dotted key; lists are leaves."""
+    if not isinstance(node, Mapping) or not node:
+        return {prefix: node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return found

@@ -1,0 +1,151 @@
+"""Batches as a function of the step: which images, in which order, augmented how, depends on (seed, step) alone."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from cnnexp import rng
+from cnnexp.data.images import Split
+from cnnexp.errors import UserError
+
+Augmentation = Callable[[Tensor, Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images: (N, C, H, W) float32, channels_last, normalised. labels: (N,) int64. Both are on the device.
+
+    rows: (N,) int64 on the CPU, positions in the split (split.labels[rows], split.ids[rows]).
+    """
+
+    images: Tensor
+    labels: Tensor
+    epoch: int
+    rows: Tensor
+
+
+class DeviceImages:
+    """A split's uint8 images where the device reads them fastest, gathered by position.
+
+    resident: True copies the split to the device; False reads rows from the memory map for every batch; null decides:
+    on a CPU the memory map itself is used, and an accelerator gets a copy if that takes at most half of its free
+    memory. The batches are the same.
+    """
+
+    def __init__(self, split: Split, device: torch.device, resident: bool | None = None):
+        self.split, self.device = split, device
+        self.labels = torch.from_numpy(split.labels).to(device)
+        if resident is None:
+            size = len(split) * int(np.prod(split.images.shape[1:]))
+            resident = device.type != "cpu" and size <= _free_bytes(device) // 2
+        self.resident = resident
+        self.map = _as_tensor(split.images)
+        self.copy = self.map[torch.from_numpy(split.rows)].to(device) if resident else None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, H, W) uint8, channels_last, and labels (N,) of positions `rows` (N,) on the CPU."""
+        there = self._move(rows)
+        if self.copy is not None:
+            images = self.copy[there]
+        else:
+            images = self._move(self.map[torch.from_numpy(self.split.rows)[rows]])
+        return images.permute(0, 3, 1, 2), self.labels[there]
+
+    def _move(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+def _as_tensor(images: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():  # the map is read-only and is never written
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return 0
+
+
+class Normalise:
+    """Pixels to normalised floats: (x - mean) / std, per channel."""
+
+    def __init__(self, mean: list[float], std: list[float], device: torch.device):
+        scale = 1 / torch.tensor(std, dtype=torch.float64)
+        shift = -torch.tensor(mean, dtype=torch.float64) * scale
+        self.scale, self.shift = (t.view(1, -1, 1, 1).to(torch.float32).to(device) for t in (scale, shift))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise x (N, C, H, W) float32 in [0, 1], in place if it is contiguous; return it channels_last."""
+        return x.mul_(self.scale).add_(self.shift).contiguous(memory_format=torch.channels_last)
+
+
+def as_float(pixels: Tensor) -> Tensor:
+    """Return uint8 pixels (N, C, H, W) as new float32 in [0, 1], planes one after the other.
+
+    Contiguous planes make what follows 3 to 10 times faster on a CPU than channels_last; measured at 128 x 3 x 64 x 64.
+    """
+    x = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
+    return x.copy_(pixels).mul_(1 / 255)
+
+
+class Batches:
+    """The training batches of a run.
+
+    The order of an epoch is drawn from (seed, "order", epoch), the augmentation of a batch from (seed, "augment",
+    step), both on the CPU, so that every device and every resumed run draws the same. An epoch's last partial batch is
+    dropped. Raises UserError if batch_size exceeds the number of images.
+    """
+
+    def __init__(
+        self,
+        images: DeviceImages,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation | None,
+        mean: list[float],
+        std: list[float],
+    ):
+        if batch_size > len(images):
+            raise UserError(f"batch_size: given {batch_size}; allowed: at most {len(images)}, the training images")
+        self.images, self.batch_size, self.seed, self.augmentation = images, batch_size, seed, augmentation
+        self.normalise = Normalise(mean, std, images.device)
+        self.steps_per_epoch = len(images) // batch_size
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the positions of all training images in the order of an epoch. The last one asked for is kept."""
+        if epoch != self._epoch:
+            self._order = torch.randperm(len(self.images), generator=rng.generator(self.seed, "order", epoch))
+            self._epoch = epoch
+        return self._order
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step, counted from 0 over all epochs. Pure."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        rows = self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        pixels, labels = self.images.gather(rows)
+        x = as_float(pixels)
+        if self.augmentation is not None:
+            x = self.augmentation(x, rng.generator(self.seed, "augment", step))
+        return Batch(self.normalise(x), labels, epoch, rows)
+
+
+def in_order(images: DeviceImages, batch_size: int, mean: list[float], std: list[float]) -> Iterator[Batch]:
+    """Yield clean batches of a whole split in its order, the partial last one included; their epoch is 0."""
+    normalise = Normalise(mean, std, images.device)
+    for start in range(0, len(images), batch_size):
+        rows = torch.arange(start, min(start + batch_size, len(images)))
+        pixels, labels = images.gather(rows)
+        yield Batch(normalise(as_float(pixels)), labels, 0, rows)

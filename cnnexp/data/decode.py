@@ -1,0 +1,73 @@
+"""One image file to one uint8 array: every kind of file that Pillow reads, brought to 1 or 3 channels and one size."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cnnexp.data.images import Pixels
+from cnnexp.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def decode(path: Path, size: int, resize: str, channels: int) -> Pixels:
+    """Read an image file as (size, size, channels) uint8. Raises UserError naming the file if that is impossible.
+
+    The EXIF orientation is applied, transparency is laid on white, 16-bit gray keeps its upper 8 bits, CMYK and
+    palettes become RGB, and of an animation the first frame is taken. resize "crop" takes the centred square, "squash"
+    the whole image; either is scaled by one antialiased bilinear resampling, or left untouched if it has the size.
+    Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where that is still twice the size asked for.
+    """
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):  # Pillow itself only warns
+                raise UserError(f"{path}: has {opened.width} x {opened.height} pixels, more than Pillow's limit")
+            opened.draft(None, (2 * size, 2 * size))
+            image = flatten(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
+        image = square(image, size, resize)
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
+        reason = "the file is empty" if path.is_file() and not path.stat().st_size else f"{error}"
+        raise UserError(f"{path}: cannot be read as an image ({reason})") from error
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def is_gray(path: Path) -> bool:
+    """Tell whether an image file is stored as grayscale, from its header. A file that cannot be read is not colour."""
+    try:
+        with Image.open(path) as image:
+            return image.mode in GRAY_MODES
+    except Exception:  # decode() says what is wrong with it
+        return True
+
+
+def flatten(image: Image.Image, mode: str) -> Image.Image:
+    """Convert an image to mode "L" or "RGB". Raises ValueError for pixels without a known range."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels are not 8 or 16 bits")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of unknown range")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def square(image: Image.Image, size: int, resize: str) -> Image.Image:
+    """Bring an image to size x size: "crop" scales its centred square, "squash" the whole of it."""
+    width, height = image.size
+    if resize == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+    else:
+        box = (0, 0, width, height)
+    if box[2] - box[0] == size == box[3] - box[1]:
+        return image.crop(box)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

@@ -1,0 +1,54 @@
+"""What a data source returns: splits as row numbers into one memory-mapped uint8 array. Imports no torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split, as rows of an array that splits may share.
+
+    images: (M, H, W, C) uint8, memory-mapped, read-only. rows: (N,) int64, which of them are in the split.
+    labels: (N,) int64, indices into ImageData.classes. ids: (N,) str, paths relative to the source's root.
+    """
+
+    images: Pixels
+    rows: Integers
+    labels: Integers
+    ids: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A prepared image-classification task.
+
+    image: (C, H, W). mean, std: C floats, of pixels / 255. fingerprint: a hash of all pixels, labels, class names and
+    of which images the source calls train, val and test; how validation is cut and pixels are normalised is not in it.
+    skipped: the files that `on_corrupt: skip` left out. prepare_seconds: time spent on decoding, 0 from the cache.
+    cache: the folder that holds the prepared arrays.
+    """
+
+    name: str
+    classes: list[str]
+    image: tuple[int, int, int]
+    mean: list[float]
+    std: list[float]
+    fingerprint: str
+    train: Split
+    val: Split
+    test: Split
+    skipped: list[str]
+    prepare_seconds: float
+    cache: str
+
+    def splits(self) -> dict[str, Split]:
+        """Return {"train", "val", "test"} and their splits."""
+        return {"train": self.train, "val": self.val, "test": self.test}

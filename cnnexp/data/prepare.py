@@ -1,0 +1,256 @@
+"""Decode once: images as one uint8 array in a content-addressed cache folder, then memory-mapped by every run.
+
+    <cache>/<name>-<key>/    made by one process, under a lock, in a temporary folder that is renamed when complete
+        images.npy    (M, H, W, C) uint8            labels.npy    (M,) int64        ids.npy    (M,) str
+        parts.npy     (M,) uint8: 0 train, 1 val, 2 test
+        sums.npy      (M, C, 2) int64: each image's sum and sum of squares per channel
+        meta.json     {version, name, classes, skipped, fingerprint, seconds, files: {name: bytes}}
+
+The key is a hash of everything that decides the pixels: the listing (relative paths, sizes, modification times), the
+parameters, and CODE_VERSION. Imports no torch.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cnnexp import storage
+from cnnexp.data.images import Integers, Pixels
+from cnnexp.errors import UserError
+
+CODE_VERSION = 1  # raise it when decoding, drawing or the layout changes
+BLOCK = 64  # images decoded by one thread at a time
+ARRAYS = ("images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A source's images, decoded and memory-mapped. The arrays are those of the module's docstring."""
+
+    name: str
+    classes: list[str]
+    images: Pixels
+    labels: Integers
+    ids: NDArray[np.str_]
+    parts: NDArray[np.uint8]
+    sums: Integers
+    fingerprint: str
+    skipped: list[str]
+    seconds: float
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there is to decode: M images with their labels, parts and ids.
+
+    `decode(i)` returns image i as (H, W, C) uint8, all of one shape, or None to skip it; it is called from threads.
+    """
+
+    classes: list[str]
+    labels: list[int]
+    parts: list[int]
+    ids: list[str]
+    decode: Callable[[int], Pixels | None]
+
+
+def cache_root(cache: str | None) -> Path:
+    """Return the cache folder: as given, else $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp."""
+    if cache is not None:
+        return Path(cache).expanduser()
+    if os.environ.get("CNNEXP_CACHE"):
+        return Path(os.environ["CNNEXP_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnexp"
+
+
+def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing]) -> Prepared:
+    """Return the images that `key` stands for, from the cache, or decoded now by `scan().decode`.
+
+    Two processes that ask at once end with one cache: the second waits for the first. Raises UserError if the cache
+    cannot be written, or what `scan` and `decode` raise.
+    """
+    text = json.dumps([CODE_VERSION, name, key], sort_keys=True)
+    folder = cache_root(cache) / f"{name}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    prepared = load(folder)
+    if prepared is not None:
+        return prepared
+    storage.make_folder(folder.parent)
+    with _held(folder):
+        prepared, seconds = load(folder), 0.0  # another process may have made it while we waited
+        if prepared is None:
+            seconds = _make(folder, name, scan())
+            prepared = load(folder)
+    assert prepared is not None, f"{folder} cannot be read back"
+    return replace(prepared, seconds=seconds)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the right to make `folder`, waiting for whoever holds it. The small lock file stays."""
+    lock = folder.parent / f".{folder.name}.lock"
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(storage.lock(lock))
+            except storage.Locked as busy:
+                print(f"{busy}; waiting until it has prepared {folder.name}", file=sys.stderr)
+                stack.enter_context(storage.lock(lock, wait=True))
+            yield
+    except OSError as error:
+        mend = "make room, or choose another folder with data.cache=DIR or CNNEXP_CACHE"
+        raise UserError(f"{folder.parent}: cannot be written ({error.strerror or error}); {mend}") from error
+
+
+def load(folder: Path) -> Prepared | None:
+    """Open a cache folder. None if there is none, or if it is damaged (a file is missing or has another size)."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if any((folder / name).stat().st_size != meta["files"][name] for name in ARRAYS):
+            return None
+        images, labels, ids, parts, sums = (
+            np.load(folder / name, mmap_mode="r" if name == "images.npy" else None, allow_pickle=False)
+            for name in ARRAYS
+        )
+        if meta["version"] != CODE_VERSION or not len(images) == len(labels) == len(ids) == len(parts) == len(sums):
+            return None
+        name, classes, fingerprint, skipped = (meta[k] for k in ("name", "classes", "fingerprint", "skipped"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder)
+
+
+def _make(folder: Path, name: str, listing: Listing) -> float:
+    """Decode a listing into `folder`; return the seconds it took. The caller holds the lock."""
+    started = time.monotonic()
+    temporary = folder.parent / f".{folder.name}.tmp"
+    storage.remove(temporary)  # left by a process that was killed
+    storage.remove(folder)  # damaged, or we would not be here
+    storage.make_folder(temporary)
+    digest, kept, sums = hashlib.blake2b(digest_size=16), list[int](), list[Integers]()
+
+    def blocks() -> Iterator[Pixels]:
+        for rows, pixels, block_sums in _decode(name, listing):
+            kept.extend(rows)
+            sums.append(block_sums)
+            digest.update(pixels.data)
+            yield pixels
+
+    try:
+        shape = storage.write_array(temporary / "images.npy", blocks())
+        _check_classes(name, listing, kept)
+        labels, parts = np.array(listing.labels, np.int64)[kept], np.array(listing.parts, np.uint8)[kept]
+        ids = np.array(listing.ids, np.str_)[kept]
+        for file, array in (("labels", labels), ("ids", ids), ("parts", parts), ("sums", np.concatenate(sums))):
+            storage.write_array(temporary / f"{file}.npy", [array])
+        digest.update(json.dumps([listing.classes, shape]).encode())
+        digest.update(labels.astype("<i8").tobytes() + parts.tobytes())
+        _write_meta(temporary, name, listing, kept, digest.hexdigest(), time.monotonic() - started)
+    except BaseException:
+        storage.remove(temporary)
+        raise
+    storage.publish_folder(temporary, folder)
+    seconds = time.monotonic() - started
+    size = storage.size_bytes(folder) / 2**20
+    print(f"{name}: prepared {len(kept)} images ({size:.0f} MiB) in {seconds:.1f} s: {folder}", file=sys.stderr)
+    return seconds
+
+
+def _write_meta(folder: Path, name: str, listing: Listing, kept: list[int], fingerprint: str, seconds: float) -> None:
+    meta = {
+        "version": CODE_VERSION,
+        "name": name,
+        "classes": listing.classes,
+        "fingerprint": fingerprint,
+        "skipped": sorted(set(listing.ids) - {listing.ids[i] for i in kept}),
+        "seconds": round(seconds, 3),
+        "files": {file: storage.size_bytes(folder / file) for file in ARRAYS},
+    }
+    storage.write_json(folder / "meta.json", meta)
+
+
+def _check_classes(name: str, listing: Listing, kept: list[int]) -> None:
+    """Raise UserError if a class has no image left in a split."""
+    left = {(listing.parts[i], listing.labels[i]) for i in kept}
+    for part in sorted(set(listing.parts)):
+        for label, title in enumerate(listing.classes):
+            if (part, label) not in left:
+                raise UserError(
+                    f"data: {name}: class '{title}' has no readable image in {('train', 'val', 'test')[part]}"
+                )
+
+
+def _decode(name: str, listing: Listing) -> Iterator[tuple[list[int], Pixels, Integers]]:
+    """Yield blocks of images in order: their numbers in the listing, (n, H, W, C) uint8, and their sums (n, C, 2).
+
+    Threads, not processes: Pillow decodes and resizes without the interpreter's lock.
+    """
+    total = len(listing.ids)
+    affinity = getattr(os, "sched_getaffinity", None)
+    workers = min(32, len(affinity(0)) if affinity else os.cpu_count() or 1)
+    starts = iter(range(0, total, BLOCK))
+    pending: deque[Future[tuple[list[int], Pixels, Integers]]] = deque()
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=total, desc=f"prepare {name}", unit="img", file=sys.stderr, disable=None) as bar,
+    ):
+        try:
+            while True:
+                while len(pending) < 4 * workers and (start := next(starts, None)) is not None:
+                    pending.append(pool.submit(_block, listing, start))
+                if not pending:
+                    return
+                rows, pixels, sums = pending.popleft().result()
+                bar.update(min(BLOCK, total - bar.n))
+                if rows:
+                    yield rows, pixels, sums
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _block(listing: Listing, start: int) -> tuple[list[int], Pixels, Integers]:
+    numbers = range(start, min(start + BLOCK, len(listing.ids)))
+    decoded = {i: image for i in numbers if (image := listing.decode(i)) is not None}
+    if not decoded:
+        return [], np.empty(0, np.uint8), np.empty(0, np.int64)
+    pixels = np.stack(list(decoded.values()))
+    flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
+    squares = np.square(flat, dtype=np.int32).sum(axis=1, dtype=np.int64)
+    return list(decoded), pixels, np.stack([flat.sum(axis=1, dtype=np.int64), squares], axis=-1)
+
+
+def cached(cache: str | None) -> list[tuple[Path, int]]:
+    """Return the prepared sets in a cache folder, and unfinished ones, with their sizes in bytes."""
+    root = cache_root(cache)
+    ours = [f for f in sorted(root.glob("*-*")) if re.fullmatch(r"\.?\w+-[0-9a-f]{16}(\.tmp)?", f.name) and f.is_dir()]
+    return [(folder, storage.size_bytes(folder)) for folder in ours]
+
+
+def clear_cache(cache: str | None) -> int:
+    """Delete the prepared sets in a cache folder, and nothing else that lies there; return the bytes freed.
+
+    Sets that a process is preparing now are left. A run that has a set open keeps it until it ends.
+    """
+    freed = 0
+    for folder, size in cached(cache):
+        name = folder.name.removeprefix(".").removesuffix(".tmp")
+        try:
+            with storage.lock(folder.parent / f".{name}.lock"):
+                storage.remove(folder)
+                freed += size
+        except storage.Locked:
+            print(f"{folder}: is being prepared; left", file=sys.stderr)
+    return freed

@@ -1,0 +1,156 @@
+"""Cutting validation from the training images, taking subsets, and the statistics of what is left."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnexp.data import counter
+from cnnexp.data.images import ImageData, Integers, Split
+from cnnexp.data.prepare import Prepared
+from cnnexp.errors import UserError
+
+VALIDATION, LIMIT = 1, 2  # what an order of rows is drawn for
+
+
+def apportion(counts: Integers, total: int, least: int) -> Integers:
+    """Share `total` among classes in proportion to `counts`: K numbers, each in [least, counts], that add up to it.
+
+    The caller sees to it that such numbers exist. Ties go to the earlier class.
+    """
+    quota = counts * total / counts.sum()
+    share: Integers = np.clip(np.floor(quota).astype(np.int64), np.minimum(least, counts), counts)
+    while share.sum() < total:
+        share[np.argmax(np.where(share < counts, quota - share, -np.inf))] += 1
+    while share.sum() > total:
+        share[np.argmin(np.where(share > least, quota - share, np.inf))] -= 1
+    return share
+
+
+def pick(labels: Integers, share: Integers, seed: int, purpose: int) -> NDArray[np.bool_]:
+    """Choose share[k] of the images of every class k, at random. A larger share contains a smaller one."""
+    keys = counter.bits(seed, purpose, np.arange(len(labels)))
+    chosen = np.zeros(len(labels), bool)
+    for label, count in enumerate(share):
+        members = np.flatnonzero(labels == label)
+        chosen[members[np.argsort(keys[members], kind="stable")[:count]]] = True
+    return chosen
+
+
+def limit(labels: Integers, count: int | None, classes: int, seed: int, key: str) -> NDArray[np.bool_]:
+    """Choose a stratified subset of `count` images (all, if null or more than there are)."""
+    if count is None or count >= len(labels):
+        return np.ones(len(labels), bool)
+    if count < classes:
+        raise UserError(f"data.{key}: given {count}; allowed: at least {classes}, one image of every class")
+    return pick(labels, apportion(np.bincount(labels, minlength=classes), count, least=1), seed, LIMIT)
+
+
+def validation(labels: Integers, fraction: float, classes: int, seed: int) -> NDArray[np.bool_]:
+    """Choose the stratified validation part of the training images; every class keeps one image for training."""
+    if fraction == 0:
+        return np.zeros(len(labels), bool)
+    counts = np.bincount(labels, minlength=classes)
+    total = math.floor(fraction * len(labels) + 0.5)
+    if total == 0 or total > len(labels) - classes:
+        what = "no validation image" if total == 0 else "less than one image of every class for training"
+        raise UserError(f"data.val_fraction: {fraction} of {len(labels)} training images leaves {what}")
+    return pick(labels, _leaving_one(counts, total), seed, VALIDATION)
+
+
+def _leaving_one(counts: Integers, total: int) -> Integers:
+    share = apportion(counts, total, least=0)
+    share = np.minimum(share, counts - 1)
+    while share.sum() < total:
+        share[np.argmax(counts - 1 - share)] += 1
+    return share
+
+
+def statistics(sums: Integers, pixels: int) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of every channel, of pixels / 255.
+
+    sums: (N, C, 2) int64, the sum and the sum of squares of each image's channels of `pixels` pixels. A channel
+    without variation has no scale: its standard deviation is given as 1, with a warning.
+    """
+    count = len(sums) * pixels
+    total, squares = ([int(s) for s in column] for column in sums.sum(axis=0).T)
+    mean = [t / count / 255 for t in total]
+    std = [math.sqrt(count * q - t * t) / count / 255 for t, q in zip(total, squares, strict=True)]
+    if 0.0 in std:
+        logging.getLogger(__name__).warning("data: a channel has the same value everywhere; its std is taken as 1")
+    return mean, [s or 1.0 for s in std]
+
+
+def cut(
+    prepared: Prepared,
+    val_fraction: float,
+    split_seed: int,
+    train_limit: int | None,
+    test_limit: int | None,
+    normalize: str | Mapping[str, Any],
+) -> ImageData:
+    """Cut prepared images into train, val and test, and measure (or take) the normalisation.
+
+    Validation is the source's own, if it has one (then val_fraction has no effect), else a stratified part of train.
+    """
+    classes = len(prepared.classes)
+    parts = {name: np.flatnonzero(prepared.parts == number) for number, name in enumerate(("train", "val", "test"))}
+    labels = prepared.labels
+    train, val, test = parts["train"], parts["val"], parts["test"]
+    if not len(val):
+        held_out = validation(labels[train], val_fraction, classes, split_seed)
+        train, val = train[~held_out], train[held_out]
+    train = train[limit(labels[train], train_limit, classes, split_seed, "train_limit")]
+    test = test[limit(labels[test], test_limit, classes, split_seed, "test_limit")]
+    _, height, width, channels = prepared.images.shape
+    if isinstance(normalize, str):
+        mean, std = statistics(prepared.sums[train], height * width)
+    else:
+        mean, std = normalisation(normalize, channels)
+    splits = [Split(prepared.images, rows, labels[rows], prepared.ids[rows]) for rows in (train, val, test)]
+    return ImageData(
+        name=prepared.name,
+        classes=prepared.classes,
+        image=(channels, height, width),
+        mean=mean,
+        std=std,
+        fingerprint=prepared.fingerprint,
+        train=splits[0],
+        val=splits[1],
+        test=splits[2],
+        skipped=prepared.skipped,
+        prepare_seconds=prepared.seconds,
+        cache=str(prepared.folder),
+    )
+
+
+def normalisation(given: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
+    """Read `normalize: {mean: [...], std: [...]}`. Raises UserError if it does not have `channels` numbers."""
+    mean, std = ([float(v) for v in given[key]] for key in ("mean", "std"))
+    if len(mean) != channels or len(std) != channels:
+        raise UserError(
+            f"data.normalize: given {len(mean)} means and {len(std)} stds; the images have {channels} channels"
+        )
+    return mean, std
+
+
+def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check what the signature of a source cannot say: the keys and numbers of `normalize`."""
+    given = node.get("normalize")
+    if not isinstance(given, Mapping):
+        return
+    numbers: dict[str, list[Any]] = {}
+    for key in ("mean", "std"):
+        values = given.get(key)
+        good = isinstance(values, (list, tuple)) and len(values) in (1, 3)
+        if not good or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values or ()):
+            raise UserError(f"{where}.normalize.{key}: given {values!r}; allowed: a list of 1 or 3 numbers")
+        numbers[key] = list(values or ())
+    extra = set(given) - {"mean", "std"}
+    if extra:
+        raise UserError(f"{where}.normalize: unknown key '{sorted(extra)[0]}'; choose one of mean, std")
+    if not all(v > 0 for v in numbers["std"]):
+        raise UserError(f"{where}.normalize.std: given {numbers['std']}; allowed: numbers > 0")

@@ -1,0 +1,128 @@
+"""The device of a run: resolved once, recorded, and set up for speed. Imports torch."""
+
+import ctypes
+import os
+import platform
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cnnexp.errors import UserError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run computes. name: the hardware's own name; precision: fp32, bf16 or fp16; threads: CPU threads."""
+
+    torch: torch.device
+    name: str
+    precision: str
+    threads: int
+    channels_last: bool
+    deterministic: bool
+    resident: bool | None
+
+    @property
+    def kind(self) -> str:
+        """Return cpu, cuda or mps."""
+        return self.torch.type
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which forward passes run: mixed precision, or nothing for fp32."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.kind, dtype=DTYPES[self.precision])
+
+    def record(self) -> dict[str, Any]:
+        """Return what run.json says of the device."""
+        return {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve(config: dict[str, Any]) -> Device:
+    """Turn the `device` node into a Device. Raises UserError if the device or precision is not to be had here."""
+    kind = config["kind"]
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        kind = next(k for k in ("cuda", "mps", "cpu") if available[k])
+    if not available[kind.split(":")[0]]:
+        here = ", ".join(k for k, there in available.items() if there)
+        raise UserError(f"device.kind: given '{kind}'; this machine and this torch {torch.__version__} have {here}")
+    device = torch.device(kind)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device.kind: given '{kind}'; this machine has {torch.cuda.device_count()} CUDA device(s)")
+    precision = config["precision"]
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("device.precision: given 'fp16'; allowed on a CPU: fp32, bf16")
+    return Device(
+        device,
+        torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        precision,
+        cores() if config["threads"] == "auto" else config["threads"],
+        config["channels_last"],
+        config["deterministic"],
+        None if config["resident"] == "auto" else config["resident"],
+    )
+
+
+def set_up(device: Device) -> None:
+    """Set threads, the allocator and the kernels' choices for this process."""
+    torch.set_num_threads(device.threads)
+    keep_freed_memory()
+    if device.kind == "cuda":
+        torch.cuda.set_device(device.torch)
+        torch.backends.cudnn.benchmark = not device.deterministic
+        torch.backends.cudnn.deterministic = device.deterministic
+        if device.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(device.deterministic)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks instead of giving each large one back to the kernel.
+
+    Every activation is a large block; returning it costs a page fault per 4 KiB at the next step. No effect elsewhere
+    than on Linux with glibc. The numbers are those of malloc.h: M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_MAX -4.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)):
+            mallopt(parameter, value)
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        return names[0] if names else platform.processor() or platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def peak_memory_mib(device: Device) -> float:
+    """Return the most memory used: by the tensors on a CUDA device, else by this process, in MiB."""
+    if device.kind == "cuda":
+        return float(torch.cuda.max_memory_allocated(device.torch) / 2**20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def synchronize(device: Device) -> None:
+    """Wait for the device, so that a clock read next tells the truth."""
+    if device.kind == "cuda":
+        torch.cuda.synchronize(device.torch)
+    elif device.kind == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,63 @@
+"""What code and which machine made a number: recorded with every run."""
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cnnexp
+
+# Rooms whose code cannot change what a run computes.
+APART = ("report", "commands", "sweep", "cli.py", "progress.py")
+
+
+@functools.lru_cache(maxsize=1)
+def digest() -> str:
+    """Hash the source files that can change what a run computes, to 12 hexadecimal digits."""
+    root = Path(cnnexp.__file__).parent
+    content = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        if file.relative_to(root).parts[0] not in APART:
+            content.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return content.hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=1)
+def code() -> dict[str, Any]:
+    """Return {version, commit (null outside a checkout), digest of the sources}."""
+    return {"version": cnnexp.__version__, "commit": _commit(), "digest": digest()}
+
+
+def _commit() -> str | None:
+    root = Path(cnnexp.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+@functools.lru_cache(maxsize=1)
+def environment() -> dict[str, Any]:
+    """Return the versions of Python and the packages, the platform, the host and its number of cores."""
+    packages = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cores": os.cpu_count(),
+    }

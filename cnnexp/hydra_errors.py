@@ -1,0 +1,50 @@
+"""Hydra's and OmegaConf's errors, told in one line: where, what was given, what is allowed, the mend."""
+
+import re
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnexp.config import compose, flatten, resolve
+from cnnexp.errors import UserError, did_you_mean, unknown
+
+TOLD = (HydraException, OmegaConfBaseException)
+
+
+def tell(error: Exception) -> UserError:
+    """Translate an error of composition into a UserError."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if error.options is not None and group:
+            return unknown(group, "choice", choice, error.options)
+        return UserError(f"{error.missing_cfg_file}: no such config file")
+    if isinstance(error, OverrideParseException):
+        return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]})")
+    if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text):
+        return _wrong_key(found.group(1), text)
+    return UserError(" ".join(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _wrong_key(key: str, text: str) -> UserError:
+    group = key.split("@")[0]
+    if "No match in the defaults list" in text:
+        if f"+{group}=" in text and group in ("aug", "arm", "study", "pretrain"):
+            return UserError(f"{group}: is not chosen yet; type +{group}=... (with the plus)")
+        return UserError(f"{group}: no such group or key{did_you_mean(group, _known_keys())}")
+    if "already at" in text or "An item is already" in text:
+        return UserError(f"{key}: is there already; type it without the plus")
+    known = _known_keys()
+    return UserError(f"{key}: no such key{did_you_mean(key, known) or _siblings(key, known)}")
+
+
+def _known_keys() -> list[str]:
+    config = resolve(compose([]))
+    return [*flatten(config), *config]
+
+
+def _siblings(key: str, known: list[str]) -> str:
+    parent = key.rpartition(".")[0]
+    beside = sorted({k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")})
+    top = sorted({k.split(".")[0] for k in known})
+    return f"; {parent} has {', '.join(beside)}" if parent and beside else f"; choose one of {', '.join(top)}"

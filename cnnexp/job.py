@@ -1,0 +1,132 @@
+"""A run before it starts: its checked config, its name, where it will live and what it needs first."""
+
+import copy
+import functools
+import hashlib
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnexp import config as configs
+from cnnexp.build import build_data
+from cnnexp.errors import UserError
+from cnnexp.record import RunRecord, run_folder
+
+
+@dataclass
+class Job:
+    """One run to be made. overrides: what composes it again; changes: what its arm changes, in words."""
+
+    config: dict[str, Any]
+    overrides: list[str]
+    changes: list[str]
+    facts: dict[str, Any]
+    fingerprint: str
+    folder: Path
+    command: str
+    upstream: "Job | None" = None
+    choices: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def study(self) -> str:
+        """Return the study's name."""
+        return str(self.config["study"]["name"])
+
+    @property
+    def arm(self) -> str:
+        """Return the arm's name."""
+        return str(self.config["study"]["arm"])
+
+    @property
+    def seed(self) -> int:
+        """Return the seed."""
+        return int(self.config["seed"])
+
+    @property
+    def label(self) -> str:
+        """Return "baseline, seed 0"."""
+        return f"{self.arm}, seed {self.seed}"
+
+    @property
+    def repeat(self) -> str:
+        """Return a command that makes this run alone."""
+        return shlex.join(["cnnexp", "train", *self.overrides])
+
+    def record(self) -> RunRecord:
+        """Read the run directory as it is now."""
+        return RunRecord.read(self.folder)
+
+
+def plan(
+    config: dict[str, Any],
+    overrides: list[str],
+    changes: list[str],
+    command: str,
+    choices: dict[str, str] | None = None,
+    threads: int | None = None,
+) -> Job:
+    """Turn a checked config into a Job: prepare its data, resolve its device, name it.
+
+    config: resolved, as `config.check` has passed it. threads: what `device.threads=auto` means here (all cores if None).
+    Raises UserError if the device, the data or the weights are not to be had.
+    """
+    config = copy.deepcopy(config)
+    device = _device_facts(config["device"], threads)
+    config["device"]["threads"] = device["threads"]
+    config["study"]["arm"] = config["study"]["arm"] or (choices or {}).get("arm") or ",".join(changes) or "run"
+    upstream, weights = _weights(config, command)
+    facts = {
+        "device": device["kind"],
+        "precision": device["precision"],
+        "threads": device["threads"] if device["kind"] == "cpu" else None,
+        "channels_last": config["device"]["channels_last"],
+        "data": build_data(config).fingerprint,
+        "weights": weights,
+    }
+    fingerprint = configs.fingerprint(config, facts)
+    study = config["study"]
+    folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
+    return Job(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices or {})
+
+
+def _device_facts(node: dict[str, Any], threads: int | None) -> dict[str, Any]:
+    from cnnexp.device import cores, resolve
+
+    automatic = cores() if threads is None else threads
+    return resolve({**node, "threads": automatic if node["threads"] == "auto" else node["threads"]}).record()
+
+
+def _weights(config: dict[str, Any], command: str) -> tuple[Job | None, str | None]:
+    """Resolve `model.weights`: plan the run that makes them, or hash the file. Returns (upstream, fingerprint)."""
+    weights = config["model"].get("weights")
+    if isinstance(weights, dict):
+        upstream = _upstream(str(weights["config"]), config, command)
+        config["model"]["weights"] = str(upstream.folder)
+        return upstream, f"{upstream.fingerprint}-s{upstream.seed}"
+    if weights in (None, "none", "imagenet"):
+        return None, None
+    path = Path(weights)
+    file = path / "checkpoints" / "best.pt" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"model.weights: given '{weights}'; allowed: imagenet, none, a checkpoint or a finished run")
+    return None, _hash_file(file, file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_file(file: Path, modified: int) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def _upstream(name: str, config: dict[str, Any], command: str) -> Job:
+    """Plan the run that `weights: {config: NAME}` names, on the same device and with the same folders."""
+    overrides = [f"+pretrain={name}"]
+    upstream = configs.resolve(configs.compose(overrides))
+    upstream["outputs"] = config["outputs"]
+    upstream["device"] = copy.deepcopy(config["device"])
+    for place in ("root", "cache"):
+        if place in upstream["data"] and place in config["data"]:
+            upstream["data"][place] = config["data"][place]
+    configs.check(upstream)
+    return plan(upstream, overrides, overrides, command, threads=config["device"]["threads"])

@@ -1,0 +1,119 @@
+"""What happens at the end of an epoch: metric rows, evaluation, the choice of the best epoch, early stopping."""
+
+from typing import Any
+
+import torch
+
+from cnnexp.checkpoint import copy_weights
+from cnnexp.data.batches import DeviceImages, in_order
+from cnnexp.data.images import ImageData, Split
+from cnnexp.device import Device
+from cnnexp.errors import Diverged
+from cnnexp.evaluate import logits_of
+from cnnexp.loop import Settings, TrainState, check_finite
+from cnnexp.metrics import accuracy, cross_entropy
+from cnnexp.progress import Progress, epoch_line
+from cnnexp.record import RunRecord
+
+
+class Evaluation:
+    """Clean passes over splits, each held on the device once."""
+
+    def __init__(self, data: ImageData, device: Device, batch_size: int):
+        self.data, self.device, self.batch_size = data, device, batch_size
+        self.images: dict[int, DeviceImages] = {}
+
+    def logits(self, model: torch.nn.Module, split: Split) -> Any:
+        """Return (logits (N, K), labels (N,)) of a split, as numpy arrays in the split's order."""
+        if id(split) not in self.images:
+            self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.resident)
+        batches = in_order(self.images[id(split)], self.batch_size, self.data.mean, self.data.std)
+        return logits_of(model, batches, self.device)
+
+
+class Journal:
+    """Writes the metric rows and keeps count of which epoch is the best."""
+
+    def __init__(
+        self, record: RunRecord, progress: Progress, settings: Settings, evaluation: Evaluation, config: dict[str, Any]
+    ):
+        self.record, self.progress, self.settings, self.evaluation = record, progress, settings, evaluation
+        self.patience = config["early_stopping"]["patience"]
+
+    def row(self, state: TrainState, **fields: Any) -> dict[str, Any]:
+        """Append a row for the state's step, and count it."""
+        epoch = -(-state.step // self.settings.steps_per_epoch)
+        row = {"kind": "epoch", "epoch": epoch, "step": state.step, **fields}
+        self.record.append(**row)
+        state.rows += 1
+        return row
+
+    def step_row(self, state: TrainState) -> None:
+        """Write the last step's loss and accuracy, as measured while training."""
+        last = (state.step - 1) % self.settings.steps_per_epoch
+        self.row(
+            state,
+            kind="step",
+            split="train",
+            loss=float(state.losses[last]),
+            accuracy=int(state.correct[last]) / state.batch_size,
+            learning_rate=state.schedule.learning_rate,
+        )
+
+    def end_epoch(self, state: TrainState) -> None:
+        """Write the epoch's rows, evaluate, step the schedule, and decide whether this epoch is the best or the last."""
+        check_finite(state, self.settings)
+        taken = (state.step - 1) % self.settings.steps_per_epoch + 1
+        seen = taken * state.batch_size
+        rows = {
+            "train": self.row(
+                state,
+                split="train",
+                loss=float(state.losses[:taken].double().mean()),
+                accuracy=int(state.correct[:taken].sum()) / seen,
+                learning_rate=state.schedule.learning_rate,
+                seconds=state.epoch_seconds,
+                images_per_second=seen / state.epoch_seconds,
+            )
+        }
+        state.epoch_seconds = 0.0
+        if len(self.evaluation.data.val.rows):
+            rows["val"] = self.validate(state)
+            state.schedule.after_epoch(rows["val"]["loss"])
+        else:
+            state.schedule.after_epoch(rows["train"]["loss"])
+        best = self.choose(state, rows["train"]["epoch"], rows.get("val"))
+        line = epoch_line(
+            rows["train"]["epoch"], -(-self.settings.total_steps // self.settings.steps_per_epoch), rows, best
+        )
+        self.record.log(line)
+        self.progress.epoch(line, state)
+
+    def validate(self, state: TrainState) -> dict[str, Any]:
+        """Evaluate the validation split and write its row. Raises Diverged if the loss is not finite."""
+        before = state.seconds["evaluate"]
+        with state.timed("evaluate", self.settings.device):
+            logits, labels = self.evaluation.logits(state.model, self.evaluation.data.val)
+        loss = cross_entropy(logits, labels)
+        if not loss < float("inf"):
+            raise Diverged(f"the validation loss after step {state.step} is not finite; try a lower optimizer.lr")
+        seconds = state.seconds["evaluate"] - before
+        return self.row(state, split="val", loss=loss, accuracy=accuracy(logits, labels), seconds=seconds)
+
+    def choose(self, state: TrainState, epoch: int, val: dict[str, Any] | None) -> bool:
+        """Keep the epoch's weights if its validation accuracy is the highest yet (ties to the earlier epoch).
+
+        Without a validation split the last epoch is kept. Sets `stopped` when the patience is at its end.
+        """
+        better = val is None or not state.best or val["accuracy"] > state.best["val_accuracy"]
+        state.epochs_since_best = 0 if better else state.epochs_since_best + 1
+        if better:
+            state.best = {
+                "epoch": epoch,
+                "val_accuracy": val["accuracy"] if val else None,
+                "val_loss": val["loss"] if val else None,
+            }
+            state.best_weights = copy_weights(state.model)
+        if self.patience is not None and state.epochs_since_best >= self.patience:
+            state.stopped = "early"
+        return better

@@ -1,0 +1,148 @@
+"""The training loop, to be seen whole: a pure batch for every step, and a list of (due, action) pairs after it."""
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnnexp.data.batches import Batch, Batches
+from cnnexp.device import Device, synchronize
+from cnnexp.errors import Diverged
+from cnnexp.optim.schedules import Schedule
+from cnnexp.rng import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Action = Callable[["TrainState"], None]
+Due = Callable[[int], bool]
+
+
+@dataclass
+class Settings:
+    """What `fit` needs to know beside the state. epochs of `steps_per_epoch`; `total_steps` in all."""
+
+    seed: int
+    total_steps: int
+    steps_per_epoch: int
+    label_smoothing: float
+    clip_norm: float | None
+    device: Device
+
+
+@dataclass
+class TrainState:
+    """Everything that a step changes; `state_dict` is all that a resumed run needs."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler | None
+    losses: Tensor  # (steps_per_epoch,) of this epoch so far
+    correct: Tensor  # (steps_per_epoch,) right answers of this epoch so far
+    batch_size: int
+    step: int = 0
+    rows: int = 0
+    best: dict[str, Any] = field(default_factory=dict)  # epoch, val_accuracy, val_loss
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    epochs_since_best: int = 0
+    stopped: str | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0, "checkpoint": 0.0})
+    epoch_seconds: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state but for `best_weights`, which have a file of their own."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
+            "losses": self.losses,
+            "correct": self.correct,
+            **{name: getattr(self, name) for name in PLAIN},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+        self.losses.copy_(state["losses"])
+        self.correct.copy_(state["correct"])
+        for name in PLAIN:
+            setattr(self, name, state[name])
+
+    @contextmanager
+    def timed(self, what: str, device: Device) -> "Iterator[None]":
+        """Add the time of the block, the device's work included, to `seconds[what]`."""
+        start = perf_counter()
+        yield
+        synchronize(device)
+        self.seconds[what] += perf_counter() - start
+
+
+PLAIN = ("step", "rows", "best", "epochs_since_best", "stopped", "seconds", "epoch_seconds")
+
+
+def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
+    """Take one optimiser step on a batch; the loss and the right answers stay on the device."""
+    state.model.train()
+    state.schedule.before_step(state.step)
+    torch.manual_seed(fold(settings.seed, "dropout", state.step))
+    with settings.device.autocast():
+        logits = state.model(batch.images)
+        loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
+    state.optimizer.zero_grad(set_to_none=True)
+    scaler = state.scaler
+    (scaler.scale(loss) if scaler else loss).backward()
+    if settings.clip_norm is not None:
+        if scaler:
+            scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
+    if scaler:
+        scaler.step(state.optimizer)
+        scaler.update()
+    else:
+        state.optimizer.step()
+    position = state.step % settings.steps_per_epoch
+    state.losses[position] = loss.detach()
+    state.correct[position] = (logits.detach().argmax(1) == batch.labels).sum()
+
+
+def fit(state: TrainState, batches: Batches, settings: Settings, actions: Iterable[tuple[Due, Action]]) -> None:
+    """Train from `state.step` to the end, or until an action sets `state.stopped`.
+
+    After each step every action whose `due(steps taken)` is true runs, in order. On a CPU every loss is checked;
+    elsewhere `check_finite` is for the actions to call, since looking at a loss makes the host wait.
+    Raises Diverged if a loss is not finite.
+    """
+    actions = list(actions)
+    while state.step < settings.total_steps and state.stopped is None:
+        start = perf_counter()
+        train_step(state, batches.at(state.step), settings)
+        state.step += 1
+        if settings.device.kind == "cpu":
+            check_finite(state, settings)
+        elapsed = perf_counter() - start
+        state.seconds["train"] += elapsed
+        state.epoch_seconds += elapsed
+        for due, action in actions:
+            if due(state.step):
+                action(state)
+
+
+def check_finite(state: TrainState, settings: Settings) -> None:
+    """Raise Diverged, naming the step, if a loss of this epoch is not finite."""
+    taken = (state.step - 1) % settings.steps_per_epoch + 1
+    bad = (~torch.isfinite(state.losses[:taken])).nonzero()
+    if len(bad):
+        step = state.step - taken + int(bad[0]) + 1
+        epoch = (step - 1) // settings.steps_per_epoch + 1
+        raise Diverged(f"the loss of step {step} (epoch {epoch}) is not finite; try a lower optimizer.lr")

@@ -1,0 +1,108 @@
+"""What of a network stays as it was: weights by name, and batch normalisation in one of three ways.
+
+`freeze` speaks of every weight outside batch normalisation, `bn` of batch normalisation alone:
+
+    bn      running statistics              affine parameters (scale, shift)
+    train   adapt in training               learn, in a frozen backbone too
+    stats   adapt in training               keep their values
+    frozen  keep their values and are what  keep their values
+            normalises, in training too
+
+Nothing of this depends on what the loop calls: `model.train()` does not wake what is frozen, and weight decay does not
+reach it, because the optimiser is given `trainable(model)` only.
+"""
+
+from fnmatch import fnmatchcase
+from typing import Any, Literal, Self
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cnnexp.errors import UserError
+
+
+class FrozenBatchNorm1d(nn.BatchNorm1d):
+    """BatchNorm1d that stays in eval mode, whatever `.train()` says; its tensors have torch's own names."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(False)
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d that stays in eval mode, whatever `.train()` says; its tensors have torch's own names."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(False)
+
+
+FROZEN: dict[type[nn.Module], type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {
+    nn.BatchNorm1d: FrozenBatchNorm1d,
+    nn.BatchNorm2d: FrozenBatchNorm2d,
+}
+
+
+def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list[str]:
+    """Stop the weights from learning that `freeze` names; return their names. Batch normalisation is left to `bn`.
+
+    freeze: `none`; `backbone`, everything but the module called `head`; or patterns of modules or parameters, as
+    [conv1, "layer[12].*"]. Raises UserError if a pattern matches nothing.
+    """
+    norms = {name for name, _ in _batch_norms(model)}
+    weights = {n: p for n, p in model.named_parameters() if n.rpartition(".")[0] not in norms}
+    if freeze == "none":
+        return []
+    if freeze == "backbone":
+        chosen = [name for name in weights if not name.startswith(f"{head}.")]
+    else:
+        chosen = []
+        for pattern in freeze:
+            matched = [n for n in weights if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")]
+            if not matched:
+                parts = ", ".join(name for name, _ in model.named_children())
+                raise UserError(f"model.freeze: '{pattern}' matches no weight (batch norm is left to bn) in {parts}")
+            chosen += matched
+    for name in chosen:
+        weights[name].requires_grad_(False)
+    return list(dict.fromkeys(chosen))
+
+
+def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) -> None:
+    """Put all batch normalisation of a network into one of the three modes, in place.
+
+    Raises UserError for `stats` and `frozen` if the network has none, or (frozen) if it stores no statistics.
+    """
+    if mode == "train":
+        return
+    norms = _batch_norms(model)
+    if not norms:
+        raise UserError(f"model.bn: given {mode}, but the network has no batch normalisation; allowed here: train")
+    if mode == "frozen":
+        replaced: dict[int, nn.Module] = {}
+        for parent in list(model.modules()):
+            for name, child in list(parent._modules.items()):
+                if child is not None and any(child is norm for _, norm in norms):
+                    if id(child) not in replaced:
+                        replaced[id(child)] = _frozen_copy(child)
+                    setattr(parent, name, replaced[id(child)])
+    for _, norm in _batch_norms(model):
+        for parameter in norm.parameters():
+            parameter.requires_grad_(False)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that learn, in the network's order: what the optimiser is given."""
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def _batch_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+
+
+def _frozen_copy(norm: Any) -> nn.Module:
+    if type(norm) not in FROZEN or not norm.track_running_stats:
+        raise UserError(f"model.bn: frozen is not possible for {type(norm).__name__} without stored statistics")
+    frozen = FROZEN[type(norm)](norm.num_features, norm.eps, norm.momentum, norm.affine)
+    frozen.load_state_dict(norm.state_dict())
+    return frozen.to(norm.running_mean.device, norm.running_mean.dtype).eval()

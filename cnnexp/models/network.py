@@ -1,0 +1,66 @@
+"""A planned network as a torch module: one submodule per planned layer, by its name (conv1, norm1, act1, ...)."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from cnnexp.models.plan import Layer
+
+ACTIVATIONS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "relu": lambda s: nn.ReLU(),
+    "leaky_relu": lambda s: nn.LeakyReLU(s["slope"]),
+    "elu": lambda s: nn.ELU(s["alpha"]),
+    "selu": lambda s: nn.SELU(),
+    "gelu": lambda s: nn.GELU(),
+    "silu": lambda s: nn.SiLU(),
+    "mish": lambda s: nn.Mish(),
+    "hardswish": lambda s: nn.Hardswish(),
+    "softplus": lambda s: nn.Softplus(),
+    "sigmoid": lambda s: nn.Sigmoid(),
+    "tanh": lambda s: nn.Tanh(),
+}
+
+LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "conv": lambda s: nn.Conv2d(
+        s["channels"], s["out"], s["kernel"], s["stride"], s["padding"], s["dilation"], s["groups"], s["bias"]
+    ),
+    "fc": lambda s: nn.Linear(s["features"], s["out"], s["bias"]),
+    "batch_norm": lambda s: nn.BatchNorm2d(s["width"]),
+    "batch_norm_features": lambda s: nn.BatchNorm1d(s["width"]),
+    "activation": lambda s: ACTIVATIONS[s["activation"]](s["options"]),
+    "max_pool": lambda s: nn.MaxPool2d(s["kernel"], s["stride"]),
+    "avg_pool": lambda s: nn.AvgPool2d(s["kernel"], s["stride"]),
+    "global_pool": lambda s: nn.AdaptiveAvgPool2d(1),
+    "dropout": lambda s: nn.Dropout(s["p"]),
+    "flatten": lambda s: nn.Flatten(),
+}
+
+
+class ConvNet(nn.Sequential):
+    """The layers of a plan, one after the other: (N, C, H, W) -> (N, K). `plan` is what it was made from."""
+
+    def __init__(self, plan: list[Layer]):
+        super().__init__(OrderedDict((layer.name, LAYERS[layer.kind](layer.settings)) for layer in plan))
+        self.plan = plan
+
+
+def assemble(plan: list[Layer], init: str) -> ConvNet:
+    """Make the network and draw its first weights from torch's global generator.
+
+    init: `default`, torch's own; `kaiming`, normal with std sqrt(2 / fan_in) (He et al. 2015, eq. 10); `xavier`,
+    uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16). The latter two set biases to 0.
+    """
+    network = ConvNet(plan)
+    if init == "default":
+        return network
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if init == "kaiming":
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network

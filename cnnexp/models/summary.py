@@ -1,0 +1,166 @@
+"""What a network is, layer by layer, and what it costs: for any torch module, by one pass of an empty image.
+
+MACs are those of convolutions, fully connected layers and attention's products, as torch's FlopCounterMode counts them
+(a FLOP there is half a MAC), whether they are made by a module or by a function. The pass is in eval mode and without
+gradients; modes, statistics, random state and hooks are afterwards what they were.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnexp.errors import UserError
+from cnnexp.models.plan import written
+from cnnexp.models.receptive import Field, Fields
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer, each time it is used. output: its shape without the batch; None if it is not used in eval mode.
+
+    parameters: of its own, counted where it is used first. macs: for one image. receptive_field: side of the square of
+    input pixels that one output can see; None where that is not known (see receptive.py).
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...] | None
+    parameters: int
+    arithmetic: str
+    macs: int
+    receptive_field: int | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows in the order of use, and the totals. activations: numbers that the rows give out for one image."""
+
+    rows: list[Row]
+    parameters: int
+    trainable_parameters: int
+    macs: int
+    activations: int
+
+
+@dataclass
+class _Call:
+    name: str
+    start: int
+    field: Field | None
+    inner_macs: int = 0
+    inner_calls: int = 0
+
+
+class _Watch:
+    """Makes a row of each call that has no calls inside it, or has parameters or MACs of its own."""
+
+    def __init__(self, image: Tensor, counter: FlopCounterMode):
+        self.rows: list[Row] = []
+        self.calls: list[_Call] = []
+        self.counted: set[int] = set()
+        self.fields = Fields(image)
+        self.counter = counter
+
+    def before(self, name: str, inputs: tuple[Any, ...]) -> None:
+        """Take note of a call that begins."""
+        self.calls.append(_Call(name, self.counter.get_total_flops(), self.fields.of(inputs)))
+
+    def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Make the row of a call that ends, if it is one."""
+        call = self.calls.pop()
+        macs = (self.counter.get_total_flops() - call.start) // 2
+        if self.calls:
+            self.calls[-1].inner_macs += macs
+            self.calls[-1].inner_calls += 1
+        whole = call.inner_calls == 0
+        if whole or self.uncounted(module) or macs > call.inner_macs:
+            side = self.fields.after(call.field, module, output) if whole else None
+            self.add(call.name, module, output, macs - call.inner_macs, side, recurse=whole)
+
+    def uncounted(self, module: nn.Module, recurse: bool = False) -> list[nn.Parameter]:
+        """Return the parameters of a module, and with `recurse` of those in it, that are in no row yet."""
+        return [p for p in module.parameters(recurse) if id(p) not in self.counted]
+
+    def add(
+        self, name: str, module: nn.Module, output: Any, macs: int = 0, side: int | None = None, recurse: bool = False
+    ) -> None:
+        """Add a row; it takes the parameters that no row has taken."""
+        new = self.uncounted(module, recurse)
+        self.counted.update(id(p) for p in new)
+        arithmetic, parameters = written(*(tuple(p.shape) for p in new))
+        given = next((t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)), None)
+        shape = None if given is None else tuple(given.shape[1:])
+        self.rows.append(Row(name, type(module).__name__, shape, parameters, arithmetic, macs, side))
+
+
+def summarise(model: nn.Module, image: tuple[int, int, int]) -> Summary:
+    """Pass one (1, C, H, W) image of zeros through `model`, where it is, and return what was seen.
+
+    Raises UserError, naming the layer, if such an image does not pass through.
+    """
+    reference = next(model.parameters(), torch.zeros(()))
+    x = torch.zeros(1, *image, device=reference.device, dtype=reference.dtype)
+    with _untouched(model), FlopCounterMode(display=False) as counter:
+        watch = _Watch(x, counter)
+        with _hooked(model, watch):
+            try:
+                model(x)
+            except (RuntimeError, ValueError) as error:
+                at = watch.calls[-1].name if watch.calls else "(itself)"
+                size, reason = "x".join(map(str, image)), str(error).splitlines()[0]
+                raise UserError(f"model: an image of {size} does not pass through layer {at}: {reason}") from error
+    for name, module in model.named_modules():  # what eval mode passes by: auxiliary heads, say
+        if watch.uncounted(module):
+            watch.add(name, module, None)
+    parameters = list(model.parameters())
+    return Summary(
+        watch.rows,
+        sum(p.numel() for p in parameters),
+        sum(p.numel() for p in parameters if p.requires_grad),
+        counter.get_total_flops() // 2,
+        sum(math.prod(row.output) for row in watch.rows if row.output is not None),
+    )
+
+
+def count(model: nn.Module, image: tuple[int, int, int]) -> dict[str, int]:
+    """Return {parameters, trainable_parameters, macs} for the record of a run; macs: for one (C, H, W) image."""
+    total = summarise(model, image)
+    return {
+        "parameters": total.parameters,
+        "trainable_parameters": total.trainable_parameters,
+        "macs": total.macs,
+    }
+
+
+@contextmanager
+def _hooked(model: nn.Module, watch: _Watch) -> Iterator[None]:
+    hooks: list[Any] = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda _, inputs, n=name or "(itself)": watch.before(n, inputs)))
+        hooks.append(module.register_forward_hook(watch.after))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into it
+    try:
+        with torch.no_grad():
+            model.eval()
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,114 @@
+"""Weights from elsewhere for a network's backbone: ImageNet's from torchvision, or those of a checkpoint."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cnnexp.errors import Skipped, UserError
+
+log = logging.getLogger(__name__)
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+def head_name(model: nn.Module) -> str:
+    """Return the name of the last fully connected layer or convolution: in a classifier, what gives the logits."""
+    layers: list[str] = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    assert layers, f"{type(model).__name__} has no layer that could be its head"
+    return layers[-1]
+
+
+def to_channels(model: nn.Module, channels: int) -> None:
+    """Let a network of colour images take `channels`: 3, nothing to do; 1, sum its first convolution over the channels.
+
+    Raises UserError for another number.
+    """
+    if channels == 3:
+        return
+    if channels != 1:
+        raise UserError(f"model: torchvision's networks take images of 3 channels or 1, the data's have {channels}")
+    _, old = _first_convolution(model)
+    old.weight = nn.Parameter(old.weight.detach().sum(1, keepdim=True))
+    old.in_channels = 1
+
+
+def from_imagenet(name: str) -> dict[str, Tensor]:
+    """Return torchvision's ImageNet weights (IMAGENET1K_V1 where there is one), from its cache or its server.
+
+    Raises Skipped, saying why, if they are not to be had here.
+    """
+    import torchvision
+
+    choices = torchvision.models.get_model_weights(name)
+    chosen = next((w for w in choices if w.name == "IMAGENET1K_V1"), next(iter(choices), None))
+    if chosen is None:
+        raise UserError(f"model.weights: torchvision has no ImageNet weights for {name}; give none or a path")
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on how googlenet and inception will be initialised: nothing is, here
+            state: dict[str, Tensor] = torchvision.models.get_model(name, weights=chosen, progress=False).state_dict()
+    except (OSError, RuntimeError) as error:  # no network, no such page; a download that is not what it should be
+        raise Skipped(
+            f"model.weights=imagenet: the weights of {name} cannot be had here ({error}); give model.weights=PATH"
+        ) from error
+    return state
+
+
+def from_file(path: Path) -> dict[str, Tensor]:
+    """Return the weights in a checkpoint: a file of torch.save, or a run directory, whose best checkpoint is taken.
+
+    The file holds a state dict, or a dict with one under "model". Only tensors and plain values are ever unpickled.
+    Raises UserError naming the file if there is none or it is something else.
+    """
+    file = path / "checkpoints" / "best.pt" if path.is_dir() else path
+    if not file.exists():
+        raise UserError(f"model.weights: there is no {file}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zipfile and torch raise many kinds for what is not a checkpoint
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"model.weights: {file} cannot be read as a checkpoint ({reason})") from error
+    state = content.get("model", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise UserError(f"model.weights: {file} holds no weights; a state dict, or a dict with one as 'model', is read")
+    return dict(state)
+
+
+def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, source: str) -> list[str]:
+    """Load everything but the head; return the names of the tensors that were loaded. The head stays as it is.
+
+    Colour weights are summed over the channels for a network of grey images, as in `to_channels`. Raises UserError if
+    nothing fits, or if anything outside the head is missing, left over, or of another shape.
+    """
+    own = {k: t for k, t in model.state_dict().items() if not k.startswith(f"{head}.")}
+    given = {k: t for k, t in state.items() if not k.startswith((f"{head}.", *AUXILIARY))}
+    key = f"{_first_convolution(model)[0]}.weight"
+    if key in given and key in own and given[key].dim() == 4 and given[key].shape[1] == 3 and own[key].shape[1] == 1:
+        given[key] = given[key].sum(1, keepdim=True)
+    loaded = [k for k in own if k in given]
+    if not loaded:
+        raise UserError(
+            f"model.weights: nothing in {source} fits this network; it holds {', '.join(list(state)[:3])}, ..."
+        )
+    wrong = [f"{k} is missing" for k in own if k not in given and not k.endswith(".num_batches_tracked")]
+    wrong += [f"{k} is left over" for k in given if k not in own]
+    wrong += [
+        f"{k} is {tuple(given[k].shape)} there and {tuple(own[k].shape)} here"
+        for k in loaded
+        if given[k].shape != own[k].shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"model.weights: {source} is of another network: {'; '.join(wrong[:3])}{more}")
+    model.load_state_dict({k: given[k] for k in loaded}, strict=False)
+    log.info("weights: %d tensors from %s; the head (%s) is fresh", len(loaded), source, head)
+    return loaded
+
+
+def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:
+    found = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
+    assert found is not None, f"{type(model).__name__} has no convolution"
+    return found

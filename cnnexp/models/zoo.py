@@ -1,0 +1,86 @@
+"""Any of torchvision's classifiers by name, with a fresh head and, if asked, weights from elsewhere.
+
+Torch is imported when one is built.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cnnexp.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# No auxiliary classifiers: the loss is of one output. To say how these two are initialised keeps a warning away.
+EXTRA: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+
+
+def torchvision_model(
+    image: tuple[int, int, int],
+    classes: int,
+    name: str,
+    weights: str | dict[str, str],
+    freeze: Literal["none", "backbone"] | list[str],
+    bn: Literal["train", "stats", "frozen"],
+) -> "nn.Module":
+    """Build a torchvision classifier whose last layer, the head, is fresh and gives `classes` logits.
+
+    image: (C, H, W); C is 3, or 1: then the first convolution's weights are summed over its channels, which gives what
+    repeating the grey image three times would. weights: `none`; `imagenet`; or the path of a checkpoint or of a run
+    directory (its best checkpoint), whose backbone is taken and whose head is not. freeze, bn: see freeze.py. First
+    weights are drawn from torch's global generator.
+    Raises UserError for what a person can mend, and Skipped if ImageNet weights are not to be had here.
+    """
+    from cnnexp.models.freeze import freeze_weights, set_batch_norm
+    from cnnexp.models.weights import from_file, from_imagenet, head_name, load_backbone, to_channels
+
+    model = _bare(name, classes)
+    head = head_name(model)
+    to_channels(model, image[0])
+    if isinstance(weights, Mapping):
+        raise UserError(
+            f"model.weights: {dict(weights)!r} names a config; its run has to come first (cnnexp train does it)"
+        )
+    if weights == "imagenet":
+        load_backbone(model, from_imagenet(name), head, "imagenet")
+    elif weights != "none":
+        load_backbone(model, from_file(Path(weights)), head, weights)
+    freeze_weights(model, freeze, head)
+    set_batch_norm(model, bn)
+    return model
+
+
+def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check what can be known without torch: that `weights` is a name, a file that is there, or {config: NAME}."""
+    weights = node["weights"]
+    if isinstance(weights, Mapping):
+        if set(weights) != {"config"} or not isinstance(weights["config"], str):
+            raise UserError(
+                f"{where}.weights: given {dict(weights)!r}; allowed: imagenet, none, a path, {{config: NAME}}"
+            )
+    elif weights not in ("imagenet", "none") and not Path(weights).exists():
+        guess = did_you_mean(weights, ("imagenet", "none"))
+        raise UserError(
+            f"{where}.weights: there is no '{weights}'; give imagenet, none, or the path of a checkpoint{guess}"
+        )
+    if isinstance(node["freeze"], list) and not node["freeze"]:
+        raise UserError(f"{where}.freeze: given []; allowed: none, backbone, or a list of patterns")
+
+
+torchvision_model.check = check  # type: ignore[attr-defined]
+
+
+def _bare(name: str, classes: int) -> "nn.Module":
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        guess = did_you_mean(name, known)
+        choice = guess or f"; choose one of {', '.join(known)}"
+        raise UserError(f"model.name: torchvision has no classifier '{name}'{choice}")
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes, **EXTRA.get(name, {}))
+    return model

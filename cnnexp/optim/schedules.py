@@ -1,0 +1,164 @@
+"""Learning-rate schedules: pure curves over steps, so that resuming needs only the step.
+
+A curve maps a step (0, 1, ...) to a factor of the configured learning rate. The one schedule with a memory is `plateau`,
+which also watches the validation loss; its few numbers are saved with the run.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.signature import Index, NonNegative, Positive, Probability, Rate, Span, SpanOrNone, steps
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+Curve = Callable[[int], float]
+
+
+class Schedule:
+    """Sets every parameter group's learning rate before each step: its first value times `curve(step)`."""
+
+    def __init__(self, optimizer: "Optimizer", curve: Curve):
+        self.optimizer = optimizer
+        self.curve = curve
+        self.base = [group["lr"] for group in optimizer.param_groups]
+
+    def before_step(self, step: int) -> None:
+        """Set the learning rate for this step."""
+        for group, lr in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = lr * self.curve(step)
+
+    def after_epoch(self, val_loss: float) -> None:
+        """Take note of an epoch's validation loss; only schedules with a memory do anything."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Return the learning rate of the first parameter group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be saved beside the step."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+class Plateau(Schedule):
+    """Multiplies the curve by `factor` each time the validation loss has stalled for more than `patience` epochs.
+
+    The rule is torch's ReduceLROnPlateau(mode="min", threshold_mode="rel"), to which a test holds it.
+    """
+
+    def __init__(
+        self, optimizer: "Optimizer", curve: Curve, factor: float, patience: int, threshold: float, floor: float
+    ):
+        super().__init__(optimizer, lambda step: curve(step) * self.scale)
+        self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
+        self.scale, self.best, self.bad_epochs = 1.0, math.inf, 0
+
+    def after_epoch(self, val_loss: float) -> None:
+        """Lower the scale if the loss has stalled for more than `patience` epochs."""
+        if val_loss < self.best * (1 - self.threshold):
+            self.best, self.bad_epochs = val_loss, 0
+        else:
+            self.bad_epochs += 1
+        if self.bad_epochs > self.patience:
+            self.scale, self.bad_epochs = max(self.scale * self.factor, self.floor), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scale, the best loss and the count of bad epochs."""
+        return {"scale": self.scale, "best": self.best, "bad_epochs": self.bad_epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.scale, self.best, self.bad_epochs = state["scale"], state["best"], state["bad_epochs"]
+
+
+class TorchSchedule(Schedule):
+    """One of torch's schedulers (or a person's own), stepped once an epoch."""
+
+    def __init__(self, optimizer: "Optimizer", scheduler: "LRScheduler"):
+        super().__init__(optimizer, lambda step: 1.0)
+        self.scheduler = scheduler
+
+    def before_step(self, step: int) -> None:
+        """Leave the learning rate to torch's scheduler."""
+
+    def after_epoch(self, val_loss: float) -> None:
+        """Step torch's scheduler, with the validation loss if it asks for a metric."""
+        from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(val_loss)
+        else:
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's scheduler's own state."""
+        return dict(self.scheduler.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.scheduler.load_state_dict(state)
+
+
+def warmed(curve: Curve, warmup: int) -> Curve:
+    """Rise linearly over `warmup` steps, (step + 1) / warmup, then follow `curve` counted from there."""
+    return lambda step: (step + 1) / warmup if step < warmup else curve(step - warmup)
+
+
+def constant(optimizer: "Optimizer", steps_per_epoch: int, warmup: SpanOrNone) -> Schedule:
+    """Keep the learning rate."""
+    return Schedule(optimizer, warmed(lambda step: 1.0, steps(warmup, steps_per_epoch)))
+
+
+def step(optimizer: "Optimizer", steps_per_epoch: int, every: Span, gamma: Positive, warmup: SpanOrNone) -> Schedule:
+    """Multiply the learning rate by `gamma` after each `every`."""
+    period = steps(every, steps_per_epoch)
+    return Schedule(optimizer, warmed(lambda step: gamma ** (step // period), steps(warmup, steps_per_epoch)))
+
+
+def cosine(
+    optimizer: "Optimizer", total_steps: int, steps_per_epoch: int, floor: Probability, warmup: SpanOrNone
+) -> Schedule:
+    """Fall along half a cosine from 1 at the first step to `floor` at `total_steps`."""
+    rise = steps(warmup, steps_per_epoch)
+    length = max(total_steps - rise, 1)
+    return Schedule(optimizer, warmed(lambda step: half_cosine(1.0, floor, step / length), rise))
+
+
+def onecycle(
+    optimizer: "Optimizer", total_steps: int, rise: Rate, start: Probability, end: Probability
+) -> Schedule:
+    """Rise from `start` to 1 over a fraction `rise` of the steps, then fall to `end`, as torch's OneCycleLR does."""
+    peak = rise * total_steps - 1
+    last = max(total_steps - 1, 1)
+
+    def curve(step: int) -> float:
+        if step <= peak:
+            return half_cosine(start, 1.0, step / peak)
+        return half_cosine(1.0, end, (step - max(peak, 0)) / max(last - max(peak, 0), 1))
+
+    return Schedule(optimizer, curve)
+
+
+def plateau(
+    optimizer: "Optimizer",
+    steps_per_epoch: int,
+    factor: Rate,
+    patience: Index,
+    threshold: NonNegative,
+    floor: Probability,
+    warmup: SpanOrNone,
+) -> Schedule:
+    """Multiply the learning rate by `factor` when the validation loss stalls for more than `patience` epochs."""
+    curve = warmed(lambda step: 1.0, steps(warmup, steps_per_epoch))
+    return Plateau(optimizer, curve, factor, patience, threshold, floor)
+
+
+def half_cosine(first: float, last: float, progress: float) -> float:
+    """Go from `first` (progress 0) to `last` (progress 1) along half a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

@@ -1,0 +1,35 @@
+"""From run directories to tables, figures and a verdict. Reads records only: never imports torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Report", "write"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report: its page, the comparison for a terminal (by group), and what the reader must know beside it."""
+
+    index: Path
+    terminal: str
+
+
+def write(
+    folder: Path,
+    out: Path | None = None,
+    baseline: str | None = None,
+    figures: bool = True,
+    command: str = "",
+    tell: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Write the report of a study folder, of one run, or of every group below a folder.
+
+    It goes to `out`, by default <folder>/report: index.html, figures/ (PNG, SVG), tables/ (Markdown, CSV, LaTeX); of
+    several groups, a folder each and an index that leads to them. baseline: the arm to compare with, in place of the
+    study's own. command: what the page gives as the command that made it. tell: is called with progress, line by line.
+    Raises UserError if there are no runs, if there is no such baseline, or if a file cannot be written.
+    """
+    from cnnexp.report.assemble import write_groups  # numpy, scipy and jinja2 are imported only when a report is made
+
+    return write_groups(folder, out or folder / "report", baseline, figures, command, tell)

@@ -1,0 +1,123 @@
+"""Put a report together on disk: one group, or several with an index that leads to them."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from cnnexp import storage
+from cnnexp.errors import UserError
+from cnnexp.record import RunRecord, slug
+from cnnexp.report import Report, classes, columns, page, tables
+from cnnexp.report.collect import Study, collect, find_groups
+from cnnexp.report.compare import Row, compare, sentences
+
+MANIFEST = "report.json"
+OWN_FOLDERS = ("figures", "tables")
+
+
+def write_groups(
+    folder: Path, out: Path, baseline: str | None, figures: bool, command: str, tell: Callable[[str], None]
+) -> Report:
+    """Write the report of every group at or below `folder`; see cnnexp.report.write."""
+    groups = find_groups(folder)
+    command = command or shlex.join(["cnnexp", "report", str(folder)])
+    try:
+        if len(groups) == 1:
+            study = collect(*groups[0], baseline)
+            return Report(out / "index.html", _write_group(study, out, figures, command, tell))
+        return _write_several(groups, folder, out, baseline, figures, command, tell)
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: cannot write the report ({error.strerror or error})") from error
+
+
+def _write_several(
+    groups: list[tuple[Path, list[RunRecord]]],
+    folder: Path,
+    out: Path,
+    baseline: str | None,
+    figures: bool,
+    command: str,
+    tell: Callable[[str], None],
+) -> Report:
+    pages, printed = [], []
+    for path, records in groups:
+        name = "-".join(slug(part) for part in path.relative_to(folder).parts) or "runs"
+        study = collect(path, records, baseline)
+        printed.append(_write_group(study, out / name, figures, command, tell))
+        headline = sentences(study, compare(study))[0]
+        pages.append(
+            {"link": f"{name}/index.html", "name": study.name, "question": study.question, "headline": headline}
+        )
+    storage.write_text(out / "index.html", page.render_overview(pages, command))
+    return Report(out / "index.html", "\n".join(printed))
+
+
+def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:
+    """Write one report; return what the terminal shows of it."""
+    for name in OWN_FOLDERS:
+        storage.make_folder(out / name)
+    rows = compare(study)
+    files = _tables(study, rows)
+    drawn = []
+    if with_figures:
+        from cnnexp.report.figures import draw  # imports matplotlib, which takes longer than all the rest
+
+        tell(f"{study.name}: drawing figures")
+        drawn = draw(study, rows)
+    for figure in drawn:
+        files[f"figures/{figure.name}.png"] = figure.png
+        files[f"figures/{figure.name}.svg"] = figure.svg
+    files["index.html"] = page.render(study, rows, drawn, command).encode("utf-8", errors="replace")
+    _replace(out, files)
+    return terminal(study, rows)
+
+
+def _replace(out: Path, files: dict[str, bytes]) -> None:
+    """Write the files, and remove those of the report before that this one does not have."""
+    earlier = storage.read_json(out / MANIFEST) if (out / MANIFEST).exists() else []
+    for name, content in files.items():
+        storage.write_bytes(out / name, content)
+    for name in earlier if isinstance(earlier, list) else []:
+        parts = Path(str(name)).parts
+        if len(parts) == 2 and parts[0] in OWN_FOLDERS and parts[1] != ".." and name not in files:
+            storage.remove(out / str(name))
+    storage.write_json(out / MANIFEST, sorted(files))
+
+
+def _tables(study: Study, rows: list[Row]) -> dict[str, bytes]:
+    """Return the tables as {path in the report: content}."""
+    whole, short = columns.comparison(rows), columns.comparison(rows, columns.ACCURACY)
+    cost, runs = columns.cost([r for r in rows if r.test.n]), columns.runs(study)
+    texts = {
+        "comparison.md": tables.to_markdown(whole) + "\n" + "\n".join(f"{note}  " for note in columns.NOTES) + "\n",
+        "comparison.csv": tables.to_csv(*columns.comparison_csv(rows)),
+        "comparison.tex": tables.to_latex(short, columns.NOTES),
+        "cost.md": tables.to_markdown(cost),
+        "cost.tex": tables.to_latex(cost, ("seconds per run, mean over the seeds",)),
+        "runs.md": tables.to_markdown(runs),
+        "runs.csv": tables.to_csv(*columns.runs_csv(study)),
+    }
+    per_class = classes.per_class(study.arms)
+    if per_class:
+        texts["per_class.md"] = tables.to_markdown(per_class)
+        texts["per_class.csv"] = tables.to_csv(*classes.per_class_csv(study.arms))
+        texts["per_class.tex"] = tables.to_latex(per_class, ("accuracy in %, mean and deviation over the seeds",))
+    return {f"tables/{name}": text.encode("utf-8", errors="replace") for name, text in texts.items()}
+
+
+def terminal(study: Study, rows: list[Row]) -> str:
+    """Return the comparison, its headline, and what the reader must know, as lines of text."""
+    lines = [f"{study.name}: {study.question}" if study.question else study.name, ""]
+    if rows:
+        lines.append(tables.to_terminal(columns.comparison(rows, columns.TERMINAL)))
+        if study.baseline:
+            lines.append(
+                "Difference: points against the baseline, paired by seed; [ ]: 95 % intervals; verdicts after Holm."
+            )
+    lines.append(sentences(study, rows)[0])
+    lines += [f"Read with care: {note}" for note in study.notes]
+    if study.left_out:
+        count = len(study.left_out)
+        kinds = sorted({run.status for run in study.left_out})
+        lines.append(f"Not in the table: {count} run{'s' * (count != 1)} ({', '.join(kinds)}); the page says why.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,242 @@
+"""Which runs a report is about: read, judged one by one, and grouped by (arm, fingerprint).
+
+No run is fatal: what cannot be used is kept beside the table, with the reason.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnexp import record
+from cnnexp.errors import UserError, unknown
+from cnnexp.report.runs import Run, read_run
+from cnnexp.report.text import plain
+
+DEFAULT_BASELINE = "baseline"  # of runs without a study.json
+
+
+@dataclass
+class Arm:
+    """The runs of one arm with one fingerprint: the `done` ones, by seed, and the diverged ones."""
+
+    name: str
+    fingerprint: str
+    runs: list[Run] = field(default_factory=list)
+    diverged: list[Run] = field(default_factory=list)
+    label: str = ""
+    key: str = ""
+
+    def values(self, *path: str) -> list[float]:
+        """Return a number of run.json over the done runs, nan where it is missing."""
+        return [run.number(*path) for run in self.runs]
+
+    def accuracies(self) -> dict[int, float]:
+        """Return {seed: test accuracy as a fraction} of the done runs."""
+        return {run.seed: run.test_accuracy for run in self.runs}
+
+    @property
+    def first(self) -> Run:
+        """Return a run to read what all of them share."""
+        return (self.runs or self.diverged)[0]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that is not in the table."""
+
+    folder: str
+    arm: str
+    seed: str
+    status: str
+    reason: str
+
+
+@dataclass
+class Study:
+    """What one report is about. `notes` are what a reader must know before believing the table."""
+
+    folder: Path
+    name: str
+    question: str
+    command: str
+    arms: list[Arm]
+    baseline: Arm | None
+    runs: list[Run]
+    left_out: list[LeftOut]
+    notes: list[str]
+
+
+def find_groups(folder: Path) -> list[tuple[Path, list[record.RunRecord]]]:
+    """Return (folder, its runs) for every folder at or below `folder` that holds runs or a study.json.
+
+    Raises UserError if there is none.
+    """
+    if (folder / "run.json").exists():
+        return [(folder, [record.RunRecord.read(folder)])]
+    groups: dict[Path, list[record.RunRecord]] = {}
+    for run in record.find_runs(folder):
+        groups.setdefault(run.folder.parent, []).append(run)
+    for path in sorted(folder.rglob("study.json")):
+        groups.setdefault(path.parent, [])
+    if not groups:
+        raise UserError(f"{folder}: holds no runs; runs are made with `cnnexp train`")
+    return sorted(groups.items())
+
+
+def collect(folder: Path, records: list[record.RunRecord], baseline: str | None = None) -> Study:
+    """Sort the runs of one group into arms and the rest.
+
+    baseline: an arm's name, label or fingerprint; None takes the study's own. Raises UserError if there is no such arm.
+    """
+    study = record.read_study(folder) or {}
+    runs = [read_run(r) for r in records]
+    planned = [r for r in study.get("runs", []) if isinstance(r, dict)]
+    left_out = [LeftOut(plain(r.folder.name), r.label, r.seed_text, r.status, r.reason) for r in runs if r.reason]
+    arms = _group([r for r in runs if not r.reason], planned, left_out)
+    order = [str(a) for a in study.get("arms") or []]
+    arms.sort(key=lambda a: (order.index(a.name) if a.name in order else len(order), a.name, a.fingerprint))
+    _label(arms)
+    left_out += [_diverged(arm, run) for arm in arms for run in arm.diverged]
+    left_out += _not_run(planned, {r.folder.name for r in runs})
+    notes = _notes(arms, folder, bool(study), order)
+    chosen = _baseline(arms, baseline, study, notes)
+    if chosen:
+        arms.sort(key=lambda a: a is not chosen)
+    return Study(
+        folder=folder,
+        name=plain(study.get("name") or next((r.study for r in runs if r.study), folder.name)),
+        question=plain(study.get("question") or ""),
+        command=plain(study.get("command") or ""),
+        arms=arms,
+        baseline=chosen,
+        runs=runs,
+        left_out=left_out,
+        notes=notes,
+    )
+
+
+def _group(runs: list[Run], planned: list[dict[str, Any]], left_out: list[LeftOut]) -> list[Arm]:
+    """Group usable runs; what the present configs no longer call for, and copies, go to `left_out`."""
+    present: dict[str, set[str]] = {}
+    for entry in planned:
+        present.setdefault(str(entry.get("arm")), set()).add(str(entry.get("fingerprint")))
+    arms: dict[tuple[str, str], Arm] = {}
+    seen: dict[tuple[str, str, int], str] = {}
+    for run in sorted(runs, key=lambda r: (r.seed, r.folder.name)):
+        identity = (run.arm, run.fingerprint, run.seed)
+        reason = ""
+        if run.arm in present and run.fingerprint not in present[run.arm]:
+            reason = f"its config is not the arm's present one (fingerprint {', '.join(sorted(present[run.arm]))})"
+            status = "superseded"
+        elif identity in seen:
+            reason, status = f"the same arm, config and seed as {seen[identity]}", "copy"
+        if reason:
+            folder = plain(run.folder.name)
+            left_out.append(LeftOut(folder, run.label, run.seed_text, status, plain(reason)))
+            continue
+        seen[identity] = run.folder.name
+        arm = arms.setdefault(identity[:2], Arm(run.arm, run.fingerprint))
+        (arm.diverged if run.status == "diverged" else arm.runs).append(run)
+    return list(arms.values())
+
+
+def _label(arms: list[Arm]) -> None:
+    """Give each arm a label for people and a key for file names, both unique."""
+    shorts = [plain(a.fingerprint)[:8] for a in arms]
+    labels = _unique([plain(a.name) or "(no name)" for a in arms], [f" ({short})" for short in shorts])
+    keys = _unique([record.slug(plain(a.name)) for a in arms], [f"-{record.slug(short)}" for short in shorts])
+    for arm, label, key in zip(arms, labels, keys, strict=True):
+        arm.label, arm.key = label, key
+
+
+def _unique(names: list[str], endings: list[str]) -> list[str]:
+    """Tell equal names apart by their endings, and if those are equal too, by a number."""
+    counts = Counter(n.lower() for n in names)
+    told = [n if counts[n.lower()] == 1 else n + e for n, e in zip(names, endings, strict=True)]
+    seen: Counter[str] = Counter()
+    for i, name in enumerate(told):
+        seen[name.lower()] += 1
+        if seen[name.lower()] > 1:
+            told[i] = f"{name}-{seen[name.lower()]}"
+    return told
+
+
+def _diverged(arm: Arm, run: Run) -> LeftOut:
+    reason = run.text("error", "message") or "the loss stopped being finite"
+    return LeftOut(run.name, arm.label, run.seed_text, "diverged", f"{reason} (counted beside the mean, not in it)")
+
+
+def _not_run(planned: list[dict[str, Any]], present: set[str]) -> list[LeftOut]:
+    """List what study.json calls for and no folder holds."""
+    missing = [p for p in planned if Path(str(p.get("folder"))).name not in present]
+    return [
+        LeftOut(
+            plain(Path(str(p.get("folder"))).name),
+            plain(p.get("arm", "")),
+            plain(p.get("seed", "")),
+            "not run",
+            "called for by study.json, and not started",
+        )
+        for p in missing
+    ]
+
+
+def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: list[str]) -> Arm | None:
+    """Choose the arm that the others are compared with, and note why there is none."""
+    name = asked or (study.get("baseline") if study else DEFAULT_BASELINE)
+    if not name:
+        return None
+    found = [a for a in arms if name in (a.name, a.label)] or [a for a in arms if name == a.fingerprint]
+    if len(found) == 1:
+        return found[0]
+    if asked and not found:
+        raise unknown("--baseline", "arm", plain(asked), [a.label for a in arms] or ["(no arm has a finished run)"])
+    if asked:
+        raise UserError(f"--baseline: '{plain(asked)}' has several configs; choose one of {_listed(found)}")
+    if found:
+        notes.append(f"No comparison: the baseline has several configs ({_listed(found)}); choose with --baseline.")
+    elif study:
+        notes.append(f"No comparison: the baseline '{plain(name)}' has no finished run.")
+    return None
+
+
+def _notes(arms: list[Arm], folder: Path, planned: bool, order: list[str]) -> list[str]:
+    """Say what mixes in this table that should not be compared blindly."""
+    used = [(a, r) for a in arms for r in a.runs]
+    notes = [note for what, path in _MIXES for note in _mixed(what, path, used)]
+    names = {a.name for a in arms}
+    if (folder / "study.json").exists() and not planned:
+        notes.append("study.json cannot be read: arms are in alphabetical order and nothing is shown as superseded.")
+    if extra := sorted(plain(n) for n in names - set(order) if order):
+        notes.append(f"Not among the arms that study.json names, and kept in the table: {', '.join(extra)}.")
+    for arm, run in used:
+        notes += [f"{arm.label}, seed {run.seed}: {problem}." for problem in run.doubts]
+        if not math.isfinite(run.number("seconds", "train")):
+            notes.append(f"{arm.label}, seed {run.seed}: no training time is recorded.")
+    return notes
+
+
+_MIXES = (
+    ("The arms were not trained and tested on the same data", ("data", "fingerprint")),
+    ("The runs come from different versions of the code", ("code", "digest")),
+    ("The runs come from different devices, so times do not compare", ("device", "name")),
+)
+
+
+def _mixed(what: str, path: tuple[str, ...], used: list[tuple[Arm, Run]]) -> list[str]:
+    """Say which arms have which value of a field of run.json, if they differ."""
+    values: dict[str, list[str]] = {}
+    for arm, run in used:
+        labels = values.setdefault(run.text(*path) or "not recorded", [])
+        if arm.label not in labels:
+            labels.append(arm.label)
+    if len(values) < 2:
+        return []
+    who = "; ".join(f"{value[:32]}: {', '.join(labels)}" for value, labels in values.items())
+    return [f"{what} ({who})."]
+
+
+def _listed(arms: list[Arm]) -> str:
+    return ", ".join(a.label for a in arms)

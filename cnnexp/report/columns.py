@@ -1,0 +1,191 @@
+"""What the tables of a report hold: the comparison, its cost, the runs."""
+
+import math
+from collections.abc import Callable
+
+from cnnexp.report.collect import Study
+from cnnexp.report.compare import Row, p_value
+from cnnexp.report.runs import Run
+from cnnexp.report.statistics import Summary, summarise
+from cnnexp.report.tables import Table
+
+DASH = "-"
+CONVERGED = "Epochs to converge: the first epoch whose validation accuracy is within 1 point of the run's own best, mean over seeds."
+NOTES = (
+    "Accuracies in %: mean ± sample standard deviation over the seeds; n counts the seeds.",
+    "95 % interval: Student's t over the seeds; it does not cover the choice of test images.",
+    "Difference: points against the baseline, paired by seed, with its 95 % interval; p: paired t-test, Holm-corrected over the arms.",
+    "better / worse: corrected p < 0.05, the interval without 0 and no diverged run on the winning side.",
+    CONVERGED,
+    "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
+)
+
+
+def number(value: float, digits: int = 0) -> str:
+    """Format a number; a dash where there is none."""
+    return DASH if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def percent(summary: Summary) -> str:
+    """Format accuracies as "75.67 ± 0.34"; without a deviation at n = 1."""
+    if not summary.n:
+        return DASH
+    return f"{100 * summary.mean:.2f}" + ("" if summary.n < 2 else f" ± {100 * summary.std:.2f}")
+
+
+def large(value: float) -> str:
+    """Format a count with a prefix: 390 k, 12.3 M, 1.82 G."""
+    if math.isnan(value):
+        return DASH
+    for size, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{prefix}" if value / size < 999.5 else f"{value / size:.0f}{prefix}"
+    return f"{value:.0f}"
+
+
+def _interval(row: Row) -> str:
+    if row.test.n < 2:
+        return f"n = {row.test.n}"
+    return f"[{100 * row.test.low:.2f}, {100 * row.test.high:.2f}]"
+
+
+def _count(row: Row) -> str:
+    return f"{row.test.n}" + (f" (+{row.diverged} diverged)" if row.diverged else "")
+
+
+def _difference(row: Row) -> str:
+    if row.is_baseline:
+        return "baseline"
+    if row.difference is None:
+        return DASH
+    mean, low, high = (100 * x for x in (row.difference.mean, row.difference.low, row.difference.high))
+    if row.difference.n < 2:
+        return f"{mean:+.2f}"
+    pairs = "" if row.difference.n == row.test.n else f", {row.difference.n} pairs"
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]{pairs}"
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "Arm": lambda r: r.arm.label,
+    "Test accuracy (%)": lambda r: percent(r.test),
+    "95 % interval": _interval,
+    "n": _count,
+    "Difference (points)": _difference,
+    "p (Holm)": lambda r: p_value(r.p_holm),
+    "Verdict": lambda r: r.verdict or DASH,
+    "Best epoch": lambda r: number(r.best_epoch, 1),
+    "Epochs to converge": lambda r: number(r.epochs_to_converge, 1),
+    "Training accuracy (%)": lambda r: percent(r.train_accuracy),
+    "Training (s)": lambda r: number(r.train_seconds.mean, 1),
+    "Images/s": lambda r: number(r.images_per_second),
+    "Parameters": lambda r: number(r.parameters),
+    "MACs": lambda r: large(r.macs),
+}
+WORDS = frozenset({"Verdict", "Status", "Device", "Changes", "Run", "Reason", "Class"})
+ACCURACY = ("Arm", "Test accuracy (%)", "95 % interval", "n", "Difference (points)", "p (Holm)", "Verdict")
+TERMINAL = ("Arm", "Test accuracy (%)", "95 % interval", "n", "Difference (points)", "Verdict", "Training (s)")
+
+
+def comparison(rows: list[Row], columns: tuple[str, ...] = tuple(COLUMNS)) -> Table:
+    """Return the comparison as it is read, in the columns chosen."""
+    return Table(list(columns), [[COLUMNS[c](row) for c in columns] for row in rows], words=WORDS)
+
+
+def comparison_csv(rows: list[Row]) -> tuple[list[str], list[list[str | float | int]]]:
+    """Return the comparison in full precision: headings with units, and rows."""
+    none = math.nan
+    table: list[dict[str, str | float | int]] = []
+    for row in rows:
+        d, m = row.difference, row.mcnemar
+        table.append(
+            {
+                "arm": row.arm.label,
+                "fingerprint": row.arm.fingerprint,
+                "seeds": " ".join(str(run.seed) for run in row.arm.runs),
+                "n": row.test.n,
+                "diverged": row.diverged,
+                "test_accuracy_mean_percent": 100 * row.test.mean,
+                "test_accuracy_std_percent": 100 * row.test.std,
+                "test_accuracy_low95_percent": 100 * row.test.low,
+                "test_accuracy_high95_percent": 100 * row.test.high,
+                "is_baseline": int(row.is_baseline),
+                "pairs": d.n if d else 0,
+                "difference_mean_points": 100 * d.mean if d else none,
+                "difference_low95_points": 100 * d.low if d else none,
+                "difference_high95_points": 100 * d.high if d else none,
+                "p_paired_t": d.p if d else none,
+                "p_holm": row.p_holm,
+                "mcnemar_exact_p": m.p if m else none,
+                "verdict": row.verdict,
+                "best_epoch_mean": row.best_epoch,
+                "epochs_to_converge_mean": row.epochs_to_converge,
+                "val_accuracy_mean_percent": 100 * row.val_accuracy.mean,
+                "train_accuracy_mean_percent": 100 * row.train_accuracy.mean,
+                "train_seconds_mean": row.train_seconds.mean,
+                "images_per_second_mean": row.images_per_second,
+                "peak_memory_mib_mean": row.peak_memory_mib,
+                "parameters": row.parameters,
+                "trainable_parameters": row.trainable_parameters,
+                "macs": row.macs,
+            }
+        )
+    return (list(table[0]) if table else ["arm"]), [list(line.values()) for line in table]
+
+
+RUN_COLUMNS: dict[str, Callable[[Run], str]] = {
+    "Run": lambda r: r.name,
+    "Status": lambda r: r.status,
+    "Validation (%)": lambda r: number(100 * r.number("result", "val_accuracy"), 2),
+    "Test (%)": lambda r: number(100 * r.test_accuracy, 2),
+    "Best epoch": lambda r: number(r.number("result", "best_epoch")),
+    "Epochs": lambda r: number(r.number("result", "epochs")),
+    "Training (s)": lambda r: number(r.number("seconds", "train"), 1),
+    "Evaluation (s)": lambda r: number(r.number("seconds", "evaluate"), 1),
+    "Preparation (s)": lambda r: number(r.number("seconds", "prepare"), 1),
+    "Memory (MiB)": lambda r: number(r.number("result", "peak_memory_mib")),
+    "Resumed": lambda r: number(r.number("resumed")),
+    "Device": lambda r: " ".join(t for t in (r.text("device", "name"), r.text("device", "precision")) if t),
+}
+
+
+def runs(study: Study) -> Table:
+    """Return every run of the study that could be read, whether or not it is in the comparison."""
+    readable = [r for r in study.runs if r.status != "malformed"]
+    readable.sort(key=lambda r: (r.label, r.seed, r.folder.name))
+    return Table(list(RUN_COLUMNS), [[get(r) for get in RUN_COLUMNS.values()] for r in readable], 2, WORDS)
+
+
+def left_out(study: Study) -> Table:
+    """Return the runs that are not in the comparison, with the reason."""
+    rows = [[r.folder, r.status, r.arm, r.seed, r.reason] for r in study.left_out]
+    return Table(["Run", "Status", "Arm", "Seed", "Reason"], rows, 3, WORDS)
+
+
+_SECONDS = ("prepare", "train", "evaluate", "checkpoint", "total")
+
+
+def cost(rows: list[Row]) -> Table:
+    """Return what a run of each arm costs: seconds by what they were spent on, throughput, memory, size."""
+    headings = ["Arm", "Preparation (s)", "Training (s)", "Evaluation (s)", "Checkpoints (s)", "Total (s)"]
+    headings += ["Images/s", "Peak memory (MiB)", "Trainable parameters", "Parameters", "MACs"]
+    lines = []
+    for row in rows:
+        seconds = [number(summarise(row.arm.values("seconds", part)).mean, 1) for part in _SECONDS]
+        lines.append([row.arm.label, *seconds, number(row.images_per_second), number(row.peak_memory_mib)])
+        lines[-1] += [number(row.trainable_parameters), number(row.parameters), large(row.macs)]
+    return Table(headings, lines)
+
+
+def runs_csv(study: Study) -> tuple[list[str], list[list[str | float | int]]]:
+    """Return every readable run in full precision: headings with units, and rows."""
+    words = ("arm", "fingerprint", "status", "repeat")
+    numbers = {f"{name}_percent": ("result", name) for name in ("val_accuracy", "test_accuracy", "train_accuracy")}
+    plain = {n: ("result", n) for n in ("val_loss", "test_loss", "train_loss", "best_epoch", "epochs")}
+    plain |= {f"{part}_seconds": ("seconds", part) for part in _SECONDS}
+    plain |= {n: ("result", n) for n in ("images_per_second", "peak_memory_mib")}
+    lines: list[list[str | float | int]] = []
+    for run in study.runs:
+        line: list[str | float | int] = [run.name, run.seed, *(run.text(word) for word in words)]
+        line += [100 * run.number(*path) for path in numbers.values()]
+        lines.append(line + [run.number(*path) for path in plain.values()])
+    return ["run", "seed", *words, *numbers, *plain], lines

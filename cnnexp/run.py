@@ -1,0 +1,265 @@
+"""One run: build -> fit -> evaluate -> record, from its last checkpoint if there is one."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from cnnexp import build, device as devices, record as records
+from cnnexp.checkpoint import Checkpoints
+from cnnexp.data.batches import Batches, DeviceImages
+from cnnexp.data.images import ImageData
+from cnnexp.device import Device
+from cnnexp.environment import code, environment
+from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
+from cnnexp.job import Job
+from cnnexp.loop import Settings, TrainState, check_finite, fit
+from cnnexp.metrics import accuracy, cross_entropy
+from cnnexp.models.summary import count
+from cnnexp.journal import Evaluation, Journal
+from cnnexp.progress import Progress
+from cnnexp.record import RunRecord
+from cnnexp.rng import fold
+from cnnexp.signals import stop_request
+from cnnexp.signature import steps
+
+
+def run(job: Job, progress: Progress) -> RunRecord:
+    """Make a run, or finish it; a run that is done or diverged is left alone.
+
+    Raises storage.Locked if a live process holds it, Interrupted after a signal (the state is saved), and whatever
+    went wrong, after recording it as skipped, diverged, oom or failed.
+    """
+    with job.record().held():
+        record = job.record()
+        if record.info.get("status") in records.FINAL:
+            return record
+        begin(job, record)
+        with recorded_outcome(job, record), stop_request() as stop:
+            result = execute(job, record, progress, stop.check)
+            record.update(status="done", result=result, finished=records.now())
+            record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
+            Checkpoints(job.folder / "checkpoints", None, 1).finish()
+        return record
+
+
+def begin(job: Job, record: RunRecord) -> None:
+    """Write down what the run is, before anything can go wrong."""
+    from omegaconf import OmegaConf
+
+    record.problem = None
+    record.write_config(OmegaConf.to_yaml(OmegaConf.create(job.config)))
+    record.update(
+        status="running",
+        study=job.study,
+        arm=job.arm,
+        seed=job.seed,
+        fingerprint=job.fingerprint,
+        changes=job.changes,
+        command=job.command,
+        repeat=job.repeat,
+        code=code(),
+        environment=environment(),
+        started=record.info.get("started", records.now()),
+        finished=None,
+        error=None,
+        resumed=record.info.get("resumed", 0),
+    )
+
+
+@contextmanager
+def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
+    """Record whatever the block raises as the run's status, with a traceback in train.log, and raise it again."""
+    try:
+        yield
+    except BaseException as error:
+        status = outcome(error)
+        message = str(error) or type(error).__name__
+        if status == "oom":
+            message = f"out of memory with batch_size={job.config['batch_size']}; try {smaller_batch(job)}"
+        record.log(f"{status}: {message}")
+        if status in ("failed", "oom") and not isinstance(error, UserError):
+            record.log(traceback.format_exc())
+        record.update(
+            status=status, finished=records.now(), error={"type": type(error).__name__, "message": message}
+        )
+        raise
+
+
+def outcome(error: BaseException) -> str:
+    """Return the status that an exception means."""
+    if isinstance(error, Skipped):
+        return "skipped"
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return "interrupted"
+    text = str(error)
+    out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    )
+    return "oom" if out_of_memory else "failed"
+
+
+def smaller_batch(job: Job) -> str:
+    """Suggest half the batch."""
+    return f"batch_size={max(job.config['batch_size'] // 2, 1)}"
+
+
+def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Any) -> dict[str, Any]:
+    """Build everything, train from the last checkpoint to the end, and return the result."""
+    config = job.config
+    device = devices.resolve(config["device"])
+    devices.set_up(device)
+    data = build.build_data(config)
+    batches = Batches(
+        DeviceImages(data.train, device.torch, device.resident),
+        config["batch_size"],
+        config["seed"],
+        build.build_augmentation(config),
+        data.mean,
+        data.std,
+    )
+    settings = settings_of(config, batches, device)
+    state = new_state(config, data, settings)
+    record.update(
+        device=device.record(),
+        data=data_facts(data),
+        model=count(state.model, data.image),
+        schedule={
+            "steps_per_epoch": settings.steps_per_epoch,
+            "total_steps": settings.total_steps,
+            "epochs": -(-settings.total_steps // settings.steps_per_epoch),
+        },
+    )
+    checkpoints = checkpoints_of(job, settings)
+    if checkpoints.restore(state):
+        record.update(resumed=record.info["resumed"] + 1)
+        record.log(f"resumed after step {state.step}")
+    record.keep_rows(state.rows)
+    evaluation = Evaluation(data, device, config["eval_batch_size"])
+    journal = Journal(record, progress, settings, evaluation, config)
+    progress.start(f"{job.label}: {job.folder}", settings, state)
+
+    def save(state: TrainState) -> None:
+        check_finite(state, settings)
+        record.sync()
+        checkpoints.save(state, device)
+
+    def stop_if_asked(state: TrainState) -> None:
+        try:
+            check_stop()
+        except Interrupted:
+            save(state)
+            raise
+
+    log_steps = steps(config["log"]["steps"], settings.steps_per_epoch) if config["log"]["steps"] is not None else None
+    try:
+        fit(
+            state,
+            batches,
+            settings,
+            [
+                (lambda step: log_steps is not None and step % log_steps == 0, journal.step_row),
+                (lambda step: True, progress.step),
+                (lambda step: step % settings.steps_per_epoch == 0 or step == settings.total_steps, journal.end_epoch),
+                (lambda step: step == settings.total_steps or checkpoints.due(step), save),
+                (lambda step: True, stop_if_asked),
+            ],
+        )
+        return conclude(state, record, checkpoints, evaluation, data, batches)
+    except Diverged:
+        if state.best:
+            checkpoints.keep_best(state)
+        raise
+    finally:
+        progress.close()
+
+
+def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Settings:
+    """Return what `fit` needs to know."""
+    return Settings(
+        config["seed"],
+        steps(config["epochs"], batches.steps_per_epoch),
+        batches.steps_per_epoch,
+        config["label_smoothing"],
+        config["clip_norm"],
+        device,
+    )
+
+
+def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> TrainState:
+    """Build the network, optimiser and schedule at step 0; the weights are a function of the seed."""
+    device = settings.device
+    torch.manual_seed(fold(config["seed"], "init"))
+    model = build.build_model(config, data.image, len(data.classes)).to(device.torch)
+    if device.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build.build_optimizer(config, model)
+    schedule = build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch)
+    return TrainState(
+        model,
+        optimizer,
+        schedule,
+        torch.amp.GradScaler(device.kind) if device.precision == "fp16" else None,
+        torch.zeros(settings.steps_per_epoch, device=device.torch),
+        torch.zeros(settings.steps_per_epoch, dtype=torch.int64, device=device.torch),
+        config["batch_size"],
+    )
+
+
+def checkpoints_of(job: Job, settings: Settings) -> Checkpoints:
+    """Return the run's checkpoints, with their cadence in steps."""
+    every = job.config["checkpoint"]["every"]
+    cadence = None if every == "auto" else steps(every, settings.steps_per_epoch)
+    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch)
+
+
+def data_facts(data: ImageData) -> dict[str, Any]:
+    """Return what run.json says of the data."""
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "classes": data.classes,
+        "image": list(data.image),
+        "train": len(data.train.rows),
+        "val": len(data.val.rows),
+        "test": len(data.test.rows),
+        "skipped": len(data.skipped),
+        "prepare_seconds": data.prepare_seconds,
+    }
+
+
+def conclude(
+    state: TrainState,
+    record: RunRecord,
+    checkpoints: Checkpoints,
+    evaluation: Evaluation,
+    data: ImageData,
+    batches: Batches,
+) -> dict[str, Any]:
+    """Evaluate the best weights on the test split, once, and on the clean training split; write what was predicted."""
+    state.model.load_state_dict(state.best_weights)
+    with state.timed("evaluate", evaluation.device):
+        logits, labels = evaluation.logits(state.model, data.test)
+        train_logits, train_labels = evaluation.logits(state.model, data.train)
+    record.write_predictions(logits, labels, data.test.ids)
+    checkpoints.keep_best(state)
+    record.sync()
+    seconds = {"prepare": data.prepare_seconds, **state.seconds}
+    record.update(seconds={**seconds, "total": sum(seconds.values())})
+    return {
+        "best_epoch": state.best["epoch"],
+        "epochs": -(-state.step // batches.steps_per_epoch),
+        "val_accuracy": state.best["val_accuracy"],
+        "val_loss": state.best["val_loss"],
+        "test_accuracy": accuracy(logits, labels),
+        "test_loss": cross_entropy(logits, labels),
+        "train_accuracy": accuracy(train_logits, train_labels),
+        "train_loss": cross_entropy(train_logits, train_labels),
+        "images_per_second": state.step * state.batch_size / state.seconds["train"],
+        "peak_memory_mib": devices.peak_memory_mib(evaluation.device),
+        "stopped": state.stopped or "completed",
+    }

@@ -1,0 +1,159 @@
+"""The schema of an open config node is the signature of the function that its `_target_` names.
+
+Builders annotate their parameters with plain types, `Literal`, unions, `list[...]`, and the ranges below. A parameter's
+default is never a setting's home (YAML is): it is the value that means what versions without the parameter did, so
+that configs from before it still build and keep their fingerprint.
+"""
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from cnnexp.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number: `low`/`high` are allowed values, `above`/`below` are not."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Tell whether `value` lies within the bounds. NaN does not."""
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+            and not math.isnan(value)
+        )
+
+    def __str__(self) -> str:
+        signs = ((self.low, ">="), (self.above, ">"), (self.high, "<="), (self.below, "<"))
+        return " and ".join(f"{sign} {bound:g}" for bound, sign in signs if bound is not None)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A span of training: whole epochs ("15ep", or 15) or optimiser steps ("500st"), at least `low` of them."""
+
+    low: int = 1
+
+    def holds(self, value: int | str) -> bool:
+        """Tell whether `value` is a duration of at least `low` epochs or steps."""
+        text = str(value)
+        digits = text.removesuffix("ep").removesuffix("st")
+        return digits.isascii() and digits.isdigit() and int(digits) >= self.low
+
+    def __str__(self) -> str:
+        return f"a duration of at least {self.low}, in epochs (15ep) or steps (500st)"
+
+
+def steps(duration: int | str, steps_per_epoch: int) -> int:
+    """Return a duration in optimiser steps: "3ep" is 3 * steps_per_epoch, "500st" is 500."""
+    text = str(duration)
+    return int(text[:-2]) if text.endswith("st") else int(text.removesuffix("ep")) * steps_per_epoch
+
+
+Span = Annotated[int | str, Duration()]
+SpanOrNone = Annotated[int | str, Duration(low=0)]
+Positive = Annotated[float, Range(above=0, below=math.inf)]
+NonNegative = Annotated[float, Range(low=0, below=math.inf)]
+Count = Annotated[int, Range(low=1)]
+Index = Annotated[int, Range(low=0)]
+Probability = Annotated[float, Range(low=0, high=1)]
+Rate = Annotated[float, Range(low=0, below=1)]
+
+
+def describe(kind: Any) -> str:
+    """Say in words what values a type allows: "a number > 0", "one of none, batch", "true or false"."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        if isinstance(arguments[1], Duration):
+            return str(arguments[1])
+        bounds = " and ".join(map(str, arguments[1:]))
+        return f"{describe(arguments[0])} {bounds}".replace(" and < inf", "").replace(" < inf", "").strip()
+    if origin is Literal:
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else describe(a) for a in arguments)
+    if origin in (list, tuple):
+        inner = [a for a in arguments if a is not Ellipsis]
+        size = f"{len(arguments)} values, each " if origin is tuple and Ellipsis not in arguments else ""
+        return f"a list of {size}{describe(inner[0])}" if inner else "a list"
+    if origin is dict or kind is dict:
+        return "a mapping"
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", list: "a list"}
+    return names.get(kind, "anything" if kind in (Any, inspect.Parameter.empty) else str(kind))
+
+
+def matches(value: Any, kind: Any) -> bool:
+    """Tell whether `value`, as read from YAML, is allowed by `kind`. A whole number is a number; true is not."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind in (Any, inspect.Parameter.empty):
+        return True
+    if origin is Annotated:
+        return matches(value, arguments[0]) and all(
+            a.holds(value) for a in arguments[1:]
+        )
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in arguments)
+    if origin in (Union, types.UnionType):
+        return any(matches(value, a) for a in arguments)
+    if origin is tuple and Ellipsis not in arguments:
+        pairs = zip(value, arguments, strict=True) if _is_list(value, len(arguments)) else ()
+        return _is_list(value, len(arguments)) and all(matches(v, a) for v, a in pairs)
+    if origin in (list, tuple):
+        return _is_list(value) and all(matches(v, arguments[0]) for v in value)
+    if origin is dict or kind is dict:
+        return isinstance(value, Mapping)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value is None if kind is type(None) else isinstance(value, kind)
+
+
+def _is_list(value: Any, length: int | None = None) -> bool:
+    return isinstance(value, (list, tuple)) and length in (None, len(value))
+
+
+def settings(builder: Callable[..., Any], given: tuple[str, ...] = ()) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a builder that a config sets: all but those that the caller gives by name."""
+    target = builder.__init__ if inspect.isclass(builder) else builder
+    parameters = [p for p in inspect.signature(builder).parameters.values() if p.name not in given]
+    try:
+        hints = get_type_hints(target, include_extras=True)
+    except Exception:  # a person's own annotations may name what cannot be resolved here; then types go unchecked
+        hints = {}
+    return {p.name: p.replace(annotation=hints.get(p.name, inspect.Parameter.empty)) for p in parameters}
+
+
+def check(where: str, node: Mapping[str, Any], builder: Callable[..., Any], given: tuple[str, ...] = ()) -> None:
+    """Check a config node against a builder's signature. Raises UserError naming the key, what is given and allowed."""
+    known = settings(builder, given)
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    named = {n: p for n, p in known.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    for key, value in node.items():
+        if key in ("_target_", "_partial_"):
+            continue
+        if key not in named:
+            if open_ended:
+                continue
+            raise unknown(f"{where}.{key}" if where else str(key), "key", key, named)
+        check_value(f"{where}.{key}" if where else str(key), value, named[key].annotation)
+    missing = [n for n, p in named.items() if p.default is p.empty and n not in node]
+    if missing:
+        raise UserError(f"{where}: {missing[0]} is missing; it is {describe(named[missing[0]].annotation)}")
+
+
+def check_value(where: str, value: Any, kind: Any) -> None:
+    """Check one value. Raises UserError: "optimizer.lr: given 'abc'; allowed: a number > 0"."""
+    if not matches(value, kind):
+        raise UserError(f"{where}: given {value!r}; allowed: {describe(kind)}")

@@ -1,0 +1,231 @@
+"""The one room that writes, syncs, renames, locks and deletes files.
+
+Whole files are replaced atomically: a temporary file in the same folder, fsync, rename, fsync of the folder. Rows are
+appended one JSON object a line; a last line that was torn by a kill is dropped on reading.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Locked(UserError):
+    """Another live process holds the lock; the message names its pid and host."""
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Replace `path` by `content` so that a reader, or a crash, sees the old file or the new one and nothing between.
+
+    Raises OSError (disk full, no permission) and then leaves the old file as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_array(path: Path, blocks: Iterable["NDArray[Any]"]) -> tuple[int, ...]:
+    """Write blocks of rows of one dtype and row shape as one new .npy file, holding one block at a time.
+
+    Returns the array's shape. Not atomic: it is for files in a folder that `publish_folder` makes visible.
+    """
+    import numpy as np
+
+    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (0,)}
+    rows = 0
+    with open(path, "wb") as file:
+        for block in blocks:
+            if not rows:
+                header["descr"], header["shape"] = np.lib.format.dtype_to_descr(block.dtype), (0, *block.shape[1:])
+                np.lib.format.write_array_header_1_0(file, header)  # leaves room for the count, written at the end
+            file.write(np.ascontiguousarray(block).data)
+            rows += len(block)
+        shape: tuple[int, ...] = (rows, *header["shape"][1:])
+        header["shape"] = shape
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header)
+    return shape
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace `path` by UTF-8 text, atomically and durably."""
+    write_bytes(path, content.encode("utf-8", errors="surrogateescape"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace `path` by indented JSON, atomically and durably. Non-finite numbers are written as NaN or Infinity."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises UserError naming the file if it is missing or malformed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON object as a line. Rows are durable once `sync_file(path)` has returned."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def sync_file(path: Path) -> None:
+    """Make what was appended to `path` durable."""
+    with open(path, "a", encoding="utf-8") as file:
+        os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a JSON-lines file, [] if it is missing; reading stops at the first torn or malformed line."""
+    rows: list[dict[str, Any]] = []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return rows
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or not isinstance(row, dict):
+            break
+        rows.append(row)
+    return rows
+
+
+def keep_rows(path: Path, count: int) -> None:
+    """Cut a JSON-lines file down to its first `count` rows."""
+    if path.exists():
+        lines = path.read_bytes().splitlines(keepends=True)
+        write_bytes(path, b"".join(lines[:count]))
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents. Raises UserError if that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot make this folder ({error.strerror})") from error
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Rename a finished folder into place; if another process was first, drop ours and keep the other's."""
+    for file in temporary.iterdir():
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    sync_folder(temporary)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        if not final.exists():
+            raise
+        remove(temporary)
+    sync_folder(final.parent)
+
+
+def extract_tar(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive whose one top folder is named as `folder`, so that it appears complete or not at all.
+
+    Members that would land outside are refused. Raises UserError if the archive cannot be read.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    remove(temporary)
+    make_folder(temporary)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(temporary, filter="data")
+        os.rename(temporary / folder.name, folder)
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(f"{archive}: cannot be unpacked ({error})") from error
+    finally:
+        remove(temporary)
+    sync_folder(folder.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a whole folder; nothing happens if it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files below a folder."""
+    if path.is_dir():
+        return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file())
+    return path.stat().st_size
+
+
+@contextmanager
+def lock(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold an exclusive lock on `path` while the block runs; the kernel drops it when the process ends, however it ends.
+
+    With `wait` it waits for the holder; otherwise it raises Locked, naming the holder's pid and host.
+    """
+    make_folder(path.parent)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise Locked(f"{path.parent}: is in use by {holder}") from error
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a live process holds the lock at `path`."""
+    if not path.exists():
+        return False
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def rename(old: Path, new: Path) -> None:
+    """Move a file over `new`, durably."""
+    os.replace(old, new)
+    sync_folder(new.parent)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append text to a log."""
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)

@@ -1,0 +1,47 @@
+"""What an arm changes, in words: read from the arm's own file, or from what was typed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cnnexp.config import flatten
+
+# Overrides that name, place or repeat a run; they make no arm.
+NAMING = ("seed=", "study.", "outputs=", "slots=", "device=", "device.", "+study=", "+pretrain=", "log.", "checkpoint.")
+
+
+def arm_changes(hydra_node: DictConfig, overrides: Iterable[str], swept: Iterable[str] = ()) -> list[str]:
+    """Return what makes this run's arm, as overrides.
+
+    hydra_node: the composed `hydra` node. overrides: of this run, without flags. swept: the keys that vary in a sweep;
+    if given, what was typed for the whole sweep is left out.
+    """
+    arm = hydra_node.runtime.choices.get("arm")
+    if arm:
+        return file_changes(_find(hydra_node, f"arm/{arm}.yaml"))
+    swept = set(swept)
+    return [o for o in overrides if not o.startswith(NAMING) and (not swept or o.partition("=")[0] in swept)]
+
+
+def file_changes(file: Path) -> list[str]:
+    """Return ["model=resnet18", "model.bn=frozen"] for an arm's YAML file."""
+    content = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(content, dict)
+    changes = []
+    for entry in content.pop("defaults", []):
+        if isinstance(entry, dict):
+            changes += [f"{k.removeprefix('override ').lstrip('/')}={_text(v)}" for k, v in entry.items()]
+    return changes + [f"{key}={_text(value)}" for key, value in flatten(content).items() if key]
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _find(hydra_node: DictConfig, name: str) -> Path:
+    for source in hydra_node.runtime.config_sources:
+        if source.schema == "file" and (Path(source.path) / name).exists():
+            return Path(source.path) / name
+    raise FileNotFoundError(name)

@@ -1,0 +1,190 @@
+"""Hydra's launcher of every multirun: compose and check all runs first, then make those that are not done yet."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from cnnexp import config as configs
+from cnnexp import record
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.job import Job, plan
+from cnnexp.sweep.board import Times, duration, plan_table
+from cnnexp.sweep.changes import arm_changes
+
+FAILURES = ("failed", "oom", "diverged")
+
+
+class LocalLauncher(Launcher):
+    """Runs the jobs of a sweep on this machine's slots."""
+
+    def __init__(self, plan: bool, budget: int | None, fail_fast: bool):
+        self.plan_only, self.budget, self.fail_fast = plan, budget, fail_fast
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take Hydra's context; called by the sweeper."""
+        self.context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Make every run that is not done; exits with 3 if some failed, 75 or 130 if a signal came."""
+        from cnnexp.sweep.slots import resolve
+        from cnnexp.train import command
+
+        composed = [self.compose(list(overrides)) for overrides in job_overrides]
+        typed = command()
+        configs_by_arm = [configs.resolve(config) for config in composed]
+        for plain, overrides in zip(configs_by_arm, job_overrides, strict=True):
+            check(plain, overrides)
+        slots = resolve(configs_by_arm[0]["slots"], configs_by_arm[0]["device"]["kind"])
+        for plain in configs_by_arm:
+            plain["device"]["kind"] = slots[0].device
+        swept = varying(job_overrides)
+        jobs = [
+            plan(
+                plain,
+                list(overrides),
+                arm_changes(config.hydra, overrides, swept),
+                typed,
+                dict(config.hydra.runtime.choices),
+                slots[0].threads,
+            )
+            for plain, overrides, config in zip(configs_by_arm, job_overrides, composed, strict=True)
+        ]
+        different(jobs)
+        jobs = breadth_first(jobs)
+        write_studies(jobs, typed)
+        everything = with_upstream(jobs)
+        times = Times(job.folder.parent for job in everything)
+        if self.plan_only:
+            show_plan(everything, times, len(slots))
+            return returns(jobs, job_overrides)
+        code = self.make(everything, slots, times)
+        if code != EXIT_DONE:
+            raise SystemExit(code)
+        return returns(jobs, job_overrides)
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """Compose one run's config, the `hydra` node included."""
+        return self.context.config_loader.load_sweep_config(self.config, overrides)
+
+    def make(self, jobs: list[Job], slots: Any, times: Times) -> int:
+        """Make what is left of `jobs`; returns the exit code."""
+        from cnnexp.sweep.sweep import Sweep
+
+        left = [job for job in jobs if job.record().info.get("status") not in record.FINAL]
+        print(f"{len(jobs)} runs, {len(jobs) - len(left)} done before, on {describe(slots)}", flush=True)
+        if not left:
+            return EXIT_SOME_FAILED if any(job.record().status == "diverged" for job in jobs) else EXIT_DONE
+        return Sweep(jobs, left, slots, times, self.budget, self.fail_fast).run()
+
+
+def check(plain: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Check a run's config; an error names the run's overrides if it is an arm's."""
+    try:
+        configs.check(plain)
+    except UserError as error:
+        arm = [o for o in overrides if o.startswith("+arm=")]
+        raise UserError(f"{error} (in {arm[0]})" if arm else str(error)) from error
+
+
+def varying(job_overrides: Sequence[Sequence[str]]) -> set[str]:
+    """Return the keys whose overrides are not the same in every run."""
+    shared = set.intersection(*(set(overrides) for overrides in job_overrides))
+    return {o.partition("=")[0] for overrides in job_overrides for o in overrides if o not in shared}
+
+
+def different(jobs: list[Job]) -> None:
+    """Raise UserError if two arms are equal after composition, or two runs are the same run."""
+    seen: dict[tuple[str, int], Job] = {}
+    for job in jobs:
+        other = seen.setdefault((job.fingerprint, job.seed), job)
+        if other is job:
+            continue
+        if other.arm != job.arm:
+            raise UserError(
+                f"arms '{other.arm}' and '{job.arm}' are equal after composition: both would train the same network "
+                "in the same way; leave one out with +arm=..., or drop the override that makes them equal"
+            )
+        raise UserError(f"{job.label}: asked for twice, by {' '.join(other.overrides)} and {' '.join(job.overrides)}")
+
+
+def breadth_first(jobs: list[Job]) -> list[Job]:
+    """Order every arm at the first seed before any at the second."""
+    seeds = list(dict.fromkeys(job.seed for job in jobs))
+    return sorted(jobs, key=lambda job: seeds.index(job.seed))
+
+
+def with_upstream(jobs: list[Job]) -> list[Job]:
+    """Return the runs that others need, each once, before all others."""
+    first = {str(job.upstream.folder): job.upstream for job in jobs if job.upstream}
+    return [*first.values(), *jobs]
+
+
+def write_studies(jobs: list[Job], command: str) -> None:
+    """Write study.json: an arm's runs with another fingerprint are superseded, its other seeds and other arms stay."""
+    for folder in dict.fromkeys(job.folder.parent for job in jobs):
+        mine = [job for job in jobs if job.folder.parent == folder]
+        present = {job.arm: job.fingerprint for job in mine}
+        old = record.read_study(folder) or {"runs": [], "arms": []}
+        kept = [run for run in old["runs"] if present.get(run["arm"], run["fingerprint"]) == run["fingerprint"]]
+        if dropped := len(old["runs"]) - len(kept):
+            print(f"{folder}: {dropped} earlier runs of these arms have another config and are superseded in reports; ")
+            print("  study.name=... keeps a new one apart", flush=True)
+        listed = {run["folder"] for run in kept}
+        new = [
+            {"folder": job.folder.name, "arm": job.arm, "seed": job.seed, "fingerprint": job.fingerprint}
+            for job in mine
+            if job.folder.name not in listed
+        ]
+        study = mine[0].config["study"]
+        content = {
+            "name": study["name"],
+            "question": study["question"],
+            "baseline": study["baseline"],
+            "command": command,
+            "arms": list(dict.fromkeys([*old.get("arms", []), *present])),
+            "runs": kept + new,
+        }
+        if {**old, "written": None} != {**content, "written": None}:
+            record.write_study(folder, {**content, "written": record.now()})
+
+
+def show_plan(jobs: list[Job], times: Times, slots: int) -> None:
+    """Print every run, which are done, and an estimate of the time that is left."""
+    from cnnexp.environment import digest
+
+    statuses = {}
+    for job in jobs:
+        info = job.record()
+        statuses[str(job.folder)] = status = info.status if info.info else "to do"
+        if status == "done" and info.info.get("code", {}).get("digest") != digest():
+            statuses[str(job.folder)] = "done (stale: the code has changed since)"
+    print(plan_table(jobs, statuses, times))
+    left = [job for job in jobs if not statuses[str(job.folder)].startswith(("done", "diverged"))]
+    total = times.total(left, slots)
+    time = f"about {duration(total)}" if total is not None else "an unknown time, until a first run is done"
+    print(f"{len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do: {time} on {slots} slot(s)")
+
+
+def returns(jobs: list[Job], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
+    """Return to Hydra's sweeper the test accuracy of every run."""
+    by_overrides = {json.dumps(job.overrides): job for job in jobs}
+    results = []
+    for overrides in job_overrides:
+        info = by_overrides[json.dumps(list(overrides))].record().info
+        result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+        result.return_value = (info.get("result") or {}).get("test_accuracy")
+        results.append(result)
+    return results
+
+
+def describe(slots: Any) -> str:
+    """Return "2 slots (cpu, 1 thread each)"."""
+    kinds = ", ".join(dict.fromkeys(slot.device for slot in slots))
+    return f"{len(slots)} slot(s) ({kinds}; {slots[0].threads} thread(s) each)"
+
+

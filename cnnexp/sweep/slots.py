@@ -1,0 +1,49 @@
+"""Where the runs of a sweep compute: one long-lived worker a slot, each with its share of the CPU's threads."""
+
+import re
+from dataclasses import dataclass
+
+from cnnexp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """device: cpu, cuda:0, ...; threads: CPU threads of its runs."""
+
+    device: str
+    threads: int
+
+
+def resolve(slots: str | list[str], kind: str) -> list[Slot]:
+    """Turn `slots` into a list: "auto", "cpu:2" (two on the CPU), "cuda:0" or a list of devices.
+
+    kind: the config's `device.kind`. Auto is a slot a CUDA device, or on a CPU a slot for every two cores (one each on
+    up to four cores: measured, two runs of one thread beat one run of two by a third on two cores).
+    The number of threads depends on the machine and `slots` only, so that the same study gives the same numbers.
+    """
+    import torch
+
+    from cnnexp.device import cores
+
+    if slots == "auto":
+        if kind in ("auto", "cuda") and torch.cuda.is_available():
+            devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        elif kind not in ("auto", "cpu"):
+            devices = [kind]
+        elif kind == "auto" and torch.backends.mps.is_available():
+            devices = ["mps"]
+        else:
+            devices = ["cpu"] * (cores() if cores() <= 4 else cores() // 2)
+    else:
+        devices = [device for entry in ([slots] if isinstance(slots, str) else slots) for device in _expand(entry)]
+    if not devices:
+        raise UserError("slots: given an empty list; allowed: auto, cpu:2, [cuda:0, cuda:1]")
+    return [Slot(device, max(cores() // len(devices), 1)) for device in devices]
+
+
+def _expand(entry: str) -> list[str]:
+    if found := re.fullmatch(r"cpu(?::(\d+))?", entry):
+        return ["cpu"] * int(found.group(1) or 1)
+    if re.fullmatch(r"cuda:\d+|cuda|mps", entry):
+        return [entry]
+    raise UserError(f"slots: given '{entry}'; allowed: auto, cpu:<number of slots>, cuda:<device>, mps, or a list")

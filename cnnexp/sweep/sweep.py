@@ -1,0 +1,234 @@
+"""The sweep itself: hands runs to workers, hears how they end, replaces workers that die or grow."""
+
+import multiprocessing
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from time import monotonic
+from types import FrameType
+
+from cnnexp import storage
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
+from cnnexp.job import Job
+from cnnexp.record import now
+from cnnexp.signals import CODES
+from cnnexp.sweep.board import Board, Times, duration
+from cnnexp.sweep.slots import Slot
+from cnnexp.sweep.worker import work
+
+GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class Worker:
+    """A slot's process, and the job that it has in hand."""
+
+    slot: Slot
+    process: SpawnProcess
+    connection: Connection
+    job: Job | None = None
+    started: float = 0.0
+    fraction: float = 0.0
+
+
+class Sweep:
+    """Makes `left` of the runs of `jobs` on slots."""
+
+    def __init__(
+        self, jobs: list[Job], left: list[Job], slots: list[Slot], times: Times, budget: int | None, fail_fast: bool
+    ):
+        self.waiting = list(left)
+        self.slots, self.times, self.fail_fast = slots, times, fail_fast
+        self.deadline = None if budget is None else monotonic() + budget
+        self.ended: list[tuple[Job, str, str]] = []
+        self.over_budget: list[Job] = []
+        self.workers: list[Worker] = []
+        self.signal: int | None = None
+        self.asked = 0
+        self.board = Board(len(jobs), len(jobs) - len(left))
+
+    def run(self) -> int:
+        """Run until nothing is left, or a signal comes; returns the exit code. No worker outlives this."""
+        before = {number: signal.signal(number, self.ask) for number in CODES}
+        try:
+            while self.dispatch() or any(worker.job for worker in self.workers):
+                self.listen()
+        finally:
+            for worker in self.workers:
+                self.dismiss(worker)
+            self.board.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self.summary()
+        if self.signal is not None:
+            return CODES[signal.Signals(self.signal)]
+        bad = any(status not in ("done", "skipped") for _, status, _ in self.ended)
+        return EXIT_SOME_FAILED if bad else EXIT_DONE
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """On the first signal, start nothing more and ask every run to save and stop; on the second, kill them."""
+        self.signal = self.signal or number
+        self.asked += 1
+        for worker in self.workers:
+            if worker.process.pid is not None and worker.process.is_alive():
+                os.kill(worker.process.pid, signal.SIGTERM if self.asked == 1 else signal.SIGKILL)
+
+    def dispatch(self) -> bool:
+        """Give every idle slot a run that can start; returns whether any run still waits."""
+        if self.signal is not None or (self.fail_fast and any(s not in ("done", "skipped") for _, s, _ in self.ended)):
+            return False
+        idle = [worker for worker in self.workers if worker.job is None]
+        while (idle or len(self.workers) < len(self.slots)) and (job := self.next_job()) is not None:
+            worker = idle.pop() if idle else self.hire()
+            worker.job, worker.started, worker.fraction = job, monotonic(), 0.0
+            job.config["device"]["kind"] = worker.slot.device
+            worker.connection.send(job)
+        return bool(self.waiting)
+
+    def next_job(self) -> Job | None:
+        """Take the first waiting run whose upstream is done and which would end within the budget."""
+        for job in list(self.waiting):
+            if job.upstream is not None:
+                status = job.upstream.record().info.get("status")
+                if status != "done" and any(j.folder == job.upstream.folder for j, _, _ in self.ended):
+                    self.waiting.remove(job)
+                    self.skip(job, f"it starts from {job.upstream.folder}, which is {status}")
+                    continue
+                if status != "done":
+                    continue
+            self.waiting.remove(job)
+            expected = self.times.expected(job)
+            if self.deadline is not None and monotonic() + (expected or 0.0) > self.deadline:
+                self.over_budget.append(job)
+                continue
+            return job
+        return None
+
+    def hire(self) -> Worker:
+        """Start a worker on the first slot that has none."""
+        slot = self.slots[0]
+        taken = [worker.slot for worker in self.workers]
+        for candidate in self.slots:
+            if taken.count(candidate) < self.slots.count(candidate):
+                slot = candidate
+                break
+        ours, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(target=work, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        worker = Worker(slot, process, ours)
+        self.workers.append(worker)
+        return worker
+
+    def listen(self) -> None:
+        """Wait for news of the workers: progress, the end of a run, or a worker's death."""
+        busy = [worker for worker in self.workers if worker.job]
+        if not busy:
+            return
+        ready = wait([w.connection for w in busy] + [w.process.sentinel for w in busy], timeout=1.0)
+        for worker in busy:
+            if worker.connection in ready:
+                self.hear(worker)
+            elif worker.process.sentinel in ready:
+                self.died(worker)
+
+    def hear(self, worker: Worker) -> None:
+        """Take one message of a worker."""
+        assert worker.job is not None
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            self.died(worker)
+            return
+        if message[0] == "progress":
+            worker.fraction = message[1]
+            self.board.progress(worker.job, worker.fraction, self.seconds_left())
+            return
+        _, status, text, resident_mib = message
+        job, worker.job = worker.job, None
+        self.note(job, status, text, monotonic() - worker.started)
+        if resident_mib > memory_mib() / (2 * len(self.slots)):
+            self.dismiss(worker)
+
+    def died(self, worker: Worker) -> None:
+        """Record the run of a worker that is gone as failed, and forget the worker."""
+        worker.process.join()
+        self.workers.remove(worker)
+        assert worker.job is not None
+        code = worker.process.exitcode or 0
+        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended its process with code {code}"
+        if self.signal is not None:
+            self.note(worker.job, "interrupted", cause, monotonic() - worker.started)
+            return
+        message = cause + (" (out of memory?)" if code == -signal.SIGKILL else "")
+        job = worker.job
+        record = job.record()
+        try:
+            with record.held():
+                record.log(f"failed: {message}")
+                record.update(status="failed", finished=now(), error={"type": "Died", "message": message})
+        except storage.Locked:
+            message += "; its record is still in use"
+        self.note(job, "failed", message, monotonic() - worker.started)
+
+    def skip(self, job: Job, reason: str) -> None:
+        """Record a run whose upstream did not come about as skipped."""
+        from cnnexp.run import begin
+
+        record = job.record()
+        with record.held():
+            begin(job, record)
+            record.update(status="skipped", finished=now(), error={"type": "Skipped", "message": reason})
+        self.note(job, "skipped", reason, 0.0)
+
+    def note(self, job: Job, status: str, message: str, seconds: float) -> None:
+        """Take note of how a run ended, and say so at once."""
+        self.ended.append((job, status, message))
+        line = f"{status:<7} {job.label}"
+        if status == "done":
+            info = job.record().info
+            self.times.learn(job.arm, job.fingerprint, info["seconds"]["total"])
+            line += f": test accuracy {info['result']['test_accuracy']:.2%}, {duration(seconds)}"
+        else:
+            line += f": {message}; see {job.folder / 'train.log'}"
+        self.board.ended(job, status, line, self.seconds_left())
+
+    def seconds_left(self) -> float | None:
+        """Return the expected seconds to the end of the sweep; None while no run has taught how long one takes."""
+        waiting = self.times.total(self.waiting, len(self.slots))
+        running = [(self.times.expected(w.job), w.fraction) for w in self.workers if w.job]
+        if waiting is None or any(expected is None for expected, _ in running):
+            return None
+        return waiting + sum((e or 0.0) * (1 - f) for e, f in running) / len(self.slots)
+
+    def dismiss(self, worker: Worker) -> None:
+        """End a worker: an idle one at once, a busy one after a time to save."""
+        if worker.job is None and worker.process.is_alive():
+            try:
+                worker.connection.send(None)
+            except (BrokenPipeError, OSError):
+                pass  # it is gone already, which is what is wanted
+        worker.process.join(GRACE_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        if worker in self.workers:
+            self.workers = [w for w in self.workers if w is not worker]
+
+    def summary(self) -> None:
+        """Say at the end what did not come about, and why."""
+        for job, status, message in self.ended:
+            if status != "done":
+                print(f"{status}: {job.label}: {message}; log: {job.folder / 'train.log'}")
+        if self.over_budget:
+            print(f"not started, for they would not end within the budget: {len(self.over_budget)} runs")
+        if self.waiting:
+            print(f"not started: {len(self.waiting)} runs; the same command goes on")
+
+
+def memory_mib() -> float:
+    """Return the machine's memory in MiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20

@@ -1,0 +1,182 @@
+"""READ FIRST. `cnnexp train`: compose -> check -> plan -> run (build, fit, evaluate, record), or a sweep of such runs.
+
+Hydra composes the config and, for a multirun, hands the list of runs to the launcher in `cnnexp/sweep/`. One run is
+`cnnexp/run.py`. Works as a script too: python cnnexp/train.py model=custom +aug=full
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":  # as a script, this folder must not hide other modules by its file names
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+HELP = """\
+usage: cnnexp train [FLAGS] [GROUP=CHOICE | KEY=VALUE | +GROUP=CHOICE] ...
+
+Train one network, or a sweep of them, as composed from the YAML files in configs/.
+
+examples:
+  cnnexp train                                         a small network on the embedded images
+  cnnexp train model=custom +aug=full optimizer.lr=0.0005
+  cnnexp train data=imagenette data.size=64 epochs=15ep model.norm=batch
+  cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
+  cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
+  cnnexp train +study=ablation +arm=baseline,dropout seed=0 --plan
+
+flags:
+  -m, --multirun     sweep over comma-separated values
+  --plan             print the runs, what their arms change and how long they may take; run nothing
+  --budget TIME      start no run that would not end in time (30m, 2h, 90s)
+  --fail-fast        start nothing more after the first failure
+  --cfg job          print the composed config and stop
+  --config-dir DIR   look for configs in DIR too
+
+The same command again goes on where it stopped. Results: outputs/<study>/<arm>-s<seed>-<fingerprint>/
+Compare them: cnnexp report outputs/<study>
+"""
+FIRST = ("+study=", "+pretrain=", "+arm=")
+
+
+def main(argv: list[str]) -> int:
+    """Compose and run what `argv` (flags and overrides) asks for; returns the exit code."""
+    if "-h" in argv or "--help" in argv:
+        print(HELP, end="")
+        return EXIT_DONE
+    argv = in_order(lift_flags(argv))
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, to be told in one line
+    from cnnexp.hydra_errors import TOLD, tell
+
+    try:
+        return launch(argv)
+    except TOLD as error:
+        raise tell(error) from error
+
+
+def launch(argv: list[str]) -> int:
+    """Hand `argv` to Hydra, which calls `single`, or the launcher of a sweep."""
+    import hydra
+
+    from cnnexp import config
+    from cnnexp.sweep.plugin import register
+
+    register()
+    codes = [EXIT_DONE]
+
+    def task(composed: "DictConfig") -> None:
+        codes.append(single(composed))
+
+    typed, sys.argv = sys.argv, [sys.argv[0], *argv]
+    try:
+        hydra.main(config_path=str(config.folder()), config_name="train", version_base="1.3")(task)()
+    finally:
+        sys.argv = typed
+    return codes[-1]
+
+
+def single(composed: "DictConfig") -> int:
+    """Check, plan and make one run (its upstream first); returns the exit code."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from cnnexp import config
+
+    plain = config.resolve(composed)
+    config.check(plain)
+    hydra_node = HydraConfig.get()
+    overrides = list(hydra_node.overrides.task)
+
+    from cnnexp.job import plan
+    from cnnexp.sweep.changes import arm_changes
+
+    changes = arm_changes(hydra_node, overrides)
+    job = plan(plain, overrides, changes, command(), dict(hydra_node.runtime.choices))
+    for needed in [job.upstream, job]:
+        if needed is not None and (code := make(needed)) != EXIT_DONE:
+            return code
+    return EXIT_DONE
+
+
+def make(job: Any) -> int:
+    """Make one run in this process, with bars; returns the exit code."""
+    from cnnexp.progress import for_terminal
+    from cnnexp.run import run
+
+    before = job.record().info.get("status")
+    try:
+        record = run(job, for_terminal())
+    except Diverged as error:
+        print(f"cnnexp: {job.label}: diverged: {error}; see {job.folder / 'train.log'}", file=sys.stderr)
+        return EXIT_SOME_FAILED
+    if record.status == "diverged":
+        print(f"{job.label}: diverged before: {record.info['error']['message']}; to repeat it, delete {job.folder}")
+        return EXIT_SOME_FAILED
+    result = record.info["result"]
+    again = " (it was done already)" if before == "done" else ""
+    print(
+        f"test accuracy {result['test_accuracy']:.2%}, validation {_percent(result['val_accuracy'])}, "
+        f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{job.folder}"
+    )
+    return EXIT_DONE
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2%}"
+
+
+def command() -> str:
+    """Return what was typed, as a line for a shell."""
+    return shlex.join(["cnnexp", "train", *TYPED])
+
+
+TYPED: list[str] = []
+
+
+def lift_flags(argv: list[str]) -> list[str]:
+    """Turn --plan, --budget TIME and --fail-fast into the launcher's settings, and make the request a multirun."""
+    TYPED[:] = argv
+    lifted: list[str] = []
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--plan":
+            lifted.append("hydra.launcher.plan=true")
+        elif word == "--fail-fast":
+            lifted.append("hydra.launcher.fail_fast=true")
+        elif word.split("=")[0] == "--budget":
+            value = word.partition("=")[2] or next(words, "")
+            lifted.append(f"hydra.launcher.budget={seconds(value)}")
+        else:
+            kept.append(word)
+    if lifted and not {"-m", "--multirun"} & set(kept):
+        kept.append("--multirun")
+    return kept + lifted
+
+
+def seconds(text: str) -> int:
+    """Read a time: 90, 90s, 30m or 2h. Raises UserError for anything else."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
+    if not number.isdigit() or int(number) == 0:
+        raise UserError(f"--budget: given '{text}'; allowed: a time such as 90s, 30m or 2h")
+    return int(number) * units[unit]
+
+
+def in_order(argv: list[str]) -> list[str]:
+    """Put +study, then +pretrain and +arm, before what else was typed: study < arm < command line."""
+    rank = {prefix: position for position, prefix in enumerate(FIRST)}
+    named = [w for w in argv if w.startswith(FIRST)]
+    named.sort(key=lambda w: rank[w.partition("=")[0] + "="])
+    return [*named, *(w for w in argv if not w.startswith(FIRST))]
+
+
+if __name__ == "__main__":
+    from cnnexp.cli import main as cli_main
+
+    sys.exit(cli_main(["train", *sys.argv[1:]]))
