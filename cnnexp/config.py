@@ -32,7 +32,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
 }
 # Keys that cannot change a number: left out of the fingerprint.
-SILENT = ("seed", "study", "outputs", "slots", "log", "checkpoint", "eval_batch_size", "data.root", "data.cache")
+SILENT = ("seed", "study", "outputs", "slots", "log", "checkpoint", "eval_batch_size", "backbone", "data.root", "data.cache")
 
 
 @dataclass
@@ -54,6 +54,7 @@ class RunConfig:
     early_stopping: dict[str, Any]
     checkpoint: dict[str, Any]
     log: dict[str, Any]
+    backbone: dict[str, Any]
     outputs: str
     slots: str | list[str]
     study: dict[str, Any]
@@ -93,6 +94,13 @@ class Log:
 
 
 @dataclass
+class Backbone:
+    """What the arms that transfer start from: imagenet, a path, or `{config: NAME}`, a run that is made first."""
+
+    weights: str | dict[str, Any]
+
+
+@dataclass
 class Study:
     """What a run belongs to: names and words only, nothing that can change a number."""
 
@@ -107,6 +115,7 @@ CLOSED = {
     "early_stopping": EarlyStopping,
     "checkpoint": Checkpoint,
     "log": Log,
+    "backbone": Backbone,
     "study": Study,
 }
 
@@ -128,11 +137,12 @@ def compose(overrides: list[str]) -> DictConfig:
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Return the config as plain dicts and lists, interpolations resolved. Raises UserError naming a broken one."""
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
+    return {str(key): value for key, value in plain.items()}
 
 
 def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:

@@ -99,9 +99,7 @@ def matches(value: Any, kind: Any) -> bool:
     if kind in (Any, inspect.Parameter.empty):
         return True
     if origin is Annotated:
-        return matches(value, arguments[0]) and all(
-            a.holds(value) for a in arguments[1:]
-        )
+        return matches(value, arguments[0]) and all(a.holds(value) for a in arguments[1:])
     if origin is Literal:
         return any(value == a and type(value) is type(a) for a in arguments)
     if origin in (Union, types.UnionType):
@@ -126,13 +124,19 @@ def _is_list(value: Any, length: int | None = None) -> bool:
 
 def settings(builder: Callable[..., Any], given: tuple[str, ...] = ()) -> dict[str, inspect.Parameter]:
     """Return the parameters of a builder that a config sets: all but those that the caller gives by name."""
-    target = builder.__init__ if inspect.isclass(builder) else builder
     parameters = [p for p in inspect.signature(builder).parameters.values() if p.name not in given]
+    names = getattr(inspect.unwrap(builder), "__globals__", {})
+    return {p.name: p.replace(annotation=_hint(p.annotation, names)) for p in parameters}
+
+
+def _hint(annotation: Any, names: dict[str, Any]) -> Any:
+    """Evaluate an annotation that is a string; one that names what is not imported there goes unchecked."""
+    if not isinstance(annotation, str):
+        return annotation
     try:
-        hints = get_type_hints(target, include_extras=True)
-    except Exception:  # a person's own annotations may name what cannot be resolved here; then types go unchecked
-        hints = {}
-    return {p.name: p.replace(annotation=hints.get(p.name, inspect.Parameter.empty)) for p in parameters}
+        return get_type_hints(types.SimpleNamespace(__annotations__={"it": annotation}), names, include_extras=True)["it"]
+    except NameError:
+        return inspect.Parameter.empty
 
 
 def check(where: str, node: Mapping[str, Any], builder: Callable[..., Any], given: tuple[str, ...] = ()) -> None:

@@ -155,7 +155,7 @@ def lift_flags(argv: list[str]) -> list[str]:
         else:
             kept.append(word)
     if lifted and not {"-m", "--multirun"} & set(kept):
-        kept.append("--multirun")
+        kept.insert(0, "--multirun")
     return kept + lifted
 
 
@@ -169,11 +169,11 @@ def seconds(text: str) -> int:
 
 
 def in_order(argv: list[str]) -> list[str]:
-    """Put +study, then +pretrain and +arm, before what else was typed: study < arm < command line."""
+    """Put flags first, then +study, +pretrain and +arm, then the rest: study < arm < command line."""
+    overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    flags = [word for word in argv if word not in overrides]
     rank = {prefix: position for position, prefix in enumerate(FIRST)}
-    named = [w for w in argv if w.startswith(FIRST)]
-    named.sort(key=lambda w: rank[w.partition("=")[0] + "="])
-    return [*named, *(w for w in argv if not w.startswith(FIRST))]
+    return [*flags, *sorted(overrides, key=lambda word: rank.get(word.partition("=")[0] + "=", len(FIRST)))]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Compare the runs of a study; the same as `cnnexp report`. Run: python scripts/report.py outputs/STUDY"""
+"""Compare the runs of a study; the same as `cnnexp report`.
+
+Run: python scripts/report.py outputs/STUDY
+"""
 
 import sys
 

@@ -116,7 +116,9 @@ def _info(
         "command": f"cnnexp train +study={study}",
         "repeat": f"cnnexp train +study={study} +arm={arm} seed={seed}",
         "code": {"version": "0.1.0", "commit": "abc1234", "digest": "d" * 16},
-        "environment": {"python": "3.11", "torch": "2.11.0", "torchvision": "0.26.0", "platform": "Linux", "host": "lab"},
+        "environment": {
+            "python": "3.11", "torch": "2.11.0", "torchvision": "0.26.0", "platform": "Linux", "host": "lab",
+        },
         "device": {"kind": "cpu", "name": "Example CPU", "precision": "fp32", "threads": 2},
         "data": {
             "name": "shapes", "fingerprint": "data01", "classes": classes, "image": [3, 64, 64],
@@ -170,7 +172,7 @@ def write_study(
         for arm, (top, gap, seconds) in arms.items()
         for seed in range(seeds)
     ]
-    folder = outputs / study
+    folder = outputs / record.slug(study)
     plan = [{"folder": r.folder.name, **{k: r.info[k] for k in ("arm", "seed", "fingerprint")}} for r in runs]
     record.write_study(
         folder,

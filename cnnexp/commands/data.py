@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
 from cnnexp.errors import EXIT_DONE
@@ -36,11 +36,9 @@ def main(argv: list[str]) -> int:
     given = parser.parse_intermixed_args(argv)
     overrides = [o if "=" in o or o.startswith("~") else f"data={o}" for o in given.overrides]
 
-    from cnnexp.config import compose
-
-    config = compose(overrides)
+    config = _config(overrides)
     if given.clear_cache:
-        return _clear(config.data.get("cache"))
+        return _clear(config["data"].get("cache"))
     from cnnexp.build import build_data
 
     data = build_data(config)
@@ -50,6 +48,23 @@ def main(argv: list[str]) -> int:
         storage.write_bytes(given.grid, grid(data))
         print(f"grid         {given.grid}")
     return EXIT_DONE
+
+
+def _config(overrides: list[str]) -> dict[str, Any]:
+    """Compose a config and check its data node, and no other."""
+    from cnnexp import config as configs
+    from cnnexp import hydra_errors, signature
+
+    try:
+        config = configs.resolve(configs.compose(overrides))
+    except hydra_errors.TOLD as error:
+        raise hydra_errors.tell(error) from error
+    builder = configs.target("data", config["data"])
+    signature.check("data", config["data"], builder)
+    further = getattr(builder, "check", None)
+    if callable(further):
+        further("data", config["data"], config)
+    return config
 
 
 def _clear(cache: str | None) -> int:

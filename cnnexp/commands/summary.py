@@ -13,7 +13,9 @@ from cnnexp.errors import UserError
 if TYPE_CHECKING:
     from cnnexp.models.summary import Row, Summary
 
-EXAMPLES = """examples:
+EXAMPLES = """MACs: multiplications and additions for one image; field: side of the receptive field in input pixels
+
+examples:
   cnnexp summary model=custom data=imagenette
   cnnexp summary model=custom model.norm=batch --image 1x28x28
   cnnexp summary model=resnet18 --image 3x224x224 --classes 1000
@@ -24,20 +26,20 @@ def main(argv: list[str]) -> int:
     """Print the table of the network that the overrides describe. Raises UserError for a wrong request."""
     parser = argparse.ArgumentParser(
         "cnnexp summary",
-        description="Show a network: its layers, parameters, multiplications and memory. No data and no weights are read.",
+        description="Show a network: layers, parameters, multiplications, memory. Neither data nor weights are read.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("overrides", nargs="*", help="as for cnnexp train: model=custom data=imagenette model.norm=batch")
+    parser.add_argument(
+        "overrides", nargs="*", help="as for cnnexp train: model=custom data=imagenette model.norm=batch"
+    )
     parser.add_argument("--image", help="CxHxW; without it data.size, with 3 channels unless data.channels is a number")
-    parser.add_argument("--classes", type=int, help="number of classes; without it data.classes if a number, else 10")
+    parser.add_argument("--classes", type=int, default=10, help="number of classes; without it 10")
     arguments = parser.parse_intermixed_args(argv)
     config = configs.resolve(configs.compose(arguments.overrides))
     image = _image(arguments.image, config["data"])
-    listed = config["data"].get("classes")
-    classes = arguments.classes if arguments.classes is not None else listed if isinstance(listed, int) else 10
-    signature.check_value("--classes", classes, signature.Count)
+    signature.check_value("--classes", arguments.classes, signature.Count)
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
     _check(config, image)
@@ -45,9 +47,9 @@ def main(argv: list[str]) -> int:
     from cnnexp.build import build_model
     from cnnexp.models.summary import summarise
 
-    summary = summarise(build_model(config, image, classes), image)
+    summary = summarise(build_model(config, image, arguments.classes), image)
     print(render(summary, shutil.get_terminal_size((100, 24)).columns))
-    print(f"\nimage {_by(image)}, {classes} classes\n{totals(summary, config['batch_size'])}")
+    print(f"\nimage {_by(image)}, {arguments.classes} classes\n{totals(summary, config['batch_size'])}")
     return 0
 
 
@@ -72,8 +74,8 @@ def totals(summary: "Summary", batch_size: int) -> str:
     return (
         f"{summary.parameters:,} parameters, {summary.trainable_parameters:,} of them learn; "
         f"{summary.macs:,} MACs an image\n"
-        f"float32: {summary.parameters * 4 / 2**20:.1f} MiB of parameters, {activations:.1f} MiB of layer outputs an image, "
-        f"{activations * batch_size:,.0f} MiB a batch of {batch_size}"
+        f"float32: {summary.parameters * 4 / 2**20:.1f} MiB of parameters; layer outputs: "
+        f"{activations:.1f} MiB an image, {activations * batch_size:,.0f} MiB a batch of {batch_size}"
     )
 
 

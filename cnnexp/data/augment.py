@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     Operation = Callable[[Tensor, Generator], Tensor]
+else:
+    Operation = Callable  # the annotations of the operations are read without torch
 
 Degrees = Annotated[float, Range(low=0, high=180)]
 
 
-def flip(p: Probability) -> "Operation":
+def flip(p: Probability) -> Operation:
     """Mirror each image left to right with probability p."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
@@ -35,7 +37,7 @@ def flip(p: Probability) -> "Operation":
     return apply
 
 
-def rotate(degrees: Degrees) -> "Operation":
+def rotate(degrees: Degrees) -> Operation:
     """Turn each image by an angle drawn uniformly from [-degrees, degrees]; what comes from outside is 0 (black)."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
@@ -46,7 +48,7 @@ def rotate(degrees: Degrees) -> "Operation":
     return apply
 
 
-def crop(padding: Count) -> "Operation":
+def crop(padding: Count) -> Operation:
     """Shift each image by up to `padding` pixels either way in both directions; what comes from outside is 0 (black).
 
     The same as padding by that much and cropping at random to the old size.
@@ -62,7 +64,7 @@ def crop(padding: Count) -> "Operation":
 
 def jitter(
     brightness: NonNegative, contrast: NonNegative, saturation: NonNegative, order: Literal["random", "fixed"]
-) -> "Operation":
+) -> Operation:
     """Change brightness, contrast and saturation by factors drawn uniformly from [max(0, 1 - v), 1 + v].
 
     order: "random" takes the three in an order drawn for each image, as torchvision's ColorJitter does; "fixed" takes
@@ -83,10 +85,10 @@ def jitter(
     return apply
 
 
-OPERATIONS: dict[str, Callable[..., "Operation"]] = {"flip": flip, "rotate": rotate, "crop": crop, "jitter": jitter}
+OPERATIONS: dict[str, Callable[..., Operation]] = {"flip": flip, "rotate": rotate, "crop": crop, "jitter": jitter}
 
 
-def pipeline(ops: list[Any]) -> "Operation":
+def pipeline(ops: list[Any]) -> Operation:
     """Build an augmentation from named operations: `ops: [flip: {p: 0.5}, rotate: {degrees: 10}]`."""
     steps = [OPERATIONS[name](**(settings or {})) for op in ops for name, settings in op.items()]
 
@@ -140,13 +142,10 @@ def apply_crop(x: "Tensor", offsets: "Tensor", padding: int) -> "Tensor":
     """Cut from x (N, C, H, W), padded by `padding` zeros, windows of the old size at offsets (2, N): top and left."""
     import torch
 
-    count, channels, height, width = x.shape
     padded = torch.nn.functional.pad(x, (padding,) * 4)
-    top, left = (_send(t, x).view(-1, 1) for t in offsets)
-    rows = (top + torch.arange(height, device=x.device)).view(count, 1, height, 1)
-    columns = (left + torch.arange(width, device=x.device)).view(count, 1, 1, width)
-    images = torch.arange(count, device=x.device).view(-1, 1, 1, 1)
-    return padded[images, torch.arange(channels, device=x.device).view(1, -1, 1, 1), rows, columns]
+    windows = padded.unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)  # a view: (N, C, top, left, H, W)
+    top, left = (_send(t, x) for t in offsets)
+    return windows[torch.arange(len(x), device=x.device), :, top, left]
 
 
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it

@@ -25,7 +25,8 @@ class Draws:
 
     def __init__(self, task: int, image: tuple[int, int]):
         self.key = (task, *image)
-        self.words = iter(counter.bits(*self.key, np.arange(128)).tolist())
+        words: list[int] = counter.bits(*self.key, np.arange(128)).tolist()
+        self.words = iter(words)
 
     def between(self, low: int, high: int) -> int:
         """Return a whole number in [low, high], both included."""
@@ -38,7 +39,8 @@ class Draws:
 
 def luminance(colour: Integers) -> int:
     """Return the brightness of a colour, 0 to 255 (ITU-R BT.601 weights in thousandths)."""
-    return int(colour @ np.array([299, 587, 114]) // 1000)
+    red, green, blue = colour.tolist()
+    return int(299 * red + 587 * green + 114 * blue) // 1000
 
 
 def contrasting(draws: Draws, other: Integers, least: int) -> Integers:
@@ -62,21 +64,24 @@ def rotated(x: Integers, y: Integers, degrees: int) -> tuple[Integers, Integers]
 
 def value_noise(x: Integers, y: Integers, cell: int, key: tuple[int, ...]) -> Integers:
     """Return smooth noise in [0, 255]: random values on a lattice of `cell` units, blended bilinearly."""
-    (left, right), (top, bottom) = (divmod(c + 2 * SIDE, cell) for c in (x, y))
+    x, y = x + 2 * SIDE, y + 2 * SIDE
+    left, right, top, bottom = x // cell, x % cell, y // cell, y % cell
     corner = [[counter.below(256, *key, top + j, left + i) for i in (0, 1)] for j in (0, 1)]
     rows = [a * (cell - right) + b * right for a, b in corner]
-    return (rows[0] * (cell - bottom) + rows[1] * bottom) // (cell * cell)
+    return np.asarray((rows[0] * (cell - bottom) + rows[1] * bottom) // (cell * cell), np.int64)
 
 
 def coverage(mask: NDArray[np.bool_]) -> Integers:
     """Count the samples of each pixel that lie in a mask: (S * OVERSAMPLE) squared to (S, S, 1), 0 to OVERSAMPLE**2."""
     size = mask.shape[0] // OVERSAMPLE
-    return mask.reshape(size, OVERSAMPLE, size, OVERSAMPLE).sum(axis=(1, 3), dtype=np.int64)[..., None]
+    counts: Integers = mask.reshape(size, OVERSAMPLE, size, OVERSAMPLE).sum(axis=(1, 3), dtype=np.int64)
+    return counts[..., None]
 
 
 def blend(below: Integers, above: Integers, share: Integers, whole: int) -> Integers:
     """Lay colours over colours: `share` out of `whole` of `above`."""
-    return (below * (whole - share) + above * share) // whole
+    colours: Integers = (below * (whole - share) + above * share) // whole
+    return colours
 
 
 def finish(image: Integers, draws: Draws) -> Pixels:
@@ -89,4 +94,5 @@ def finish(image: Integers, draws: Draws) -> Pixels:
     lit = image * light[..., None] >> 14
     spread = draws.between(2, 16)
     noise = counter.between(-spread, spread, *draws.key, 1 << 20, np.arange(size * size * 3).reshape(size, size, 3))
-    return np.clip(lit + noise, 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(lit + noise, 0, 255).astype(np.uint8)
+    return pixels

@@ -68,7 +68,7 @@ def cifar10_listing(root: Path, size: int) -> Listing:
 
     def read(number: int) -> Pixels:
         if size == images.shape[1]:
-            return images[number]
+            return np.asarray(images[number])
         return np.asarray(square(Image.fromarray(images[number]), size, "squash"))
 
     return Listing(

@@ -226,7 +226,7 @@ def _block(listing: Listing, start: int) -> tuple[list[int], Pixels, Integers]:
     decoded = {i: image for i in numbers if (image := listing.decode(i)) is not None}
     if not decoded:
         return [], np.empty(0, np.uint8), np.empty(0, np.int64)
-    pixels = np.stack(list(decoded.values()))
+    pixels = np.ascontiguousarray(np.stack(list(decoded.values())))
     flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
     squares = np.square(flat, dtype=np.int32).sum(axis=1, dtype=np.int64)
     return list(decoded), pixels, np.stack([flat.sum(axis=1, dtype=np.int64), squares], axis=-1)

@@ -37,9 +37,10 @@ def pattern(texture: str, u: Integers, v: Integers, draws: Draws) -> NDArray[np.
     period, duty = draws.between(520, 1280), draws.between(35, 65)
     along, across = u % period, v % period
     if texture == "stripes":
-        return along * 100 < period * duty
+        return np.asarray(along * 100 < period * duty)
     if texture == "checks":
-        return ((u // (period * 2 // 3)) + (v // (period * 2 // 3))) % 2 == 0
+        half = period * 2 // 3
+        return np.asarray((u // half + v // half) % 2 == 0)
     if texture == "dots":
         middle, radius = period // 2, period * draws.between(26, 38) // 100
         return (along - middle) ** 2 + (across - middle) ** 2 <= radius * radius

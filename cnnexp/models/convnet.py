@@ -22,7 +22,7 @@ def convnet(
     activation: str | dict[str, Any],
     init: Literal["default", "kaiming", "xavier"],
     head: dict[str, Any],
-) -> "nn.Module":
+) -> "nn.Sequential":
     """Build a network of named blocks that ends in a fully connected layer to `classes` logits.
 
     image: (C, H, W). norm: after each convolution and the first fc layer, before the activation. dropout: {pool, fc},

@@ -13,7 +13,7 @@ reach it, because the optimiser is given `trainable(model)` only.
 """
 
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -37,7 +37,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         return super().train(False)
 
 
-FROZEN: dict[type[nn.Module], type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {
+FROZEN: dict[type[_BatchNorm], type[_BatchNorm]] = {
     nn.BatchNorm1d: FrozenBatchNorm1d,
     nn.BatchNorm2d: FrozenBatchNorm2d,
 }
@@ -69,7 +69,7 @@ def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list
 
 
 def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) -> None:
-    """Put all batch normalisation of a network into one of the three modes, in place.
+    """Put all batch normalisation of a new network into one of the three modes, in place.
 
     Raises UserError for `stats` and `frozen` if the network has none, or (frozen) if it stores no statistics.
     """
@@ -78,17 +78,14 @@ def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) 
     norms = _batch_norms(model)
     if not norms:
         raise UserError(f"model.bn: given {mode}, but the network has no batch normalisation; allowed here: train")
-    if mode == "frozen":
-        replaced: dict[int, nn.Module] = {}
-        for parent in list(model.modules()):
-            for name, child in list(parent._modules.items()):
-                if child is not None and any(child is norm for _, norm in norms):
-                    if id(child) not in replaced:
-                        replaced[id(child)] = _frozen_copy(child)
-                    setattr(parent, name, replaced[id(child)])
-    for _, norm in _batch_norms(model):
+    for _, norm in norms:
         for parameter in norm.parameters():
             parameter.requires_grad_(False)
+        if mode == "frozen":
+            if type(norm) not in FROZEN or not norm.track_running_stats:
+                raise UserError(f"model.bn: frozen is not possible for {type(norm).__name__} without stored statistics")
+            norm.__class__ = FROZEN[type(norm)]  # keeps its tensors, settings, hooks and every place that refers to it
+            norm.eval()
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -96,13 +93,5 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def _batch_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def _batch_norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
-
-
-def _frozen_copy(norm: Any) -> nn.Module:
-    if type(norm) not in FROZEN or not norm.track_running_stats:
-        raise UserError(f"model.bn: frozen is not possible for {type(norm).__name__} without stored statistics")
-    frozen = FROZEN[type(norm)](norm.num_features, norm.eps, norm.momentum, norm.affine)
-    frozen.load_state_dict(norm.state_dict())
-    return frozen.to(norm.running_mean.device, norm.running_mean.dtype).eval()

@@ -38,21 +38,13 @@ LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 }
 
 
-class ConvNet(nn.Sequential):
-    """The layers of a plan, one after the other: (N, C, H, W) -> (N, K). `plan` is what it was made from."""
-
-    def __init__(self, plan: list[Layer]):
-        super().__init__(OrderedDict((layer.name, LAYERS[layer.kind](layer.settings)) for layer in plan))
-        self.plan = plan
-
-
-def assemble(plan: list[Layer], init: str) -> ConvNet:
-    """Make the network and draw its first weights from torch's global generator.
+def assemble(plan: list[Layer], init: str) -> nn.Sequential:
+    """Make the network, (N, C, H, W) -> (N, K), and draw its first weights from torch's global generator.
 
     init: `default`, torch's own; `kaiming`, normal with std sqrt(2 / fan_in) (He et al. 2015, eq. 10); `xavier`,
     uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16). The latter two set biases to 0.
     """
-    network = ConvNet(plan)
+    network = nn.Sequential(OrderedDict((layer.name, LAYERS[layer.kind](layer.settings)) for layer in plan))
     if init == "default":
         return network
     for module in network.modules():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnexp import storage
 from cnnexp.errors import UserError
-from cnnexp.record import RunRecord, slug
+from cnnexp.record import RunRecord
 from cnnexp.report import Report, classes, columns, page, tables
 from cnnexp.report.collect import Study, collect, find_groups
 from cnnexp.report.compare import Row, compare, sentences
@@ -41,7 +41,7 @@ def _write_several(
 ) -> Report:
     pages, printed = [], []
     for path, records in groups:
-        name = "-".join(slug(part) for part in path.relative_to(folder).parts) or "runs"
+        name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
         study = collect(path, records, baseline)
         printed.append(_write_group(study, out / name, figures, command, tell))
         headline = sentences(study, compare(study))[0]
@@ -109,7 +109,7 @@ def terminal(study: Study, rows: list[Row]) -> str:
     """Return the comparison, its headline, and what the reader must know, as lines of text."""
     lines = [f"{study.name}: {study.question}" if study.question else study.name, ""]
     if rows:
-        lines.append(tables.to_terminal(columns.comparison(rows, columns.TERMINAL)))
+        lines.append(tables.to_terminal(columns.comparison_terminal(rows)))
         if study.baseline:
             lines.append(
                 "Difference: points against the baseline, paired by seed; [ ]: 95 % intervals; verdicts after Holm."

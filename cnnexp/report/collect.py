@@ -3,7 +3,6 @@
 No run is fatal: what cannot be used is kept beside the table, with the reason.
 """
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from cnnexp import record
 from cnnexp.errors import UserError, unknown
+from cnnexp.report.notes import take_notes
 from cnnexp.report.runs import Run, read_run
 from cnnexp.report.text import plain
 
@@ -100,7 +100,8 @@ def collect(folder: Path, records: list[record.RunRecord], baseline: str | None 
     _label(arms)
     left_out += [_diverged(arm, run) for arm in arms for run in arm.diverged]
     left_out += _not_run(planned, {r.folder.name for r in runs})
-    notes = _notes(arms, folder, bool(study), order)
+    notes = take_notes([(a.label, run) for a in arms for run in a.runs])
+    notes += _plan_notes(arms, folder, bool(study), order)
     chosen = _baseline(arms, baseline, study, notes)
     if chosen:
         arms.sort(key=lambda a: a is not chosen)
@@ -183,6 +184,14 @@ def _not_run(planned: list[dict[str, Any]], present: set[str]) -> list[LeftOut]:
     ]
 
 
+def _plan_notes(arms: list[Arm], folder: Path, planned: bool, order: list[str]) -> list[str]:
+    """Say where the runs and study.json do not agree."""
+    if (folder / "study.json").exists() and not planned:
+        return ["study.json cannot be read: arms are in alphabetical order and nothing is shown as superseded."]
+    extra = sorted({plain(a.name) for a in arms} - {plain(name) for name in order}) if order else []
+    return [f"Not among the arms that study.json names, and kept in the table: {', '.join(extra)}."] if extra else []
+
+
 def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: list[str]) -> Arm | None:
     """Choose the arm that the others are compared with, and note why there is none."""
     name = asked or (study.get("baseline") if study else DEFAULT_BASELINE)
@@ -200,42 +209,6 @@ def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: 
     elif study:
         notes.append(f"No comparison: the baseline '{plain(name)}' has no finished run.")
     return None
-
-
-def _notes(arms: list[Arm], folder: Path, planned: bool, order: list[str]) -> list[str]:
-    """Say what mixes in this table that should not be compared blindly."""
-    used = [(a, r) for a in arms for r in a.runs]
-    notes = [note for what, path in _MIXES for note in _mixed(what, path, used)]
-    names = {a.name for a in arms}
-    if (folder / "study.json").exists() and not planned:
-        notes.append("study.json cannot be read: arms are in alphabetical order and nothing is shown as superseded.")
-    if extra := sorted(plain(n) for n in names - set(order) if order):
-        notes.append(f"Not among the arms that study.json names, and kept in the table: {', '.join(extra)}.")
-    for arm, run in used:
-        notes += [f"{arm.label}, seed {run.seed}: {problem}." for problem in run.doubts]
-        if not math.isfinite(run.number("seconds", "train")):
-            notes.append(f"{arm.label}, seed {run.seed}: no training time is recorded.")
-    return notes
-
-
-_MIXES = (
-    ("The arms were not trained and tested on the same data", ("data", "fingerprint")),
-    ("The runs come from different versions of the code", ("code", "digest")),
-    ("The runs come from different devices, so times do not compare", ("device", "name")),
-)
-
-
-def _mixed(what: str, path: tuple[str, ...], used: list[tuple[Arm, Run]]) -> list[str]:
-    """Say which arms have which value of a field of run.json, if they differ."""
-    values: dict[str, list[str]] = {}
-    for arm, run in used:
-        labels = values.setdefault(run.text(*path) or "not recorded", [])
-        if arm.label not in labels:
-            labels.append(arm.label)
-    if len(values) < 2:
-        return []
-    who = "; ".join(f"{value[:32]}: {', '.join(labels)}" for value, labels in values.items())
-    return [f"{what} ({who})."]
 
 
 def _listed(arms: list[Arm]) -> str:

@@ -10,13 +10,14 @@ from cnnexp.report.statistics import Summary, summarise
 from cnnexp.report.tables import Table
 
 DASH = "-"
-CONVERGED = "Epochs to converge: the first epoch whose validation accuracy is within 1 point of the run's own best, mean over seeds."
 NOTES = (
-    "Accuracies in %: mean ± sample standard deviation over the seeds; n counts the seeds.",
+    "Accuracies in %: mean ± sample standard deviation over the seeds. n: seeds; (+1 div.): one more diverged.",
     "95 % interval: Student's t over the seeds; it does not cover the choice of test images.",
-    "Difference: points against the baseline, paired by seed, with its 95 % interval; p: paired t-test, Holm-corrected over the arms.",
+    "Difference: points against the baseline, paired by seed, with its 95 % interval; p: paired t-test, Holm-corrected "
+    "over the arms.",
     "better / worse: corrected p < 0.05, the interval without 0 and no diverged run on the winning side.",
-    CONVERGED,
+    "Epochs to converge: the first epoch whose validation accuracy is within 1 point of the run's own best, mean over "
+    "the seeds.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
 )
 
@@ -50,7 +51,7 @@ def _interval(row: Row) -> str:
 
 
 def _count(row: Row) -> str:
-    return f"{row.test.n}" + (f" (+{row.diverged} diverged)" if row.diverged else "")
+    return f"{row.test.n}" + (f" (+{row.diverged} div.)" if row.diverged else "")
 
 
 def _difference(row: Row) -> str:
@@ -83,7 +84,15 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 }
 WORDS = frozenset({"Verdict", "Status", "Device", "Changes", "Run", "Reason", "Class"})
 ACCURACY = ("Arm", "Test accuracy (%)", "95 % interval", "n", "Difference (points)", "p (Holm)", "Verdict")
-TERMINAL = ("Arm", "Test accuracy (%)", "95 % interval", "n", "Difference (points)", "Verdict", "Training (s)")
+TERMINAL = {  # a shorter selection, under shorter headings
+    "Arm": "Arm",
+    "Test accuracy (%)": "Test (%)",
+    "95 % interval": "95 % interval",
+    "n": "n",
+    "Difference (points)": "Difference",
+    "Verdict": "Verdict",
+    "Training (s)": "Train (s)",
+}
 
 
 def comparison(rows: list[Row], columns: tuple[str, ...] = tuple(COLUMNS)) -> Table:
@@ -91,45 +100,51 @@ def comparison(rows: list[Row], columns: tuple[str, ...] = tuple(COLUMNS)) -> Ta
     return Table(list(columns), [[COLUMNS[c](row) for c in columns] for row in rows], words=WORDS)
 
 
+def _difference_in_points(part: str) -> Callable[[Row], float]:
+    return lambda row: 100 * getattr(row.difference, part) if row.difference else math.nan
+
+
+CSV_COLUMNS: dict[str, Callable[[Row], str | float | int]] = {
+    "arm": lambda r: r.arm.label,
+    "fingerprint": lambda r: r.arm.fingerprint,
+    "is_baseline": lambda r: int(r.is_baseline),
+    "seeds": lambda r: " ".join(str(run.seed) for run in r.arm.runs),
+    "n": lambda r: r.test.n,
+    "diverged": lambda r: r.diverged,
+    "test_accuracy_mean_percent": lambda r: 100 * r.test.mean,
+    "test_accuracy_std_percent": lambda r: 100 * r.test.std,
+    "test_accuracy_low95_percent": lambda r: 100 * r.test.low,
+    "test_accuracy_high95_percent": lambda r: 100 * r.test.high,
+    "pairs": lambda r: r.difference.n if r.difference else 0,
+    "difference_mean_points": _difference_in_points("mean"),
+    "difference_low95_points": _difference_in_points("low"),
+    "difference_high95_points": _difference_in_points("high"),
+    "p_paired_t": lambda r: r.difference.p if r.difference else math.nan,
+    "p_holm": lambda r: r.p_holm,
+    "p_mcnemar_exact": lambda r: r.mcnemar.p if r.mcnemar else math.nan,
+    "verdict": lambda r: r.verdict,
+    "best_epoch_mean": lambda r: r.best_epoch,
+    "epochs_to_converge_mean": lambda r: r.epochs_to_converge,
+    "val_accuracy_mean_percent": lambda r: 100 * r.val_accuracy.mean,
+    "train_accuracy_mean_percent": lambda r: 100 * r.train_accuracy.mean,
+    "train_seconds_mean": lambda r: r.train_seconds.mean,
+    "images_per_second_mean": lambda r: r.images_per_second,
+    "peak_memory_mib_mean": lambda r: r.peak_memory_mib,
+    "parameters": lambda r: r.parameters,
+    "trainable_parameters": lambda r: r.trainable_parameters,
+    "macs": lambda r: r.macs,
+}
+
+
+def comparison_terminal(rows: list[Row]) -> Table:
+    """Return the comparison for a terminal of 120 columns."""
+    lines = [[COLUMNS[column](row) for column in TERMINAL] for row in rows]
+    return Table(list(TERMINAL.values()), lines, words=WORDS)
+
+
 def comparison_csv(rows: list[Row]) -> tuple[list[str], list[list[str | float | int]]]:
     """Return the comparison in full precision: headings with units, and rows."""
-    none = math.nan
-    table: list[dict[str, str | float | int]] = []
-    for row in rows:
-        d, m = row.difference, row.mcnemar
-        table.append(
-            {
-                "arm": row.arm.label,
-                "fingerprint": row.arm.fingerprint,
-                "seeds": " ".join(str(run.seed) for run in row.arm.runs),
-                "n": row.test.n,
-                "diverged": row.diverged,
-                "test_accuracy_mean_percent": 100 * row.test.mean,
-                "test_accuracy_std_percent": 100 * row.test.std,
-                "test_accuracy_low95_percent": 100 * row.test.low,
-                "test_accuracy_high95_percent": 100 * row.test.high,
-                "is_baseline": int(row.is_baseline),
-                "pairs": d.n if d else 0,
-                "difference_mean_points": 100 * d.mean if d else none,
-                "difference_low95_points": 100 * d.low if d else none,
-                "difference_high95_points": 100 * d.high if d else none,
-                "p_paired_t": d.p if d else none,
-                "p_holm": row.p_holm,
-                "mcnemar_exact_p": m.p if m else none,
-                "verdict": row.verdict,
-                "best_epoch_mean": row.best_epoch,
-                "epochs_to_converge_mean": row.epochs_to_converge,
-                "val_accuracy_mean_percent": 100 * row.val_accuracy.mean,
-                "train_accuracy_mean_percent": 100 * row.train_accuracy.mean,
-                "train_seconds_mean": row.train_seconds.mean,
-                "images_per_second_mean": row.images_per_second,
-                "peak_memory_mib_mean": row.peak_memory_mib,
-                "parameters": row.parameters,
-                "trainable_parameters": row.trainable_parameters,
-                "macs": row.macs,
-            }
-        )
-    return (list(table[0]) if table else ["arm"]), [list(line.values()) for line in table]
+    return list(CSV_COLUMNS), [[get(row) for get in CSV_COLUMNS.values()] for row in rows]
 
 
 RUN_COLUMNS: dict[str, Callable[[Run], str]] = {

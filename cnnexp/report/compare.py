@@ -126,7 +126,7 @@ def _summary(baseline: str, others: list[Row]) -> str:
 
 def _sentence(row: Row, baseline: str) -> str:
     label, difference = row.arm.label, row.difference
-    diverged = f" {row.diverged} of its runs diverged and are left out of the mean." if row.diverged else ""
+    diverged = f" Runs that diverged and are left out of the mean: {row.diverged}." if row.diverged else ""
     if difference is None:
         return f"{label}: {row.verdict}.{diverged}"
     points = f"{100 * difference.mean:+.2f} points against {baseline}"

@@ -12,7 +12,7 @@ from cnnexp.report.collect import Arm
 from cnnexp.report.style import GREY, Figure, Look, canvas, finish, turn_off
 
 METRICS = {"accuracy": ("accuracy (%)", 100.0), "loss": ("loss (nats)", 1.0)}
-BAND = "mean of the seeds; band: ± 1 standard deviation (smallest to largest if there are two); thin: seeds that trained on"
+BAND = "mean of the seeds; band: ± 1 standard deviation (of two seeds: both); thin: seeds that trained on"
 
 
 def band(curves: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -100,7 +100,8 @@ def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figur
     if len(arms) > 1:
         handles.append(Line2D([], [], color=GREY, label="validation, other arms"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    caption = f"{metric.capitalize()} in training and validation: {BAND}. Training values are running ones, with augmentation and dropout."
+    running = "Training values are running ones, with augmentation and dropout."
+    caption = f"{metric.capitalize()} in training and validation: {BAND}. {running}"
     return finish(figure, f"{metric}_curves", caption, wide=columns > 2)
 
 

@@ -23,7 +23,7 @@ def _draw(axis: Axes, counts: np.ndarray[Any, Any], names: list[str], size: floa
     shares = 100 * counts / np.maximum(totals, 1)
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
+    axis.spines[:].set(visible=True, color="#d0d0d0")
     axis.tick_params(length=0, labelsize=size)
     if len(names) <= NAMED:
         labels = [shorten(n, CLASS_LABEL) for n in names]
@@ -46,12 +46,12 @@ def one(arm: Arm) -> Figure | None:
     image = _draw(axis, counts, class_names(arm), 8.5 if classes <= WITH_COUNTS else 5.5)
     if classes <= WITH_COUNTS:
         half = 0.5 * np.maximum(counts.sum(1), 1)
+        size = 7.5 if classes <= 12 else 5.5
         for (t, p), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if count > half[t] else "#303030"
-                axis.text(
-                    p, t, f"{count}", ha="center", va="center", fontsize=7.5 if classes <= 12 else 5.5, color=colour
-                )
+                text = axis.text(p, t, f"{count}", ha="center", va="center", fontsize=size, color=colour)
+                text.set_in_layout(False)  # it lies within its cell, and measuring hundreds of them takes seconds
     bar = figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02, aspect=30)
     bar.set_label("share of the true class (%)")
     bar.outline.set_visible(False)
@@ -79,7 +79,10 @@ def side_by_side(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | Non
         bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.01, aspect=40)
         bar.set_label("share of the true class (%)")
         bar.outline.set_visible(False)
-    caption = "Confusion matrices of all arms, summed over their seeds; on the diagonal: the share of the class recognised, in %."
+    caption = (
+        "Confusion matrices of all arms, summed over their seeds; on the diagonal: the share of the class that is "
+        "recognised, in %."
+    )
     return finish(figure, "confusion_all", caption, wide=True)
 
 

@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds everything, opens offline, and runs nothing. The template engine escapes all of it."""
+"""The page: one HTML file that holds everything, opens offline and runs nothing. The template engine escapes."""
 
 import base64
 from collections.abc import Iterable, Sequence

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from cnnexp.report import text
 
+GAP = "  "
+SHORTEST = 14  # characters of the first column of a table in a terminal
+
 
 @dataclass(frozen=True)
 class Table:
@@ -41,19 +44,19 @@ def to_latex(table: Table, notes: Sequence[str] = ()) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def to_terminal(table: Table, width: int = 24) -> str:
-    """Return the table in aligned columns; cells of the first column are shortened to `width` characters."""
-    rows = [[text.shorten(row[0], width), *row[1:]] for row in table.rows]
-    lines = [table.headings, *rows]
+def to_terminal(table: Table, width: int = 116) -> str:
+    """Return the table in aligned columns of at most `width` characters, if shortening the first one can do that."""
+    lines = [table.headings, *table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.headings))]
-    printed = [
-        "  ".join(
-            c.rjust(w) if table.is_number(i) else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    printed.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(line.rstrip() for line in printed) + "\n"
+    widths[0] = min(widths[0], max(SHORTEST, width - sum(w + len(GAP) for w in widths[1:])))
+    lines = [[text.shorten(line[0], widths[0]), *line[1:]] for line in lines]
+    lines.insert(1, ["-" * w for w in widths])
+    return "".join(GAP.join(_aligned(table, line, widths)).rstrip() + "\n" for line in lines)
+
+
+def _aligned(table: Table, line: list[str], widths: list[int]) -> list[str]:
+    cells = enumerate(zip(line, widths, strict=True))
+    return [cell.rjust(w) if table.is_number(i) else cell.ljust(w) for i, (cell, w) in cells]
 
 
 def to_csv(headings: Sequence[str], rows: Sequence[Sequence[str | float | int]]) -> str:

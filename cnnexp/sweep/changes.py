@@ -20,28 +20,27 @@ def arm_changes(hydra_node: DictConfig, overrides: Iterable[str], swept: Iterabl
     """
     arm = hydra_node.runtime.choices.get("arm")
     if arm:
-        return file_changes(_find(hydra_node, f"arm/{arm}.yaml"))
+        return file_changes(str(arm), [Path(s.path) for s in hydra_node.runtime.config_sources if s.schema == "file"])
     swept = set(swept)
     return [o for o in overrides if not o.startswith(NAMING) and (not swept or o.partition("=")[0] in swept)]
 
 
-def file_changes(file: Path) -> list[str]:
-    """Return ["model=resnet18", "model.bn=frozen"] for an arm's YAML file."""
+def file_changes(arm: str, sources: list[Path]) -> list[str]:
+    """Return ["model=resnet18", "model.bn=frozen"] for an arm, those of the arms that it builds on first.
+
+    sources: the folders that configs are looked for in, the first that has the arm counts.
+    """
+    file = next(source / "arm" / f"{arm}.yaml" for source in sources if (source / "arm" / f"{arm}.yaml").exists())
     content = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(content, dict)
     changes = []
     for entry in content.pop("defaults", []):
         if isinstance(entry, dict):
             changes += [f"{k.removeprefix('override ').lstrip('/')}={_text(v)}" for k, v in entry.items()]
+        elif entry != "_self_":
+            changes += file_changes(entry, sources)
     return changes + [f"{key}={_text(value)}" for key, value in flatten(content).items() if key]
 
 
 def _text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _find(hydra_node: DictConfig, name: str) -> Path:
-    for source in hydra_node.runtime.config_sources:
-        if source.schema == "file" and (Path(source.path) / name).exists():
-            return Path(source.path) / name
-    raise FileNotFoundError(name)

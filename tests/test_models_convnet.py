@@ -1,0 +1,123 @@
+"""Networks from blocks: what is built is what was planned, in torch's own terms."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cnnexp.errors import UserError
+from cnnexp.models.activations import ACTIVATIONS
+from cnnexp.models.blocks import BLOCKS
+from cnnexp.models.convnet import convnet, plan
+from cnnexp.models.network import LAYERS
+
+BLOCKS_OF_ALL_KINDS: list[Any] = [
+    {"conv": {"out": 8, "kernel": 5, "stride": 2, "groups": 1}},
+    {"pool": {"kernel": 3, "stride": 2, "kind": "avg"}},
+    {"conv": {"out": 12, "kernel": 3, "dilation": 2, "groups": 4, "bias": False, "activation": "tanh"}},
+    {"conv": {"out": 6, "kernel": 2, "padding": 1, "norm": "none"}},
+    {"pool": {"kernel": 2}},
+    {"dropout": {"p": 0.3}},
+    {"global_pool": None},
+    {"fc": {"out": 7}},
+    {"fc": {"out": 5, "bias": False}},
+]
+
+
+def build(blocks: list[Any], image: tuple[int, int, int] = (3, 32, 32), classes: int = 10, **settings: Any) -> Any:
+    dropout = {"pool": 0.0, "fc": 0.0}
+    given: dict[str, Any] = {"norm": "none", "dropout": dropout, "activation": "relu", "head": {"norm": "none"}}
+    return convnet(image, classes, blocks, **(given | {"init": "default"} | settings))
+
+
+def test_every_layer_has_the_planned_shape_and_parameters() -> None:
+    settings: dict[str, Any] = {"norm": "batch", "dropout": {"pool": 0.2, "fc": 0.5}, "head": {"norm": "batch"}}
+    network = build(BLOCKS_OF_ALL_KINDS, image=(2, 41, 30), **settings).eval()
+    planned = plan("model", (2, 41, 30), 10, BLOCKS_OF_ALL_KINDS, activation="relu", **settings)
+    x = torch.zeros(3, 2, 41, 30)
+    for layer, (name, module) in zip(planned, network.named_children(), strict=True):
+        x = module(x)
+        assert (layer.name, layer.output) == (name, tuple(x.shape[1:]))
+        assert layer.parameters == sum(p.numel() for p in module.parameters())
+    assert x.shape == (3, 10)
+    assert {b if isinstance(b, str) else next(iter(b)) for b in BLOCKS_OF_ALL_KINDS} == set(BLOCKS)
+    assert {layer.kind for layer in planned} | {"dropout"} == set(LAYERS)
+
+
+def test_the_forward_pass_is_that_of_the_written_out_network() -> None:
+    torch.manual_seed(1)
+    blocks = [{"conv": {"out": 4, "kernel": 3}}, {"pool": {"kernel": 2}}, {"fc": {"out": 6}}]
+    network = build(blocks, image=(3, 8, 8), norm="batch").double().train()
+    x = torch.randn(5, 3, 8, 8, dtype=torch.float64)
+
+    def normalise(z: Tensor, axes: tuple[int, ...]) -> Tensor:
+        mean, variance = z.mean(axes, keepdim=True), z.var(axes, unbiased=False, keepdim=True)
+        return (z - mean) / torch.sqrt(variance + 1e-5)
+
+    weights = network.state_dict()
+    z = nn.functional.conv2d(x, weights["conv1.weight"], weights["conv1.bias"], padding=1)
+    z = nn.functional.max_pool2d(normalise(z, (0, 2, 3)).clamp(min=0), 2).flatten(1)
+    z = normalise(z @ weights["fc1.weight"].T + weights["fc1.bias"], (0,)).clamp(min=0)
+    torch.testing.assert_close(network(x), z @ weights["head.weight"].T + weights["head.bias"])
+
+
+def test_dropout_comes_after_the_activation_of_the_first_fc_and_after_pooling() -> None:
+    blocks = [{"conv": {"out": 4, "kernel": 3}}, {"pool": {"kernel": 2}}, {"fc": {"out": 6}}, {"fc": {"out": 6}}]
+    kinds = [type(m).__name__ for m in build(blocks, dropout={"pool": 0.2, "fc": 0.5})]
+    conv = ["Conv2d", "ReLU", "MaxPool2d", "Dropout", "Flatten"]
+    assert kinds == [*conv, "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_every_activation_is_the_formula_of_its_name(name: str) -> None:
+    z = torch.linspace(-4, 4, 41, dtype=torch.float64)
+    softplus = torch.log(1 + torch.exp(z))
+    formulas = {
+        "none": z,
+        "relu": z.clamp(min=0),
+        "leaky_relu": torch.where(z > 0, z, 0.01 * z),
+        "elu": torch.where(z > 0, z, z.exp() - 1),
+        "selu": 1.0507009873554805 * torch.where(z > 0, z, 1.6732632423543772 * (z.exp() - 1)),
+        "gelu": z * (1 + torch.erf(z / math.sqrt(2))) / 2,
+        "silu": z / (1 + torch.exp(-z)),
+        "mish": z * torch.tanh(softplus),
+        "hardswish": z * (z + 3).clamp(0, 6) / 6,
+        "softplus": softplus,
+        "sigmoid": 1 / (1 + torch.exp(-z)),
+        "tanh": (torch.exp(2 * z) - 1) / (torch.exp(2 * z) + 1),
+    }
+    network = build([{"conv": {"out": 1, "kernel": 1}}], activation=name)
+    act = dict(network.named_children()).get("act1", nn.Identity())
+    torch.testing.assert_close(act(z), formulas[name])
+
+
+def test_an_activation_takes_its_settings() -> None:
+    network = build([{"fc": {"out": 2, "activation": {"leaky_relu": {"slope": 0.3}}}}])
+    torch.testing.assert_close(network.act1(torch.tensor([-2.0, 2.0])), torch.tensor([-0.6, 2.0]))
+
+
+@pytest.mark.parametrize(("init", "variance"), [("kaiming", 2 / 512), ("xavier", 2 / (512 + 400))])
+def test_first_weights_have_the_variance_of_the_paper(init: str, variance: float) -> None:
+    torch.manual_seed(3)
+    network = build([{"fc": {"out": 400}}], image=(2, 16, 16), init=init)
+    weight = network.fc1.weight.detach().double()
+    assert weight.var().item() == pytest.approx(variance, rel=0.02)
+    kurtosis = ((weight / weight.std()) ** 4).mean().item()
+    assert kurtosis == pytest.approx(3.0 if init == "kaiming" else 1.8, rel=0.02)
+    assert torch.equal(network.fc1.bias, torch.zeros(400))
+
+
+def test_first_weights_are_those_of_the_global_seed() -> None:
+    networks = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        networks.append(build([{"conv": {"out": 4, "kernel": 3}}], image=(3, 4, 4)))
+    assert torch.equal(networks[0].conv1.weight, networks[1].conv1.weight)
+    assert not torch.equal(networks[0].conv1.weight, networks[2].conv1.weight)
+
+
+def test_the_true_image_is_checked_when_the_network_is_built() -> None:
+    with pytest.raises(UserError, match=r"model\.blocks\[0\]\.conv\.kernel: 9 is larger .* \(7x8 with padding 0\)"):
+        build([{"conv": {"out": 4, "kernel": 9, "padding": 0}}], image=(1, 7, 8))
