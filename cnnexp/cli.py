@@ -32,7 +32,7 @@ def usage() -> str:
     table = "\n".join(f"  {name:<{width}}  {words}" for name, (_, words) in COMMANDS.items())
     return (
         "usage: cnnexp COMMAND ...\n\nConvolutional-network experiments, from YAML to a verdict.\n\n"
-        f"commands:\n{table}\n\n{EXAMPLES}\n`cnnexp COMMAND --help` says more. `cnnexp --version` prints {__version__}.\n"
+        f"commands:\n{table}\n\n{EXAMPLES}\n`cnnexp COMMAND --help` says more; this is version {__version__}.\n"
     )
 
 
@@ -68,6 +68,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BUG
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+            raise
+        from cnnexp.hydra_errors import tell
+
+        print(f"cnnexp: {tell(error)}", file=sys.stderr)
+        return EXIT_REQUEST
 
 
 def entry() -> None:

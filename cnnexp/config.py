@@ -6,7 +6,6 @@ Everything that can be known to be wrong without data is told here, in one line 
 import hashlib
 import importlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,7 +31,18 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
 }
 # Keys that cannot change a number: left out of the fingerprint.
-SILENT = ("seed", "study", "outputs", "slots", "log", "checkpoint", "eval_batch_size", "backbone", "data.root", "data.cache")
+SILENT = (
+    "seed",
+    "study",
+    "outputs",
+    "slots",
+    "log",
+    "checkpoint",
+    "eval_batch_size",
+    "backbone",
+    "data.root",
+    "data.cache",
+)
 
 
 @dataclass
@@ -137,7 +147,7 @@ def compose(overrides: list[str]) -> DictConfig:
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Return the config as plain dicts and lists, interpolations resolved. Raises UserError naming a broken one."""
     try:
-        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from error
@@ -150,8 +160,8 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     name = node.get("_target_")
     if not isinstance(name, str) or "." not in name:
         raise UserError(f"{where}._target_: given {name!r}; allowed: the dotted name of a function or class")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -192,16 +202,19 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
 
     So a parameter that is added to a builder later, with the old behaviour as its default, changes no old fingerprint.
     """
-    kept = {k: v for k, v in config.items() if k not in SILENT and k != "device"}
+    kept = _unlike_neutral({k: v for k, v in config.items() if k not in SILENT and k != "device"}, RunConfig)
     for name, given in GIVEN.items():
-        neutral = {n: p.default for n, p in signature.settings(target(name, config[name]), given).items()}
-        kept[name] = {
-            key: value
-            for key, value in config[name].items()
-            if f"{name}.{key}" not in SILENT and not (key in neutral and neutral[key] == value)
-        }
+        heard = {k: v for k, v in config[name].items() if f"{name}.{k}" not in SILENT}
+        kept[name] = _unlike_neutral(heard, target(name, config[name]), given)
     kept["device"] = {"deterministic": config["device"]["deterministic"]}
     return kept
+
+
+def _unlike_neutral(
+    node: Mapping[str, Any], builder: Callable[..., Any], given: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    neutral = {name: parameter.default for name, parameter in signature.settings(builder, given).items()}
+    return {key: value for key, value in node.items() if not (key in neutral and neutral[key] == value)}
 
 
 def fingerprint(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

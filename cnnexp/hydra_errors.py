@@ -2,13 +2,10 @@
 
 import re
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import MissingConfigException, OverrideParseException
 
 from cnnexp.config import compose, flatten, resolve
 from cnnexp.errors import UserError, did_you_mean, unknown
-
-TOLD = (HydraException, OmegaConfBaseException)
 
 
 def tell(error: Exception) -> UserError:

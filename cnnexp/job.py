@@ -68,7 +68,7 @@ def plan(
 ) -> Job:
     """Turn a checked config into a Job: prepare its data, resolve its device, name it.
 
-    config: resolved, as `config.check` has passed it. threads: what `device.threads=auto` means here (all cores if None).
+    config: resolved and checked. threads: what `device.threads=auto` means here (all cores if None).
     Raises UserError if the device, the data or the weights are not to be had.
     """
     config = copy.deepcopy(config)

@@ -61,7 +61,7 @@ class Journal:
         )
 
     def end_epoch(self, state: TrainState) -> None:
-        """Write the epoch's rows, evaluate, step the schedule, and decide whether this epoch is the best or the last."""
+        """Write the epoch's rows, evaluate, step the schedule, and decide if this epoch is the best, or the last."""
         check_finite(state, self.settings)
         taken = (state.step - 1) % self.settings.steps_per_epoch + 1
         seen = taken * state.batch_size

@@ -101,7 +101,7 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
         loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
     state.optimizer.zero_grad(set_to_none=True)
     scaler = state.scaler
-    (scaler.scale(loss) if scaler else loss).backward()
+    (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
     if settings.clip_norm is not None:
         if scaler:
             scaler.unscale_(state.optimizer)

@@ -39,7 +39,8 @@ FIELDS = {
     "code": "{version, commit, digest}",
     "environment": "{python, torch, torchvision, platform, host}",
     "device": "{kind, name, precision, threads}",
-    "data": "{name, fingerprint, classes, image: [C, H, W], train, val, test: numbers of images, skipped}",
+    "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
+    "train, val, test: numbers of images, skipped, prepare_seconds}",
     "model": "{parameters, trainable_parameters, macs}",
     "schedule": "{steps_per_epoch, total_steps, epochs}",
     "seconds": "{prepare, train, evaluate, checkpoint, total}",

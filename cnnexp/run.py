@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from cnnexp import build, device as devices, record as records
+from cnnexp import build
+from cnnexp import device as devices
+from cnnexp import record as records
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.data.images import ImageData
@@ -15,10 +17,10 @@ from cnnexp.device import Device
 from cnnexp.environment import code, environment
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.job import Job
+from cnnexp.journal import Evaluation, Journal
 from cnnexp.loop import Settings, TrainState, check_finite, fit
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
-from cnnexp.journal import Evaluation, Journal
 from cnnexp.progress import Progress
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
@@ -82,9 +84,7 @@ def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
         record.log(f"{status}: {message}")
         if status in ("failed", "oom") and not isinstance(error, UserError):
             record.log(traceback.format_exc())
-        record.update(
-            status=status, finished=records.now(), error={"type": type(error).__name__, "message": message}
-        )
+        record.update(status=status, finished=records.now(), error={"type": type(error).__name__, "message": message})
         raise
 
 
@@ -196,7 +196,7 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
     torch.manual_seed(fold(config["seed"], "init"))
     model = build.build_model(config, data.image, len(data.classes)).to(device.torch)
     if device.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     optimizer = build.build_optimizer(config, model)
     schedule = build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch)
     return TrainState(
@@ -224,6 +224,8 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "classes": data.classes,
         "image": list(data.image),
+        "mean": data.mean,
+        "std": data.std,
         "train": len(data.train.rows),
         "val": len(data.val.rows),
         "test": len(data.test.rows),

@@ -133,8 +133,9 @@ def _hint(annotation: Any, names: dict[str, Any]) -> Any:
     """Evaluate an annotation that is a string; one that names what is not imported there goes unchecked."""
     if not isinstance(annotation, str):
         return annotation
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        return get_type_hints(types.SimpleNamespace(__annotations__={"it": annotation}), names, include_extras=True)["it"]
+        return get_type_hints(holder, names, include_extras=True)["it"]
     except NameError:
         return inspect.Parameter.empty
 

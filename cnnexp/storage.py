@@ -189,7 +189,7 @@ def size_bytes(path: Path) -> int:
 
 @contextmanager
 def lock(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on `path` while the block runs; the kernel drops it when the process ends, however it ends.
+    """Hold an exclusive lock on `path` while the block runs; the kernel drops it when the process ends.
 
     With `wait` it waits for the holder; otherwise it raises Locked, naming the holder's pid and host.
     """
@@ -209,11 +209,13 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
 
 def is_locked(path: Path) -> bool:
     """Tell whether a live process holds the lock at `path`."""
-    if not path.exists():
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - reading is all that a folder of someone else's may allow
+    except FileNotFoundError:
         return False
-    with open(path, "a", encoding="utf-8") as file:
+    with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
     return False

@@ -52,12 +52,7 @@ def main(argv: list[str]) -> int:
         return EXIT_DONE
     argv = in_order(lift_flags(argv))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, to be told in one line
-    from cnnexp.hydra_errors import TOLD, tell
-
-    try:
-        return launch(argv)
-    except TOLD as error:
-        raise tell(error) from error
+    return launch(argv)
 
 
 def launch(argv: list[str]) -> int:

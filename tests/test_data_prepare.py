@@ -14,7 +14,7 @@ import pytest
 from test_data_sources import folder, tree
 
 from cnnexp import storage
-from cnnexp.data import prepare
+from cnnexp.data import cache as caches
 from cnnexp.errors import UserError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def test_decoding_happens_once_and_is_shared(root, cache):
     assert first.fingerprint == second.fingerprint and first.cache == second.cache == str(entries(cache)[0])
     assert isinstance(second.train.images, np.memmap) and not second.train.images.flags.writeable
     assert second.train.images is second.val.images
-    assert sorted(f.name for f in entries(cache)[0].iterdir()) == sorted([*prepare.ARRAYS, "meta.json"])
+    assert sorted(f.name for f in entries(cache)[0].iterdir()) == sorted([*caches.ARRAYS, "meta.json"])
 
 
 @pytest.mark.parametrize("change", ["pixels", "size", "resize", "touched", "added", "moved"])
@@ -165,14 +165,15 @@ def test_a_killed_preparation_leaves_no_cache_and_no_lock(root, cache):
 
 
 def test_clearing_deletes_what_is_ours_alone(root, cache):
-    data = folder(root, cache=cache)
+    data = folder(root, cache=cache, name="my own/set")
+    assert data.name == "my own/set" and Path(data.cache).parent == Path(cache)
     (Path(cache) / "mine").mkdir()
     (Path(cache) / "notes-0123.txt").write_text("mine")
     size = storage.size_bytes(Path(data.cache))
-    assert prepare.cached(cache) == [(Path(data.cache), size)]
+    assert caches.cached(cache) == [(Path(data.cache), size)]
     with storage.lock(Path(cache) / f".{Path(data.cache).name}.lock"):
-        assert prepare.clear_cache(cache) == 0
-    assert prepare.clear_cache(cache) == size and prepare.cached(cache) == []
+        assert caches.clear_cache(cache) == 0
+    assert caches.clear_cache(cache) == size and caches.cached(cache) == []
     assert (Path(cache) / "mine").exists() and (Path(cache) / "notes-0123.txt").exists()
     assert data.test.images[data.test.rows].shape == (140, 8, 8, 3)  # an open set stays readable
 
@@ -181,9 +182,9 @@ def test_where_the_cache_lies(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     for variable in ("CNNEXP_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
-    assert prepare.cache_root(None) == Path("/home/someone/.cache/cnnexp")
+    assert caches.cache_root(None) == Path("/home/someone/.cache/cnnexp")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert prepare.cache_root(None) == Path("/xdg/cnnexp")
+    assert caches.cache_root(None) == Path("/xdg/cnnexp")
     monkeypatch.setenv("CNNEXP_CACHE", "~/own")
-    assert prepare.cache_root(None) == Path("/home/someone/own")
-    assert prepare.cache_root("/given") == Path("/given")
+    assert caches.cache_root(None) == Path("/home/someone/own")
+    assert caches.cache_root("/given") == Path("/given")

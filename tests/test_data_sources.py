@@ -20,13 +20,13 @@ from cnnexp.errors import UserError
 NAMES = ["shapes", "textures", "imagenette", "cifar10", "cifar10_jpeg", "folder"]
 
 
-def settings(name: str, **changes) -> dict:
+def settings(name: str, /, **changes) -> dict:
     node = yaml.safe_load((config.folder() / "data" / f"{name}.yaml").read_text())
     node.update(changes)
     return node
 
 
-def build(name: str, **changes):
+def build(name: str, /, **changes):
     node = settings(name, **changes)
     builder = getattr(sources, node["_target_"].rsplit(".", 1)[1])
     signature.check("data", node, builder)

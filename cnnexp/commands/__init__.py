@@ -1,0 +1,1 @@
+"""The commands beside `train`: one module each, with `main(argv) -> exit code`."""

@@ -53,12 +53,9 @@ def main(argv: list[str]) -> int:
 def _config(overrides: list[str]) -> dict[str, Any]:
     """Compose a config and check its data node, and no other."""
     from cnnexp import config as configs
-    from cnnexp import hydra_errors, signature
+    from cnnexp import signature
 
-    try:
-        config = configs.resolve(configs.compose(overrides))
-    except hydra_errors.TOLD as error:
-        raise hydra_errors.tell(error) from error
+    config = configs.resolve(configs.compose(overrides))
     builder = configs.target("data", config["data"])
     signature.check("data", config["data"], builder)
     further = getattr(builder, "check", None)
@@ -68,7 +65,7 @@ def _config(overrides: list[str]) -> dict[str, Any]:
 
 
 def _clear(cache: str | None) -> int:
-    from cnnexp.data.prepare import cache_root, cached, clear_cache
+    from cnnexp.data.cache import cache_root, cached, clear_cache
 
     for folder, size in cached(cache):
         print(f"{size / 2**20:9.1f} MiB  {folder}")

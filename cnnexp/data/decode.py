@@ -17,9 +17,9 @@ def decode(path: Path, size: int, resize: str, channels: int) -> Pixels:
 
     The EXIF orientation is applied, transparency is laid on white, 16-bit gray keeps its upper 8 bits, CMYK and
     palettes become RGB, and of an animation the first frame is taken. resize "crop" takes the centred square (as
-    scaling the shorter side and then cropping does), "squash" the whole image; either is scaled by one antialiased bilinear
-    resampling, or left untouched if it has the size. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size
-    where that is still twice the size asked for.
+    scaling the shorter side and then cropping does), "squash" the whole image; either is scaled by one antialiased
+    bilinear resampling, or left untouched if it has the size. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of
+    their size where that is still twice the size asked for.
     """
     try:
         with Image.open(path) as opened:

@@ -1,13 +1,7 @@
 """Decode once: images as one uint8 array in a content-addressed cache folder, then memory-mapped by every run.
 
-    <cache>/<name>-<key>/    made by one process, under a lock, in a temporary folder that is renamed when complete
-        images.npy    (M, H, W, C) uint8            labels.npy    (M,) int64        ids.npy    (M,) str
-        parts.npy     (M,) uint8: 0 train, 1 val, 2 test
-        sums.npy      (M, C, 2) int64: each image's sum and sum of squares per channel
-        meta.json     {version, name, classes, skipped, fingerprint, seconds, files: {name: bytes}}
-
-The key is a hash of everything that decides the pixels: the listing (relative paths, sizes, modification times), the
-parameters, and CODE_VERSION. Imports no torch.
+The folder's key is a hash of everything that decides the pixels: the listing (relative paths, sizes, modification
+times), the parameters, and CODE_VERSION. Imports no torch.
 """
 
 import hashlib
@@ -19,39 +13,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cnnexp import storage
+from cnnexp.data.cache import ARRAYS, CODE_VERSION, Prepared, cache_root, held, load
 from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
 
-CODE_VERSION = 1  # raise it when decoding, drawing or the layout changes
 BLOCK = 64  # images decoded by one thread at a time
-ARRAYS = ("images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A source's images, decoded and memory-mapped. The arrays are those of the module's docstring."""
-
-    name: str
-    classes: list[str]
-    images: Pixels
-    labels: Integers
-    ids: NDArray[np.str_]
-    parts: NDArray[np.uint8]
-    sums: Integers
-    fingerprint: str
-    skipped: list[str]
-    seconds: float
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -68,15 +42,6 @@ class Listing:
     decode: Callable[[int], Pixels | None]
 
 
-def cache_root(cache: str | None) -> Path:
-    """Return the cache folder: as given, else $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp."""
-    if cache is not None:
-        return Path(cache).expanduser()
-    if os.environ.get("CNNEXP_CACHE"):
-        return Path(os.environ["CNNEXP_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnexp"
-
-
 def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing]) -> Prepared:
     """Return the images that `key` stands for, from the cache, or decoded now by `scan().decode`.
 
@@ -84,53 +49,19 @@ def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing])
     cannot be written, or what `scan` and `decode` raise.
     """
     text = json.dumps([CODE_VERSION, name, key], sort_keys=True)
-    folder = cache_root(cache) / f"{name}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    folder = cache_root(cache) / "-".join([re.sub(r"\W+", "_", name), digest])
     prepared = load(folder)
     if prepared is not None:
         return prepared
     storage.make_folder(folder.parent)
-    with _held(folder):
+    with held(folder):
         prepared, seconds = load(folder), 0.0  # another process may have made it while we waited
         if prepared is None:
             seconds = _make(folder, name, scan())
             prepared = load(folder)
     assert prepared is not None, f"{folder} cannot be read back"
     return replace(prepared, seconds=seconds)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the right to make `folder`, waiting for whoever holds it. The small lock file stays."""
-    lock = folder.parent / f".{folder.name}.lock"
-    try:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(storage.lock(lock))
-            except storage.Locked as busy:
-                print(f"{busy}; waiting until it has prepared {folder.name}", file=sys.stderr)
-                stack.enter_context(storage.lock(lock, wait=True))
-            yield
-    except OSError as error:
-        mend = "make room, or choose another folder with data.cache=DIR or CNNEXP_CACHE"
-        raise UserError(f"{folder.parent}: cannot be written ({error.strerror or error}); {mend}") from error
-
-
-def load(folder: Path) -> Prepared | None:
-    """Open a cache folder. None if there is none, or if it is damaged (a file is missing or has another size)."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if any((folder / name).stat().st_size != meta["files"][name] for name in ARRAYS):
-            return None
-        images, labels, ids, parts, sums = (
-            np.load(folder / name, mmap_mode="r" if name == "images.npy" else None, allow_pickle=False)
-            for name in ARRAYS
-        )
-        if meta["version"] != CODE_VERSION or not len(images) == len(labels) == len(ids) == len(parts) == len(sums):
-            return None
-        name, classes, fingerprint, skipped = (meta[k] for k in ("name", "classes", "fingerprint", "skipped"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder)
 
 
 def _make(folder: Path, name: str, listing: Listing) -> float:
@@ -230,27 +161,3 @@ def _block(listing: Listing, start: int) -> tuple[list[int], Pixels, Integers]:
     flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
     squares = np.square(flat, dtype=np.int32).sum(axis=1, dtype=np.int64)
     return list(decoded), pixels, np.stack([flat.sum(axis=1, dtype=np.int64), squares], axis=-1)
-
-
-def cached(cache: str | None) -> list[tuple[Path, int]]:
-    """Return the prepared sets in a cache folder, and unfinished ones, with their sizes in bytes."""
-    root = cache_root(cache)
-    ours = [f for f in sorted(root.glob("*-*")) if re.fullmatch(r"\.?\w+-[0-9a-f]{16}(\.tmp)?", f.name) and f.is_dir()]
-    return [(folder, storage.size_bytes(folder)) for folder in ours]
-
-
-def clear_cache(cache: str | None) -> int:
-    """Delete the prepared sets in a cache folder, and nothing else that lies there; return the bytes freed.
-
-    Sets that a process is preparing now are left. A run that has a set open keeps it until it ends.
-    """
-    freed = 0
-    for folder, size in cached(cache):
-        name = folder.name.removeprefix(".").removesuffix(".tmp")
-        try:
-            with storage.lock(folder.parent / f".{name}.lock"):
-                storage.remove(folder)
-                freed += size
-        except storage.Locked:
-            print(f"{folder}: is being prepared; left", file=sys.stderr)
-    return freed

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnexp.data import counter
+from cnnexp.data.cache import Prepared
 from cnnexp.data.images import ImageData, Integers, Split
-from cnnexp.data.prepare import Prepared
 from cnnexp.errors import UserError
 
 VALIDATION, LIMIT = 1, 2  # what an order of rows is drawn for

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cnnexp.data.cache import Prepared
 from cnnexp.data.decode import SUFFIXES, decode, is_gray
 from cnnexp.data.images import Pixels
-from cnnexp.data.prepare import Listing, Prepared, prepare
+from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError
 
 PARTS = {"train": 0, "val": 1, "test": 2}

@@ -1,6 +1,6 @@
 """Learning-rate schedules: pure curves over steps, so that resuming needs only the step.
 
-A curve maps a step (0, 1, ...) to a factor of the configured learning rate. The one schedule with a memory is `plateau`,
+A curve maps a step (0, 1, ...) to a factor of the configured learning rate. The one with a memory is `plateau`,
 which also watches the validation loss; its few numbers are saved with the run.
 """
 
@@ -130,9 +130,7 @@ def cosine(
     return Schedule(optimizer, warmed(lambda step: half_cosine(1.0, floor, step / length), rise))
 
 
-def onecycle(
-    optimizer: "Optimizer", total_steps: int, rise: Rate, start: Probability, end: Probability
-) -> Schedule:
+def onecycle(optimizer: "Optimizer", total_steps: int, rise: Rate, start: Probability, end: Probability) -> Schedule:
     """Rise from `start` to 1 over a fraction `rise` of the steps, then fall to `end`, as torch's OneCycleLR does."""
     peak = rise * total_steps - 1
     last = max(total_steps - 1, 1)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from cnnexp.config import flatten
 
@@ -12,7 +12,7 @@ from cnnexp.config import flatten
 NAMING = ("seed=", "study.", "outputs=", "slots=", "device=", "device.", "+study=", "+pretrain=", "log.", "checkpoint.")
 
 
-def arm_changes(hydra_node: DictConfig, overrides: Iterable[str], swept: Iterable[str] = ()) -> list[str]:
+def arm_changes(hydra_node: Any, overrides: Iterable[str], swept: Iterable[str] = ()) -> list[str]:
     """Return what makes this run's arm, as overrides.
 
     hydra_node: the composed `hydra` node. overrides: of this run, without flags. swept: the keys that vary in a sweep;

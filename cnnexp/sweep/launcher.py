@@ -186,5 +186,3 @@ def describe(slots: Any) -> str:
     """Return "2 slots (cpu, 1 thread each)"."""
     kinds = ", ".join(dict.fromkeys(slot.device for slot in slots))
     return f"{len(slots)} slot(s) ({kinds}; {slots[0].threads} thread(s) each)"
-
-

@@ -1,5 +1,6 @@
 """The sweep itself: hands runs to workers, hears how they end, replaces workers that die or grow."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -207,10 +208,8 @@ class Sweep:
     def dismiss(self, worker: Worker) -> None:
         """End a worker: an idle one at once, a busy one after a time to save."""
         if worker.job is None and worker.process.is_alive():
-            try:
+            with contextlib.suppress(BrokenPipeError, OSError):  # it may be gone already, which is what is wanted
                 worker.connection.send(None)
-            except (BrokenPipeError, OSError):
-                pass  # it is gone already, which is what is wanted
         worker.process.join(GRACE_SECONDS)
         if worker.process.is_alive():
             worker.process.kill()

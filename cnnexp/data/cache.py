@@ -1,0 +1,113 @@
+"""The cache of prepared images: where it lies, what is in it, and how it is opened, held and cleared. Imports no torch.
+
+<cache>/<name>-<key>/    made by one process, under a lock, in a temporary folder that is renamed when complete
+images.npy    (M, H, W, C) uint8            labels.npy    (M,) int64        ids.npy    (M,) str
+parts.npy     (M,) uint8: 0 train, 1 val, 2 test
+sums.npy      (M, C, 2) int64: each image's sum and sum of squares per channel
+meta.json     {version, name, classes, skipped, fingerprint, seconds, files: {name: bytes}}
+
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnexp import storage
+from cnnexp.data.images import Integers, Pixels
+from cnnexp.errors import UserError
+
+CODE_VERSION = 1  # raise it when decoding, drawing or the layout changes
+ARRAYS = ("images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A source's images, decoded and memory-mapped. The arrays are those of the module's docstring."""
+
+    name: str
+    classes: list[str]
+    images: Pixels
+    labels: Integers
+    ids: NDArray[np.str_]
+    parts: NDArray[np.uint8]
+    sums: Integers
+    fingerprint: str
+    skipped: list[str]
+    seconds: float
+    folder: Path
+
+
+def cache_root(cache: str | None) -> Path:
+    """Return the cache folder: as given, else $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp."""
+    if cache is not None:
+        return Path(cache).expanduser()
+    if os.environ.get("CNNEXP_CACHE"):
+        return Path(os.environ["CNNEXP_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnexp"
+
+
+def load(folder: Path) -> Prepared | None:
+    """Open a cache folder. None if there is none, or if it is damaged (a file is missing or has another size)."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if any((folder / name).stat().st_size != meta["files"][name] for name in ARRAYS):
+            return None
+        images, labels, ids, parts, sums = (
+            np.load(folder / name, mmap_mode="r" if name == "images.npy" else None, allow_pickle=False)
+            for name in ARRAYS
+        )
+        if meta["version"] != CODE_VERSION or not len(images) == len(labels) == len(ids) == len(parts) == len(sums):
+            return None
+        name, classes, fingerprint, skipped = (meta[k] for k in ("name", "classes", "fingerprint", "skipped"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the right to make `folder`, waiting for whoever holds it. The small lock file stays."""
+    lock = folder.parent / f".{folder.name}.lock"
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(storage.lock(lock))
+            except storage.Locked as busy:
+                print(f"{busy}; waiting until it has prepared {folder.name}", file=sys.stderr)
+                stack.enter_context(storage.lock(lock, wait=True))
+            yield
+    except OSError as error:
+        mend = "make room, or choose another folder with data.cache=DIR or CNNEXP_CACHE"
+        raise UserError(f"{folder.parent}: cannot be written ({error.strerror or error}); {mend}") from error
+
+
+def cached(cache: str | None) -> list[tuple[Path, int]]:
+    """Return the prepared sets in a cache folder, and unfinished ones, with their sizes in bytes."""
+    root = cache_root(cache)
+    ours = [f for f in sorted(root.glob("*-*")) if re.fullmatch(r"\.?\w+-[0-9a-f]{16}(\.tmp)?", f.name) and f.is_dir()]
+    return [(folder, storage.size_bytes(folder)) for folder in ours]
+
+
+def clear_cache(cache: str | None) -> int:
+    """Delete the prepared sets in a cache folder, and nothing else that lies there; return the bytes freed.
+
+    Sets that a process is preparing now are left. A run that has a set open keeps it until it ends.
+    """
+    freed = 0
+    for folder, size in cached(cache):
+        name = folder.name.removeprefix(".").removesuffix(".tmp")
+        try:
+            with storage.lock(folder.parent / f".{name}.lock"):
+                storage.remove(folder)
+                freed += size
+        except storage.Locked:
+            print(f"{folder}: is being prepared; left", file=sys.stderr)
+    return freed
