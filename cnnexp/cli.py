@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         from cnnexp.hydra_errors import tell
 
-        print(f"cnnexp: {tell(error)}", file=sys.stderr)
+        print(f"cnnexp: {tell(error, argv)}", file=sys.stderr)
         return EXIT_REQUEST
 
 

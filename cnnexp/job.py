@@ -50,8 +50,15 @@ class Job:
 
     @property
     def repeat(self) -> str:
-        """Return a command that makes this run alone."""
-        return shlex.join(["cnnexp", "train", *self.overrides])
+        """Return a command that makes this run alone: what a sweep's slots and axes have settled is spelt out."""
+        given = {override.partition("=")[0] for override in self.overrides}
+        settled = [] if given & {"+arm", "study.arm"} else [f"study.arm='{self.arm}'"]
+        settled += [] if "device.threads" in given else [f"device.threads={self.config['device']['threads']}"]
+        return shlex.join(["cnnexp", "train", *self.overrides, *settled])
+
+    def chain(self) -> list["Job"]:
+        """Return this run after those that it needs, in the order to make them."""
+        return [*(self.upstream.chain() if self.upstream else []), self]
 
     def record(self) -> RunRecord:
         """Read the run directory as it is now."""

@@ -155,7 +155,8 @@ def check(where: str, node: Mapping[str, Any], builder: Callable[..., Any], give
         check_value(f"{where}.{key}" if where else str(key), value, named[key].annotation)
     missing = [n for n, p in named.items() if p.default is p.empty and n not in node]
     if missing:
-        raise UserError(f"{where}: {missing[0]} is missing; it is {describe(named[missing[0]].annotation)}")
+        key = f"{where}.{missing[0]}" if where else missing[0]
+        raise UserError(f"{key}: is missing; allowed: {describe(named[missing[0]].annotation)}")
 
 
 def check_value(where: str, value: Any, kind: Any) -> None:

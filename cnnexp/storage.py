@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +166,7 @@ def extract_tar(archive: Path, folder: Path) -> None:
         with tarfile.open(archive) as tar:
             tar.extractall(temporary, filter="data")
         os.rename(temporary / folder.name, folder)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise UserError(f"{archive}: cannot be unpacked ({error})") from error
     finally:
         remove(temporary)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":  # as a script, this folder must not hide other modules by its file names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError, unknown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,6 +43,12 @@ The same command again goes on where it stopped. Results: outputs/<study>/<arm>-
 Compare them: cnnexp report outputs/<study>
 """
 FIRST = ("+study=", "+pretrain=", "+arm=")
+OWN_FLAGS = ("--plan", "--budget", "--fail-fast")
+HYDRA_FLAGS = (
+    *("-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "-cd", "--config-dir", "-cn", "--config-name"),
+    *("-cp", "--config-path", "-r", "--run", "-i", "--info", "--hydra-help", "--version"),
+)
+FLAGS = (*OWN_FLAGS, *HYDRA_FLAGS)
 
 
 def main(argv: list[str]) -> int:
@@ -58,33 +64,31 @@ def main(argv: list[str]) -> int:
 def launch(argv: list[str]) -> int:
     """Hand `argv` to Hydra, which calls `single`, or the launcher of a sweep."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
     from cnnexp import config
     from cnnexp.sweep.plugin import register
 
     register()
-    codes = [EXIT_DONE]
+    composed: list[Any] = []  # a single run's own config and Hydra's: it runs when Hydra is out of the way
 
-    def task(composed: "DictConfig") -> None:
-        codes.append(single(composed))
+    def task(own: "DictConfig") -> None:
+        composed.extend([own, HydraConfig.get()])
 
     typed, sys.argv = sys.argv, [sys.argv[0], *argv]
     try:
         hydra.main(config_path=str(config.folder()), config_name="train", version_base="1.3")(task)()
     finally:
         sys.argv = typed
-    return codes[-1]
+    return single(*composed) if composed else EXIT_DONE
 
 
-def single(composed: "DictConfig") -> int:
+def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
     """Check, plan and make one run (its upstream first); returns the exit code."""
-    from hydra.core.hydra_config import HydraConfig
-
     from cnnexp import config
 
     plain = config.resolve(composed)
     config.check(plain)
-    hydra_node = HydraConfig.get()
     overrides = list(hydra_node.overrides.task)
 
     from cnnexp.job import plan
@@ -92,8 +96,8 @@ def single(composed: "DictConfig") -> int:
 
     changes = arm_changes(hydra_node, overrides)
     job = plan(plain, overrides, changes, command(), dict(hydra_node.runtime.choices))
-    for needed in [job.upstream, job]:
-        if needed is not None and (code := make(needed)) != EXIT_DONE:
+    for needed in job.chain():
+        if (code := make(needed)) != EXIT_DONE:
             return code
     return EXIT_DONE
 
@@ -108,6 +112,11 @@ def make(job: Any) -> int:
         record = run(job, for_terminal())
     except Diverged as error:
         print(f"cnnexp: {job.label}: diverged: {error}; see {job.folder / 'train.log'}", file=sys.stderr)
+        return EXIT_SOME_FAILED
+    except (MemoryError, RuntimeError):  # torch's out-of-memory errors are RuntimeErrors, as are bugs
+        if (record := job.record()).status != "oom":
+            raise
+        print(f"cnnexp: {job.label}: {record.info['error']['message']}", file=sys.stderr)
         return EXIT_SOME_FAILED
     if record.status == "diverged":
         print(f"{job.label}: diverged before: {record.info['error']['message']}; to repeat it, delete {job.folder}")
@@ -140,6 +149,8 @@ def lift_flags(argv: list[str]) -> list[str]:
     kept: list[str] = []
     words = iter(argv)
     for word in words:
+        if word.startswith("-") and word.split("=")[0] not in FLAGS:
+            raise unknown("cnnexp train", "flag", word, [flag for flag in FLAGS if flag.startswith("--")])
         if word == "--plan":
             lifted.append("hydra.launcher.plan=true")
         elif word == "--fail-fast":

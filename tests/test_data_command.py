@@ -1,14 +1,14 @@
 """`cnnexp data`: what it prints, draws and deletes."""
 
+import re
 import subprocess
 import sys
 
-import pytest
 from PIL import Image
 from test_data_sources import tree
 
+from cnnexp import cli
 from cnnexp.commands import data
-from cnnexp.errors import UserError
 
 
 def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
@@ -31,7 +31,7 @@ def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
     assert [f for f in (tmp_path / "cache").iterdir() if f.is_dir()] == []
 
 
-def test_wrong_settings_are_told(tmp_path):
+def test_wrong_settings_are_told(tmp_path, capsys):
     for given, message in (
         (["folder", f"data.root={tmp_path}/gone"], r"data.root: .*gone is not a folder"),
         (["imagenet"], r"unknown choice 'imagenet'; .*did you mean 'imagenette'"),
@@ -39,8 +39,9 @@ def test_wrong_settings_are_told(tmp_path):
         (["shapes", "data.val_fraction=1"], r"data.val_fraction: given 1; allowed: a number >= 0 and < 1"),
         (["shapes", "data.normalize={mean: [0.5]}"], r"data.normalize.std: given None"),
     ):
-        with pytest.raises(UserError, match=message):
-            data.main(given)
+        assert cli.main(["data", *given]) == 2
+        told = capsys.readouterr().err
+        assert re.search(message, told) and told.count("\n") == 1
 
 
 def test_help_needs_no_torch():

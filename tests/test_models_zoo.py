@@ -67,7 +67,7 @@ def test_without_a_network_imagenet_weights_skip_the_run(monkeypatch: pytest.Mon
         build(weights="imagenet")
     assert str(caught.value) == (
         "model.weights=imagenet: the weights of resnet18 cannot be had here (<urlopen error no route to host>); "
-        "give model.weights=PATH"
+        "give model.weights=PATH, or backbone.weights=PATH to all arms that transfer: a checkpoint or a run directory"
     )
 
 

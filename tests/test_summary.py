@@ -191,7 +191,7 @@ def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> Non
         (["--classes", "0"], "--classes: given 0; allowed: a whole number >= 1"),
         (["+model.fo=1"], "model.fo: unknown key 'fo'; choose one of blocks, norm, dropout, activation, init, head"),
         (
-            ["--image", "3x4x4"],
+            ["--image", "3x7x7"],
             "model.blocks[5].pool.kernel: 2 is larger than the image that reaches it (1x1 with padding 0)",
         ),
     ],

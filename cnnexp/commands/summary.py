@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cnnexp import config as configs
 from cnnexp import signature
 from cnnexp.errors import UserError
 
@@ -37,6 +36,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--image", help="CxHxW; without it data.size, with 3 channels unless data.channels is a number")
     parser.add_argument("--classes", type=int, default=10, help="number of classes; without it 10")
     arguments = parser.parse_intermixed_args(argv)
+    from cnnexp import config as configs
+
     config = configs.resolve(configs.compose(arguments.overrides))
     image = _image(arguments.image, config["data"])
     signature.check_value("--classes", arguments.classes, signature.Count)
@@ -92,6 +93,8 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 
 def _check(config: Mapping[str, Any], image: tuple[int, int, int]) -> None:
+    from cnnexp import config as configs
+
     builder = configs.target("model", config["model"])
     signature.check("model", config["model"], builder, configs.GIVEN["model"])
     further = getattr(builder, "check", None)

@@ -149,7 +149,8 @@ def lay_out(
     where: str, image: tuple[int, int, int], classes: int, blocks: Any, defaults: Defaults, head_norm: Norm
 ) -> list[Layer]:
     """Return every layer of the network, in order. image: (C, H, W). Raises UserError naming the wrong block."""
-    walk = Walk((image[0], image[1], image[2]), defaults)
+    image = (image[0], image[1], image[2])  # a tuple, also if it came as a list
+    walk = Walk(image, image, defaults)
     for place, kind, settings in parse(f"{where}.blocks", blocks):
         walk.where = place
         BLOCKS[kind](walk, **settings)
@@ -158,13 +159,17 @@ def lay_out(
 
 
 def _fits(walk: Walk, kernel: int, window: int, pad: int) -> None:
+    """Refuse a window larger than what reaches it, or than the network's own image: padding must not hide that."""
     _, height, width = walk.need_image()
+    spans = f"{kernel}" if window == kernel else f"{kernel} spans {window} pixels when dilated, and"
     if window > min(height, width) + 2 * pad:
-        spans = f"{kernel}" if window == kernel else f"{kernel} spans {window} pixels when dilated, and"
         raise UserError(
             f"{walk.where}.kernel: {spans} is larger than the image that reaches it "
             f"({height}x{width} with padding {pad})"
         )
+    if window > min(walk.image[1:]):
+        _, height, width = walk.image
+        raise UserError(f"{walk.where}.kernel: {spans} is larger than the image ({height}x{width})")
 
 
 def _linear(walk: Walk, name: str, features: int, out: int, bias: bool) -> None:

@@ -55,10 +55,11 @@ class Defaults:
 class Walk:
     """The way through the blocks: what reaches the next one, and the layers so far.
 
-    where: the block that is being laid out ("model.blocks[3].conv"), for errors. jump: input pixels between
-    neighbouring outputs.
+    image: the network's own (C, H, W). shape: what reaches the next block. where: the block that is being laid out
+    ("model.blocks[3].conv"), for errors. jump: input pixels between neighbouring outputs.
     """
 
+    image: tuple[int, int, int]
     shape: tuple[int, ...]
     defaults: Defaults
     where: str = ""

@@ -1,6 +1,7 @@
 """Weights from elsewhere for a network's backbone: ImageNet's from torchvision, or those of a checkpoint."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,10 +50,12 @@ def from_imagenet(name: str) -> dict[str, Tensor]:
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on how googlenet and inception will be initialised: nothing is, here
-            state: dict[str, Tensor] = torchvision.models.get_model(name, weights=chosen, progress=False).state_dict()
+            model = torchvision.models.get_model(name, weights=chosen, progress=sys.stderr.isatty())
+        state: dict[str, Tensor] = model.state_dict()
     except (OSError, RuntimeError) as error:  # no network, no such page; a download that is not what it should be
         raise Skipped(
-            f"model.weights=imagenet: the weights of {name} cannot be had here ({error}); give model.weights=PATH"
+            f"model.weights=imagenet: the weights of {name} cannot be had here ({error}); give model.weights=PATH, "
+            "or backbone.weights=PATH to all arms that transfer: a checkpoint or a run directory"
         ) from error
     return state
 

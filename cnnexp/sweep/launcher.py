@@ -56,12 +56,12 @@ class LocalLauncher(Launcher):
         ]
         different(jobs)
         jobs = breadth_first(jobs)
-        write_studies(jobs, typed)
         everything = with_upstream(jobs)
         times = Times(job.folder.parent for job in everything)
         if self.plan_only:
             show_plan(everything, times, len(slots))
             return returns(jobs, job_overrides)
+        write_studies(jobs, typed)
         code = self.make(everything, slots, times)
         if code != EXIT_DONE:
             raise SystemExit(code)
@@ -77,9 +77,9 @@ class LocalLauncher(Launcher):
 
         left = [job for job in jobs if job.record().info.get("status") not in record.FINAL]
         print(f"{len(jobs)} runs, {len(jobs) - len(left)} done before, on {describe(slots)}", flush=True)
-        if not left:
-            return EXIT_SOME_FAILED if any(job.record().status == "diverged" for job in jobs) else EXIT_DONE
-        return Sweep(jobs, left, slots, times, self.budget, self.fail_fast).run()
+        code = Sweep(jobs, left, slots, times, self.budget, self.fail_fast).run() if left else EXIT_DONE
+        diverged = any(job.record().status == "diverged" for job in jobs)
+        return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 
 
 def check(plain: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -120,7 +120,7 @@ def breadth_first(jobs: list[Job]) -> list[Job]:
 
 def with_upstream(jobs: list[Job]) -> list[Job]:
     """Return the runs that others need, each once, before all others."""
-    first = {str(job.upstream.folder): job.upstream for job in jobs if job.upstream}
+    first = {str(needed.folder): needed for job in jobs for needed in job.chain()[:-1]}
     return [*first.values(), *jobs]
 
 

@@ -1,4 +1,4 @@
-"""Makes the local launcher known to Hydra, which looks for launchers below `hydra_plugins.` only."""
+"""Makes the local launcher and sweeper known to Hydra, which looks for plugins below `hydra_plugins.` only."""
 
 import importlib.util
 import sys
@@ -6,10 +6,11 @@ import types
 
 
 def register() -> None:
-    """Put a module `hydra_plugins.cnnexp_local` with the launcher into this process, and register the class."""
+    """Put a module `hydra_plugins.cnnexp_local` with the plugins into this process, and register them."""
     from hydra.core.plugins import Plugins
 
     from cnnexp.sweep.launcher import LocalLauncher
+    from cnnexp.sweep.sweeper import LocalSweeper
 
     name = "hydra_plugins.cnnexp_local"
     if name in sys.modules:
@@ -19,7 +20,8 @@ def register() -> None:
         package.__path__ = []
         sys.modules["hydra_plugins"] = package
     module = types.ModuleType(name)
-    module.LocalLauncher = LocalLauncher  # type: ignore[attr-defined]
-    LocalLauncher.__module__ = name
     sys.modules[name] = module
-    Plugins.instance().register(LocalLauncher)
+    for plugin in (LocalLauncher, LocalSweeper):
+        setattr(module, plugin.__name__, plugin)
+        plugin.__module__ = name
+        Plugins.instance().register(plugin)

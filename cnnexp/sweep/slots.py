@@ -21,6 +21,12 @@ def resolve(slots: str | list[str], kind: str) -> list[Slot]:
     up to four cores: measured, two runs of one thread beat one run of two by a third on two cores).
     The number of threads depends on the machine and `slots` only, so that the same study gives the same numbers.
     """
+    named = [] if slots == "auto" else [slots] if isinstance(slots, str) else slots
+    devices = [device for entry in named for device in _expand(entry)]
+    if not devices and slots != "auto":
+        raise UserError("slots: given an empty list; allowed: auto, cpu:2, [cuda:0, cuda:1]")
+    if len({device.split(":")[0] for device in devices}) > 1:
+        raise UserError(f"slots: given {slots}; allowed: slots of one kind, since the kind of device changes numbers")
     import torch
 
     from cnnexp.device import cores
@@ -34,15 +40,11 @@ def resolve(slots: str | list[str], kind: str) -> list[Slot]:
             devices = ["mps"]
         else:
             devices = ["cpu"] * (cores() if cores() <= 4 else cores() // 2)
-    else:
-        devices = [device for entry in ([slots] if isinstance(slots, str) else slots) for device in _expand(entry)]
-    if not devices:
-        raise UserError("slots: given an empty list; allowed: auto, cpu:2, [cuda:0, cuda:1]")
     return [Slot(device, max(cores() // len(devices), 1)) for device in devices]
 
 
 def _expand(entry: str) -> list[str]:
-    if found := re.fullmatch(r"cpu(?::(\d+))?", entry):
+    if found := re.fullmatch(r"cpu(?::([1-9]\d*))?", entry):
         return ["cpu"] * int(found.group(1) or 1)
     if re.fullmatch(r"cuda:\d+|cuda|mps", entry):
         return [entry]

@@ -66,8 +66,11 @@ class Sweep:
         self.summary()
         if self.signal is not None:
             return CODES[signal.Signals(self.signal)]
-        bad = any(status not in ("done", "skipped") for _, status, _ in self.ended)
-        return EXIT_SOME_FAILED if bad else EXIT_DONE
+        return EXIT_SOME_FAILED if self.failed() else EXIT_DONE
+
+    def failed(self) -> bool:
+        """Tell whether a run of this sweep failed; one that another process has in hand did not."""
+        return any(status not in ("done", "skipped", "held") for _, status, _ in self.ended)
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """On the first signal, start nothing more and ask every run to save and stop; on the second, kill them."""
@@ -79,27 +82,36 @@ class Sweep:
 
     def dispatch(self) -> bool:
         """Give every idle slot a run that can start; returns whether any run still waits."""
-        if self.signal is not None or (self.fail_fast and any(s not in ("done", "skipped") for _, s, _ in self.ended)):
+        if self.signal is not None or (self.fail_fast and self.failed()):
             return False
+        self.workers = [worker for worker in self.workers if worker.job or worker.process.is_alive()]
         idle = [worker for worker in self.workers if worker.job is None]
         while (idle or len(self.workers) < len(self.slots)) and (job := self.next_job()) is not None:
-            worker = idle.pop() if idle else self.hire()
-            worker.job, worker.started, worker.fraction = job, monotonic(), 0.0
-            job.config["device"]["kind"] = worker.slot.device
-            worker.connection.send(job)
+            self.hand(job, idle.pop() if idle else self.hire())
         return bool(self.waiting)
+
+    def hand(self, job: Job, worker: Worker) -> None:
+        """Give a run to an idle worker; if the worker is gone, the run waits for the next one."""
+        job.config["device"]["kind"] = worker.slot.device
+        try:
+            worker.connection.send(job)
+        except OSError:
+            self.waiting.insert(0, job)
+            self.dismiss(worker)
+            return
+        worker.job, worker.started, worker.fraction = job, monotonic(), 0.0
+        if self.signal is not None:  # it came while the worker was being hired, and was not told to it
+            worker.process.terminate()
 
     def next_job(self) -> Job | None:
         """Take the first waiting run whose upstream is done and which would end within the budget."""
         for job in list(self.waiting):
-            if job.upstream is not None:
-                status = job.upstream.record().info.get("status")
-                if status != "done" and any(j.folder == job.upstream.folder for j, _, _ in self.ended):
+            needed = job.upstream
+            if needed is not None and (status := needed.record().status) != "done":
+                if not self.comes(needed):
                     self.waiting.remove(job)
-                    self.skip(job, f"it starts from {job.upstream.folder}, which is {status}")
-                    continue
-                if status != "done":
-                    continue
+                    self.skip(job, f"it starts from {needed.folder}, which is {status}")
+                continue
             self.waiting.remove(job)
             expected = self.times.expected(job)
             if self.deadline is not None and monotonic() + (expected or 0.0) > self.deadline:
@@ -107,6 +119,11 @@ class Sweep:
                 continue
             return job
         return None
+
+    def comes(self, needed: Job) -> bool:
+        """Tell whether a run that another one needs is still to be made, or being made, by this sweep."""
+        to_come = [*self.waiting, *(worker.job for worker in self.workers if worker.job)]
+        return any(job.folder == needed.folder for job in to_come)
 
     def hire(self) -> Worker:
         """Start a worker on the first slot that has none."""
@@ -165,25 +182,28 @@ class Sweep:
             self.note(worker.job, "interrupted", cause, monotonic() - worker.started)
             return
         message = cause + (" (out of memory?)" if code == -signal.SIGKILL else "")
-        job = worker.job
-        record = job.record()
-        try:
-            with record.held():
-                record.log(f"failed: {message}")
-                record.update(status="failed", finished=now(), error={"type": "Died", "message": message})
-        except storage.Locked:
-            message += "; its record is still in use"
-        self.note(job, "failed", message, monotonic() - worker.started)
+        self.settle(worker.job, "failed", "Died", message, monotonic() - worker.started)
 
     def skip(self, job: Job, reason: str) -> None:
-        """Record a run whose upstream did not come about as skipped."""
+        """End a run whose upstream did not come about; one that would not fit the budget does not count as skipped."""
+        if any(needed.folder == other.folder for needed in job.chain() for other in self.over_budget):
+            self.over_budget.append(job)
+        else:
+            self.settle(job, "skipped", "Skipped", reason, 0.0)
+
+    def settle(self, job: Job, status: str, kind: str, message: str, seconds: float) -> None:
+        """Record how a run ended whose own process did not, unless a live process holds it."""
         from cnnexp.run import begin
 
         record = job.record()
-        with record.held():
-            begin(job, record)
-            record.update(status="skipped", finished=now(), error={"type": "Skipped", "message": reason})
-        self.note(job, "skipped", reason, 0.0)
+        try:
+            with record.held():
+                begin(job, record)
+                record.log(f"{status}: {message}")
+                record.update(status=status, finished=now(), error={"type": kind, "message": message})
+        except storage.Locked as error:
+            status, message = "held", str(error)
+        self.note(job, status, message, seconds)
 
     def note(self, job: Job, status: str, message: str, seconds: float) -> None:
         """Take note of how a run ended, and say so at once."""
@@ -207,7 +227,9 @@ class Sweep:
 
     def dismiss(self, worker: Worker) -> None:
         """End a worker: an idle one at once, a busy one after a time to save."""
-        if worker.job is None and worker.process.is_alive():
+        if worker.job is not None:
+            worker.process.terminate()
+        elif worker.process.is_alive():
             with contextlib.suppress(BrokenPipeError, OSError):  # it may be gone already, which is what is wanted
                 worker.connection.send(None)
         worker.process.join(GRACE_SECONDS)

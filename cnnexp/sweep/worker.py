@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from cnnexp.errors import Diverged, Interrupted, Skipped
+from cnnexp.job import Job
 from cnnexp.loop import Settings, TrainState
+from cnnexp.storage import Locked
 
 TELL_SECONDS = 0.5
 
@@ -21,21 +24,30 @@ def work(connection: Connection) -> None:
     os.setsid()  # a Ctrl-C reaches the sweep alone, which passes it on
     end_with_parent()
     faulthandler.enable()
+    with suppress(EOFError, OSError):  # the sweep's process is gone, and with it who would want to know
+        while (job := connection.recv()) is not None:
+            catch_output(job.folder)
+            status, message = make(job, Told(connection))
+            connection.send(("ended", status, message, resident_mib()))
+
+
+def make(job: Job, progress: "Told") -> tuple[str, str]:
+    """Make a run; return how it ended (a status, or `held`) and why. Nothing that a run raises ends the worker."""
     from cnnexp.run import run
 
-    while (job := connection.recv()) is not None:
-        catch_output(job.folder)
-        try:
-            status, message = run(job, Told(connection)).status, ""
-        except Interrupted as error:
-            status, message = "interrupted", str(error)
-        except (Skipped, Diverged) as error:
-            status, message = ("skipped" if isinstance(error, Skipped) else "diverged"), str(error)
-        except BaseException as error:  # a run's SystemExit must not end the worker, either
-            status = job.record().info.get("status", "failed")
-            status = status if status in ("oom", "failed") else "failed"
-            message = f"{type(error).__name__}: {error}".strip(": ")
-        connection.send(("ended", status, message, resident_mib()))
+    try:
+        return run(job, progress).status, ""
+    except Interrupted as error:
+        return "interrupted", str(error)
+    except Skipped as error:
+        return "skipped", str(error)
+    except Diverged as error:
+        return "diverged", str(error)
+    except Locked as error:
+        return "held", str(error)
+    except BaseException as error:  # SystemExit too
+        status = job.record().info.get("status")
+        return ("oom" if status == "oom" else "failed"), f"{type(error).__name__}: {error}".strip(": ")
 
 
 class Told:
@@ -54,7 +66,8 @@ class Told:
 
         if monotonic() - self.told > TELL_SECONDS:
             self.told = monotonic()
-            self.connection.send(("progress", state.step / self.total))
+            with suppress(OSError):  # nobody listens any more: this run is about to be told to stop
+                self.connection.send(("progress", state.step / self.total))
 
     def epoch(self, line: str, state: TrainState) -> None:
         """Say nothing: the line is in the log."""

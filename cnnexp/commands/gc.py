@@ -1,0 +1,158 @@
+"""`cnnexp gc`: what no study needs any more, with its size; deletes it when told to. Imports no torch."""
+
+import argparse
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnexp import record, storage
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
+from cnnexp.record import RunRecord
+from cnnexp.report.text import plain
+
+EXAMPLES = """\
+kinds:
+  superseded    runs of an arm whose present config, by study.json, is another one; with their results
+  checkpoints   those of runs that failed, ran out of memory, were skipped or interrupted: they would start over
+  leftovers     what only a resumed run needs, of runs that are done or diverged; temporary files older than an hour
+  cache         prepared images that this version cannot use, or that were never finished
+
+examples:
+  cnnexp gc                                     look; nothing is deleted
+  cnnexp gc outputs/ablation --superseded       look at one kind
+  cnnexp gc --leftovers --cache --delete        delete these
+"""
+KINDS = ("superseded", "checkpoints", "leftovers", "cache")
+STOPPED = ("failed", "oom", "skipped", "interrupted")
+HOUR = 3600.0  # a temporary file lives for a second or so; one that is older was left by a kill
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file or folder that could go, and why. run: whose it is; lock: must be free, or whoever holds it needs it."""
+
+    kind: str
+    path: Path
+    why: str
+    run: RunRecord | None = None
+    lock: Path | None = None
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    arguments = argparse.ArgumentParser(
+        prog="cnnexp gc",
+        description="List what no study needs any more, with its size. Runs that a live process holds are left alone.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
+    for kind in KINDS:
+        arguments.add_argument(f"--{kind}", action="store_true", help="this kind only (several can be given)")
+    arguments.add_argument("--delete", action="store_true", help="delete what is listed")
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """List what could go, and delete it if asked to; 3 if something could not be deleted."""
+    given = parser().parse_args(argv)
+    kinds = {kind for kind in KINDS if getattr(given, kind)} or set(KINDS)
+    items = [(item, storage.size_bytes(item.path)) for item in find(given.folder, kinds)]
+    for item, size in items:
+        print(f"{size / 2**20:9.1f} MiB  {item.kind:11}  {plain(item.path)}  ({plain(item.why)})")
+    total = sum(size for _, size in items)
+    if not given.delete:
+        end = " could go; nothing was deleted: --delete does it" if items else ": there is nothing to delete"
+        print(f"{total / 2**20:9.1f} MiB{end}")
+        return EXIT_DONE
+    freed, left = 0, False
+    for item, size in items:
+        reason = delete(item)
+        freed += 0 if reason else size
+        if reason:
+            left = True
+            print(f"cnnexp: {plain(item.path)}: left ({reason})", file=sys.stderr)
+    print(f"{freed / 2**20:9.1f} MiB freed")
+    return EXIT_SOME_FAILED if left else EXIT_DONE
+
+
+def delete(item: Item) -> str:
+    """Delete an item, unless it is in use or its run has changed since it was found; return why not, or ""."""
+    try:
+        with storage.lock(item.lock) if item.lock else nullcontext():
+            if item.run is not None and RunRecord.read(item.run.folder).info != item.run.info:
+                return "its run has changed meanwhile"
+            storage.remove(item.path)
+    except storage.Locked as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be deleted: {error.strerror}"
+    return ""
+
+
+def find(folder: Path, kinds: set[str]) -> list[Item]:
+    """Return what could go of some kinds, each file once. Raises UserError if there is no such folder."""
+    every = record.find_runs(folder)
+    free = [run for run in every if not run.problem and not storage.is_locked(run.folder / ".lock")]
+    items = superseded(free) if "superseded" in kinds else []
+    rest = [run for run in free if run.folder not in {item.path for item in items}]
+    if "checkpoints" in kinds:
+        items += [
+            Item("checkpoints", file, f"{run.status}; without it the run starts over", run, run.folder / ".lock")
+            for run in rest
+            if run.status in STOPPED
+            for file in sorted((run.folder / "checkpoints").glob("*.pt"))
+        ]
+    if "leftovers" in kinds:
+        items += [
+            Item("leftovers", file, f"the run is {run.status}", run, run.folder / ".lock")
+            for run in rest
+            if run.status in record.FINAL
+            for pattern in ("last.pt", "best-*.pt")
+            for file in sorted((run.folder / "checkpoints").glob(pattern))
+        ]
+        apart = {run.folder for run in every} - {run.folder for run in rest}
+        items += temporary(folder, apart)
+    return items + (unusable_cache() if "cache" in kinds else [])
+
+
+def superseded(runs: list[RunRecord]) -> list[Item]:
+    """Return the runs whose arm has another config in study.json now, but for those that another run starts from."""
+    configs = {run.folder: _config_text(run) for run in runs}
+    items = []
+    for run in runs:
+        planned = (record.read_study(run.folder.parent) or {"runs": []})["runs"]
+        present = {p.get("fingerprint") for p in planned if isinstance(p, dict) and p.get("arm") == run.info.get("arm")}
+        needed = any(run.name in text for folder, text in configs.items() if folder != run.folder)
+        if present and run.info.get("fingerprint") not in present and not needed:
+            items.append(Item("superseded", run.folder, f"{run.status}", run, run.folder / ".lock"))
+    return items
+
+
+def _config_text(run: RunRecord) -> str:
+    try:
+        return (run.folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def temporary(folder: Path, apart: set[Path]) -> list[Item]:
+    """Return the temporary files that a kill left behind, but for those in the run directories `apart`."""
+    files = [f for f in sorted(folder.rglob(".*.tmp")) if f.is_file() and not apart & set(f.parents)]
+    old = [f for f in files if time.time() - f.stat().st_mtime > HOUR]
+    return [Item("leftovers", file, "left by a process that was killed") for file in old]
+
+
+def unusable_cache() -> list[Item]:
+    """Return the prepared sets, in the cache folder, that this version cannot open or that were never finished."""
+    from cnnexp.data.cache import cached, load
+
+    items = []
+    for folder, _ in cached(None):
+        name = folder.name.removeprefix(".").removesuffix(".tmp")
+        lock = folder.parent / f".{name}.lock"
+        if (folder.name != name or load(folder) is None) and not storage.is_locked(lock):
+            items.append(Item("cache", folder, "unfinished, damaged or of another version", lock=lock))
+    return items

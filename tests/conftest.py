@@ -1,0 +1,87 @@
+"""What the tests share: their own cache of prepared images, one thread, and the smallest run that has everything."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import pytest
+
+from cnnexp import cli
+from cnnexp.record import RunRecord, find_runs
+
+# 8 px, 40 images to train on (5 steps an epoch), 10 to validate; batch norm, dropout and augmentation switched on.
+TINY = [
+    *("data=shapes", "data.num_train=50", "data.num_test=20", "data.size=8", "data.val_fraction=0.2"),
+    "model.blocks=[{conv:{out:4,kernel:3}},{pool:{kernel:2}},{fc:{out:8}}]",
+    *("model.norm=batch", "model.dropout.pool=0.2", "model.dropout.fc=0.2", "augmentation=crop"),
+    *("epochs=3ep", "batch_size=8", "device=cpu", "device.threads=1"),
+]
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which this session keeps prepared images."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep prepared images out of the person's own cache, in this process and in those that a test starts."""
+    monkeypatch.setenv("CNNEXP_CACHE", str(session_cache))
+    before = Path.cwd()
+    yield
+    assert Path.cwd() == before, "the test left another working directory behind"
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """Return where this test's runs go."""
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def tiny(outputs: Path) -> list[str]:
+    """Return the overrides of the smallest run that has batch norm, dropout and augmentation; 3 epochs of 5 steps."""
+    return [*TINY, f"outputs={outputs}"]
+
+
+@pytest.fixture
+def train(tiny: list[str]) -> Callable[..., int]:
+    """Return a function that does `cnnexp train <tiny> <more>` in this process and returns the exit code."""
+
+    def run(*more: str) -> int:
+        try:
+            return cli.main(["train", *tiny, *more])
+        except SystemExit as stop:  # Hydra leaves a sweep's exit code no other way
+            assert isinstance(stop.code, int)
+            return stop.code
+
+    return run
+
+
+@pytest.fixture
+def runs(outputs: Path) -> Callable[[], dict[str, RunRecord]]:
+    """Return a function that reads this test's runs: {"baseline-s0": record}, without the fingerprints."""
+    return lambda: {run.name.rpartition("-")[0]: run for run in find_runs(outputs)}
+
+
+@pytest.fixture
+def only(outputs: Path) -> Callable[[], RunRecord]:
+    """Return a function that reads the one run of this test."""
+
+    def read() -> RunRecord:
+        (run,) = find_runs(outputs)
+        return run
+
+    return read
+
+
+def untimed(run: RunRecord) -> list[str]:
+    """Return the metric rows of a run as text, without the columns that hold times."""
+    from cnnexp.record import TIMING
+
+    rows = [*run.rows("epoch"), *run.rows("step")]
+    return [json.dumps({key: value for key, value in row.items() if key not in TIMING}) for row in rows]

@@ -1,0 +1,120 @@
+"""The command line: light helps, the script, the printed config, completion."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+import yaml
+
+from cnnexp import __version__, cli, train
+from cnnexp.errors import UserError
+from cnnexp.record import RunRecord
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "torchvision", "hydra", "omegaconf", "pandas", "matplotlib", "scipy", "numpy")
+LOOK = f"""
+import json, sys
+from cnnexp.cli import main
+try:
+    code = main(json.loads(sys.argv[1]))
+except SystemExit as stop:  # argparse leaves so
+    code = stop.code
+sys.stderr.write(json.dumps([code, [name for name in {HEAVY} if name in sys.modules]]))
+"""
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help_is_short_light_and_quick(command: str) -> None:
+    words = json.dumps([command, "--help"] if command else ["--help"])
+    seconds = []
+    for _ in range(3):
+        start = perf_counter()
+        done = subprocess.run([sys.executable, "-c", LOOK, words], capture_output=True, text=True, timeout=20)
+        seconds.append(perf_counter() - start)
+    assert json.loads(done.stderr) == [0, []], "the exit code, and what need not be imported for a help"
+    assert f"usage: cnnexp {command}".strip() in done.stdout
+    assert "example" in done.stdout
+    assert done.stdout.count("\n") < 45
+    assert max(map(len, done.stdout.splitlines())) <= 120
+    assert statistics.median(seconds) < 1.5  # 0.1 s on an idle machine
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_as_a_script(tiny: list[str], only: Callable[[], RunRecord], tmp_path: Path) -> None:
+    script = [sys.executable, "-W", "error", REPOSITORY / "cnnexp" / "train.py", *tiny, "epochs=2st"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert only().status == "done"
+    assert done.stdout.splitlines()[-1] == str(only().folder)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_composed_config_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "optimizer.lr=0.25", "+aug=flip", "--cfg", "job"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["optimizer"]["lr"] == 0.25
+    assert config["augmentation"]["ops"] == [{"flip": {"p": 0.5}}]
+    assert "hydra" not in config
+
+
+def complete(line: str) -> list[str]:
+    """Return what the shell would offer after `line`."""
+    environment = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    command = [sys.executable, "-m", "cnnexp", "-sc", "query=bash"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+def test_completion() -> None:
+    assert complete("cnnexp t") == ["train"]
+    assert complete("cnnexp ") == list(cli.COMMANDS)
+    assert {"optimizer=", "optimizer."} <= set(complete("cnnexp train opt"))
+    assert complete("cnnexp train optimizer=ad") == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]
+    assert complete("cnnexp train +study=") == ["+study=ablation"]
+    assert complete("cnnexp report out") == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "ordered"),
+    [
+        (["seed=1", "+arm=a", "x=2", "+study=b"], ["+study=b", "+arm=a", "seed=1", "x=2"]),
+        (["+arm=a", "-m", "+pretrain=p"], ["-m", "+pretrain=p", "+arm=a"]),
+        (["x=1", "--config-dir", "there", "~y"], ["--config-dir", "there", "x=1", "~y"]),
+    ],
+)
+def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], ordered: list[str]) -> None:
+    assert train.in_order(typed) == ordered
+
+
+@pytest.mark.parametrize(
+    ("typed", "lifted"),
+    [
+        (["seed=1"], ["seed=1"]),
+        (["seed=1", "--plan"], ["--multirun", "seed=1", "hydra.launcher.plan=true"]),
+        (["-m", "--fail-fast"], ["-m", "hydra.launcher.fail_fast=true"]),
+        (["--budget", "2h", "x=1"], ["--multirun", "x=1", "hydra.launcher.budget=7200"]),
+        (["--budget=90s"], ["--multirun", "hydra.launcher.budget=90"]),
+        (["--budget=30m"], ["--multirun", "hydra.launcher.budget=1800"]),
+        (["--budget=5"], ["--multirun", "hydra.launcher.budget=5"]),
+    ],
+)
+def test_flags_become_the_launchers_settings(typed: list[str], lifted: list[str]) -> None:
+    assert train.lift_flags(typed) == lifted
+    assert train.command().startswith("cnnexp train ")
+
+
+@pytest.mark.parametrize("time", ["", "0", "0m", "-5", "1d", "1.5h"])
+def test_a_budget_is_a_time(time: str) -> None:
+    with pytest.raises(UserError, match=r"--budget: given '.*'; allowed: a time such as 90s, 30m or 2h"):
+        train.lift_flags([f"--budget={time}"])

@@ -1,0 +1,167 @@
+"""A wrong request ends with exit code 2 and one line that names the key, what was given and what is allowed."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cnnexp import cli
+from cnnexp.errors import did_you_mean, unknown
+
+WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
+    "optimzer.lr=1": ("optimzer.lr", "did you mean 'optimizer.lr'"),
+    "optimizer.lr=abc": ("optimizer.lr", "'abc'", "a number > 0"),
+    "optimizer.lr=-1": ("optimizer.lr", "-1", "a number > 0"),
+    "optimizer.lr=nan": ("optimizer.lr", "nan", "a number > 0"),
+    "optimizer.betas=[0.9]": ("optimizer.betas", "[0.9]", "a list of 2 values"),
+    "optimizer=sgd optimizer.nesterov=true": ("optimizer.nesterov", "true", "momentum > 0"),
+    "+optimizer.lrr=1": ("optimizer.lrr", "lr, betas, eps, weight_decay", "did you mean 'lr'"),
+    "~optimizer.lr": ("optimizer", "lr", "missing", "a number > 0"),
+    "model=custm": ("model", "'custm'", "custom, custom_wide", "did you mean 'custom'"),
+    "model.blocks.0.conv.kernel=99": ("model.blocks[0].conv.kernel", "99", "32x32"),
+    "model.blocks.0.conv.kernel=4": ("model.blocks[0].conv.kernel", "4", "odd"),
+    "model.activation=rleu": ("model.activation", "rleu", "did you mean 'relu'"),
+    "model._target_=nowhere.Net": ("model._target_", "nowhere.Net"),
+    "model=resnet18 model.weights=imagnet": ("model.weights", "imagnet", "did you mean 'imagenet'"),
+    "data.val_fraction=1.5": ("data.val_fraction", "1.5", ">= 0 and < 1"),
+    "data.size=4": ("data.size", "4", ">= 8 and <= 1024"),
+    "augmentation.ops=[{flp:{p:1}}]": ("augmentation.ops", "flp", "did you mean 'flip'"),
+    "epochs=0": ("epochs", "0", "at least 1"),
+    "epochs=1.5": ("epochs", "1.5", "15ep"),
+    "batch_size=0": ("batch_size", "0", ">= 1"),
+    "label_smoothing=1": ("label_smoothing", "1", ">= 0 and < 1"),
+    "seed=null": ("seed", "a whole number >= 0"),
+    "early_stopping.patience=0": ("early_stopping.patience", "0", ">= 1 or null"),
+    "checkpoint.every=0st": ("checkpoint.every", "0st", "auto or a duration"),
+    "scheduler=step scheduler.every=0ep": ("scheduler.every", "0ep", "at least 1"),
+    "device.kind=gpu": ("device.kind", "'gpu'", "cpu, cuda"),
+    "device.threads=0": ("device.threads", "0", ">= 1"),
+    "study.nme=x": ("study.nme", "did you mean 'study.name'"),
+    "aug=full": ("aug", "+aug="),
+    "+aug=fll": ("aug", "'fll'", "did you mean 'full'"),
+    "+arm=batchnrm": ("arm", "'batchnrm'", "did you mean 'batchnorm'"),
+    "foo": ("foo", "key=value"),
+    "--plon": ("--plon", "did you mean '--plan'"),
+    "--budget soon": ("--budget", "'soon'", "30m"),
+    "-m optimzer.lr=1,2": ("optimzer.lr", "did you mean 'optimizer.lr'"),
+    "-m optimizer.lr=0.1,abc": ("optimizer.lr", "'abc'", "a number > 0"),
+    "-m model=custom,custm": ("model", "'custm'", "did you mean 'custom'"),
+    "-m +optimizer.lrr=1,2": ("optimizer.lrr", "did you mean 'lr'"),
+    "-m epochs=1,0": ("epochs", "0", "at least 1"),
+    "-m slots=cpu:0": ("slots", "cpu:0", "cpu:<number of slots>"),
+    "-m slots=[]": ("slots", "empty", "cpu:2"),
+    "-m slots=[cpu,cuda:0]": ("slots", "one kind"),
+    "+study=ablation model.nrm=batch": ("model.nrm", "did you mean 'model.norm'"),
+    "+study=ablation +arm=baseline,batchnrm": ("arm", "'batchnrm'", "did you mean 'batchnorm'"),
+}
+
+ASK_ALL = textwrap.dedent("""
+    import contextlib, io, json, os, sys, time
+    from cnnexp.cli import main
+
+    for request in json.load(sys.stdin):
+        out, err, start = io.StringIO(), io.StringIO(), time.perf_counter()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(["train", *request.split()])
+        print(json.dumps({
+            "request": request, "code": code, "out": out.getvalue(), "err": err.getvalue(),
+            "seconds": time.perf_counter() - start, "torch": "torch" in sys.modules, "left": os.listdir(),
+        }))
+""")
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Ask for everything that is wrong, in one process that has not imported torch and an empty folder."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ASK_ALL],
+        input=json.dumps(list(WRONG)),
+        cwd=tmp_path_factory.mktemp("empty"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return {answer["request"]: answer for answer in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("request_", WRONG)
+def test_a_wrong_request_is_told_in_one_line(request_: str, answers: dict[str, dict[str, Any]]) -> None:
+    answer = answers[request_]
+    assert answer["code"] == 2
+    assert answer["out"] == ""
+    assert answer["err"].startswith("cnnexp: ") and answer["err"].count("\n") == 1
+    assert [part for part in WRONG[request_] if part not in answer["err"]] == [], answer["err"]
+    assert len(answer["err"]) < 400
+    assert answer["left"] == [], "something was written"
+    assert answer["seconds"] < 2
+    if not request_.startswith("-m slots"):  # slots are looked for when everything else has been checked
+        assert not answer["torch"], "torch was imported before the request was checked"
+
+
+def test_a_wrong_request_is_told_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cnnexp", "train", "optimizer.lr=abc"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "cnnexp: optimizer.lr: given 'abc'; allowed: a number > 0\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize("more", [("device=cuda",), ("device=cuda", "-m", "seed=0,1"), ("-m", "slots=cuda:0")])
+def test_a_device_that_is_not_there(
+    train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    assert train(*more) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("cnnexp: device.kind: given 'cuda") and torch.__version__ in message
+    assert message.endswith("have cpu")
+    assert not outputs.exists()
+
+
+@pytest.mark.parametrize("batch_size", [41, 1000])
+def test_a_batch_larger_than_the_data(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str], batch_size: int
+) -> None:
+    assert train(f"batch_size={batch_size}") == 2
+    assert f"batch_size: given {batch_size}; allowed: at most 40" in capsys.readouterr().err
+
+
+def test_half_precision_on_a_cpu(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("device.precision=fp16") == 2
+    assert "device.precision: given 'fp16'; allowed on a CPU: fp32, bf16" in capsys.readouterr().err
+
+
+def test_a_bug_shows_its_traceback(train: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("cnnexp.loop.train_step", broken)
+    with pytest.raises(ZeroDivisionError):
+        train()
+
+
+def test_a_closed_pipe_is_no_bug() -> None:
+    command = f"{sys.executable} -m cnnexp train --cfg job | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
+    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
+
+
+def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert cli.main(["trian"]) == 2
+    assert capsys.readouterr().err == "cnnexp: no command 'trian' (did you mean 'train'?); see cnnexp --help\n"
+
+
+def test_guesses_are_made_only_of_what_is_close() -> None:
+    assert did_you_mean("optimzer", ["optimizer", "model"]) == " (did you mean 'optimizer'?)"
+    assert did_you_mean("xyz", ["optimizer", "model"]) == ""
+    assert str(unknown("model.norm", "norm", "bach", ["none", "batch"])) == (
+        "model.norm: unknown norm 'bach'; choose one of none, batch (did you mean 'batch'?)"
+    )

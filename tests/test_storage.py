@@ -1,0 +1,184 @@
+"""The one place that writes: old file or new file and nothing between, rows that survive a kill, locks, archives."""
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnexp import storage
+from cnnexp.errors import UserError
+
+HOLD = "import sys, time; from pathlib import Path; from cnnexp import storage\n" + (
+    "with storage.lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+)
+
+
+def names(folder: Path) -> list[str]:
+    """Return what is in a folder."""
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "run.json"
+    storage.write_json(file, {"epoch": 1})
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_json(file, {"epoch": 2})
+    assert storage.read_json(file) == {"epoch": 1}
+    assert names(tmp_path) == ["run.json"], "the temporary file is gone"
+
+
+def test_what_is_written_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("folder" if _is_folder(fd) else "file"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), replace(a, b)))
+    storage.write_text(tmp_path / "it", "content")
+    assert order == ["file", "rename", "folder"]
+
+
+def _is_folder(descriptor: int) -> bool:
+    return Path(f"/proc/self/fd/{descriptor}").resolve().is_dir()
+
+
+def test_text_that_is_not_utf8_comes_back(tmp_path: Path) -> None:
+    name = b"caf\xe9.jpg".decode("utf-8", errors="surrogateescape")  # a file name in Latin-1
+    storage.write_json(tmp_path / "it", [name, "naïve"])
+    assert storage.read_json(tmp_path / "it") == [name, "naïve"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2"])
+def test_a_malformed_json_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json: cannot be read"):
+        storage.read_json(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("cut", range(1, 16))
+def test_a_row_that_a_kill_tore_is_dropped_and_written_over(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "metrics.jsonl"
+    rows = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
+    for row in rows:
+        storage.append_row(file, row)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-cut])
+    assert storage.read_rows(file) == rows[:1]
+    storage.keep_rows(file, 1)
+    storage.append_row(file, rows[1])
+    assert file.read_bytes() == whole
+
+
+def test_reading_stops_at_what_is_no_row(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    assert storage.read_rows(file) == []
+    file.write_bytes(b'{"a": 1}\n[2]\n{"a": 3}\n')
+    assert storage.read_rows(file) == [{"a": 1}]
+    file.write_bytes(b'{"a": 1}\n\xff\xfe\n{"a": 3}\n')
+    assert storage.read_rows(file) == [{"a": 1}]
+
+
+def test_blocks_of_rows_become_one_array(tmp_path: Path) -> None:
+    blocks = [np.arange(12, dtype=np.uint8).reshape(2, 3, 2), np.ones((1, 3, 2), np.uint8)]
+    assert storage.write_array(tmp_path / "it.npy", iter(blocks)) == (3, 3, 2)
+    np.testing.assert_array_equal(np.load(tmp_path / "it.npy"), np.concatenate(blocks))
+
+
+def test_a_lock_is_exclusive_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "run" / ".lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, file], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert storage.is_locked(file)
+        with pytest.raises(storage.Locked, match=rf"run: is in use by pid {holder.pid} on "), storage.lock(file):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert not storage.is_locked(file)
+    with storage.lock(file):
+        assert storage.is_locked(file)
+    assert not storage.is_locked(file)
+
+
+def test_waiting_for_a_lock(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    hold = HOLD.replace("time.sleep(60)", "time.sleep(0.3)")
+    with subprocess.Popen([sys.executable, "-c", hold, file], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        start = time.monotonic()
+        with storage.lock(file, wait=True):
+            assert time.monotonic() - start > 0.1
+
+
+def archive(file: Path, *members: str) -> Path:
+    """Write a tar archive of small files."""
+    with tarfile.open(file, "w:gz") as tar:
+        for member in members:
+            info = tarfile.TarInfo(member)
+            info.size = 2
+            tar.addfile(info, io.BytesIO(b"hi"))
+    return file
+
+
+def test_an_archive_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    storage.extract_tar(archive(tmp_path / "it.tgz", "images/a/1", "images/b/2"), tmp_path / "images")
+    assert (tmp_path / "images" / "b" / "2").read_text() == "hi"
+    whole = (tmp_path / "it.tgz").read_bytes()
+    for damaged in (whole[:0], whole[:40], whole[:-30], whole[:30] + b"\xff" * 30 + whole[60:]):
+        (tmp_path / "cut.tgz").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"cut\.tgz: cannot be unpacked"):
+            storage.extract_tar(tmp_path / "cut.tgz", tmp_path / "other")
+    assert names(tmp_path) == ["cut.tgz", "images", "it.tgz"]
+
+
+@pytest.mark.parametrize("member", ["../outside", "images/../../outside"])
+def test_an_archive_writes_nothing_outside(tmp_path: Path, member: str) -> None:
+    (tmp_path / "in").mkdir()
+    file = archive(tmp_path / "in" / "it.tgz", "images/1", member)
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        storage.extract_tar(file, tmp_path / "in" / "images")
+    assert names(tmp_path) == ["in"]
+    assert names(tmp_path / "in") == ["it.tgz"]
+
+
+def test_an_absolute_path_in_an_archive_is_taken_as_a_relative_one(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    storage.extract_tar(archive(tmp_path / "it.tgz", "images/1", str(there)), tmp_path / "images")
+    assert names(tmp_path) == ["images", "it.tgz"]
+
+
+def test_of_two_that_publish_the_first_wins(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"tmp{number}").mkdir()
+        (tmp_path / f"tmp{number}" / "file").write_text(str(number))
+        storage.publish_folder(tmp_path / f"tmp{number}", tmp_path / "final")
+    assert names(tmp_path) == ["final"]
+    assert (tmp_path / "final" / "file").read_text() == "1"
+
+
+def test_removing_a_link_leaves_what_it_points_at(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("content")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    storage.remove(tmp_path / "link")
+    storage.remove(tmp_path / "never there")
+    assert names(tmp_path) == ["kept"]
+    assert storage.size_bytes(tmp_path / "kept") == 7
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/under: cannot make this folder \(Not a directory\)"):
+        storage.make_folder(tmp_path / "file" / "under")
