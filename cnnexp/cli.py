@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] in ("-sc", "--shell-completion"):
         from cnnexp import completion
 
-        return completion.main(argv)
+        return completion.main(argv, list(COMMANDS))
     if argv[0] not in COMMANDS:
         print(f"cnnexp: no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help", file=sys.stderr)
         return EXIT_REQUEST

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -21,6 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnexp import signature
 from cnnexp.errors import UserError, unknown
 from cnnexp.signature import Count, Index, Positive, Rate, Span
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 # What the caller gives by name to the builder of each open node; everything else comes from the config.
 GIVEN: dict[str, tuple[str, ...]] = {
@@ -142,6 +145,21 @@ def compose(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder()), version_base="1.3"):
         return hydra_compose("train", overrides)
+
+
+def parse(overrides: list[str]) -> list["Override"]:
+    """Read overrides as typed on the command line. Raises Hydra's own error for one that cannot be read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_overrides(overrides)
+
+
+def by_precedence(overrides: list[str]) -> list[str]:
+    """Put +study, +pretrain and +arm, in this order, before all else: study < arm < what was typed."""
+    first = ["+study", "+pretrain", "+arm"]
+    return sorted(
+        overrides, key=lambda word: first.index(key) if (key := word.partition("=")[0]) in first else len(first)
+    )
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

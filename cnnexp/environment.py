@@ -1,10 +1,11 @@
-"""What code and which machine made a number: recorded with every run."""
+"""What command, what code and which machine made a number: recorded with every run."""
 
 import functools
 import hashlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import socket
 import subprocess
 from pathlib import Path
@@ -17,6 +18,13 @@ APART = (
     *("report", "commands", "sweep", "cli.py", "progress.py", "completion.py", "text_table.py"),
     *("trained.py", "fence.py", "run_table.py"),
 )
+
+TYPED: list[str] = []  # the words after `cnnexp train`, set by it
+
+
+def command() -> str:
+    """Return what was typed, as a line for a shell."""
+    return shlex.join(["cnnexp", "train", *TYPED])
 
 
 @functools.lru_cache(maxsize=1)

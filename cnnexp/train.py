@@ -5,7 +5,6 @@ Hydra composes the config and, for a multirun, hands the list of runs to the lau
 """
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":  # as a script, this folder must not hide other modules by its file names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from cnnexp import environment
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError, unknown
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ flags:
 The same command again goes on where it stopped. Results: outputs/<study>/<arm>-s<seed>-<fingerprint>/
 Compare them: cnnexp report outputs/<study>
 """
-FIRST = ("+study=", "+pretrain=", "+arm=")
 OWN_FLAGS = ("--plan", "--budget", "--fail-fast")
 HYDRA_FLAGS = (
     *("-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "-cd", "--config-dir", "-cn", "--config-name"),
@@ -95,7 +94,7 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
     from cnnexp.sweep.changes import arm_changes
 
     changes = arm_changes(hydra_node, overrides)
-    job = plan(plain, overrides, changes, command(), dict(hydra_node.runtime.choices))
+    job = plan(plain, overrides, changes, environment.command(), dict(hydra_node.runtime.choices))
     for needed in job.chain():
         if (code := make(needed)) != EXIT_DONE:
             return code
@@ -134,17 +133,9 @@ def _percent(value: float | None) -> str:
     return "none" if value is None else f"{value:.2%}"
 
 
-def command() -> str:
-    """Return what was typed, as a line for a shell."""
-    return shlex.join(["cnnexp", "train", *TYPED])
-
-
-TYPED: list[str] = []
-
-
 def lift_flags(argv: list[str]) -> list[str]:
     """Turn --plan, --budget TIME and --fail-fast into the launcher's settings, and make the request a multirun."""
-    TYPED[:] = argv
+    environment.TYPED[:] = argv
     lifted: list[str] = []
     kept: list[str] = []
     words = iter(argv)
@@ -176,10 +167,11 @@ def seconds(text: str) -> int:
 
 def in_order(argv: list[str]) -> list[str]:
     """Put flags first, then +study, +pretrain and +arm, then the rest: study < arm < command line."""
+    from cnnexp import config
+
     overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     flags = [word for word in argv if word not in overrides]
-    rank = {prefix: position for position, prefix in enumerate(FIRST)}
-    return [*flags, *sorted(overrides, key=lambda word: rank.get(word.partition("=")[0] + "=", len(FIRST)))]
+    return [*flags, *config.by_precedence(overrides)]
 
 
 if __name__ == "__main__":

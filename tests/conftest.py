@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
@@ -12,6 +14,9 @@ import pytest
 from cnnexp import cli
 from cnnexp.record import RunRecord, find_runs
 
+if TYPE_CHECKING:
+    from cnnexp.job import Job
+
 # 8 px, 40 images to train on (5 steps an epoch), 10 to validate; batch norm, dropout and augmentation switched on.
 TINY = [
     *("data=shapes", "data.num_train=50", "data.num_test=20", "data.size=8", "data.val_fraction=0.2"),
@@ -19,6 +24,12 @@ TINY = [
     *("model.norm=batch", "model.dropout.pool=0.2", "model.dropout.fc=0.2", "augmentation=crop"),
     *("epochs=3ep", "batch_size=8", "device=cpu", "device.threads=1"),
 ]
+
+
+def with_tiny(tiny: list[str], more: Sequence[str]) -> list[str]:
+    """Return the overrides of the tiny run and more; what they say of a group goes if another one is chosen."""
+    chosen = {word.partition("=")[0] for word in more} & {"data", "model", "device"}
+    return [*(word for word in tiny if re.split(r"[.=]", word)[0] not in chosen), *more]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +65,7 @@ def train(tiny: list[str]) -> Callable[..., int]:
 
     def run(*more: str) -> int:
         try:
-            return cli.main(["train", *tiny, *more])
+            return cli.main(["train", *with_tiny(tiny, more)])
         except SystemExit as stop:  # Hydra leaves a sweep's exit code no other way
             assert isinstance(stop.code, int)
             return stop.code
@@ -85,3 +96,18 @@ def untimed(run: RunRecord) -> list[str]:
 
     rows = [*run.rows("epoch"), *run.rows("step")]
     return [json.dumps({key: value for key, value in row.items() if key not in TIMING}) for row in rows]
+
+
+@pytest.fixture
+def job(tiny: list[str]) -> Callable[..., "Job"]:
+    """Return a function that composes, checks and plans the tiny run with more overrides."""
+
+    def make(*more: str) -> "Job":
+        from cnnexp import config
+        from cnnexp.job import plan
+
+        plain = config.resolve(config.compose(with_tiny(tiny, more)))
+        config.check(plain)
+        return plan(plain, list(more), list(more), "cnnexp train " + " ".join(more))
+
+    return make

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from time import perf_counter
 import pytest
 import yaml
 
-from cnnexp import __version__, cli, train
+from cnnexp import __version__, cli, environment, train
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
 
@@ -111,7 +112,7 @@ def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], orde
 )
 def test_flags_become_the_launchers_settings(typed: list[str], lifted: list[str]) -> None:
     assert train.lift_flags(typed) == lifted
-    assert train.command().startswith("cnnexp train ")
+    assert shlex.split(environment.command()) == ["cnnexp", "train", *typed]
 
 
 @pytest.mark.parametrize("time", ["", "0", "0m", "-5", "1d", "1.5h"])

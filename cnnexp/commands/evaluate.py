@@ -119,9 +119,9 @@ def _take_shape(node: dict[str, Any], model: "TrainedModel", typed: set[str]) ->
 
 
 def _change(node: dict[str, Any], overrides: list[str]) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from cnnexp import config as configs
 
-    for override in OverridesParser.create().parse_overrides(overrides):
+    for override in configs.parse(overrides):
         key = override.key_or_group.removeprefix("data.")
         if key not in node or override.is_delete() or override.is_add():
             known = [k for k in node if k != "_target_"]

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from cnnexp import config as configs
 from cnnexp import record
+from cnnexp.environment import command
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job, plan
 from cnnexp.sweep.board import Times, duration, plan_table
@@ -32,7 +33,6 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Make every run that is not done; exits with 3 if some failed, 75 or 130 if a signal came."""
         from cnnexp.sweep.slots import resolve
-        from cnnexp.train import command
 
         composed = [self.compose(list(overrides)) for overrides in job_overrides]
         typed = command()

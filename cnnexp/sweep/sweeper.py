@@ -9,6 +9,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from cnnexp import config as configs
+
 
 class LocalSweeper(Sweeper):
     """Combines values as Hydra's basic sweeper does, but leaves no `multirun.yaml`: study.json says what was asked for.
@@ -32,6 +34,7 @@ class LocalSweeper(Sweeper):
 
         assert self.launcher is not None
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        overrides = parser.parse_overrides([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
+        axes = [f"{key}={values}" for key, values in self.params.items()]
+        overrides = parser.parse_overrides(configs.by_precedence([*axes, *arguments]))
         (batch,) = BasicSweeper.split_arguments(overrides, None)
         return [self.launcher.launch(batch, initial_job_idx=0)]

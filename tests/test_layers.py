@@ -1,0 +1,82 @@
+"""Imports point down only, as docs/architecture.md says; and few rooms know Hydra or torch."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "cnnexp"
+CONFIGS = PACKAGE.parent / "configs"
+LAYERS = [  # from the top; a room may import what is below its own line, and nothing else
+    {"__main__", "cli", "completion"},
+    {"train", "commands"},
+    {"sweep", "report", "trained", "hydra_errors"},
+    {"run", "run_table", "fence"},
+    {"job", "journal"},
+    {"build", "progress", "checkpoint"},
+    {"config", "loop"},
+    {"evaluate", "record", "environment", "signals"},
+    {"data", "models", "optim"},
+    {"device"},
+    {"rng", "metrics", "storage", "signature", "text_table"},
+    {"errors"},
+]
+KNOW_HYDRA = {"build", "config", "train", "hydra_errors", "completion", "sweep"}
+KNOW_OMEGACONF = KNOW_HYDRA | {"run", "job", "record"}
+MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(module: str) -> Iterator[str]:
+    """Yield the dotted names that a module imports when it runs, in functions too; types and scripts apart."""
+    nodes: list[ast.AST] = [ast.parse(MODULES[module].read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and any(word in ast.unparse(node.test) for word in ("TYPE_CHECKING", "__main__")):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        nodes.extend(ast.iter_child_nodes(node))
+
+
+def room(name: str) -> str:
+    """Return the room of a module, as "data" of "cnnexp.data.batches.Batch"."""
+    return name.removeprefix("cnnexp.").split(".")[0]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
+def test_imports_point_down(module: str) -> None:
+    levels = {name: level for level, names in enumerate(LAYERS) for name in names}
+    own = room(module)
+    assert own in levels, f"{own} is a new room: give it a place in LAYERS and in docs/architecture.md"
+    for name in imports(module):
+        if name.startswith("cnnexp.") and room(name) in levels and not {own, room(name)} <= LAYERS[0]:
+            assert room(name) == own or levels[room(name)] > levels[own], f"{module} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize(("library", "allowed"), [("hydra", KNOW_HYDRA), ("omegaconf", KNOW_OMEGACONF)])
+def test_few_know_hydra(library: str, allowed: set[str]) -> None:
+    found = {room(module) for module in MODULES for name in imports(module) if name.split(".")[0] == library}
+    assert found <= allowed
+
+
+def test_the_report_reaches_no_torch() -> None:
+    reached, new = set(), {module for module in MODULES if room(module) == "report"}
+    while new:
+        reached |= new
+        names = {name for module in new for name in imports(module)}
+        assert not [name for name in names if name.split(".")[0] in ("torch", "torchvision")]
+        parts = {name.removeprefix("cnnexp.").rpartition(".") for name in names if name.startswith("cnnexp.")}
+        new = {part for whole in parts for part in (f"{whole[0]}.{whole[2]}", whole[0], whole[2]) if part in MODULES}
+        new -= reached
+    assert {"record", "storage", "errors"} <= reached
+
+
+def test_every_augmentation_has_its_alias() -> None:
+    for file in (CONFIGS / "augmentation").glob("*.yaml"):
+        alias = (CONFIGS / "aug" / file.name).read_text()
+        assert alias.startswith("# @package _global_\n")
+        assert alias.endswith(f"\ndefaults: [{{override /augmentation: {file.stem}}}]\n")
+    assert len(list((CONFIGS / "aug").iterdir())) == len(list((CONFIGS / "augmentation").iterdir()))

@@ -1,0 +1,313 @@
+"""Training as it runs: what a step does, which epoch is the best, when it stops, what is written down."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cnnexp import build, checkpoint, device
+from cnnexp import run as runner
+from cnnexp.checkpoint import Checkpoints
+from cnnexp.data.batches import Batches, DeviceImages
+from cnnexp.job import Job
+from cnnexp.journal import Journal
+from cnnexp.loop import Settings, TrainState, train_step
+from cnnexp.progress import Quiet
+from cnnexp.record import RunRecord
+from cnnexp.rng import fold
+from cnnexp.storage import read_json
+
+Train = Callable[..., int]
+Only = Callable[[], RunRecord]
+
+
+def prepared(job: Job) -> tuple[TrainState, Batches, Settings]:
+    """Build what `fit` needs, as a run does."""
+    where = device.resolve(job.config["device"])
+    data = build.build_data(job.config)
+    augmentation = build.build_augmentation(job.config)
+    images = DeviceImages(data.train, where.torch, where.resident)
+    batches = Batches(images, job.config["batch_size"], job.seed, augmentation, data.mean, data.std)
+    settings = runner.settings_of(job.config, batches, where)
+    return runner.new_state(job.config, data, settings), batches, settings
+
+
+def test_it_learns_a_few_images_by_heart(job: Callable[..., Job]) -> None:
+    easy = [
+        "data.num_train=32",
+        "data.val_fraction=0",
+        "data.size=16",
+        "augmentation=none",
+        "model.blocks.0.conv.out=16",
+    ]
+    more = [*easy, "model.dropout={pool:0,fc:0}", "optimizer.lr=0.01", "epochs=40ep"]
+    run = runner.run(job(*more), Quiet())
+    assert run.info["result"]["train_accuracy"] == 1.0
+    assert run.info["result"]["train_loss"] < 0.1
+
+
+def total_norm(model: torch.nn.Module) -> float:
+    """Return the norm of all gradients together, in float64."""
+    return float(sum((p.grad.double() ** 2).sum() for p in model.parameters() if p.grad is not None) ** 0.5)
+
+
+def test_gradients_are_clipped(job: Callable[..., Job]) -> None:
+    free, batches, settings = prepared(job("clip_norm=null"))
+    clipped, _, bounded = prepared(job("clip_norm=0.05"))
+    for state, own in ((free, settings), (clipped, bounded)):
+        train_step(state, batches.at(0), own)
+    assert total_norm(free.model) > 0.5
+    assert total_norm(clipped.model) == pytest.approx(0.05, rel=1e-4)
+    ratio = 0.05 / total_norm(free.model)
+    for a, b in zip(free.model.parameters(), clipped.model.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        torch.testing.assert_close(a.grad * ratio, b.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_the_loss_is_the_smoothed_cross_entropy(job: Callable[..., Job], smoothing: float) -> None:
+    state, batches, settings = prepared(job(f"label_smoothing={smoothing}"))
+    batch = batches.at(0)
+    torch.manual_seed(fold(0, "dropout", 0))
+    state.model.train()
+    with torch.no_grad():
+        log = torch.log_softmax(state.model(batch.images).double(), 1)
+    fresh, _, _ = prepared(job(f"label_smoothing={smoothing}"))
+    train_step(fresh, batch, settings)
+    target = torch.full_like(log, smoothing / 10)  # Szegedy et al. 2016, section 7
+    target[torch.arange(len(log)), batch.labels] += 1 - smoothing
+    assert float(fresh.losses[0]) == pytest.approx(float(-(target * log).sum(1).mean()), rel=1e-5)
+    assert int(fresh.correct[0]) == int((log.argmax(1) == batch.labels).sum())
+
+
+def test_first_weights_depend_on_the_seed_alone(job: Callable[..., Job]) -> None:
+    def weights(*more: str) -> dict[str, Any]:
+        return prepared(job(*more))[0].model.state_dict()
+
+    first, other = weights(), weights("seed=1")
+    again = weights("optimizer=sgd", "augmentation=full", "model.dropout.fc=0.5", "batch_size=4")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+DIVERGE = ("scheduler=step", "scheduler.every=1ep", "scheduler.gamma=1e30", "optimizer=sgd", "model.norm=none")
+
+
+def test_a_loss_that_is_not_finite(train: Train, only: Only, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*DIVERGE) == 3
+    run = only()
+    told = capsys.readouterr().err
+    assert told.startswith("cnnexp: ") and "diverged: the loss of step 7 (epoch 2) is not finite" in told
+    assert told.count("\n") == 1 and "optimizer.lr" in told
+    assert run.status == "diverged" and run.info["error"]["type"] == "Diverged"
+    assert "step 7" in (run.folder / "train.log").read_text()
+    assert [row["epoch"] for row in run.rows(split="val")] == [1]
+    for name, step in (("last.pt", 5), ("best.pt", None)):  # what was good is kept
+        content = checkpoint.read(run.folder / "checkpoints" / name)
+        assert content.get("step") == step
+        assert all(torch.isfinite(tensor).all() for tensor in content["model"].values())
+    assert content["epoch"] == 1
+
+    before = read_json(run.folder / "run.json")
+    assert train(*DIVERGE) == 3, "it is left alone, and still told"
+    assert "diverged before" in capsys.readouterr().out
+    assert read_json(run.folder / "run.json") == before
+
+
+def test_running_out_of_memory_is_told(
+    train: Train, only: Only, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnexp.loop.train_step", full)
+        assert train() == 3
+    assert only().status == "oom"
+    assert capsys.readouterr().err.endswith("out of memory with batch_size=8; try batch_size=4\n")
+    assert "Traceback" in (only().folder / "train.log").read_text()
+    assert train("epochs=3ep") == 0, "the same command repeats it"
+    assert (only().status, only().info["error"]) == ("done", None)
+
+
+def journal(patience: int | None = None) -> tuple[Journal, Any]:
+    """Return a Journal and a state that has all that `choose` looks at."""
+    model = torch.nn.Linear(1, 1)
+    state = SimpleNamespace(model=model, best={}, best_weights={}, epochs_since_best=0, stopped=None)
+    own: Any = Journal.__new__(Journal)
+    own.patience = patience
+    return own, state
+
+
+def test_the_best_epoch_is_the_first_of_the_highest() -> None:
+    own, state = journal()
+    accuracies = [0.1, 0.5, 0.5, 0.3, 0.6, 0.6]
+    chosen = []
+    for epoch, accuracy in enumerate(accuracies, 1):
+        state.model.weight.data.fill_(epoch)
+        chosen.append(own.choose(state, epoch, {"accuracy": accuracy, "loss": 1 / epoch}))
+    assert chosen == [True, True, False, False, True, False]
+    assert state.best == {"epoch": 5, "val_accuracy": 0.6, "val_loss": 1 / 5}
+    assert float(state.best_weights["weight"]) == 5.0, "a copy, which later steps leave alone"
+    assert state.stopped is None
+
+
+@pytest.mark.parametrize(("patience", "last"), [(1, 3), (2, 4), (3, 8), (4, None), (None, None)])
+def test_patience_counts_epochs_since_the_best(patience: int | None, last: int | None) -> None:
+    own, state = journal(patience)
+    stopped_at = None
+    for epoch, accuracy in enumerate([0.1, 0.5, 0.5, 0.3, 0.6, 0.2, 0.6, 0.1], 1):
+        own.choose(state, epoch, {"accuracy": accuracy, "loss": 1.0})
+        if state.stopped and stopped_at is None:
+            stopped_at = epoch
+    assert stopped_at == last
+    assert state.stopped == (None if last is None else "early")
+
+
+def test_early_stopping(train: Train, only: Only) -> None:
+    assert (
+        train("early_stopping.patience=2", "epochs=50ep", "optimizer=sgd", "optimizer.lr=1e-30", "model.norm=none") == 0
+    )
+    result = only().info["result"]
+    assert (result["stopped"], result["epochs"], result["best_epoch"]) == ("early", 3, 1)
+    assert [row["epoch"] for row in only().rows(split="val")] == [1, 2, 3]
+    assert only().info["schedule"]["epochs"] == 50
+
+
+def test_rows_of_single_steps(train: Train, only: Only) -> None:
+    assert train("log.steps=1st", "scheduler=cosine", "optimizer.lr=0.01") == 0
+    steps, epochs = only().rows("step"), only().rows("epoch", "train")
+    assert [row["step"] for row in steps] == list(range(1, 16))
+    assert [row["epoch"] for row in steps] == [1] * 5 + [2] * 5 + [3] * 5
+    for number, epoch in enumerate(epochs):
+        own = steps[5 * number : 5 * number + 5]
+        assert epoch["loss"] == pytest.approx(np.mean([row["loss"] for row in own]), rel=1e-12)
+        assert epoch["accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in own]), rel=1e-12)
+        assert epoch["learning_rate"] == own[-1]["learning_rate"]
+    rates = [row["learning_rate"] for row in steps]
+    assert rates == pytest.approx([0.005 * (1 + np.cos(np.pi * step / 15)) for step in range(15)])
+
+
+@pytest.mark.parametrize(("asked", "found"), [("2st", [2, 4, 6]), ("1ep", [5]), ("null", [])])
+def test_rows_of_some_steps(train: Train, only: Only, asked: str, found: list[int]) -> None:
+    assert train(f"log.steps={asked}", "epochs=7st") == 0
+    assert [row["step"] for row in only().rows("step")] == found
+    assert [(row["epoch"], row["step"]) for row in only().rows(split="val")] == [(1, 5), (2, 7)], "a part of an epoch"
+    assert only().info["result"]["epochs"] == 2
+
+
+def test_without_a_validation_split_the_last_epoch_is_kept(train: Train, only: Only) -> None:
+    assert train("data.val_fraction=0", "scheduler=plateau", "scheduler.patience=0") == 0
+    run = only()
+    assert {row["split"] for row in run.rows()} == {"train"}
+    assert run.info["result"]["best_epoch"] == 3 and run.info["result"]["val_accuracy"] is None
+    assert run.info["data"]["train"] == 50 and run.info["data"]["val"] == 0
+
+
+def test_bfloat16_on_a_cpu(job: Callable[..., Job]) -> None:
+    half, full = (runner.run(job(f"device.precision={p}"), Quiet()) for p in ("bf16", "fp32"))
+    assert (half.info["device"]["precision"], full.info["device"]["precision"]) == ("bf16", "fp32")
+    assert half.folder != full.folder
+    logits = [run.predictions()["logits"] for run in (half, full)]
+    assert np.isfinite(logits[0]).all() and not np.array_equal(*logits)
+    np.testing.assert_allclose(*logits, atol=0.3)
+    weights = checkpoint.read(half.folder / "checkpoints" / "best.pt")["model"]
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32, torch.int64}
+
+
+def test_what_is_written_down_of_a_run(train: Train, only: Only, job: Callable[..., Job]) -> None:
+    assert train("data.num_train=53", "seed=3") == 0  # 42 or 43 images: the last few of an epoch are left out
+    run = only()
+    info, found = run.info, run.predictions()
+    assert info["data"]["train"] // 8 == info["schedule"]["steps_per_epoch"] == 5
+    assert info["data"]["train"] % 8 > 0
+    assert len(found["ids"]) == len(set(found["ids"])) == info["data"]["test"] == 20, "none is left out of a test"
+    assert info["result"]["test_accuracy"] == (found["logits"].argmax(1) == found["labels"]).mean()
+    best = max(run.rows(split="val"), key=lambda row: (row["accuracy"], -row["epoch"]))
+    assert (info["result"]["best_epoch"], info["result"]["val_accuracy"]) == (best["epoch"], best["accuracy"])
+    assert sorted(file.name for file in (run.folder / "checkpoints").iterdir()) == ["best.pt"]
+    assert info["seconds"]["total"] == pytest.approx(sum(v for k, v in info["seconds"].items() if k != "total"))
+    assert json.dumps(run.config()["study"]) == json.dumps(job("seed=3").config["study"] | {"arm": info["arm"]})
+
+    # The predictions are those of the checkpoint's weights, which are those of the best epoch.
+    again = build.build_model(run.config(), (3, 8, 8), 10)
+    again.load_state_dict(checkpoint.read(run.folder / "checkpoints" / "best.pt")["model"])
+    data = build.build_data(run.config())
+    pixels = torch.from_numpy(np.stack([data.test.images[row] for row in data.test.rows])).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (data.mean, data.std))
+    with torch.no_grad():
+        logits = again.eval()((pixels - mean) / std)
+    np.testing.assert_allclose(logits.numpy(), found["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_that_is_done_is_left_alone(train: Train, only: Only, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("epochs=2st") == 0
+    before = {
+        file: file.stat().st_mtime_ns for file in only().folder.rglob("*") if file.is_file() and file.name != ".lock"
+    }
+    assert train("epochs=2st") == 0
+    assert "it was done already" in capsys.readouterr().out
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_a_run_that_another_process_holds(train: Train, only: Only, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("epochs=2st") == 0
+    only().update(status="interrupted")
+    with only().held():
+        assert train("epochs=2st") == 2
+    assert "is in use by pid" in capsys.readouterr().err
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Put a clock in the place of the checkpoints'."""
+    clock = Clock()
+    monkeypatch.setattr(checkpoint, "perf_counter", clock)
+    return clock
+
+
+def test_automatic_checkpoints_cost_little_and_come_each_minute(clock: Clock, tmp_path: Path) -> None:
+    own = Checkpoints(tmp_path, None, steps_per_epoch=10)
+    assert own.due(10), "the end of an epoch, and nothing is known to be dear"
+    assert not own.due(11)
+    own.cost = 1.0  # 3 % of 33.3 seconds
+    clock.now += 33.0
+    assert not own.due(20)
+    clock.now += 0.4
+    assert own.due(20) and not own.due(21)
+    own.cost = 30.0
+    clock.now += 26.5
+    assert not own.due(30) and not own.due(31)
+    clock.now += 0.2
+    assert own.due(30) and own.due(31), "a minute is over, at whatever cost"
+
+
+def test_checkpoints_at_an_interval(clock: Clock, tmp_path: Path) -> None:
+    own = Checkpoints(tmp_path, 4, steps_per_epoch=10)
+    clock.now += 1000
+    assert [step for step in range(1, 21) if own.due(step)] == [4, 8, 12, 16, 20]
+
+
+def test_a_damaged_checkpoint_is_named(train: Train, only: Only, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*DIVERGE) == 3
+    last = only().folder / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    only().update(status="interrupted")
+    capsys.readouterr()
+    assert train(*DIVERGE) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"cnnexp: {last}: cannot be read as a checkpoint") and told.count("\n") == 1
