@@ -85,6 +85,9 @@ def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_
 
     from cnnexp.optim.schedules import Schedule, TorchSchedule
 
+    target = configs.target("scheduler", config["scheduler"])
+    if inspect.isclass(target) and issubclass(target, LRScheduler):  # stepped once an epoch: its steps are epochs
+        total_steps, steps_per_epoch = -(-total_steps // steps_per_epoch), 1
     schedule = make(
         "scheduler",
         config["scheduler"],

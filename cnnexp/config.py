@@ -5,6 +5,7 @@ Everything that can be known to be wrong without data is told here, in one line 
 
 import hashlib
 import importlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -41,9 +42,10 @@ SILENT = (
     "slots",
     "log",
     "checkpoint",
-    "eval_batch_size",
     "backbone",
     "data.root",
+    "data.path",
+    "data.name",
     "data.cache",
 )
 
@@ -78,7 +80,7 @@ class DeviceConfig:
     """Where and how a run computes; `auto` is resolved when it starts, and recorded."""
 
     kind: str
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
     threads: Count | Literal["auto"]
     deterministic: bool
     channels_last: bool
@@ -145,6 +147,17 @@ def compose(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder()), version_base="1.3"):
         return hydra_compose("train", overrides)
+
+
+def search_path(words: list[str]) -> list[str]:
+    """Return the override that makes `compose` look for configs where a command's words say, or none.
+
+    words: those of a command; `--config-dir DIR`, `--config-dir=DIR` and `-cd DIR` are looked for.
+    """
+    found = [word.partition("--config-dir=")[2] for word in words]
+    found += [following for word, following in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
+    folders = [Path(folder).resolve().as_uri() for folder in found if folder]
+    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
 def parse(overrides: list[str]) -> list["Override"]:
@@ -224,7 +237,7 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, given in GIVEN.items():
         heard = {k: v for k, v in config[name].items() if f"{name}.{k}" not in SILENT}
         kept[name] = _unlike_neutral(heard, target(name, config[name]), given)
-    kept["device"] = {"deterministic": config["device"]["deterministic"]}
+    kept["epochs"] = str(config["epochs"]) + ("" if str(config["epochs"]).endswith(("ep", "st")) else "ep")
     return kept
 
 
@@ -246,13 +259,3 @@ def fingerprint(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         content["model"] = {**content["model"], "weights": None}
     text = json.dumps({"config": content, "facts": dict(facts)}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return {"model.norm": "none", ...}: the leaves of nested dicts by dotted key; lists are leaves."""
-    if not isinstance(node, Mapping) or not node:
-        return {prefix: node}
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
-    return found

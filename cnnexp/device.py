@@ -5,7 +5,7 @@ import os
 import platform
 import resource
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run computes. name: the hardware's own name; precision: fp32, bf16 or fp16; threads: CPU threads."""
+    """Where a run computes. name: the hardware's; precision: fp32, tf32, bf16 or fp16; threads: CPU threads."""
 
     torch: torch.device
     name: str
@@ -34,8 +34,8 @@ class Device:
         return self.torch.type
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which forward passes run: mixed precision, or nothing for fp32."""
-        if self.precision == "fp32":
+        """Return the context in which forward passes run: mixed precision, or nothing for fp32 and tf32."""
+        if self.precision not in DTYPES:
             return nullcontext()
         return torch.autocast(self.kind, dtype=DTYPES[self.precision])
 
@@ -59,13 +59,17 @@ def resolve(config: dict[str, Any]) -> Device:
         here = ", ".join(k for k, there in available.items() if there)
         raise UserError(f"device.kind: given '{kind}'; this machine and this torch {torch.__version__} have {here}")
     device = torch.device(kind)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device.kind: given '{kind}'; this machine has {torch.cuda.device_count()} CUDA device(s)")
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"device.kind: given '{kind}'; this machine has {torch.cuda.device_count()} CUDA device(s)")
     precision = config["precision"]
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
     if precision == "fp16" and device.type == "cpu":
-        raise UserError("device.precision: given 'fp16'; allowed on a CPU: fp32, bf16")
+        raise UserError("device.precision: given 'fp16'; allowed on cpu: fp32, bf16")
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError(f"device.precision: given 'tf32'; allowed on {device.type}: fp32, bf16")
     return Device(
         device,
         torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
@@ -83,11 +87,14 @@ def set_up(device: Device) -> None:
     keep_freed_memory()
     if device.kind == "cuda":
         torch.cuda.set_device(device.torch)
+        torch.cuda.reset_peak_memory_stats(device.torch)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = device.precision == "tf32"
         torch.backends.cudnn.benchmark = not device.deterministic
         torch.backends.cudnn.deterministic = device.deterministic
         if device.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(device.deterministic)
+    torch.use_deterministic_algorithms(device.deterministic and device.kind == "cuda")
+    _reset_peak_memory()
 
 
 def keep_freed_memory() -> None:
@@ -112,10 +119,18 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
+def _reset_peak_memory() -> None:
+    """Let Linux count this process's peak memory anew, so that a worker's next run does not inherit the last one's."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
 def peak_memory_mib(device: Device) -> float:
-    """Return the most memory used: by the tensors on a CUDA device, else by this process, in MiB."""
+    """Return the most memory used since `set_up`: by tensors on a CUDA device, else by this process, in MiB."""
     if device.kind == "cuda":
         return float(torch.cuda.max_memory_allocated(device.torch) / 2**20)
+    with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) / 2**10 for line in file if line.startswith("VmHWM"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 

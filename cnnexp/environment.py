@@ -27,6 +27,18 @@ def command() -> str:
     return shlex.join(["cnnexp", "train", *TYPED])
 
 
+def folder_flags() -> list[str]:
+    """Return those of the typed words that say where configs are looked for: ["--config-dir", "mine"]."""
+    flags = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+    found = []
+    for word, following in zip(TYPED, [*TYPED[1:], ""], strict=True):
+        if word in flags:
+            found += [word, following]
+        elif word.partition("=")[0] in flags:
+            found.append(word)
+    return found
+
+
 @functools.lru_cache(maxsize=1)
 def digest() -> str:
     """Hash the source files that can change what a run computes, to 12 hexadecimal digits."""

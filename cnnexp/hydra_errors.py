@@ -1,13 +1,13 @@
 """Hydra's and OmegaConf's errors, told in one line: where, what was given, what is allowed, the mend."""
 
 import re
-from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnexp.config import compose, flatten, resolve
+from cnnexp.config import compose, resolve, search_path
 from cnnexp.errors import UserError, did_you_mean, unknown
+from cnnexp.record import flatten
 
 
 def tell(error: Exception, typed: list[str]) -> UserError:
@@ -39,10 +39,7 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
 
 def _known_keys(typed: list[str]) -> list[str]:
     """Return the keys of the config with the groups that were typed, or the default ones if these do not compose."""
-    groups = [word for word in typed if re.fullmatch(r"\w+=\w+", word)]
-    if "--config-dir" in typed[:-1]:
-        folder = Path(typed[typed.index("--config-dir") + 1]).resolve()
-        groups.append(f"hydra.searchpath=[{folder.as_uri()}]")
+    groups = [*(word for word in typed if re.fullmatch(r"\w+=\w+", word)), *search_path(typed)]
     try:
         config = resolve(compose(groups))
     except (HydraException, OmegaConfBaseException, UserError):

@@ -3,12 +3,15 @@
 import copy
 import functools
 import hashlib
+import re
 import shlex
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cnnexp import config as configs
+from cnnexp import environment
 from cnnexp.build import build_data
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord, run_folder
@@ -52,9 +55,9 @@ class Job:
     def repeat(self) -> str:
         """Return a command that makes this run alone: what a sweep's slots and axes have settled is spelt out."""
         given = {override.partition("=")[0] for override in self.overrides}
-        settled = [] if given & {"+arm", "study.arm"} else [f"study.arm='{self.arm}'"]
+        settled = [] if given & {"+arm", "study.arm"} else [f"study.arm={quoted(self.arm)}"]
         settled += [] if "device.threads" in given else [f"device.threads={self.config['device']['threads']}"]
-        return shlex.join(["cnnexp", "train", *self.overrides, *settled])
+        return shlex.join(["cnnexp", "train", *environment.folder_flags(), *self.overrides, *settled])
 
     def chain(self) -> list["Job"]:
         """Return this run after those that it needs, in the order to make them."""
@@ -63,6 +66,11 @@ class Job:
     def record(self) -> RunRecord:
         """Read the run directory as it is now."""
         return RunRecord.read(self.folder)
+
+
+def quoted(text: str) -> str:
+    """Return text as Hydra reads it back: in single quotes, those within it and backslashes before them escaped."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 def plan(
@@ -90,11 +98,24 @@ def plan(
         "channels_last": config["device"]["channels_last"],
         "data": build_data(config).fingerprint,
         "weights": weights,
+        "deterministic": config["device"]["deterministic"] if device["kind"] == "cuda" else None,
+        "own_code": own_code(config),
     }
     fingerprint = configs.fingerprint(config, facts)
     study = config["study"]
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
     return Job(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices or {})
+
+
+def own_code(config: dict[str, Any]) -> dict[str, str]:
+    """Hash the source of every module that a person's own `_target_` names: {"my_package.nets": "3f1c..."}."""
+    hashes = {}
+    for node in (config[name] for name in configs.GIVEN):
+        module = node["_target_"].rpartition(".")[0]
+        source = getattr(sys.modules.get(module), "__file__", None)
+        if module.split(".")[0] not in ("cnnexp", "torch", "torchvision") and source:
+            hashes[module] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]
+    return hashes
 
 
 def _device_facts(node: dict[str, Any], threads: int | None) -> dict[str, Any]:
@@ -129,7 +150,7 @@ def _hash_file(file: Path, modified: int) -> str:
 def _upstream(name: str, config: dict[str, Any], command: str) -> Job:
     """Plan the run that `weights: {config: NAME}` names, on the same device and with the same folders."""
     overrides = [f"+pretrain={name}"]
-    upstream = configs.resolve(configs.compose(overrides))
+    upstream = configs.resolve(configs.compose([*overrides, *configs.search_path(environment.TYPED)]))
     upstream["outputs"] = config["outputs"]
     upstream["device"] = copy.deepcopy(config["device"])
     for place in ("root", "cache"):

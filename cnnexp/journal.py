@@ -19,9 +19,9 @@ from cnnexp.record import RunRecord
 class Evaluation:
     """Clean passes over splits, each held on the device once."""
 
-    def __init__(self, data: ImageData, device: Device, batch_size: int):
+    def __init__(self, data: ImageData, device: Device, batch_size: int, train: DeviceImages | None = None):
         self.data, self.device, self.batch_size = data, device, batch_size
-        self.images: dict[int, DeviceImages] = {}
+        self.images = {} if train is None else {id(data.train): train}
 
     def logits(self, model: torch.nn.Module, split: Split) -> Any:
         """Return (logits (N, K), labels (N,)) of a split, as numpy arrays in the split's order."""
@@ -69,7 +69,7 @@ class Journal:
             "train": self.row(
                 state,
                 split="train",
-                loss=float(state.losses[:taken].double().mean()),
+                loss=float(state.losses[:taken].cpu().double().mean()),
                 accuracy=int(state.correct[:taken].sum()) / seen,
                 learning_rate=state.schedule.learning_rate,
                 seconds=state.epoch_seconds,

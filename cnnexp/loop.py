@@ -130,6 +130,8 @@ def fit(state: TrainState, batches: Batches, settings: Settings, actions: Iterab
         state.step += 1
         if settings.device.kind == "cpu":
             check_finite(state, settings)
+        if state.step % settings.steps_per_epoch == 0 or state.step == settings.total_steps:
+            synchronize(settings.device)  # so that the epoch's time holds all of its work
         elapsed = perf_counter() - start
         state.seconds["train"] += elapsed
         state.epoch_seconds += elapsed

@@ -14,7 +14,7 @@ Accuracies are fractions in [0, 1]; times are seconds; percentages exist only in
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ FIELDS = {
     "command": "str: what was typed",
     "repeat": "str: a command that makes this run alone",
     "code": "{version, commit, digest}",
+    "earlier": "list of {code, environment}: other versions that made a part of a run that was resumed",
     "environment": "{python, torch, torchvision, platform, host}",
     "device": "{kind, name, precision, threads}",
     "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
@@ -216,3 +217,13 @@ def read_study(folder: Path) -> dict[str, Any] | None:
     except UserError:
         return None
     return study if isinstance(study, dict) and isinstance(study.get("runs"), list) else None
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return {"model.norm": "none", ...}: the leaves of a config by dotted key; lists are leaves."""
+    if not isinstance(node, Mapping) or not node:
+        return {prefix: node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return found

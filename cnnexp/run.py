@@ -39,11 +39,13 @@ def run(job: Job, progress: Progress) -> RunRecord:
         if record.info.get("status") in records.FINAL:
             return record
         begin(job, record)
-        with recorded_outcome(job, record), stop_request() as stop:
-            result = execute(job, record, progress, stop.check)
-            record.update(status="done", result=result, finished=records.now())
+        with stop_request() as stop:
+            with recorded_outcome(job, record):
+                result = execute(job, record, progress, stop.check)
+                record.update(status="done", result=result, finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
             Checkpoints(job.folder / "checkpoints", None, 1).finish()
+            stop.check()  # a signal that came too late for this run is for what comes after it
         return record
 
 
@@ -52,6 +54,10 @@ def begin(job: Job, record: RunRecord) -> None:
     from omegaconf import OmegaConf
 
     record.problem = None
+    made_by = {"code": code(), "environment": environment()}
+    before = {name: record.info.get(name) for name in made_by}
+    resumes = (job.folder / "checkpoints" / "last.pt").exists()
+    earlier = record.info.get("earlier", []) if resumes else []
     record.write_config(OmegaConf.to_yaml(OmegaConf.create(job.config)))
     record.update(
         status="running",
@@ -62,8 +68,8 @@ def begin(job: Job, record: RunRecord) -> None:
         changes=job.changes,
         command=job.command,
         repeat=job.repeat,
-        code=code(),
-        environment=environment(),
+        **made_by,
+        earlier=[*earlier, before] if resumes and before != made_by else earlier,
         started=record.info.get("started", records.now()),
         finished=None,
         error=None,
@@ -123,6 +129,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Any) ->
         data.std,
     )
     settings = settings_of(config, batches, device)
+    check_validation(config, data)
     state = new_state(config, data, settings)
     record.update(
         device=device.record(),
@@ -139,12 +146,13 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Any) ->
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
-    evaluation = Evaluation(data, device, config["eval_batch_size"])
+    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
     journal = Journal(record, progress, settings, evaluation, config)
     progress.start(f"{job.label}: {job.folder}", settings, state)
 
     def save(state: TrainState) -> None:
-        check_finite(state, settings)
+        with state.timed("train", device):  # what the device still has to do is training, not saving
+            check_finite(state, settings)
         record.sync()
         checkpoints.save(state, device)
 
@@ -188,6 +196,16 @@ def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Set
         config["clip_norm"],
         device,
     )
+
+
+def check_validation(config: dict[str, Any], data: ImageData) -> None:
+    """Raise UserError for settings that watch the validation split where there is none."""
+    if len(data.val.rows):
+        return
+    if config["early_stopping"]["patience"] is not None:
+        raise UserError("early_stopping.patience: there is no validation split to watch; set data.val_fraction above 0")
+    if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
+        raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
 
 
 def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> TrainState:

@@ -7,6 +7,7 @@ that configs from before it still build and keep their fingerprint.
 
 import inspect
 import math
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,9 +48,8 @@ class Duration:
 
     def holds(self, value: int | str) -> bool:
         """Tell whether `value` is a duration of at least `low` epochs or steps."""
-        text = str(value)
-        digits = text.removesuffix("ep").removesuffix("st")
-        return digits.isascii() and digits.isdigit() and int(digits) >= self.low
+        found = re.fullmatch(r"([0-9]{1,12})(ep|st)?", str(value))
+        return found is not None and int(found.group(1)) >= self.low
 
     def __str__(self) -> str:
         return f"a duration of at least {self.low}, in epochs (15ep) or steps (500st)"

@@ -14,12 +14,16 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import monotonic, sleep
+from typing import IO, TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+LOOK_SECONDS = 0.1
 
 
 class Locked(UserError):
@@ -101,9 +105,10 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make what was appended to `path` durable."""
+    """Make what was appended to `path`, and its name in the folder, durable."""
     with open(path, "a", encoding="utf-8") as file:
         os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -125,7 +130,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def keep_rows(path: Path, count: int) -> None:
-    """Cut a JSON-lines file down to its first `count` rows."""
+    """Cut a JSON-lines file down to its first `count` rows. Raises UserError if it has fewer that can be read."""
+    found = len(read_rows(path))
+    if found < count:
+        raise UserError(f"{path}: has {found} readable rows, where {count} are to be kept; it was damaged or deleted")
     if path.exists():
         lines = path.read_bytes().splitlines(keepends=True)
         write_bytes(path, b"".join(lines[:count]))
@@ -197,7 +205,7 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
     make_folder(path.parent)
     with open(path, "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _take(file, wait)
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
@@ -205,7 +213,22 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _take(file: IO[str], wait: bool) -> None:
+    """Take the lock of an open file; without `wait` give up after LOOK_SECONDS: `is_locked` holds it for a moment."""
+    end = monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            if monotonic() > end:
+                raise
+            sleep(0.005)
 
 
 def is_locked(path: Path) -> bool:

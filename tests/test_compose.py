@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cnnexp import cli, config
+from cnnexp import cli, config, record
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.job import Job
 from cnnexp.record import RunRecord
@@ -85,8 +85,8 @@ def test_an_alias_is_what_it_names(name: str) -> None:
 
 @pytest.mark.parametrize("data", names("recipe"))
 def test_a_recipe_comes_with_its_data_and_typed_values_win(data: str) -> None:
-    recipe = config.flatten(load(f"recipe/{data}"))
-    plain = config.flatten(composed(f"data={data}"))
+    recipe = record.flatten(load(f"recipe/{data}"))
+    plain = record.flatten(composed(f"data={data}"))
     assert {key: plain[key] for key in recipe} == recipe
     assert composed(f"data={data}", "batch_size=77")["batch_size"] == 77
 
@@ -181,14 +181,14 @@ def changes(arm: str) -> dict[str, Any]:
         elif isinstance(entry, dict):
             ((key, choice),) = entry.items()
             group = key.removeprefix("override /")
-            asked.update({f"{group}.{k}": v for k, v in config.flatten(load(f"{group}/{choice}")).items()})
-    return {**asked, **config.flatten(own)} if own else asked
+            asked.update({f"{group}.{k}": v for k, v in record.flatten(load(f"{group}/{choice}")).items()})
+    return {**asked, **record.flatten(own)} if own else asked
 
 
 @pytest.mark.parametrize(("study", "arm"), ARMS)
 def test_every_override_of_an_arm_takes_effect(study: str, arm: str) -> None:
     plain = composed(f"+study={study}", f"+arm={arm}")
-    leaves = config.flatten(plain)
+    leaves = record.flatten(plain)
     for key, value in changes(arm).items():
         found = plain["backbone"]["weights"] if value == "${backbone.weights}" else value
         assert leaves.get(key, plain["model"].get(key.removeprefix("model."))) == found, f"{key} of arm {arm}"

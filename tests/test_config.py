@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnexp import config, signature
+from cnnexp import config, record, signature
 from cnnexp.errors import UserError
-from cnnexp.job import Job
+from cnnexp.job import Job, own_code, quoted
 from cnnexp.optim import optimizers
 from cnnexp.record import RunRecord
 from cnnexp.signature import Count, Duration, NonNegative, Positive, Probability, Range, Rate, Span
@@ -29,7 +29,8 @@ SAME = [
     ["slots=cpu:3"],
     ["log.steps=1"],
     ["checkpoint.every=1st"],
-    ["eval_batch_size=3"],
+    ["device.deterministic=true"],  # it is for CUDA only
+    ["epochs=3"],
     ["backbone.weights=elsewhere"],
     ["data.cache={cache}"],
     ["device.resident=true"],
@@ -52,7 +53,7 @@ OTHER = [
     ["early_stopping.patience=2"],
     ["device.precision=bf16"],
     ["device.threads=2"],
-    ["device.deterministic=true"],
+    ["eval_batch_size=3"],  # sums of another order: the last digits of the validation loss
     ["device.channels_last=false"],
     ["data.val_fraction=0.1"],
     ["data.split_seed=1"],
@@ -86,7 +87,7 @@ def test_the_fingerprint_is_frozen() -> None:
         "epochs": "15ep",
     }
     facts = {"device": "cpu", "precision": "fp32", "threads": 2, "data": "abc", "weights": None}
-    assert config.fingerprint(node, facts) == "e37c43ca05"
+    assert config.fingerprint(node, facts) == "ddb69842a1"
 
 
 def tree(root: Path, shade: int) -> Path:
@@ -194,6 +195,8 @@ def test_a_run_says_how_to_repeat_it_alone(
         (15, Span, True),
         ("15ep", Span, True),
         ("500st", Span, True),
+        ("15step", Span, False),
+        ("15epst", Span, False),
         ("0ep", Span, False),
         ("1.5ep", Span, False),
         ("ep", Span, False),
@@ -252,4 +255,24 @@ def test_checks_leave_the_config_as_it_was(job: Jobs) -> None:
 
 def test_flatten() -> None:
     nested = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}, "g": None}
-    assert config.flatten(nested) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "f": {}, "g": None}
+    assert record.flatten(nested) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "f": {}, "g": None}
+
+
+def test_a_persons_own_code_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mended_net.py").write_text("class Net: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "mended_net.Net"}
+    shipped = {"_target_": "cnnexp.optim.optimizers.adam"}
+    plain = {name: node if name == "model" else shipped for name in config.GIVEN}
+    config.target("model", node)
+    before = own_code(plain)
+    assert list(before) == ["mended_net"]
+    (tmp_path / "mended_net.py").write_text("class Net: width = 2\n")
+    assert own_code(plain) != before
+    assert own_code(dict.fromkeys(config.GIVEN, shipped)) == {}
+
+
+@pytest.mark.parametrize("text", ["plain", "model.activation='gelu'", "ends with \\", "a\\'b", 'x"y, [1]'])
+def test_an_arms_name_is_quoted_as_hydra_reads_it(text: str) -> None:
+    (override,) = config.parse([f"study.arm={quoted(text)}"])
+    assert str(override.value()) == text

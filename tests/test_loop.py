@@ -202,11 +202,19 @@ def test_rows_of_some_steps(train: Train, only: Only, asked: str, found: list[in
 
 
 def test_without_a_validation_split_the_last_epoch_is_kept(train: Train, only: Only) -> None:
-    assert train("data.val_fraction=0", "scheduler=plateau", "scheduler.patience=0") == 0
+    assert train("data.val_fraction=0") == 0
     run = only()
     assert {row["split"] for row in run.rows()} == {"train"}
     assert run.info["result"]["best_epoch"] == 3 and run.info["result"]["val_accuracy"] is None
     assert run.info["data"]["train"] == 50 and run.info["data"]["val"] == 0
+
+
+@pytest.mark.parametrize("more", [["scheduler=plateau"], ["early_stopping.patience=2"]], ids=" ".join)
+def test_what_watches_the_validation_split_needs_one(
+    train: Train, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("data.val_fraction=0", *more) == 2
+    assert "set data.val_fraction above 0" in capsys.readouterr().err
 
 
 def test_bfloat16_on_a_cpu(job: Callable[..., Job]) -> None:

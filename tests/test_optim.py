@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch.optim import lr_scheduler
 
-from cnnexp import signature
+from cnnexp import build, signature
 from cnnexp.errors import UserError
 from cnnexp.optim import optimizers, schedules
 from cnnexp.optim.schedules import Schedule, TorchSchedule
@@ -224,3 +224,27 @@ def test_nesterov_needs_momentum() -> None:
     with pytest.raises(UserError, match=r"optimizer\.nesterov: given true .* needs momentum > 0"):
         optimizers.sgd.check("optimizer", node, {})  # type: ignore[attr-defined]
     optimizers.sgd.check("optimizer", {**node, "momentum": 0.5}, {})  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("total", "rise"), [(10, 0.1), (1, 0.3), (3, 0.0), (2, 0.99)])
+def test_onecycle_of_a_few_steps(total: int, rise: float) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = schedules.onecycle(optimizer, total, rise, 0.04, 0.0)
+    rates = []
+    for step in range(total):
+        schedule.before_step(step)
+        rates.append(schedule.learning_rate)
+    assert all(0 <= rate <= 0.1 for rate in rates)
+    assert max(rates) == pytest.approx(0.1) or rise * total > 1
+
+
+def test_torchs_own_schedules_count_epochs() -> None:
+    node = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = build.build_schedule({"scheduler": node}, optimizer, total_steps=150, steps_per_epoch=10)
+    rates = []
+    for _ in range(14):
+        optimizer.step()
+        schedule.after_epoch(1.0)
+        rates.append(schedule.learning_rate)
+    assert max(rates) > 0.099 and rates[-1] < 0.001, "15 epochs see the whole cycle"

@@ -242,3 +242,25 @@ def test_unreadable_study_json_is_said(tmp_path):
     assert [a.label for a in study.arms] == ["baseline", "dropout"]
     assert any("study.json cannot be read" in note for note in study.notes)
     assert record.read_study(folder) is None
+
+
+def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):
+    folder = write_study(tmp_path, TWO, seeds=2)
+    for run in record.find_runs(folder):
+        epochs = "12ep" if run.info["arm"] == "dropout" else "1ep"
+        dropout = 0.3 if run.info["arm"] == "dropout" else 0.0
+        run.write_config(f"epochs: {epochs}\nmodel: {{dropout: {dropout}}}\ndata: {{root: /{epochs}}}\n")
+        run.update(changes=["model.dropout=0.3"] if run.info["arm"] == "dropout" else [])
+    (note,) = study_of(folder).notes
+    assert note == "dropout was not made as baseline was: beyond what the arm changes, epochs differ."
+    for run in record.find_runs(folder):
+        run.update(changes=["model.dropout=0.3", "epochs=12ep"] if run.info["arm"] == "dropout" else [])
+    assert study_of(folder).notes == []
+
+
+def test_a_run_of_two_versions_is_noted(tmp_path):
+    folder = write_study(tmp_path, TWO, seeds=2)
+    run = record.find_runs(folder)[0]
+    run.update(earlier=[{"code": {"digest": "old"}, "environment": {}}])
+    (note,) = study_of(folder).notes
+    assert note.endswith("was resumed under another version of the code or its packages.")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -182,3 +183,35 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/under: cannot make this folder \(Not a directory\)"):
         storage.make_folder(tmp_path / "file" / "under")
+
+
+def test_rows_that_are_gone_are_missed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for number in range(3):
+        storage.append_row(path, {"number": number})
+    storage.keep_rows(path, 2)
+    assert storage.read_rows(path) == [{"number": 0}, {"number": 1}]
+    with pytest.raises(UserError, match="has 2 readable rows, where 3 are to be kept"):
+        storage.keep_rows(path, 3)
+    path.unlink()
+    with pytest.raises(UserError, match="has 0 readable rows"):
+        storage.keep_rows(path, 1)
+
+
+def test_looking_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
+    path, stop = tmp_path / ".lock", threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            storage.is_locked(path)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for _ in range(300):
+            with storage.lock(path):
+                pass
+    finally:
+        stop.set()
+        watcher.join()
+    assert path.read_text() == "", "a lock that is free names no holder"

@@ -156,11 +156,23 @@ def test_the_fence_sees_nested_targets():
     ):
         with pytest.raises(UserError, match=r"_target_: os.system is not built"):
             fence.check_targets("model", node)
-    with pytest.raises(UserError, match=r"model._target_: given \['os.system'\]"):
+    with pytest.raises(UserError, match=r"model._target_: \['os.system'\] is not built"):
         fence.check_targets("model", {"_target_": ["os.system"]})
     fence.check_targets("model", {"layer": {"_target_": "torch.nn.modules.linear.Linear"}})
-    fence.check_targets("model", {"_target_": "own_network.OwnNetwork"})
+    with pytest.raises(UserError, match="allow it: --allow NAME"):
+        fence.check_targets("model", {"_target_": "own_network.OwnNetwork"})
+    fence.check_targets("model", {"_target_": "own_network.OwnNetwork"}, allow=["own_network.OwnNetwork"])
     fence.check_targets("model", {"_target_": "os.system"}, allow=["os.system"])
+
+
+def test_a_person_s_module_is_not_even_imported_unless_allowed(tmp_path, monkeypatch):
+    lines = ("from torch import nn", "open(__file__ + '.fired', 'w').close()", "class Net(nn.Module): pass")
+    (tmp_path / "payload.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("payload.Net", "torch.nn.payload.Net", "torchvision.models.payload.Net"):
+        with pytest.raises(UserError, match="is not built from a run directory"):
+            fence.check_targets("model", {"_target_": name})
+    assert not (tmp_path / "payload.py.fired").exists()
 
 
 def test_every_shipped_config_passes_the_fence():
@@ -174,7 +186,9 @@ def test_every_shipped_config_passes_the_fence():
 
 
 def test_a_network_of_one_s_own_is_loaded(own_run):
-    model = cnnexp.load(own_run)
+    with pytest.raises(UserError, match="is not built from a run directory"):
+        cnnexp.load(own_run)
+    model = cnnexp.load(own_run, allow=["own_network.OwnNetwork"])
     assert type(model.model).__name__ == "OwnNetwork"
     stored = model.record.predictions()
     test = build_data(model.config).test

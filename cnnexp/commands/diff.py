@@ -68,14 +68,14 @@ def _show(title: str, rows: list[Row], none: str) -> None:
 
 def config_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the settings that differ, by dotted key; a list is one setting."""
-    from cnnexp.config import flatten
+    from cnnexp.record import flatten
 
     return _differences(flatten(first.config()), flatten(second.config()))
 
 
 def environment_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the facts in run.json that differ and that no one set: code, versions, device, data, size of the model."""
-    from cnnexp.config import flatten
+    from cnnexp.record import flatten
 
     facts = [flatten({k: run.info[k] for k in ENVIRONMENT if k in run.info}) for run in (first, second)]
     own = [{k: v for k, v in side.items() if k != "data.prepare_seconds"} for side in facts]

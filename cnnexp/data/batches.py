@@ -94,8 +94,7 @@ class Normalise:
 def as_float(pixels: Tensor) -> Tensor:
     """Return uint8 pixels (N, C, H, W) as new float32 in [0, 1], planes one after the other.
 
-    Planes make what follows faster on a CPU than channels_last. Measured at 128 x 3 x 64 x 64, one thread: to scale and
-    shift takes 0.2 ms on planes and 2.3 ms on channels_last; to bring the result to channels_last takes 0.6 ms.
+    Planes make what follows faster on a CPU than channels_last: each channel is scaled and shifted as one block.
     """
     x = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
     return x.copy_(pixels).mul_(1 / 255)

@@ -136,7 +136,7 @@ def onecycle(optimizer: "Optimizer", total_steps: int, rise: Rate, start: Probab
     last = max(total_steps - 1, 1)
 
     def curve(step: int) -> float:
-        if step <= peak:
+        if step < peak:
             return half_cosine(start, 1.0, step / peak)
         return half_cosine(1.0, end, (step - max(peak, 0)) / max(last - max(peak, 0), 1))
 

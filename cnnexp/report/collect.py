@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnexp import record
 from cnnexp.errors import UserError, unknown
-from cnnexp.report.notes import take_notes
+from cnnexp.report.notes import compare_notes, take_notes
 from cnnexp.report.runs import Run, read_run
 from cnnexp.report.text import plain
 
@@ -105,6 +105,8 @@ def collect(folder: Path, records: list[record.RunRecord], baseline: str | None 
     chosen = _baseline(arms, baseline, study, notes)
     if chosen:
         arms.sort(key=lambda a: a is not chosen)
+        firsts = [(a.label, a.runs[0]) for a in arms if a.runs]
+        notes += compare_notes(firsts, firsts[0]) if chosen.runs else []
     return Study(
         folder=folder,
         name=plain(study.get("name") or next((r.study for r in runs if r.study), folder.name)),

@@ -1,15 +1,24 @@
 """What a reader must know before believing a table: what mixes in it, and which records contradict themselves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from cnnexp.errors import UserError
+from cnnexp.record import flatten
 from cnnexp.report.runs import Run
+from cnnexp.report.text import plain
 
 MIXES = (
     ("The arms were not trained and tested on the same data", ("data", "fingerprint")),
     ("The runs come from different versions of the code", ("code", "digest")),
     ("The runs come from different devices, so times do not compare", ("device", "name")),
+    ("The runs computed on different kinds of device", ("device", "kind")),
+    ("The runs computed in different precisions", ("device", "precision")),
+    ("The runs used different numbers of threads, so times do not compare", ("device", "threads")),
+    ("The runs come from different versions of torch", ("environment", "torch")),
 )
+# Keys of a config that name, place or observe a run, or that the machine settles: they make no arm.
+APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "backbone", "device", "data.root", "data.cache")
 
 
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
@@ -17,8 +26,42 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
     for label, run in used:
         notes += [f"{label}, seed {run.seed}: {doubt}." for doubt in run.doubts]
+        if run.get("earlier"):
+            notes.append(f"{label}, seed {run.seed}: was resumed under another version of the code or its packages.")
         if not math.isfinite(run.number("seconds", "train")):
             notes.append(f"{label}, seed {run.seed}: no training time is recorded.")
+    return notes
+
+
+def beyond(arm: Run, baseline: Run) -> list[str]:
+    """Return the keys by which an arm's config differs from the baseline's beyond what either says that it changes.
+
+    Such a difference is none of the arm's technique: the two were made by different commands. [] if a config is not
+    to be read.
+    """
+    try:
+        ours, theirs = (flatten(run.record.config()) for run in (arm, baseline))
+    except UserError:
+        return []
+    changes = [c for run in (arm, baseline) for c in run.get("changes") or [] if isinstance(c, str)]
+    told = {change.lstrip("+~").partition("=")[0] for change in changes}
+    if "aug" in told:
+        told.add("augmentation")
+    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    return [key for key in differing if not _below(key, (*told, *APART))]
+
+
+def _below(key: str, parents: Iterable[str]) -> bool:
+    return any(key == parent or key.startswith((f"{parent}.", f"{parent}[")) for parent in parents)
+
+
+def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) -> list[str]:
+    """Return a note for every arm, given with its first run, that differs from the baseline in more than it says."""
+    notes = []
+    for label, run in arms:
+        if run is not baseline[1] and (keys := beyond(run, baseline[1])):
+            what = ", ".join(plain(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
+            notes.append(f"{label} was not made as {baseline[0]} was: beyond what the arm changes, {what} differ.")
     return notes
 
 

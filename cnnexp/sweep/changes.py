@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cnnexp.config import flatten
+from cnnexp.record import flatten
 
 # Overrides that name, place or repeat a run; they make no arm.
 NAMING = ("seed=", "study.", "outputs=", "slots=", "device=", "device.", "+study=", "+pretrain=", "log.", "checkpoint.")
@@ -21,7 +21,7 @@ def arm_changes(hydra_node: Any, overrides: Iterable[str], swept: Iterable[str] 
     arm = hydra_node.runtime.choices.get("arm")
     if arm:
         return file_changes(str(arm), [Path(s.path) for s in hydra_node.runtime.config_sources if s.schema == "file"])
-    swept = set(swept)
+    swept = {key for key in swept if not f"{key}=".startswith(NAMING)}  # more seeds are no other arms
     return [o for o in overrides if not o.startswith(NAMING) and (not swept or o.partition("=")[0] in swept)]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -10,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from cnnexp import config as configs
-from cnnexp import record
+from cnnexp import record, storage
 from cnnexp.environment import command
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job, plan
@@ -127,30 +128,37 @@ def with_upstream(jobs: list[Job]) -> list[Job]:
 def write_studies(jobs: list[Job], command: str) -> None:
     """Write study.json: an arm's runs with another fingerprint are superseded, its other seeds and other arms stay."""
     for folder in dict.fromkeys(job.folder.parent for job in jobs):
-        mine = [job for job in jobs if job.folder.parent == folder]
-        present = {job.arm: job.fingerprint for job in mine}
-        old = record.read_study(folder) or {"runs": [], "arms": []}
-        kept = [run for run in old["runs"] if present.get(run["arm"], run["fingerprint"]) == run["fingerprint"]]
-        if dropped := len(old["runs"]) - len(kept):
-            print(f"{folder}: {dropped} earlier runs of these arms have another config and are superseded in reports; ")
-            print("  study.name=... keeps a new one apart", flush=True)
-        listed = {run["folder"] for run in kept}
-        new = [
-            {"folder": job.folder.name, "arm": job.arm, "seed": job.seed, "fingerprint": job.fingerprint}
-            for job in mine
-            if job.folder.name not in listed
-        ]
-        study = mine[0].config["study"]
-        content = {
-            "name": study["name"],
-            "question": study["question"],
-            "baseline": study["baseline"],
-            "command": command,
-            "arms": list(dict.fromkeys([*old.get("arms", []), *present])),
-            "runs": kept + new,
-        }
-        if {**old, "written": None} != {**content, "written": None}:
-            record.write_study(folder, {**content, "written": record.now()})
+        with storage.lock(folder / ".lock", wait=True):
+            write_study(folder, [job for job in jobs if job.folder.parent == folder], command)
+
+
+def write_study(folder: Path, jobs: list[Job], command: str) -> None:
+    """Write one study's study.json."""
+    present: dict[str, set[str]] = {}
+    for job in jobs:
+        present.setdefault(job.arm, set()).add(job.fingerprint)
+    old = record.read_study(folder) or {"runs": [], "arms": []}
+    kept = [run for run in old["runs"] if run["fingerprint"] in present.get(run["arm"], {run["fingerprint"]})]
+    if dropped := len(old["runs"]) - len(kept):
+        print(f"{folder}: {dropped} earlier runs of these arms have another config; reports show them as superseded")
+        print("  (study.name=... keeps a new study apart)", flush=True)
+    listed = {run["folder"] for run in kept}
+    new = [
+        {"folder": job.folder.name, "arm": job.arm, "seed": job.seed, "fingerprint": job.fingerprint}
+        for job in jobs
+        if job.folder.name not in listed
+    ]
+    study = jobs[0].config["study"]
+    content = {
+        "name": study["name"],
+        "question": study["question"],
+        "baseline": study["baseline"],
+        "command": command,
+        "arms": list(dict.fromkeys([*old.get("arms", []), *present])),
+        "runs": kept + new,
+    }
+    if {**old, "written": None} != {**content, "written": None}:
+        record.write_study(folder, {**content, "written": record.now()})
 
 
 def show_plan(jobs: list[Job], times: Times, slots: int) -> None:

@@ -38,7 +38,7 @@ def make(job: Job, progress: "Told") -> tuple[str, str]:
     try:
         return run(job, progress).status, ""
     except Interrupted as error:
-        return "interrupted", str(error)
+        return ("done", "") if job.record().info.get("status") == "done" else ("interrupted", str(error))
     except Skipped as error:
         return "skipped", str(error)
     except Diverged as error:

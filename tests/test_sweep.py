@@ -1,0 +1,512 @@
+"""A sweep: what runs when, what a failure does to the others (nothing), and how it stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+import yaml
+
+from cnnexp.job import Job
+from cnnexp.record import RunRecord, find_runs, now, read_study
+from cnnexp.sweep import sweep as sweeps
+from cnnexp.sweep import worker as workers
+from cnnexp.sweep.board import Times, duration
+from cnnexp.sweep.slots import Slot, resolve
+from cnnexp.sweep.sweep import Sweep, Worker
+
+Train = Callable[..., int]
+Runs = Callable[[], dict[str, RunRecord]]
+
+# A person's own network, whose first step ends badly in a way that the config chooses, until a file says "cured".
+HAZARDS = """
+import ctypes, os, signal, sys, time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CURED = Path(__file__).with_name("cured")
+
+
+class Hazard(nn.Module):
+    def __init__(self, classes: int, kind: str, width: int):
+        super().__init__()
+        self.kind = kind
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(width), nn.Dropout(0.2), nn.LazyLinear(classes))
+        self.layers(torch.zeros(2, 3, 8, 8))
+
+    def forward(self, x):
+        if not CURED.exists() and self.training:
+            self.suffer()
+        y = self.layers(x)
+        return y * float("nan") if self.kind == "blow_up" else y
+
+    def suffer(self):
+        if self.kind == "raise":
+            raise ZeroDivisionError("by design")
+        if self.kind == "sys_exit":
+            sys.exit(5)
+        if self.kind == "os_exit":
+            os._exit(7)
+        if self.kind == "segfault":
+            ctypes.string_at(0)
+        if self.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "slow":
+            time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def hazards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Return the words that choose the hazardous network, which lives in a folder of its own."""
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "hazards.py").write_text(HAZARDS)
+    node = {"_target_": "hazards.Hazard", "kind": "well", "width": 8}
+    (tmp_path / "own" / "model" / "hazard.yaml").write_text(yaml.safe_dump(node))
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "own"))
+    yield ["--config-dir", str(tmp_path / "own"), "model=hazard"]
+    sys.modules.pop("hazards", None)
+
+
+# Real processes.
+
+
+def test_a_failure_leaves_the_others_alone(
+    train: Train, hazards: list[str], runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ["kill", "well", "os_exit", "raise", "segfault", "sys_exit", "blow_up"]
+    request = [*hazards, "-m", f"model.kind={','.join(kinds)}", "slots=cpu:2"]
+    assert train(*request) == 3
+    found = {name.removeprefix("model.kind=").removesuffix("-s0"): run for name, run in runs().items()}
+    statuses = {name: run.status for name, run in found.items()}
+    bad = dict.fromkeys(("kill", "os_exit", "raise", "segfault", "sys_exit"), "failed")
+    assert statuses == {"well": "done", "blow_up": "diverged", **bad}
+    logs = {name: (run.folder / "train.log").read_text() for name, run in found.items()}
+    errors = {name: (run.info["error"] or {}).get("message") for name, run in found.items()}
+    assert errors["well"] is None
+    assert "Traceback" in logs["raise"] and "ZeroDivisionError: by design" in logs["raise"]
+    assert "Traceback" in logs["sys_exit"] and "SystemExit: 5" in logs["sys_exit"]
+    assert "Segmentation fault" in logs["segfault"] and "in suffer" in logs["segfault"], "faulthandler says where"
+    assert errors["segfault"] == "killed by SIGSEGV"
+    assert errors["kill"] == "killed by SIGKILL (out of memory?)" and errors["kill"] in logs["kill"]
+    assert errors["os_exit"] == "it ended its process with code 7" and errors["os_exit"] in logs["os_exit"]
+    assert "not finite" in errors["blow_up"]
+    told = capfd.readouterr().out
+    assert all(f"model.kind={kind}" in told.split("[7/7]")[1] for kind in [*bad, "blow_up"]), "a summary at the end"
+
+    # The same command makes what is left; what is done or diverged stays as it is.
+    (tmp_path / "own" / "cured").touch()
+    kept = {name: (found[name].folder / "run.json").stat().st_mtime_ns for name in ("well", "blow_up")}
+    assert train(*request, "slots=cpu:1") == 3, "one has diverged before"
+    assert {run.status for run in runs().values()} == {"done", "diverged"}
+    assert kept == {name: (found[name].folder / "run.json").stat().st_mtime_ns for name in kept}
+    assert "7 runs, 2 done before, on 1 slot(s) (cpu;" in capfd.readouterr().out
+    assert all(run.info["error"] is None for run in runs().values() if run.status == "done")
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes whose parent is `pid`, from /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+        if parent == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended (a zombie that nobody waits for has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_stops_the_sweep_and_its_workers(
+    tiny: list[str], train: Train, hazards: list[str], runs: Runs, outputs: Path, tmp_path: Path,
+    number: signal.Signals, code: int,
+) -> None:  # fmt: skip
+    words = [word for word in tiny if not word.startswith("model")]
+    request = [*hazards, *words, "-m", "model.kind=slow", "seed=0,1,2", "slots=cpu:2", "epochs=40ep"]
+    command = [sys.executable, "-W", "error", "-m", "cnnexp", "train", *request]
+    sweep = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, text=True
+    )
+    try:
+        wait_for(lambda: sum(len(run.rows()) > 0 for run in (find_runs(outputs) if outputs.exists() else [])) == 2)
+        below = children(sweep.pid)
+        assert len(below) >= 2
+        sweep.send_signal(number)
+        out, _ = sweep.communicate(timeout=60)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == code, out
+    assert "Traceback" not in out
+    wait_for(lambda: all(gone(pid) for pid in below), 20)
+    found = runs()
+    assert {name: run.status for name, run in found.items()} == {f"{n}": "interrupted" for n in found}
+    assert len(found) == 2, "the third was not started"
+    assert all((run.folder / "checkpoints" / "last.pt").exists() for run in found.values()), "saved before the end"
+    assert not [run for run in found.values() if "Traceback" in (run.folder / "train.log").read_text()]
+    if number == signal.SIGINT:
+        assert "interrupted" in out and "not started: 1 runs; the same command goes on" in out
+        (tmp_path / "own" / "cured").touch()
+        assert train(*request, "slots=cpu:1") == 0
+        assert sorted(run.info["resumed"] for run in runs().values()) == [0, 1, 1]
+
+
+def test_two_commands_at_once_share_the_work(train: Train, hazards: list[str], runs: Runs) -> None:
+    assert train(*hazards, "epochs=1st", "study.arm=a") == 0
+    (run,) = runs().values()
+    run.update(status="interrupted")
+    with run.held():
+        assert train(*hazards, "-m", "epochs=1st", "study.arm=a", "seed=0,1", "slots=cpu:1") == 0
+    assert {name: run.status for name, run in runs().items()} == {"a-s0": "interrupted", "a-s1": "done"}
+
+
+# Threads in the place of processes: the same decisions, without the seconds that a process takes to start.
+
+
+class Thread:
+    """Stands for a worker's process."""
+
+    pid = None
+    exitcode = 0
+
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...]):
+        self.sentinel, self.end = os.pipe()
+        self.thread = threading.Thread(target=self.body, args=(target, args), daemon=True)
+        self.thread.start()
+
+    def body(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        target(*args)
+        os.close(self.end)
+
+    def is_alive(self) -> bool:
+        return self.thread.is_alive()
+
+    def join(self, timeout: float | None = None) -> None:
+        self.thread.join(timeout)
+
+    terminate = kill = lambda self: None
+
+
+def until_told(connection: Any) -> None:
+    """Do what a worker's process does, but for what concerns the process."""
+    while (job := connection.recv()) is not None:
+        connection.send(("ended", *workers.make(job, workers.Told(connection)), 0.0))
+    connection.close()
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
+    """Make workers threads; return all that were hired."""
+    hired: list[Worker] = []
+
+    def hire(self: Sweep) -> Worker:
+        ours, theirs = Pipe()
+        worker: Any = Worker(self.slots[0], Thread(until_told, (theirs,)), ours)  # type: ignore[arg-type]
+        self.workers.append(worker)
+        hired.append(worker)
+        return worker
+
+    monkeypatch.setattr(Sweep, "hire", hire)
+    return hired
+
+
+@pytest.mark.usefixtures("threads")
+class TestWithThreads:
+    def test_a_study_is_written_down(self, train: Train, hazards: list[str], runs: Runs, outputs: Path) -> None:
+        request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "study.name=mine", "study.question=why"]
+        assert train(*request, "model.width=4,8", "seed=0,1") == 0
+        study = read_study(outputs / "mine")
+        assert study is not None and (study["name"], study["question"]) == ("mine", "why")
+        assert study["arms"] == ["model.width=4", "model.width=8"]
+        assert [(run["arm"][-1], run["seed"]) for run in study["runs"]] == [("4", 0), ("8", 0), ("4", 1), ("8", 1)]
+        assert {run["folder"] for run in study["runs"]} == {run.name for run in runs().values()}
+        assert not (outputs / "mine" / "multirun.yaml").exists()
+
+        # An arm whose config has changed supersedes its old runs; other arms and seeds stay.
+        assert train(*request, "model.width=8", "study.arm=model.width\\=8", "seed=0", "optimizer.lr=0.5") == 0
+        after = read_study(outputs / "mine")
+        assert after is not None
+        assert sorted((run["arm"][-1], run["seed"]) for run in after["runs"]) == [("4", 0), ("4", 1), ("8", 0)]
+        assert len(runs()) == 4 and len(find_runs(outputs)) == 5, "nothing is deleted"
+
+    def test_fail_fast(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+        request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "model.kind=well,raise,blow_up", "seed=0,1"]
+        assert train(*request, "--fail-fast") == 3
+        assert {name: run.status for name, run in runs().items()} == {
+            "model.kind=well-s0": "done",
+            "model.kind=raise-s0": "failed",
+        }
+        assert "not started: 4 runs; the same command goes on" in capfd.readouterr().out
+
+    def test_a_budget(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+        request = [*hazards, "-m", "slots=cpu:1", "epochs=2st"]
+        assert train(*request, "seed=0") == 0
+        (run,) = runs().values()
+        run.update(seconds={**run.info["seconds"], "total": 50.0})  # so long, as it seems, does a run of this arm take
+        assert train(*request, "seed=0,1,2", "--budget", "40s") == 0
+        assert len(runs()) == 1
+        assert "would not end within the budget: 2 runs" in capfd.readouterr().out
+        assert train(*request, "seed=0,1,2", "--budget", "1m") == 0
+        assert len(runs()) == 3
+
+    def test_a_plan_runs_nothing_and_writes_nothing(
+        self, train: Train, hazards: list[str], outputs: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "model.kind=well,raise", "seed=0"]
+        assert train(*request, "--plan") == 0
+        assert not outputs.exists()
+        told = capfd.readouterr().out.splitlines()
+        assert [line.split()[:3] for line in told[1:3]] == [
+            ["to", "do", "model.kind=well"],
+            ["to", "do", "model.kind=raise"],
+        ]
+        assert told[-1] == "2 runs, 0 done, 2 to do: an unknown time, until a first run is done on 1 slot(s)"
+        assert train(*request) == 3
+        assert train(*request, "--plan") == 0
+        told = capfd.readouterr().out.splitlines()[-4:]
+        assert [line.split()[0] for line in told[1:3]] == ["done", "failed"]
+        assert told[-1].startswith("2 runs, 1 done, 1 to do: about ")
+
+    def test_weights_that_are_not_to_be_had_skip_a_run(
+        self, train: Train, runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def unreachable(*_: object, **__: object) -> None:
+            raise URLError("no network here")
+
+        monkeypatch.setattr("torch.hub.urlopen", unreachable)
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        assert train("-m", "model=resnet18", "model.weights=imagenet,none", "epochs=1st", "slots=cpu:1") == 0
+        statuses = {name: (run.status, run.info["error"]) for name, run in runs().items()}
+        assert statuses["model.weights=none-s0"] == ("done", None)
+        status, error = statuses["model.weights=imagenet-s0"]
+        assert (status, error["type"]) == ("skipped", "Skipped") and "no network here" in error["message"]
+
+    def test_a_worker_that_is_gone_is_replaced(
+        self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        note = Sweep.note
+
+        def note_and_end_the_worker(self: Sweep, *arguments: Any) -> None:
+            note(self, *arguments)
+            threads[-1].connection.send(None)
+            threads[-1].process.join()
+
+        monkeypatch.setattr(Sweep, "note", note_and_end_the_worker)
+        assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1,2") == 0
+        assert {run.status for run in runs().values()} == {"done"}
+        assert len(threads) == 3
+
+    def test_a_worker_that_has_grown_is_replaced(
+        self, train: Train, hazards: list[str], threads: list[Worker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweeps, "memory_mib", lambda: -1.0)
+        assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
+        assert len(threads) == 2
+
+    def test_a_transfer_starts_with_its_upstream(
+        self, train: Train, runs: Runs, outputs: Path, tmp_path: Path, hazards: list[str], threads: list[Worker]
+    ) -> None:
+        pretrain = {
+            "defaults": [{"override /model": "torchvision"}],
+            "model": {"name": "squeezenet1_1"},
+            "data": {"num_train": 50, "num_test": 20, "size": 32},
+            "epochs": "1st",
+            "batch_size": 8,
+            "study": {"name": "pretrain", "arm": "first"},
+        }
+        (tmp_path / "own" / "pretrain").mkdir()
+        (tmp_path / "own" / "pretrain" / "first.yaml").write_text("# @package _global_\n" + yaml.safe_dump(pretrain))
+        more = ["model=torchvision", "model.name=squeezenet1_1", "model.weights={config:first}", "data.size=32"]
+        request = [*hazards[:2], "-m", *more, "epochs=1st", "slots=cpu:1", "seed=0,1", "study.arm=second"]
+        assert train(*request) == 0
+        found = runs()
+        assert {name: run.status for name, run in found.items()} == dict.fromkeys(
+            ("first-s0", "second-s0", "second-s1"), "done"
+        )
+        assert found["first-s0"].folder.parent.name == "pretrain"
+        ends = [found[name].info["finished"] for name in ("first-s0", "second-s0")]
+        assert ends == sorted(ends)
+        # The backbone is what the upstream's best checkpoint holds, moved by one step of Adam and no further.
+        first, second = (
+            torch.load(found[name].folder / "checkpoints" / "best.pt")["model"] for name in ("first-s0", "second-s0")
+        )
+        moved = (first["features.0.weight"] - second["features.0.weight"]).abs().max()
+        assert 0 < moved <= 0.0011
+
+
+# The decisions alone: jobs that only say how they end.
+
+
+def plain_job(folder: Path, arm: str, seed: int = 0, upstream: Job | None = None) -> Job:
+    """Return a Job that no run can be made of, but that has a place to be recorded."""
+    config = {"study": {"name": "s", "arm": arm}, "seed": seed, "device": {"kind": "cpu", "threads": 1}}
+    return Job(config, [], [], {}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
+
+
+def finish(job: Job, status: str) -> None:
+    """Record a run as ended, without having run it."""
+    (job.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    job.record().update(
+        status=status, arm=job.arm, seconds={"total": 1.0}, result={"test_accuracy": 0.5}, finished=now(), error=None
+    )
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let jobs end as their arm's name says; return the order in which they were started."""
+    started: list[str] = []
+
+    def make(job: Job, progress: Any) -> tuple[str, str]:
+        started.append(job.label)
+        status = job.arm.partition(" ")[0]
+        if status != "held":
+            finish(job, status)
+        return status, "as its name says"
+
+    monkeypatch.setattr(workers, "make", make)
+    return started
+
+
+def sweep_of(jobs: list[Job], budget: int | None = None, times: Times | None = None, slots: int = 1) -> int:
+    """Make jobs on slots; returns the exit code."""
+    return Sweep(jobs, list(jobs), [Slot("cpu", 1)] * slots, times or Times([]), budget, False).run()
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize(
+    ("upstream", "dependents", "code"),
+    [
+        ("done", "done", 0),
+        ("failed", "skipped", 3),
+        ("skipped", "skipped", 0),
+        ("diverged", "skipped", 3),
+        ("held", "skipped", 0),
+    ],
+)
+def test_what_needs_another_run_follows_it(
+    tmp_path: Path, order: list[str], slots: int, upstream: str, dependents: str, code: int
+) -> None:
+    first = plain_job(tmp_path, upstream)
+    jobs = [
+        first,
+        *(plain_job(tmp_path, "done then", seed, first) for seed in (0, 1)),
+        plain_job(tmp_path, "done alone"),
+    ]
+    assert sweep_of(jobs, slots=slots) == code
+    assert [job.record().status for job in jobs[1:]] == [dependents, dependents, "done"]
+    made = [label for label in order if label.startswith("done then")]
+    assert len(made) == (2 if dependents == "done" else 0)
+    if made:
+        assert order.index(first.label) < min(order.index(label) for label in made)
+    else:
+        message = jobs[1].record().info["error"]["message"]
+        assert message.startswith(f"it starts from {first.folder}, which is ")
+        assert message in (jobs[1].folder / "train.log").read_text()
+
+
+@pytest.mark.usefixtures("threads")
+def test_an_upstream_that_diverged_before_is_not_waited_for(tmp_path: Path, order: list[str]) -> None:
+    first = plain_job(tmp_path, "diverged")
+    finish(first, "diverged")
+    then = plain_job(tmp_path, "done then", upstream=first)
+    assert Sweep([first, then], [then], [Slot("cpu", 1)], Times([]), None, False).run() == 0
+    assert (then.record().status, order) == ("skipped", [])
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_chain_of_upstreams(tmp_path: Path, order: list[str]) -> None:
+    first = plain_job(tmp_path, "done first")
+    second = plain_job(tmp_path, "done second", upstream=first)
+    third = plain_job(tmp_path, "done third", upstream=second)
+    assert third.chain() == [first, second, third]
+    assert sweep_of([third, second, first], slots=2) == 0
+    assert order == [first.label, second.label, third.label]
+
+
+@pytest.mark.usefixtures("threads")
+def test_what_needs_a_run_beyond_the_budget_is_beyond_it(
+    tmp_path: Path, order: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = plain_job(tmp_path, "done first")
+    then = plain_job(tmp_path, "done then", upstream=first)
+    times = Times([])
+    times.learn(first.arm, first.fingerprint, 1000.0)
+    assert sweep_of([first, then], budget=60, times=times) == 0
+    assert order == [] and not then.folder.exists()
+    assert "would not end within the budget: 2 runs" in capsys.readouterr().out
+
+
+def test_times_are_those_of_the_arm_else_of_the_study(tmp_path: Path) -> None:
+    one, two, new = (plain_job(tmp_path, arm) for arm in ("one", "two", "new"))
+    times = Times([tmp_path])
+    assert times.expected(one) is None and times.total([one], 2) is None
+    for job, seconds in ((one, 10.0), (one, 20.0), (two, 45.0)):
+        times.learn(job.arm, job.fingerprint, seconds)
+    assert (times.expected(one), times.expected(two), times.expected(new)) == (15.0, 45.0, 30.0)
+    assert times.total([one, one, two], 3) == 45.0, "no shorter than the longest"
+    assert times.total([one, two, two], 2) == pytest.approx((15 + 45 + 45) / 2)
+    assert times.total([], 2) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(5, "5 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (7260, "2 h 1 min")]
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words.replace("90 min", "1 h 30 min")
+
+
+@pytest.mark.parametrize(
+    ("slots", "kind", "cores", "expected"),
+    [
+        ("auto", "cpu", 2, [("cpu", 1)] * 2),
+        ("auto", "cpu", 4, [("cpu", 1)] * 4),
+        ("auto", "cpu", 16, [("cpu", 2)] * 8),
+        ("cpu:3", "auto", 16, [("cpu", 5)] * 3),
+        ("cpu", "cpu", 4, [("cpu", 4)]),
+        ("cpu:8", "cpu", 4, [("cpu", 1)] * 8),
+        (["cuda:0", "cuda:1"], "auto", 8, [("cuda:0", 4), ("cuda:1", 4)]),
+        (["cpu", "cpu:2"], "cpu", 6, [("cpu", 2)] * 3),
+    ],
+)
+def test_slots(
+    slots: Any, kind: str, cores: int, expected: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnexp.device.cores", lambda: cores)
+    assert [(slot.device, slot.threads) for slot in resolve(slots, kind)] == expected
