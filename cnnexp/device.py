@@ -93,7 +93,9 @@ def set_up(device: Device) -> None:
         torch.backends.cudnn.deterministic = device.deterministic
         if device.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(device.deterministic and device.kind == "cuda")
+    wanted = device.deterministic and device.kind == "cuda"
+    if wanted != torch.are_deterministic_algorithms_enabled():  # setting it, even to the same, imports a compiler
+        torch.use_deterministic_algorithms(wanted)
     _reset_peak_memory()
 
 

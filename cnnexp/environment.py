@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import shlex
@@ -27,11 +28,11 @@ def command() -> str:
     return shlex.join(["cnnexp", "train", *TYPED])
 
 
-def folder_flags() -> list[str]:
-    """Return those of the typed words that say where configs are looked for: ["--config-dir", "mine"]."""
+def folder_flags(words: list[str]) -> list[str]:
+    """Return those of a command's words that say where configs are looked for: ["--config-dir", "mine"]."""
     flags = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
     found = []
-    for word, following in zip(TYPED, [*TYPED[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         if word in flags:
             found += [word, following]
         elif word.partition("=")[0] in flags:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp import config as configs
-from cnnexp import environment
 from cnnexp.build import build_data
+from cnnexp.environment import folder_flags
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord, run_folder
 
@@ -57,7 +57,7 @@ class Job:
         given = {override.partition("=")[0] for override in self.overrides}
         settled = [] if given & {"+arm", "study.arm"} else [f"study.arm={quoted(self.arm)}"]
         settled += [] if "device.threads" in given else [f"device.threads={self.config['device']['threads']}"]
-        return shlex.join(["cnnexp", "train", *environment.folder_flags(), *self.overrides, *settled])
+        return shlex.join(["cnnexp", "train", *folder_flags(shlex.split(self.command)), *self.overrides, *settled])
 
     def chain(self) -> list["Job"]:
         """Return this run after those that it needs, in the order to make them."""
@@ -150,7 +150,7 @@ def _hash_file(file: Path, modified: int) -> str:
 def _upstream(name: str, config: dict[str, Any], command: str) -> Job:
     """Plan the run that `weights: {config: NAME}` names, on the same device and with the same folders."""
     overrides = [f"+pretrain={name}"]
-    upstream = configs.resolve(configs.compose([*overrides, *configs.search_path(environment.TYPED)]))
+    upstream = configs.resolve(configs.compose([*overrides, *configs.search_path(shlex.split(command))]))
     upstream["outputs"] = config["outputs"]
     upstream["device"] = copy.deepcopy(config["device"])
     for place in ("root", "cache"):

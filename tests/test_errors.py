@@ -134,7 +134,7 @@ def test_a_batch_larger_than_the_data(
 
 def test_half_precision_on_a_cpu(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert train("device.precision=fp16") == 2
-    assert "device.precision: given 'fp16'; allowed on a CPU: fp32, bf16" in capsys.readouterr().err
+    assert "device.precision: given 'fp16'; allowed on cpu: fp32, bf16" in capsys.readouterr().err
 
 
 def test_a_bug_shows_its_traceback(train: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
