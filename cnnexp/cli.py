@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BUG
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf", "yaml"):
             raise
         from cnnexp.hydra_errors import tell
 

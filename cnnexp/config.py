@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp import signature
 from cnnexp.errors import UserError, unknown
-from cnnexp.signature import Count, Index, Positive, Rate, Span
+from cnnexp.signature import Count, Positive, Range, Rate, Span
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -60,7 +60,7 @@ class RunConfig:
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     device: dict[str, Any]
-    seed: Index
+    seed: Annotated[int, Range(low=0, high=2**32 - 1)]
     epochs: Span
     batch_size: Count
     eval_batch_size: Count
@@ -198,7 +198,9 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise UserError(f"{where}._target_: no module '{error.name}' for '{name}'") from error
+            raise UserError(
+                f"{where}._target_: no module '{error.name}' for '{name}'; run where it lies, or set PYTHONPATH"
+            ) from error
         raise
     if not callable(getattr(module, attribute, None)):
         public = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]

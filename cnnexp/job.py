@@ -12,6 +12,7 @@ from typing import Any
 
 from cnnexp import config as configs
 from cnnexp.build import build_data
+from cnnexp.data.images import ImageData
 from cnnexp.environment import folder_flags
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord, run_folder
@@ -89,14 +90,17 @@ def plan(
     config = copy.deepcopy(config)
     device = _device_facts(config["device"], threads)
     config["device"]["threads"] = device["threads"]
+    named = bool(config["study"]["arm"] or (choices or {}).get("arm"))
     config["study"]["arm"] = config["study"]["arm"] or (choices or {}).get("arm") or ",".join(changes) or "run"
     upstream, weights = _weights(config, command)
+    data = build_data(config)
+    check_data(config, data)
     facts = {
         "device": device["kind"],
         "precision": device["precision"],
         "threads": device["threads"] if device["kind"] == "cpu" else None,
         "channels_last": config["device"]["channels_last"],
-        "data": build_data(config).fingerprint,
+        "data": data.fingerprint,
         "weights": weights,
         "deterministic": config["device"]["deterministic"] if device["kind"] == "cuda" else None,
         "own_code": own_code(config),
@@ -104,7 +108,24 @@ def plan(
     fingerprint = configs.fingerprint(config, facts)
     study = config["study"]
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
+    if not named and (same := sorted(folder.parent.glob(f"*-s{config['seed']}-{fingerprint}"))):
+        folder = same[0]  # the same run, typed in another way
+        study["arm"] = RunRecord.read(folder).info.get("arm", study["arm"])
     return Job(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices or {})
+
+
+def check_data(config: dict[str, Any], data: ImageData) -> None:
+    """Raise UserError for settings that the data cannot serve: too large a batch, a watch on no validation split."""
+    if config["batch_size"] > len(data.train):
+        raise UserError(
+            f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images"
+        )
+    if len(data.val):
+        return
+    if config["early_stopping"]["patience"] is not None:
+        raise UserError("early_stopping.patience: there is no validation split to watch; set data.val_fraction above 0")
+    if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
+        raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
 
 
 def own_code(config: dict[str, Any]) -> dict[str, str]:

@@ -129,7 +129,6 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Any) ->
         data.std,
     )
     settings = settings_of(config, batches, device)
-    check_validation(config, data)
     state = new_state(config, data, settings)
     record.update(
         device=device.record(),
@@ -198,16 +197,6 @@ def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Set
     )
 
 
-def check_validation(config: dict[str, Any], data: ImageData) -> None:
-    """Raise UserError for settings that watch the validation split where there is none."""
-    if len(data.val.rows):
-        return
-    if config["early_stopping"]["patience"] is not None:
-        raise UserError("early_stopping.patience: there is no validation split to watch; set data.val_fraction above 0")
-    if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
-        raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
-
-
 def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> TrainState:
     """Build the network, optimiser and schedule at step 0; the weights are a function of the seed."""
     device = settings.device
@@ -215,6 +204,7 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
     model = build.build_model(config, data.image, len(data.classes)).to(device.torch)
     if device.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    check_output(model, data, device)
     optimizer = build.build_optimizer(config, model)
     schedule = build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch)
     return TrainState(
@@ -226,6 +216,16 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
         torch.zeros(settings.steps_per_epoch, dtype=torch.int64, device=device.torch),
         config["batch_size"],
     )
+
+
+def check_output(model: torch.nn.Module, data: ImageData, device: Device) -> None:
+    """Raise UserError unless the network gives a row of K numbers for an image."""
+    model.eval()
+    with torch.inference_mode():
+        output = model(torch.zeros(1, *data.image, device=device.torch))
+    given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if given != (1, len(data.classes)):
+        raise UserError(f"model: gave {given} for one image; it must give {(1, len(data.classes))}, a number per class")
 
 
 def checkpoints_of(job: Job, settings: Settings) -> Checkpoints:

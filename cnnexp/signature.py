@@ -37,7 +37,8 @@ class Range:
 
     def __str__(self) -> str:
         signs = ((self.low, ">="), (self.above, ">"), (self.high, "<="), (self.below, "<"))
-        return " and ".join(f"{sign} {bound:g}" for bound, sign in signs if bound is not None)
+        given = ((sign, bound) for bound, sign in signs if bound is not None)
+        return " and ".join(f"{sign} {bound if isinstance(bound, int) else f'{bound:g}'}" for sign, bound in given)
 
 
 @dataclass(frozen=True)

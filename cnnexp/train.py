@@ -33,7 +33,8 @@ examples:
 
 flags:
   -m, --multirun     sweep over comma-separated values
-  --plan             print the runs, what their arms change and how long they may take; run nothing
+  --plan             print the runs, what their arms change and how long they may take; train
+                     nothing (the data is prepared, for its content names the runs)
   --budget TIME      start no run that would not end in time (30m, 2h, 90s)
   --fail-fast        start nothing more after the first failure
   --cfg job          print the composed config and stop
@@ -142,6 +143,8 @@ def lift_flags(argv: list[str]) -> list[str]:
     for word in words:
         if word.startswith("-") and word.split("=")[0] not in FLAGS:
             raise unknown("cnnexp train", "flag", word, [flag for flag in FLAGS if flag.startswith("--")])
+        if word.lstrip("+~").startswith("="):
+            raise UserError(f"{word}: cannot be read as key=value (the key is missing)")
         if word == "--plan":
             lifted.append("hydra.launcher.plan=true")
         elif word == "--fail-fast":
@@ -151,6 +154,9 @@ def lift_flags(argv: list[str]) -> list[str]:
             lifted.append(f"hydra.launcher.budget={seconds(value)}")
         else:
             kept.append(word)
+    prints = {"--cfg", "-c", "--info", "-i"} & {word.partition("=")[0] for word in kept}
+    if prints and (lifted or {"-m", "--multirun"} & set(kept)):
+        raise UserError(f"{prints.pop()}: prints one run's config; leave out --multirun and the flags of a sweep")
     if lifted and not {"-m", "--multirun"} & set(kept):
         kept.insert(0, "--multirun")
     return kept + lifted

@@ -138,7 +138,7 @@ def test_every_augmentation_has_its_alias():
         ([{"rotat": {"degrees": 1}}], r"augmentation.ops\[0\]: unknown operation 'rotat'.*did you mean 'rotate'"),
         ([{"flip": {"p": 0.5}}, {"rotate": {"degree": 1}}], r"ops\[1\].rotate.degree: unknown key 'degree'"),
         ([{"flip": {"p": 1.5}}], r"ops\[0\].flip.p: given 1.5; allowed: a number >= 0 and <= 1"),
-        ([{"flip": None}], r"ops\[0\].flip: p is missing"),
+        ([{"flip": None}], r"ops\[0\].flip.p: is missing"),
         ([{"flip": 0.5}], r"ops\[0\].flip: given 0.5; allowed: a mapping"),
         (["flip"], r"ops\[0\]: given 'flip'; allowed: one operation"),
         ([{"jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "order": "any"}}], "order: given 'any'"),

@@ -377,11 +377,19 @@ def test_gc_lists_and_deletes_nothing(cnnexp, messy):
 def test_gc_deletes_what_it_lists_and_nothing_else(cnnexp, messy):
     outputs, could_go = messy
     before = files(outputs)
-    code, out, err = cnnexp("gc", outputs, "--delete")
+    kinds = ("--superseded", "--checkpoints", "--leftovers", "--cache")
+    code, out, err = cnnexp("gc", outputs, *kinds, "--delete")
     assert code == 0 and err == "" and out.splitlines()[-1].endswith("MiB freed")
     gone = [f for f in before if any(path in (f, *f.parents) for path in could_go.values())]
     assert files(outputs) == [f for f in before if f not in gone]
     assert "there is nothing to delete" in cnnexp("gc", outputs)[1]
+
+
+def test_gc_deletes_no_result_and_nothing_to_go_on_from_unless_asked(cnnexp, messy):
+    outputs, could_go = messy
+    assert cnnexp("gc", outputs, "--delete")[0] == 0
+    left = {name for name, path in could_go.items() if path.exists()}
+    assert {"superseded", "failed"} <= left and not {"last", "best", "temporary", "study"} & left
 
 
 def test_gc_takes_only_the_kinds_that_are_chosen(cnnexp, messy):

@@ -17,7 +17,6 @@ from cnnexp.errors import did_you_mean, unknown
 WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "optimzer.lr=1": ("optimzer.lr", "did you mean 'optimizer.lr'"),
     "optimizer.lr=abc": ("optimizer.lr", "'abc'", "a number > 0"),
-    "optimizer.lr=-1": ("optimizer.lr", "-1", "a number > 0"),
     "optimizer.lr=nan": ("optimizer.lr", "nan", "a number > 0"),
     "optimizer.betas=[0.9]": ("optimizer.betas", "[0.9]", "a list of 2 values"),
     "optimizer=sgd optimizer.nesterov=true": ("optimizer.nesterov", "true", "momentum > 0"),
@@ -28,20 +27,16 @@ WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "model.blocks.0.conv.kernel=4": ("model.blocks[0].conv.kernel", "4", "odd"),
     "model.activation=rleu": ("model.activation", "rleu", "did you mean 'relu'"),
     "model._target_=nowhere.Net": ("model._target_", "nowhere.Net"),
-    "model=resnet18 model.weights=imagnet": ("model.weights", "imagnet", "did you mean 'imagenet'"),
     "data.val_fraction=1.5": ("data.val_fraction", "1.5", ">= 0 and < 1"),
     "data.size=4": ("data.size", "4", ">= 8 and <= 1024"),
     "augmentation.ops=[{flp:{p:1}}]": ("augmentation.ops", "flp", "did you mean 'flip'"),
     "epochs=0": ("epochs", "0", "at least 1"),
-    "epochs=1.5": ("epochs", "1.5", "15ep"),
     "batch_size=0": ("batch_size", "0", ">= 1"),
     "label_smoothing=1": ("label_smoothing", "1", ">= 0 and < 1"),
     "seed=null": ("seed", "a whole number >= 0"),
-    "early_stopping.patience=0": ("early_stopping.patience", "0", ">= 1 or null"),
     "checkpoint.every=0st": ("checkpoint.every", "0st", "auto or a duration"),
     "scheduler=step scheduler.every=0ep": ("scheduler.every", "0ep", "at least 1"),
     "device.kind=gpu": ("device.kind", "'gpu'", "cpu, cuda"),
-    "device.threads=0": ("device.threads", "0", ">= 1"),
     "study.nme=x": ("study.nme", "did you mean 'study.name'"),
     "aug=full": ("aug", "+aug="),
     "+aug=fll": ("aug", "'fll'", "did you mean 'full'"),
@@ -57,8 +52,8 @@ WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "-m slots=cpu:0": ("slots", "cpu:0", "cpu:<number of slots>"),
     "-m slots=[]": ("slots", "empty", "cpu:2"),
     "-m slots=[cpu,cuda:0]": ("slots", "one kind"),
+    "-m slots=cuda:0 device=cpu": ("slots", "cuda:0", "device.kind=cpu"),
     "+study=ablation model.nrm=batch": ("model.nrm", "did you mean 'model.norm'"),
-    "+study=ablation +arm=baseline,batchnrm": ("arm", "'batchnrm'", "did you mean 'batchnorm'"),
 }
 
 ASK_ALL = textwrap.dedent("""
@@ -113,7 +108,9 @@ def test_a_wrong_request_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-@pytest.mark.parametrize("more", [("device=cuda",), ("device=cuda", "-m", "seed=0,1"), ("-m", "slots=cuda:0")])
+@pytest.mark.parametrize(
+    "more", [["device=cuda"], ["device=cuda", "-m", "seed=0,1"], ["device=auto", "-m", "slots=cuda:0"]]
+)
 def test_a_device_that_is_not_there(
     train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:

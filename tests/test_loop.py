@@ -17,7 +17,7 @@ from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.job import Job
 from cnnexp.journal import Journal
 from cnnexp.loop import Settings, TrainState, train_step
-from cnnexp.progress import Quiet
+from cnnexp.progress import Bars, Quiet
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
 from cnnexp.storage import read_json
@@ -319,3 +319,14 @@ def test_a_damaged_checkpoint_is_named(train: Train, only: Only, capsys: pytest.
     assert train(*DIVERGE) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"cnnexp: {last}: cannot be read as a checkpoint") and told.count("\n") == 1
+
+
+def test_bars_show_what_is_recorded(job: Callable[..., Job], capsys: pytest.CaptureFixture[str]) -> None:
+    bars = Bars()
+    bars.LOOK_SECONDS = 0.0
+    record = runner.run(job(), bars)
+    told = capsys.readouterr()
+    for row in record.rows(split="val"):
+        assert f"epoch {row['epoch']}/3" in told.out and f"val loss {row['loss']:.3f}" in told.out
+    assert "3/3" in told.err, "the bar of the epochs ends full"
+    assert bars.epochs.disable and bars.steps.disable, "closed"

@@ -115,7 +115,7 @@ def test_norm_and_dropout_go_where_the_network_says_and_a_block_may_say_otherwis
             "model.blocks[0].conv.kernal: unknown key 'kernal'; choose one of out, kernel, stride, padding, dilation, "
             "groups, bias, norm, activation, dropout (did you mean 'kernel'?)",
         ),
-        ([{"conv": {"kernel": 3}}], "model.blocks[0].conv: out is missing; it is a whole number >= 1"),
+        ([{"conv": {"kernel": 3}}], "model.blocks[0].conv.out: is missing; allowed: a whole number >= 1"),
         ([{"conv": {"out": 0, "kernel": 3}}], "model.blocks[0].conv.out: given 0; allowed: a whole number >= 1"),
         ([{"conv": 32}], "model.blocks[0].conv: given 32; allowed: a mapping of its settings"),
         (
@@ -158,7 +158,7 @@ def test_without_a_size_shapes_are_left_to_the_build_and_the_rest_is_checked() -
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dropout": {"pool": 0.1}}, "model.dropout: fc is missing; it is a number >= 0 and < 1"),
+        ({"dropout": {"pool": 0.1}}, "model.dropout.fc: is missing; allowed: a number >= 0 and < 1"),
         ({"dropout": {"pool": 2, "fc": 0}}, "model.dropout.pool: given 2; allowed: a number >= 0 and < 1"),
         ({"head": {"norm": "layer"}}, "model.head.norm: given 'layer'; allowed: one of none, batch"),
         ({"activation": {"relu": {"slope": 1}}}, "model.activation.relu: unknown setting 'slope'; choose one of "),

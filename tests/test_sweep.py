@@ -21,6 +21,7 @@ from cnnexp.record import RunRecord, find_runs, now, read_study
 from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers
 from cnnexp.sweep.board import Times, duration
+from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.sweep import Sweep, Worker
 
@@ -83,37 +84,47 @@ def hazards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
 # Real processes.
 
 
-def test_a_failure_leaves_the_others_alone(
-    train: Train, hazards: list[str], runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    kinds = ["kill", "well", "os_exit", "raise", "segfault", "sys_exit", "blow_up"]
-    request = [*hazards, "-m", f"model.kind={','.join(kinds)}", "slots=cpu:2"]
-    assert train(*request) == 3
-    found = {name.removeprefix("model.kind=").removesuffix("-s0"): run for name, run in runs().items()}
-    statuses = {name: run.status for name, run in found.items()}
-    bad = dict.fromkeys(("kill", "os_exit", "raise", "segfault", "sys_exit"), "failed")
-    assert statuses == {"well": "done", "blow_up": "diverged", **bad}
-    logs = {name: (run.folder / "train.log").read_text() for name, run in found.items()}
-    errors = {name: (run.info["error"] or {}).get("message") for name, run in found.items()}
-    assert errors["well"] is None
-    assert "Traceback" in logs["raise"] and "ZeroDivisionError: by design" in logs["raise"]
-    assert "Traceback" in logs["sys_exit"] and "SystemExit: 5" in logs["sys_exit"]
-    assert "Segmentation fault" in logs["segfault"] and "in suffer" in logs["segfault"], "faulthandler says where"
-    assert errors["segfault"] == "killed by SIGSEGV"
-    assert errors["kill"] == "killed by SIGKILL (out of memory?)" and errors["kill"] in logs["kill"]
-    assert errors["os_exit"] == "it ended its process with code 7" and errors["os_exit"] in logs["os_exit"]
-    assert "not finite" in errors["blow_up"]
-    told = capfd.readouterr().out
-    assert all(f"model.kind={kind}" in told.split("[7/7]")[1] for kind in [*bad, "blow_up"]), "a summary at the end"
+CAUSES = {  # how a run ends: what its record says of the cause
+    "kill": "killed by SIGKILL (out of memory?)",
+    "segfault": "killed by SIGSEGV",
+    "os_exit": "it ended its process with code 7",
+    "raise": "by design",
+    "sys_exit": "5",
+}
+IN_THE_LOG = {
+    "kill": [CAUSES["kill"]],
+    "segfault": ["Segmentation fault", "in suffer"],  # faulthandler says where
+    "os_exit": [CAUSES["os_exit"]],
+    "raise": ["Traceback", "ZeroDivisionError: by design"],
+    "sys_exit": ["Traceback", "SystemExit: 5"],
+}
 
-    # The same command makes what is left; what is done or diverged stays as it is.
+
+@pytest.mark.parametrize("kinds", [["kill", "raise", "well"], pytest.param(["well", *CAUSES], marks=pytest.mark.slow)])
+def test_a_failure_leaves_the_others_alone(
+    train: Train, hazards: list[str], runs: Runs, tmp_path: Path, kinds: list[str], monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    request = [*hazards, "-m", f"model.kind={','.join(kinds)}"]
+    assert train(*request, "slots=cpu:2") == 3
+    found = {kind: runs()[f"model.kind={kind}-s0"] for kind in kinds}
+    assert {kind: run.status for kind, run in found.items()} == {**dict.fromkeys(kinds, "failed"), "well": "done"}
+    told = capfd.readouterr().out.split(f"[{len(kinds)}/{len(kinds)}]")[1]
+    for kind in set(kinds) - {"well"}:
+        log = (found[kind].folder / "train.log").read_text()
+        assert found[kind].info["error"]["message"] == CAUSES[kind]
+        assert [words for words in IN_THE_LOG[kind] if words not in log] == []
+        assert f"failed: model.kind={kind}, seed 0" in told, "a summary at the end"
+
+    # The same command makes what is left, and nothing else.
     (tmp_path / "own" / "cured").touch()
-    kept = {name: (found[name].folder / "run.json").stat().st_mtime_ns for name in ("well", "blow_up")}
-    assert train(*request, "slots=cpu:1") == 3, "one has diverged before"
-    assert {run.status for run in runs().values()} == {"done", "diverged"}
-    assert kept == {name: (found[name].folder / "run.json").stat().st_mtime_ns for name in kept}
-    assert "7 runs, 2 done before, on 1 slot(s) (cpu;" in capfd.readouterr().out
-    assert all(run.info["error"] is None for run in runs().values() if run.status == "done")
+    kept = (found["well"].folder / "run.json").stat().st_mtime_ns
+    use_threads(monkeypatch)
+    assert train(*request, "slots=cpu:1") == 0
+    assert {run.status for run in runs().values()} == {"done"}
+    assert all(run.info["error"] is None for run in runs().values())
+    assert (found["well"].folder / "run.json").stat().st_mtime_ns == kept
+    assert f"{len(kinds)} runs, 1 done before, on 1 slot(s)" in capfd.readouterr().out
 
 
 def children(pid: int) -> list[int]:
@@ -156,11 +167,11 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
 )
 def test_a_signal_stops_the_sweep_and_its_workers(
     tiny: list[str], train: Train, hazards: list[str], runs: Runs, outputs: Path, tmp_path: Path,
-    number: signal.Signals, code: int,
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     words = [word for word in tiny if not word.startswith("model")]
-    request = [*hazards, *words, "-m", "model.kind=slow", "seed=0,1,2", "slots=cpu:2", "epochs=40ep"]
-    command = [sys.executable, "-W", "error", "-m", "cnnexp", "train", *request]
+    request = [*hazards, "-m", "model.kind=slow", "seed=0,1,2", "epochs=40ep", "study.arm=slow"]
+    command = [sys.executable, "-W", "error", "-m", "cnnexp", "train", *words, *request, "slots=cpu:2"]
     sweep = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, text=True
     )
@@ -176,24 +187,15 @@ def test_a_signal_stops_the_sweep_and_its_workers(
     assert "Traceback" not in out
     wait_for(lambda: all(gone(pid) for pid in below), 20)
     found = runs()
-    assert {name: run.status for name, run in found.items()} == {f"{n}": "interrupted" for n in found}
-    assert len(found) == 2, "the third was not started"
+    assert {name: run.status for name, run in found.items()} == {"slow-s0": "interrupted", "slow-s1": "interrupted"}
     assert all((run.folder / "checkpoints" / "last.pt").exists() for run in found.values()), "saved before the end"
     assert not [run for run in found.values() if "Traceback" in (run.folder / "train.log").read_text()]
-    if number == signal.SIGINT:
-        assert "interrupted" in out and "not started: 1 runs; the same command goes on" in out
-        (tmp_path / "own" / "cured").touch()
-        assert train(*request, "slots=cpu:1") == 0
-        assert sorted(run.info["resumed"] for run in runs().values()) == [0, 1, 1]
-
-
-def test_two_commands_at_once_share_the_work(train: Train, hazards: list[str], runs: Runs) -> None:
-    assert train(*hazards, "epochs=1st", "study.arm=a") == 0
-    (run,) = runs().values()
-    run.update(status="interrupted")
-    with run.held():
-        assert train(*hazards, "-m", "epochs=1st", "study.arm=a", "seed=0,1", "slots=cpu:1") == 0
-    assert {name: run.status for name, run in runs().items()} == {"a-s0": "interrupted", "a-s1": "done"}
+    if number != signal.SIGKILL:
+        assert "interrupted: slow, seed 1: " in out and "not started: 1 runs; the same command goes on" in out
+    (tmp_path / "own" / "cured").touch()
+    use_threads(monkeypatch)
+    assert train(*request, "slots=cpu:1") == 0
+    assert {name: run.info["resumed"] for name, run in runs().items()} == {"slow-s0": 1, "slow-s1": 1, "slow-s2": 0}
 
 
 # Threads in the place of processes: the same decisions, without the seconds that a process takes to start.
@@ -230,14 +232,14 @@ def until_told(connection: Any) -> None:
     connection.close()
 
 
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
-    """Make workers threads; return all that were hired."""
+def use_threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
+    """Make workers threads from here on; return the list of all that are hired."""
     hired: list[Worker] = []
 
     def hire(self: Sweep) -> Worker:
         ours, theirs = Pipe()
-        worker: Any = Worker(self.slots[0], Thread(until_told, (theirs,)), ours)  # type: ignore[arg-type]
+        process: Any = Thread(until_told, (theirs,))
+        worker = Worker(self.slots[0], process, ours)
         self.workers.append(worker)
         hired.append(worker)
         return worker
@@ -246,8 +248,35 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     return hired
 
 
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
+    """Make workers threads; return all that were hired."""
+    return use_threads(monkeypatch)
+
+
 @pytest.mark.usefixtures("threads")
 class TestWithThreads:
+    def test_two_commands_at_once_share_the_work(self, train: Train, hazards: list[str], runs: Runs) -> None:
+        request = [*hazards, "-m", "epochs=1st", "study.arm=a", "slots=cpu:1"]
+        assert train(*request, "seed=0") == 0
+        (run,) = runs().values()
+        run.update(status="interrupted")
+        with run.held():
+            assert train(*request, "seed=0,1") == 0
+        assert {name: run.status for name, run in runs().items()} == {"a-s0": "interrupted", "a-s1": "done"}
+
+    def test_what_has_diverged_is_told_again(self, train: Train, hazards: list[str], runs: Runs) -> None:
+        request = [*hazards, "-m", "epochs=2st", "slots=cpu:1", "model.kind=blow_up,well,sys_exit"]
+        assert train(*request) == 3
+        before = {name: run.status for name, run in runs().items()}
+        assert before == {
+            "model.kind=blow_up-s0": "diverged",
+            "model.kind=well-s0": "done",
+            "model.kind=sys_exit-s0": "failed",
+        }
+        assert train(*request[:-1], "model.kind=blow_up,well") == 3
+        assert {name: run.status for name, run in runs().items()} == before
+
     def test_a_study_is_written_down(self, train: Train, hazards: list[str], runs: Runs, outputs: Path) -> None:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "study.name=mine", "study.question=why"]
         assert train(*request, "model.width=4,8", "seed=0,1") == 0
@@ -383,7 +412,12 @@ def finish(job: Job, status: str) -> None:
     """Record a run as ended, without having run it."""
     (job.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     job.record().update(
-        status=status, arm=job.arm, seconds={"total": 1.0}, result={"test_accuracy": 0.5}, finished=now(), error=None
+        status=status,
+        arm=job.arm,
+        seconds={"total": 1.0},
+        result={"test_accuracy": 0.5} if status == "done" else None,
+        finished=now(),
+        error=None,
     )
 
 
@@ -471,6 +505,17 @@ def test_what_needs_a_run_beyond_the_budget_is_beyond_it(
     assert sweep_of([first, then], budget=60, times=times) == 0
     assert order == [] and not then.folder.exists()
     assert "would not end within the budget: 2 runs" in capsys.readouterr().out
+
+
+def test_a_search_sees_the_validation_split_alone(tmp_path: Path) -> None:
+    jobs = [plain_job(tmp_path, "done a"), plain_job(tmp_path, "failed b")]
+    for job in jobs:
+        job.overrides = [job.arm]
+    finish(jobs[0], "done")
+    jobs[0].record().update(result={"val_accuracy": 0.7, "test_accuracy": 0.9})
+    finish(jobs[1], "failed")
+    found = returns(jobs[::-1], [["done a"], ["failed b"]])
+    assert [one.return_value for one in found] == [0.7, None]
 
 
 def test_times_are_those_of_the_arm_else_of_the_study(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ examples:
   cnnexp gc --leftovers --cache --delete        delete these
 """
 KINDS = ("superseded", "checkpoints", "leftovers", "cache")
+HARMLESS = ("leftovers", "cache")  # what --delete takes when no kind is named: nothing that a result or a resume needs
 STOPPED = ("failed", "oom", "skipped", "interrupted")
 HOUR = 3600.0  # a temporary file lives for a second or so; one that is older was left by a kill
 
@@ -51,14 +52,16 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
     for kind in KINDS:
         arguments.add_argument(f"--{kind}", action="store_true", help="this kind only (several can be given)")
-    arguments.add_argument("--delete", action="store_true", help="delete what is listed")
+    arguments.add_argument(
+        "--delete", action="store_true", help="delete: of the kinds that are named, else leftovers and cache"
+    )
     return arguments
 
 
 def main(argv: list[str]) -> int:
     """List what could go, and delete it if asked to; 3 if something could not be deleted."""
     given = parser().parse_args(argv)
-    kinds = {kind for kind in KINDS if getattr(given, kind)} or set(KINDS)
+    kinds = {kind for kind in KINDS if getattr(given, kind)} or set(HARMLESS if given.delete else KINDS)
     items = [(item, storage.size_bytes(item.path)) for item in find(given.folder, kinds)]
     for item, size in items:
         print(f"{size / 2**20:9.1f} MiB  {item.kind:11}  {plain(item.path)}  ({plain(item.why)})")

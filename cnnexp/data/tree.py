@@ -97,9 +97,9 @@ class Reader:
         def read(number: int) -> Pixels | None:
             try:
                 return decode(files[number].path, self.size, self.resize, channels)
-            except UserError:
+            except UserError as error:
                 if self.on_corrupt == "error":
-                    raise
+                    raise UserError(f"{error}; data.on_corrupt=skip leaves such images out and counts them") from error
                 return None
 
         return Listing(classes, [f.label for f in files], [PARTS[f.part] for f in files], [f.id for f in files], read)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp import signature
+from cnnexp.errors import UserError
 from cnnexp.models.activations import activation_of
 from cnnexp.models.blocks import Norm, lay_out, parse
 from cnnexp.models.plan import Defaults, Layer
@@ -57,7 +58,9 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
     size = config.get("data", {}).get("size")
     settings = {key: node[key] for key in ("norm", "dropout", "activation", "head")}
     if isinstance(size, int):
-        plan(where, (3, size, size), 10, node["blocks"], **settings)
+        layers = plan(where, (3, size, size), 10, node["blocks"], **settings)
+        if config.get("batch_size") == 1 and any(layer.kind == "norm" and len(layer.output) == 1 for layer in layers):
+            raise UserError("batch_size: given 1; allowed with batch norm after a fully connected layer: 2 or more")
     else:
         _defaults(where, **settings)
         parse(f"{where}.blocks", node["blocks"])

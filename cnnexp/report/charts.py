@@ -31,10 +31,14 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     axis.set_xlabel("test accuracy (%)")
     caption = (
         "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar; none at n = 1) and the single "
-        "seeds (dots below). The dashed line is the baseline's mean. Compare by the paired difference in the table, "
-        "not by whether bars overlap."
+        "seeds (dots below). "
     )
-    return finish(figure, "test_accuracy", caption)
+    if any(row.is_baseline for row in rows):
+        caption += (
+            "The dashed line is the baseline's mean. Compare by the paired difference in the table, not by whether "
+            "bars overlap."
+        )
+    return finish(figure, "test_accuracy", caption.strip())
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:

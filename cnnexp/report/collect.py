@@ -101,7 +101,7 @@ def collect(folder: Path, records: list[record.RunRecord], baseline: str | None 
     left_out += [_diverged(arm, run) for arm in arms for run in arm.diverged]
     left_out += _not_run(planned, {r.folder.name for r in runs})
     notes = take_notes([(a.label, run) for a in arms for run in a.runs])
-    notes += _plan_notes(arms, folder, bool(study), order)
+    notes += _plan_notes(arms, folder, bool(study), order if study.get("question") else [])
     chosen = _baseline(arms, baseline, study, notes)
     if chosen:
         arms.sort(key=lambda a: a is not chosen)

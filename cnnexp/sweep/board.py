@@ -1,38 +1,45 @@
 """What a person sees of a sweep: one bar with done, failed, running and the time left; plain lines elsewhere."""
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 from time import monotonic
+from typing import Any
 
 from tqdm import tqdm
 
+from cnnexp.errors import UserError
 from cnnexp.job import Job
 from cnnexp.record import find_runs
 
 
 class Times:
-    """How long a run takes, learnt from those that are done: of its arm if there are any, else of the study."""
+    """How long a run takes, learnt from those that are done: of its config, else of those that train as long as it.
+
+    Two runs train as long if their network's builder, data, epochs, batch size and optimiser are the same.
+    """
 
     def __init__(self, folders: Iterable[Path]):
-        self.seconds: dict[tuple[str, str], list[float]] = {}
+        self.own: dict[str, list[float]] = {}
+        self.alike: dict[str, list[float]] = {}
         for folder in set(folders):
             for run in find_runs(folder) if folder.exists() else []:
                 if run.status == "done" and isinstance(run.info.get("seconds"), dict):
-                    self.learn(str(run.info.get("arm")), str(run.info.get("fingerprint")), run.info["seconds"]["total"])
+                    with suppress(UserError):
+                        self.learn(str(run.info.get("fingerprint")), run.config(), run.info["seconds"]["total"])
 
-    def learn(self, arm: str, fingerprint: str, seconds: float) -> None:
+    def learn(self, fingerprint: str, config: Mapping[str, Any], seconds: float) -> None:
         """Take note of a run's seconds."""
-        self.seconds.setdefault((arm, fingerprint), []).append(seconds)
+        self.own.setdefault(fingerprint, []).append(seconds)
+        self.alike.setdefault(work_of(config), []).append(seconds)
 
     def expected(self, job: Job) -> float | None:
         """Return the seconds that a run may take; None while nothing is known."""
-        own = self.seconds.get((job.arm, job.fingerprint))
-        if own:
-            return mean(own)
-        everything = [mean(values) for values in self.seconds.values()]
-        return mean(everything) if everything else None
+        known = self.own.get(job.fingerprint) or self.alike.get(work_of(job.config))
+        return mean(known) if known else None
 
     def total(self, jobs: Iterable[Job], slots: int) -> float | None:
         """Return the seconds that jobs may take on so many slots; None while nothing is known."""
@@ -41,6 +48,14 @@ class Times:
         if len(known) < len(expected):
             return None
         return max(sum(known) / slots, max(known, default=0.0))
+
+
+def work_of(config: Mapping[str, Any]) -> str:
+    """Return, as text, what of a config mostly decides how long its run takes."""
+    model = config.get("model", {})
+    data = {key: value for key, value in config.get("data", {}).items() if key not in ("root", "cache")}
+    work = [model.get(key) for key in ("_target_", "name", "blocks")] + [config.get("optimizer", {}).get("_target_")]
+    return json.dumps([*work, data, config.get("epochs"), config.get("batch_size")], sort_keys=True, default=str)
 
 
 class Board:

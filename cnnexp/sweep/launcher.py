@@ -1,6 +1,7 @@
 """Hydra's launcher of every multirun: compose and check all runs first, then make those that are not done yet."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class LocalLauncher(Launcher):
             return returns(jobs, job_overrides)
         write_studies(jobs, typed)
         code = self.make(everything, slots, times)
+        for folder in dict.fromkeys(str(job.folder.parent) for job in jobs):
+            print(f"compare them: {shlex.join(['cnnexp', 'report', folder])}", flush=True)
         if code != EXIT_DONE:
             raise SystemExit(code)
         return returns(jobs, job_overrides)
@@ -126,7 +129,10 @@ def with_upstream(jobs: list[Job]) -> list[Job]:
 
 
 def write_studies(jobs: list[Job], command: str) -> None:
-    """Write study.json: an arm's runs with another fingerprint are superseded, its other seeds and other arms stay."""
+    """Write study.json: a named arm's runs with another config are superseded; its other seeds and other arms stay.
+
+    Arms that nobody named, those of `-m model.norm=none,batch`, supersede nothing: they are told apart by config.
+    """
     for folder in dict.fromkeys(job.folder.parent for job in jobs):
         with storage.lock(folder / ".lock", wait=True):
             write_study(folder, [job for job in jobs if job.folder.parent == folder], command)
@@ -136,7 +142,8 @@ def write_study(folder: Path, jobs: list[Job], command: str) -> None:
     """Write one study's study.json."""
     present: dict[str, set[str]] = {}
     for job in jobs:
-        present.setdefault(job.arm, set()).add(job.fingerprint)
+        if "arm" in job.choices:
+            present.setdefault(job.arm, set()).add(job.fingerprint)
     old = record.read_study(folder) or {"runs": [], "arms": []}
     kept = [run for run in old["runs"] if run["fingerprint"] in present.get(run["arm"], {run["fingerprint"]})]
     if dropped := len(old["runs"]) - len(kept):
@@ -154,7 +161,7 @@ def write_study(folder: Path, jobs: list[Job], command: str) -> None:
         "question": study["question"],
         "baseline": study["baseline"],
         "command": command,
-        "arms": list(dict.fromkeys([*old.get("arms", []), *present])),
+        "arms": list(dict.fromkeys([*old.get("arms", []), *(job.arm for job in jobs)])),
         "runs": kept + new,
     }
     if {**old, "written": None} != {**content, "written": None}:
@@ -179,13 +186,13 @@ def show_plan(jobs: list[Job], times: Times, slots: int) -> None:
 
 
 def returns(jobs: list[Job], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
-    """Return to Hydra's sweeper the test accuracy of every run."""
+    """Return to Hydra's sweeper the validation accuracy of every run, for a search; never that of the test split."""
     by_overrides = {json.dumps(job.overrides): job for job in jobs}
     results = []
     for overrides in job_overrides:
         info = by_overrides[json.dumps(list(overrides))].record().info
         result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-        result.return_value = (info.get("result") or {}).get("test_accuracy")
+        result.return_value = (info.get("result") or {}).get("val_accuracy")
         results.append(result)
     return results
 

@@ -211,7 +211,7 @@ class Sweep:
         line = f"{status:<7} {job.label}"
         if status == "done":
             info = job.record().info
-            self.times.learn(job.arm, job.fingerprint, info["seconds"]["total"])
+            self.times.learn(job.fingerprint, job.config, info["seconds"]["total"])
             line += f": test accuracy {info['result']['test_accuracy']:.2%}, {duration(seconds)}"
         else:
             line += f": {message}; see {job.folder / 'train.log'}"

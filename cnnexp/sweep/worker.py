@@ -24,11 +24,20 @@ def work(connection: Connection) -> None:
     os.setsid()  # a Ctrl-C reaches the sweep alone, which passes it on
     end_with_parent()
     faulthandler.enable()
-    with suppress(EOFError, OSError):  # the sweep's process is gone, and with it who would want to know
-        while (job := connection.recv()) is not None:
-            catch_output(job.folder)
-            status, message = make(job, Told(connection))
+    while (job := receive(connection)) is not None:
+        catch_output(job.folder)
+        status, message = make(job, Told(connection))
+        with suppress(OSError):  # the sweep's process is gone, and with it who would want to know
             connection.send(("ended", status, message, resident_mib()))
+
+
+def receive(connection: Connection) -> Job | None:
+    """Wait for a job; None if there is none to come."""
+    try:
+        job: Job | None = connection.recv()
+    except (EOFError, OSError):
+        return None
+    return job
 
 
 def make(job: Job, progress: "Told") -> tuple[str, str]:
