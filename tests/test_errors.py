@@ -61,12 +61,12 @@ ASK_ALL = textwrap.dedent("""
     from cnnexp.cli import main
 
     for request in json.load(sys.stdin):
-        out, err, start = io.StringIO(), io.StringIO(), time.perf_counter()
+        out, err, start = io.StringIO(), io.StringIO(), time.process_time()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(["train", *request.split()])
         print(json.dumps({
             "request": request, "code": code, "out": out.getvalue(), "err": err.getvalue(),
-            "seconds": time.perf_counter() - start, "torch": "torch" in sys.modules, "left": os.listdir(),
+            "cpu_seconds": time.process_time() - start, "torch": "torch" in sys.modules, "left": os.listdir(),
         }))
 """)
 
@@ -95,7 +95,7 @@ def test_a_wrong_request_is_told_in_one_line(request_: str, answers: dict[str, d
     assert [part for part in WRONG[request_] if part not in answer["err"]] == [], answer["err"]
     assert len(answer["err"]) < 400
     assert answer["left"] == [], "something was written"
-    assert answer["seconds"] < 2
+    assert answer["cpu_seconds"] < 2, "of the processor's time, which other tests beside this one do not stretch"
     if not request_.startswith("-m slots"):  # slots are looked for when everything else has been checked
         assert not answer["torch"], "torch was imported before the request was checked"
 
