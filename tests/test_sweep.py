@@ -277,22 +277,34 @@ class TestWithThreads:
         assert train(*request[:-1], "model.kind=blow_up,well") == 3
         assert {name: run.status for name, run in runs().items()} == before
 
-    def test_a_study_is_written_down(self, train: Train, hazards: list[str], runs: Runs, outputs: Path) -> None:
+    def test_a_study_is_written_down(
+        self, train: Train, hazards: list[str], runs: Runs, outputs: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "own" / "arm").mkdir()
+        for arm, width in (("small", 4), ("large", 9)):
+            text = yaml.safe_dump({"model": {"width": width}})
+            (tmp_path / "own" / "arm" / f"{arm}.yaml").write_text(f"# @package _global_\n{text}")
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "study.name=mine", "study.question=why"]
-        assert train(*request, "model.width=4,8", "seed=0,1") == 0
+        assert train(*request, "+arm=small,large", "seed=0,1") == 0
         study = read_study(outputs / "mine")
         assert study is not None and (study["name"], study["question"]) == ("mine", "why")
-        assert study["arms"] == ["model.width=4", "model.width=8"]
-        assert [(run["arm"][-1], run["seed"]) for run in study["runs"]] == [("4", 0), ("8", 0), ("4", 1), ("8", 1)]
+        assert study["arms"] == ["small", "large"]
+        listed = [(run["arm"], run["seed"]) for run in study["runs"]]
+        assert listed == [("small", 0), ("large", 0), ("small", 1), ("large", 1)], "breadth first"
         assert {run["folder"] for run in study["runs"]} == {run.name for run in runs().values()}
         assert not (outputs / "mine" / "multirun.yaml").exists()
 
-        # An arm whose config has changed supersedes its old runs; other arms and seeds stay.
-        assert train(*request, "model.width=8", "study.arm=model.width\\=8", "seed=0", "optimizer.lr=0.5") == 0
+        # An arm whose config has changed supersedes its old runs; other arms and seeds stay, and nothing is deleted.
+        assert train(*request, "+arm=large", "seed=0", "optimizer.lr=0.5") == 0
         after = read_study(outputs / "mine")
         assert after is not None
-        assert sorted((run["arm"][-1], run["seed"]) for run in after["runs"]) == [("4", 0), ("4", 1), ("8", 0)]
-        assert len(runs()) == 4 and len(find_runs(outputs)) == 5, "nothing is deleted"
+        assert sorted((run["arm"], run["seed"]) for run in after["runs"]) == [("large", 0), ("small", 0), ("small", 1)]
+        assert len(find_runs(outputs)) == 5
+
+        # Arms that nobody named are told apart by their config, and supersede nothing.
+        assert train(*request, "model.width=5,6", "seed=0") == 0
+        assert train(*request, "model.width=5,6", "seed=0", "optimizer.lr=0.5") == 0
+        assert len((read_study(outputs / "mine") or {})["runs"]) == 3 + 4
 
     def test_fail_fast(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "model.kind=well,raise,blow_up", "seed=0,1"]
@@ -501,7 +513,7 @@ def test_what_needs_a_run_beyond_the_budget_is_beyond_it(
     first = plain_job(tmp_path, "done first")
     then = plain_job(tmp_path, "done then", upstream=first)
     times = Times([])
-    times.learn(first.arm, first.fingerprint, 1000.0)
+    times.learn(first.fingerprint, first.config, 1000.0)
     assert sweep_of([first, then], budget=60, times=times) == 0
     assert order == [] and not then.folder.exists()
     assert "would not end within the budget: 2 runs" in capsys.readouterr().out
@@ -518,13 +530,20 @@ def test_a_search_sees_the_validation_split_alone(tmp_path: Path) -> None:
     assert [one.return_value for one in found] == [0.7, None]
 
 
-def test_times_are_those_of_the_arm_else_of_the_study(tmp_path: Path) -> None:
-    one, two, new = (plain_job(tmp_path, arm) for arm in ("one", "two", "new"))
+def test_times_are_those_of_the_config_else_of_its_like(tmp_path: Path) -> None:
+    def job_with(arm: str, **more: Any) -> Job:
+        job = plain_job(tmp_path, arm)
+        job.config.update(model={"name": "a"}, **more)
+        return job
+
+    one, two, other = job_with("one", epochs=3), job_with("two", epochs=3), job_with("other", epochs=4)
     times = Times([tmp_path])
     assert times.expected(one) is None and times.total([one], 2) is None
     for job, seconds in ((one, 10.0), (one, 20.0), (two, 45.0)):
-        times.learn(job.arm, job.fingerprint, seconds)
-    assert (times.expected(one), times.expected(two), times.expected(new)) == (15.0, 45.0, 30.0)
+        times.learn(job.fingerprint, job.config, seconds)
+    like = job_with("like", epochs=3, clip_norm=1.0)
+    assert (times.expected(one), times.expected(two), times.expected(like)) == (15.0, 45.0, 25.0)
+    assert times.expected(other) is None and times.total([one, other], 1) is None, "four epochs are not three"
     assert times.total([one, one, two], 3) == 45.0, "no shorter than the longest"
     assert times.total([one, two, two], 2) == pytest.approx((15 + 45 + 45) / 2)
     assert times.total([], 2) == 0.0
