@@ -37,6 +37,8 @@ def run(job: Job, progress: Progress) -> RunRecord:
     with job.record().held():
         record = job.record()
         if record.info.get("status") in records.FINAL:
+            if record.info["status"] == "done":  # a kill may have come before it dropped what resuming needs
+                Checkpoints(job.folder / "checkpoints", None, 1).finish()
             return record
         begin(job, record)
         with stop_request() as stop:

@@ -258,7 +258,10 @@ def test_a_run_that_is_done_is_left_alone(train: Train, only: Only, capsys: pyte
     before = {
         file: file.stat().st_mtime_ns for file in only().folder.rglob("*") if file.is_file() and file.name != ".lock"
     }
+    left_over = only().folder / "checkpoints" / "last.pt"  # as if a kill had come just before it was dropped
+    left_over.touch()
     assert train("epochs=2st") == 0
+    assert not left_over.exists()
     assert "it was done already" in capsys.readouterr().out
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
