@@ -17,8 +17,8 @@ class Slot:
 def resolve(slots: str | list[str], kind: str) -> list[Slot]:
     """Turn `slots` into a list: "auto", "cpu:2" (two on the CPU), "cuda:0" or a list of devices.
 
-    kind: the config's `device.kind`. Auto is a slot a CUDA device, or on a CPU a slot for every two cores (one each on
-    up to four cores: measured, two runs of one thread beat one run of two by a third on two cores).
+    kind: the config's `device.kind`. Auto is a slot a CUDA device, or on a CPU a slot a core up to four, and a slot for
+    every two cores above.
     The number of threads depends on the machine and `slots` only, so that the same study gives the same numbers.
     """
     named = [] if slots == "auto" else [slots] if isinstance(slots, str) else slots
