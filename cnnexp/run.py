@@ -1,8 +1,6 @@
 """One run: build -> fit -> evaluate -> record, from its last checkpoint if there is one."""
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,13 +12,13 @@ from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
-from cnnexp.environment import code, environment
-from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
+from cnnexp.errors import Diverged, Interrupted, UserError
 from cnnexp.job import Job
 from cnnexp.journal import Evaluation, Journal
-from cnnexp.loop import Settings, TrainState, check_finite, fit
+from cnnexp.loop import Action, Due, Settings, TrainState, check_finite, fit
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
+from cnnexp.outcome import begin, recorded_outcome
 from cnnexp.progress import Progress
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
@@ -51,96 +49,20 @@ def run(job: Job, progress: Progress) -> RunRecord:
         return record
 
 
-def begin(job: Job, record: RunRecord) -> None:
-    """Write down what the run is, before anything can go wrong."""
-    from omegaconf import OmegaConf
-
-    record.problem = None
-    made_by = {"code": code(), "environment": environment()}
-    before = {name: record.info.get(name) for name in made_by}
-    resumes = (job.folder / "checkpoints" / "last.pt").exists()
-    earlier = record.info.get("earlier", []) if resumes else []
-    record.write_config(OmegaConf.to_yaml(OmegaConf.create(job.config)))
-    record.update(
-        status="running",
-        study=job.study,
-        arm=job.arm,
-        seed=job.seed,
-        fingerprint=job.fingerprint,
-        changes=job.changes,
-        command=job.command,
-        repeat=job.repeat,
-        **made_by,
-        earlier=[*earlier, before] if resumes and before != made_by else earlier,
-        started=record.info.get("started", records.now()),
-        finished=None,
-        error=None,
-        resumed=record.info.get("resumed", 0),
-    )
-
-
-@contextmanager
-def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
-    """Record whatever the block raises as the run's status, with a traceback in train.log, and raise it again."""
-    try:
-        yield
-    except BaseException as error:
-        status = outcome(error)
-        message = str(error) or type(error).__name__
-        if status == "oom":
-            message = f"out of memory with batch_size={job.config['batch_size']}; try {smaller_batch(job)}"
-        record.log(f"{status}: {message}")
-        if status in ("failed", "oom") and not isinstance(error, UserError):
-            record.log(traceback.format_exc())
-        record.update(status=status, finished=records.now(), error={"type": type(error).__name__, "message": message})
-        raise
-
-
-def outcome(error: BaseException) -> str:
-    """Return the status that an exception means."""
-    if isinstance(error, Skipped):
-        return "skipped"
-    if isinstance(error, Diverged):
-        return "diverged"
-    if isinstance(error, (Interrupted, KeyboardInterrupt)):
-        return "interrupted"
-    text = str(error)
-    out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
-    )
-    return "oom" if out_of_memory else "failed"
-
-
-def smaller_batch(job: Job) -> str:
-    """Suggest half the batch."""
-    return f"batch_size={max(job.config['batch_size'] // 2, 1)}"
-
-
-def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Any) -> dict[str, Any]:
+def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callable[[], None]) -> dict[str, Any]:
     """Build everything, train from the last checkpoint to the end, and return the result."""
     config = job.config
     device = devices.resolve(config["device"])
     devices.set_up(device)
     data = build.build_data(config)
-    batches = Batches(
-        DeviceImages(data.train, device.torch, device.resident),
-        config["batch_size"],
-        config["seed"],
-        build.build_augmentation(config),
-        data.mean,
-        data.std,
-    )
+    batches = batches_of(config, data, device)
     settings = settings_of(config, batches, device)
     state = new_state(config, data, settings)
     record.update(
         device=device.record(),
         data=data_facts(data),
         model=count(state.model, data.image),
-        schedule={
-            "steps_per_epoch": settings.steps_per_epoch,
-            "total_steps": settings.total_steps,
-            "epochs": -(-settings.total_steps // settings.steps_per_epoch),
-        },
+        schedule=schedule_facts(settings),
     )
     checkpoints = checkpoints_of(job, settings)
     if checkpoints.restore(state):
@@ -150,12 +72,34 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Any) ->
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
     journal = Journal(record, progress, settings, evaluation, config)
     progress.start(f"{job.label}: {job.folder}", settings, state)
+    try:
+        fit(state, batches, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
+        return conclude(state, record, checkpoints, evaluation, data, batches)
+    except Diverged:
+        if state.best:
+            checkpoints.keep_best(state)
+        raise
+    finally:
+        progress.close()
+
+
+def actions_of(
+    config: dict[str, Any],
+    settings: Settings,
+    record: RunRecord,
+    journal: Journal,
+    checkpoints: Checkpoints,
+    check_stop: Callable[[], None],
+) -> list[tuple[Due, Action]]:
+    """Return what happens after a step, in order: a step row, the bar, an epoch's end, a save, a look at signals."""
+    every, total = settings.steps_per_epoch, settings.total_steps
+    log_steps = None if config["log"]["steps"] is None else steps(config["log"]["steps"], every)
 
     def save(state: TrainState) -> None:
-        with state.timed("train", device):  # what the device still has to do is training, not saving
+        with state.timed("train", settings.device):  # what the device still has to do is training, not saving
             check_finite(state, settings)
         record.sync()
-        checkpoints.save(state, device)
+        checkpoints.save(state, settings.device)
 
     def stop_if_asked(state: TrainState) -> None:
         try:
@@ -164,27 +108,29 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Any) ->
             save(state)
             raise
 
-    log_steps = steps(config["log"]["steps"], settings.steps_per_epoch) if config["log"]["steps"] is not None else None
-    try:
-        fit(
-            state,
-            batches,
-            settings,
-            [
-                (lambda step: log_steps is not None and step % log_steps == 0, journal.step_row),
-                (lambda step: True, progress.step),
-                (lambda step: step % settings.steps_per_epoch == 0 or step == settings.total_steps, journal.end_epoch),
-                (lambda step: step == settings.total_steps or checkpoints.due(step), save),
-                (lambda step: True, stop_if_asked),
-            ],
-        )
-        return conclude(state, record, checkpoints, evaluation, data, batches)
-    except Diverged:
-        if state.best:
-            checkpoints.keep_best(state)
-        raise
-    finally:
-        progress.close()
+    return [
+        (lambda step: log_steps is not None and step % log_steps == 0, journal.step_row),
+        (lambda step: True, journal.progress.step),
+        (lambda step: step % every == 0 or step == total, journal.end_epoch),
+        (lambda step: step == total or checkpoints.due(step), save),
+        (lambda step: True, stop_if_asked),
+    ]
+
+
+def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batches:
+    """Return the run's training batches."""
+    images = DeviceImages(data.train, device.torch, device.resident)
+    augmentation = build.build_augmentation(config)
+    return Batches(images, config["batch_size"], config["seed"], augmentation, data.mean, data.std)
+
+
+def schedule_facts(settings: Settings) -> dict[str, int]:
+    """Return what run.json says of the length of the run."""
+    return {
+        "steps_per_epoch": settings.steps_per_epoch,
+        "total_steps": settings.total_steps,
+        "epochs": -(-settings.total_steps // settings.steps_per_epoch),
+    }
 
 
 def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Settings:

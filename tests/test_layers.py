@@ -13,6 +13,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"train", "commands"},
     {"sweep", "report", "trained", "hydra_errors"},
     {"run", "run_table", "fence"},
+    {"outcome"},
     {"job", "journal"},
     {"build", "progress", "checkpoint"},
     {"config", "loop"},
@@ -23,7 +24,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"errors"},
 ]
 KNOW_HYDRA = {"build", "config", "train", "hydra_errors", "completion", "sweep"}
-KNOW_OMEGACONF = KNOW_HYDRA | {"run", "job", "record"}
+KNOW_OMEGACONF = KNOW_HYDRA | {"outcome", "job", "record"}
 MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 

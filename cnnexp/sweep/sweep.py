@@ -193,7 +193,7 @@ class Sweep:
 
     def settle(self, job: Job, status: str, kind: str, message: str, seconds: float) -> None:
         """Record how a run ended whose own process did not, unless a live process holds it."""
-        from cnnexp.run import begin
+        from cnnexp.outcome import begin
 
         record = job.record()
         try:

@@ -1,0 +1,78 @@
+"""How a run begins and ends in its record: what it is, and what became of it."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cnnexp import record as records
+from cnnexp.environment import code, environment
+from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
+from cnnexp.job import Job
+from cnnexp.record import RunRecord
+
+
+def begin(job: Job, record: RunRecord) -> None:
+    """Write down what the run is, before anything can go wrong."""
+    from omegaconf import OmegaConf
+
+    record.problem = None
+    made_by = {"code": code(), "environment": environment()}
+    before = {name: record.info.get(name) for name in made_by}
+    resumes = (job.folder / "checkpoints" / "last.pt").exists()
+    earlier = record.info.get("earlier", []) if resumes else []
+    record.write_config(OmegaConf.to_yaml(OmegaConf.create(job.config)))
+    record.update(
+        status="running",
+        study=job.study,
+        arm=job.arm,
+        seed=job.seed,
+        fingerprint=job.fingerprint,
+        changes=job.changes,
+        command=job.command,
+        repeat=job.repeat,
+        **made_by,
+        earlier=[*earlier, before] if resumes and before != made_by else earlier,
+        started=record.info.get("started", records.now()),
+        finished=None,
+        error=None,
+        resumed=record.info.get("resumed", 0),
+    )
+
+
+@contextmanager
+def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
+    """Record whatever the block raises as the run's status, with a traceback in train.log, and raise it again."""
+    try:
+        yield
+    except BaseException as error:
+        status = outcome(error)
+        message = str(error) or type(error).__name__
+        if status == "oom":
+            message = f"out of memory with batch_size={job.config['batch_size']}; try {smaller_batch(job)}"
+        record.log(f"{status}: {message}")
+        if status in ("failed", "oom") and not isinstance(error, UserError):
+            record.log(traceback.format_exc())
+        record.update(status=status, finished=records.now(), error={"type": type(error).__name__, "message": message})
+        raise
+
+
+def outcome(error: BaseException) -> str:
+    """Return the status that an exception means."""
+    if isinstance(error, Skipped):
+        return "skipped"
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return "interrupted"
+    text = str(error)
+    out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    )
+    return "oom" if out_of_memory else "failed"
+
+
+def smaller_batch(job: Job) -> str:
+    """Suggest half the batch."""
+    return f"batch_size={max(job.config['batch_size'] // 2, 1)}"
