@@ -163,4 +163,9 @@ def check(where: str, node: Mapping[str, Any], builder: Callable[..., Any], give
 def check_value(where: str, value: Any, kind: Any) -> None:
     """Check one value. Raises UserError: "optimizer.lr: given 'abc'; allowed: a number > 0"."""
     if not matches(value, kind):
-        raise UserError(f"{where}: given {value!r}; allowed: {describe(kind)}")
+        shown = {None: "null", True: "true", False: "false"}.get(value) if _is_word(value) else repr(value)
+        raise UserError(f"{where}: given {shown}; allowed: {describe(kind)}")
+
+
+def _is_word(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
