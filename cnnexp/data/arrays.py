@@ -1,0 +1,50 @@
+"""A person's own data from arrays in memory: what a `_target_` of their own returns."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnexp.data.cache import Prepared
+from cnnexp.data.images import ImageData
+from cnnexp.data.splits import cut
+from cnnexp.errors import UserError
+
+Pairs = tuple[NDArray[np.uint8], NDArray[np.integer]]
+
+
+def image_data(
+    name: str, classes: Sequence[str], train: Pairs, test: Pairs, val: Pairs | None = None, val_fraction: float = 0.1
+) -> ImageData:
+    """Make a task of arrays: each of train, test and val is (images (N, H, W, C) uint8, labels (N,) in [0, K)).
+
+    Without `val` a stratified `val_fraction` of train is held out. mean and std are the training split's own.
+    Raises UserError for arrays of another shape or type, labels that name no class, or a class without images.
+    """
+    parts = [("train", train), *([("val", val)] if val is not None else []), ("test", test)]
+    for what, (images, labels) in parts:
+        _check(name, what, images, labels, train[0].shape[1:], len(classes))
+    images = np.concatenate([pairs[0] for _, pairs in parts])
+    labels = np.concatenate([np.asarray(pairs[1], np.int64) for _, pairs in parts])
+    numbers = np.concatenate([np.full(len(p[1]), ("train", "val", "test").index(w), np.uint8) for w, p in parts])
+    ids = np.array([f"{what}/{row}" for what, pairs in parts for row in range(len(pairs[1]))])
+    squares = np.square(images, dtype=np.int32).sum((1, 2), dtype=np.int64)
+    sums = np.stack([images.sum((1, 2), dtype=np.int64), squares], axis=-1)
+    content = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
+    for array in (images, labels, numbers):
+        content.update(array.tobytes())
+    prepared = Prepared(
+        name, list(classes), images, labels, ids, numbers, sums, content.hexdigest(), [], 0.0, Path("memory")
+    )
+    return cut(prepared, val_fraction, 0, None, None, "dataset")
+
+
+def _check(name: str, what: str, images: Any, labels: Any, shape: tuple[int, ...], classes: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or shape[2] not in (1, 3):
+        allowed = "uint8 (N, H, W, C), C 1 or 3, of one size"
+        raise UserError(f"{name}.{what}: given images {images.dtype} {images.shape}; allowed: {allowed}")
+    if len(images) != len(labels) or not set(np.unique(labels)) == set(range(classes)):
+        raise UserError(f"{name}.{what}: given {len(labels)} labels; allowed: one an image, in [0, {classes}), every class")
