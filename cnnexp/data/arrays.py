@@ -28,7 +28,7 @@ def image_data(
     for what, (images, labels) in parts:
         _check(name, what, images, labels, train[0].shape[1:], len(classes))
     images = np.concatenate([pairs[0] for _, pairs in parts])
-    labels = np.concatenate([np.asarray(pairs[1]).astype(np.int64) for _, pairs in parts])
+    labels = np.concatenate([pairs[1] for _, pairs in parts]).astype(np.int64)
     numbers = np.concatenate([np.full(len(p[1]), ("train", "val", "test").index(w), np.uint8) for w, p in parts])
     ids = np.array([f"{what}/{row}" for what, pairs in parts for row in range(len(pairs[1]))])
     squares = np.square(images, dtype=np.int32).sum((1, 2), dtype=np.int64)
