@@ -25,8 +25,8 @@ def image_data(
     Raises UserError for arrays of another shape or type, labels that name no class, or a class without images.
     """
     parts = [("train", train), *([("val", val)] if val is not None else []), ("test", test)]
-    for what, (images, labels) in parts:
-        _check(name, what, images, labels, train[0].shape[1:], len(classes))
+    for what, pairs in parts:
+        _check(name, what, *pairs, train[0].shape[1:], len(classes))
     images = np.concatenate([pairs[0] for _, pairs in parts])
     labels = np.concatenate([pairs[1] for _, pairs in parts]).astype(np.int64)
     numbers = np.concatenate([np.full(len(p[1]), ("train", "val", "test").index(w), np.uint8) for w, p in parts])
