@@ -72,11 +72,14 @@ def build_augmentation(config: Any) -> Callable[..., Any]:
 
 def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
     """Build the optimiser of the parameters that learn. Raises UserError if there are none."""
+    from cnnexp.optim.lean import lean, spare_compiler
+
     params = [p for p in model.parameters() if p.requires_grad]
     if not params:
         raise UserError("model: no parameter learns; nothing can be trained")
+    spare_compiler()
     optimizer: Optimizer = make("optimizer", config["optimizer"], params=params)
-    return optimizer
+    return lean(optimizer)
 
 
 def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_per_epoch: int) -> "Schedule":

@@ -3,6 +3,8 @@
 import copy
 import inspect
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch.optim import lr_scheduler
 from cnnexp import build, signature
 from cnnexp.errors import UserError
 from cnnexp.optim import optimizers, schedules
+from cnnexp.optim.lean import lean
 from cnnexp.optim.schedules import Schedule, TorchSchedule
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -248,3 +251,34 @@ def test_torchs_own_schedules_count_epochs() -> None:
         schedule.after_epoch(1.0)
         rates.append(schedule.learning_rate)
     assert max(rates) > 0.099 and rates[-1] < 0.001, "15 epochs see the whole cycle"
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "RMSprop", "Adagrad"])
+def test_a_lean_step_is_torchs_own(name: str) -> None:
+    """The wrappers that are left out change no bit of a step, and torch's schedulers go with it."""
+    weights = []
+    for make_lean in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(5, 3)
+        own = getattr(torch.optim, name)(model.parameters(), lr=0.1)
+        if make_lean:
+            wrapped = own.step
+            assert lean(own).step is not wrapped
+        scheduler = lr_scheduler.StepLR(own, 2)
+        for _ in range(4):
+            own.zero_grad()
+            model(torch.ones(2, 5)).square().sum().backward()
+            own.step()
+            scheduler.step()
+        weights.append(model.weight.detach().clone())
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], torch.nn.Linear(5, 3).weight)
+
+
+def test_training_does_not_import_torchs_compiler(tmp_path: Path) -> None:
+    code = (
+        "import sys; from cnnexp.cli import main; "
+        "assert main(['train', 'epochs=2st', 'data.num_train=60', 'data.num_test=20', 'data.size=8']) == 0; "
+        "assert 'torch' in sys.modules; assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)

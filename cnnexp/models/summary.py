@@ -1,8 +1,8 @@
 """What a network is, layer by layer, and what it costs: for any torch module, by one pass of an empty image.
 
-MACs are those of convolutions, fully connected layers and attention's products, as torch's FlopCounterMode counts them
-(a FLOP there is half a MAC), whether they are made by a module or by a function. The pass is in eval mode and without
-gradients; modes, statistics, random state and hooks are afterwards what they were.
+MACs are those of convolutions, fully connected layers and attention's products, by the formulas of torch's
+FlopCounterMode (a FLOP there is half a MAC), whether a module or a function makes them. The pass is in eval mode and
+without gradients; modes, statistics, random state and hooks are afterwards what they were.
 """
 
 import math
@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from cnnexp.errors import UserError
 from cnnexp.models.plan import written
@@ -57,10 +58,28 @@ class _Call:
     inner_calls: int = 0
 
 
+class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the FLOPs of what is computed. FlopCounterMode does too, and imports torch's compiler (1.5 s) for it."""
+
+    total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # true would import the compiler to tell it so
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute `func`, and count it if torch has a formula for it."""
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if formula := flop_registry.get(func._overloadpacket):
+            self.total += formula(*args, **kwargs, out_val=output)
+        return output
+
+
 class _Watch:
     """Makes a row of each call that has no calls inside it, or has parameters or MACs of its own."""
 
-    def __init__(self, image: Tensor, counter: FlopCounterMode):
+    def __init__(self, image: Tensor, counter: _Flops):
         self.rows: list[Row] = []
         self.calls: list[_Call] = []
         self.counted: set[int] = set()
@@ -69,12 +88,12 @@ class _Watch:
 
     def before(self, name: str, inputs: tuple[Any, ...]) -> None:
         """Take note of a call that begins."""
-        self.calls.append(_Call(name, self.counter.get_total_flops(), self.fields.of(inputs)))
+        self.calls.append(_Call(name, self.counter.total, self.fields.of(inputs)))
 
     def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """Make the row of a call that ends, if it is one."""
         call = self.calls.pop()
-        macs = (self.counter.get_total_flops() - call.start) // 2
+        macs = (self.counter.total - call.start) // 2
         if self.calls:
             self.calls[-1].inner_macs += macs
             self.calls[-1].inner_calls += 1
@@ -106,7 +125,7 @@ def summarise(model: nn.Module, image: tuple[int, int, int]) -> Summary:
     """
     reference = next(model.parameters(), torch.zeros(()))
     x = torch.zeros(1, *image, device=reference.device, dtype=reference.dtype)
-    with _untouched(model), FlopCounterMode(display=False) as counter:
+    with _untouched(model), _Flops() as counter:  # type: ignore[no-untyped-call]
         watch = _Watch(x, counter)
         with _hooked(model, watch):
             try:
@@ -123,7 +142,7 @@ def summarise(model: nn.Module, image: tuple[int, int, int]) -> Summary:
         watch.rows,
         sum(p.numel() for p in parameters),
         sum(p.numel() for p in parameters if p.requires_grad),
-        counter.get_total_flops() // 2,
+        counter.total // 2,
         sum(math.prod(row.output) for row in watch.rows if row.output is not None),
     )
 

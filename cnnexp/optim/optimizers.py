@@ -76,4 +76,6 @@ def adagrad(
     """Adagrad (Duchi et al. 2011): the gradient over the root of the sum of its squares."""
     from torch.optim import Adagrad
 
-    return Adagrad(list(params), lr, lr_decay, weight_decay, eps=eps)
+    params = list(params)
+    fused = _fused(params) if all(p.device.type == "cpu" for p in params) else {}  # not on every CUDA of torch's
+    return Adagrad(params, lr, lr_decay, weight_decay, eps=eps, **fused)
