@@ -77,7 +77,7 @@ def test_norm_and_dropout_go_where_the_network_says_and_a_block_may_say_otherwis
         {"fc": {"out": 5}},
     ]
     names = [layer.name for layer in lay(blocks, norm="batch", dropout={"pool": 0.2, "fc": 0.5})]
-    first = ["conv1", "norm1", "act1", "pool1", "drop1", "conv2", "act2", "drop2", "pool2", "flatten"]
+    first = ["conv1", "norm1", "pool1", "act1", "drop1", "conv2", "act2", "drop2", "pool2", "flatten"]
     assert names == [*first, "fc1", "norm3", "act3", "drop3", "fc2", "act4", "head"]
     layers = {layer.name: layer for layer in lay(blocks, norm="batch", dropout={"pool": 0.2, "fc": 0.5})}
     assert [layers[f"drop{i}"].settings["p"] for i in (1, 2, 3)] == [0.2, 0.1, 0.5]
