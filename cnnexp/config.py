@@ -43,6 +43,7 @@ SILENT = (
     "log",
     "checkpoint",
     "backbone",
+    "cache_features",
     "data.root",
     "data.path",
     "data.name",
@@ -66,6 +67,7 @@ class RunConfig:
     eval_batch_size: Count
     label_smoothing: Rate
     clip_norm: Positive | None
+    cache_features: bool
     early_stopping: dict[str, Any]
     checkpoint: dict[str, Any]
     log: dict[str, Any]

@@ -87,6 +87,8 @@ def plan(
     config: resolved and checked. threads: what `device.threads=auto` means here (all cores if None).
     Raises UserError if the device, the data or the weights are not to be had.
     """
+    from cnnexp.features import wanted
+
     config = copy.deepcopy(config)
     device = _device_facts(config["device"], threads)
     config["device"]["threads"] = device["threads"]
@@ -105,6 +107,8 @@ def plan(
         "deterministic": config["device"]["deterministic"] if device["kind"] == "cuda" else None,
         "own_code": own_code(config),
     }
+    if wanted(config):
+        facts["features"] = "computed once"
     fingerprint = configs.fingerprint(config, facts)
     study = config["study"]
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)

@@ -10,6 +10,7 @@ from cnnexp.data.images import ImageData, Split
 from cnnexp.device import Device
 from cnnexp.errors import Diverged
 from cnnexp.evaluate import logits_of
+from cnnexp.features import Features
 from cnnexp.loop import Settings, TrainState, check_finite
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.progress import Progress, epoch_line
@@ -17,17 +18,28 @@ from cnnexp.record import RunRecord
 
 
 class Evaluation:
-    """Clean passes over splits, each held on the device once."""
+    """Clean passes over splits, each held on the device once.
+
+    features: if they are kept, training and validation images go through the head alone; test images never do.
+    """
 
     def __init__(self, data: ImageData, device: Device, batch_size: int, train: DeviceImages | None = None):
         self.data, self.device, self.batch_size = data, device, batch_size
         self.images = {} if train is None else {id(data.train): train}
+        self.features: Features | None = None
+
+    def of(self, split: Split) -> DeviceImages:
+        """Return a split's images on the device."""
+        if id(split) not in self.images:
+            self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.resident)
+        return self.images[id(split)]
 
     def logits(self, model: torch.nn.Module, split: Split) -> Any:
         """Return (logits (N, K), labels (N,)) of a split, as numpy arrays in the split's order."""
-        if id(split) not in self.images:
-            self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.resident)
-        batches = in_order(self.images[id(split)], self.batch_size, self.data.mean, self.data.std)
+        if self.features is not None and split is not self.data.test:
+            kept = self.features.in_order(self.of(split), self.batch_size)
+            return logits_of(self.features.head, kept, self.device)
+        batches = in_order(self.of(split), self.batch_size, self.data.mean, self.data.std)
         return logits_of(model, batches, self.device)
 
 

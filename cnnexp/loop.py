@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnexp.data.batches import Batch, Batches
+from cnnexp.data.batches import Batch
 from cnnexp.device import Device, synchronize
 from cnnexp.errors import Diverged
 from cnnexp.optim.schedules import Schedule
@@ -19,8 +19,16 @@ from cnnexp.rng import fold
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SECONDS = ("features", "train", "evaluate", "checkpoint")
 Action = Callable[["TrainState"], None]
 Due = Callable[[int], bool]
+
+
+class BatchSource(Protocol):
+    """What `fit` trains on: a batch for every step, counted from 0, the same each time it is asked for."""
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step."""
 
 
 @dataclass
@@ -37,9 +45,13 @@ class Settings:
 
 @dataclass
 class TrainState:
-    """Everything that a step changes; `state_dict` is all that a resumed run needs."""
+    """Everything that a step changes; `state_dict` is all that a resumed run needs.
+
+    learner: what a batch goes through: the model, or its head where features are kept (features.py).
+    """
 
     model: nn.Module
+    learner: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler | None
@@ -52,7 +64,7 @@ class TrainState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     epochs_since_best: int = 0
     stopped: str | None = None
-    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0, "checkpoint": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     epoch_seconds: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,11 +105,11 @@ PLAIN = ("step", "rows", "best", "epochs_since_best", "stopped", "seconds", "epo
 
 def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     """Take one optimiser step on a batch; the loss and the right answers stay on the device."""
-    state.model.train()
+    state.learner.train()
     state.schedule.before_step(state.step)
     torch.manual_seed(fold(settings.seed, "dropout", state.step))
     with settings.device.autocast():
-        logits = state.model(batch.images)
+        logits = state.learner(batch.images)
         loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
     state.optimizer.zero_grad(set_to_none=True)
     scaler = state.scaler
@@ -116,7 +128,7 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     state.correct[position] = (logits.detach().argmax(1) == batch.labels).sum()
 
 
-def fit(state: TrainState, batches: Batches, settings: Settings, actions: Iterable[tuple[Due, Action]]) -> None:
+def fit(state: TrainState, batches: BatchSource, settings: Settings, actions: Iterable[tuple[Due, Action]]) -> None:
     """Train from `state.step` to the end, or until an action sets `state.stopped`.
 
     After each step every action whose `due(steps taken)` is true runs, in order. On a CPU every loss is checked;

@@ -44,7 +44,8 @@ FIELDS = {
     "train, val, test: numbers of images, skipped, prepare_seconds}",
     "model": "{parameters, trainable_parameters, macs}",
     "schedule": "{steps_per_epoch, total_steps, epochs}",
-    "seconds": "{prepare, train, evaluate, checkpoint, total}",
+    "features": "of a frozen backbone: computed once, or why they were not; not there for others",
+    "seconds": "{prepare, features, train, evaluate, checkpoint, total}",
     "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
     "images_per_second, peak_memory_mib, stopped: completed | early}",
     "error": "{type, message}, of a run that failed, diverged or was skipped",

@@ -9,13 +9,15 @@ from cnnexp import build
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.checkpoint import Checkpoints
+from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
 from cnnexp.errors import Diverged, Interrupted, UserError
+from cnnexp.features import FeatureBatches, Features, wanted
 from cnnexp.job import Job
 from cnnexp.journal import Evaluation, Journal
-from cnnexp.loop import Action, Due, Settings, TrainState, check_finite, fit
+from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_finite, fit
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
 from cnnexp.outcome import begin, recorded_outcome
@@ -70,10 +72,11 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
+    source = keep_features(config, state, batches, evaluation, record)
     journal = Journal(record, progress, settings, evaluation, config)
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
-        fit(state, batches, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
+        fit(state, source, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
         return conclude(state, record, checkpoints, evaluation, data, batches)
     except Diverged:
         if state.best:
@@ -124,6 +127,27 @@ def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batch
     return Batches(images, config["batch_size"], config["seed"], augmentation, data.mean, data.std)
 
 
+def keep_features(
+    config: dict[str, Any], state: TrainState, batches: Batches, evaluation: Evaluation, record: RunRecord
+) -> BatchSource:
+    """Let the head alone train, on features computed once, if the config allows it; return the batches to train on."""
+    flips = flips_only(config["augmentation"])
+    if not wanted(config) or flips is None:
+        return batches
+    device, data = evaluation.device, evaluation.data
+    features = Features(state.model, device, config["eval_batch_size"], data.mean, data.std)
+    doubt = features.doubt(batches.images)
+    record.update(features=f"computed for every batch: {doubt}" if doubt else "computed once")
+    if doubt:
+        return batches
+    with state.timed("features", device):
+        for mirrored in (False, True) if flips else (False,):
+            features.of(batches.images, mirrored)
+        features.of(evaluation.of(data.val))
+    state.learner, evaluation.features = features.head, features
+    return FeatureBatches(batches, features, flips)
+
+
 def schedule_facts(settings: Settings) -> dict[str, int]:
     """Return what run.json says of the length of the run."""
     return {
@@ -156,6 +180,7 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
     optimizer = build.build_optimizer(config, model)
     schedule = build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch)
     return TrainState(
+        model,
         model,
         optimizer,
         schedule,

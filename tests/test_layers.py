@@ -16,7 +16,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"outcome"},
     {"job", "journal"},
     {"build", "progress", "checkpoint"},
-    {"config", "loop"},
+    {"config", "loop", "features"},
     {"evaluate", "record", "environment", "signals"},
     {"data", "models", "optim"},
     {"device"},

@@ -26,7 +26,7 @@ from cnnexp.record import TIMING, RunRecord
 Train = Callable[..., int]
 Jobs = Callable[..., Job]
 
-# 3 epochs of 5 steps; all have batch norm, dropout and augmentation.
+# 3 epochs of 5 steps; all but the last have batch norm, dropout and augmentation.
 KINDS = {
     "adam, plateau": ["augmentation=full", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01"],
     "momentum, cosine": [
@@ -37,6 +37,7 @@ KINDS = {
         *("optimizer=rmsprop", "~scheduler.warmup", "scheduler._target_=torch.optim.lr_scheduler.StepLR"),
         *("+scheduler.step_size=1", "+scheduler.gamma=0.3", "log.steps=1st", "data.val_fraction=0"),
     ],
+    "features kept": ["model=resnet18", "model.freeze=backbone", "model.bn=frozen", "augmentation=flip"],
 }
 UNTIMED_RESULT = ("best_epoch", "epochs", "val_accuracy", "val_loss", "test_accuracy", "test_loss", "train_accuracy",
                   "train_loss", "stopped")  # fmt: skip
@@ -129,6 +130,7 @@ def cut(job: Job, step: int, number: signal.Signals | None) -> None:
         *(("adam, plateau", cuts) for cuts in ([1], [5], [7], [15], [1, 2, 3], [4, 9, 10, 13])),
         *(("momentum, cosine", cuts) for cuts in ([7], [4, 9, 10, 13])),
         *(("torch's own schedule", cuts) for cuts in ([7], [4, 9, 10, 13])),
+        ("features kept", [4, 9]),
     ],
     ids=str,
 )

@@ -30,9 +30,7 @@ def flip(p: Probability) -> Operation:
     """Mirror each image left to right with probability p."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        import torch
-
-        return apply_flip(x, torch.rand(len(x), generator=generator) < p)
+        return apply_flip(x, draw_flips(len(x), p, generator))
 
     return apply
 
@@ -98,6 +96,20 @@ def pipeline(ops: list[Any]) -> Operation:
         return x
 
     return apply
+
+
+def flips_only(node: Mapping[str, Any]) -> list[float] | None:
+    """Return the probability of every mirroring if an augmentation's config does nothing else, or None."""
+    if node["_target_"] != f"{__name__}.pipeline" or any(list(op) != ["flip"] for op in node["ops"]):
+        return None
+    return [op["flip"]["p"] for op in node["ops"]]
+
+
+def draw_flips(count: int, p: float, generator: "Generator") -> "Tensor":
+    """Draw which of `count` images are mirrored: (count,) bool, on the CPU."""
+    import torch
+
+    return torch.rand(count, generator=generator) < p
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -131,10 +131,14 @@ class Batches:
             self._epoch = epoch
         return self._order
 
+    def rows(self, step: int) -> tuple[int, Tensor]:
+        """Return the epoch of a step, counted from 0 over all epochs, and the positions (N,) of its images."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return epoch, self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+
     def at(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs. Pure."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        rows = self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        epoch, rows = self.rows(step)
         pixels, labels = self.images.gather(rows)
         x = as_float(pixels)
         if self.augmentation is not None:
