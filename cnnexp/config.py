@@ -64,7 +64,7 @@ class RunConfig:
     seed: Annotated[int, Range(low=0, high=2**32 - 1)]
     epochs: Span
     batch_size: Count
-    eval_batch_size: Count
+    eval_batch_size: Count | Literal["auto"]
     label_smoothing: Rate
     clip_norm: Positive | None
     cache_features: bool

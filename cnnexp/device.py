@@ -33,6 +33,14 @@ class Device:
         """Return cpu, cuda or mps."""
         return self.torch.type
 
+    @property
+    def evaluated_at_once(self) -> int:
+        """Return how many images an evaluation takes at once.
+
+        Measured on 2 cores: 512 are no faster than 128 at 32 and 64 px, and 40 % slower at 160 px in 4 times the room.
+        """
+        return 128 if self.kind == "cpu" else 512
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run: mixed precision, or nothing for fp32 and tf32."""
         if self.precision not in DTYPES:

@@ -23,8 +23,10 @@ class Evaluation:
     features: if they are kept, training and validation images go through the head alone; test images never do.
     """
 
-    def __init__(self, data: ImageData, device: Device, batch_size: int, train: DeviceImages | None = None):
-        self.data, self.device, self.batch_size = data, device, batch_size
+    def __init__(self, data: ImageData, device: Device, batch_size: int | str, train: DeviceImages | None = None):
+        """batch_size: images at once, or "auto", what suits the device."""
+        self.data, self.device = data, device
+        self.batch_size = device.evaluated_at_once if isinstance(batch_size, str) else batch_size
         self.images = {} if train is None else {id(data.train): train}
         self.features: Features | None = None
 

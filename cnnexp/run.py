@@ -135,7 +135,7 @@ def keep_features(
     if not wanted(config) or flips is None:
         return batches
     device, data = evaluation.device, evaluation.data
-    features = Features(state.model, device, config["eval_batch_size"], data.mean, data.std)
+    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std)
     doubt = features.doubt(batches.images)
     record.update(features=f"computed for every batch: {doubt}" if doubt else "computed once")
     if doubt:
