@@ -6,9 +6,12 @@
 
 best-<e>.pt is durable before the last.pt that names it, and the one before goes after: a kill between any two of
 these leaves a last.pt whose best weights are there. Both are torch files, loaded with weights_only=True.
+
+A save copies the state to the system's file cache and goes on training; a thread waits for the disk and then gives the
+files their names. The next save, and the end of the run, wait for it.
 """
 
-import io
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,11 +28,9 @@ LARGEST_SHARE = 0.03  # of the time that "auto" may spend on checkpoints
 LONGEST_GAP = 60.0  # seconds between checkpoints with "auto"
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a torch file atomically and durably."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    storage.write_bytes(path, buffer.getbuffer())
+def draft(path: Path, content: dict[str, Any]) -> Path:
+    """Write a torch file that is to become `path`; see storage.draft."""
+    return storage.draft(path, lambda file: torch.save(content, file))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -52,32 +53,52 @@ class Checkpoints:
         self.every = every
         self.steps_per_epoch = steps_per_epoch
         self.saved_at = perf_counter()
-        self.cost = 0.0
+        self.cost = 0.0  # seconds that the last save kept the training loop
+        self.beside: Future[None] | None = None
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
 
     def due(self, step: int) -> bool:
         """Tell whether to save after `step` steps have been taken."""
         if self.every is not None:
             return step % self.every == 0
+        if self.beside is not None and not self.beside.done():
+            return False
         since = perf_counter() - self.saved_at
         return since >= LONGEST_GAP or (step % self.steps_per_epoch == 0 and self.cost <= LARGEST_SHARE * since)
 
     def save(self, state: TrainState, device: Device) -> None:
-        """Make the state durable."""
+        """Save the state; it is durable after `settle`, which raises what went wrong in writing it."""
         synchronize(device)
         start = perf_counter()
+        self.settle()
+        drafts = {}
         best = self._best_file(state.best) if state.best else None
         if best is not None and not best.exists():
-            write(best, {"model": state.best_weights, **state.best})
-        write(self.folder / "last.pt", state.state_dict())
-        for other in self.folder.glob("best-*.pt"):
-            if other != best:
-                storage.remove(other)
+            drafts[best] = draft(best, {"model": state.best_weights, **state.best})
+        last = self.folder / "last.pt"
+        drafts[last] = draft(last, state.state_dict())
+        self.beside = self.thread.submit(self._publish, drafts, best)
         self.saved_at = perf_counter()
         self.cost = self.saved_at - start
         state.seconds["checkpoint"] += self.cost
 
+    def _publish(self, drafts: dict[Path, Path], best: Path | None) -> None:
+        """Give files their names, in order, and drop the best weights that were."""
+        for path, temporary in drafts.items():
+            storage.publish(temporary, path)
+        for other in self.folder.glob("best-*.pt"):
+            if other != best:
+                storage.remove(other)
+
+    def settle(self) -> None:
+        """Wait until the last save is durable. Raises what its writing raised, once."""
+        beside, self.beside = self.beside, None
+        if beside is not None:
+            beside.result()
+
     def restore(self, state: TrainState) -> bool:
         """Load the last saved state, with its best weights; False, and a clean folder, if there is none."""
+        storage.remove_drafts(self.folder)
         if not (self.folder / "last.pt").exists():
             for left_over in self.folder.glob("best*.pt"):
                 storage.remove(left_over)
@@ -92,7 +113,8 @@ class Checkpoints:
 
     def keep_best(self, state: TrainState) -> None:
         """Write the best weights as best.pt. last.pt stays: until the result is recorded, a resumed run needs it."""
-        write(self.folder / "best.pt", {"model": state.best_weights, **state.best})
+        best = self.folder / "best.pt"
+        storage.publish(draft(best, {"model": state.best_weights, **state.best}), best)
 
     def finish(self) -> None:
         """Drop what only a resumed run needs. Called once the result is durable."""

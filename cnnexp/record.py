@@ -39,7 +39,7 @@ FIELDS = {
     "code": "{version, commit, digest}",
     "earlier": "list of {code, environment}: other versions that made a part of a run that was resumed",
     "environment": "{python, torch, torchvision, platform, host}",
-    "device": "{kind, name, precision, threads}",
+    "device": "{kind, name, precision, threads; fp32_layers: those that bf16 on a CPU does not serve}",
     "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
     "train, val, test: numbers of images, skipped, prepare_seconds}",
     "model": "{parameters, trainable_parameters, macs}",

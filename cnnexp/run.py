@@ -8,9 +8,11 @@ import torch
 from cnnexp import build
 from cnnexp import device as devices
 from cnnexp import record as records
+from cnnexp.bf16 import keep_in_fp32, unfit
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages
+from cnnexp.data.cache import cache_root
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
 from cnnexp.errors import Diverged, Interrupted, UserError
@@ -60,8 +62,9 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     batches = batches_of(config, data, device)
     settings = settings_of(config, batches, device)
     state = new_state(config, data, settings)
+    in_fp32 = choose_precisions(state.model, config, data, device, record)
     record.update(
-        device=device.record(),
+        device=device.record() | in_fp32,
         data=data_facts(data),
         model=count(state.model, data.image),
         schedule=schedule_facts(settings),
@@ -84,6 +87,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         raise
     finally:
         progress.close()
+        checkpoints.settle()
 
 
 def actions_of(
@@ -109,6 +113,7 @@ def actions_of(
             check_stop()
         except Interrupted:
             save(state)
+            checkpoints.settle()
             raise
 
     return [
@@ -146,6 +151,24 @@ def keep_features(
         features.of(evaluation.of(data.val))
     state.learner, evaluation.features = features.head, features
     return FeatureBatches(batches, features, flips)
+
+
+def choose_precisions(
+    model: torch.nn.Module, config: dict[str, Any], data: ImageData, device: Device, record: RunRecord
+) -> dict[str, list[str]]:
+    """Keep those layers in fp32 that bf16 does not serve on this CPU; return {fp32_layers: names}, to be recorded.
+
+    What is recorded already is kept: a resumed run goes on as it began.
+    """
+    if device.kind != "cpu" or device.precision != "bf16":
+        return {}
+    names = (record.info.get("device") or {}).get("fp32_layers")
+    if names is None:
+        names = unfit(model, data.image, config["batch_size"], device, cache_root(config["data"].get("cache")))
+    if names:
+        record.log(f"in fp32, for bf16 is slower or less exact here: {', '.join(names)}")
+    keep_in_fp32(model, names)
+    return {"fp32_layers": names}
 
 
 def schedule_facts(settings: Settings) -> dict[str, int]:

@@ -11,7 +11,7 @@ import shutil
 import socket
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
@@ -44,17 +44,40 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
     Raises OSError (disk full, no permission) and then leaves the old file as it was.
     """
+    publish(draft(path, lambda file: file.write(content)), path)
+
+
+def draft(path: Path, write: Callable[[IO[bytes]], Any]) -> Path:
+    """Let `write` fill a temporary file beside `path`, and return it: seen and durable once it is published.
+
+    Raises what `write` raises, or OSError, and then leaves nothing behind.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+            write(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Put a draft in the place of `path`, atomically and durably. Raises OSError, and then drops the draft."""
+    try:
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what writers that were killed have left in `folder`. Only for who holds the folder."""
+    for left_over in folder.glob(".*.tmp"):
+        left_over.unlink(missing_ok=True)
 
 
 def write_array(path: Path, blocks: Iterable["NDArray[Any]"]) -> tuple[int, ...]:

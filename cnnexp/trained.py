@@ -146,12 +146,15 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     import torch
 
     from cnnexp import build
+    from cnnexp.bf16 import keep_in_fp32
 
     there = device_of(record, config, device)
     mean, std = _normalisation(record, config, image[0], allow)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
         model = build.build_model(config, image, len(classes))
     _take_weights(model, weights)
+    if there.kind == "cpu" and there.precision == "bf16":
+        keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])
     model = model.to(there.torch).eval()
     if there.channels_last:
         model = model.to(memory_format=torch.channels_last)
