@@ -180,12 +180,18 @@ def by_precedence(overrides: list[str]) -> list[str]:
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Return the config as plain dicts and lists, interpolations resolved. Raises UserError naming a broken one."""
     try:
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        plain = OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return the config without the `hydra` node: itself if it has none, else a copy."""
+    if "hydra" not in config:
+        return config
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:

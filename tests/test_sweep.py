@@ -9,18 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
 import pytest
 import torch
 import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
 
+from cnnexp import config as configs
 from cnnexp.job import Job
 from cnnexp.record import RunRecord, find_runs, now, read_study
 from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers
-from cnnexp.sweep.board import Times, duration
+from cnnexp.sweep.board import Times, duration, work_of
+from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.sweep import Sweep, Worker
@@ -513,7 +520,7 @@ def test_what_needs_a_run_beyond_the_budget_is_beyond_it(
     first = plain_job(tmp_path, "done first")
     then = plain_job(tmp_path, "done then", upstream=first)
     times = Times([])
-    times.learn(first.fingerprint, first.config, 1000.0)
+    times.learn(first.fingerprint, work_of(first.config), 1000.0)
     assert sweep_of([first, then], budget=60, times=times) == 0
     assert order == [] and not then.folder.exists()
     assert "would not end within the budget: 2 runs" in capsys.readouterr().out
@@ -540,7 +547,7 @@ def test_times_are_those_of_the_config_else_of_its_like(tmp_path: Path) -> None:
     times = Times([tmp_path])
     assert times.expected(one) is None and times.total([one], 2) is None
     for job, seconds in ((one, 10.0), (one, 20.0), (two, 45.0)):
-        times.learn(job.fingerprint, job.config, seconds)
+        times.learn(job.fingerprint, work_of(job.config), seconds)
     like = job_with("like", epochs=3, clip_norm=1.0)
     assert (times.expected(one), times.expected(two), times.expected(like)) == (15.0, 45.0, 25.0)
     assert times.expected(other) is None and times.total([one, other], 1) is None, "four epochs are not three"
@@ -574,3 +581,30 @@ def test_slots(
 ) -> None:
     monkeypatch.setattr("cnnexp.device.cores", lambda: cores)
     assert [(slot.device, slot.threads) for slot in resolve(slots, kind)] == expected
+
+
+TYPED = [
+    ["+study=ablation", "+arm=combined", "seed=3"],
+    ["+study=ablation", "+arm=combined", "seed=4", "model.dropout.fc=0.1", "optimizer.lr=1e-3"],
+    ["+study=ablation", "+arm=resnet18_frozen_bn", "seed=3", "backbone.weights=none"],
+    ["data=textures", "model.norm=batch", "epochs=3", "study.name='its name'"],
+    ["data=shapes", "+model.extra=false", "device=cpu", "device.threads=3"],
+    ["data=shapes", "augmentation.ops=[{flip:{p:0.1}}]", "~scheduler.warmup", "early_stopping={patience:3}"],
+    ["outputs=elsewhere", "data.cache=${outputs}/cache", "study.name=${data.cache}"],
+]
+
+
+def test_plain_values_set_on_a_copy_make_the_config_that_hydra_composes() -> None:
+    with initialize_config_dir(str(configs.folder()), version_base="1.3"):
+        loader: Any = GlobalHydra.instance().config_loader()
+        whole = loader.load_configuration("train", [], RunMode.MULTIRUN)
+        context: Any = SimpleNamespace(config_loader=loader)
+        compose = Composer(context, whole)
+        for overrides in TYPED + TYPED:
+            mine, node = compose(overrides)
+            expected = loader.load_sweep_config(whole, overrides)
+            assert mine == configs.resolve(expected)
+            assert node.runtime.choices == expected.hydra.runtime.choices
+        assert len(compose.composed) == 6, "the first two are composed once"
+        with pytest.raises(ConfigCompositionException, match=r"optimizer\.lrr"):
+            compose(["optimizer.lrr=3"])

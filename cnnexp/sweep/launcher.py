@@ -18,6 +18,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job, plan
 from cnnexp.sweep.board import Times, duration, plan_table
 from cnnexp.sweep.changes import arm_changes
+from cnnexp.sweep.compose import Composer
 
 FAILURES = ("failed", "oom", "diverged")
 
@@ -36,9 +37,10 @@ class LocalLauncher(Launcher):
         """Make every run that is not done; exits with 3 if some failed, 75 or 130 if a signal came."""
         from cnnexp.sweep.slots import resolve
 
-        composed = [self.compose(list(overrides)) for overrides in job_overrides]
+        compose = Composer(self.context, self.config)
+        composed = [compose(overrides) for overrides in job_overrides]
         typed = command()
-        configs_by_arm = [configs.resolve(config) for config in composed]
+        configs_by_arm = [plain for plain, _ in composed]
         for plain, overrides in zip(configs_by_arm, job_overrides, strict=True):
             check(plain, overrides)
         slots = resolve(configs_by_arm[0]["slots"], configs_by_arm[0]["device"]["kind"])
@@ -49,12 +51,12 @@ class LocalLauncher(Launcher):
             plan(
                 plain,
                 list(overrides),
-                arm_changes(config.hydra, overrides, swept),
+                arm_changes(hydra_node, overrides, swept),
                 typed,
-                dict(config.hydra.runtime.choices),
+                dict(hydra_node.runtime.choices),
                 slots[0].threads,
             )
-            for plain, overrides, config in zip(configs_by_arm, job_overrides, composed, strict=True)
+            for overrides, (plain, hydra_node) in zip(job_overrides, composed, strict=True)
         ]
         different(jobs)
         jobs = breadth_first(jobs)
@@ -70,10 +72,6 @@ class LocalLauncher(Launcher):
         if code != EXIT_DONE:
             raise SystemExit(code)
         return returns(jobs, job_overrides)
-
-    def compose(self, overrides: list[str]) -> DictConfig:
-        """Compose one run's config, the `hydra` node included."""
-        return self.context.config_loader.load_sweep_config(self.config, overrides)
 
     def make(self, jobs: list[Job], slots: Any, times: Times) -> int:
         """Make what is left of `jobs`; returns the exit code."""

@@ -15,7 +15,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
 from cnnexp.job import Job
 from cnnexp.record import now
 from cnnexp.signals import CODES
-from cnnexp.sweep.board import Board, Times, duration
+from cnnexp.sweep.board import Board, Times, duration, work_of
 from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.worker import work
 
@@ -211,7 +211,7 @@ class Sweep:
         line = f"{status:<7} {job.label}"
         if status == "done":
             info = job.record().info
-            self.times.learn(job.fingerprint, job.config, info["seconds"]["total"])
+            self.times.learn(job.fingerprint, work_of(job.config), info["seconds"]["total"])
             line += f": test accuracy {info['result']['test_accuracy']:.2%}, {duration(seconds)}"
         else:
             line += f": {message}; see {job.folder / 'train.log'}"

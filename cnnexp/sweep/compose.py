@@ -1,0 +1,65 @@
+"""Composing the runs of a sweep: Hydra composes each choice of groups once; plain values are set on copies of that.
+
+Hydra, too, sets plain values (`seed=3`, `optimizer.lr=0.01`) last, on what its defaults lists gave, so both ways end
+with the same config. Composing takes 50 ms, a copy 2: it matters for a thousand runs.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnexp import config as configs
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+
+class Composer:
+    """Composes one run's config after another. `whole` is the config that the sweep was asked for with."""
+
+    def __init__(self, context: HydraContext, whole: DictConfig):
+        self.loader, self.whole = context.config_loader, whole
+        self.composed: dict[tuple[str, ...], tuple[DictConfig, Any]] = {}
+        self.parsed: dict[str, Override] = {}
+        self.groups: dict[str, bool] = {}
+
+    def __call__(self, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
+        """Return a run's config, resolved, and its `hydra` node. Raises what Hydra and `config.resolve` raise."""
+        plain = [override for override in map(self.parse, overrides) if self.is_plain(override)]
+        lines = {override.input_line for override in plain}
+        base, hydra_node = self.compose(tuple(line for line in overrides if line not in lines))
+        own = copy.deepcopy(base)
+        OmegaConf.set_struct(own, True)  # no new keys
+        try:
+            for override in plain:
+                OmegaConf.update(own, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException:  # a key that is not there, say: Hydra tells it better
+            own, hydra_node = self.compose(tuple(overrides))
+        return configs.resolve(own), hydra_node
+
+    def parse(self, line: str) -> "Override":
+        """Read an override, once."""
+        if line not in self.parsed:
+            (self.parsed[line],) = configs.parse([line])
+        return self.parsed[line]
+
+    def compose(self, overrides: tuple[str, ...]) -> tuple[DictConfig, Any]:
+        """Let Hydra compose, unless it has done so for the same overrides; return the run's own config and Hydra's."""
+        if overrides not in self.composed:
+            composed = self.loader.load_sweep_config(self.whole, list(overrides))
+            self.composed[overrides] = configs.without_hydra(composed), composed.hydra
+        return self.composed[overrides]
+
+    def is_plain(self, override: "Override") -> bool:
+        """Tell whether an override only gives a key of the config another value."""
+        adds = override.is_add() or override.is_force_add() or override.is_delete()
+        if adds or override.package is not None or override.is_hydra_override():
+            return False
+        key = override.key_or_group
+        if key not in self.groups:
+            self.groups[key] = bool(self.loader.get_group_options(key))
+        return not isinstance(override.value(), dict) and not self.groups[key]
