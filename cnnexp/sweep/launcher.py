@@ -19,6 +19,7 @@ from cnnexp.job import Job, plan
 from cnnexp.sweep.board import Times, duration, plan_table
 from cnnexp.sweep.changes import arm_changes
 from cnnexp.sweep.compose import Composer
+from cnnexp.sweep.server import import_ahead
 
 FAILURES = ("failed", "oom", "diverged")
 
@@ -43,6 +44,8 @@ class LocalLauncher(Launcher):
         configs_by_arm = [plain for plain, _ in composed]
         for plain, overrides in zip(configs_by_arm, job_overrides, strict=True):
             check(plain, overrides)
+        if not self.plan_only:
+            import_ahead()
         slots = resolve(configs_by_arm[0]["slots"], configs_by_arm[0]["device"]["kind"])
         for plain in configs_by_arm:
             plain["device"]["kind"] = slots[0].device

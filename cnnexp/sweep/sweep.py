@@ -1,12 +1,11 @@
 """The sweep itself: hands runs to workers, hears how they end, replaces workers that die or grow."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from time import monotonic
 from types import FrameType
 
@@ -16,11 +15,11 @@ from cnnexp.job import Job
 from cnnexp.record import now
 from cnnexp.signals import CODES
 from cnnexp.sweep.board import Board, Times, duration, work_of
+from cnnexp.sweep.server import CONTEXT
 from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.worker import work
 
 GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Worker:
     """A slot's process, and the job that it has in hand."""
 
     slot: Slot
-    process: SpawnProcess
+    process: BaseProcess
     connection: Connection
     job: Job | None = None
     started: float = 0.0
@@ -133,8 +132,8 @@ class Sweep:
             if taken.count(candidate) < self.slots.count(candidate):
                 slot = candidate
                 break
-        ours, theirs = SPAWN.Pipe()
-        process = SPAWN.Process(target=work, args=(theirs,), daemon=True)
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
         process.start()
         theirs.close()
         worker = Worker(slot, process, ours)
