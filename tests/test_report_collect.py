@@ -8,6 +8,7 @@ from fake_records import predictions, write_run, write_study
 
 from cnnexp import record
 from cnnexp.errors import UserError
+from cnnexp.report import columns
 from cnnexp.report.classes import class_accuracies, confusion
 from cnnexp.report.collect import collect, find_groups
 from cnnexp.report.compare import compare, sentences
@@ -264,3 +265,27 @@ def test_a_run_of_two_versions_is_noted(tmp_path):
     run.update(earlier=[{"code": {"digest": "old"}, "environment": {}}])
     (note,) = study_of(folder).notes
     assert note.endswith("was resumed under another version of the code or its packages.")
+
+
+def test_what_quickened_a_run_is_noted(tmp_path):
+    folder = write_study(tmp_path, TWO, seeds=2)
+    device = {"kind": "cpu", "name": "x", "precision": "bf16", "threads": 1}
+    for run in record.find_runs(folder):
+        if run.info["arm"] == "baseline":
+            run.update(device={**device, "fp32_layers": ["conv1", "fc1"]})
+        else:
+            run.update(device={**device, "fp32_layers": []}, features="computed once")
+    assert study_of(folder).notes == [
+        "baseline: layers that bf16 does not serve on this processor computed in fp32: conv1, fc1.",
+        "dropout: the frozen backbone's features were computed once, and images/s are those of the head alone.",
+    ]
+
+
+def test_features_are_a_column_of_the_costs_where_they_were_computed(tmp_path):
+    folder = write_study(tmp_path, TWO, seeds=2)
+    table = columns.cost(compare(study_of(folder)))
+    assert "Features (s)" not in table.headings and len(table.headings) == len(table.rows[0])
+    for run in record.find_runs(folder):
+        run.update(seconds={**run.info["seconds"], "features": 7.5 if run.info["arm"] == "dropout" else 0.0})
+    table = columns.cost(compare(study_of(folder)))
+    assert [row[table.headings.index("Features (s)")] for row in table.rows] == ["0.0", "7.5"]

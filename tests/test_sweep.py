@@ -573,6 +573,8 @@ def test_durations_in_words(seconds: float, words: str) -> None:
         ("cpu", "cpu", 4, [("cpu", 4)]),
         ("cpu:8", "cpu", 4, [("cpu", 1)] * 8),
         (["cuda:0", "cuda:1"], "auto", 8, [("cuda:0", 4), ("cuda:1", 4)]),
+        ("cuda:0*3", "auto", 16, [("cuda:0", 5)] * 3),
+        (["cuda:0*2", "cuda:1"], "cuda", 2, [("cuda:0", 1), ("cuda:0", 1), ("cuda:1", 1)]),
         (["cpu", "cpu:2"], "cpu", 6, [("cpu", 2)] * 3),
     ],
 )

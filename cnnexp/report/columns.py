@@ -176,16 +176,26 @@ def left_out(study: Study) -> Table:
     return Table(["Run", "Status", "Arm", "Seed", "Reason"], rows, 3, WORDS)
 
 
-_SECONDS = ("prepare", "train", "evaluate", "checkpoint", "total")
+_SECONDS = {
+    "prepare": "Preparation (s)",
+    "features": "Features (s)",
+    "train": "Training (s)",
+    "evaluate": "Evaluation (s)",
+    "checkpoint": "Checkpoints (s)",
+    "total": "Total (s)",
+}
 
 
 def cost(rows: list[Row]) -> Table:
     """Return what a run of each arm costs: seconds by what they were spent on, throughput, memory, size."""
-    headings = ["Arm", "Preparation (s)", "Training (s)", "Evaluation (s)", "Checkpoints (s)", "Total (s)"]
+    spent = {part: [summarise(row.arm.values("seconds", part)).mean for row in rows] for part in _SECONDS}
+    if not any(mean > 0 for mean in spent["features"]):
+        del spent["features"]
+    headings = ["Arm", *(_SECONDS[part] for part in spent)]
     headings += ["Images/s", "Peak memory (MiB)", "Trainable parameters", "Parameters", "MACs"]
     lines = []
-    for row in rows:
-        seconds = [number(summarise(row.arm.values("seconds", part)).mean, 1) for part in _SECONDS]
+    for place, row in enumerate(rows):
+        seconds = [number(means[place], 1) for means in spent.values()]
         lines.append([row.arm.label, *seconds, number(row.images_per_second), number(row.peak_memory_mib)])
         lines[-1] += [number(row.trainable_parameters), number(row.parameters), large(row.macs)]
     return Table(headings, lines)

@@ -24,6 +24,7 @@ APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "backbone", "
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Return notes on the runs of a table, each given with its arm's label."""
     notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
+    notes += _quickened(used)
     for label, run in used:
         notes += [f"{label}, seed {run.seed}: {doubt}." for doubt in run.doubts]
         if run.get("earlier"):
@@ -63,6 +64,21 @@ def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) ->
             what = ", ".join(plain(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
             notes.append(f"{label} was not made as {baseline[0]} was: beyond what the arm changes, {what} differ.")
     return notes
+
+
+def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Say of which arms the training was shortened, or mixed in precision, by something that can change last digits."""
+    labels: dict[str, list[str]] = {}
+    for label, run in used:
+        said = []
+        if run.text("features") == "computed once":
+            said.append("the frozen backbone's features were computed once, and images/s are those of the head alone")
+        if layers := run.texts("device", "fp32_layers"):
+            said.append(f"layers that bf16 does not serve on this processor computed in fp32: {', '.join(layers)}")
+        for what in said:
+            if label not in labels.setdefault(what, []):
+                labels[what].append(label)
+    return [f"{', '.join(names)}: {what}." for what, names in labels.items()]
 
 
 def _mixed(what: str, path: tuple[str, ...], used: Sequence[tuple[str, Run]]) -> list[str]:

@@ -15,7 +15,8 @@ class Slot:
 
 
 def resolve(slots: str | list[str], kind: str) -> list[Slot]:
-    """Turn `slots` into a list: "auto", "cpu:2" (two on the CPU), "cuda:0" or a list of devices.
+    """Turn `slots` into a list: "auto", "cpu:2" (two on the CPU), "cuda:0", "cuda:0*8" (eight runs at a time on one
+    device, each as it would be alone) or a list of these.
 
     kind: the config's `device.kind`. Auto is a slot a CUDA device, or on a CPU a slot a core up to four, and a slot for
     every two cores above.
@@ -48,6 +49,7 @@ def resolve(slots: str | list[str], kind: str) -> list[Slot]:
 def _expand(entry: str) -> list[str]:
     if found := re.fullmatch(r"cpu(?::([1-9]\d*))?", entry):
         return ["cpu"] * int(found.group(1) or 1)
-    if re.fullmatch(r"cuda:\d+|cuda|mps", entry):
-        return [entry]
-    raise UserError(f"slots: given '{entry}'; allowed: auto, cpu:<number of slots>, cuda:<device>, mps, or a list")
+    if found := re.fullmatch(r"(cuda:\d+|cuda|mps)(?:\*([1-9]\d*))?", entry):
+        return [found.group(1)] * int(found.group(2) or 1)
+    allowed = "auto, cpu:<number of slots>, cuda:<device>, cuda:<device>*<number of slots>, mps, or a list"
+    raise UserError(f"slots: given '{entry}'; allowed: {allowed}")
