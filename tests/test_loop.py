@@ -333,3 +333,17 @@ def test_bars_show_what_is_recorded(job: Callable[..., Job], capsys: pytest.Capt
         assert f"epoch {row['epoch']}/3" in told.out and f"val loss {row['loss']:.3f}" in told.out
     assert "3/3" in told.err, "the bar of the epochs ends full"
     assert bars.epochs.disable and bars.steps.disable, "closed"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_an_epoch_never_waits_for_the_device(job: Callable[..., Job]) -> None:
+    state, batches, settings = prepared(job("device=cuda", "device.precision=bf16", "device.resident=true"))
+    for step in range(2):  # kernels are loaded, which waits
+        train_step(state, batches.at(step), settings)
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(2, 4):
+            train_step(state, batches.at(step), settings)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -10,6 +10,7 @@ import torch
 import torchvision
 from own_network import OwnNetwork
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cnnexp.commands.summary import main, render
 from cnnexp.errors import UserError
@@ -209,3 +210,17 @@ def test_help_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "cnnexp summary model=custom data=imagenette" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_16"])
+def test_macs_are_half_the_flops_that_torch_counts(name: str) -> None:
+    model = torchvision.models.get_model(name, weights=None).eval()
+    x = torch.zeros(1, 3, 224, 224)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(x)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    assert summarise(model, (3, 224, 224)).macs == counter.get_total_flops() // 2 > 10**7
