@@ -12,6 +12,8 @@ SIZE ?=
 EPOCHS ?=
 SEEDS ?=
 ARGS ?=
+# make bench ROWS="C1 C3" ARGS="--data DIR"
+ROWS ?=
 STUDY := $(if $(filter shapes,$(DATA)),ablation,ablation-$(DATA))
 # On a CPU Imagenette takes 64 px and 15 epochs, on a GPU 160 px and 50, unless told otherwise.
 HAS_GPU = $(shell $(BIN)/python -c "import torch; print(int(torch.cuda.is_available()))")
@@ -22,7 +24,7 @@ OVERRIDES = data=$(DATA) study.name=$(STUDY) $(SCALE) $(if $(DATA_ROOT),data.roo
 	$(if $(SEEDS),seed=$(SEEDS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablation report test test-all lint format wheel clean-cache clean
+.PHONY: help install ablation report bench test test-all lint format wheel clean-cache clean
 
 help:  ## list what can be done
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +48,9 @@ ablation: $(STAMP)  ## the ablation study, then its report (DATA=shapes, offline
 
 report: $(STAMP)  ## the report of the last ablation (DATA=...)
 	@$(BIN)/cnnexp report outputs/$(STUDY)
+
+bench: $(STAMP)  ## measure against plain PyTorch, Lightning, fastai (ROWS="C1 C3" ARGS="--data DIR"; all rows: hours)
+	@$(BIN)/python scripts/benchmark.py $(ROWS) $(ARGS)
 
 test: $(STAMP)  ## the fast tests, under two minutes on two cores
 	@$(BIN)/python -m pytest -q -n 2

@@ -1,0 +1,132 @@
+"""Rows about parts of a run: input, start, the runner's own cost, checkpoints and rows."""
+
+import json
+import sys
+
+from bench import process
+from bench.lab import CNNEXP, Lab, tell
+from bench.result import Case, Check, Failed, Numbers, Result, compare, measure
+from bench.rows_training import COMPACT
+from bench.runs import ours, prepare, rival, script, tell_one_line
+from bench.trees import read_by_cnnexp, subset
+
+# What a probe costs: a row of the table each, against a run with none of them. Add a probe here.
+PROBES = {
+    "checkpoint every epoch": ["checkpoint.every=1ep"],
+    "checkpoint as by default": ["checkpoint.every=auto"],
+    "a row for every step": ["checkpoint.every=1000ep", "log.steps=1"],
+}
+NO_PROBES = ["checkpoint.every=1000ep"]
+
+
+def input_pipeline(lab: Lab) -> Result:
+    """C5: making batches, without training on them."""
+    num_train = lab.pick(4000, 300)
+    tree = subset(lab, "imagenette", num_train, lab.pick(500, 50))
+    overrides = [*read_by_cnnexp(tree, 64), *COMPACT]
+    prepared = prepare(lab, overrides)
+    settings = {"root": str(tree), "size": 64, "epochs": lab.pick(2, 1)}
+    words = json.dumps({"overrides": overrides, "steps": lab.pick(100, 3)})
+    command = [sys.executable, str(script("inside", "pipeline.py")), words]
+
+    def run(repeat: int) -> Numbers:
+        told, _ = tell_one_line(lab, command)
+        return {name: float(value) for name, value in told.items()}
+
+    cases = [
+        Case("cnnexp", lab.readable(command), run),
+        rival(lab, "plain, 2 workers", settings, "plain_loader.py"),
+    ]
+    check = Check("batches of augmented images", "rate", 10.0, "images_per_second", "cnnexp", cases[1].name)
+    facts = {"training images": num_train * 9 // 10, "decoded once, seconds": prepared.seconds}
+    return compare(cases, lab.repeated(), [check], tell, facts)
+
+
+def start(lab: Lab) -> Result:
+    """C6: what a person waits for before anything happens: the help, and the answer to a wrong key."""
+
+    def timed(words: list[str], code: int) -> Case:
+        def run(repeat: int) -> Numbers:
+            return {"wall_seconds": process.run([*CNNEXP, *words], lab.environment(), lab.work, False, [code]).seconds}
+
+        return Case(" ".join(["cnnexp", *words]), lab.readable([*CNNEXP, *words]), run)
+
+    cases = [timed(["--help"], 0), timed(["train", "model.nrom=batch"], 2)]
+    measure(cases, 1, lambda line: None)  # so that what Python compiles and the disk reads once is not counted
+    limits = zip(cases, (0.3, 1.5), strict=True)
+    checks = [Check(case.name, "limit", target, "wall_seconds", case.name) for case, target in limits]
+    words = [sys.executable, "-X", "importtime", *CNNEXP[1:], "train", "model.nrom=batch"]
+    wrong = process.run(words, lab.environment(), lab.work, expected=[2])
+    imported = {
+        line.rpartition("|")[2].strip() for line in wrong.errors.splitlines() if line.startswith("import time:")
+    }
+    facts = {"the answer": wrong.errors.strip().splitlines()[-1], "torch is imported for it": "torch" in imported}
+    return compare(cases, lab.repeated(), checks, tell, facts)
+
+
+def runner(lab: Lab) -> Result:
+    """C8: what the runner adds to a loop written by hand with the same tricks."""
+    small = [
+        "data=shapes",
+        "device=cpu",
+        "model=custom",
+        "model.norm=batch",
+        "batch_size=32",
+        f"epochs={lab.trained(5)}ep",
+    ]
+    sets = {"shapes 32 px": [*small, "+aug=full"]}
+    result = Result({})
+    try:
+        tree = subset(lab, "imagenette", lab.pick(2000, 300), lab.pick(500, 50))
+        sets["imagenette 64 px"] = [*read_by_cnnexp(tree, 64), *COMPACT, f"epochs={lab.trained(2)}ep"]
+    except Exception as missing:
+        result.facts["imagenette 64 px"] = str(missing)
+    for name, overrides in sets.items():
+        ours_name, bare = f"cnnexp, {name}", f"by hand, {name}"
+        result.checks += [
+            Check(f"training steps, {name}", "percent", 3.0, "train_seconds", ours_name, bare),
+            Check(f"with validation, rows and checkpoints, {name}", "percent", None, "loop_seconds", ours_name, bare),
+        ]
+        try:
+            prepare(lab, overrides)
+            told = in_turn(lab, result, name, [*overrides, "device.precision=fp32"])
+        except Failed as failure:
+            result.problems[ours_name] = str(failure)
+            continue
+        for key, case in (("cnnexp", ours_name), ("bare", bare)):
+            result.series[case] = {metric: [repeat[key][metric] for repeat in told] for metric in told[0][key]}
+    return result
+
+
+def in_turn(lab: Lab, result: Result, name: str, overrides: list[str]) -> list[dict[str, dict[str, float]]]:
+    """Train by both in one process; return what was told of every repeat but the first, which warms both up."""
+    outputs = lab.fresh()
+    settings = {"overrides": overrides, "repeats": lab.repeated() + 1, "outputs": str(outputs)}
+    command = [sys.executable, str(script("inside", "bare.py")), json.dumps(settings)]
+    result.commands[name] = lab.readable([*command[:2], json.dumps({**settings, "outputs": "WORK/outputs/RUN"})])
+    tell(f"{name}: by cnnexp and by hand, {lab.repeated() + 1} times in turn")
+    try:
+        told: list[dict[str, dict[str, float]]] = tell_one_line(lab, command)[0]  # type: ignore[assignment]
+    finally:
+        lab.drop(outputs)
+    return told[1:]
+
+
+def probes(lab: Lab) -> Result:
+    """C9: what checkpoints, evaluation and rows of steps cost."""
+    tree = subset(lab, "imagenette", lab.pick(2000, 300), lab.pick(500, 50))
+    base = [*read_by_cnnexp(tree, 64), *COMPACT, f"epochs={lab.trained(3)}ep", "device.precision=fp32"]
+    prepare(lab, base)
+    cases = [ours(lab, "none of them", [*base, *NO_PROBES])]
+    cases += [ours(lab, name, [*base, *overrides]) for name, overrides in PROBES.items()]
+    checks = [Check(f"{name}, whole process", "percent", None, "wall_seconds", name, "none of them") for name in PROBES]
+    result = compare(cases, lab.repeated(), checks, tell)
+    for name, metrics in result.series.items():
+        shares = {
+            part: 100 * sum(metrics[f"{part}_seconds"]) / sum(metrics["total_seconds"])
+            for part in ("evaluate", "checkpoint")
+        }
+        result.facts[f"share of the recorded time, {name}"] = ", ".join(
+            f"{part} {share:.1f} %" for part, share in shares.items()
+        )
+    return result
