@@ -56,9 +56,19 @@ class Features:
         """Return the features (N, ...) of a split's images in their order, from a pass in eval mode the first time."""
         key = (id(images), mirrored)
         if key not in self.kept:
-            self.model.eval()
-            self.kept[key] = torch.cat([self._pass(self.model, x) for x in self._images(images, mirrored)])
+            self.kept[key] = self._compute(images, mirrored)
         return self.kept[key]
+
+    def _compute(self, images: DeviceImages, mirrored: bool) -> Tensor:
+        self.model.eval()
+        features, done = torch.empty(0), 0
+        for x in self._images(images, mirrored):
+            given = self._pass(self.model, x)
+            if not done:  # filled in place, as logits are: see evaluate.py
+                features = torch.empty(len(images), *given.shape[1:], dtype=given.dtype, device=given.device)
+            features[done : done + len(given)] = given
+            done += len(given)
+        return features
 
     def _images(self, images: DeviceImages, mirrored: bool) -> Iterator[Tensor]:
         for batch in in_order(images, self.batch_size, self.mean, self.std):

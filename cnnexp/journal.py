@@ -40,9 +40,9 @@ class Evaluation:
         """Return (logits (N, K), labels (N,)) of a split, as numpy arrays in the split's order."""
         if self.features is not None and split is not self.data.test:
             kept = self.features.in_order(self.of(split), self.batch_size)
-            return logits_of(self.features.head, kept, self.device)
+            return logits_of(self.features.head, kept, self.device, len(split))
         batches = in_order(self.of(split), self.batch_size, self.data.mean, self.data.std)
-        return logits_of(model, batches, self.device)
+        return logits_of(model, batches, self.device, len(split))
 
 
 class Journal:

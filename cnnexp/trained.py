@@ -104,11 +104,11 @@ class TrainedModel:
         from cnnexp.evaluate import logits_of
 
         several = _several(images)
-        no_labels = torch.zeros(0, dtype=torch.int64)
+        no_rows = torch.zeros(0, dtype=torch.int64)
         parts = (several[at : at + batch_size] for at in range(0, len(several), batch_size))
         inputs = (self.transform.batch([self.transform.pixels(i) for i in part], self.device.torch) for part in parts)
-        batches = (Batch(x, no_labels, 0, no_labels) for x in inputs)
-        return logits_of(self.model, batches, self.device)[0]
+        batches = (Batch(x, torch.zeros(len(x), dtype=torch.int64), 0, no_rows) for x in inputs)
+        return logits_of(self.model, batches, self.device, len(several))[0]
 
     def predict(self, images: Any, batch_size: int = 256) -> "NDArray[np.float64]":
         """Return the probabilities (N, K) of the classes, for images as `logits` takes them. Rows add up to 1."""

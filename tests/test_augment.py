@@ -48,7 +48,36 @@ def test_a_quarter_turn_moves_pixels_exactly_and_no_turn_none():
     torch.testing.assert_close(
         augment.apply_rotation(x, torch.full((12,), 90.0)), x.rot90(1, (2, 3)), atol=1e-5, rtol=0
     )
-    torch.testing.assert_close(augment.apply_rotation(x, torch.zeros(12)), x, atol=1e-6, rtol=0)
+    # a coordinate of 16 framed pixels is off by up to 16 * 2**-24, and the image by as much of a step between pixels
+    torch.testing.assert_close(augment.apply_rotation(x, torch.zeros(12)), x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 24), (9, 5), (64, 64)])
+def test_a_frame_of_zeros_is_grid_samples_own_padding(height, width):
+    x, degrees = images(3, 12, height, width), torch.linspace(-60, 60, 12)
+    theta = torch.stack([_matrix(d, height, width) for d in degrees])
+    grid = torch.nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
+    expected = torch.nn.functional.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
+    torch.testing.assert_close(augment.apply_rotation(x, degrees), expected, atol=2e-5, rtol=0)
+
+
+def _matrix(degrees, height, width):
+    sine, cosine = torch.deg2rad(degrees).sin(), torch.deg2rad(degrees).cos()
+    return torch.tensor([[cosine, -sine * height / width, 0], [sine * width / height, cosine, 0]])
+
+
+def test_flip_and_rotate_at_once_is_one_after_the_other():
+    x = images(height=20, width=24)
+    both = augment.pipeline([{"flip": {"p": 0.5}}, {"rotate": {"degrees": 30}}, {"crop": {"padding": 2}}])
+    parts = [augment.flip(0.5), augment.rotate(30), augment.crop(2)]
+    expected, generator = x.clone(), rng.generator(0, "both")
+    for part in parts:
+        expected = part(expected, generator)
+    found = both(x.clone(), rng.generator(0, "both"))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    assert (found - x).abs().max() > 0.1
+    ops = [{"rotate": {"degrees": 5}}, {"flip": {"p": 0.5}}, {"flip": {"p": 0.1}}, {"rotate": {"degrees": 2}}]
+    assert [list(op) for op in augment.merged(ops)] == [["rotate"], ["flip"], ["flip, rotate"]]
 
 
 def test_crop_agrees_with_padding_and_cropping(layout):

@@ -39,9 +39,17 @@ def rotate(degrees: Degrees) -> Operation:
     """Turn each image by an angle drawn uniformly from [-degrees, degrees]; what comes from outside is 0 (black)."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        import torch
+        return apply_rotation(x, draw_angles(len(x), degrees, generator))
 
-        return apply_rotation(x, (2 * torch.rand(len(x), generator=generator) - 1) * degrees)
+    return apply
+
+
+def flip_and_rotate(p: Probability, degrees: Degrees) -> Operation:
+    """Do what `flip` and then `rotate` do, with the same draws, in one resampling."""
+
+    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
+        mirrored = draw_flips(len(x), p, generator)
+        return apply_rotation(x, draw_angles(len(x), degrees, generator), mirrored)
 
     return apply
 
@@ -76,6 +84,7 @@ def jitter(
         low = (1 - spread).clamp_(min=0)
         factors = low + (1 + spread - low) * torch.rand(len(x), 3, generator=generator)
         orders = torch.rand(len(x), 3, generator=generator).argsort(dim=1)
+        orders = orders[order_codes(orders).argsort()]  # a batch is in random order, so who gets which stays random
         if order == "fixed":
             orders = torch.arange(3).expand(len(x), 3)
         return apply_jitter(x, factors, orders)
@@ -84,11 +93,26 @@ def jitter(
 
 
 OPERATIONS: dict[str, Callable[..., Operation]] = {"flip": flip, "rotate": rotate, "crop": crop, "jitter": jitter}
+MERGED: dict[str, Callable[..., Operation]] = {"flip, rotate": flip_and_rotate}
+
+
+def merged(ops: list[Any]) -> list[Any]:
+    """Put neighbours together that one operation of MERGED does at once."""
+    found: list[Any] = []
+    for op in ops:
+        ((name, settings),) = op.items()
+        before = next(iter(found[-1])) if found else ""
+        if f"{before}, {name}" in MERGED:
+            found[-1] = {f"{before}, {name}": {**found[-1][before], **settings}}
+        else:
+            found.append(op)
+    return found
 
 
 def pipeline(ops: list[Any]) -> Operation:
     """Build an augmentation from named operations: `ops: [flip: {p: 0.5}, rotate: {degrees: 10}]`."""
-    steps = [OPERATIONS[name](**(settings or {})) for op in ops for name, settings in op.items()]
+    known = OPERATIONS | MERGED
+    steps = [known[name](**(settings or {})) for op in merged(ops) for name, settings in op.items()]
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         for step in steps:
@@ -110,6 +134,13 @@ def draw_flips(count: int, p: float, generator: "Generator") -> "Tensor":
     import torch
 
     return torch.rand(count, generator=generator) < p
+
+
+def draw_angles(count: int, degrees: float, generator: "Generator") -> "Tensor":
+    """Draw by how much each of `count` images is turned: (count,), in degrees, on the CPU."""
+    import torch
+
+    return (2 * torch.rand(count, generator=generator) - 1) * degrees
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -135,19 +166,31 @@ def apply_flip(x: "Tensor", mirrored: "Tensor") -> "Tensor":
     return x.index_copy_(0, chosen, x.index_select(0, chosen).flip(-1))
 
 
-def apply_rotation(x: "Tensor", degrees: "Tensor") -> "Tensor":
-    """Turn the images of x (N, C, H, W) counter-clockwise by degrees (N,), bilinearly, in one resampling."""
+def apply_rotation(x: "Tensor", degrees: "Tensor", mirrored: "Tensor | None" = None) -> "Tensor":
+    """Turn the images of x (N, C, H, W) counter-clockwise by degrees (N,), bilinearly, in one resampling.
+
+    mirrored: (N,) bool; these images are mirrored first, in the same resampling. Both are on the CPU.
+    What comes from outside is 0. To sample from images with a frame of zeros, and to clamp to that frame, gives the
+    same numbers as grid_sample's own zeros in half of the time on a CPU.
+    """
     import torch
 
     height, width = x.shape[-2:]
     angle = degrees.to(torch.float64).deg2rad()
-    sine, cosine = (_send(t.to(torch.float32), x).view(-1, 1, 1) for t in (angle.sin(), angle.cos()))
+    side = 1.0 if mirrored is None else 1.0 - 2.0 * mirrored.to(torch.float64)
+    # a pixel of the framed image is 2 / (width + 2) of grid_sample's coordinates, from -1 to 1
+    wide, high = 2 / (width + 2), 2 / (height + 2)
+    scaled = (side * angle.cos() * wide, -side * angle.sin() * wide, angle.sin() * high, angle.cos() * high)
+    across_x, down_x, across_y, down_y = (_send(t.to(torch.float32), x).view(-1, 1, 1) for t in scaled)
     across = torch.arange(width, dtype=x.dtype, device=x.device) - (width - 1) / 2
     down = torch.arange(height, dtype=x.dtype, device=x.device).view(-1, 1) - (height - 1) / 2
     grid = torch.empty(len(x), height, width, 2, device=x.device)
-    torch.add(cosine * (2 / width) * across, -sine * (2 / width) * down, out=grid[..., 0])
-    torch.add(sine * (2 / height) * across, cosine * (2 / height) * down, out=grid[..., 1])
-    return torch.nn.functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    torch.add(across_x * across, down_x * down, out=grid[..., 0])
+    torch.add(across_y * across, down_y * down, out=grid[..., 1])
+    framed = torch.nn.functional.pad(x, (1, 1, 1, 1))
+    return torch.nn.functional.grid_sample(
+        framed, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def apply_crop(x: "Tensor", offsets: "Tensor", padding: int) -> "Tensor":
@@ -167,18 +210,25 @@ def apply_jitter(x: "Tensor", factors: "Tensor", orders: "Tensor") -> "Tensor":
     """Blend the images of x (N, C, H, W) with black, their mean gray and their gray: clamp(f x + (1 - f) other, 0, 1).
 
     factors: (N, 3), of brightness, contrast and saturation. orders: (N, 3), a permutation of 0, 1, 2 for each image:
-    which of the three comes first, second and third. Both on the CPU. In place.
+    which of the three comes first, second and third. Both on the CPU.
     """
-    codes = orders[:, 0] * 3 + orders[:, 1]
-    for code in sorted(set(codes.tolist())):  # images of one order go together: no blend is computed and thrown away
-        members = (codes == code).nonzero().flatten()
+    codes = order_codes(orders)
+    places = codes.argsort(stable=True)
+    moved = bool((codes[1:] < codes[:-1]).any())
+    together = x.index_select(0, _send(places, x)) if moved else x
+    together, factors = together.contiguous(), _send(factors[places], x).view(-1, 3, 1, 1, 1)
+    start = 0
+    for code, count in enumerate(codes.bincount().tolist()):  # images of one order go together: no blend is thrown away
         first, second = divmod(code, 3)
-        chosen, group_factors = _send(members, x), _send(factors[members], x).view(-1, 3, 1, 1, 1)
-        group = x.index_select(0, chosen).contiguous()
-        for kind in (first, second, 3 - first - second):
-            _blend(group, kind, group_factors[:, kind])
-        x.index_copy_(0, chosen, group)
-    return x
+        for kind in (first, second, 3 - first - second) if count else ():
+            _blend(together[start : start + count], kind, factors[start : start + count, kind])
+        start += count
+    return together.index_select(0, _send(places.argsort(), x)) if moved else together
+
+
+def order_codes(orders: "Tensor") -> "Tensor":
+    """Return a number (N,) for each permutation of 0, 1, 2 in `orders` (N, 3)."""
+    return orders[:, 0] * 3 + orders[:, 1]
 
 
 def _blend(x: "Tensor", kind: int, factor: "Tensor") -> None:

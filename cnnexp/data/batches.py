@@ -53,9 +53,9 @@ class DeviceImages:
         """Return images (N, C, H, W) uint8, channels_last, and labels (N,) of positions `rows` (N,) on the CPU."""
         there = self._move(rows)
         if self.copy is not None:
-            images = self.copy[there]
-        else:
-            images = self._move(self.map[torch.from_numpy(self.split.rows)[rows]])
+            images = self.copy.index_select(0, there)
+        else:  # index_select: on a CPU indexing by [...] takes 0.5 ms more for a batch of 128 images of 64 px
+            images = self._move(self.map.index_select(0, torch.from_numpy(self.split.rows)[rows]))
         return images.permute(0, 3, 1, 2), self.labels[there]
 
     def _move(self, tensor: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def as_float(pixels: Tensor) -> Tensor:
     Planes make what follows faster on a CPU than channels_last: each channel is scaled and shifted as one block.
     """
     x = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
-    return x.copy_(pixels).mul_(1 / 255)
+    return torch.mul(pixels, 1 / 255, out=x)
 
 
 class Batches:
