@@ -113,8 +113,12 @@ class Checkpoints:
 
     def keep_best(self, state: TrainState) -> None:
         """Write the best weights as best.pt. last.pt stays: until the result is recorded, a resumed run needs it."""
-        best = self.folder / "best.pt"
-        storage.publish(draft(best, {"model": state.best_weights, **state.best}), best)
+        best, saved = self.folder / "best.pt", self._best_file(state.best)
+        self.settle()
+        if saved.exists():
+            storage.copy(saved, best)
+        else:
+            storage.publish(draft(best, {"model": state.best_weights, **state.best}), best)
 
     def finish(self) -> None:
         """Drop what only a resumed run needs. Called once the result is durable."""

@@ -74,6 +74,20 @@ def publish(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def copy(source: Path, path: Path) -> None:
+    """Put a copy of a durable file in the place of `path`, atomically: a second name for it where that is possible.
+
+    Files are replaced here and never changed, so both names keep what they stand for.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without hard links
+        temporary = draft(path, lambda file: file.write(source.read_bytes()))
+    publish(temporary, path)
+
+
 def remove_drafts(folder: Path) -> None:
     """Delete what writers that were killed have left in `folder`. Only for who holds the folder."""
     for left_over in folder.glob(".*.tmp"):

@@ -169,7 +169,7 @@ def crash_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[str]:
 
         return write
 
-    for name in ("draft", "publish", "append_row", "append_text", "sync_file", "remove"):
+    for name in ("draft", "publish", "copy", "append_row", "append_text", "sync_file", "remove"):
         monkeypatch.setattr(storage, name, dying(name))
     return asked
 

@@ -215,3 +215,22 @@ def test_looking_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
         stop.set()
         watcher.join()
     assert path.read_text() == "", "a lock that is free names no holder"
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_copy_outlives_the_file_that_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
+    def refuse(*names: Path) -> None:
+        raise OSError("no hard links here")
+
+    if not linked:
+        monkeypatch.setattr(os, "link", refuse)
+    first, second = tmp_path / "first", tmp_path / "second"
+    storage.write_bytes(first, b"old")
+    storage.write_bytes(second, b"in the way")
+    storage.copy(first, second)
+    assert second.read_bytes() == b"old"
+    assert first.samefile(second) is linked
+    storage.write_bytes(first, b"new")
+    assert second.read_bytes() == b"old"
+    storage.remove(first)
+    assert names(tmp_path) == ["second"]
