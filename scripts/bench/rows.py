@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import breakdown, growth, rows_gpu, rows_memory, rows_parts, rows_sweep, rows_training
+from bench import breakdown, growth, rows_gpu, rows_memory, rows_parts, rows_sweep, rows_training, rows_tried
 from bench.lab import Lab
 from bench.result import Result
 
@@ -66,5 +66,12 @@ _ALL = (
     Row("growth-runs", "Sweeps of 1 to 1,000 runs", "told, no target", growth.runs),
     Row("growth-images", "Data sets of 1,000 to 1,000,000 images", "told, no target", growth.images),
     Row("breakdown", "Where the time of a run, a sweep and a report goes", "told, no target", breakdown.breakdown),
+    Row(
+        "tried",
+        "What did not help: the same training in other circumstances",
+        "told, no target",
+        rows_tried.tried,
+        ("images_per_second", "wall_seconds"),
+    ),
 )
 ROWS = {row.id: row for row in _ALL}

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,20 @@ def train(lab: Lab, overrides: Sequence[str], watch: bool = False, gpu: bool = F
         lab.drop(outputs)
 
 
-def train_in(lab: Lab, overrides: Sequence[str], outputs: Path, watch: bool = False, gpu: bool = False) -> Trained:
-    """Run `cnnexp train` with its outputs in a folder. Raises Failed if a run is not done."""
+def train_in(
+    lab: Lab,
+    overrides: Sequence[str],
+    outputs: Path,
+    watch: bool = False,
+    gpu: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Trained:
+    """Run `cnnexp train` with its outputs in a folder. Raises Failed if a run is not done.
+
+    environment: variables on top of the lab's.
+    """
     command = [*CNNEXP, "train", *overrides, f"outputs={outputs}"]
-    finished = process.run(command, lab.environment(gpu), lab.work, watch)
+    finished = process.run(command, {**lab.environment(gpu), **(environment or {})}, lab.work, watch)
     records = [run.info for run in find_runs(outputs)]
     if not records or any(info.get("status") != "done" for info in records):
         raise Failed("a run is not done: " + (finished.errors.strip() or "no message").splitlines()[-1])
