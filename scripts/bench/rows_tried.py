@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 from bench.lab import CNNEXP, Lab, tell
 from bench.result import Case, Failed, Numbers, Result, compare
@@ -51,7 +52,7 @@ def case(lab: Lab, name: str, more: dict[str, str], words: list[str], overrides:
 def compiled(lab: Lab, overrides: list[str], result: Result) -> None:
     """Add what torch.compile takes and gives."""
     words = json.dumps({"overrides": overrides, "steps": lab.pick(30, 5)})
-    command = [sys.executable, script("inside", "compiled.py"), words]
+    command: list[str | Path] = [sys.executable, script("inside", "compiled.py"), words]
     result.commands["torch.compile"] = lab.readable(command)
     try:
         told, _ = tell_one_line(lab, command)
