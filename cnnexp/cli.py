@@ -12,6 +12,7 @@ COMMANDS = {
     "report": ("cnnexp.commands.report", "compare the runs of a study: tables, figures, a page"),
     "data": ("cnnexp.commands.data", "prepare a dataset and say what is in it"),
     "summary": ("cnnexp.commands.summary", "print a network's layers, parameters and cost"),
+    "ops": ("cnnexp.commands.ops", "hold the from-scratch operations to torch's: differences, times"),
     "runs": ("cnnexp.commands.runs", "list the runs and how they went"),
     "evaluate": ("cnnexp.commands.evaluate", "evaluate a trained model on a split, or on other data"),
     "predict": ("cnnexp.commands.predict", "name what is in images"),

@@ -19,8 +19,8 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"config", "loop", "features"},
     {"evaluate", "bf16", "record", "environment", "signals"},
     {"data", "models", "optim"},
-    {"device"},
-    {"rng", "metrics", "storage", "signature", "text_table"},
+    {"device", "reference"},
+    {"rng", "metrics", "storage", "signature", "text_table", "claims"},
     {"errors"},
 ]
 KNOW_HYDRA = {"build", "config", "train", "hydra_errors", "completion", "sweep"}

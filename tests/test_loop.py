@@ -217,7 +217,9 @@ def test_what_watches_the_validation_split_needs_one(
     assert "set data.val_fraction above 0" in capsys.readouterr().err
 
 
-def test_bfloat16_on_a_cpu(job: Callable[..., Job]) -> None:
+def test_bfloat16_on_a_cpu(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    # layers as small as these are as slow in either precision: let none stay in fp32 for it
+    monkeypatch.setattr(runner, "unfit", lambda *given: [])
     half, full = (runner.run(job(f"device.precision={p}"), Quiet()) for p in ("bf16", "fp32"))
     assert (half.info["device"]["precision"], full.info["device"]["precision"]) == ("bf16", "fp32")
     assert half.folder != full.folder

@@ -24,7 +24,9 @@ REPORTED = [
 
 
 def lay(blocks: Any, image: tuple[int, int, int] = (3, 32, 32), classes: int = 10, **settings: Any) -> list[Layer]:
-    return plan("model", image, classes, blocks, **node([], **settings))
+    given = node([], **settings)
+    del given["init"]
+    return plan("model", image, classes, blocks, **given)
 
 
 def node(blocks: Any, **settings: Any) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def node(blocks: Any, **settings: Any) -> dict[str, Any]:
         "norm": "none",
         "dropout": {"pool": 0.0, "fc": 0.0},
         "activation": "relu",
+        "init": "default",
         "head": {"norm": "none"},
     }
     return defaults | settings | ({"blocks": blocks} if blocks else {})
@@ -83,6 +86,38 @@ def test_norm_and_dropout_go_where_the_network_says_and_a_block_may_say_otherwis
     assert [layers[f"drop{i}"].settings["p"] for i in (1, 2, 3)] == [0.2, 0.1, 0.5]
     assert layers["act2"].settings["activation"] == "tanh"
     assert lay([], head={"norm": "batch"})[-1].name == "head_norm"
+
+
+def test_the_networks_norm_and_dropout_are_for_the_first_fc_block_or_for_all() -> None:
+    blocks = [{"fc": {"out": 6}}, {"fc": {"out": 5, "norm": "none"}}, {"fc": {"out": 4, "dropout": 0.0}}]
+    settings: dict[str, Any] = {"norm": "layer", "dropout": {"pool": 0.0, "fc": 0.5}}
+    names = [layer.name for layer in lay(blocks, fc_layers="all", **settings)]
+    assert names == [
+        *("flatten", "fc1", "norm1", "act1", "drop1", "fc2", "act2", "drop2", "fc3", "norm3", "act3", "head"),
+    ]
+    names = [layer.name for layer in lay(blocks, fc_layers="first", **settings)]
+    assert names == ["flatten", "fc1", "norm1", "act1", "drop1", "fc2", "act2", "fc3", "act3", "head"]
+    norm = next(layer for layer in lay(blocks, **settings) if layer.name == "norm1")
+    assert (norm.kind, norm.arithmetic, norm.output) == ("layer_norm", "6 + 6 = 12", (6,))
+
+
+def test_layer_norm_stands_beside_convolutions_that_name_their_own() -> None:
+    blocks = [{"conv": {"out": 4, "kernel": 3, "norm": "batch"}}, {"fc": {"out": 6}}]
+    assert [layer.kind for layer in lay(blocks, norm="layer") if "norm" in layer.kind] == ["batch_norm", "layer_norm"]
+    with pytest.raises(UserError) as caught:
+        lay([{"conv": {"out": 4, "kernel": 3}}, {"fc": {"out": 6}}], norm="layer")
+    assert str(caught.value) == (
+        "model.blocks[0].conv.norm: the network's norm is layer, which is for fc blocks; "
+        "give this block its own, none or batch"
+    )
+
+
+def test_batch_norm_after_an_fc_block_needs_two_images() -> None:
+    config = {"data": {"size": 8}, "batch_size": 1}
+    for norm in ("none", "layer"):
+        check("model", node([{"fc": {"out": 4}}], norm=norm), config)
+    with pytest.raises(UserError, match=r"batch_size: given 1; allowed with batch norm after a fully connected layer"):
+        check("model", node([{"fc": {"out": 4}}], norm="batch"), config)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +172,10 @@ def test_norm_and_dropout_go_where_the_network_says_and_a_block_may_say_otherwis
             "model.blocks[0].fc.activation.leaky_relu: unknown setting 'slop'; choose one of slope "
             "(did you mean 'slope'?)",
         ),
+        (
+            [{"conv": {"out": 4, "kernel": 3, "norm": "layer"}}],
+            "model.blocks[0].conv.norm: given 'layer'; allowed: one of none, batch or null",
+        ),
         ([{"dropout": {"p": 1.0}}], "model.blocks[0].dropout.p: given 1.0; allowed: a number >= 0 and < 1"),
     ],
 )
@@ -162,6 +201,22 @@ def test_without_a_size_shapes_are_left_to_the_build_and_the_rest_is_checked() -
         ({"dropout": {"pool": 2, "fc": 0}}, "model.dropout.pool: given 2; allowed: a number >= 0 and < 1"),
         ({"head": {"norm": "layer"}}, "model.head.norm: given 'layer'; allowed: one of none, batch"),
         ({"activation": {"relu": {"slope": 1}}}, "model.activation.relu: unknown setting 'slope'; choose one of "),
+        (
+            {"init": "kaimin"},
+            "model.init: unknown initialisation 'kaimin'; choose one of default, kaiming, xavier, normal "
+            "(did you mean 'kaiming'?)",
+        ),
+        ({"init": "normal"}, "model.init.normal.std: is missing; allowed: a number > 0"),
+        ({"init": {"normal": {"std": 0}}}, "model.init.normal.std: given 0; allowed: a number > 0"),
+        ({"init": {"normal": 0.1}}, "model.init.normal: given 0.1; allowed: a mapping"),
+        (
+            {"init": {"normal": {"sd": 0.1}}},
+            "model.init.normal.sd: unknown key 'sd'; choose one of std (did you mean 'std'?)",
+        ),
+        (
+            {"init": {"kaiming": {}, "xavier": {}}},
+            "model.init: given {'kaiming': {}, 'xavier': {}}; allowed: a name, or one as `normal: {std: 0.01}`",
+        ),
     ],
 )
 def test_a_mistake_beside_the_blocks_is_told(settings: dict[str, Any], message: str) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
+from cnnexp import config
+from cnnexp.commands import summary
 from cnnexp.errors import UserError
 from cnnexp.models.activations import ACTIVATIONS
 from cnnexp.models.blocks import BLOCKS
@@ -49,7 +52,30 @@ def test_every_layer_has_the_planned_shape_and_parameters() -> None:
         assert layer.parameters == sum(p.numel() for p in module.parameters())
     assert x.shape == (3, 10)
     assert {b if isinstance(b, str) else next(iter(b)) for b in BLOCKS_OF_ALL_KINDS} == set(BLOCKS)
-    assert {layer.kind for layer in planned} | {"dropout"} == set(LAYERS)
+    assert {layer.kind for layer in planned} | {"dropout", "layer_norm"} == set(LAYERS)
+
+
+def test_a_fully_connected_net_is_the_written_out_one() -> None:
+    torch.manual_seed(1)
+    blocks = [{"fc": {"out": 6}}, {"fc": {"out": 5}}]
+    network = build(blocks, image=(2, 3, 4), norm="layer", fc_layers="all").double().train()
+    assert [type(m).__name__ for m in network] == ["Flatten", *["Linear", "LayerNorm", "ReLU"] * 2, "Linear"]
+    assert network.act1.inplace
+    with torch.no_grad():
+        for norm in (network.norm1, network.norm2):
+            norm.weight.uniform_(0.5, 2), norm.bias.uniform_(-1, 1)
+    weights, x = network.state_dict(), torch.randn(7, 2, 3, 4, dtype=torch.float64)
+    z = x.flatten(1)
+    for layer in "12":
+        z = z @ weights[f"fc{layer}.weight"].T + weights[f"fc{layer}.bias"]
+        mean, variance = z.mean(1, keepdim=True), z.var(1, unbiased=False, keepdim=True)
+        z = (z - mean) / torch.sqrt(variance + 1e-5) * weights[f"norm{layer}.weight"] + weights[f"norm{layer}.bias"]
+        z = z.clamp(min=0)
+    torch.testing.assert_close(network(x), z @ weights["head.weight"].T + weights["head.bias"])
+    one = network(x[:1])  # the other images of a batch do not matter
+    torch.testing.assert_close(one, network(x)[:1])
+    network(x).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
@@ -133,15 +159,23 @@ def test_an_activation_takes_its_settings() -> None:
     torch.testing.assert_close(network.act1(torch.tensor([-2.0, 2.0])), torch.tensor([-0.6, 2.0]))
 
 
-@pytest.mark.parametrize(("init", "variance"), [("kaiming", 2 / 512), ("xavier", 2 / (512 + 400))])
-def test_first_weights_have_the_variance_of_the_paper(init: str, variance: float) -> None:
+INITS: list[tuple[Any, float, float]] = [
+    ("kaiming", 2 / 512, 2 / 400),
+    ("xavier", 2 / (512 + 400), 2 / (400 + 10)),
+    ({"normal": {"std": 0.05}}, 0.05**2, 0.05**2),
+]
+
+
+@pytest.mark.parametrize(("init", "variance", "head"), INITS)
+def test_first_weights_have_the_variance_of_the_paper(init: Any, variance: float, head: float) -> None:
     torch.manual_seed(3)
     network = build([{"fc": {"out": 400}}], image=(2, 16, 16), init=init)
     weight = network.fc1.weight.detach().double()
     assert weight.var().item() == pytest.approx(variance, rel=0.02)
     kurtosis = ((weight / weight.std()) ** 4).mean().item()
-    assert kurtosis == pytest.approx(3.0 if init == "kaiming" else 1.8, rel=0.02)
+    assert kurtosis == pytest.approx(1.8 if init == "xavier" else 3.0, rel=0.02)
     assert torch.equal(network.fc1.bias, torch.zeros(400))
+    assert network.head.weight.var().item() == pytest.approx(head, rel=0.1)
 
 
 def test_first_weights_are_those_of_the_global_seed() -> None:
@@ -151,6 +185,39 @@ def test_first_weights_are_those_of_the_global_seed() -> None:
         networks.append(build([{"conv": {"out": 4, "kernel": 3}}], image=(3, 4, 4)))
     assert torch.equal(networks[0].conv1.weight, networks[1].conv1.weight)
     assert not torch.equal(networks[0].conv1.weight, networks[2].conv1.weight)
+
+
+def test_the_summary_of_the_lenet_like_network_is_the_published_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert summary.main(["model=lenet_like", "data=cifar10"]) == 0
+    shown = capsys.readouterr().out
+    rows = {words[0]: words for line in shown.splitlines() if (words := line.split())}
+    table = {"conv1": "2,432", "conv2": "51,264", "conv3": "204,928", "fc1": "131,136", "head": "650"}
+    for layer, parameters in table.items():
+        assert parameters in rows[layer], (layer, rows[layer])
+    assert "390,410 parameters" in shown
+
+
+# Layers with weights, and features that reach the first fully connected one, as the reports say.
+SHIPPED = {
+    "cifar_c1": (["conv1", "conv2", "conv3", "conv4", "head"], (10, 1152)),
+    "cifar_c2": (["conv1", "norm1", "conv2", "conv3", "conv4", "norm4", "fc1", "head"], (512, 1152)),
+    "torch_e": (["conv1", "norm1", "conv2", "norm2", "fc1", "fc2", "head"], (256, 32 * 8 * 8)),
+    "mlp": (["fc1", "fc2", "fc3", "fc4", "fc5", "head"], (100, 3072)),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_networks_of_the_reports_have_their_layers(name: str) -> None:
+    node = yaml.safe_load((config.folder() / "model" / f"{name}.yaml").read_text())
+    network = convnet((3, 32, 32), 10, **{key: value for key, value in node.items() if key != "_target_"})
+    weighted = {n: m for n, m in network.named_children() if list(m.parameters())}
+    first = next(m for m in weighted.values() if isinstance(m, nn.Linear))
+    assert (list(weighted), (first.out_features, first.in_features)) == SHIPPED[name]
+    drops = [n for n, m in network.named_children() if isinstance(m, nn.Dropout)]
+    assert len(drops) == {"cifar_c2": 1, "torch_e": 2}.get(name, 0)
+    if name == "mlp":
+        assert network.fc3.weight.std().item() == pytest.approx(0.05, rel=0.05)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_the_true_image_is_checked_when_the_network_is_built() -> None:

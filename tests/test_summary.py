@@ -190,7 +190,10 @@ def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (["--image", "3x64"], "--image: given '3x64'; allowed: channels, height and width, as 3x64x64"),
         (["--classes", "0"], "--classes: given 0; allowed: a whole number >= 1"),
-        (["+model.fo=1"], "model.fo: unknown key 'fo'; choose one of blocks, norm, dropout, activation, init, head"),
+        (
+            ["+model.fo=1"],
+            "model.fo: unknown key 'fo'; choose one of blocks, norm, dropout, activation, init, head, fc_layers, impl",
+        ),
         (
             ["--image", "3x7x7"],
             "model.blocks[5].pool.kernel: 2 is larger than the image that reaches it (1x1 with padding 0)",

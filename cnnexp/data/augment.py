@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnexp import signature
+from cnnexp.data.colour import apply_blur, apply_grayscale, apply_jitter, order_codes
+from cnnexp.data.geometry import apply_crop, apply_flip, apply_rotation
 from cnnexp.errors import UserError, unknown
-from cnnexp.signature import Count, NonNegative, Probability, Range
+from cnnexp.signature import Count, NonNegative, Positive, Probability, Range
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -24,6 +26,7 @@ else:
     Operation = Callable  # the annotations of the operations are read without torch
 
 Degrees = Annotated[float, Range(low=0, high=180)]
+Hue = Annotated[float, Range(low=0, high=0.5)]
 
 
 def flip(p: Probability) -> Operation:
@@ -69,30 +72,89 @@ def crop(padding: Count) -> Operation:
 
 
 def jitter(
-    brightness: NonNegative, contrast: NonNegative, saturation: NonNegative, order: Literal["random", "fixed"]
+    brightness: NonNegative,
+    contrast: NonNegative,
+    saturation: NonNegative,
+    order: Literal["random", "fixed"],
+    hue: Hue = 0.0,
 ) -> Operation:
     """Change brightness, contrast and saturation by factors drawn uniformly from [max(0, 1 - v), 1 + v].
 
-    order: "random" takes the three in an order drawn for each image, as torchvision's ColorJitter does; "fixed" takes
-    them as they are named. Images of one channel have no saturation to change.
+    hue: the colours are turned by a part of their circle drawn uniformly from [-hue, hue]; 0.5 is half of it. order:
+    "random" takes these, without hue the three, in an order drawn for each image, as torchvision's ColorJitter does;
+    "fixed" takes them as they are named, hue last. Images of one channel have neither saturation nor hue to change.
     """
+    kinds = 4 if hue else 3
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         import torch
 
-        spread = torch.tensor([brightness, contrast, saturation])
-        low = (1 - spread).clamp_(min=0)
-        factors = low + (1 + spread - low) * torch.rand(len(x), 3, generator=generator)
-        orders = torch.rand(len(x), 3, generator=generator).argsort(dim=1)
+        spread = torch.tensor([brightness, contrast, saturation, hue][:kinds])
+        middle = torch.tensor([1.0, 1.0, 1.0, 0.0][:kinds])
+        low = middle - spread
+        low[:3].clamp_(min=0)
+        factors = low + (middle + spread - low) * torch.rand(len(x), kinds, generator=generator)
+        orders = torch.rand(len(x), kinds, generator=generator).argsort(dim=1)
         orders = orders[order_codes(orders).argsort()]  # a batch is in random order, so who gets which stays random
         if order == "fixed":
-            orders = torch.arange(3).expand(len(x), 3)
+            orders = torch.arange(kinds).expand(len(x), kinds)
         return apply_jitter(x, factors, orders)
 
     return apply
 
 
-OPERATIONS: dict[str, Callable[..., Operation]] = {"flip": flip, "rotate": rotate, "crop": crop, "jitter": jitter}
+def grayscale(p: Probability) -> Operation:
+    """Take the colour out of each image with probability p; it keeps its three channels."""
+
+    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
+        import torch
+
+        return apply_grayscale(x, torch.rand(len(x), generator=generator) < p)
+
+    return apply
+
+
+def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
+    """Blur each image with a Gaussian whose standard deviation, in pixels, is drawn uniformly from [low, high] = sigma.
+
+    kernel: side of the square that is averaged, odd.
+    """
+    low, high = sigma
+
+    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
+        import torch
+
+        return apply_blur(x, low + (high - low) * torch.rand(len(x), generator=generator), kernel)
+
+    return apply
+
+
+def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check what the signature of `blur` cannot say. Raises UserError."""
+    kernel, (low, high) = settings["kernel"], settings["sigma"]
+    size = config.get("data", {}).get("size")
+    if kernel % 2 == 0:
+        raise UserError(
+            f"{where}.kernel: given {kernel}; allowed: an odd number, so that there is a pixel in the middle"
+        )
+    if low > high:
+        raise UserError(f"{where}.sigma: given [{low}, {high}]; allowed: [low, high], the lower one first")
+    if isinstance(size, int) and kernel // 2 >= size:
+        raise UserError(
+            f"{where}.kernel: given {kernel}; allowed: below {2 * size}, for the image is {size} pixels wide"
+        )
+
+
+blur.check = _check_blur  # type: ignore[attr-defined]
+
+OPERATIONS: dict[str, Callable[..., Operation]] = {
+    "flip": flip,
+    "rotate": rotate,
+    "crop": crop,
+    "jitter": jitter,
+    "grayscale": grayscale,
+    "blur": blur,
+}
 MERGED: dict[str, Callable[..., Operation]] = {"flip, rotate": flip_and_rotate}
 
 
@@ -155,103 +217,9 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
         if not isinstance(settings, Mapping | None):
             raise UserError(f"{place}.{name}: given {settings!r}; allowed: a mapping of its settings")
         signature.check(f"{place}.{name}", settings or {}, OPERATIONS[name])
+        further = getattr(OPERATIONS[name], "check", None)
+        if callable(further):
+            further(f"{place}.{name}", settings, config)
 
 
 pipeline.check = check  # type: ignore[attr-defined]
-
-
-def apply_flip(x: "Tensor", mirrored: "Tensor") -> "Tensor":
-    """Mirror the images of x (N, C, H, W) where `mirrored` (N,) bool, on the CPU, says so; in place."""
-    chosen = _send(mirrored.nonzero().flatten(), x)
-    return x.index_copy_(0, chosen, x.index_select(0, chosen).flip(-1))
-
-
-def apply_rotation(x: "Tensor", degrees: "Tensor", mirrored: "Tensor | None" = None) -> "Tensor":
-    """Turn the images of x (N, C, H, W) counter-clockwise by degrees (N,), bilinearly, in one resampling.
-
-    mirrored: (N,) bool; these images are mirrored first, in the same resampling. Both are on the CPU.
-    What comes from outside is 0. To sample from images with a frame of zeros, and to clamp to that frame, gives the
-    same numbers as grid_sample's own zeros in half of the time on a CPU.
-    """
-    import torch
-
-    height, width = x.shape[-2:]
-    angle = degrees.to(torch.float64).deg2rad()
-    side = 1.0 if mirrored is None else 1.0 - 2.0 * mirrored.to(torch.float64)
-    # a pixel of the framed image is 2 / (width + 2) of grid_sample's coordinates, from -1 to 1
-    wide, high = 2 / (width + 2), 2 / (height + 2)
-    scaled = (side * angle.cos() * wide, -side * angle.sin() * wide, angle.sin() * high, angle.cos() * high)
-    across_x, down_x, across_y, down_y = (_send(t.to(torch.float32), x).view(-1, 1, 1) for t in scaled)
-    across = torch.arange(width, dtype=x.dtype, device=x.device) - (width - 1) / 2
-    down = torch.arange(height, dtype=x.dtype, device=x.device).view(-1, 1) - (height - 1) / 2
-    grid = torch.empty(len(x), height, width, 2, device=x.device)
-    torch.add(across_x * across, down_x * down, out=grid[..., 0])
-    torch.add(across_y * across, down_y * down, out=grid[..., 1])
-    framed = torch.nn.functional.pad(x, (1, 1, 1, 1))
-    return torch.nn.functional.grid_sample(
-        framed, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-
-
-def apply_crop(x: "Tensor", offsets: "Tensor", padding: int) -> "Tensor":
-    """Cut from x (N, C, H, W), padded by `padding` zeros, windows of the old size at offsets (2, N): top and left."""
-    import torch
-
-    padded = torch.nn.functional.pad(x, (padding,) * 4)
-    windows = padded.unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)  # a view: (N, C, top, left, H, W)
-    top, left = (_send(t, x) for t in offsets)
-    return windows[torch.arange(len(x), device=x.device), :, top, left]
-
-
-GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
-
-
-def apply_jitter(x: "Tensor", factors: "Tensor", orders: "Tensor") -> "Tensor":
-    """Blend the images of x (N, C, H, W) with black, their mean gray and their gray: clamp(f x + (1 - f) other, 0, 1).
-
-    factors: (N, 3), of brightness, contrast and saturation. orders: (N, 3), a permutation of 0, 1, 2 for each image:
-    which of the three comes first, second and third. Both on the CPU.
-    """
-    codes = order_codes(orders)
-    places = codes.argsort(stable=True)
-    moved = bool((codes[1:] < codes[:-1]).any())
-    together = x.index_select(0, _send(places, x)) if moved else x
-    together, factors = together.contiguous(), _send(factors[places], x).view(-1, 3, 1, 1, 1)
-    start = 0
-    for code, count in enumerate(codes.bincount().tolist()):  # images of one order go together: no blend is thrown away
-        first, second = divmod(code, 3)
-        for kind in (first, second, 3 - first - second) if count else ():
-            _blend(together[start : start + count], kind, factors[start : start + count, kind])
-        start += count
-    return together.index_select(0, _send(places.argsort(), x)) if moved else together
-
-
-def order_codes(orders: "Tensor") -> "Tensor":
-    """Return a number (N,) for each permutation of 0, 1, 2 in `orders` (N, 3)."""
-    return orders[:, 0] * 3 + orders[:, 1]
-
-
-def _blend(x: "Tensor", kind: int, factor: "Tensor") -> None:
-    """Change brightness (0), contrast (1) or saturation (2) of x (N, C, H, W) by factor (N, 1, 1, 1), in place."""
-    colour = x.shape[1] == 3
-    if kind == 0:
-        x.mul_(factor).clamp_(0, 1)
-    elif kind == 1:
-        mean = x.mean(dim=(2, 3), keepdim=True)
-        mean = _gray(mean) if colour else mean
-        x.mul_(factor).add_((1 - factor) * mean).clamp_(0, 1)
-    elif colour:
-        gray = _gray(x).mul_(1 - factor)
-        x.mul_(factor).add_(gray).clamp_(0, 1)
-
-
-def _gray(x: "Tensor") -> "Tensor":
-    gray = x[:, :1] * GRAY[0]
-    return gray.add_(x[:, 1:2], alpha=GRAY[1]).add_(x[:, 2:3], alpha=GRAY[2])
-
-
-def _send(parameters: "Tensor", x: "Tensor") -> "Tensor":
-    """Move what was drawn on the CPU to where x is, without waiting for it."""
-    if x.device.type == "cuda":
-        return parameters.pin_memory().to(x.device, non_blocking=True)
-    return parameters.to(x.device)

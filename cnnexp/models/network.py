@@ -5,8 +5,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from cnnexp.models.init import init_of
 from cnnexp.models.plan import Layer
 
 ACTIVATIONS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
@@ -30,6 +31,7 @@ LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "fc": lambda s: nn.Linear(s["features"], s["out"], s["bias"]),
     "batch_norm": lambda s: nn.BatchNorm2d(s["width"]),
     "batch_norm_features": lambda s: nn.BatchNorm1d(s["width"]),
+    "layer_norm": lambda s: nn.LayerNorm(s["width"]),
     "activation": lambda s: ACTIVATIONS[s["activation"]](s["options"]),
     "max_pool": lambda s: nn.MaxPool2d(s["kernel"], s["stride"]),
     "avg_pool": lambda s: nn.AvgPool2d(s["kernel"], s["stride"]),
@@ -38,8 +40,14 @@ LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "flatten": lambda s: nn.Flatten(),
 }
 
+DRAWS: dict[str, Callable[[Tensor, Mapping[str, Any]], Tensor]] = {
+    "kaiming": lambda weight, s: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+    "xavier": lambda weight, s: nn.init.xavier_uniform_(weight),
+    "normal": lambda weight, s: nn.init.normal_(weight, 0.0, s["std"]),
+}
 
-KEPT = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d)  # need no output of theirs for gradients
+# These need no output of theirs for gradients.
+KEPT = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.MaxPool2d)
 
 
 def activate_in_place(network: nn.Sequential) -> None:
@@ -49,22 +57,21 @@ def activate_in_place(network: nn.Sequential) -> None:
             second.inplace = True
 
 
-def assemble(plan: list[Layer], init: str) -> nn.Sequential:
+def assemble(plan: list[Layer], init: str | Mapping[str, Any]) -> nn.Sequential:
     """Make the network, (N, C, H, W) -> (N, K), and draw its first weights from torch's global generator.
 
     init: `default`, torch's own; `kaiming`, normal with std sqrt(2 / fan_in) (He et al. 2015, eq. 10); `xavier`,
-    uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16). The latter two set biases to 0.
+    uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16); `{normal: {std: s}}`, normal with that
+    std, whatever the fans. All but the first set biases to 0. Raises UserError for another one.
     """
     network = nn.Sequential(OrderedDict((layer.name, LAYERS[layer.kind](layer.settings)) for layer in plan))
     activate_in_place(network)
-    if init == "default":
+    name, settings = init_of("model.init", init)
+    if name == "default":
         return network
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            if init == "kaiming":
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            else:
-                nn.init.xavier_uniform_(module.weight)
+            DRAWS[name](module.weight, settings)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network

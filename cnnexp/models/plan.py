@@ -43,12 +43,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What the network sets for all its blocks; a block may say otherwise."""
+    """What the network sets for all its blocks; a block may say otherwise.
+
+    fc_layers: `first` or `all`, the fc blocks that norm and fc_dropout are for.
+    """
 
     norm: str
     activation: Any
     pool_dropout: float
     fc_dropout: float
+    fc_layers: str
 
 
 @dataclass

@@ -1,0 +1,54 @@
+"""Whole batches mirrored, turned and shifted, each image by its own parameters, on the batch's device."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def apply_flip(x: "Tensor", mirrored: "Tensor") -> "Tensor":
+    """Mirror the images of x (N, C, H, W) where `mirrored` (N,) bool, on the CPU, says so; in place."""
+    chosen = send(mirrored.nonzero().flatten(), x)
+    return x.index_copy_(0, chosen, x.index_select(0, chosen).flip(-1))
+
+
+def apply_rotation(x: "Tensor", degrees: "Tensor", mirrored: "Tensor | None" = None) -> "Tensor":
+    """Turn the images of x (N, C, H, W) counter-clockwise by degrees (N,), bilinearly, in one resampling.
+
+    mirrored: (N,) bool; these images are mirrored first, in the same resampling. Both are on the CPU.
+    What comes from outside is 0. To sample from images with a frame of zeros, and to clamp to that frame, gives the
+    same numbers as grid_sample's own zeros in half of the time on a CPU.
+    """
+    import torch
+
+    height, width = x.shape[-2:]
+    angle = degrees.to(torch.float64).deg2rad()
+    side = 1.0 if mirrored is None else 1.0 - 2.0 * mirrored.to(torch.float64)
+    # a pixel of the framed image is 2 / (width + 2) of grid_sample's coordinates, from -1 to 1
+    wide, high = 2 / (width + 2), 2 / (height + 2)
+    scaled = (side * angle.cos() * wide, -side * angle.sin() * wide, angle.sin() * high, angle.cos() * high)
+    across_x, down_x, across_y, down_y = (send(t.to(torch.float32), x).view(-1, 1, 1) for t in scaled)
+    across = torch.arange(width, dtype=x.dtype, device=x.device) - (width - 1) / 2
+    down = torch.arange(height, dtype=x.dtype, device=x.device).view(-1, 1) - (height - 1) / 2
+    grid = torch.empty(len(x), height, width, 2, device=x.device)
+    torch.add(across_x * across, down_x * down, out=grid[..., 0])
+    torch.add(across_y * across, down_y * down, out=grid[..., 1])
+    framed = torch.nn.functional.pad(x, (1, 1, 1, 1))
+    return torch.nn.functional.grid_sample(framed, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def apply_crop(x: "Tensor", offsets: "Tensor", padding: int) -> "Tensor":
+    """Cut from x (N, C, H, W), padded by `padding` zeros, windows of the old size at offsets (2, N): top and left."""
+    import torch
+
+    padded = torch.nn.functional.pad(x, (padding,) * 4)
+    windows = padded.unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)  # a view: (N, C, top, left, H, W)
+    top, left = (send(t, x) for t in offsets)
+    return windows[torch.arange(len(x), device=x.device), :, top, left]
+
+
+def send(parameters: "Tensor", x: "Tensor") -> "Tensor":
+    """Move what was drawn on the CPU to where x is, without waiting for it."""
+    if x.device.type == "cuda":
+        return parameters.pin_memory().to(x.device, non_blocking=True)
+    return parameters.to(x.device)
