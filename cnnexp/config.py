@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp import signature
+from cnnexp.claims.study import check as check_study
 from cnnexp.errors import UserError, unknown
 from cnnexp.signature import Count, Positive, Range, Rate, Span
 
@@ -119,12 +120,18 @@ class Backbone:
 
 @dataclass
 class Study:
-    """What a run belongs to: names and words only, nothing that can change a number."""
+    """What a run belongs to: names and words only, nothing that can change a number.
+
+    reported: what a source says, {arm: test accuracy in per cent, or {metric: number}}; claims: see claims/grammar.py.
+    """
 
     name: str
     arm: str | None
     question: str | None
     baseline: str | None
+    reported: dict[str, Any] | None = None
+    source: str | None = None
+    claims: list[str] | None = None
 
 
 CLOSED = {
@@ -170,8 +177,8 @@ def parse(overrides: list[str]) -> list["Override"]:
 
 
 def by_precedence(overrides: list[str]) -> list[str]:
-    """Put +study, +pretrain and +arm, in this order, before all else: study < arm < what was typed."""
-    first = ["+study", "+pretrain", "+arm"]
+    """Put +study, +pretrain, +arm and +scale, in this order, before all else: study < arm < scale < what was typed."""
+    first = ["+study", "+pretrain", "+arm", "+scale"]
     return sorted(
         overrides, key=lambda word: first.index(key) if (key := word.partition("=")[0]) in first else len(first)
     )
@@ -222,6 +229,7 @@ def check(config: Mapping[str, Any]) -> None:
     signature.check("", config, RunConfig)
     for name, schema in CLOSED.items():
         signature.check(name, config[name], schema)
+    check_study(config["study"])
     check_device(config["device"]["kind"])
     for name, given in GIVEN.items():
         builder = target(name, config[name])

@@ -204,7 +204,10 @@ def one_run(folder: Path) -> RunRecord:
 
 
 def write_study(folder: Path, study: dict[str, Any]) -> None:
-    """Write study.json: {name, question, baseline, command, written, runs: [{folder, arm, seed, fingerprint}]}."""
+    """Write study.json: {name, question, baseline, reported, source, claims, command, written, arms, runs}.
+
+    runs: [{folder, arm, seed, fingerprint}]. reported, source, claims: as in the config, null without.
+    """
     storage.make_folder(folder)
     storage.write_json(folder / "study.json", study)
 

@@ -1,11 +1,14 @@
 """Plausible run directories for tests of what reads records, written through cnnexp.record as training writes them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnexp import record
+from cnnexp.report.collect import Arm, Study
+from cnnexp.report.runs import Run
 
 CLASSES = [
     "tench",
@@ -154,9 +157,16 @@ def _outcome(run: record.RunRecord, accuracy: float, gap: float, seconds: float,
 
 
 def write_study(
-    outputs: Path, arms: dict[str, tuple[float, float, float]] | None = None, seeds: int = 3, study: str = "demo"
+    outputs: Path,
+    arms: dict[str, tuple[float, float, float]] | None = None,
+    seeds: int = 3,
+    study: str = "demo",
+    **fields: Any,
 ) -> Path:
-    """Write a whole study, seeds spread by about a point around each arm's accuracy, and its study.json."""
+    """Write a whole study, seeds spread by about a point around each arm's accuracy, and its study.json.
+
+    fields: of study.json, beside or in place of what it has.
+    """
     arms = ARMS if arms is None else arms
     generator = np.random.default_rng(7)
     runs = [
@@ -184,6 +194,27 @@ def write_study(
             "written": record.now(),
             "arms": list(arms),
             "runs": plan,
+            **fields,
         },
     )
     return folder
+
+
+def study_in_memory(
+    arms: Mapping[str, Sequence[float]], changes: Mapping[str, list[str]] | None = None, **fields: Any
+) -> Study:
+    """Return a study without files, of its arms' test accuracies, fractions, for seeds 0, 1, ...
+
+    The first arm is the baseline. changes: what each arm's runs record; fields: of the study, such as its claims.
+    """
+    made = []
+    for name, accuracies in arms.items():
+        info = {"arm": name, "status": "done", "changes": (changes or {}).get(name, [])}
+        records = [
+            record.RunRecord(Path(f"{name}-s{seed}"), {**info, "seed": seed, "result": {"test_accuracy": accuracy}})
+            for seed, accuracy in enumerate(accuracies)
+        ]
+        runs = [Run(r, "done", arm=name, seed=r.info["seed"]) for r in records]
+        made.append(Arm(name, "f", runs, label=name, key=name))
+    whole = {"folder": Path(), "name": "s", "question": "", "command": "", "left_out": [], "notes": [], "runs": []}
+    return Study(**{**whole, "arms": made, "baseline": made[0], **fields})

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnexp.report.statistics import Difference, holm, mcnemar, paired, summarise, t_interval, verdict
+from cnnexp.report.statistics import (
+    Difference,
+    McNemar,
+    against,
+    holm,
+    image_interval,
+    mcnemar,
+    paired,
+    seeds_needed,
+    summarise,
+    t_interval,
+    verdict,
+)
 
 
 def test_summary_by_hand():
@@ -40,6 +52,35 @@ def test_paired_against_scipy_on_shared_seeds_only():
     assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
 
+def test_students_own_data():
+    # Student (1908), hours of sleep gained with two drugs by ten patients; R prints t = -4.0621, p = 0.002833 and the
+    # interval -2.4598858 to -0.7001142 for their paired difference.
+    first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    found = paired(dict(enumerate(first)), dict(enumerate(second)))
+    assert found.mean == pytest.approx(-1.58)
+    assert (found.low, found.high) == (pytest.approx(-2.4598858, abs=1e-7), pytest.approx(-0.7001142, abs=1e-7))
+    assert found.p == pytest.approx(0.002833, abs=5e-7)
+    assert found.mean / (found.std / math.sqrt(10)) == pytest.approx(-4.0621, abs=5e-5)
+
+
+def test_against_a_number_is_the_one_sample_test():
+    values = [0.71, 0.69, 0.74, 0.73]
+    found, expected = against(values, 0.70), stats.ttest_1samp(values, 0.70)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.low == pytest.approx(expected.confidence_interval(0.95).low)
+    assert (found.n, found.std) == (4, pytest.approx(np.std(values, ddof=1)))
+    assert against([0.7, 0.7], 0.7).p == 1.0 and math.isnan(against([0.7], 0.5).p)
+
+
+@pytest.mark.parametrize(("distance", "std", "level"), [(1.0, 1.0, 0.05), (-0.5, 1.0, 0.05), (1.0, 1.0, 0.005)])
+def test_seeds_needed_are_the_fewest(distance, std, level):
+    n = seeds_needed(distance, std, level)
+    halves = [stats.t.interval(1 - level, k - 1, 0, std / math.sqrt(k))[1] for k in (n - 1, n)]
+    assert halves[1] < abs(distance) <= halves[0]
+    assert seeds_needed(0.0, 1.0) is None and seeds_needed(0.001, 1.0) is None
+
+
 def test_paired_without_shared_seeds_or_with_one():
     assert paired({0: 0.5}, {1: 0.4}).n == 0
     one = paired({0: 0.5}, {0: 0.4})
@@ -62,6 +103,15 @@ def test_holm_by_hand():
     assert math.isnan(with_none[0]) and with_none[1] == pytest.approx(0.02)
 
 
+def test_holm_on_published_p_values():
+    # Benjamini & Hochberg (1995), section 3.2: of these 15, procedures for the family-wise rate at 0.05 reject three.
+    published = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
+    published += [0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    adjusted = holm(published)
+    assert [p < 0.05 for p in adjusted] == [True] * 3 + [False] * 12
+    assert adjusted[:4] == pytest.approx([15 * 0.0001, 14 * 0.0004, 13 * 0.0019, 12 * 0.0095])
+
+
 def test_mcnemar_by_hand():
     # 1 image only the first has right, 9 only the second: 2 * (C(10,0) + C(10,1)) / 2**10 = 22 / 1024.
     first = np.array([True] + [False] * 9 + [True] * 5)
@@ -70,6 +120,35 @@ def test_mcnemar_by_hand():
     assert (found.only_first, found.only_second) == (1, 9)
     assert found.p == pytest.approx(22 / 1024)
     assert mcnemar(first, first).p == 1.0
+    assert (found.images, found.can_decide) == (15, True)
+    assert [McNemar(n, 0, 1.0, 20).can_decide for n in (0, 5, 6)] == [False, False, True]  # 2 / 2**5 is above 0.05
+
+
+def test_the_bootstrap_over_images_against_scipy():
+    generator = np.random.default_rng(0)
+    first, second = generator.random(400) < 0.7, generator.random(400) < 0.6
+    low, high = image_interval(mcnemar(first, second))
+    drawn = stats.bootstrap(
+        (first, second),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=10_000,
+    )
+    assert low == pytest.approx(drawn.confidence_interval.low, abs=0.004)
+    assert high == pytest.approx(drawn.confidence_interval.high, abs=0.004)
+    assert (low, high) == image_interval(mcnemar(first, second)), "the same predictions, the same interval"
+    assert image_interval(mcnemar(first, first)) == (0.0, 0.0)
+
+
+def test_two_equal_networks_are_told_apart_in_at_most_5_percent_and_the_bootstrap_covers():
+    pairs, images = 500, 500
+    error = 3 * math.sqrt(0.05 * 0.95 / pairs)
+    answers = np.random.default_rng(2).random((pairs, 2, images)) < 0.7
+    found = [mcnemar(first, second) for first, second in answers]
+    assert np.mean([test.p < 0.05 for test in found]) < 0.05 + error
+    limits = np.array([image_interval(test) for test in found])
+    assert abs(((limits[:, 0] <= 0) & (limits[:, 1] >= 0)).mean() - 0.95) < error
 
 
 def test_interval_covers_and_test_rejects_as_often_as_promised():

@@ -9,8 +9,8 @@ from fake_records import write_run, write_study
 
 from cnnexp.report import columns, tables, text
 from cnnexp.report.collect import collect, find_groups
-from cnnexp.report.compare import compare, p_value
-from cnnexp.report.statistics import Summary
+from cnnexp.report.compare import compare
+from cnnexp.report.statistics import Summary, p_value
 from cnnexp.report.tables import Table
 
 TABLE = Table(["Arm", "n"], [["a|b", "3"], ["*c*", "12"]])

@@ -118,9 +118,8 @@ def same_images(first: RunRecord, second: RunRecord) -> str:
     """Say what McNemar's exact test finds on the test images that both runs answered."""
     import numpy as np
 
-    from cnnexp.report.compare import p_value
     from cnnexp.report.runs import read_run
-    from cnnexp.report.statistics import mcnemar
+    from cnnexp.report.statistics import mcnemar, p_value
 
     answers = [read_run(run).answers for run in (first, second)]
     if answers[0] is None or answers[1] is None:

@@ -1,18 +1,22 @@
 """Put a report together on disk: one group, or several with an index that leads to them."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cnnexp import storage
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
-from cnnexp.report import Report, classes, columns, page, tables
+from cnnexp.report import Report, classes, columns, findings, page, reported, tables, text
 from cnnexp.report.collect import Study, collect, find_groups
 from cnnexp.report.compare import Row, compare, sentences
+from cnnexp.report.effects import effects
+from cnnexp.report.judge import judge, summary
+from cnnexp.report.tables import Table
 
 MANIFEST = "report.json"
 OWN_FOLDERS = ("figures", "tables")
+TERMINAL = 120  # columns
 
 
 def write_groups(
@@ -89,7 +93,7 @@ def _tables(study: Study, rows: list[Row]) -> dict[str, bytes]:
     whole, short = columns.comparison(rows), columns.comparison(rows, columns.ACCURACY)
     cost, runs = columns.cost([r for r in rows if r.test.n]), columns.runs(study)
     texts = {
-        "comparison.md": tables.to_markdown(whole) + "\n" + "\n".join(f"{note}  " for note in columns.NOTES) + "\n",
+        "comparison.md": _with_notes(whole, columns.NOTES),
         "comparison.csv": tables.to_csv(*columns.comparison_csv(rows)),
         "comparison.tex": tables.to_latex(short, columns.NOTES),
         "cost.md": tables.to_markdown(cost),
@@ -102,22 +106,58 @@ def _tables(study: Study, rows: list[Row]) -> dict[str, bytes]:
         texts["per_class.md"] = tables.to_markdown(per_class)
         texts["per_class.csv"] = tables.to_csv(*classes.per_class_csv(study.arms))
         texts["per_class.tex"] = tables.to_latex(per_class, ("accuracy in %, mean and deviation over the seeds",))
+    texts |= _found(study)
     return {f"tables/{name}": text.encode("utf-8", errors="replace") for name, text in texts.items()}
+
+
+def _found(study: Study) -> dict[str, str]:
+    """Return the tables of what was reported, claimed, and found by the arithmetic of the arms, where there is any."""
+    texts: dict[str, str] = {}
+    source = (f"Reported: {study.source}",) if study.source else ()
+    if beside := reported.beside(study):
+        texts["reported.md"] = _with_notes(reported.table(beside), (*source, *reported.NOTES))
+        texts["reported.csv"] = tables.to_csv(*reported.csv(beside))
+    if judged := judge(study):
+        texts["claims.md"] = _with_notes(findings.claims(judged), (*source, *findings.CLAIM_NOTES))
+        texts["claims.csv"] = tables.to_csv(*findings.claims_csv(judged))
+    if found := effects(study):
+        texts["effects.md"] = _with_notes(findings.effects(found), findings.effect_notes(found))
+        texts["effects.csv"] = tables.to_csv(*findings.effects_csv(found))
+    return texts
+
+
+def _with_notes(table: Table, notes: Iterable[str]) -> str:
+    """Return a table in Markdown, and its notes below it."""
+    return tables.to_markdown(table) + "\n" + "\n".join(f"{text.markdown(note)}  " for note in notes) + "\n"
 
 
 def terminal(study: Study, rows: list[Row]) -> str:
     """Return the comparison, its headline, and what the reader must know, as lines of text."""
     lines = [f"{study.name}: {study.question}" if study.question else study.name, ""]
     if rows:
-        lines.append(tables.to_terminal(columns.comparison_terminal(rows)))
+        lines.append(tables.to_terminal(columns.comparison_terminal(rows, study.reported), TERMINAL))
         if study.baseline:
             lines.append(
                 "Difference: points against the baseline, paired by seed; [ ]: 95 % intervals; verdicts after Holm."
             )
     lines.append(sentences(study, rows)[0])
+    lines += _claims_and_effects(study)
     lines += [f"Read with care: {note}" for note in study.notes]
     if study.left_out:
         count = len(study.left_out)
         kinds = sorted({run.status for run in study.left_out})
         lines.append(f"Not in the table: {count} run{'s' * (count != 1)} ({', '.join(kinds)}); the page says why.")
     return "\n".join(lines) + "\n"
+
+
+def _claims_and_effects(study: Study) -> list[str]:
+    """Return the verdicts on the claims, where the reported numbers are from, and the tested effects, as lines."""
+    judged, found, lines = judge(study), effects(study), []
+    if judged:
+        lines += ["", tables.to_terminal(findings.claims_terminal(judged), TERMINAL)]
+        lines += [f"Claims: {summary(judged)}. Why, and what would decide: tables/claims.md"]
+    if study.reported or (judged and study.source):
+        lines += [f"Reported: {study.source or 'the source is not given'}"]
+    if found:
+        lines += ["", tables.to_terminal(findings.effects_terminal(found), TERMINAL)]
+    return lines

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp import record
+from cnnexp.claims.study import read_reported
 from cnnexp.errors import UserError, unknown
 from cnnexp.report.notes import compare_notes, take_notes
 from cnnexp.report.runs import Run, read_run
@@ -55,7 +56,10 @@ class LeftOut:
 
 @dataclass
 class Study:
-    """What one report is about. `notes` are what a reader must know before believing the table."""
+    """What one report is about. `notes` are what a reader must know before believing the table.
+
+    reported: {arm's name: {metric: number}}, as claims.study.read_reported gives it; source: where it is from.
+    """
 
     folder: Path
     name: str
@@ -66,6 +70,13 @@ class Study:
     runs: list[Run]
     left_out: list[LeftOut]
     notes: list[str]
+    reported: dict[str, dict[str, float]] = field(default_factory=dict)
+    source: str = ""
+    claims: list[str] = field(default_factory=list)
+
+    def named(self, name: str) -> list[Arm]:
+        """Return the arms of a name: several if it has several configs."""
+        return [arm for arm in self.arms if arm.name == name]
 
 
 def find_groups(folder: Path) -> list[tuple[Path, list[record.RunRecord]]]:
@@ -117,7 +128,27 @@ def collect(folder: Path, records: list[record.RunRecord], baseline: str | None 
         runs=runs,
         left_out=left_out,
         notes=notes,
+        reported=_reported(study.get("reported"), notes),
+        source=plain(study.get("source") or ""),
+        claims=_claims(study.get("claims"), notes),
     )
+
+
+def _reported(node: Any, notes: list[str]) -> dict[str, dict[str, float]]:
+    """Read what study.json says is reported; note it if it cannot be read."""
+    try:
+        return read_reported(node)
+    except UserError as error:
+        notes.append(f"study.json: {plain(error)}")
+        return {}
+
+
+def _claims(node: Any, notes: list[str]) -> list[str]:
+    """Read the claims of study.json, each as it can be shown; one that cannot be read is told beside its verdict."""
+    if node is None or (isinstance(node, list) and all(isinstance(claim, str) for claim in node)):
+        return [plain(claim) for claim in node or []]
+    notes.append("study.json: study.claims is not a list of texts.")
+    return []
 
 
 def _group(runs: list[Run], planned: list[dict[str, Any]], left_out: list[LeftOut]) -> list[Arm]:

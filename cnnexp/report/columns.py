@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 
 from cnnexp.report.collect import Study
-from cnnexp.report.compare import Row, p_value
+from cnnexp.report.compare import Row
 from cnnexp.report.runs import Run
-from cnnexp.report.statistics import Summary, summarise
+from cnnexp.report.statistics import Summary, p_value, summarise
 from cnnexp.report.tables import Table
 
 DASH = "-"
@@ -14,7 +14,7 @@ NOTES = (
     "Accuracies in %: mean ± sample standard deviation over the seeds. n: seeds; (+1 div.): one more diverged.",
     "95 % interval: Student's t over the seeds; it does not cover the choice of test images.",
     "Difference: points against the baseline, paired by seed, with its 95 % interval; p: paired t-test, Holm-corrected "
-    "over the arms.",
+    "over the arms, and over the study's claims that are tested beside them.",
     "better / worse: corrected p < 0.05, the interval without 0 and no diverged run on the winning side.",
     "Epochs to converge: the first epoch whose validation accuracy is within 1 point of the run's own best, mean over "
     "the seeds.",
@@ -136,10 +136,14 @@ CSV_COLUMNS: dict[str, Callable[[Row], str | float | int]] = {
 }
 
 
-def comparison_terminal(rows: list[Row]) -> Table:
-    """Return the comparison for a terminal of 120 columns."""
-    lines = [[COLUMNS[column](row) for column in TERMINAL] for row in rows]
-    return Table(list(TERMINAL.values()), lines, words=WORDS)
+def comparison_terminal(rows: list[Row], reported: dict[str, dict[str, float]] | None = None) -> Table:
+    """Return the comparison for a terminal of 120 columns; reported: {arm: {metric: number}}, shown beside the test."""
+    headings, lines = list(TERMINAL.values()), [[COLUMNS[column](row) for column in TERMINAL] for row in rows]
+    if reported:
+        headings.insert(2, "Reported")
+        for row, line in zip(rows, lines, strict=True):
+            line.insert(2, number(reported.get(row.arm.name, {}).get("test_accuracy", math.nan), 2))
+    return Table(headings, lines, words=WORDS)
 
 
 def comparison_csv(rows: list[Row]) -> tuple[list[str], list[list[str | float | int]]]:

@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from cnnexp.report import single
 from cnnexp.report.collect import Arm, Study
-from cnnexp.report.statistics import Difference, McNemar, Summary, holm, mcnemar, paired, summarise, verdict
+from cnnexp.report.judge import Hypothesis, against_baseline, family
+from cnnexp.report.statistics import Difference, McNemar, Summary, p_value, paired, summarise, verdict
 
 FEWEST_FOR_WORDS = 2
 
@@ -38,25 +40,23 @@ class Row:
 
 
 def compare(study: Study) -> list[Row]:
-    """Compare every arm with the baseline, paired by seed; p values are Holm-corrected over the study's arms."""
-    others = [a for a in study.arms if a is not study.baseline]
-    base = study.baseline
-    differences = [paired(a.accuracies(), base.accuracies()) for a in others] if base else []
-    adjusted = holm([d.p for d in differences])
-    compared = {id(a): (d, p) for a, d, p in zip(others, differences, adjusted, strict=base is not None)}
-    return [_row(arm, base, *compared.get(id(arm), (None, math.nan))) for arm in study.arms]
+    """Compare every arm with the baseline, paired by seed; p values are corrected over all that the study tests."""
+    corrected = family(study)
+    return [_row(arm, study.baseline, corrected) for arm in study.arms]
 
 
-def _row(arm: Arm, base: Arm | None, difference: Difference | None, p_holm: float) -> Row:
+def _row(arm: Arm, base: Arm | None, corrected: dict[Hypothesis, float]) -> Row:
     def mean(*path: str) -> float:
         return summarise(arm.values(*path)).mean
 
-    words = ""
-    if difference and base:
+    words, difference, p_holm = "", None, math.nan
+    if base and arm is not base:
+        difference = paired(arm.accuracies(), base.accuracies())
+        p_holm = corrected[against_baseline(arm, base)]
         words = verdict(difference, p_holm, len(arm.diverged), len(base.diverged))
         if not arm.runs:
             words = "all runs diverged"
-    single = difference is not None and difference.n == 1
+    one_seed = difference is not None and difference.n == 1
     return Row(
         arm=arm,
         test=summarise(arm.values("result", "test_accuracy")),
@@ -64,7 +64,7 @@ def _row(arm: Arm, base: Arm | None, difference: Difference | None, p_holm: floa
         difference=difference if difference and difference.n else None,
         p_holm=p_holm,
         verdict=words,
-        mcnemar=same_images_test(arm, base) if single and base else None,
+        mcnemar=single.same_images_test(arm, base) if one_seed and base else None,
         best_epoch=mean("result", "best_epoch"),
         epochs_to_converge=summarise([run.epochs_to_converge() for run in arm.runs]).mean,
         train_accuracy=summarise(arm.values("result", "train_accuracy")),
@@ -76,20 +76,6 @@ def _row(arm: Arm, base: Arm | None, difference: Difference | None, p_holm: floa
         trainable_parameters=arm.first.number("model", "trainable_parameters"),
         macs=arm.first.number("model", "macs"),
     )
-
-
-def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
-    """Return McNemar's exact test of two arms that share one seed; None unless both answered the same test images."""
-    mine, theirs = ({r.seed: r for r in a.runs} for a in (arm, base))
-    seed = min(mine.keys() & theirs.keys())
-    first, second = mine[seed].answers, theirs[seed].answers
-    if first is None or second is None or len(first["ids"]) != len(second["ids"]):
-        return None
-    order, other = first["ids"].argsort(kind="stable"), second["ids"].argsort(kind="stable")
-    if any((first[k][order] != second[k][other]).any() for k in ("ids", "labels")):
-        return None
-    right = [(a["predicted"] == a["labels"])[o] for a, o in ((first, order), (second, other))]
-    return mcnemar(right[0], right[1])
 
 
 def sentences(study: Study, rows: list[Row]) -> list[str]:
@@ -131,7 +117,7 @@ def _sentence(row: Row, baseline: str) -> str:
         return f"{label}: {row.verdict}.{diverged}"
     points = f"{100 * difference.mean:+.2f} points against {baseline}"
     if difference.n < FEWEST_FOR_WORDS:
-        tail = f" {mcnemar_words(row.mcnemar)}" if row.mcnemar else ""
+        tail = f" {single.in_words(row.mcnemar)}" if row.mcnemar else ""
         return f"{label}: {points} at the one seed they share: no verdict.{tail}{diverged}"
     interval = f"95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
     p = (
@@ -140,18 +126,3 @@ def _sentence(row: Row, baseline: str) -> str:
         else f"p {p_value(row.p_holm, equals=True)} after Holm"
     )
     return f"{label}: {row.verdict}; {points} ({interval}, {difference.n} shared seeds, {p}).{diverged}"
-
-
-def mcnemar_words(test: McNemar) -> str:
-    """Say what McNemar's test of two single networks found, and what it does not speak of."""
-    return (
-        f"These two networks alone: {test.only_first} test images only this one has right, {test.only_second} only the "
-        f"baseline's (McNemar's exact p {p_value(test.p, equals=True)}); another seed may say otherwise."
-    )
-
-
-def p_value(p: float, equals: bool = False) -> str:
-    """Format a p value as "0.012" or "< 0.0001"; with `equals` as "= 0.012"; a dash where there is none."""
-    if math.isnan(p):
-        return "-"
-    return "< 0.0001" if p < 0.0001 else ("= " if equals else "") + (f"{p:.4f}" if p < 0.001 else f"{p:.2g}")

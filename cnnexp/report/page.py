@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cnnexp.report import classes, columns
+from cnnexp.report import classes, columns, findings, reported
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.compare import Row, sentences
+from cnnexp.report.effects import effects
+from cnnexp.report.judge import judge, summary
 from cnnexp.report.runs import Run
 from cnnexp.report.tables import Table
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 SECTIONS = {
     "comparison": "Comparison",
+    "reported": "Reported and reproduced",
+    "effects": "Effects",
     "figures": "Figures",
     "arms": "Arm by arm",
     "cost": "Cost",
@@ -64,17 +68,34 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
         "commands": _commands(study),
         "repeats": _repeats(run for arm in study.arms for run in arm.runs),
         "report_command": command,
+        **_found(study),
     }
     shown = {"arms": context["arms"], "figures": context["figures"], "environment": context["environment"]}
     tables = {
         "comparison": comparison,
+        "effects": context["effects"],
         "cost": context["cost"],
         "left-out": context["left_out"],
         "runs": context["runs"],
     }
     shown |= {name: table.rows for name, table in tables.items() if isinstance(table, Table)}
+    shown["reported"] = context["beside"].rows or context["claims"].rows
     context["sections"] = [(name, title) for name, title in SECTIONS.items() if shown[name]]
     return _engine().get_template("page.html.j2").render(context)
+
+
+def _found(study: Study) -> dict[str, Any]:
+    """Return what the page shows of reported numbers, claims and effects; tables without rows where there are none."""
+    judged, found = judge(study), effects(study)
+    return {
+        "beside": reported.table(reported.beside(study)),
+        "beside_notes": reported.NOTES,
+        "claims": findings.claims(judged),
+        "claims_summary": summary(judged),
+        "claim_notes": findings.CLAIM_NOTES,
+        "effects": findings.effects(found),
+        "effect_notes": findings.effect_notes(found),
+    }
 
 
 def render_overview(pages: Sequence[dict[str, str]], command: str) -> str:

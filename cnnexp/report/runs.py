@@ -99,6 +99,12 @@ class Run:
         near = [e for e, v in curve.items() if v >= max(curve.values()) - WITHIN - 1e-9]
         return float(near[0]) if near else math.nan
 
+    def metric(self, name: str) -> float:
+        """Return one of claims.metrics.METRICS as it is recorded: accuracies are fractions; nan where it is missing."""
+        if name == "epochs_to_converge":
+            return self.epochs_to_converge()
+        return self.number("seconds", "train") if name == "train_seconds" else self.number("result", name)
+
     @cached_property
     def answers(self) -> dict[str, np.ndarray[Any, Any]] | None:
         """Return {labels, predicted: (N,) int64, ids: (N,) str, classes: ()} of the test split, None if unusable."""

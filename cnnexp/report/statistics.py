@@ -1,7 +1,8 @@
 """What the seeds can tell: means, intervals, paired differences and a verdict in words.
 
 Seeds are the sample: intervals and tests speak of training again with other seeds, on these test images.
-Student (1908) for the interval and the paired test, Holm (1979) for several arms, McNemar (1947) for two networks.
+Student (1908) for the interval and the paired test, Holm (1979) for several comparisons. For two single networks the
+test images are the sample: McNemar (1947), and a bootstrap (Efron & Tibshirani 1993).
 """
 
 import math
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.05
+MOST_SEEDS = 1000
+RESAMPLES = 10_000
 NO_SPREAD = 1e-12  # differences of accuracies are multiples of 1/N; a smaller spread is rounding
 
 
@@ -29,13 +32,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm minus the baseline over `n` shared seeds: mean, 95 % interval, p of the paired t-test (nan if n < 2)."""
+    """A difference over `n` shared seeds: mean, 95 % interval, p of the paired t-test, deviation (nan if n < 2)."""
 
     n: int
     mean: float
     low: float
     high: float
     p: float
+    std: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class McNemar:
     only_first: int
     only_second: int
     p: float
+    images: int
+
+    @property
+    def can_decide(self) -> bool:
+        """Tell whether p could be below 0.05 if all the images that they differ on spoke for one of them."""
+        return 2 * 0.5 ** (self.only_first + self.only_second) < LEVEL
 
 
 def t_interval(values: np.ndarray[Any, Any]) -> tuple[Any, Any, Any, Any]:
@@ -54,11 +64,11 @@ def t_interval(values: np.ndarray[Any, Any]) -> tuple[Any, Any, Any, Any]:
     """
     n = values.shape[-1]
     mean, std = values.mean(-1), values.std(-1, ddof=1)
-    half = stats.t.ppf(1 - LEVEL / 2, n - 1) * std / math.sqrt(n)
+    half = special.stdtrit(n - 1, 1 - LEVEL / 2) * std / math.sqrt(n)
     spread = std > NO_SPREAD
     t = np.abs(mean) * math.sqrt(n) / np.where(spread, std, 1)
     without = np.where(np.abs(mean) <= NO_SPREAD, 1.0, np.nan)
-    return mean, mean - half, mean + half, np.where(spread, 2 * stats.t.sf(t, n - 1), without)
+    return mean, mean - half, mean + half, np.where(spread, 2 * special.stdtr(n - 1, -t), without)
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -72,12 +82,26 @@ def summarise(values: Sequence[float]) -> Summary:
 
 def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Difference:
     """Compare two arms, each {seed: accuracy}, over the seeds that both have."""
-    seeds = sorted(arm.keys() & baseline.keys())
-    differences = np.array([arm[s] - baseline[s] for s in seeds], float)
-    if len(seeds) < 2:
-        return Difference(len(seeds), float(differences[0]) if seeds else math.nan, math.nan, math.nan, math.nan)
-    mean, low, high, p = (float(x) for x in t_interval(differences))
-    return Difference(len(seeds), mean, low, high, p)
+    return against([arm[s] - baseline[s] for s in sorted(arm.keys() & baseline.keys())])
+
+
+def against(values: Sequence[float], reference: float = 0.0) -> Difference:
+    """Return the mean of `values` with its 95 % interval, and the two-sided p of "their mean is `reference`"."""
+    sample = np.array(values, float)
+    if len(sample) < 2:
+        return Difference(len(sample), float(sample[0]) if len(sample) else math.nan, math.nan, math.nan, math.nan)
+    mean, low, high, p = (float(x) for x in t_interval(sample - reference))
+    return Difference(len(sample), mean + reference, low + reference, high + reference, p, float(sample.std(ddof=1)))
+
+
+def seeds_needed(distance: float, std: float, level: float = LEVEL) -> int | None:
+    """Return at how many seeds the t interval of a mean, at confidence 1 - level, is narrower than `distance`.
+
+    std: as it was observed, so this is a guide and no promise. None if MOST_SEEDS are too few.
+    """
+    n = np.arange(2, MOST_SEEDS + 1)
+    enough = special.stdtrit(n - 1, 1 - level / 2) * std / np.sqrt(n) < abs(distance)
+    return int(n[enough.argmax()]) if enough.any() else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -95,7 +119,20 @@ def mcnemar(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> McNema
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only_first + only_second
     p = float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
-    return McNemar(only_first, only_second, p)
+    return McNemar(only_first, only_second, p, len(first))
+
+
+def image_interval(pair: McNemar) -> tuple[float, float]:
+    """Return the 95 % interval of the first network's accuracy minus the second's, by bootstrap over the test images.
+
+    An image counts 1 if only the first has it right, -1 if only the second has, and else 0. So to draw as many images
+    anew, in pairs, is a multinomial draw of the three counts; the interval is that of the percentiles (Efron &
+    Tibshirani 1993, section 13.3). The draws are seeded: the same predictions give the same interval.
+    """
+    shares = np.array([pair.only_first, pair.only_second, pair.images - pair.only_first - pair.only_second])
+    drawn = np.random.default_rng(0).multinomial(pair.images, shares / pair.images, RESAMPLES)
+    low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / pair.images, [100 * LEVEL / 2, 100 - 100 * LEVEL / 2])
+    return float(low), float(high)
 
 
 def verdict(difference: Difference, p_holm: float, diverged: int = 0, baseline_diverged: int = 0) -> str:
@@ -115,3 +152,10 @@ def verdict(difference: Difference, p_holm: float, diverged: int = 0, baseline_d
             return f"not decided ({winner_diverged} diverged)"
         return "better" if difference.mean > 0 else "worse"
     return f"not decided (n = {difference.n})" if excludes_zero or difference.n == 2 else "within noise"
+
+
+def p_value(p: float, equals: bool = False) -> str:
+    """Format a p value as "0.012" or "< 0.0001"; with `equals` as "= 0.012"; a dash where there is none."""
+    if math.isnan(p):
+        return "-"
+    return "< 0.0001" if p < 0.0001 else ("= " if equals else "") + (f"{p:.4f}" if p < 0.001 else f"{p:.2g}")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from cnnexp import config as configs
 from cnnexp import record, storage
+from cnnexp.claims import study as claims
 from cnnexp.environment import command
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job, plan
@@ -62,6 +63,7 @@ class LocalLauncher(Launcher):
             for overrides, (plain, hydra_node) in zip(job_overrides, composed, strict=True)
         ]
         different(jobs)
+        check_arms(jobs, self.context.config_loader.get_group_options("arm"))
         jobs = breadth_first(jobs)
         everything = with_upstream(jobs)
         times = Times(job.folder.parent for job in everything)
@@ -117,6 +119,17 @@ def different(jobs: list[Job]) -> None:
         raise UserError(f"{job.label}: asked for twice, by {' '.join(other.overrides)} and {' '.join(job.overrides)}")
 
 
+def check_arms(jobs: list[Job], named: Sequence[str]) -> None:
+    """Raise UserError if a study reports or claims something of an arm that there is not.
+
+    named: the arms that have a file. The others are known by now: those of this sweep, and of the study's earlier runs.
+    """
+    for folder in dict.fromkeys(job.folder.parent for job in jobs):
+        here = [job for job in jobs if job.folder.parent == folder]
+        earlier = (record.read_study(folder) or {}).get("arms") or []
+        claims.check_arms(here[0].config["study"], [*(job.arm for job in here), *earlier], named)
+
+
 def breadth_first(jobs: list[Job]) -> list[Job]:
     """Order every arm at the first seed before any at the second."""
     seeds = list(dict.fromkeys(job.seed for job in jobs))
@@ -161,6 +174,9 @@ def write_study(folder: Path, jobs: list[Job], command: str) -> None:
         "name": study["name"],
         "question": study["question"],
         "baseline": study["baseline"],
+        "reported": study["reported"],
+        "source": study["source"],
+        "claims": study["claims"],
         "command": command,
         "arms": list(dict.fromkeys([*old.get("arms", []), *(job.arm for job in jobs)])),
         "runs": kept + new,

@@ -1,0 +1,207 @@
+"""What a study claims, read strictly: "combined > batchnorm", "relu - sigmoid >= 5 points".
+
+    claim   = side compare (side | number unit) ["at every epoch"]     of the mean over the seeds
+            | "std(" value ")" compare "std(" value ")"                 of the spread over the seeds
+            | arm "converges faster than" arm                           fewer epochs_to_converge
+    side    = value {("+" | "-") value}
+    compare = "<" | "<=" | ">" | ">="
+    value   = arm ["." metric]      an arm is letters, digits and _, or any name in double quotes
+    metric  = one of METRICS; test_accuracy if none is given
+    unit    = points (a difference of accuracies), % (an accuracy), nats, epochs, seconds
+
+Nothing is evaluated: a claim becomes terms, a direction and a threshold, which the report holds against the seeds.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnexp.claims.metrics import METRICS
+from cnnexp.errors import UserError, did_you_mean
+
+STD = "std"
+DIRECTIONS = {">": 1, ">=": 1, "<": -1, "<=": -1}
+SINGULAR = {"point": "points", "nat": "nats", "epoch": "epochs", "second": "seconds", "s": "seconds"}
+_TOKEN = re.compile(r'\s*("[^"]+"|[0-9]+(?:\.[0-9]+)?|[^\W\d]\w*|<=|>=|[<>+.()%-])')
+
+
+@dataclass(frozen=True)
+class Term:
+    """A value of a claim and how often it counts: 1 and -1 in "a > b", which is read as a - b > 0."""
+
+    times: int
+    arm: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The sum of the terms lies above (direction 1) or below (-1) the threshold, in `unit`.
+
+    kind: mean, of the mean over the seeds; curve, of the mean of the smallest lead over the epochs; std, of the first
+    term's deviation over the seeds divided by the second's, with threshold 1.
+    """
+
+    text: str
+    kind: Literal["mean", "curve", "std"]
+    terms: tuple[Term, ...]
+    direction: int
+    threshold: float
+    unit: str
+
+
+def parse(text: str) -> Claim:
+    """Read a claim. Raises UserError that names it and says what is wrong."""
+    try:
+        words = _words(text)
+        if words[:2] == [STD, "("]:
+            return _deviations(text, words)
+        left = _side(words)
+        if _takes(words, "converges"):
+            return _convergence(text, left, words)
+        return _comparison(text, left, words)
+    except UserError as error:
+        raise UserError(f"study.claims: '{text}': {error}") from None
+
+
+def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
+    direction, threshold, given = _direction(words), 0.0, None
+    if words and re.fullmatch(r"-|[0-9].*", words[0]):
+        threshold, given = _number(words)
+        terms = _merged(left)
+    else:
+        terms = _merged([*left, *(Term(-t.times, t.arm, t.metric) for t in _side(words))])
+    unit = _unit(terms, given)
+    over_epochs = _takes(words, "at", "every", "epoch")
+    _end(words)
+    if over_epochs:
+        terms = _merged([_at_every_epoch(term) for term in terms])
+    return Claim(text, "curve" if over_epochs else "mean", terms, direction, threshold, unit)
+
+
+def _at_every_epoch(term: Term) -> Term:
+    if METRICS[term.metric].curve is None:
+        raise UserError(f"{term.metric} has no value at every epoch")
+    return Term(term.times, term.arm, "val_accuracy" if term.metric == "test_accuracy" else term.metric)
+
+
+def _deviations(text: str, words: list[str]) -> Claim:
+    first = _deviation(words)
+    direction = _direction(words)
+    second = _deviation(words)
+    _end(words)
+    terms = _merged([first, Term(-1, second.arm, second.metric)])
+    _unit(terms, None)
+    return Claim(text, "std", terms, direction, 1.0, "ratio")
+
+
+def _deviation(words: list[str]) -> Term:
+    if not _takes(words, STD, "("):
+        raise UserError("a deviation is compared with another one: std(a) < std(b)")
+    term = _value(1, words)
+    if not _takes(words, ")"):
+        raise UserError(f"expected ')' after {term.arm}; std(...) holds one value")
+    return term
+
+
+def _convergence(text: str, left: list[Term], words: list[str]) -> Claim:
+    if not _takes(words, "faster", "than"):
+        raise UserError("expected 'converges faster than'")
+    sides = [*left, *_side(words)]
+    _end(words)
+    if len(sides) != 2 or {t.metric for t in sides} != {"test_accuracy"}:
+        raise UserError("'converges faster than' stands between two arms, without metrics")
+    terms = _merged([Term(sign, t.arm, "epochs_to_converge") for sign, t in zip((1, -1), sides, strict=True)])
+    return Claim(text, "mean", terms, -1, 0.0, "epochs")
+
+
+def _words(text: str) -> list[str]:
+    words, at, text = [], 0, text.strip()
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise UserError(
+                f"cannot read '{text[at:].strip()[:12]}'; compare with <, <=, > or >=, and put a name that is not of "
+                "letters, digits and _ in double quotes"
+            )
+        words.append(found[1])
+        at = found.end()
+    return words
+
+
+def _takes(words: list[str], *phrase: str) -> bool:
+    """Take a phrase if it stands next."""
+    if words[: len(phrase)] != list(phrase):
+        return False
+    del words[: len(phrase)]
+    return True
+
+
+def _side(words: list[str]) -> list[Term]:
+    terms = [_value(1, words)]
+    while words and words[0] in ("+", "-"):
+        terms.append(_value(1 if words.pop(0) == "+" else -1, words))
+    return terms
+
+
+def _value(times: int, words: list[str]) -> Term:
+    arm = words.pop(0) if words else "the end"
+    if arm == "the end" or not re.match(r'"|[^\W\d]', arm):
+        raise UserError(f"expected an arm, found {arm if arm == 'the end' else repr(arm)}")
+    metric = "test_accuracy"
+    if _takes(words, "."):
+        metric = words.pop(0) if words else ""
+        if metric not in METRICS:
+            names = ", ".join(METRICS)
+            raise UserError(f"unknown metric '{metric}'; choose one of {names}{did_you_mean(metric, METRICS)}")
+    return Term(times, arm.strip('"'), metric)
+
+
+def _direction(words: list[str]) -> int:
+    if not words or words[0] not in DIRECTIONS:
+        raise UserError(f"expected <, <=, > or >=, found {repr(words[0]) if words else 'the end'}")
+    return DIRECTIONS[words.pop(0)]
+
+
+def _number(words: list[str]) -> tuple[float, str]:
+    sign = -1 if _takes(words, "-") else 1
+    if not words or not words[0][0].isdigit():
+        raise UserError(f"expected a number, found {repr(words[0]) if words else 'the end'}")
+    number = sign * float(words.pop(0))
+    unit = words.pop(0) if words and words[0] != "at" else ""
+    return number, SINGULAR.get(unit, unit)
+
+
+def _merged(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Count each value once: a - c > b - c is a > b."""
+    times: dict[tuple[str, str], int] = {}
+    for term in terms:
+        times[term.arm, term.metric] = times.get((term.arm, term.metric), 0) + term.times
+    kept = tuple(Term(count, *value) for value, count in times.items() if count)
+    if not kept:
+        raise UserError("compares a value with itself")
+    return kept
+
+
+def _unit(terms: Sequence[Term], given: str | None) -> str:
+    """Return the unit of the sum of the terms; given: that of the number it is compared with, None without one."""
+    metrics = [METRICS[t.metric] for t in terms]
+    if len({m.difference for m in metrics}) > 1:
+        raise UserError(f"{' and '.join(dict.fromkeys(t.metric for t in terms))} have different units")
+    net = sum(t.times for t in terms)
+    if net and given is None:
+        raise UserError("a difference is compared with a difference or a number, and a value with a value")
+    if net not in (0, 1):
+        raise UserError("a number is compared with one value, or with a difference")
+    unit = metrics[0].level if net else metrics[0].difference
+    if given not in (None, unit):
+        raise UserError(f"the number is in '{given}', not in {unit}" if given else f"the number lacks its unit, {unit}")
+    return unit
+
+
+def _end(words: list[str]) -> None:
+    if words and words[0] in DIRECTIONS:
+        raise UserError("holds two comparisons; make two claims of them")
+    if words:
+        raise UserError(f"unexpected {words[0]!r}; a claim may end in 'at every epoch'")

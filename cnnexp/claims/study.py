@@ -1,0 +1,58 @@
+"""A study's claims and the numbers that its source reports, checked before anything is trained."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cnnexp.claims.grammar import STD, parse
+from cnnexp.claims.metrics import METRICS
+from cnnexp.errors import UserError, did_you_mean, unknown
+
+
+def check(study: Mapping[str, Any]) -> None:
+    """Check a study's reported values and claims, but for the names of arms. Raises UserError for the first wrong one.
+
+    study: the checked node of a config; configs that were recorded before there were claims have none.
+    """
+    read_reported(study.get("reported"))
+    for text in study.get("claims") or ():
+        parse(text)
+
+
+def check_arms(study: Mapping[str, Any], own: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Check that every arm that a study reports or claims something of is known. Raises UserError.
+
+    own: the study's arms, which an error lists; others: those that could be its arms too.
+    """
+    own = list(dict.fromkeys(own))
+    known = [*own, *others]
+    named = [("study.reported", arm) for arm in read_reported(study.get("reported"))]
+    for text in study.get("claims") or ():
+        named += [(f"study.claims: '{text}'", term.arm) for term in parse(text).terms]
+    for where, arm in named:
+        if arm not in known:
+            listed = f"choose one of {', '.join(own)}, or another arm that has a file{did_you_mean(arm, known)}"
+            raise UserError(f"{where}: unknown arm '{arm}'; {listed}")
+
+
+def read_reported(node: Any) -> dict[str, dict[str, float]]:
+    """Return {arm: {metric: number}} of `study.reported`, where a number alone is a test accuracy in per cent.
+
+    Metrics are in the units of METRICS, and `std` in points. Raises UserError naming the arm.
+    """
+    if not isinstance(node, Mapping | None):
+        raise UserError("study.reported: is not a mapping of arms to numbers")
+    found: dict[str, dict[str, float]] = {}
+    for arm, given in (node or {}).items():
+        where = f"study.reported.{arm}"
+        values = given if isinstance(given, Mapping) else {"test_accuracy": given}
+        for metric, value in values.items():
+            if metric not in (*METRICS, STD):
+                raise unknown(where, "metric", str(metric), (*METRICS, STD))
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < 0 or (metric.endswith("accuracy") and value > 100):
+                raise UserError(
+                    f"{where}: given {value!r} for {metric}; allowed: a number >= 0, accuracies in per cent"
+                )
+        found[str(arm)] = {str(metric): float(value) for metric, value in values.items()}
+    return found

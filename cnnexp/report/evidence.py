@@ -1,0 +1,157 @@
+"""What the seeds say of each claim of a study: the values, their test, or why it cannot be tested."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cnnexp.claims.grammar import STD, Claim, Term, parse
+from cnnexp.claims.metrics import METRICS
+from cnnexp.errors import UserError, did_you_mean
+from cnnexp.report import deviations, single
+from cnnexp.report.collect import Arm, Study
+from cnnexp.report.runs import Run
+from cnnexp.report.statistics import LEVEL, Difference, against, seeds_needed
+from cnnexp.report.text import plain
+
+NOTHING = Difference(0, math.nan, math.nan, math.nan, math.nan)
+FEWEST = {"mean": 2, "curve": 2, STD: deviations.FEWEST}  # shared seeds: with fewer, the test can never decide
+TESTS = {"mean": "a paired t-test", "curve": "a paired t-test", STD: "Pitman's and Morgan's test"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A claim and what the seeds say of it, in the claim's unit. claim: None if it cannot be read.
+
+    samples: over the shared seeds, the sum of the terms; of a claim about deviations, each side's values. test: the
+    mean of the sum, or the ratio of the deviations. reported: the same of the reported values, nan if one is missing.
+    reason: why it is not tested, "" if it is; beside: what two single runs show.
+    """
+
+    text: str
+    claim: Claim | None
+    arms: Mapping[str, Arm] = field(default_factory=dict)
+    samples: tuple[list[float], ...] = ()
+    test: Difference = NOTHING
+    reported: float = math.nan
+    reason: str = ""
+    beside: str = ""
+
+    def seeds_needed(self, level: float = LEVEL) -> int | None:
+        """Return about how many seeds would decide, if the observed deviations stay; None if a thousand do not."""
+        assert self.claim is not None
+        if self.claim.kind == STD:
+            first, second = self.samples
+            return deviations.seeds_needed(first, second, level)
+        return seeds_needed(self.test.mean - self.claim.threshold, self.test.std, level)
+
+
+def gather(study: Study) -> list[Evidence]:
+    """Return the evidence for every claim of the study, in its order."""
+    return [_evidence(study, text) for text in study.claims]
+
+
+def _evidence(study: Study, text: str) -> Evidence:
+    try:
+        claim = parse(text)
+    except UserError as error:
+        return Evidence(text, None, reason=f"cannot be read: {plain(error)}")
+    reported = _reported(study, claim)
+    missing = [reason for name in _names(claim) if (reason := _missing(study, name))]
+    if missing:
+        return Evidence(text, claim, reported=reported, reason="; ".join(missing))
+    arms = {name: study.named(name)[0] for name in _names(claim)}
+    samples = _samples(claim, arms)
+    test = deviations.ratio_of_deviations(*samples) if claim.kind == STD else against(samples[0], claim.threshold)
+    beside = _two_networks(claim, arms) if test.n == 1 else ""
+    return Evidence(text, claim, arms, samples, test, reported, _too_few(claim, test), beside)
+
+
+def _names(claim: Claim) -> list[str]:
+    return list(dict.fromkeys(term.arm for term in claim.terms))
+
+
+def _missing(study: Study, name: str) -> str:
+    """Say why an arm has no values, "" if it has."""
+    found = study.named(name)
+    if len(found) > 1:
+        return f"{plain(name)} has several configs: {', '.join(arm.label for arm in found)}"
+    if found and found[0].runs:
+        return ""
+    if found:
+        return f"all runs of {plain(name)} diverged"
+    others = Counter(run.status for run in study.left_out if run.arm == plain(name))
+    if others:
+        return f"no finished run of {plain(name)} ({', '.join(f'{n} {status}' for status, n in others.items())})"
+    return f"no finished run of {plain(name)}{did_you_mean(plain(name), [arm.label for arm in study.arms])}"
+
+
+def by_seed(arm: Arm, metric: str) -> dict[int, float]:
+    """Return {seed: value} of a metric of the arm's done runs, in the metric's unit, where it is recorded."""
+    values = {run.seed: METRICS[metric].scale * run.metric(metric) for run in arm.runs}
+    return {seed: value for seed, value in values.items() if math.isfinite(value)}
+
+
+def _samples(claim: Claim, arms: Mapping[str, Arm]) -> tuple[list[float], ...]:
+    if claim.kind == "curve":
+        runs = [{run.seed: run for run in arms[term.arm].runs} for term in claim.terms]
+        leads = [_smallest_lead(claim, [of_term[seed] for of_term in runs]) for seed in _shared(runs)]
+        return ([lead for lead in leads if math.isfinite(lead)],)
+    values = [by_seed(arms[term.arm], term.metric) for term in claim.terms]
+    seeds = _shared(values)
+    if claim.kind == STD:
+        return tuple([value[seed] for seed in seeds] for value in values)
+    pairs = list(zip(claim.terms, values, strict=True))
+    return ([sum(term.times * value[seed] for term, value in pairs) for seed in seeds],)
+
+
+def _shared(by_term: list[dict[int, Run]] | list[dict[int, float]]) -> list[int]:
+    return sorted(set.intersection(*(set(of_term) for of_term in by_term)))
+
+
+def _smallest_lead(claim: Claim, runs: list[Run]) -> float:
+    """Return the sum of the terms at the epoch where it speaks least for the claim, of those that all runs reached."""
+    curves = [_curve(term, run) for term, run in zip(claim.terms, runs, strict=True)]
+    shared = set.intersection(*(set(curve) for curve in curves))
+    leads = [sum(curve[epoch] for curve in curves) for epoch in shared]
+    return claim.direction * min((claim.direction * lead for lead in leads), default=math.nan)
+
+
+def _curve(term: Term, run: Run) -> dict[int, float]:
+    metric = METRICS[term.metric]
+    assert metric.curve is not None
+    return {epoch: term.times * metric.scale * value for epoch, value in run.curve(*metric.curve).items()}
+
+
+def _reported(study: Study, claim: Claim) -> float:
+    """Return what the reported values make of a claim: the sum of its terms, or the ratio of two deviations."""
+    if claim.kind == "curve":
+        return math.nan
+    if claim.kind == STD:
+        first, second = (study.reported.get(term.arm, {}).get(STD, math.nan) for term in claim.terms)
+        return first / second if second else math.nan
+    return sum(term.times * study.reported.get(term.arm, {}).get(term.metric, math.nan) for term in claim.terms)
+
+
+def _too_few(claim: Claim, test: Difference) -> str:
+    """Say why the test of a claim can decide nothing, "" if it can."""
+    fewest = FEWEST[claim.kind]
+    if not test.n:
+        metrics = " and ".join(dict.fromkeys(term.metric for term in claim.terms))
+        return f"no seed has {metrics} in every arm that it needs"
+    if test.n < fewest:
+        seeds = "one seed" if test.n == 1 else f"{test.n} seeds"
+        return f"{seeds} shared, and {TESTS[claim.kind]} can never decide below {fewest}"
+    return "the seeds do not differ, so there is no spread to judge by" if math.isnan(test.p) else ""
+
+
+def _two_networks(claim: Claim, arms: Mapping[str, Arm]) -> str:
+    """Say what the test images tell of two single networks, if that is what the claim is about."""
+    times = {term.times: arms[term.arm] for term in claim.terms}
+    accuracies = {term.metric for term in claim.terms} == {"test_accuracy"}
+    if claim.kind != "mean" or not accuracies or len(claim.terms) != 2 or set(times) != {1, -1} or claim.threshold:
+        return ""
+    test = single.same_images_test(times[1], times[-1])
+    return (
+        single.in_words(test, times[1].label, times[-1].label) if test else "Their test images are not the same ones."
+    )

@@ -1,0 +1,131 @@
+"""A verdict on each claim of a study, corrected for all that the study tests."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cnnexp.claims.grammar import STD, Claim
+from cnnexp.claims.metrics import METRICS
+from cnnexp.report.collect import Arm, Study
+from cnnexp.report.evidence import Evidence, gather
+from cnnexp.report.statistics import LEVEL, MOST_SEEDS, holm, paired
+
+VERDICTS = ("holds", "does not hold", "within noise", "not tested")
+Hypothesis = tuple[str, tuple[tuple[str, str, int], ...], float, int]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict, one of VERDICTS, and a remark: what was tested, why it was not, what would decide."""
+
+    evidence: Evidence
+    p_holm: float
+    verdict: str
+    remark: str
+
+
+def family(study: Study) -> dict[Hypothesis, float]:
+    """Return Holm's adjusted p of all that a study tests: each arm against the baseline, and the claims.
+
+    What is tested twice, as by the claim that an arm is better than the baseline, counts once.
+    """
+    base = study.baseline
+    others = [arm for arm in study.arms if arm is not base] if base else []
+    found = {against_baseline(arm, base): paired(arm.accuracies(), base.accuracies()).p for arm in others if base}
+    for evidence in gather(study):
+        if not evidence.reason:
+            found.setdefault(_hypothesis_of(evidence), evidence.test.p)
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def against_baseline(arm: Arm, base: Arm) -> Hypothesis:
+    """Return what the comparison of an arm with the baseline tests."""
+    return _hypothesis("mean", [(arm.key, "test_accuracy", 1), (base.key, "test_accuracy", -1)])
+
+
+def _hypothesis_of(evidence: Evidence) -> Hypothesis:
+    claim = evidence.claim
+    assert claim is not None
+    terms = [(evidence.arms[term.arm].key, term.metric, term.times) for term in claim.terms]
+    return _hypothesis(claim.kind, terms, claim.threshold, claim.direction)
+
+
+def _hypothesis(
+    kind: str, terms: Iterable[tuple[str, str, int]], threshold: float = 0.0, direction: int = 1
+) -> Hypothesis:
+    """Return a key that is the same for "a > b" and "b < a": both are tested on two sides."""
+    ordered = sorted(terms)
+    if kind == "curve":  # the smallest lead of a over b is not that of b over a
+        return kind, tuple(ordered), threshold, direction
+    if ordered[0][2] < 0:
+        ordered = [(arm, metric, -times) for arm, metric, times in ordered]
+        threshold = -threshold if kind == "mean" else threshold
+    return kind, tuple(ordered), threshold, 0
+
+
+def judge(study: Study) -> list[Judged]:
+    """Judge every claim of the study, in its order."""
+    corrected = family(study)
+    tests = sum(not math.isnan(p) for p in corrected.values())
+    return [_judged(evidence, corrected, tests) for evidence in gather(study)]
+
+
+def _judged(evidence: Evidence, corrected: dict[Hypothesis, float], tests: int) -> Judged:
+    claim, test = evidence.claim, evidence.test
+    if claim is None or evidence.reason:
+        remark = ". ".join(part for part in (evidence.reason, evidence.beside) if part)
+        return Judged(evidence, math.nan, "not tested", remark)
+    p = corrected[_hypothesis_of(evidence)]
+    excludes = test.low > claim.threshold or test.high < claim.threshold
+    if not (p < LEVEL and excludes):
+        remark = _joined(_measured(claim), _what_would_decide(evidence, tests, excludes))
+        return Judged(evidence, p, "within noise", remark)
+    side = 1 if test.mean > claim.threshold else -1
+    if flattered := _flattered(evidence, claim, side):
+        return Judged(evidence, p, "not tested", f"what diverged is left out, which flatters {', '.join(flattered)}")
+    return Judged(evidence, p, "holds" if side == claim.direction else "does not hold", _measured(claim))
+
+
+def _flattered(evidence: Evidence, claim: Claim, side: int) -> list[str]:
+    """Return the arms that speak for the verdict and had runs that diverged, which are in no mean."""
+    arms = []
+    for term in claim.terms:
+        speaks_for = side * term.times * METRICS[term.metric].better > 0 or claim.kind == STD
+        if evidence.arms[term.arm].diverged and speaks_for:
+            arms.append(evidence.arms[term.arm].label)
+    return list(dict.fromkeys(arms))
+
+
+def _measured(claim: Claim) -> str:
+    """Say what was measured where the claim's words leave it open."""
+    metrics = {term.metric for term in claim.terms}
+    if claim.kind == "curve":
+        what = {"val_accuracy": "validation accuracy", "test_loss": "validation loss"}
+        words = " and ".join(dict.fromkeys(what.get(term.metric, "training accuracy") for term in claim.terms))
+        return f"the smallest lead over the epochs, by {words}"
+    if claim.kind == STD:
+        return "the ratio of the deviations over the seeds"
+    return (
+        "epochs until within a point of the run's best validation accuracy" if "epochs_to_converge" in metrics else ""
+    )
+
+
+def _what_would_decide(evidence: Evidence, tests: int, excludes: bool) -> str:
+    level = LEVEL / tests if excludes else LEVEL
+    seeds = evidence.seeds_needed(level)
+    number = f"about {seeds} seeds" if seeds else f"more than {MOST_SEEDS:,} seeds"
+    if excludes:
+        return f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
+    return f"{number} would make the interval narrow enough"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def summary(judged: list[Judged]) -> str:
+    """Count the verdicts: "2 hold, 1 does not hold, 3 within noise, 1 not tested"."""
+    counts = {verdict: sum(j.verdict == verdict for j in judged) for verdict in VERDICTS}
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    words = [f"{n} {plural.get(v, v) if n > 1 else v}" for v, n in counts.items() if n]
+    return ", ".join(words)

@@ -1,0 +1,31 @@
+"""Two single runs: no seeds to judge by, so the test images that both answered are the sample."""
+
+from cnnexp.report.collect import Arm
+from cnnexp.report.statistics import McNemar, image_interval, mcnemar, p_value
+
+
+def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
+    """Return McNemar's exact test of two arms that share one seed; None unless both answered the same test images."""
+    mine, theirs = ({r.seed: r for r in a.runs} for a in (arm, base))
+    seed = min(mine.keys() & theirs.keys())
+    first, second = mine[seed].answers, theirs[seed].answers
+    if first is None or second is None or len(first["ids"]) != len(second["ids"]):
+        return None
+    order, other = first["ids"].argsort(kind="stable"), second["ids"].argsort(kind="stable")
+    if any((first[k][order] != second[k][other]).any() for k in ("ids", "labels")):
+        return None
+    right = [(a["predicted"] == a["labels"])[o] for a, o in ((first, order), (second, other))]
+    return mcnemar(right[0], right[1])
+
+
+def in_words(test: McNemar, first: str = "this one", second: str = "the baseline's") -> str:
+    """Say what the test images tell of two single networks, and what they do not speak of."""
+    low, high = (100 * x for x in image_interval(test))
+    p = f"McNemar's exact p {p_value(test.p, equals=True)}"
+    if not test.can_decide:
+        p = f"they differ on {test.only_first + test.only_second} images, too few for McNemar's test ever to decide"
+    return (
+        f"These two networks alone: {test.only_first} test images only {first} has right, {test.only_second} only "
+        f"{second} ({p}; difference {low:+.2f} to {high:+.2f} points by bootstrap over the {test.images:,} images); "
+        "another seed may say otherwise."
+    )

@@ -1,0 +1,341 @@
+"""Claims held against the seeds: what is computed against SciPy, and a verdict or a reason for every claim."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+from fake_records import predictions, study_in_memory, write_run, write_study
+from scipy import stats
+
+from cnnexp import report
+from cnnexp.report import findings, judge, reported, tables
+from cnnexp.report.collect import collect, find_groups
+from cnnexp.report.compare import compare
+from cnnexp.report.deviations import ratio_of_deviations
+from cnnexp.report.effects import effects
+from cnnexp.report.statistics import paired
+
+BASE, UP = [0.50, 0.51, 0.52, 0.49, 0.50], [0.60, 0.62, 0.61, 0.60, 0.59]
+
+
+def only(study, claim):
+    """Return the verdict on one claim of a study in memory."""
+    study.claims = [claim]
+    (judged,) = judge.judge(study)
+    return judged
+
+
+def study_of(folder):
+    return collect(*find_groups(folder)[0])
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        ("up > base", "holds"),
+        ("base < up", "holds"),
+        ("up <= base", "does not hold"),
+        ("up - base > 5 points", "holds"),
+        ("up - base > 15 points", "does not hold"),
+        ("up - base < 15 points", "holds"),
+        ("up - base >= 10.2 points", "within noise"),
+        ("up > 50 %", "holds"),
+        ("up < 50 %", "does not hold"),
+        ("up > 60.5 %", "within noise"),
+    ],
+)
+def test_verdicts_on_means(claim, verdict):
+    assert only(study_in_memory({"base": BASE, "up": UP}), claim).verdict == verdict
+
+
+def test_a_claim_against_scipy():
+    found = only(study_in_memory({"base": BASE, "up": UP}), "up - base > 9 points")
+    points = 100 * (np.array(UP) - np.array(BASE))
+    expected = stats.ttest_1samp(points, 9)
+    test, limits = found.evidence.test, expected.confidence_interval(0.95)
+    assert (test.n, test.p) == (5, pytest.approx(expected.pvalue))
+    assert (test.mean, test.std) == (pytest.approx(points.mean()), pytest.approx(points.std(ddof=1)))
+    assert (test.low, test.high) == (pytest.approx(limits.low), pytest.approx(limits.high))
+
+
+def test_holm_counts_what_is_tested_twice_once():
+    study = study_in_memory({"base": BASE, "up": UP, "other": UP[::-1]})
+    study.claims = ["up > base", "base < up", "up - base > 5 points", "up > other", "nobody > base"]
+    found = judge.family(study)
+    raw = [
+        *(stats.ttest_rel(study.arms[i].values("result", "test_accuracy"), BASE).pvalue for i in (1, 2)),
+        stats.ttest_1samp(100 * (np.array(UP) - BASE), 5).pvalue,
+        stats.ttest_rel(UP, UP[::-1]).pvalue,
+    ]
+    largest = 0.0
+    expected = {}
+    for rank, p in enumerate(sorted(raw)):
+        largest = max(largest, min(1.0, (4 - rank) * p))
+        expected[p] = largest
+    assert sorted(found.values()) == pytest.approx(sorted(expected.values()))
+    judged = judge.judge(study)
+    assert judged[0].p_holm == judged[1].p_holm == compare(study)[1].p_holm
+    study.claims = []
+    assert compare(study)[1].p_holm < judged[0].p_holm, "the claims make the correction stricter"
+
+
+def test_how_many_seeds_would_decide():
+    arms = {"base": [0.50, 0.51, 0.52], "up": [0.52, 0.51, 0.55]}
+    found = only(study_in_memory(arms), "up > base")
+    n = found.evidence.seeds_needed()
+    assert (found.verdict, found.remark) == ("within noise", f"about {n} seeds would make the interval narrow enough")
+    test = found.evidence.test
+    widths = [stats.t.ppf(0.975, k - 1) * test.std / math.sqrt(k) for k in (n - 1, n)]
+    assert widths[0] >= test.mean > widths[1] and n > 3
+    nothing = only(study_in_memory({"base": [0.5, 0.6, 0.7], "up": [0.6, 0.7, 0.5]}), "up > base")
+    assert "more than 1,000 seeds" in nothing.remark
+
+
+def test_an_interval_that_decides_alone_may_not_after_holm():
+    arms = {"base": [0.50, 0.51, 0.52], "up": [0.52, 0.535, 0.55]}
+    study = study_in_memory({**arms, **{f"other{i}": [0.5, 0.52 + i / 100, 0.51] for i in range(4)}})
+    found = only(study, "up > base")
+    assert found.evidence.test.low > 0 and found.verdict == "within noise"
+    assert "the interval alone decides, but not after Holm over 5 tests; about" in found.remark
+    n = found.evidence.seeds_needed(0.05 / 5)
+    assert n > 3 and f"about {n} seeds" in found.remark
+
+
+def test_gaps_losses_and_times(tmp_path):
+    for seed in range(3):
+        run = write_run(tmp_path, "a", seed, 0.5 + seed / 100, seconds=60 + seed)
+        run.update(result={**run.info["result"], "train_accuracy": 0.72 + seed / 50, "test_loss": 1.5 - seed / 10})
+    study = study_of(tmp_path / "demo")
+    gap = only(study, "a.train_accuracy - a.test_accuracy > 10 points")
+    assert gap.evidence.test.mean == pytest.approx(np.mean([22, 23, 24])) and gap.verdict == "holds"
+    assert only(study, "a.test_loss < 2 nats").evidence.test.mean == pytest.approx(1.4)
+    assert only(study, "a.train_seconds < 100 seconds").evidence.test.mean == pytest.approx(61)
+
+
+def with_curves(folder, curves):
+    """Write runs with these validation accuracies by epoch: {arm: a list for each seed}."""
+    for arm, seeds in curves.items():
+        for seed, values in enumerate(seeds):
+            run = write_run(folder, arm, seed, 0.5, epochs=1)
+            run.keep_rows(0)
+            for epoch, value in enumerate(values, start=1):
+                run.append(kind="epoch", epoch=epoch, split="val", loss=1 - value, accuracy=value)
+            run.sync()
+    return study_of(folder / "demo")
+
+
+def test_at_every_epoch_is_the_smallest_lead(tmp_path):
+    a = [[0.40, 0.50, 0.60], [0.41, 0.52, 0.61], [0.40, 0.51, 0.62, 0.10]]  # the last epoch only one of them reached
+    b = [[0.30, 0.45, 0.50], [0.30, 0.46, 0.52], [0.31, 0.45, 0.50]]
+    study = with_curves(tmp_path, {"a": a, "b": b})
+    above = only(study, "a > b at every epoch")
+    assert above.evidence.samples[0] == pytest.approx([5, 6, 6])  # the leads at epoch 2
+    assert above.verdict == "holds"
+    assert above.remark == "the smallest lead over the epochs, by validation accuracy"
+    below = only(study, "b < a at every epoch")
+    assert below.evidence.samples[0] == pytest.approx([-5, -6, -6]) and below.verdict == "holds"
+    assert only(study, "b > a at every epoch").verdict == "does not hold"
+    assert only(study, "a - b > 8 points at every epoch").verdict == "does not hold"
+    assert only(study, "a.test_loss < b.test_loss at every epoch").evidence.samples[0] == pytest.approx(
+        [-0.05, -0.06, -0.06]
+    )
+    assert "no seed has train_accuracy" in only(study, "a.train_accuracy > 3 % at every epoch").remark
+
+
+def test_converging_faster(tmp_path):
+    fast = [[0.3, 0.6, 0.6, 0.6]] * 2 + [[0.5, 0.6, 0.6, 0.6]]
+    slow = [[0.3, 0.4, 0.5, 0.6]] * 3
+    study = with_curves(tmp_path, {"slow": slow, "fast": fast})
+    found = only(study, "fast converges faster than slow")
+    assert found.evidence.samples[0] == [-2, -2, -2] and found.verdict == "not tested"  # without any spread
+    assert "no spread to judge by" in found.remark
+
+
+def test_deviations_against_scipy():
+    generator = np.random.default_rng(0)
+    shared = generator.normal(size=9)
+    a, b = shared + generator.normal(size=9), 3 * (shared + generator.normal(size=9))
+    found = ratio_of_deviations(a, b)
+    assert found.mean == pytest.approx(a.std(ddof=1) / b.std(ddof=1))
+    assert found.p == pytest.approx(stats.pearsonr(a + b, a - b).pvalue)
+    for limit in (found.low, found.high):  # the test of "the ratio is this limit" has a p of 0.05
+        assert stats.pearsonr(a + limit * b, a - limit * b).pvalue == pytest.approx(0.05)
+
+
+def test_claims_about_deviations():
+    wide, narrow = [0.40, 0.60, 0.45, 0.66, 0.38, 0.71], [0.50, 0.51, 0.505, 0.50, 0.51, 0.508]
+    study = study_in_memory({"wide": wide, "narrow": narrow}, reported={"wide": {"std": 2.0}, "narrow": {"std": 0.5}})
+    found = only(study, "std(narrow) < std(wide)")
+    assert found.verdict == "holds" and found.evidence.test.high < 1 and found.evidence.reported == 0.25
+    assert only(study, "std(narrow) > std(wide)").verdict == "does not hold"
+    study.arms[1].diverged.append(study.arms[1].runs[0])
+    assert only(study, "std(narrow) < std(wide)").remark == "what diverged is left out, which flatters narrow"
+    alike = only(study_in_memory({"a": wide, "b": [*wide[1:], 0.5]}), "std(a) < std(b)")
+    assert alike.verdict == "within noise" and "seeds would make the interval narrow enough" in alike.remark
+    two = only(study_in_memory({"a": wide[:2], "b": narrow[:2]}), "std(a) > std(b)")
+    assert "2 seeds shared, and Pitman's and Morgan's test can never decide below 3" in two.remark
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason"),
+    [
+        ("bse > up", "no finished run of bse (did you mean 'base'?)"),
+        ("none > up", "all runs of none diverged"),
+        ("twice > up", "twice has several configs: twice (aaaaaaaa), twice (bbbbbbbb)"),
+        ("up >> base", "cannot be read: study.claims: 'up >> base'"),
+        ("up.val_accuracy > base.val_accuracy", "no seed has val_accuracy in every arm that it needs"),
+        ("up.train_seconds > base.train_seconds at every epoch", "cannot be read"),
+        ("up > one", "one seed shared, and a paired t-test can never decide below 2"),
+    ],
+)
+def test_not_tested_says_why(tmp_path, claim, reason):
+    for arm, fingerprint in (("base", ""), ("up", ""), ("twice", "a" * 9), ("twice", "b" * 9)):
+        for seed in range(2):
+            run = write_run(tmp_path, arm, seed, 0.5 + seed / 10, fingerprint=fingerprint, with_predictions=False)
+            run.update(result={**run.info["result"], "val_accuracy": None})
+    write_run(tmp_path, "none", 0, status="diverged")
+    write_run(tmp_path, "one", 0, 0.5, with_predictions=False)
+    found = only(study_of(tmp_path / "demo"), claim)
+    assert found.verdict == "not tested" and math.isnan(found.p_holm)
+    assert reason in found.remark
+
+
+def test_what_diverged_speaks_for_nobody(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, "base", seed, 0.5 + seed / 100)
+        write_run(tmp_path, "up", seed, 0.6 + seed / 90)
+    write_run(tmp_path, "up", 3, status="diverged")
+    study = study_of(tmp_path / "demo")
+    found = only(study, "up > base")
+    assert found.verdict == "not tested" and found.remark == "what diverged is left out, which flatters up"
+    assert only(study, "up - base > 20 points").verdict == "does not hold"  # even flattered it is below
+
+
+def test_two_single_runs_are_compared_on_their_test_images(tmp_path):
+    write_run(tmp_path, "base", 0, 0.5)
+    write_run(tmp_path, "up", 0, 0.6)
+    study = study_of(tmp_path / "demo")
+    found = only(study, "up > base")
+    assert found.verdict == "not tested"
+    assert "test images only up has right" in found.remark and "McNemar's exact p" in found.remark
+    assert "by bootstrap over the 1,000 images" in found.remark
+    assert "McNemar" not in only(study, "up - base > 5 points").remark  # it tests no such number
+    logits, labels, ids = predictions(0.6, 0)
+    study.arms[1].runs[0].record.write_predictions(logits, labels, np.char.add("other/", ids))
+    del study.arms[1].runs[0].answers
+    assert only(study, "up > base").remark.endswith("Their test images are not the same ones.")
+
+
+def test_reported_beside_reproduced():
+    values = {"base": {"test_accuracy": 51.31, "std": 0.34}, "gone": {"test_accuracy": 60.0}, "up": {"test_loss": 1.5}}
+    study = study_in_memory({"base": BASE, "up": UP}, reported=values)
+    rows = reported.beside(study)
+    assert rows[0].here.mean == pytest.approx(50.4) and rows[0].difference == pytest.approx(50.4 - 51.31)
+    table = reported.table(rows)
+    assert table.rows[0] == ["base", "test_accuracy (%)", "51.31 ± 0.34", "50.40 ± 1.14", "-0.91", "5"]
+    assert table.rows[1] == ["gone", "test_accuracy (%)", "60.00", "no finished run", "-", "0"]
+    assert table.rows[2][:3] == ["up", "test_loss (nats)", "1.500"]
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(*reported.csv(rows)))))
+    assert float(lines[0]["difference"]) == rows[0].difference and lines[1]["mean"] == ""
+    study.reported["up"] = {"test_accuracy": 60.0}
+    assert only(study, "up - base > 5 points").evidence.reported == pytest.approx(60 - 51.31)
+    assert math.isnan(only(study, "up > base at every epoch").evidence.reported)
+
+
+CLAIMS = {
+    "reported": {"baseline": 51.31, "dropout": 62.5, "combined": 75.67},
+    "source": "a <b>report</b>",
+    "claims": ["dropout > baseline", "combined > dropout", "std(dropout) < std(baseline)", "dropout > 99 %"],
+}
+TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
+
+
+def test_the_report_shows_claims_everywhere(tmp_path):
+    folder = write_study(tmp_path, TWO, **CLAIMS)
+    written = report.write(folder, figures=False)
+    page = written.index.read_text()
+    for words in (
+        "Reported and reproduced",
+        "1 holds, 1 does not hold, 1 within noise, 1 not tested.",
+        'class=" better">holds',
+        'class=" worse">does not hold',
+        "no finished run of combined",
+        "a &lt;b&gt;report&lt;/b&gt;",
+        "would make the interval narrow enough",
+    ):
+        assert words in page, words
+    assert "<b>" not in page
+    assert "Claims: 1 holds, 1 does not hold, 1 within noise, 1 not tested" in written.terminal
+    assert "Reported: a <b>report</b>" in written.terminal
+    headings, line = (row for row in written.terminal.splitlines() if row.startswith(("Arm", "baseline")))
+    assert "Reported" in headings and "51.31" in line
+    assert max(map(len, written.terminal.splitlines()[:20])) <= 120
+    files = {file.name for file in (written.index.parent / "tables").iterdir()}
+    assert {"claims.md", "claims.csv", "reported.md", "reported.csv"} <= files and "effects.md" not in files
+    (first, *_) = csv.DictReader(io.StringIO((written.index.parent / "tables" / "claims.csv").read_text()))
+    study = study_of(folder)
+    points = paired(study.arms[1].accuracies(), study.arms[0].accuracies())
+    assert float(first["mean"]) == pytest.approx(100 * points.mean)
+    assert (first["verdict"], float(first["reported"])) == ("holds", pytest.approx(11.19))
+    markdown = (written.index.parent / "tables" / "claims.md").read_text()
+    assert "a &lt;b&gt;report&lt;/b&gt;" in markdown and "| dropout &gt; baseline |" in markdown
+
+
+def test_without_claims_nothing_is_shown(tmp_path):
+    written = report.write(write_study(tmp_path, TWO), figures=False)
+    assert "Reported" not in written.terminal and 'id="reported"' not in written.index.read_text()
+
+
+HOSTILE = "<script>alert(1)</script> > \x1b[31mb\u202e | =cmd {{ 7*7 }}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reported": [1], "claims": "a > b", "source": ["x"]},
+        {"reported": {"baseline": "x"}, "claims": [1]},
+        {"reported": {HOSTILE: 50.0}, "claims": [HOSTILE, "=cmd > b"], "source": HOSTILE},
+    ],
+)
+def test_whatever_study_json_holds(tmp_path, fields):
+    written = report.write(write_study(tmp_path, TWO, seeds=2, **fields), figures=False)
+    shown = [written.terminal, written.index.read_text()]
+    shown += [file.read_text() for file in (written.index.parent / "tables").iterdir()]
+    assert not any("\x1b" in text or "\u202e" in text for text in shown)
+    assert "<script" not in shown[1]
+    if not isinstance(fields["claims"][0], str) or isinstance(fields["claims"], str):
+        assert written.terminal.count("Read with care: study.json: study.") == 2
+    else:
+        assert "cannot be read" in shown[1]
+        assert "\n'=cmd" in (written.index.parent / "tables" / "claims.csv").read_text()
+
+
+def test_a_study_of_equal_arms_with_claims_is_decided_in_at_most_5_percent():
+    studies, generator = 300, np.random.default_rng(3)
+    claims = ["b > c", "std(a) < std(b)", "c - d > 0 points", "a - b < c - d", "b < 50 %", "d > a"]
+    wrong = 0
+    for accuracies in generator.normal(0.5, 0.01, (studies, 4, 4)):
+        study = study_in_memory(dict(zip("abcd", accuracies, strict=True)), claims=claims)
+        decided = [row.verdict for row in compare(study)] + [found.verdict for found in judge.judge(study)]
+        wrong += bool({"better", "worse", "holds", "does not hold"} & set(decided))
+    assert 0 < wrong / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+
+
+def test_the_interval_of_a_ratio_covers_as_often_as_promised():
+    studies = 1500
+    error = 3 * math.sqrt(0.05 * 0.95 / studies)
+    for n in (3, 8):
+        generator = np.random.default_rng(n)
+        shared, own = generator.normal(size=(studies, 1, n)), generator.normal(size=(studies, 2, n))
+        values = shared + own  # pairs that correlate, as seeds may
+        found = [ratio_of_deviations(2 * a, b) for a, b in values]
+        assert abs(np.mean([f.low <= 2 <= f.high for f in found]) - 0.95) < error
+        assert abs(np.mean([ratio_of_deviations(a, b).p < 0.05 for a, b in values]) - 0.05) < error
+
+
+def test_tables_of_nothing():
+    study = study_in_memory({"base": BASE})
+    assert judge.judge(study) == [] and judge.summary([]) == "" and effects(study) == []
+    assert findings.claims([]).rows == findings.effects([]).rows == reported.table([]).rows == []
