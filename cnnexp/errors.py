@@ -31,6 +31,9 @@ class Interrupted(RuntimeError):
         self.exit_code = exit_code
 
 
+MANY = 30  # names that are not all told
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the closest of `allowed`, or "" if none is close."""
     close = difflib.get_close_matches(str(given), [str(a) for a in allowed], n=1, cutoff=0.6)
@@ -38,8 +41,13 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
 
 
 def unknown(where: str, what: str, given: str, allowed: Iterable[str]) -> UserError:
-    """Build the error for a name that is not one of `allowed`: where, what was given, what is allowed, a guess."""
+    """Build the error for a name that is not one of `allowed`: where, what was given, what is allowed, a guess.
+
+    Of very many names those nearest to what was given are told.
+    """
     allowed = [str(a) for a in allowed]
-    return UserError(
-        f"{where}: unknown {what} '{given}'; choose one of {', '.join(allowed)}{did_you_mean(given, allowed)}"
-    )
+    told = ", ".join(allowed)
+    if len(allowed) > MANY:
+        near = difflib.get_close_matches(str(given), allowed, n=6, cutoff=0.3) or allowed[:6]
+        told = f"{', '.join(sorted(near))}, ... ({len(allowed)} in all)"
+    return UserError(f"{where}: unknown {what} '{given}'; choose one of {told}{did_you_mean(given, allowed)}")

@@ -28,7 +28,7 @@ def tell(error: Exception, typed: list[str]) -> UserError:
 def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
     group = key.split("@")[0]
     if "No match in the defaults list" in text:
-        if f"+{group}=" in text and group in ("aug", "arm", "study", "pretrain"):
+        if f"+{group}=" in text and group in ("aug", "arm", "study", "scale", "pretrain"):
             return UserError(f"{group}: is not chosen yet; type +{group}=... (with the plus)")
         return UserError(f"{group}: no such group or key{did_you_mean(group, _known_keys(typed))}")
     if "already at" in text or "An item is already" in text:

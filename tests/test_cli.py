@@ -82,7 +82,7 @@ def test_completion() -> None:
     assert complete("cnnexp ") == list(cli.COMMANDS)
     assert {"optimizer=", "optimizer."} <= set(complete("cnnexp train opt"))
     assert complete("cnnexp train optimizer=ad") == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]
-    assert complete("cnnexp train +study=") == ["+study=ablation"]
+    assert complete("cnnexp train +study=ab") == ["+study=ablation"]
     assert complete("cnnexp report out") == []
 
 

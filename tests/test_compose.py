@@ -22,7 +22,7 @@ from cnnexp.sweep.sweep import Sweep
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FILES = {str(file.relative_to(CONFIGS).with_suffix("")): file for file in sorted(CONFIGS.rglob("*.yaml"))}
-OWN_PLUS = ("arm", "aug", "pretrain", "study")  # groups that are not in the defaults list
+OWN_PLUS = ("arm", "aug", "pretrain", "scale", "study")  # groups that are not in the defaults list
 
 
 def names(group: str) -> list[str]:
@@ -93,6 +93,7 @@ def test_a_recipe_comes_with_its_data_and_typed_values_win(data: str) -> None:
 
 # Training: data sets, networks, augmentations, optimisers and schedules go side by side, each at least once.
 GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler")
+SMALLEST = {"vgg_like": 16, "cifar_c1": 24, "cifar_c2": 24}  # pixels that a network needs; the others take 8
 ROWS = [
     [f"{group}={row[i]}" for i, group in enumerate(GROUPS)]
     for row in itertools.islice(
@@ -137,7 +138,8 @@ def small(data: str, root: Path) -> list[str]:
     """Return overrides that make a data set small."""
     drawn = ["data.num_train=40", "data.num_test=20"]
     place = [f"data.root={root / 'own' if data == 'folder' else root}"]
-    return ["data.size=8", "data.val_fraction=0.2", *(drawn if data in ("shapes", "textures") else place)]
+    few = ["data.val_fraction=0.2", "data.train_limit=16", "data.test_limit=10"]
+    return [*few, *(drawn if data in ("shapes", "textures") else place)]
 
 
 @pytest.mark.usefixtures("cifar10")
@@ -145,8 +147,8 @@ def small(data: str, root: Path) -> list[str]:
 def test_every_choice_trains(choices: list[str], root: Path, outputs: Path, only: Callable[[], RunRecord]) -> None:
     data = choices[0].removeprefix("data=")
     shared = ["epochs=2st", "batch_size=4", "device=cpu", "device.threads=1", f"outputs={outputs}"]
-    pooled_often = ["data.size=16"] if "model=vgg_like" in choices else []
-    assert cli.main(["train", *choices, *small(data, root), *pooled_often, *shared]) == 0
+    size = f"data.size={SMALLEST.get(choices[1].removeprefix('model='), 8)}"
+    assert cli.main(["train", *choices, *small(data, root), size, *shared]) == 0
     run = only()
     assert run.status == "done"
     assert run.info["data"]["name"] == data
@@ -154,11 +156,11 @@ def test_every_choice_trains(choices: list[str], root: Path, outputs: Path, only
     assert [row["split"] for row in run.rows()] == ["train", "val"]
 
 
-@pytest.mark.parametrize("choice", [f"+{group}={name}" for group in ("arm", "pretrain") for name in names(group)])
-def test_every_arm_trains(choice: str, outputs: Path, only: Callable[[], RunRecord]) -> None:
-    # The weights that arms start from are not to be had in a test: those of a fresh network stand in for them.
-    more = ["data.size=8", "data.num_train=40", "data.num_test=20", "backbone.weights=none", f"outputs={outputs}"]
-    assert cli.main(["train", *more, "epochs=2st", "batch_size=4", "device=cpu", "device.threads=1", choice]) == 0
+@pytest.mark.parametrize("name", names("pretrain"))
+def test_every_pretraining_trains(name: str, outputs: Path, only: Callable[[], RunRecord]) -> None:
+    more = ["data.size=8", "data.num_train=40", "data.num_test=20", f"outputs={outputs}"]
+    shared = ["epochs=2st", "batch_size=4", "device=cpu", "device.threads=1"]
+    assert cli.main(["train", *more, *shared, f"+pretrain={name}"]) == 0
     assert only().status == "done"
 
 
@@ -167,45 +169,146 @@ def test_devices_that_are_there_train(train: Callable[..., int], only: Callable[
     assert only().info["device"]["kind"] in ("cpu", "cuda", "mps")
 
 
-# Studies and their arms.
+# Studies and their arms. An arm is what varies, the seed apart: ("+arm=dropout",), or a point of a grid,
+# ("optimizer.lr=0.002", "model.init.normal.std=0.05").
+Arm = tuple[str, ...]
 STUDIES = {name: load(f"study/{name}") for name in names("study")}
-ARMS = [(study, arm) for study, own in STUDIES.items() for arm in own["hydra"]["sweeper"]["params"]["+arm"].split(",")]
 
 
-def changes(arm: str) -> dict[str, Any]:
-    """Return what an arm's file asks for, read without Hydra: {"model.norm": "batch", ...}."""
+def axes(study: str) -> dict[str, list[str]]:
+    """Return what a study varies beside its seed: {"+arm": ["baseline", "dropout"]}."""
+    params = STUDIES[study]["hydra"]["sweeper"]["params"]
+    sweeps = {key: config.parse([f"{key}={values}"])[0] for key, values in params.items()}
+    return {
+        key: list(sweep.sweep_string_iterator()) if sweep.is_sweep_override() else [str(sweep.value())]
+        for key, sweep in sweeps.items()
+        if key not in ("+study", "seed")
+    }
+
+
+def arms(study: str) -> list[Arm]:
+    """Return the arms of a study."""
+    keys, values = axes(study).keys(), axes(study).values()
+    return [tuple(f"{k}={v}" for k, v in zip(keys, row, strict=True)) for row in itertools.product(*values)]
+
+
+ARMS = [(study, arm) for study in STUDIES for arm in arms(study)]
+
+
+def arm_name(arm: Arm) -> str:
+    """Return how a run of this arm is called."""
+    overrides = config.parse(list(arm))
+    return ",".join(str(o.value()) if o.key_or_group == "arm" else f"{o.key_or_group}={o.value()}" for o in overrides)
+
+
+def parts(arm: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what an arm's file asks for, read without Hydra: choices of groups, and {"model.norm": "batch", ...}."""
     own = load(f"arm/{arm}")
-    asked: dict[str, Any] = {}
+    choices: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for entry in own.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
-            asked.update(changes(entry))
+            inherited = parts(entry)
+            choices, values = choices | inherited[0], values | inherited[1]
         elif isinstance(entry, dict):
-            ((key, choice),) = entry.items()
-            group = key.removeprefix("override /")
-            asked.update({f"{group}.{k}": v for k, v in record.flatten(load(f"{group}/{choice}")).items()})
-    return {**asked, **record.flatten(own)} if own else asked
+            choices |= {key.removeprefix("override /"): choice for key, choice in entry.items()}
+    return choices, values | record.flatten(own) if own else values
 
 
-@pytest.mark.parametrize(("study", "arm"), ARMS)
-def test_every_override_of_an_arm_takes_effect(study: str, arm: str) -> None:
-    plain = composed(f"+study={study}", f"+arm={arm}")
+def changes(arm: Arm) -> dict[str, Any]:
+    """Return every value that an arm asks for: {"model.norm": "batch", ...}."""
+    asked: dict[str, Any] = {}
+    for override in config.parse(list(arm)):
+        key, value = {"aug": "augmentation"}.get(override.key_or_group, override.key_or_group), override.value()
+        choices, values = parts(str(value)) if key == "arm" else ({key: str(value)} if names(key) else {}, {key: value})
+        for group, choice in choices.items():
+            asked |= {f"{group}.{k}": v for k, v in record.flatten(load(f"{group}/{choice}")).items()}
+        if values and (key == "arm" or not names(key)):
+            given = record.flatten(values)
+            replaced = {whole for whole in asked if any(k.startswith(f"{whole}.") for k in given)}
+            asked = {k: v for k, v in asked.items() if k not in replaced} | given
+    return asked
+
+
+@pytest.mark.parametrize(("study", "arm"), [pytest.param(*pair, id=f"{pair[0]} {arm_name(pair[1])}") for pair in ARMS])
+def test_every_override_of_an_arm_takes_effect(study: str, arm: Arm) -> None:
+    plain = composed(f"+study={study}", *arm)
     leaves = record.flatten(plain)
     for key, value in changes(arm).items():
         found = plain["backbone"]["weights"] if value == "${backbone.weights}" else value
         assert leaves.get(key, plain["model"].get(key.removeprefix("model."))) == found, f"{key} of arm {arm}"
-    baseline = composed(f"+study={study}", f"+arm={STUDIES[study]['study']['baseline']}")
-    assert (plain == baseline) == (not changes(arm)), "an arm that changes something differs from the baseline"
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_setting_of_a_study_takes_effect(study: str) -> None:
+    own = {key: value for key, value in STUDIES[study].items() if key != "hydra"}
+    plain = composed(f"+study={study}")
+    leaves = record.flatten(plain)
+    for entry in own.pop("defaults", []):
+        ((group, choice),) = entry.items()
+        builder = load(f"{group.removeprefix('override /')}/{choice}").get("_target_")
+        assert builder in (plain[group.removeprefix("override /")]["_target_"], None)
+    for key, value in record.flatten(own).items():
+        assert leaves[key] == value, key
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_arms_of_a_study_are_different_and_have_a_baseline(study: str) -> None:
-    arms = [arm for name, arm in ARMS if name == study]
-    configs = {arm: config.canonical(composed(f"+study={study}", f"+arm={arm}")) for arm in arms}
-    for one, other in itertools.combinations(arms, 2):
+    configs = {arm_name(arm): config.canonical(composed(f"+study={study}", *arm)) for arm in arms(study)}
+    for one, other in itertools.combinations(configs, 2):
         assert configs[one] != configs[other], f"{one} and {other}"
-    assert STUDIES[study]["study"]["baseline"] in arms
+    assert STUDIES[study]["study"]["baseline"] in configs
     params = STUDIES[study]["hydra"]["sweeper"]["params"]
     assert next(iter(params.items())) == ("+study", study), "a study names itself first: study < arm < what was typed"
+    assert "+arm" not in params or set(params) == {"+study", "+arm", "seed"}, (
+        "an arm that is named is known by its name"
+    )
+    assert STUDIES[study]["study"]["name"] == study
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_header_of_a_study_says_what_was_reported(study: str) -> None:
+    if study not in ("ablation", "factorial"):
+        for word in ("Question", "Run", "Expect", "Reported", "Assumed"):
+            assert re.search(rf"^# {word}: ", header(f"study/{study}"), re.MULTILINE), word
+
+
+def cheap(study: str, arm: Arm) -> bool:
+    """Tell whether an arm trains in the fast tests: those of the ablation, and the first one of every other study."""
+    return study == "ablation" or (arm == arms(study)[0] and not study.startswith("cifar"))  # those take 5 s
+
+
+IN_STUDIES = {arm.removeprefix("+arm=") for _, (arm, *_) in ARMS}
+ALONE: list[tuple[str | None, Arm]] = [(None, (f"+arm={name}",)) for name in names("arm") if name not in IN_STUDIES]
+TRAINED = [
+    pytest.param(
+        study,
+        arm,
+        marks=[] if study is None or cheap(study, arm) else pytest.mark.slow,
+        id=f"{study} {arm_name(arm)}",
+    )
+    for study, arm in [*ARMS, *ALONE]
+]
+
+
+@pytest.mark.parametrize(("study", "arm"), TRAINED)
+def test_every_arm_trains(study: str | None, arm: Arm, outputs: Path, only: Callable[[], RunRecord]) -> None:
+    # The weights that arms start from are not to be had in a test: those of a fresh network stand in for them.
+    chosen = [f"+study={study}", "hydra.mode=RUN"] if study else []
+    entries = STUDIES[study].get("defaults", []) if study else []
+    groups = {group: choice for entry in entries for group, choice in entry.items()}
+    model = groups.get("override /model", "custom")
+    if arm[0].startswith("+arm="):
+        model = parts(arm[0].removeprefix("+arm="))[0].get("model", model)
+    batch_size = [] if study and "batch_size" in axes(study) else ["batch_size=4", "data.train_limit=16"]
+    data = ["data=shapes", "data.num_train=80", "data.num_test=10", f"data.size={SMALLEST.get(model, 8)}"]
+    shared = ["epochs=2st", "device=cpu", "device.threads=1", "backbone.weights=none", f"outputs={outputs}"]
+    assert cli.main(["train", *chosen, *arm, *data, *batch_size, *shared]) == 0
+    run = only()
+    assert run.status == "done"
+    assert run.info["schedule"]["total_steps"] == 2
+    if study:
+        assert (run.info["study"], run.info["arm"]) == (study, arm_name(arm)) or not arm[0].startswith("+arm=")
 
 
 @pytest.fixture
@@ -244,6 +347,41 @@ def test_study_then_arm_then_what_was_typed(own_study: list[str], jobs: list[Job
 def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], jobs: list[Job], typed: list[str]) -> None:
     assert cli.main([*own_study, *typed, "seed=4"]) == 0
     assert [(job.arm, job.seed, job.config["batch_size"]) for job in jobs] == [("one", 4, 7), ("two", 4, 7)]
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if "+arm" not in axes(study)])
+def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outputs: Path, jobs: list[Job]) -> None:
+    tiny = ["data=shapes", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", f"outputs={outputs}"]
+    assert cli.main(["train", f"+study={study}", *tiny, "seed=3"]) == 0
+    assert [job.arm for job in jobs] == [arm_name(arm) for arm in arms(study)]
+    assert STUDIES[study]["study"]["baseline"] in [job.arm for job in jobs]
+    assert {job.seed for job in jobs} == {3}
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_a_scale_wins_over_study_and_arm_and_loses_to_what_was_typed(
+    own_study: list[str], jobs: list[Job], where: int
+) -> None:
+    words = ["+arm=two", "+study=mine"]
+    assert cli.main([*own_study, *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
+    assert cli.main([*own_study, "epochs=4st", *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
+    scaled, typed = (job.config for job in jobs)
+    assert (scaled["epochs"], scaled["data"]["train_limit"], scaled["batch_size"]) == ("3ep", 1000, 9)
+    assert (typed["epochs"], typed["data"]["test_limit"]) == ("4st", 500)
+    assert {job.arm for job in jobs} == {"two"}
+
+
+@pytest.mark.parametrize("scale", names("scale"))
+def test_a_scale_is_smaller_than_every_study(scale: str) -> None:
+    own = record.flatten(composed(f"+scale={scale}"))
+    for study in STUDIES:
+        leaves = record.flatten(composed(f"+study={study}", f"+scale={scale}"))
+        whole = composed(f"+study={study}")
+        assert (leaves["epochs"], leaves["data.train_limit"]) == (own["epochs"], own["data.train_limit"])
+        assert int(own["epochs"].removesuffix("ep")) < int(str(whole["epochs"]).removesuffix("ep"))
+        if re.search(rf"\+scale={scale}\b", header(f"study/{study}")):
+            assert leaves["data.size"] <= whole["data"]["size"]
+            assert leaves["data.size"] <= 64
 
 
 def test_one_run_of_a_study(own_study: list[str], jobs: list[Job]) -> None:
