@@ -204,6 +204,10 @@ def extract_tar(archive: Path, folder: Path) -> None:
 
     Members that would land outside are refused. Raises UserError if the archive cannot be read.
     """
+    if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
+        raise UserError(
+            f"{archive}: this Python cannot unpack it safely; unpack it yourself, or use Python 3.11.4 or newer"
+        )
     temporary = folder.with_name(f".{folder.name}.tmp")
     remove(temporary)
     make_folder(temporary)
