@@ -1,5 +1,6 @@
 """Config -> objects: the only caller of Hydra's instantiate."""
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -33,8 +34,18 @@ def make(where: str, node: Any, **given: Any) -> Any:
 
 
 def build_data(config: Any) -> ImageData:
-    """Build the dataset of a config, preparing its cache if there is none yet; remembered by this process."""
-    return _remembered_data(json.dumps(dict(config["data"]), default=_plain))
+    """Build the dataset of a config, preparing its cache if there is none yet; remembered by this process.
+
+    With `validate_on: test` the test images stand in the validation split too. Raises UserError if there are others.
+    """
+    data = _remembered_data(json.dumps(dict(config["data"]), default=_plain))
+    if config.get("validate_on") != "test":
+        return data
+    if len(data.val):
+        raise UserError(
+            f"validate_on: given test; {data.name} has {len(data.val)} validation images: set data.val_fraction=0"
+        )
+    return dataclasses.replace(data, val=dataclasses.replace(data.test))
 
 
 def _plain(node: Any) -> Any:

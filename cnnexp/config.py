@@ -76,6 +76,8 @@ class RunConfig:
     outputs: str
     slots: str | list[str]
     study: dict[str, Any]
+    validate_on: Literal["val", "test"] = "val"
+    keep_epoch: Literal["best", "last"] = "best"
 
 
 @dataclass
@@ -177,8 +179,8 @@ def parse(overrides: list[str]) -> list["Override"]:
 
 
 def by_precedence(overrides: list[str]) -> list[str]:
-    """Put +study, +pretrain, +arm and +scale, in this order, before all else: study < arm < scale < what was typed."""
-    first = ["+study", "+pretrain", "+arm", "+scale"]
+    """Put +study, +pretrain, +arm, +protocol and +scale, in this order, before all else, so that what is typed wins."""
+    first = ["+study", "+pretrain", "+arm", "+protocol", "+scale"]
     return sorted(
         overrides, key=lambda word: first.index(key) if (key := word.partition("=")[0]) in first else len(first)
     )

@@ -53,6 +53,7 @@ class Journal:
     ):
         self.record, self.progress, self.settings, self.evaluation = record, progress, settings, evaluation
         self.patience = config["early_stopping"]["patience"]
+        self.keeps_last = config.get("keep_epoch") == "last"
 
     def row(self, state: TrainState, **fields: Any) -> dict[str, Any]:
         """Append a row for the state's step, and count it."""
@@ -117,16 +118,20 @@ class Journal:
     def choose(self, state: TrainState, epoch: int, val: dict[str, Any] | None) -> bool:
         """Keep the epoch's weights if its validation accuracy is the highest yet (ties to the earlier epoch).
 
-        Without a validation split the last epoch is kept. Sets `stopped` when the patience is at its end.
+        Without a validation split, and with `keep_epoch: last`, every epoch is kept, so the last one stays. Sets
+        `stopped` when the patience is at its end. Returns whether the accuracy is the highest yet.
         """
-        better = val is None or not state.best or val["accuracy"] > state.best["val_accuracy"]
+        highest = state.best.get("highest", state.best.get("val_accuracy"))
+        better = val is None or highest is None or val["accuracy"] > highest
         state.epochs_since_best = 0 if better else state.epochs_since_best + 1
-        if better:
+        if better or self.keeps_last:
             state.best = {
                 "epoch": epoch,
                 "val_accuracy": val["accuracy"] if val else None,
                 "val_loss": val["loss"] if val else None,
             }
+            if val and self.keeps_last:
+                state.best["highest"] = val["accuracy"] if better else highest
             state.best_weights = copy_weights(state.model)
         if self.patience is not None and state.epochs_since_best >= self.patience:
             state.stopped = "early"

@@ -68,6 +68,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         data=data_facts(data),
         model=count(state.model, data.image),
         schedule=schedule_facts(settings),
+        protocol={key: config[key] for key in ("validate_on", "keep_epoch")},
     )
     checkpoints = checkpoints_of(job, settings)
     if checkpoints.restore(state):

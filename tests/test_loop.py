@@ -14,6 +14,7 @@ from cnnexp import build, checkpoint, device
 from cnnexp import run as runner
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.batches import Batches, DeviceImages
+from cnnexp.errors import UserError
 from cnnexp.job import Job
 from cnnexp.journal import Journal
 from cnnexp.loop import Settings, TrainState, train_step
@@ -140,7 +141,7 @@ def journal(patience: int | None = None) -> tuple[Journal, Any]:
     model = torch.nn.Linear(1, 1)
     state = SimpleNamespace(model=model, best={}, best_weights={}, epochs_since_best=0, stopped=None)
     own: Any = Journal.__new__(Journal)
-    own.patience = patience
+    own.patience, own.keeps_last = patience, False
     return own, state
 
 
@@ -349,3 +350,41 @@ def test_an_epoch_never_waits_for_the_device(job: Callable[..., Job]) -> None:
             train_step(state, batches.at(step), settings)
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+def epochs_kept(run: RunRecord) -> tuple[list[float], dict[str, Any]]:
+    """Return the validation accuracies, an epoch after another, and the result."""
+    return [row["accuracy"] for row in run.rows(split="val")], run.info["result"]
+
+
+def test_the_last_epoch_can_count_instead_of_the_best(job: Callable[..., Job]) -> None:
+    shared = ["epochs=6ep", "optimizer.lr=0.05"]
+    seen, best = epochs_kept(runner.run(job(*shared), Quiet()))
+    again, last = epochs_kept(runner.run(job(*shared, "keep_epoch=last"), Quiet()))
+    assert seen == again
+    assert best["best_epoch"] == seen.index(max(seen)) + 1 < 6, (
+        "the best epoch is not the last, else this tests nothing"
+    )
+    assert (last["best_epoch"], last["val_accuracy"]) == (6, seen[-1])
+    assert last["test_accuracy"] != best["test_accuracy"] or last["test_loss"] != best["test_loss"]
+
+
+def test_patience_counts_from_the_highest_accuracy_when_the_last_epoch_is_kept(job: Callable[..., Job]) -> None:
+    shared = ["epochs=9ep", "optimizer.lr=0.05", "early_stopping.patience=2"]
+    seen, best = epochs_kept(runner.run(job(*shared), Quiet()))
+    again, last = epochs_kept(runner.run(job(*shared, "keep_epoch=last"), Quiet()))
+    assert (seen, best["stopped"], last["stopped"]) == (again, "early", "early")
+    assert last["best_epoch"] == len(seen) == best["best_epoch"] + 2
+
+
+def test_as_published_the_test_images_are_watched(job: Callable[..., Job]) -> None:
+    run = runner.run(job("+protocol=as_published", "data.val_fraction=0"), Quiet())
+    seen, result = epochs_kept(run)
+    assert (run.info["data"]["train"], run.info["data"]["val"]) == (50, run.info["data"]["test"])
+    assert result["test_accuracy"] == seen[-1] == result["val_accuracy"]
+    assert run.info["protocol"] == {"validate_on": "test", "keep_epoch": "last"}
+
+
+def test_watching_test_images_beside_validation_images_is_refused(job: Callable[..., Job]) -> None:
+    with pytest.raises(UserError, match=r"validate_on: given test; .* set data.val_fraction=0"):
+        job("validate_on=test")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from fake_records import predictions, study_in_memory, write_run, write_study
+from fake_records import ARMS, predictions, study_in_memory, write_run, write_study
 from scipy import stats
 
 from cnnexp import report
@@ -339,3 +339,37 @@ def test_tables_of_nothing():
     study = study_in_memory({"base": BASE})
     assert judge.judge(study) == [] and judge.summary([]) == "" and effects(study) == []
     assert findings.claims([]).rows == findings.effects([]).rows == reported.table([]).rows == []
+
+
+def test_the_claims_of_several_studies_are_gathered(tmp_path):
+    arms = {"baseline": (0.5, 0.1, 9.0), "up": (0.7, 0.1, 9.0)}
+    for name, claim in (("first", "up > baseline"), ("second", "baseline > up"), ("third", "nobody > up")):
+        write_study(tmp_path, arms, 5, name, claims=[claim], reported={"up": 66.5}, source=f"report of {name}")
+    write_study(tmp_path, arms, 5, "silent")
+    written = report.write(tmp_path, figures=False)
+    assert "Claims of all studies: 1 holds, 1 does not hold, 1 not tested." in written.terminal
+    folder = written.index.parent / "tables"
+    rows = list(csv.DictReader(io.StringIO((folder / "claims.csv").read_text())))
+    assert [(row["study"], row["verdict"]) for row in rows] == [
+        ("first", "holds"),
+        ("second", "does not hold"),
+        ("third", "not tested"),
+    ]
+    shown = written.index.read_text()
+    for text in ("up &gt; baseline", "report of second", "66.50"):
+        assert text in shown
+    sizes = (folder / "studies.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[0] for line in sizes] == ["| first", "| second", "| silent", "| third"]
+    assert all("| 2 | 5 | 10 |" in line for line in sizes)
+
+
+def test_tables_over_studies_go_when_the_claims_go(tmp_path):
+    for name in ("first", "second"):
+        write_study(tmp_path, ARMS, 2, name, claims=["up > baseline"])
+    folder = report.write(tmp_path, figures=False).index.parent / "tables"
+    assert (folder / "claims.md").exists()
+    for name in ("first", "second"):
+        write_study(tmp_path, ARMS, 2, name)
+    report.write(tmp_path, figures=False)
+    assert not (folder / "claims.md").exists()
+    assert (folder / "studies.md").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 from cnnexp import storage
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
-from cnnexp.report import Report, classes, columns, findings, page, reported, tables, text
+from cnnexp.report import Report, classes, columns, findings, page, reported, tables, text, verdicts
 from cnnexp.report.collect import Study, collect, find_groups
 from cnnexp.report.compare import Row, compare, sentences
 from cnnexp.report.effects import effects
@@ -43,17 +43,34 @@ def _write_several(
     command: str,
     tell: Callable[[str], None],
 ) -> Report:
-    pages, printed = [], []
+    pages, printed, studies = [], [], []
     for path, records in groups:
         name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
         study = collect(path, records, baseline)
+        studies.append(study)
         printed.append(_write_group(study, out / name, figures, command, tell))
         headline = sentences(study, compare(study))[0]
         pages.append(
             {"link": f"{name}/index.html", "name": study.name, "question": study.question, "headline": headline}
         )
-    storage.write_text(out / "index.html", page.render_overview(pages, command))
+    storage.make_folder(out / "tables")
+    files = _over_all(studies) | {"index.html": page.render_overview(pages, studies, command)}
+    _replace(out, {name: content.encode("utf-8", errors="replace") for name, content in files.items()})
+    if verdict := verdicts.count(studies):
+        printed.append(f"Claims of all studies: {verdict}. {out / 'tables' / 'claims.md'}\n")
     return Report(out / "index.html", "\n".join(printed))
+
+
+def _over_all(studies: list[Study]) -> dict[str, str]:
+    """Return the tables over all studies as {file: content}."""
+    claims, beside = verdicts.of_claims(studies), verdicts.of_reported(studies)
+    texts = {"tables/studies.md": tables.to_markdown(verdicts.of_sizes(studies))}
+    if claims.rows:
+        texts["tables/claims.md"] = _with_notes(claims, findings.CLAIM_NOTES)
+        texts["tables/claims.csv"] = tables.to_csv(*verdicts.of_claims_csv(studies))
+    if beside.rows:
+        texts["tables/reported.md"] = _with_notes(beside, verdicts.notes(studies))
+    return texts
 
 
 def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:

@@ -12,6 +12,8 @@ MIXES = (
     ("The arms were not trained and tested on the same data", ("data", "fingerprint")),
     ("The runs come from different versions of the code", ("code", "digest")),
     ("The runs come from different devices, so times do not compare", ("device", "name")),
+    ("The runs were validated on different images", ("protocol", "validate_on")),
+    ("The runs do not all count the same epoch, best or last", ("protocol", "keep_epoch")),
     ("The runs computed on different kinds of device", ("device", "kind")),
     ("The runs computed in different precisions", ("device", "precision")),
     ("The runs used different numbers of threads, so times do not compare", ("device", "threads")),
@@ -24,6 +26,8 @@ APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "backbone", "
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Return notes on the runs of a table, each given with its arm's label."""
     notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
+    if watched := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
+        notes.append(f"{', '.join(watched)}: the test images were looked at after every epoch, as published.")
     notes += _quickened(used)
     for label, run in used:
         notes += [f"{label}, seed {run.seed}: {doubt}." for doubt in run.doubts]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cnnexp.report import classes, columns, findings, reported
+from cnnexp.report import classes, columns, findings, reported, verdicts
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.compare import Row, sentences
 from cnnexp.report.effects import effects
@@ -98,9 +98,19 @@ def _found(study: Study) -> dict[str, Any]:
     }
 
 
-def render_overview(pages: Sequence[dict[str, str]], command: str) -> str:
-    """Return the page that leads to several reports, each {link, name, question, headline}."""
-    return _engine().get_template("overview.html.j2").render(pages=pages, report_command=command)
+def render_overview(pages: Sequence[dict[str, str]], studies: Sequence[Study], command: str) -> str:
+    """Return the page that leads to several reports, each {link, name, question, headline}, and has their verdicts."""
+    context = {
+        "pages": pages,
+        "claims": verdicts.of_claims(studies),
+        "claims_summary": verdicts.count(studies),
+        "claim_notes": findings.CLAIM_NOTES,
+        "beside": verdicts.of_reported(studies),
+        "beside_notes": verdicts.notes(studies),
+        "sizes": verdicts.of_sizes(studies),
+        "report_command": command,
+    }
+    return _engine().get_template("overview.html.j2").render(context)
 
 
 def _engine() -> Environment:
@@ -139,9 +149,21 @@ def _rule(study: Study) -> str:
     train, val, test = sizes.pop() if len(sizes) == 1 else ("", "", "")
     split = f" ({train} images to train on, {val} to validate)" if train not in ("", columns.DASH) else ""
     images = f" ({test} images)" if test not in ("", columns.DASH) else ""
+    last = any(run.text("protocol", "keep_epoch") == "last" for run in runs)
+    if any(run.text("protocol", "validate_on") == "test" for run in runs):
+        return (
+            f"There is no validation split: the test set{images} was evaluated after every epoch, and the "
+            f"{'last' if last else 'best'} of them counts. So these are not accuracies on images never looked at; "
+            "where validation is named here, it is the test set."
+        )
     return (
-        f"Validation is split off the training set{split}. The best epoch is the one with the highest validation "
-        f"accuracy, ties to the earlier. The test set{images} is evaluated once, on that epoch's checkpoint."
+        f"Validation is split off the training set{split}. "
+        + (
+            "The last epoch counts, not the best one. "
+            if last
+            else "The best epoch is the one with the highest validation accuracy, ties to the earlier. "
+        )
+        + f"The test set{images} is evaluated once, on that epoch's checkpoint."
     )
 
 
