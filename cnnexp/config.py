@@ -78,6 +78,7 @@ class RunConfig:
     study: dict[str, Any]
     validate_on: Literal["val", "test"] = "val"
     keep_epoch: Literal["best", "last"] = "best"
+    shift_pixels: Count | None = None
 
 
 @dataclass

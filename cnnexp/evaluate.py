@@ -1,10 +1,12 @@
-"""Logits of a split: one clean pass in eval mode."""
+"""Logits of a split: one clean pass in eval mode; and whether small shifts change what they say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from cnnexp.data.batches import Batch
 from cnnexp.device import Device
@@ -32,3 +34,21 @@ def logits_of(
             done += len(given)
     assert done == count
     return logits.cpu().numpy(), labels.cpu().numpy()
+
+
+def shifted(batches: Iterable[Batch], down: int, right: int) -> Iterator[Batch]:
+    """Move every image (C, H, W) by whole pixels, up and left if negative; what comes in repeats the border."""
+    top, bottom, left, rest = (max(n, 0) for n in (down, -down, right, -right))
+    for batch in batches:
+        height, width = batch.images.shape[-2:]
+        framed = pad(batch.images, (left, rest, top, bottom), mode="replicate")
+        yield replace(batch, images=framed[..., bottom : bottom + height, rest : rest + width])
+
+
+def consistency(logits: NDArray[np.float32], others: Iterable[NDArray[np.float32]]) -> float:
+    """Return the share of images that keep their class, mean over `others`, each (N, K) as `logits` is.
+
+    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486, section 4.
+    """
+    classes = logits.argmax(axis=1)
+    return float(np.mean([(other.argmax(axis=1) == classes).mean() for other in others]))

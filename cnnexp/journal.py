@@ -1,15 +1,16 @@
 """What happens at the end of an epoch: metric rows, evaluation, the choice of the best epoch, early stopping."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from cnnexp.checkpoint import copy_weights
-from cnnexp.data.batches import DeviceImages, in_order
+from cnnexp.data.batches import Batch, DeviceImages, in_order
 from cnnexp.data.images import ImageData, Split
 from cnnexp.device import Device
 from cnnexp.errors import Diverged
-from cnnexp.evaluate import logits_of
+from cnnexp.evaluate import consistency, logits_of, shifted
 from cnnexp.features import Features
 from cnnexp.loop import Settings, TrainState, check_finite
 from cnnexp.metrics import accuracy, cross_entropy
@@ -41,8 +42,19 @@ class Evaluation:
         if self.features is not None and split is not self.data.test:
             kept = self.features.in_order(self.of(split), self.batch_size)
             return logits_of(self.features.head, kept, self.device, len(split))
-        batches = in_order(self.of(split), self.batch_size, self.data.mean, self.data.std)
-        return logits_of(model, batches, self.device, len(split))
+        return logits_of(model, self._in_order(split), self.device, len(split))
+
+    def shift_consistency(self, model: torch.nn.Module, logits: Any, pixels: int) -> float:
+        """Return the share of test images that keep their class when moved up, down, left or right by `pixels`.
+
+        logits: (N, K), those of the test images as they are.
+        """
+        test, moves = self.data.test, ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
+        moved = (shifted(self._in_order(test), *move) for move in moves)
+        return consistency(logits, (logits_of(model, images, self.device, len(test))[0] for images in moved))
+
+    def _in_order(self, split: Split) -> Iterator[Batch]:
+        return in_order(self.of(split), self.batch_size, self.data.mean, self.data.std)
 
 
 class Journal:

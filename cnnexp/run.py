@@ -81,7 +81,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
         fit(state, source, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
-        return conclude(state, record, checkpoints, evaluation, data, batches)
+        return conclude(state, record, checkpoints, evaluation, data, batches, config["shift_pixels"])
     except Diverged:
         if state.best:
             checkpoints.keep_best(state)
@@ -256,12 +256,16 @@ def conclude(
     evaluation: Evaluation,
     data: ImageData,
     batches: Batches,
+    shift_pixels: int | None,
 ) -> dict[str, Any]:
     """Evaluate the best weights on the test split, once, and on the clean training split; write what was predicted."""
     state.model.load_state_dict(state.best_weights)
+    shifts = {}
     with state.timed("evaluate", evaluation.device):
         logits, labels = evaluation.logits(state.model, data.test)
         train_logits, train_labels = evaluation.logits(state.model, data.train)
+        if shift_pixels:
+            shifts = {"shift_consistency": evaluation.shift_consistency(state.model, logits, shift_pixels)}
     record.write_predictions(logits, labels, data.test.ids)
     checkpoints.keep_best(state)
     record.sync()
@@ -279,4 +283,5 @@ def conclude(
         "images_per_second": state.step * state.batch_size / state.seconds["train"],
         "peak_memory_mib": devices.peak_memory_mib(evaluation.device),
         "stopped": state.stopped or "completed",
+        **shifts,
     }

@@ -41,6 +41,8 @@ TEST, VAL, TRAIN, LOSS, EPOCHS = "test_accuracy", "val_accuracy", "train_accurac
             *(-1, 0, "points")),
         ('"model.norm=batch" > "a b"', "mean", {("model.norm=batch", TEST): 1, ("a b", TEST): -1}, 1, 0, "points"),
         ('"3x3".val_accuracy > b.val_accuracy', "mean", {("3x3", VAL): 1, ("b", VAL): -1}, 1, 0, "points"),
+        ("spread(a) < spread(b)", "mean", {("a", TEST): 1, ("b", TEST): -1}, -1, 0, "points"),
+        ('spread("n=1".val_accuracy) < 2 points', "mean", {("n=1", VAL): 1}, -1, 2, "points"),
         ("std > a", "mean", {("std", TEST): 1, ("a", TEST): -1}, 1, 0, "points"),  # an arm of this name
     ],
 )  # fmt: skip
@@ -54,6 +56,12 @@ def test_what_can_be_read(
 
 
 REFUSED = {
+    "spread(a) < std(b)": "expected '",
+    "spread(a < spread(b)": "expected ')' after a; spread(...) holds one value",
+    "spread(spread(a)) < 1 points": "spread(...) holds one value",
+    "std(spread(a)) < std(b)": "std(...) is over the seeds of one arm; a spread is over arms",
+    "spread(a) > spread(b) at every epoch": "a spread has no value at every epoch",
+    "spread(a) converges faster than b": "'converges faster than' stands between two arms, without metrics",
     "": "expected an arm, found the end",
     "a": "expected <, <=, > or >=, found the end",
     "a >": "expected an arm, found the end",

@@ -222,7 +222,8 @@ def changes(arm: Arm) -> dict[str, Any]:
         key, value = {"aug": "augmentation"}.get(override.key_or_group, override.key_or_group), override.value()
         choices, values = parts(str(value)) if key == "arm" else ({key: str(value)} if names(key) else {}, {key: value})
         for group, choice in choices.items():
-            asked |= {f"{group}.{k}": v for k, v in record.flatten(load(f"{group}/{choice}")).items()}
+            own = {k: v for k, v in load(f"{group}/{choice}").items() if k != "defaults"}
+            asked |= {f"{group}.{k}": v for k, v in record.flatten(own).items()}
         if values and (key == "arm" or not names(key)):
             given = record.flatten(values)
             replaced = {whole for whole in asked if any(k.startswith(f"{whole}.") for k in given)}

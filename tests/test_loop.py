@@ -16,7 +16,7 @@ from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.errors import UserError
 from cnnexp.job import Job
-from cnnexp.journal import Journal
+from cnnexp.journal import Evaluation, Journal
 from cnnexp.loop import Settings, TrainState, train_step
 from cnnexp.progress import Bars, Quiet
 from cnnexp.record import RunRecord
@@ -388,3 +388,30 @@ def test_as_published_the_test_images_are_watched(job: Callable[..., Job]) -> No
 def test_watching_test_images_beside_validation_images_is_refused(job: Callable[..., Job]) -> None:
     with pytest.raises(UserError, match=r"validate_on: given test; .* set data.val_fraction=0"):
         job("validate_on=test")
+
+
+class Corner(torch.nn.Module):
+    """A network that reads its class off the brightness of one corner: it does not survive a shift."""
+
+    def __init__(self, pixel: int) -> None:
+        super().__init__()
+        self.pixel = pixel
+        self.own = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        value = images[:, 0, self.pixel, self.pixel]
+        return torch.stack([value, -value], dim=1)
+
+
+def test_shift_consistency_counts_what_a_shift_changes(job: Callable[..., Job]) -> None:
+    run = runner.run(job("shift_pixels=2"), Quiet())
+    assert 0 < run.info["result"]["shift_consistency"] <= 1
+    assert "shift_consistency" not in runner.run(job(), Quiet()).info["result"]
+    data = build.build_data(job().config)
+    evaluation = Evaluation(data, device.resolve(job().config["device"]), "auto")
+    pixels = data.test.images[data.test.rows][..., 0].astype(float) / 255
+    bright = (pixels - data.mean[0]) / data.std[0] > 0
+    logits, _ = evaluation.logits(Corner(3), data.test)
+    stays = [(bright[:, 3, 3] == bright[:, 3 + a, 3 + b]).mean() for a, b in ((2, 0), (-2, 0), (0, 2), (0, -2))]
+    assert evaluation.shift_consistency(Corner(3), logits, 2) == pytest.approx(np.mean(stays))
+    assert np.mean(stays) < 1, "else this tests nothing"

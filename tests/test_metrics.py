@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from cnnexp import metrics, rng
+from cnnexp.data.batches import Batch
+from cnnexp.evaluate import consistency, shifted
 
 
 @pytest.fixture
@@ -63,3 +65,23 @@ def test_drawing_does_not_touch_the_global_generator() -> None:
     first = torch.rand(5, generator=rng.generator(0, "order", 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, torch.rand(5, generator=rng.generator(0, "order", 1)))
+
+
+def test_a_shift_moves_whole_pixels_and_repeats_the_border() -> None:
+    image = torch.arange(12.0).reshape(1, 1, 3, 4)
+    batch = Batch(image, torch.zeros(1, dtype=torch.int64), 0, torch.zeros(1, dtype=torch.int64))
+
+    def moved(down: int, right: int) -> list[list[float]]:
+        (result,) = shifted([batch], down, right)
+        return result.images[0, 0].tolist()
+
+    assert moved(1, 0) == [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7]]
+    assert moved(-1, 0) == [[4, 5, 6, 7], [8, 9, 10, 11], [8, 9, 10, 11]]
+    assert moved(0, 2) == [[0, 0, 0, 1], [4, 4, 4, 5], [8, 8, 8, 9]]
+    assert moved(0, -2) == [[2, 3, 3, 3], [6, 7, 7, 7], [10, 11, 11, 11]]
+
+
+def test_consistency_is_the_share_of_classes_that_stay() -> None:
+    logits = np.array([[1, 0], [0, 1], [3, 2], [2, 3]], np.float32)
+    assert consistency(logits, [logits, -logits]) == 0.5
+    assert consistency(logits, [np.array([[1, 0], [0, 1], [3, 2], [3, 2]], np.float32)]) == 0.75

@@ -9,7 +9,7 @@ import pytest
 from fake_records import ARMS, predictions, study_in_memory, write_run, write_study
 from scipy import stats
 
-from cnnexp import report
+from cnnexp import report, storage
 from cnnexp.report import findings, judge, reported, tables
 from cnnexp.report.collect import collect, find_groups
 from cnnexp.report.compare import compare
@@ -373,3 +373,40 @@ def test_tables_over_studies_go_when_the_claims_go(tmp_path):
     report.write(tmp_path, figures=False)
     assert not (folder / "claims.md").exists()
     assert (folder / "studies.md").exists()
+
+
+SPREADS = {
+    "norm=none,lr=1": [0.10, 0.12, 0.11],
+    "norm=none,lr=2": [0.50, 0.55, 0.52],
+    "norm=none,lr=3": [0.30, 0.30, 0.36],
+    "norm=batch,lr=1": [0.50, 0.52, 0.51],
+    "norm=batch,lr=2": [0.52, 0.55, 0.52],
+    "norm=batch,lr=3": [0.51, 0.50, 0.53],
+}
+
+
+def test_a_spread_is_over_the_arms_of_its_name_seed_by_seed():
+    study = study_in_memory(SPREADS)
+    found = only(study, 'spread("norm=batch") < spread("norm=none")')
+    batch, none = (np.array([SPREADS[f"norm={norm},lr={lr}"] for lr in (1, 2, 3)]) for norm in ("batch", "none"))
+    points = 100 * (batch.std(axis=0, ddof=1) - none.std(axis=0, ddof=1))
+    expected = stats.ttest_1samp(points, 0)
+    assert (found.verdict, found.evidence.test.n) == ("holds", 3)
+    assert found.evidence.test.mean == pytest.approx(points.mean())
+    assert found.evidence.test.p == pytest.approx(expected.pvalue)
+    assert "standard deviation over the arms" in found.remark
+    assert only(study, 'spread("norm=batch,lr=1") < 2 points').verdict == "not tested"
+    assert only(study, 'spread("lr=1") > spread("lr=2")').evidence.test.n == 3
+
+
+def test_a_spread_without_an_arm_that_did_not_finish_is_not_tested(tmp_path):
+    arms = {name: (values[0], 0.1, 9.0) for name, values in SPREADS.items()}
+    claim = 'spread("norm=batch") < spread("norm=none")'
+    folder = write_study(tmp_path, arms, 3, claims=[claim])
+    (judged,) = judge.judge(study_of(folder))
+    assert judged.verdict == "holds"
+    for run in folder.glob("norm=none,lr=3-*"):
+        info = storage.read_json(run / "run.json")
+        storage.write_json(run / "run.json", {**info, "status": "failed"})
+    (judged,) = judge.judge(study_of(folder))
+    assert judged.verdict == "not tested" and "no finished run of norm=none,lr=3 (3 failed)" in judged.remark

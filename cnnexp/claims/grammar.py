@@ -5,7 +5,9 @@
             | arm "converges faster than" arm                           fewer epochs_to_converge
     side    = value {("+" | "-") value}
     compare = "<" | "<=" | ">" | ">="
-    value   = arm ["." metric]      an arm is letters, digits and _, or any name in double quotes
+    value   = arm ["." metric] | "spread(" arm ["." metric] ")"
+              an arm is letters, digits and _, or any name in double quotes; a spread is the standard deviation over the
+              arms of whose name it is a part, as spread("norm=batch") is over "norm=batch,batch_size=5" and others
     metric  = one of METRICS; test_accuracy if none is given
     unit    = points (a difference of accuracies), % (an accuracy), nats, epochs, seconds
 
@@ -13,14 +15,14 @@ Nothing is evaluated: a claim becomes terms, a direction and a threshold, which 
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean
 
-STD = "std"
+STD, SPREAD = "std", "spread"
 DIRECTIONS = {">": 1, ">=": 1, "<": -1, "<=": -1}
 SINGULAR = {"point": "points", "nat": "nats", "epoch": "epochs", "second": "seconds", "s": "seconds"}
 _TOKEN = re.compile(r'\s*("[^"]+"|[0-9]+(?:\.[0-9]+)?|[^\W\d]\w*|<=|>=|[<>+.()%-])')
@@ -28,11 +30,20 @@ _TOKEN = re.compile(r'\s*("[^"]+"|[0-9]+(?:\.[0-9]+)?|[^\W\d]\w*|<=|>=|[<>+.()%-
 
 @dataclass(frozen=True)
 class Term:
-    """A value of a claim and how often it counts: 1 and -1 in "a > b", which is read as a - b > 0."""
+    """A value of a claim and how often it counts: 1 and -1 in "a > b", which is read as a - b > 0.
+
+    spread: the value is the standard deviation over the arms whose names, split at commas, have all parts of `arm`.
+    """
 
     times: int
     arm: str
     metric: str
+    spread: bool = False
+
+
+def members(part: str, names: Iterable[str]) -> list[str]:
+    """Return the names of the arms that a spread is over: those that, split at commas, have all parts of `part`."""
+    return [name for name in dict.fromkeys(names) if set(part.split(",")) <= set(name.split(","))]
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
         threshold, given = _number(words)
         terms = _merged(left)
     else:
-        terms = _merged([*left, *(Term(-t.times, t.arm, t.metric) for t in _side(words))])
+        terms = _merged([*left, *(replace(t, times=-t.times) for t in _side(words))])
     unit = _unit(terms, given)
     over_epochs = _takes(words, "at", "every", "epoch")
     _end(words)
@@ -81,9 +92,9 @@ def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
 
 
 def _at_every_epoch(term: Term) -> Term:
-    if METRICS[term.metric].curve is None:
-        raise UserError(f"{term.metric} has no value at every epoch")
-    return Term(term.times, term.arm, "val_accuracy" if term.metric == "test_accuracy" else term.metric)
+    if METRICS[term.metric].curve is None or term.spread:
+        raise UserError(f"{'a spread' if term.spread else term.metric} has no value at every epoch")
+    return replace(term, metric="val_accuracy" if term.metric == "test_accuracy" else term.metric)
 
 
 def _deviations(text: str, words: list[str]) -> Claim:
@@ -91,7 +102,9 @@ def _deviations(text: str, words: list[str]) -> Claim:
     direction = _direction(words)
     second = _deviation(words)
     _end(words)
-    terms = _merged([first, Term(-1, second.arm, second.metric)])
+    if first.spread or second.spread:
+        raise UserError("std(...) is over the seeds of one arm; a spread is over arms: spread(a) < spread(b)")
+    terms = _merged([first, replace(second, times=-1)])
     _unit(terms, None)
     return Claim(text, "std", terms, direction, 1.0, "ratio")
 
@@ -110,7 +123,7 @@ def _convergence(text: str, left: list[Term], words: list[str]) -> Claim:
         raise UserError("expected 'converges faster than'")
     sides = [*left, *_side(words)]
     _end(words)
-    if len(sides) != 2 or {t.metric for t in sides} != {"test_accuracy"}:
+    if len(sides) != 2 or {t.metric for t in sides} != {"test_accuracy"} or any(t.spread for t in sides):
         raise UserError("'converges faster than' stands between two arms, without metrics")
     terms = _merged([Term(sign, t.arm, "epochs_to_converge") for sign, t in zip((1, -1), sides, strict=True)])
     return Claim(text, "mean", terms, -1, 0.0, "epochs")
@@ -146,6 +159,11 @@ def _side(words: list[str]) -> list[Term]:
 
 
 def _value(times: int, words: list[str]) -> Term:
+    if _takes(words, SPREAD, "("):
+        term = _value(times, words)
+        if term.spread or not _takes(words, ")"):
+            raise UserError(f"expected ')' after {term.arm}; spread(...) holds one value")
+        return replace(term, spread=True)
     arm = words.pop(0) if words else "the end"
     if arm == "the end" or not re.match(r'"|[^\W\d]', arm):
         raise UserError(f"expected an arm, found {arm if arm == 'the end' else repr(arm)}")
@@ -175,9 +193,10 @@ def _number(words: list[str]) -> tuple[float, str]:
 
 def _merged(terms: Sequence[Term]) -> tuple[Term, ...]:
     """Count each value once: a - c > b - c is a > b."""
-    times: dict[tuple[str, str], int] = {}
+    times: dict[tuple[str, str, bool], int] = {}
     for term in terms:
-        times[term.arm, term.metric] = times.get((term.arm, term.metric), 0) + term.times
+        value = (term.arm, term.metric, term.spread)
+        times[value] = times.get(value, 0) + term.times
     kept = tuple(Term(count, *value) for value, count in times.items() if count)
     if not kept:
         raise UserError("compares a value with itself")
@@ -194,7 +213,7 @@ def _unit(terms: Sequence[Term], given: str | None) -> str:
         raise UserError("a difference is compared with a difference or a number, and a value with a value")
     if net not in (0, 1):
         raise UserError("a number is compared with one value, or with a difference")
-    unit = metrics[0].level if net else metrics[0].difference
+    unit = metrics[0].level if net and not any(t.spread for t in terms) else metrics[0].difference
     if given not in (None, unit):
         raise UserError(f"the number is in '{given}', not in {unit}" if given else f"the number lacks its unit, {unit}")
     return unit

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cnnexp.claims.grammar import STD, parse
+from cnnexp.claims.grammar import STD, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean, unknown
 
@@ -28,7 +28,11 @@ def check_arms(study: Mapping[str, Any], own: Iterable[str], others: Iterable[st
     known = [*own, *others]
     named = [("study.reported", arm) for arm in read_reported(study.get("reported"))]
     for text in study.get("claims") or ():
-        named += [(f"study.claims: '{text}'", term.arm) for term in parse(text).terms]
+        for term in parse(text).terms:
+            if not term.spread:
+                named.append((f"study.claims: '{text}'", term.arm))
+            elif len(members(term.arm, own)) < 2:
+                raise UserError(f"study.claims: '{text}': fewer than two arms have '{term.arm}' in their name")
     for where, arm in named:
         if arm not in known:
             listed = f"choose one of {', '.join(own)}, or another arm that has a file{did_you_mean(arm, known)}"

@@ -208,7 +208,8 @@ def cost(rows: list[Row]) -> Table:
 def runs_csv(study: Study) -> tuple[list[str], list[list[str | float | int]]]:
     """Return every readable run in full precision: headings with units, and rows."""
     words = ("arm", "fingerprint", "status", "repeat")
-    numbers = {f"{name}_percent": ("result", name) for name in ("val_accuracy", "test_accuracy", "train_accuracy")}
+    shares = ("val_accuracy", "test_accuracy", "train_accuracy", "shift_consistency")
+    numbers = {f"{name}_percent": ("result", name) for name in shares}
     plain = {n: ("result", n) for n in ("val_loss", "test_loss", "train_loss", "best_epoch", "epochs")}
     plain |= {f"{part}_seconds": ("seconds", part) for part in _SECONDS}
     plain |= {n: ("result", n) for n in ("images_per_second", "peak_memory_mib")}

@@ -1,11 +1,12 @@
 """What the seeds say of each claim of a study: the values, their test, or why it cannot be tested."""
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cnnexp.claims.grammar import STD, Claim, Term, parse
+from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean
 from cnnexp.report import deviations, single
@@ -23,6 +24,7 @@ TESTS = {"mean": "a paired t-test", "curve": "a paired t-test", STD: "Pitman's a
 class Evidence:
     """A claim and what the seeds say of it, in the claim's unit. claim: None if it cannot be read.
 
+    arms: of each term, one or those that a spread is over.
     samples: over the shared seeds, the sum of the terms; of a claim about deviations, each side's values. test: the
     mean of the sum, or the ratio of the deviations. reported: the same of the reported values, nan if one is missing.
     reason: why it is not tested, "" if it is; beside: what two single runs show.
@@ -30,7 +32,7 @@ class Evidence:
 
     text: str
     claim: Claim | None
-    arms: Mapping[str, Arm] = field(default_factory=dict)
+    arms: Mapping[Term, Sequence[Arm]] = field(default_factory=dict)
     samples: tuple[list[float], ...] = ()
     test: Difference = NOTHING
     reported: float = math.nan
@@ -57,18 +59,29 @@ def _evidence(study: Study, text: str) -> Evidence:
     except UserError as error:
         return Evidence(text, None, reason=f"cannot be read: {plain(error)}")
     reported = _reported(study, claim)
-    missing = [reason for name in _names(claim) if (reason := _missing(study, name))]
+    names = {term: _names(study, term) for term in claim.terms}
+    missing = [reason for term in claim.terms if (reason := _missing_of(study, term, names[term]))]
     if missing:
-        return Evidence(text, claim, reported=reported, reason="; ".join(missing))
-    arms = {name: study.named(name)[0] for name in _names(claim)}
+        return Evidence(text, claim, reported=reported, reason="; ".join(dict.fromkeys(missing)))
+    arms = {term: [study.named(name)[0] for name in names[term]] for term in claim.terms}
     samples = _samples(claim, arms)
     test = deviations.ratio_of_deviations(*samples) if claim.kind == STD else against(samples[0], claim.threshold)
     beside = _two_networks(claim, arms) if test.n == 1 else ""
     return Evidence(text, claim, arms, samples, test, reported, _too_few(claim, test), beside)
 
 
-def _names(claim: Claim) -> list[str]:
-    return list(dict.fromkeys(term.arm for term in claim.terms))
+def _names(study: Study, term: Term) -> list[str]:
+    """Return the names of a term's arms, finished or not: a spread without those that failed would flatter."""
+    if not term.spread:
+        return [term.arm]
+    return members(term.arm, [*(arm.name for arm in study.arms), *(run.arm for run in study.left_out)])
+
+
+def _missing_of(study: Study, term: Term, names: Sequence[str]) -> str:
+    """Say why a term has no value, "" if it has."""
+    if term.spread and len(names) < 2:
+        return f"fewer than two arms have '{plain(term.arm)}' in their name"
+    return "; ".join(reason for name in names if (reason := _missing(study, name)))
 
 
 def _missing(study: Study, name: str) -> str:
@@ -92,12 +105,18 @@ def by_seed(arm: Arm, metric: str) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
-def _samples(claim: Claim, arms: Mapping[str, Arm]) -> tuple[list[float], ...]:
+def spread_by_seed(arms: Sequence[Arm], metric: str) -> dict[int, float]:
+    """Return {seed: sample standard deviation of a metric over the arms}, of the seeds that all of them have."""
+    values = [by_seed(arm, metric) for arm in arms]
+    return {seed: statistics.stdev(value[seed] for value in values) for seed in _shared(values)}
+
+
+def _samples(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> tuple[list[float], ...]:
     if claim.kind == "curve":
-        runs = [{run.seed: run for run in arms[term.arm].runs} for term in claim.terms]
+        runs = [{run.seed: run for run in arms[term][0].runs} for term in claim.terms]
         leads = [_smallest_lead(claim, [of_term[seed] for of_term in runs]) for seed in _shared(runs)]
         return ([lead for lead in leads if math.isfinite(lead)],)
-    values = [by_seed(arms[term.arm], term.metric) for term in claim.terms]
+    values = [(spread_by_seed(arms[t], t.metric) if t.spread else by_seed(arms[t][0], t.metric)) for t in claim.terms]
     seeds = _shared(values)
     if claim.kind == STD:
         return tuple([value[seed] for seed in seeds] for value in values)
@@ -130,7 +149,10 @@ def _reported(study: Study, claim: Claim) -> float:
     if claim.kind == STD:
         first, second = (study.reported.get(term.arm, {}).get(STD, math.nan) for term in claim.terms)
         return first / second if second else math.nan
-    return sum(term.times * study.reported.get(term.arm, {}).get(term.metric, math.nan) for term in claim.terms)
+    values = [
+        math.nan if term.spread else study.reported.get(term.arm, {}).get(term.metric, math.nan) for term in claim.terms
+    ]
+    return sum(term.times * value for term, value in zip(claim.terms, values, strict=True))
 
 
 def _too_few(claim: Claim, test: Difference) -> str:
@@ -145,10 +167,10 @@ def _too_few(claim: Claim, test: Difference) -> str:
     return "the seeds do not differ, so there is no spread to judge by" if math.isnan(test.p) else ""
 
 
-def _two_networks(claim: Claim, arms: Mapping[str, Arm]) -> str:
+def _two_networks(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> str:
     """Say what the test images tell of two single networks, if that is what the claim is about."""
-    times = {term.times: arms[term.arm] for term in claim.terms}
-    accuracies = {term.metric for term in claim.terms} == {"test_accuracy"}
+    times = {term.times: arms[term][0] for term in claim.terms}
+    accuracies = {(term.metric, term.spread) for term in claim.terms} == {("test_accuracy", False)}
     if claim.kind != "mean" or not accuracies or len(claim.terms) != 2 or set(times) != {1, -1} or claim.threshold:
         return ""
     test = single.same_images_test(times[1], times[-1])

@@ -46,7 +46,10 @@ def against_baseline(arm: Arm, base: Arm) -> Hypothesis:
 def _hypothesis_of(evidence: Evidence) -> Hypothesis:
     claim = evidence.claim
     assert claim is not None
-    terms = [(evidence.arms[term.arm].key, term.metric, term.times) for term in claim.terms]
+    terms = [
+        ("+".join(arm.key for arm in evidence.arms[term]), f"{term.metric}{' spread' * term.spread}", term.times)
+        for term in claim.terms
+    ]
     return _hypothesis(claim.kind, terms, claim.threshold, claim.direction)
 
 
@@ -90,15 +93,16 @@ def _flattered(evidence: Evidence, claim: Claim, side: int) -> list[str]:
     """Return the arms that speak for the verdict and had runs that diverged, which are in no mean."""
     arms = []
     for term in claim.terms:
-        speaks_for = side * term.times * METRICS[term.metric].better > 0 or claim.kind == STD
-        if evidence.arms[term.arm].diverged and speaks_for:
-            arms.append(evidence.arms[term.arm].label)
+        speaks_for = side * term.times * METRICS[term.metric].better > 0 or claim.kind == STD or term.spread
+        arms += [arm.label for arm in evidence.arms[term] if arm.diverged and speaks_for]
     return list(dict.fromkeys(arms))
 
 
 def _measured(claim: Claim) -> str:
     """Say what was measured where the claim's words leave it open."""
     metrics = {term.metric for term in claim.terms}
+    if any(term.spread for term in claim.terms):
+        return "spread: the standard deviation over the arms of the name, for each seed"
     if claim.kind == "curve":
         what = {"val_accuracy": "validation accuracy", "test_loss": "validation loss"}
         words = " and ".join(dict.fromkeys(what.get(term.metric, "training accuracy") for term in claim.terms))
