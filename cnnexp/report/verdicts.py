@@ -16,7 +16,7 @@ Cells = list[str | float | int]
 
 def of_claims(studies: Sequence[Study]) -> Table:
     """Return every claim of every study with what its source reports, what came out here, and the verdict."""
-    keep = ("Claim", "Reported", "Reproduced", "95 % interval", "n", "Verdict")
+    keep = ("Claim", "Reported", "Reproduced", "95 % interval", "n", "Verdict", "Remark")
     lines = []
     for study in studies:
         whole = claims(judge(study))
