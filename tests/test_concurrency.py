@@ -12,7 +12,7 @@ import pytest
 from cnnexp.data import cache
 from cnnexp.record import find_runs, read_study
 
-SMALL = {"contest": [5, 2], "starts": 4}
+SMALL = {"contest": [4, 1], "starts": 3}
 FULL = {"contest": [16, 50], "starts": 32, "sweeps": 8}
 
 
@@ -67,10 +67,9 @@ def test_many_that_need_the_same_images_prepare_them_once(raced: tuple[Path, dic
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("raced", [FULL], ids=["full"], indirect=True)
 def test_two_sweeps_of_a_study_make_every_run_once(raced: tuple[Path, dict[str, Any]]) -> None:
     folder, said = raced
-    if "sweeps" not in said:
-        pytest.skip("in the full size only")
     assert [one["code"] for one in said["sweeps"]] == [0, 0], said["sweeps"]
     found = find_runs(folder / "sweeps")
     assert [run.status for run in found] == ["done"] * 8

@@ -84,6 +84,7 @@ def test_all_agrees(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verdicts == {"holds", "within noise", "not tested"}, "the arithmetic of all of these was checked"
 
 
+@pytest.mark.slow
 def test_gains_that_are_no_factorial_agree(tmp_path: Path) -> None:
     folder = write_study(tmp_path)
     agreeing(tmp_path, GAINS)
@@ -213,6 +214,7 @@ def test_a_run_that_is_gone_is_missed(study: Path, capsys: pytest.CaptureFixture
     assert {"seeds", "rows"} <= {number.name for number in check(study, study / "report").wrong}
 
 
+@pytest.mark.slow
 def test_several_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "two"):
         write_study(tmp_path, {"baseline": (0.5, 0.3, 10.0), "other": (0.6, 0.3, 10.0)}, study=name)
@@ -224,6 +226,7 @@ def test_several_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_torch(demo: Path) -> None:
     code = (
         f"import sys; from cnnexp.cli import main; assert main(['verify', {str(demo)!r}]) == 0\n"

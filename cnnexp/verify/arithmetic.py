@@ -43,7 +43,8 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
     found = {"n": n, **dict.fromkeys(("mean", "std", "low", "high", "p"), math.nan)}
     if n < 2 or min(a.std(), b.std()) <= NO_SPREAD:
         return found
-    found["mean"] = middle = float(a.std(ddof=1) / b.std(ddof=1))
+    middle = float(a.std(ddof=1) / b.std(ddof=1))
+    found["mean"] = middle
     if n < 3 or 1 - np.corrcoef(a, b)[0, 1] ** 2 <= NO_SPREAD:
         return found
     t = float(stats.t(n - 2).ppf(0.975))
@@ -54,7 +55,7 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
 
     def limit(side: float) -> float:
         step = optimize.brentq(lambda x: correlation(middle * math.exp(side * x)) - critical, 0.0, 30.0, xtol=1e-14)
-        return middle * math.exp(side * float(step))
+        return float(middle * math.exp(side * float(step)))
 
     r = correlation(1.0)
     p = 2 * float(stats.t(n - 2).sf(r * math.sqrt((n - 2) / (1 - r * r))))
