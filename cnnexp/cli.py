@@ -16,6 +16,8 @@ COMMANDS = {
     "runs": ("cnnexp.commands.runs", "list the runs and how they went"),
     "evaluate": ("cnnexp.commands.evaluate", "evaluate a trained model on a split, or on other data"),
     "predict": ("cnnexp.commands.predict", "name what is in images"),
+    "rerun": ("cnnexp.commands.rerun", "repeat a run from its record: are the numbers the same?"),
+    "verify": ("cnnexp.commands.verify", "recompute a report's numbers from the stored logits"),
     "diff": ("cnnexp.commands.diff", "say how two runs differ: config, versions, numbers"),
     "gc": ("cnnexp.commands.gc", "find and delete what no study needs any more"),
 }

@@ -16,8 +16,8 @@ import cnnexp
 
 # Rooms whose code cannot change what a run computes.
 APART = (
-    *("report", "commands", "sweep", "cli.py", "progress.py", "completion.py", "text_table.py"),
-    *("trained.py", "fence.py", "run_table.py"),
+    *("report", "commands", "sweep", "verify", "cli.py", "progress.py", "completion.py", "text_table.py"),
+    *("trained.py", "fence.py", "run_table.py", "identical.py"),
 )
 
 TYPED: list[str] = []  # the words after `cnnexp train`, set by it

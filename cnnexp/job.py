@@ -64,6 +64,17 @@ class Job:
         """Return this run after those that it needs, in the order to make them."""
         return [*(self.upstream.chain() if self.upstream else []), self]
 
+    def check_unchanged(self, data: ImageData) -> None:
+        """Raise UserError if the data or a person's own code is not what the run was planned, and named, with.
+
+        data: as it is now. To be called when everything is built: a person's modules are imported by then.
+        """
+        own = own_code(self.config)
+        changed = [name for name in own if own[name] != self.facts["own_code"].get(name)]
+        changed += ["the data"] if data.fingerprint != self.facts["data"] else []
+        if changed:
+            raise UserError(f"{changed[0]}: has changed since this run was planned; the same command plans it anew")
+
     def record(self) -> RunRecord:
         """Read the run directory as it is now."""
         return RunRecord.read(self.folder)

@@ -62,6 +62,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     batches = batches_of(config, data, device)
     settings = settings_of(config, batches, device)
     state = new_state(config, data, settings)
+    job.check_unchanged(data)
     in_fp32 = choose_precisions(state.model, config, data, device, record)
     record.update(
         device=device.record() | in_fp32,

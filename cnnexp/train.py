@@ -35,7 +35,7 @@ flags:
   -m, --multirun     sweep over comma-separated values
   --plan             print the runs, what their arms change and how long they may take; train
                      nothing (the data is prepared, for its content names the runs)
-  --budget TIME      start no run that would not end in time (30m, 2h, 90s)
+  --budget TIME      start no run that would not end in time (30m, 2h, 90s); exit code 75 if runs are left
   --fail-fast        start nothing more after the first failure
   --cfg job          print the composed config and stop
   --config-dir DIR   look for configs in DIR too

@@ -11,8 +11,9 @@ CONFIGS = PACKAGE.parent / "configs"
 LAYERS = [  # from the top; a room may import what is below its own line, and nothing else
     {"__main__", "cli", "completion"},
     {"train", "commands"},
+    {"verify"},
     {"sweep", "report", "trained", "hydra_errors"},
-    {"run", "run_table", "fence"},
+    {"run", "run_table", "fence", "identical"},
     {"outcome"},
     {"job", "journal"},
     {"build", "progress", "checkpoint"},

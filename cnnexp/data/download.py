@@ -1,5 +1,6 @@
 """The public archives: found in `root`, or downloaded there. The only part of the data room that needs torchvision."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def find_imagenette(root: Path) -> Path:
         if not folder.is_dir():
             from torchvision.datasets.utils import download_url
 
+            if not archive.exists():
+                print(f"imagenette: downloading {IMAGENETTE_URL} (99 MB) to {root}", file=sys.stderr)
             try:
                 download_url(IMAGENETTE_URL, str(root), archive.name, IMAGENETTE_MD5)
             except (OSError, RuntimeError) as error:
@@ -60,6 +63,8 @@ def cifar10_listing(root: Path, size: int) -> Listing:
     storage.make_folder(root)
     try:
         with storage.lock(root / ".cifar-10.lock", wait=True):
+            if not (root / CIFAR10_ARCHIVE).exists() and not (root / CIFAR10.base_folder).exists():
+                print(f"cifar10: downloading {CIFAR10.url} (170 MB) to {root}", file=sys.stderr)
             train, test = (CIFAR10(str(root), train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:
         raise _unreachable(root / CIFAR10.base_folder, CIFAR10.url, root / CIFAR10_ARCHIVE, error) from error

@@ -67,6 +67,7 @@ def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing])
 def _make(folder: Path, name: str, listing: Listing) -> float:
     """Decode a listing into `folder`; return the seconds it took. The caller holds the lock."""
     started = time.monotonic()
+    print(f"{name}: preparing {len(listing.ids)} images, once, in {folder.parent}", file=sys.stderr)
     temporary = folder.parent / f".{folder.name}.tmp"
     storage.remove(temporary)  # left by a process that was killed
     storage.remove(folder)  # damaged, or we would not be here

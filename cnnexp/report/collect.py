@@ -11,6 +11,7 @@ from typing import Any
 from cnnexp import record
 from cnnexp.claims.study import read_reported
 from cnnexp.errors import UserError, unknown
+from cnnexp.identical import sentences
 from cnnexp.report.notes import compare_notes, take_notes
 from cnnexp.report.runs import Run, read_run
 from cnnexp.report.text import plain
@@ -112,6 +113,8 @@ def collect(folder: Path, records: list[record.RunRecord], baseline: str | None 
     left_out += [_diverged(arm, run) for arm in arms for run in arm.diverged]
     left_out += _not_run(planned, {r.folder.name for r in runs})
     notes = take_notes([(a.label, run) for a in arms for run in a.runs])
+    same = sentences([(a.label, run.record) for a in arms for run in a.runs])
+    notes += [f"{plain(sentence)}." for sentence in same]
     notes += _plan_notes(arms, folder, bool(study), order if study.get("question") else [])
     chosen = _baseline(arms, baseline, study, notes)
     if chosen:

@@ -16,6 +16,7 @@ from cnnexp import record, storage
 from cnnexp.claims import study as claims
 from cnnexp.environment import command
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.identical import sentences
 from cnnexp.job import Job, plan
 from cnnexp.sweep.board import Times, duration, plan_table
 from cnnexp.sweep.changes import arm_changes
@@ -85,7 +86,10 @@ class LocalLauncher(Launcher):
         left = [job for job in jobs if job.record().info.get("status") not in record.FINAL]
         print(f"{len(jobs)} runs, {len(jobs) - len(left)} done before, on {describe(slots)}", flush=True)
         code = Sweep(jobs, left, slots, times, self.budget, self.fail_fast).run() if left else EXIT_DONE
-        diverged = any(job.record().status == "diverged" for job in jobs)
+        records = [(job.arm, job.record()) for job in jobs]
+        for sentence in sentences(records):
+            print(f"suspicious: {sentence}", flush=True)
+        diverged = any(run.status == "diverged" for _, run in records)
         return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 
 

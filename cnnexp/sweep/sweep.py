@@ -10,7 +10,7 @@ from time import monotonic
 from types import FrameType
 
 from cnnexp import storage
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job
 from cnnexp.record import now
 from cnnexp.signals import CODES
@@ -51,7 +51,10 @@ class Sweep:
         self.board = Board(len(jobs), len(jobs) - len(left))
 
     def run(self) -> int:
-        """Run until nothing is left, or a signal comes; returns the exit code. No worker outlives this."""
+        """Run until nothing is left, or a signal comes; returns the exit code. No worker outlives this.
+
+        Raises UserError if the budget let nothing start.
+        """
         before = {number: signal.signal(number, self.ask) for number in CODES}
         try:
             while self.dispatch() or any(worker.job for worker in self.workers):
@@ -65,7 +68,16 @@ class Sweep:
         self.summary()
         if self.signal is not None:
             return CODES[signal.Signals(self.signal)]
-        return EXIT_SOME_FAILED if self.failed() else EXIT_DONE
+        if self.failed():
+            return EXIT_SOME_FAILED
+        if self.over_budget and not self.ended:
+            raise UserError(f"--budget: too short for any of the {len(self.over_budget)} runs left{self.least()}")
+        return EXIT_PREEMPTED if self.over_budget else EXIT_DONE
+
+    def least(self) -> str:
+        """Say how long the shortest run may take that the budget did not let start, where that is known."""
+        expected = [seconds for job in self.over_budget if (seconds := self.times.expected(job)) is not None]
+        return f"; the shortest may take {duration(min(expected))}" if expected else ""
 
     def failed(self) -> bool:
         """Tell whether a run of this sweep failed; one that another process has in hand did not."""
@@ -244,7 +256,7 @@ class Sweep:
             if status != "done":
                 print(f"{status}: {job.label}: {message}; log: {job.folder / 'train.log'}")
         if self.over_budget:
-            print(f"not started, for they would not end within the budget: {len(self.over_budget)} runs")
+            print(f"not started: {len(self.over_budget)} runs, which would not end within the budget")
         if self.waiting:
             print(f"not started: {len(self.waiting)} runs; the same command goes on")
 

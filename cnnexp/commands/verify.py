@@ -1,0 +1,55 @@
+"""`cnnexp verify`: recompute every number of a report from the stored logits, and compare. Imports no torch."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
+
+EXAMPLES = """\
+examples:
+  cnnexp verify outputs/ablation                       run.json, and the tables of outputs/ablation/report
+  cnnexp verify outputs/ablation --report docs/ablation
+  cnnexp verify outputs                                every study below it
+
+Recomputed: accuracy and loss of the test images from their logits, validation and the best epoch from the metric
+rows, means, intervals, differences, tests, classes, claims and effects from these. Training accuracy, memory and
+seconds are compared as recorded. exit codes: 0 all agree, 3 not (the first that differ are named)
+"""
+SHOWN = 10
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    arguments = argparse.ArgumentParser(
+        prog="cnnexp verify",
+        description="Recompute the numbers of run.json and of a report's CSV files from what the runs stored.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, a run, or a folder of studies")
+    arguments.add_argument("--report", type=Path, metavar="DIR", help="where the report is (default: DIR/report)")
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """Compare, and say how many numbers agree. Raises UserError if there are no runs."""
+    given = parser().parse_args(argv)
+    from cnnexp.report.text import plain
+    from cnnexp.verify.check import check
+
+    done = check(given.folder, given.report or given.folder / "report")
+    for folder in done.without_report:
+        print(f"cnnexp: no report in {folder}: run.json alone is compared", file=sys.stderr)
+    places = f"{done.runs} run{'s' * (done.runs != 1)} and {done.tables} table{'s' * (done.tables != 1)}"
+    if not done.wrong:
+        print(f"{len(done.numbers)} numbers in {places} agree with the stored logits and rows")
+        return EXIT_DONE
+    for number in done.wrong[:SHOWN]:
+        print(plain(number))
+    more = len(done.wrong) - SHOWN
+    print(f"... and {more} more\n" * (more > 0), end="")
+    print(f"{len(done.wrong)} of {len(done.numbers)} numbers in {places} do not agree")
+    if any(number.name in ("rows", "seeds") for number in done.wrong):
+        print("runs have come or gone since the report was made? `cnnexp report` makes it anew")
+    return EXIT_SOME_FAILED

@@ -1,0 +1,86 @@
+"""The statistics of a report, written a second time: as textbooks give them, with SciPy's distributions."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+NO_SPREAD = 1e-12
+Spread = dict[str, float]  # n, mean, std, low, high, p; nan where n is too small
+
+
+def spread(values: Sequence[float], reference: float = 0.0) -> Spread:
+    """Return n, mean, std, the 95 % limits of the mean and p of "it is `reference`" (Student), of the finite values."""
+    kept = [value for value in values if math.isfinite(value)]
+    n = len(kept)
+    found = {"n": n, **dict.fromkeys(("mean", "std", "low", "high", "p"), math.nan)}
+    if not n:
+        return found
+    found["mean"] = mean = math.fsum(kept) / n
+    if n < 2:
+        return found
+    found["std"] = std = math.sqrt(math.fsum((value - mean) ** 2 for value in kept) / (n - 1))
+    half = float(stats.t(n - 1).ppf(0.975)) * std / math.sqrt(n)
+    found |= {"low": mean - half, "high": mean + half}
+    away = abs(mean - reference)
+    if std > NO_SPREAD:
+        found["p"] = 2 * float(stats.t(n - 1).sf(away * math.sqrt(n) / std))
+    elif away <= NO_SPREAD:
+        found["p"] = 1.0
+    return found
+
+
+def ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
+    """Return n and the ratio of two paired samples' deviations, its 95 % limits and p (Pitman and Morgan 1939).
+
+    The limits are those ratios at which the test of a + ratio b against a - ratio b is at 5 %, found by search.
+    """
+    a, b = np.array(first, float), np.array(second, float)
+    n = len(a)
+    found = {"n": n, **dict.fromkeys(("mean", "std", "low", "high", "p"), math.nan)}
+    if n < 2 or min(a.std(), b.std()) <= NO_SPREAD:
+        return found
+    middle = float(a.std(ddof=1) / b.std(ddof=1))
+    found["mean"] = middle
+    if n < 3 or 1 - np.corrcoef(a, b)[0, 1] ** 2 <= NO_SPREAD:
+        return found
+    t = float(stats.t(n - 2).ppf(0.975))
+    critical = t / math.sqrt(n - 2 + t * t)
+
+    def correlation(rho: float) -> float:
+        return float(abs(np.corrcoef(a + rho * b, a - rho * b)[0, 1]))
+
+    def limit(side: float) -> float:
+        step = optimize.brentq(lambda x: correlation(middle * math.exp(side * x)) - critical, 0.0, 30.0, xtol=1e-14)
+        return float(middle * math.exp(side * float(step)))
+
+    r = correlation(1.0)
+    p = 2 * float(stats.t(n - 2).sf(r * math.sqrt((n - 2) / (1 - r * r))))
+    return found | {"low": limit(-1), "high": limit(1), "p": p}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p values: of each the largest, over those not above it, of p times the tests left."""
+    known = sorted(p for p in p_values if not math.isnan(p))
+    steps = [min(1.0, (len(known) - rank) * p) for rank, p in enumerate(known)]
+    return [math.nan if math.isnan(p) else max(steps[: known.index(p) + 1]) for p in p_values]
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return McNemar's exact two-sided p of two networks' right answers (N,) on the same images."""
+    gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
+    tail = sum(math.comb(gained + lost, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / 2 ** (gained + lost))
+
+
+def accuracy_and_loss(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> tuple[float, float]:
+    """Return the share of labels (N,) that the logits (N, K) name, and the mean cross-entropy in nats."""
+    precise = logits.astype(np.float64)
+    largest = precise.max(axis=1)
+    log_sums = largest + np.log(np.exp(precise - largest[:, None]).sum(axis=1))
+    own = precise[np.arange(len(labels)), labels]
+    right = int((precise.argmax(axis=1) == labels).sum())
+    return right / len(labels), math.fsum(log_sums - own) / len(labels)

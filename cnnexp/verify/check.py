@@ -1,0 +1,98 @@
+"""Holding what is recomputed against the files: every number, one after the other."""
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnexp.errors import UserError
+from cnnexp.record import RunRecord
+from cnnexp.report.collect import collect, find_groups
+from cnnexp.report.text import csv_cell
+from cnnexp.verify.of_runs import Number
+from cnnexp.verify.of_tables import Tables
+from cnnexp.verify.of_tests import Table
+
+
+@dataclass
+class Checked:
+    """What was compared: the numbers, how many runs they are of, and in how many tables; where reports are missing."""
+
+    numbers: list[Number]
+    runs: int
+    tables: int
+    without_report: list[Path]
+
+    @property
+    def wrong(self) -> list[Number]:
+        """Return the numbers that do not agree."""
+        return [number for number in self.numbers if not number.agrees]
+
+
+def check(folder: Path, report: Path) -> Checked:
+    """Recompute the numbers of every study at or below a folder, and of their reports below `report`.
+
+    Raises UserError if the folder holds no runs.
+    """
+    groups = find_groups(folder)
+    done = Checked([], 0, 0, [])
+    for path, records in groups:
+        name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
+        try:
+            _check_group(path, records, (report if len(groups) == 1 else report / name) / "tables", done)
+        except UserError as error:  # a file that is damaged
+            done.numbers.append(Number(str(path), "records", str(error), "readable"))
+    return done
+
+
+def _check_group(path: Path, records: list[RunRecord], tables: Path, done: Checked) -> None:
+    given = _read(tables / "comparison.csv")
+    study = collect(path, records)
+    named = next((row["arm"] for row in given or [] if row.get("is_baseline") == "1"), None)
+    chosen = next((arm for arm in study.arms if csv_cell(arm.label) == named), None)
+    if chosen is not None and chosen is not study.baseline:
+        study = collect(path, records, chosen.label)
+    expected = Tables(study)
+    for run in expected.runs.values():
+        if run.run.status == "done":
+            done.numbers += run.numbers()
+            done.runs += 1
+    if given is None:
+        done.without_report.append(tables.parent)
+        return
+    for name, rows in expected.all().items():
+        done.numbers += _compared(tables / name, rows)
+        done.tables += 1
+
+
+def _read(file: Path) -> list[dict[str, str]] | None:
+    """Return the rows of a CSV file, None if it is not there."""
+    if not file.exists():
+        return None
+    with open(file, encoding="utf-8", errors="replace", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _compared(file: Path, expected: Table) -> Iterator[Number]:
+    """Yield every cell that was expected, with what the file has in its place."""
+    given = _read(file)
+    if given is None or len(given) != len(expected):
+        yield Number(str(file), "rows", "no such file" if given is None else len(given), len(expected))
+    for written, row in zip(given or [], expected, strict=False):
+        names = [value for value in row.values() if isinstance(value, str)]
+        where = f"{file}, {names[0]}" + (f", {names[1]}" if file.stem in ("per_class", "reported") else "")
+        for column, value in row.items():
+            found = csv_cell(value) if isinstance(value, str) else value
+            yield Number(where, column, _value(written.get(column), value), found)
+
+
+def _value(cell: str | None, like: Any) -> Any:
+    """Read a cell as text or as a number, as what is expected of it; an empty one is no number."""
+    if cell is None or isinstance(like, str):
+        return cell
+    try:
+        return float(cell) if cell else math.nan
+    except ValueError:
+        return cell

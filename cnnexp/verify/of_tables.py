@@ -1,0 +1,125 @@
+"""The tables of a report, computed a second time: {file: rows of {column: value}}.
+
+Words are the report's own; columns that hold what nothing is computed of (a remark, a command) are left out.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cnnexp.claims.grammar import STD
+from cnnexp.report import reported
+from cnnexp.report.classes import class_names
+from cnnexp.report.collect import Arm
+from cnnexp.report.compare import compare
+from cnnexp.verify.arithmetic import spread
+from cnnexp.verify.of_tests import Table, Tested, compared, limits
+
+
+class Tables(Tested):
+    """The tables of one study."""
+
+    def all(self) -> dict[str, Table]:
+        """Return every table that holds something."""
+        tables = {
+            "comparison.csv": self.comparison(),
+            "runs.csv": self.every_run(),
+            "per_class.csv": self.per_class(),
+            "reported.csv": self.beside_reported(),
+            "claims.csv": self.claims(),
+            "effects.csv": self.effects(),
+        }
+        return {name: rows for name, rows in tables.items() if rows}
+
+    def comparison(self) -> Table:
+        """Return what comparison.csv should hold."""
+        corrected = self.family()
+        words = {id(row.arm): row.verdict for row in compare(self.study)}
+        return [self.arm_row(arm, corrected, words[id(arm)]) for arm in self.study.arms]
+
+    def arm_row(self, arm: Arm, corrected: Mapping[Any, float], verdict: str) -> dict[str, Any]:
+        """Return an arm's line."""
+        base = self.study.baseline
+
+        def mean(group: str, name: str) -> float:
+            return spread([run.number(group, name) for run in self.of(arm).values()])["mean"]
+
+        test = spread([100 * run.number("result", "test_accuracy") for run in self.of(arm).values()])
+        found = self.against_baseline(arm, base) if base and arm is not base else spread([])
+        return {
+            "arm": arm.label,
+            "fingerprint": arm.fingerprint,
+            "is_baseline": int(arm is base),
+            "seeds": " ".join(str(run.seed) for run in arm.runs),
+            "n": test["n"],
+            "diverged": len(arm.diverged),
+            **{f"test_accuracy_{k}{limits(k)}_percent": test[k] for k in ("mean", "std", "low", "high")},
+            "pairs": found["n"],
+            **{f"difference_{k}{limits(k)}_points": found[k] for k in ("mean", "low", "high")},
+            "p_paired_t": found["p"],
+            "p_holm": corrected.get(compared(arm, base), math.nan) if base else math.nan,
+            "p_mcnemar_exact": self.mcnemar(arm, base) if base and found["n"] == 1 else math.nan,
+            "verdict": verdict,
+            "best_epoch_mean": mean("result", "best_epoch"),
+            "epochs_to_converge_mean": spread([r.epochs_to_converge for r in self.of(arm).values()])["mean"],
+            "val_accuracy_mean_percent": 100 * mean("result", "val_accuracy"),
+            "train_accuracy_mean_percent": 100 * mean("result", "train_accuracy"),
+            "train_seconds_mean": mean("seconds", "train"),
+            "images_per_second_mean": mean("result", "images_per_second"),
+            "peak_memory_mib_mean": mean("result", "peak_memory_mib"),
+            **{name: arm.first.number("model", name) for name in ("parameters", "trainable_parameters", "macs")},
+        }
+
+    def every_run(self) -> Table:
+        """Return what runs.csv should hold."""
+        parts = ("prepare", "features", "train", "evaluate", "checkpoint", "total")
+        plain = ("val_loss", "test_loss", "train_loss", "best_epoch", "epochs", "images_per_second", "peak_memory_mib")
+        lines = []
+        for run in self.study.runs:
+            own = self.runs[id(run)]
+            accuracies = ("val_accuracy", "test_accuracy", "train_accuracy")
+            lines.append(
+                {"run": run.name, "seed": run.seed, "fingerprint": run.text("fingerprint"), "status": run.status}
+                | {f"{name}_percent": 100 * own.number("result", name) for name in accuracies}
+                | {name: own.number("result", name) for name in plain}
+                | {f"{part}_seconds": run.number("seconds", part) for part in parts}
+            )
+            if run.status != "done":
+                lines[-1] = {name: lines[-1][name] for name in ("run", "seed", "fingerprint", "status")}
+        return lines
+
+    def per_class(self) -> Table:
+        """Return what per_class.csv should hold; nothing unless all arms with logits have the same classes."""
+        arms = [arm for arm in self.study.arms if any(r.answers for r in self.of(arm).values())]
+        if any(class_names(arm) != class_names(arms[0]) for arm in arms) or not arms:
+            return []
+        return [line for arm in self.study.arms for line in self.classes_of(arm)]
+
+    def classes_of(self, arm: Arm) -> Table:
+        """Return an arm's accuracy by class, over its seeds."""
+        lines = []
+        for label, name in enumerate(class_names(arm)):
+            shares = []
+            for run in self.of(arm).values():
+                if run.answers is not None and (run.answers[1] == label).any():
+                    logits, labels, _ = run.answers
+                    shares.append(100 * float((logits[labels == label].argmax(axis=1) == label).mean()))
+            found = spread(shares)
+            numbers = {f"accuracy_{k}_percent": found[k] for k in ("mean", "std")}
+            lines.append({"arm": arm.label, "class": name, "n": found["n"], **numbers})
+        return lines
+
+    def beside_reported(self) -> Table:
+        """Return what reported.csv should hold."""
+        lines = []
+        for row in reported.beside(self.study):
+            arms = self.study.named(row.arm)
+            found = spread(list(self.metric(arms[0], row.metric).values()) if len(arms) == 1 else [])
+            given = self.study.reported[row.arm]
+            std = given.get(STD, math.nan) if row.metric == "test_accuracy" else math.nan
+            lines.append(
+                {"arm": row.arm, "metric": row.metric, "reported": given[row.metric], "reported_std": std}
+                | {f"{k}{limits(k)}": found[k] for k in ("mean", "std", "low", "high", "n")}
+                | {"difference": found["mean"] - given[row.metric]}
+            )
+        return lines
