@@ -24,7 +24,7 @@ APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "backbone", "
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Return notes on the runs of a table, each given with its arm's label."""
     notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
-    notes += _quickened(used)
+    notes += _quickened(used) + _leaks(used)
     for label, run in used:
         notes += [f"{label}, seed {run.seed}: {doubt}." for doubt in run.doubts]
         if run.get("earlier"):
@@ -79,6 +79,17 @@ def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
             if label not in labels.setdefault(what, []):
                 labels[what].append(label)
     return [f"{', '.join(names)}: {what}." for what, names in labels.items()]
+
+
+def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Say of which data sets test images are training images too."""
+    found = {
+        f"{run.text('data', 'name')}: {run.number('data', 'test_in_train'):,.0f} of "
+        f"{run.number('data', 'test'):,.0f} test images are training images too, pixel for pixel."
+        for _, run in used
+        if run.number("data", "test_in_train") > 0
+    }
+    return sorted(found)
 
 
 def _mixed(what: str, path: tuple[str, ...], used: Sequence[tuple[str, Run]]) -> list[str]:
