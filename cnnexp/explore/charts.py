@@ -1,5 +1,7 @@
 """Figures of numbers: images per class and split, and how often each pixel value is there."""
 
+from typing import Any
+
 import numpy as np
 
 from cnnexp.data.images import Integers
@@ -11,6 +13,12 @@ LABEL = 26  # characters of a class's name
 SPLIT_COLOURS = {"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[2]}
 CHANNEL_COLOURS = {"red": COLOURS[1], "green": COLOURS[2], "blue": COLOURS[0], "gray": "#4d4d4d"}
 BIN = 4  # pixel values in a bar
+NUMBER: Any = {  # beside its bar, and over the dashed line
+    "textcoords": "offset points",
+    "va": "center",
+    "fontsize": 7.5,
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+}
 
 
 def class_counts(counts: dict[str, Integers], classes: list[str]) -> Figure:
@@ -25,8 +33,8 @@ def _bars(counts: dict[str, Integers], labels: list[str]) -> Figure:
     for axis, (split, count) in zip(axes, counts.items(), strict=True):
         axis.barh(range(len(labels)), count, color=SPLIT_COLOURS[split], height=0.72)
         for place, number in enumerate(count):
-            axis.annotate(f"{number:,}", (number, place), (3, 0), textcoords="offset points", va="center", fontsize=7.5)
-        axis.axvline(count.mean(), color="#4d4d4d", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+            axis.annotate(f"{number:,}", (number, place), (3, 0), **NUMBER)
+        axis.axvline(count.mean(), color="#4d4d4d", linewidth=0.9, linestyle=(0, (2, 2)), zorder=2.5)
         axis.set_xlim(0, 1.28 * count.max())
         axis.set_ylim(len(labels) - 0.4, -0.6)
         axis.locator_params(axis="x", nbins=3)
@@ -74,7 +82,7 @@ def pixel_values(counts: Integers, names: list[str]) -> Figure:
     axis.set_xlabel(f"pixel value as stored, {BIN} values a step")
     axis.set_ylabel("share of the pixels (%)")
     axis.axvline(255, color=GREY, linewidth=0.6)
-    axis.legend(loc="upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=3)
     caption = "Pixel values of the training images, per channel."
     if axis.get_yscale() == "log":
         caption += " The scale of the shares is logarithmic, for a few values are far more frequent than the rest."

@@ -8,6 +8,8 @@ import numpy as np
 
 from cnnexp.data.images import ImageData, Integers
 
+IMAGES = {"train": "training images", "val": "validation images", "test": "test images"}
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -29,7 +31,7 @@ class Copies:
     def within(self, split: str) -> int:
         """Return how many images of a split repeat another one of it."""
         counts = (sum(copy.split == split for copy in group) for group in self.groups)
-        return sum(count - 1 for count in counts if count > 1)
+        return sum(max(0, count - 1) for count in counts)
 
     def shared(self, one: str, other: str) -> int:
         """Return how many images of split `other` are in split `one` too."""
@@ -74,25 +76,22 @@ def _splits(group: list[Copy]) -> set[str]:
 def warnings(copies: Copies) -> list[str]:
     """Say what of the copies makes a result doubtful."""
     found = []
-    for one, other, means in (
+    for one, other, so in (
         ("train", "test", "the test accuracy counts what the network has seen"),
         ("val", "test", "the best epoch is chosen on what is then tested"),
         ("train", "val", "the validation accuracy counts what the network has seen"),
     ):
         if count := copies.shared(one, other):
-            share = f"{count:,} of {copies.sizes[other]:,} {_IMAGES[other]} ({100 * count / copies.sizes[other]:.2g} %)"
+            share = f"{count:,} of {copies.sizes[other]:,} {IMAGES[other]} ({100 * count / copies.sizes[other]:.2g} %)"
             what = "is" if count == 1 else "are"
-            found.append(f"Leak from {one} to {other}: {share} {what} also in {one}, pixel for pixel; {means}.")
+            found.append(f"Leak from {one} to {other}: {share} {what} also in {one}, pixel for pixel; {so}.")
     if groups := copies.contradictions():
-        one = len(groups) == 1
+        single = len(groups) == 1
         found.append(
-            f"Contradiction: {len(groups):,} image{'s' * (not one)} stand{'s' * one} under more than one class "
+            f"Contradiction: {len(groups):,} image{'s' * (not single)} stand{'s' * single} under more than one class "
             f"({sum(map(len, groups)):,} copies): no network can have all of them right."
         )
     return found
-
-
-_IMAGES = {"train": "training images", "val": "validation images", "test": "test images"}
 
 
 def summary(copies: Copies) -> str:

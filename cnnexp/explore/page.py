@@ -67,10 +67,10 @@ def render(found: Facts, figures: dict[str, Figure], augmented: Augmented | None
 
 
 def _headline(found: Facts) -> str:
-    sizes = ", ".join(f"{counts.sum():,} {name}" for name, counts in found.counts.items())
+    sizes = ", ".join(f"{counts.sum():,} {copies.IMAGES[name]}" for name, counts in found.counts.items())
     channels, height, width = found.data.image
     kind = "colour" if channels == 3 else "gray"
-    return f"{len(found.classes):,} classes, {sizes}; {kind} images of {width} x {height} pixels."
+    return f"{len(found.classes):,} classes; {sizes}; {kind}, {width} x {height} pixels."
 
 
 def class_table(found: Facts) -> Table:
@@ -133,18 +133,18 @@ def group_table(found: Facts) -> Table:
         rows.append(
             [f"{number}", "yes" if copies.contradicts(group) else "", where + ("; ..." if len(group) > 6 else "")]
         )
-    return Table(["Group", "Different labels", "Reason"], rows, words=frozenset({"Different labels", "Reason"}))
+    return Table(["Group", "Different labels", "Images"], rows, words=frozenset({"Different labels", "Images"}))
 
 
 def _origin(found: Facts) -> list[tuple[str, str]]:
-    data = found.data
+    data, cached = found.data, facts.cached_bytes(found.data)
     files = facts.files_in_words(found.files) if found.files else {}
     named = {
         "Source and licence": plain(found.header.get("from", "")) or "not stated in its config",
         "Files": files.get("files", ""),
         "Sizes before resizing": files.get("sizes before", ""),
         "Kinds of file": files.get("kinds", ""),
-        "Prepared images": f"{plain(data.cache)}, {facts.cached_bytes(data) / facts.MIB:,.1f} MiB on disk",
+        "Prepared images": f"{plain(data.cache)}, {cached / facts.MIB:,.1f} MiB on disk" if cached else "",
         "Fingerprint of the content": data.fingerprint,
     }
     return [(name, value) for name, value in named.items() if value]
@@ -152,8 +152,10 @@ def _origin(found: Facts) -> list[tuple[str, str]]:
 
 def _tables(found: Facts) -> dict[str, str]:
     splits = list(found.counts)
-    classes = [[name, *(int(found.counts[s][k]) for s in splits)] for k, name in enumerate(found.classes)]
-    copied = [
+    classes: list[list[str | int]] = [
+        [name, *(int(found.counts[s][k]) for s in splits)] for k, name in enumerate(found.classes)
+    ]
+    copied: list[list[str | int]] = [
         [number, copy.split, found.classes[copy.label], plain(copy.id)]
         for number, group in enumerate(found.copies.groups, 1)
         for copy in group

@@ -15,7 +15,8 @@ from cnnexp.report.text import plain, shorten
 
 CLASSES = 12  # rows of samples
 GROUPS = 12  # rows of equal images
-LARGEST = 96  # pixels of a side in a figure; larger images are scaled down
+SMALLEST, LARGEST = 32, 96  # pixels of an image's longer side in a figure
+GAP = 2  # pixels between images
 SHOWN_STD = 2.5  # normalised values from -2.5 to 2.5 are shown from black to full colour
 SEED = 0
 CELL = 0.58  # inches
@@ -51,8 +52,8 @@ def samples(data: ImageData, augmented: Augmented | None) -> Figure:
     for axis, (title, rows), count in zip(axes, panels.items(), columns, strict=True):
         _mosaic(axis, rows, count)
         axis.set_title(title, fontsize=8.5)
-    side = _side(raw[0][0])
-    axes[0].set_yticks([(side + 2) * i + side / 2 for i in range(len(shown))], labels)
+    height, _ = _shown_size(raw[0][0])
+    axes[0].set_yticks([(height + GAP) * i + height / 2 for i in range(len(shown))], labels)
     return finish(figure, "samples", _caption(data, len(shown), augmented), wide=True)
 
 
@@ -68,13 +69,15 @@ def _caption(data: ImageData, shown: int, augmented: Augmented | None) -> str:
 
 def _spread(places: Integers, count: int) -> Integers:
     """Return up to `count` of `places`, evenly spread: neighbours in a folder are often alike."""
-    return places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
+    spread: Integers = places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
+    return spread
 
 
 def normalised(image: Pixels, data: ImageData) -> Pixels:
     """Return an image (H, W, C) as its normalised values are shown: -SHOWN_STD to SHOWN_STD as 0 to 255."""
     values = (image / 255 - np.array(data.mean)) / np.array(data.std)
-    return ((values / SHOWN_STD + 1) / 2 * 255).round().clip(0, 255).astype(np.uint8)
+    shown: Pixels = ((values / SHOWN_STD + 1) / 2 * 255).round().clip(0, 255).astype(np.uint8)
+    return shown
 
 
 def _draws(images: list[Pixels], count: int, augmented: Augmented) -> list[list[Pixels]]:
@@ -92,11 +95,11 @@ def _draws(images: list[Pixels], count: int, augmented: Augmented) -> list[list[
 
 def _mosaic(axis: Axes, rows: Sequence[Sequence[Pixels]], columns: int) -> None:
     """Lay images out as one picture with white gaps; a row may have fewer than `columns`."""
-    side = _side(rows[0][0])
-    whole = np.full((len(rows) * (side + 2) - 2, columns * (side + 2) - 2, 3), 255, np.uint8)
+    height, width = _shown_size(rows[0][0])
+    whole = np.full((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
-            whole[i * (side + 2) :, j * (side + 2) :][:side, :side] = _shrunk(image, side)
+            whole[i * (height + GAP) :, j * (width + GAP) :][:height, :width] = _scaled(image, height, width)
     axis.imshow(whole, interpolation="none", extent=(0, whole.shape[1], whole.shape[0], 0))
     axis.grid(visible=False)
     axis.spines[:].set(visible=False)
@@ -105,14 +108,17 @@ def _mosaic(axis: Axes, rows: Sequence[Sequence[Pixels]], columns: int) -> None:
     axis.set_yticks([])
 
 
-def _side(image: Pixels) -> int:
-    return min(LARGEST, max(image.shape[:2]))
+def _shown_size(image: Pixels) -> tuple[int, int]:
+    """Return the height and width at which an image is drawn: small ones a whole number of times as large."""
+    longer = max(image.shape[:2])
+    scale = LARGEST / longer if longer > LARGEST else max(1, SMALLEST // longer)
+    return max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
 
 
-def _shrunk(image: Pixels, side: int) -> Pixels:
-    """Return an image as (side, side, 3)."""
+def _scaled(image: Pixels, height: int, width: int) -> Pixels:
+    """Return an image as (height, width, 3)."""
     picture = Image.fromarray(image.squeeze(axis=2) if image.shape[2] == 1 else image).convert("RGB")
-    return np.asarray(picture.resize((side, side), Image.Resampling.BOX))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
 
 
 def equal_images(data: ImageData, groups: Sequence[Sequence[Copy]]) -> Figure | None:
@@ -122,7 +128,7 @@ def equal_images(data: ImageData, groups: Sequence[Sequence[Copy]]) -> Figure | 
     shown = groups[:GROUPS]
     figure, (axis,) = canvas(7.4, 0.4 + 0.62 * len(shown))
     images = [[data.train.images[copy.row] for copy in group[:2]] for group in shown]
-    side = _side(images[0][0])
+    height, width = _shown_size(images[0][0])
     _mosaic(axis, images, 2)
     axis.set_aspect("equal")
     for number, group in enumerate(shown):
@@ -130,9 +136,9 @@ def equal_images(data: ImageData, groups: Sequence[Sequence[Copy]]) -> Figure | 
             more = f"  (+{len(group) - 2} more)" if line and len(group) > 2 else ""
             words = f"{copy.split}, {shorten(plain(data.classes[copy.label]), 24)}: {shorten(plain(copy.id), 48)}{more}"
             colour = COLOURS[1] if contradicts(list(group)) else "#303030"
-            place = (2.1 * (side + 2), number * (side + 2) + side * (0.3 + 0.4 * line))
+            place = (2.1 * (width + GAP), number * (height + GAP) + height * (0.3 + 0.4 * line))
             axis.text(*place, words, va="center", fontsize=7.5, color=colour)
-    axis.set_xlim(0, 11.4 * (side + 2))
+    axis.set_xlim(0, 11.4 * (height + GAP))
     left = (
         f"; {len(groups) - len(shown):,} more groups are in tables/duplicates.csv" if len(groups) > len(shown) else ""
     )
