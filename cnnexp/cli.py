@@ -10,7 +10,7 @@ from cnnexp.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_REQUEST, I
 COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
     "report": ("cnnexp.commands.report", "compare the runs of a study: tables, figures, a page"),
-    "data": ("cnnexp.commands.data", "prepare a dataset and say what is in it"),
+    "data": ("cnnexp.commands.data", "prepare a dataset, say and show what is in it"),
     "summary": ("cnnexp.commands.summary", "print a network's layers, parameters and cost"),
     "ops": ("cnnexp.commands.ops", "hold the from-scratch operations to torch's: differences, times"),
     "runs": ("cnnexp.commands.runs", "list the runs and how they went"),

@@ -154,11 +154,19 @@ def folder() -> Path:
     return beside if (beside / "train.yaml").exists() else package / "configs"
 
 
-def compose(overrides: list[str]) -> DictConfig:
+def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     """Compose train.yaml with overrides as typed on the command line. Raises Hydra's and OmegaConf's own errors."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        return hydra_compose("train", overrides)
+        return hydra_compose("train", overrides, return_hydra_config=with_hydra)
+
+
+def chosen_file(composed: DictConfig, group: str) -> Path | None:
+    """Return the file of a group's choice. composed: with its `hydra` node."""
+    runtime = composed.hydra.runtime
+    places = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    files = [place / group / f"{runtime.choices[group]}.yaml" for place in places]
+    return next((file for file in files if file.exists()), None)
 
 
 def search_path(words: list[str]) -> list[str]:

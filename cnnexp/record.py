@@ -41,7 +41,8 @@ FIELDS = {
     "environment": "{python, torch, torchvision, platform, host}",
     "device": "{kind, name, precision, threads; fp32_layers: those that bf16 on a CPU does not serve}",
     "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
-    "train, val, test: numbers of images, skipped, prepare_seconds}",
+    "train, val, test: numbers of images; test_in_train: test images that are training images too; "
+    "skipped, prepare_seconds}",
     "model": "{parameters, trainable_parameters, macs}",
     "schedule": "{steps_per_epoch, total_steps, epochs}",
     "features": "of a frozen backbone: computed once, or why they were not; not there for others",

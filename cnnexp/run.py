@@ -13,6 +13,7 @@ from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.data.cache import cache_root
+from cnnexp.data.duplicates import leaked
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
 from cnnexp.errors import Diverged, Interrupted, UserError
@@ -71,6 +72,8 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         schedule=schedule_facts(settings),
         protocol={key: config[key] for key in ("validate_on", "keep_epoch")},
     )
+    if count_leaked := record.info["data"]["test_in_train"]:
+        record.log(f"data: {count_leaked} of {len(data.test)} test images are training images too, pixel for pixel")
     checkpoints = checkpoints_of(job, settings)
     if checkpoints.restore(state):
         record.update(resumed=record.info["resumed"] + 1)
@@ -245,6 +248,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         "train": len(data.train.rows),
         "val": len(data.val.rows),
         "test": len(data.test.rows),
+        "test_in_train": leaked(data),
         "skipped": len(data.skipped),
         "prepare_seconds": data.prepare_seconds,
     }

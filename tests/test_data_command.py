@@ -14,7 +14,7 @@ from cnnexp.commands import data
 def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
     root = tree(tmp_path / "tree", count=10, mode="L")
-    given = ["folder", "--grid", str(tmp_path / "new/grid.png"), f"data.root={root}", "data.size=8"]
+    given = ["folder", "--no-page", "--grid", str(tmp_path / "new/grid.png"), f"data.root={root}", "data.size=8"]
     assert data.main(given) == 0
     printed = capsys.readouterr().out
     for line in (

@@ -11,7 +11,7 @@ CONFIGS = PACKAGE.parent / "configs"
 LAYERS = [  # from the top; a room may import what is below its own line, and nothing else
     {"__main__", "cli", "completion"},
     {"train", "commands"},
-    {"verify"},
+    {"verify", "explore"},
     {"sweep", "report", "trained", "hydra_errors"},
     {"run", "run_table", "fence", "identical"},
     {"outcome"},

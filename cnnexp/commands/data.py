@@ -1,6 +1,8 @@
-"""`cnnexp data`: prepare a data set if need be, and show what is in it."""
+"""`cnnexp data`: prepare a data set if need be, say what is in it, and make a page that shows it."""
 
 import argparse
+import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,57 +13,101 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cnnexp.data.images import ImageData, Split
+    from cnnexp.explore.pictures import Augmented
 
 EXAMPLES = """examples:
   cnnexp data shapes
-  cnnexp data imagenette data.root=/path/to/data data.size=96
-  cnnexp data folder data.root=/path/to/tree --grid images.png
+  cnnexp data imagenette data.root=/path/to/data data.size=96 +aug=full
+  cnnexp data folder data.root=/path/to/tree --no-page --grid images.png
   cnnexp data --clear-cache
 """
+EXAMPLE = "full"  # the augmentation that is shown where none is chosen
 
 
-def main(argv: list[str]) -> int:
-    """Run the command. Raises UserError if the data cannot be had as asked."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    arguments = argparse.ArgumentParser(
         prog="cnnexp data",
-        description="Prepare a data set if need be (decode it once into the cache) and show what is in it.",
+        description="Prepare a data set if need be (decode it once into the cache), say what is in it, write a page.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("overrides", nargs="*", metavar="NAME or KEY=VALUE", help="a config of configs/data, settings")
-    parser.add_argument("--grid", metavar="FILE.png", type=Path, help="save a picture: a row of images per class")
-    parser.add_argument(
-        "--clear-cache", action="store_true", help="delete all prepared images (they can be made again)"
-    )
-    given = parser.parse_intermixed_args(argv)
-    overrides = [o if "=" in o or o.startswith("~") else f"data={o}" for o in given.overrides]
+    add = arguments.add_argument
+    add("overrides", nargs="*", metavar="NAME or KEY=VALUE", help="a config of configs/data, settings")
+    add("--out", metavar="DIR", type=Path, help="where the page goes (default: outputs/data/NAME)")
+    add("--no-page", action="store_true", help="text only")
+    add("--json", action="store_true", help="print everything as JSON; without --out no page")
+    add("--grid", metavar="FILE.png", type=Path, help="save a picture: a row of images per class")
+    add("--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR too")
+    add("--clear-cache", action="store_true", help="delete all prepared images (they can be made again)")
+    return arguments
 
-    config = _config(overrides)
+
+def main(argv: list[str]) -> int:
+    """Run the command. Raises UserError if the data cannot be had as asked, or the page not be written."""
+    given = parser().parse_intermixed_args(argv)
+    overrides = [o if "=" in o or o.startswith("~") else f"data={o}" for o in given.overrides]
+    config, file = _config(overrides, given.config_dir)
     if given.clear_cache:
         return _clear(config["data"].get("cache"))
     from cnnexp.build import build_data
+    from cnnexp.explore import facts
+    from cnnexp.record import slug
 
     data = build_data(config)
-    print(describe(data))
+    found = facts.gather(data, file)
+    print(json.dumps(facts.as_json(found), indent=1) if given.json else facts.text(found), flush=True)
     if given.grid:
         storage.make_folder(given.grid.parent)
         storage.write_bytes(given.grid, grid(data))
-        print(f"grid         {given.grid}")
+    if given.out or not (given.no_page or given.json):
+        from cnnexp.explore import page  # imports matplotlib
+
+        out = given.out or Path(config["outputs"], "data", slug(data.name))
+        augmented = _augmented(config, overrides, given.config_dir)
+        written = page.write(found, augmented, out, shlex.join(["cnnexp", "data", *argv]))
+        if not given.json:
+            print(f"{'page':12} {written}")
+    if given.grid and not given.json:
+        print(f"{'grid':12} {given.grid}")
     return EXIT_DONE
 
 
-def _config(overrides: list[str]) -> dict[str, Any]:
-    """Compose a config and check its data node, and no other."""
+def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], Path | None]:
+    """Compose a config and check its data and augmentation, and no other node; return it and the data's own file."""
     from cnnexp import config as configs
     from cnnexp import signature
 
-    config = configs.resolve(configs.compose(overrides))
-    builder = configs.target("data", config["data"])
-    signature.check("data", config["data"], builder)
-    further = getattr(builder, "check", None)
-    if callable(further):
-        further("data", config["data"], config)
-    return config
+    composed = configs.compose(_ordered(overrides, folders), with_hydra=True)
+    config = configs.resolve(composed)
+    for name in ("data", "augmentation"):
+        builder = configs.target(name, config[name])
+        signature.check(name, config[name], builder)
+        further = getattr(builder, "check", None)
+        if callable(further):
+            further(name, config[name], config)
+    return config, configs.chosen_file(composed, "data")
+
+
+def _ordered(overrides: list[str], folders: list[str]) -> list[str]:
+    from cnnexp import config as configs
+
+    places = configs.search_path([f"--config-dir={folder}" for folder in folders])
+    return [*places, *configs.by_precedence(overrides)]
+
+
+def _augmented(config: dict[str, Any], overrides: list[str], folders: list[str]) -> "Augmented | None":
+    """Return what the augmented images show: the config's own augmentation; an example where none is spoken of."""
+    from cnnexp.build import build_augmentation
+    from cnnexp.explore.pictures import Augmented
+
+    if config["augmentation"].get("ops") != []:
+        chosen = [o for o in overrides if o.lstrip("+~").startswith("aug")]
+        return Augmented(" ".join(chosen) or "the config's own augmentation", build_augmentation(config))
+    if any(o.lstrip("+~").startswith("aug") for o in overrides):
+        return None
+    example, _ = _config([*overrides, f"augmentation={EXAMPLE}"], folders)
+    return Augmented(f"+aug={EXAMPLE}, as an example (these settings augment nothing)", build_augmentation(example))
 
 
 def _clear(cache: str | None) -> int:
@@ -72,31 +118,6 @@ def _clear(cache: str | None) -> int:
     freed = clear_cache(cache)
     print(f"{freed / 2**20:9.1f} MiB freed in {cache_root(cache)}")
     return EXIT_DONE
-
-
-def describe(data: "ImageData") -> str:
-    """Say what a data set holds, in lines."""
-    import numpy as np
-
-    channels, height, width = data.image
-    pixels = data.train.images
-    splits = data.splits()
-    counts = {name: np.bincount(split.labels, minlength=len(data.classes)) for name, split in splits.items()}
-    longest = max(5, *map(len, data.classes))
-    table = [f"  {'class':{longest}} " + "".join(f"{name:>9}" for name in splits)]
-    for label, title in enumerate(data.classes):
-        table.append(f"  {title:{longest}} " + "".join(f"{counts[name][label]:9d}" for name in splits))
-    table.append(f"  {'all':{longest}} " + "".join(f"{len(split):9d}" for split in splits.values()))
-    facts = {
-        "data": f"{data.name}, {len(data.classes)} classes",
-        "image": f"{channels} x {height} x {width} (C x H x W), {pixels.dtype}, {pixels.min()} to {pixels.max()}",
-        "mean": ", ".join(f"{m:.4f}" for m in data.mean) + "   (of pixels / 255)",
-        "std": ", ".join(f"{s:.4f}" for s in data.std),
-        "skipped": f"{len(data.skipped)}" + "".join(f"\n  {name}" for name in data.skipped),
-        "fingerprint": data.fingerprint,
-        "cache": f"{data.cache} ({storage.size_bytes(Path(data.cache)) / 2**20:.1f} MiB)",
-    }
-    return "\n".join([f"{name:12} {fact}" for name, fact in facts.items()] + table)
 
 
 def grid(data: "ImageData", columns: int = 10, side: int = 64) -> bytes:

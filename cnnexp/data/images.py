@@ -33,7 +33,8 @@ class ImageData:
     image: (C, H, W). mean, std: C floats, of pixels / 255. fingerprint: a hash of all pixels, labels, class names and
     of which images the source calls train, val and test; how validation is cut and pixels are normalised is not in it.
     skipped: the files that `on_corrupt: skip` left out. prepare_seconds: time spent on decoding, 0 from the cache.
-    cache: the folder that holds the prepared arrays.
+    cache: the folder that holds the prepared arrays. copies: groups of rows, over all three splits, whose images are
+    equal in every pixel. files: the folder below which ids are image files, None where images are not files.
     """
 
     name: str
@@ -48,6 +49,8 @@ class ImageData:
     skipped: list[str]
     prepare_seconds: float
     cache: str
+    copies: list[Integers]
+    files: str | None = None
 
     def splits(self) -> dict[str, Split]:
         """Return {"train", "val", "test"} and their splits."""

@@ -9,6 +9,7 @@ Parameters that all of them have:
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,9 +88,10 @@ def imagenette(
 
     Its 3,925 validation images are the test split, as everywhere; validation is cut from its 9,469 training images.
     """
-    reader = Reader(size, resize, 3, on_corrupt)
-    prepared = read_tree("imagenette", find_imagenette(Path(root).expanduser()), reader, cache, IMAGENETTE_CLASSES)
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    tree = find_imagenette(Path(root).expanduser())
+    prepared = read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
+    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    return replace(data, files=str(tree))
 
 
 def cifar10(
@@ -130,7 +132,8 @@ def folder(
     """
     tree = Path(root).expanduser() / path
     prepared = read_tree(name, tree, Reader(size, resize, channels, on_corrupt), cache)
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    return replace(data, files=str(tree))
 
 
 for _source in (shapes, textures, imagenette, cifar10, folder):

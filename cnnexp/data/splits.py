@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cnnexp.data import counter
 from cnnexp.data.cache import Prepared
+from cnnexp.data.duplicates import find_copies
 from cnnexp.data.images import ImageData, Integers, Split
 from cnnexp.errors import UserError
 
@@ -124,6 +125,7 @@ def cut(
         skipped=prepared.skipped,
         prepare_seconds=prepared.seconds,
         cache=str(prepared.folder),
+        copies=find_copies(prepared.images, prepared.sums, np.concatenate([train, val, test])),
     )
 
 

@@ -11,11 +11,10 @@ from cnnexp.report import Report, classes, columns, findings, page, reported, ta
 from cnnexp.report.collect import Study, collect, find_groups
 from cnnexp.report.compare import Row, compare, sentences
 from cnnexp.report.effects import effects
+from cnnexp.report.files import make_folders, replace_files
 from cnnexp.report.judge import judge, summary
 from cnnexp.report.tables import Table
 
-MANIFEST = "report.json"
-OWN_FOLDERS = ("figures", "tables")
 TERMINAL = 120  # columns
 
 
@@ -55,7 +54,7 @@ def _write_several(
         )
     storage.make_folder(out / "tables")
     files = _over_all(studies) | {"index.html": page.render_overview(pages, studies, command)}
-    _replace(out, {name: content.encode("utf-8", errors="replace") for name, content in files.items()})
+    replace_files(out, {name: content.encode("utf-8", errors="replace") for name, content in files.items()})
     if verdict := verdicts.count(studies):
         printed.append(f"Claims of all studies: {verdict}. {out / 'tables' / 'claims.md'}\n")
     return Report(out / "index.html", "\n".join(printed))
@@ -75,8 +74,7 @@ def _over_all(studies: list[Study]) -> dict[str, str]:
 
 def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:
     """Write one report; return what the terminal shows of it."""
-    for name in OWN_FOLDERS:
-        storage.make_folder(out / name)
+    make_folders(out)
     rows = compare(study)
     files = _tables(study, rows)
     drawn = []
@@ -89,20 +87,8 @@ def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell
         files[f"figures/{figure.name}.png"] = figure.png
         files[f"figures/{figure.name}.svg"] = figure.svg
     files["index.html"] = page.render(study, rows, drawn, command).encode("utf-8", errors="replace")
-    _replace(out, files)
+    replace_files(out, files)
     return terminal(study, rows)
-
-
-def _replace(out: Path, files: dict[str, bytes]) -> None:
-    """Write the files, and remove those of the report before that this one does not have."""
-    earlier = storage.read_json(out / MANIFEST) if (out / MANIFEST).exists() else []
-    for name, content in files.items():
-        storage.write_bytes(out / name, content)
-    for name in earlier if isinstance(earlier, list) else []:
-        parts = Path(str(name)).parts
-        if len(parts) == 2 and parts[0] in OWN_FOLDERS and parts[1] != ".." and name not in files:
-            storage.remove(out / str(name))
-    storage.write_json(out / MANIFEST, sorted(files))
 
 
 def _tables(study: Study, rows: list[Row]) -> dict[str, bytes]:

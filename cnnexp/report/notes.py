@@ -28,7 +28,7 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
     if watched := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
         notes.append(f"{', '.join(watched)}: the test images were looked at after every epoch, as published.")
-    notes += _quickened(used)
+    notes += _quickened(used) + _leaks(used)
     for label, run in used:
         notes += [f"{label}, seed {run.seed}: {doubt}." for doubt in run.doubts]
         if run.get("earlier"):
@@ -83,6 +83,17 @@ def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
             if label not in labels.setdefault(what, []):
                 labels[what].append(label)
     return [f"{', '.join(names)}: {what}." for what, names in labels.items()]
+
+
+def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Say of which data sets test images are training images too."""
+    found = {
+        f"{run.text('data', 'name')}: {run.number('data', 'test_in_train'):,.0f} of "
+        f"{run.number('data', 'test'):,.0f} test images are training images too, pixel for pixel."
+        for _, run in used
+        if run.number("data", "test_in_train") > 0
+    }
+    return sorted(found)
 
 
 def _mixed(what: str, path: tuple[str, ...], used: Sequence[tuple[str, Run]]) -> list[str]:

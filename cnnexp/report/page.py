@@ -1,11 +1,7 @@
 """The page: one HTML file that holds everything, opens offline and runs nothing. The template engine escapes."""
 
-import base64
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cnnexp.report import classes, columns, findings, reported, verdicts
 from cnnexp.report.collect import Arm, Study
@@ -14,6 +10,7 @@ from cnnexp.report.effects import effects
 from cnnexp.report.judge import judge, summary
 from cnnexp.report.runs import Run
 from cnnexp.report.tables import Table
+from cnnexp.report.template import engine
 
 if TYPE_CHECKING:
     from cnnexp.report.style import Figure
@@ -81,7 +78,7 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
     shown |= {name: table.rows for name, table in tables.items() if isinstance(table, Table)}
     shown["reported"] = context["beside"].rows or context["claims"].rows
     context["sections"] = [(name, title) for name, title in SECTIONS.items() if shown[name]]
-    return _engine().get_template("page.html.j2").render(context)
+    return engine().get_template("page.html.j2").render(context)
 
 
 def _found(study: Study) -> dict[str, Any]:
@@ -110,19 +107,7 @@ def render_overview(pages: Sequence[dict[str, str]], studies: Sequence[Study], c
         "sizes": verdicts.of_sizes(studies),
         "report_command": command,
     }
-    return _engine().get_template("overview.html.j2").render(context)
-
-
-def _engine() -> Environment:
-    engine = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    engine.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
-    return engine
+    return engine().get_template("overview.html.j2").render(context)
 
 
 def _arm(arm: Arm, figures: dict[str, "Figure"]) -> dict[str, Any]:

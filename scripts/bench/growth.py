@@ -88,7 +88,7 @@ def one_start(lab: Lab, overrides: list[str]) -> Numbers:
     cache, outputs = lab.fresh(), lab.fresh()
     words = [*overrides, f"data.cache={cache}"]
     try:
-        data = [*CNNEXP, "data", *(word for word in words if word.startswith("data"))]
+        data = [*CNNEXP, "data", "--no-page", *(word for word in words if word.startswith("data"))]
         prepared = process.run(data, lab.environment(), lab.work, watch=True)
         seconds = json.loads(found(prepared.output, cache).read_text())["seconds"]
         swept = train_in(lab, words, outputs, watch=True)

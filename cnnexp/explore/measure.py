@@ -1,0 +1,80 @@
+"""What is counted in a data set: images per class and split, and the training split's pixel values per channel."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from cnnexp.data.images import ImageData, Integers, Split
+
+BLOCK = 256  # images counted at a time
+
+
+def class_counts(data: ImageData) -> dict[str, Integers]:
+    """Return {split: (K,) numbers of images} of the splits that hold any."""
+    splits = {name: split for name, split in data.splits().items() if len(split)}
+    return {name: np.bincount(split.labels, minlength=len(data.classes)) for name, split in splits.items()}
+
+
+def pixel_counts(split: Split) -> Integers:
+    """Return (C, 256): how often each channel of a split's images has each value.
+
+    Pillow counts: of 138 million values (CIFAR-10's training images) in 0.2 s, where numpy's bincount takes 2.4 s.
+    """
+    channels, width = split.images.shape[-1], split.images.shape[2]
+    counts: Integers = np.zeros(channels * 256, np.int64)
+    for start in range(0, len(split), BLOCK):
+        block = split.images[split.rows[start : start + BLOCK]]
+        shape = (-1, width, channels) if channels == 3 else (-1, width)
+        counts += np.array(Image.fromarray(block.reshape(shape)).histogram())
+    return counts.reshape(channels, 256)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of the training images: values from 0 to 255, and what they are normalised to."""
+
+    name: str
+    mean: float
+    std: float
+    low: int
+    high: int
+    normalised_low: float
+    normalised_high: float
+
+
+def channels(counts: Integers, mean: list[float], std: list[float]) -> list[Channel]:
+    """Return the statistics of every channel. counts: as `pixel_counts` gives them; mean, std: of the normalisation."""
+    names = ("red", "green", "blue") if len(counts) == 3 else ("gray",)
+    found = []
+    for name, count, m, s in zip(names, counts, mean, std, strict=True):
+        values = [int(value) for value in np.flatnonzero(count)]
+        total = int(count.sum())
+        first = sum(value * int(count[value]) for value in values)
+        second = sum(value * value * int(count[value]) for value in values)
+        ends = [(value / 255 - m) / s for value in (values[0], values[-1])]
+        spread = math.sqrt(total * second - first * first) / total
+        found.append(Channel(name, first / total, spread, values[0], values[-1], *ends))
+    return found
+
+
+def balance(counts: dict[str, Integers], classes: list[str]) -> dict[str, str]:
+    """Say of every split how much larger its largest class is than its smallest."""
+    return {name: f"{name}: {_balance(count, classes)}" for name, count in counts.items()}
+
+
+def _balance(counts: Integers, classes: list[str]) -> str:
+    low, high = int(counts.argmin()), int(counts.argmax())
+    if counts[low] == counts[high]:
+        return f"every class has {counts[low]:,} images (largest / smallest: 1)"
+    largest = f"the largest class, {classes[high]}, has {counts[high]:,}"
+    if not counts[low]:
+        return f"{largest}; of {int((counts == 0).sum()):,} classes such as {classes[low]} there is none"
+    ratio = counts[high] / counts[low]
+    return f"{largest}, the smallest, {classes[low]}, {counts[low]:,} images (largest / smallest: {ratio:.2f})"
+
+
+def imbalance(counts: Integers) -> float | None:
+    """Return the largest class's number of images over the smallest's; None if a class has none."""
+    return float(counts.max() / counts.min()) if counts.min() else None
