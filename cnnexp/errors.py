@@ -51,3 +51,17 @@ def unknown(where: str, what: str, given: str, allowed: Iterable[str]) -> UserEr
         near = difflib.get_close_matches(str(given), allowed, n=6, cutoff=0.3) or allowed[:6]
         told = f"{', '.join(sorted(near))}, ... ({len(allowed)} in all)"
     return UserError(f"{where}: unknown {what} '{given}'; choose one of {told}{did_you_mean(given, allowed)}")
+
+
+LONGEST = 800  # characters of a message
+
+
+def one_line(message: object) -> str:
+    """Return a message as one printable line; what would steer a terminal is escaped, a long one loses its middle.
+
+    Names and values in it may hold newlines, escape sequences, or bytes that are no text.
+    """
+    text = str(message).strip()
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
