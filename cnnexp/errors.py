@@ -20,7 +20,15 @@ class Skipped(UserError):
 
 
 class Diverged(RuntimeError):
-    """The loss stopped being finite. The run keeps its last good checkpoint and is recorded as `diverged`."""
+    """The loss stopped being finite. The run keeps its last good checkpoint and is recorded as `diverged`.
+
+    step: the first whose training loss is not finite, None if it was the validation loss. samples: ids of its batch.
+    """
+
+    def __init__(self, message: str, step: int | None = None):
+        super().__init__(message)
+        self.step = step
+        self.samples: list[str] = []
 
 
 class Interrupted(RuntimeError):

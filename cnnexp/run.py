@@ -19,7 +19,7 @@ from cnnexp.errors import Diverged, Interrupted, UserError
 from cnnexp.features import FeatureBatches, Features, wanted
 from cnnexp.job import Job
 from cnnexp.journal import Evaluation, Journal
-from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_finite, fit
+from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_finite, fit, has_finite_weights
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
 from cnnexp.outcome import begin, recorded_outcome
@@ -81,7 +81,9 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     try:
         fit(state, source, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
         return conclude(state, record, checkpoints, evaluation, data, batches)
-    except Diverged:
+    except Diverged as error:
+        if error.step is not None:
+            error.samples = [str(name) for name in data.train.ids[batches.rows(error.step - 1)[1]]]
         if state.best:
             checkpoints.keep_best(state)
         raise
@@ -105,6 +107,8 @@ def actions_of(
     def save(state: TrainState) -> None:
         with state.timed("train", settings.device):  # what the device still has to do is training, not saving
             check_finite(state, settings)
+            if not has_finite_weights(state):  # the next step tells; what is there to go back to stays
+                return
         record.sync()
         checkpoints.save(state, settings.device)
 
