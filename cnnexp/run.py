@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cnnexp import build
+from cnnexp import build, disk
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.bf16 import keep_in_fp32, unfit
@@ -69,6 +69,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         model=count(state.model, data.image),
         schedule=schedule_facts(settings),
     )
+    disk.check_room(job.folder, disk.checkpoint_bytes(state.model))
     checkpoints = checkpoints_of(job, settings)
     if checkpoints.restore(state):
         record.update(resumed=record.info["resumed"] + 1)

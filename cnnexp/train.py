@@ -111,10 +111,14 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
 
 def make(job: Any) -> int:
     """Make one run in this process, with bars; returns the exit code."""
+    from cnnexp.disk import check_writable
     from cnnexp.progress import for_terminal
+    from cnnexp.record import FINAL
     from cnnexp.run import run
 
     before = job.record().info.get("status")
+    if before not in FINAL:
+        check_writable(job.folder.parent)
     try:
         record = run(job, for_terminal())
     except Diverged as error:
