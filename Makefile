@@ -24,7 +24,7 @@ OVERRIDES = data=$(DATA) study.name=$(STUDY) $(SCALE) $(if $(DATA_ROOT),data.roo
 	$(if $(SEEDS),seed=$(SEEDS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablation report bench test test-all lint format wheel clean-cache clean
+.PHONY: help install ablation report bench test test-all fuzz lint format wheel clean-cache clean
 
 help:  ## list what can be done
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test: $(STAMP)  ## the fast tests, under two minutes on two cores
 
 test-all: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest -q -n 2 -m 'slow or not slow'
+
+fuzz: $(STAMP)  ## 10,000 generated requests, right and wrong: none may end in a traceback (minutes)
+	@CNNEXP_FUZZ=10000 $(BIN)/python -m pytest -q -n 2 -m slow tests/test_fuzz.py
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

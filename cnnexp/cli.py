@@ -1,11 +1,21 @@
 """The command table. Imports only the command that was asked for, so that `cnnexp --help` never imports torch."""
 
 import importlib
+import io
 import os
 import sys
 
 from cnnexp import __version__
-from cnnexp.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_REQUEST, Interrupted, UserError, did_you_mean
+from cnnexp.errors import (
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_REQUEST,
+    Interrupted,
+    UserError,
+    did_you_mean,
+    one_line,
+)
 
 COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
@@ -42,6 +52,9 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code. A person's mistake is one line, a bug shows its traceback."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may hold what is no text
+            stream.reconfigure(errors="backslashreplace")
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return EXIT_DONE if argv else EXIT_REQUEST
@@ -53,14 +66,15 @@ def main(argv: list[str] | None = None) -> int:
 
         return completion.main(argv, list(COMMANDS))
     if argv[0] not in COMMANDS:
-        print(f"cnnexp: no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help", file=sys.stderr)
+        message = f"no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help"
+        print(f"cnnexp: {one_line(message)}", file=sys.stderr)
         return EXIT_REQUEST
     try:
         code: int = importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"cnnexp: {error}", file=sys.stderr)
+        print(f"cnnexp: {one_line(error)}", file=sys.stderr)
         return EXIT_REQUEST
     except Interrupted as error:
         print(f"cnnexp: {error}", file=sys.stderr)
@@ -72,11 +86,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BUG
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf", "yaml"):
+        if "hydra" not in sys.modules:
             raise
-        from cnnexp.hydra_errors import tell
+        from cnnexp.hydra_errors import of_a_reader, tell
 
-        print(f"cnnexp: {tell(error, argv)}", file=sys.stderr)
+        if not of_a_reader(error):
+            raise
+        print(f"cnnexp: {one_line(tell(error, argv))}", file=sys.stderr)
         return EXIT_REQUEST
 
 

@@ -5,6 +5,7 @@ Everything that can be known to be wrong without data is told here, in one line 
 
 import hashlib
 import importlib
+import inspect
 import itertools
 import json
 import sys
@@ -215,7 +216,7 @@ def without_hydra(config: DictConfig) -> DictConfig:
 def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     """Return what a node's `_target_` names. Raises UserError if it is missing or cannot be imported."""
     name = node.get("_target_")
-    if not isinstance(name, str) or "." not in name:
+    if not isinstance(name, str) or "." not in name or not all(map(str.isidentifier, name.split("."))):
         raise UserError(f"{where}._target_: given {name!r}; allowed: the dotted name of a function or class")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
@@ -232,6 +233,10 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
         public = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
         raise unknown(f"{where}._target_", f"name in {module_name}", attribute, public)
     found: Callable[..., Any] = getattr(module, attribute)
+    try:
+        inspect.signature(found)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where}._target_: '{name}' does not say what it takes; name a Python function") from error
     return found
 
 

@@ -20,7 +20,15 @@ class Skipped(UserError):
 
 
 class Diverged(RuntimeError):
-    """The loss stopped being finite. The run keeps its last good checkpoint and is recorded as `diverged`."""
+    """The loss stopped being finite. The run keeps its last good checkpoint and is recorded as `diverged`.
+
+    step: the first whose training loss is not finite, None if it was the validation loss. samples: ids of its batch.
+    """
+
+    def __init__(self, message: str, step: int | None = None):
+        super().__init__(message)
+        self.step = step
+        self.samples: list[str] = []
 
 
 class Interrupted(RuntimeError):
@@ -51,3 +59,17 @@ def unknown(where: str, what: str, given: str, allowed: Iterable[str]) -> UserEr
         near = difflib.get_close_matches(str(given), allowed, n=6, cutoff=0.3) or allowed[:6]
         told = f"{', '.join(sorted(near))}, ... ({len(allowed)} in all)"
     return UserError(f"{where}: unknown {what} '{given}'; choose one of {told}{did_you_mean(given, allowed)}")
+
+
+LONGEST = 800  # characters of a message
+
+
+def one_line(message: object) -> str:
+    """Return a message as one printable line; what would steer a terminal is escaped, a long one loses its middle.
+
+    Names and values in it may hold newlines, escape sequences, or bytes that are no text.
+    """
+    text = str(message).strip()
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

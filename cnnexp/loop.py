@@ -159,4 +159,10 @@ def check_finite(state: TrainState, settings: Settings) -> None:
     if len(bad):
         step = state.step - taken + int(bad[0]) + 1
         epoch = (step - 1) // settings.steps_per_epoch + 1
-        raise Diverged(f"the loss of step {step} (epoch {epoch}) is not finite; try a lower optimizer.lr")
+        raise Diverged(f"the loss of step {step} (epoch {epoch}) is not finite; try a lower optimizer.lr", step)
+
+
+def has_finite_weights(state: TrainState) -> bool:
+    """Tell whether all weights and buffers are finite; if not, the loss of the next step will not be either."""
+    numbers = [tensor for tensor in state.model.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -50,11 +51,14 @@ def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
         status = outcome(error)
         message = str(error) or type(error).__name__
         if status == "oom":
-            message = f"out of memory with batch_size={job.config['batch_size']}; try {smaller_batch(job)}"
+            message = f"out of memory with batch_size={job.config['batch_size']}; try {smaller(job)}"
         record.log(f"{status}: {message}")
         if status in ("failed", "oom") and not isinstance(error, UserError):
             record.log(traceback.format_exc())
-        record.update(status=status, finished=records.now(), error={"type": type(error).__name__, "message": message})
+        told: dict[str, Any] = {"type": type(error).__name__, "message": message}
+        if isinstance(error, Diverged) and error.step is not None:
+            told |= {"step": error.step, "samples": error.samples}
+        record.update(status=status, finished=records.now(), error=told)
         raise
 
 
@@ -73,6 +77,7 @@ def outcome(error: BaseException) -> str:
     return "oom" if out_of_memory else "failed"
 
 
-def smaller_batch(job: Job) -> str:
-    """Suggest half the batch."""
-    return f"batch_size={max(job.config['batch_size'] // 2, 1)}"
+def smaller(job: Job) -> str:
+    """Suggest half the batch, or what else there is to make smaller. The batch size is a person's to change."""
+    batch_size = job.config["batch_size"]
+    return f"batch_size={batch_size // 2}" if batch_size > 1 else "a smaller network, or a smaller data.size"

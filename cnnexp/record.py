@@ -49,7 +49,7 @@ FIELDS = {
     "seconds": "{prepare, features, train, evaluate, checkpoint, total}",
     "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
     "images_per_second, peak_memory_mib, stopped: completed | early}",
-    "error": "{type, message}, of a run that failed, diverged or was skipped",
+    "error": "{type, message; step, samples: of the batch whose loss was not finite}, of a run that is not done",
     "started, finished": "str: ISO 8601, UTC",
     "resumed": "int: how often the run went on from a checkpoint",
 }

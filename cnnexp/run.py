@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cnnexp import build
+from cnnexp import build, disk
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.bf16 import keep_in_fp32, unfit
@@ -20,7 +20,7 @@ from cnnexp.errors import Diverged, Interrupted, UserError
 from cnnexp.features import FeatureBatches, Features, wanted
 from cnnexp.job import Job
 from cnnexp.journal import Evaluation, Journal
-from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_finite, fit
+from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_finite, fit, has_finite_weights
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
 from cnnexp.outcome import begin, recorded_outcome
@@ -72,8 +72,9 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         schedule=schedule_facts(settings),
         protocol={key: config[key] for key in ("validate_on", "keep_epoch")},
     )
-    if count_leaked := record.info["data"]["test_in_train"]:
-        record.log(f"data: {count_leaked} of {len(data.test)} test images are training images too, pixel for pixel")
+    if leaked := record.info["data"]["test_in_train"]:
+        record.log(f"data: {leaked} of {len(data.test)} test images are training images too, pixel for pixel")
+    disk.check_room(job.folder, disk.checkpoint_bytes(state.model))
     checkpoints = checkpoints_of(job, settings)
     if checkpoints.restore(state):
         record.update(resumed=record.info["resumed"] + 1)
@@ -86,7 +87,9 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     try:
         fit(state, source, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
         return conclude(state, record, checkpoints, evaluation, data, batches, config["shift_pixels"])
-    except Diverged:
+    except Diverged as error:
+        if error.step is not None:
+            error.samples = [str(name) for name in data.train.ids[batches.rows(error.step - 1)[1]]]
         if state.best:
             checkpoints.keep_best(state)
         raise
@@ -110,6 +113,8 @@ def actions_of(
     def save(state: TrainState) -> None:
         with state.timed("train", settings.device):  # what the device still has to do is training, not saving
             check_finite(state, settings)
+            if not has_finite_weights(state):  # the next step tells; what is there to go back to stays
+                return
         record.sync()
         checkpoints.save(state, settings.device)
 

@@ -8,12 +8,15 @@ that configs from before it still build and keep their fingerprint.
 import inspect
 import math
 import re
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cnnexp.errors import UserError, unknown
+
+LARGEST = int(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Range:
             and (self.high is None or value <= self.high)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
-            and not math.isnan(value)
+            and value == value  # NaN is not
         )
 
     def __str__(self) -> str:
@@ -112,8 +115,8 @@ def matches(value: Any, kind: Any) -> bool:
         return _is_list(value) and all(matches(v, arguments[0]) for v in value)
     if origin is dict or kind is dict:
         return isinstance(value, Mapping)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float:  # an integer of 400 digits is none
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return value is None if kind is type(None) else isinstance(value, kind)
@@ -152,7 +155,7 @@ def check(where: str, node: Mapping[str, Any], builder: Callable[..., Any], give
         if key not in named:
             if open_ended:
                 continue
-            raise unknown(f"{where}.{key}" if where else str(key), "key", key, named)
+            raise unknown(f"{where}.{key}" if where else str(key) or "''", "key", key, named)
         check_value(f"{where}.{key}" if where else str(key), value, named[key].annotation)
     missing = [n for n, p in named.items() if p.default is p.empty and n not in node]
     if missing:

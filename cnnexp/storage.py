@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import socket
-import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +115,13 @@ def write_array(path: Path, blocks: Iterable["NDArray[Any]"]) -> tuple[int, ...]
     return shape
 
 
+def append_blocks(path: Path, blocks: Iterable[bytes]) -> None:
+    """Append blocks of bytes as they come; what came before an error of `blocks` stays. Durable once published."""
+    with open(path, "ab") as file:
+        for block in blocks:
+            file.write(block)
+
+
 def write_text(path: Path, content: str) -> None:
     """Replace `path` by UTF-8 text, atomically and durably."""
     write_bytes(path, content.encode("utf-8", errors="surrogateescape"))
@@ -197,29 +202,6 @@ def publish_folder(temporary: Path, final: Path) -> None:
             raise
         remove(temporary)
     sync_folder(final.parent)
-
-
-def extract_tar(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive whose one top folder is named as `folder`, so that it appears complete or not at all.
-
-    Members that would land outside are refused. Raises UserError if the archive cannot be read.
-    """
-    if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
-        raise UserError(
-            f"{archive}: this Python cannot unpack it safely; unpack it yourself, or use Python 3.11.4 or newer"
-        )
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    remove(temporary)
-    make_folder(temporary)
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(temporary, filter="data")
-        os.rename(temporary / folder.name, folder)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise UserError(f"{archive}: cannot be unpacked ({error})") from error
-    finally:
-        remove(temporary)
-    sync_folder(folder.parent)
 
 
 def remove(path: Path) -> None:

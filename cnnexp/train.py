@@ -5,7 +5,9 @@ Hydra composes the config and, for a multirun, hands the list of runs to the lau
 """
 
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,11 @@ HYDRA_FLAGS = (
     *("-cp", "--config-path", "-r", "--run", "-i", "--info", "--hydra-help", "--version"),
 )
 FLAGS = (*OWN_FLAGS, *HYDRA_FLAGS)
+SWITCHES = ("--plan", "--fail-fast", "-m", "--multirun", "--resolve", "-r", "--run", "--hydra-help", "--version")
+CHOICES = {
+    **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
+    **dict.fromkeys(("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+}
 
 
 def main(argv: list[str]) -> int:
@@ -104,10 +111,14 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
 
 def make(job: Any) -> int:
     """Make one run in this process, with bars; returns the exit code."""
+    from cnnexp.disk import check_writable
     from cnnexp.progress import for_terminal
+    from cnnexp.record import FINAL
     from cnnexp.run import run
 
     before = job.record().info.get("status")
+    if before not in FINAL:
+        check_writable(job.folder.parent)
     try:
         record = run(job, for_terminal())
     except Diverged as error:
@@ -145,6 +156,8 @@ def lift_flags(argv: list[str]) -> list[str]:
             raise unknown("cnnexp train", "flag", word, [flag for flag in FLAGS if flag.startswith("--")])
         if word.lstrip("+~").startswith("="):
             raise UserError(f"{word}: cannot be read as key=value (the key is missing)")
+        if word.split("=")[0] in SWITCHES and "=" in word:
+            raise UserError(f"{word}: {word.split('=')[0]} takes no value")
         if word == "--plan":
             lifted.append("hydra.launcher.plan=true")
         elif word == "--fail-fast":
@@ -152,6 +165,8 @@ def lift_flags(argv: list[str]) -> list[str]:
         elif word.split("=")[0] == "--budget":
             value = word.partition("=")[2] or next(words, "")
             lifted.append(f"hydra.launcher.budget={seconds(value)}")
+        elif word.startswith("-") and word not in SWITCHES:
+            kept.append(with_value(word, words))
         else:
             kept.append(word)
     prints = {"--cfg", "-c", "--info", "-i"} & {word.partition("=")[0] for word in kept}
@@ -162,11 +177,22 @@ def lift_flags(argv: list[str]) -> list[str]:
     return kept + lifted
 
 
+def with_value(word: str, following: Iterator[str]) -> str:
+    """Return a flag of Hydra's with its value as one word: --cfg=job. Raises UserError for a wrong value, or none."""
+    flag, equals, value = word.partition("=")
+    if not equals:
+        value = "all" if flag in ("-i", "--info") else next(following, "")
+    allowed = CHOICES.get(flag)
+    if not value or value.startswith("-") or (allowed and value not in allowed):
+        raise UserError(f"{flag}: given '{value}'; allowed: {', '.join(allowed or ['a folder or a name'])}")
+    return f"{flag}={value}"
+
+
 def seconds(text: str) -> int:
     """Read a time: 90, 90s, 30m or 2h. Raises UserError for anything else."""
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
-    if not number.isdigit() or int(number) == 0:
+    if not re.fullmatch("[0-9]{1,9}", number) or int(number) == 0:
         raise UserError(f"--budget: given '{text}'; allowed: a time such as 90s, 30m or 2h")
     return int(number) * units[unit]
 

@@ -124,14 +124,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put 40 images in the place of what torchvision downloads and checks."""
+    """Put 40 images in the place of what is downloaded, and of what torchvision checks."""
 
     def archive(root: str, train: bool, download: bool) -> SimpleNamespace:
-        assert download
+        assert not download
         pixels = np.random.default_rng(train).integers(0, 256, (40, 32, 32, 3), np.uint8)
         return SimpleNamespace(data=pixels, targets=[i % 10 for i in range(40)], classes=list("abcdefghij"))
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", archive)
+    monkeypatch.setattr("cnnexp.data.download.find", lambda archive, root: root / archive.folder)
 
 
 def small(data: str, root: Path) -> list[str]:

@@ -18,7 +18,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"job", "journal"},
     {"build", "progress", "checkpoint"},
     {"config", "loop", "features"},
-    {"evaluate", "bf16", "record", "environment", "signals"},
+    {"evaluate", "bf16", "record", "environment", "signals", "disk"},
     {"data", "models", "optim"},
     {"device", "reference"},
     {"rng", "metrics", "storage", "signature", "text_table", "claims"},

@@ -120,6 +120,31 @@ def test_a_loss_that_is_not_finite(train: Train, only: Only, capsys: pytest.Capt
     assert read_json(run.folder / "run.json") == before
 
 
+def test_the_batch_without_a_finite_loss_is_recorded(train: Train, only: Only, job: Callable[..., Job]) -> None:
+    assert train(*DIVERGE, "checkpoint.every=1st") == 3
+    error = only().info["error"]
+    data = build.build_data(job(*DIVERGE).config)
+    _, batches, _ = prepared(job(*DIVERGE))
+    _, rows = batches.rows(6)
+    assert error["step"] == 7
+    assert error["samples"] == data.train.ids[rows].tolist() and len(set(error["samples"])) == 8
+    last = checkpoint.read(only().folder / "checkpoints" / "last.pt")  # saved after every step, while it was finite
+    assert all(torch.isfinite(tensor).all() for tensor in last["model"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(train: Train, only: Only, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(state: Any, batch: Any, settings: Any) -> None:
+        train_step(state, batch, settings)
+        if state.step == 2:
+            next(state.model.parameters()).data[0] = float("inf")
+
+    monkeypatch.setattr("cnnexp.loop.train_step", spoil)
+    assert train("checkpoint.every=1st") == 3
+    assert only().info["error"]["step"] == 4
+    last = checkpoint.read(only().folder / "checkpoints" / "last.pt")
+    assert last["step"] == 2 and all(torch.isfinite(tensor).all() for tensor in last["model"].values())
+
+
 def test_running_out_of_memory_is_told(
     train: Train, only: Only, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +157,7 @@ def test_running_out_of_memory_is_told(
     assert only().status == "oom"
     assert capsys.readouterr().err.endswith("out of memory with batch_size=8; try batch_size=4\n")
     assert "Traceback" in (only().folder / "train.log").read_text()
+    assert only().config()["batch_size"] == 8, "which is a person's to change"
     assert train("epochs=3ep") == 0, "the same command repeats it"
     assert (only().status, only().info["error"]) == ("done", None)
 

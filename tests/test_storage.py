@@ -1,10 +1,8 @@
-"""The one place that writes: old file or new file and nothing between, rows that survive a kill, locks, archives."""
+"""The one place that writes: old file or new file and nothing between, rows that survive a kill, locks."""
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from pathlib import Path
@@ -14,8 +12,6 @@ import pytest
 
 from cnnexp import storage
 from cnnexp.errors import UserError
-
-UNPACKS = pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 cannot unpack safely")
 
 HOLD = "import sys, time; from pathlib import Path; from cnnexp import storage\n" + (
     "with storage.lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -123,46 +119,6 @@ def test_waiting_for_a_lock(tmp_path: Path) -> None:
         start = time.monotonic()
         with storage.lock(file, wait=True):
             assert time.monotonic() - start > 0.1
-
-
-def archive(file: Path, *members: str) -> Path:
-    """Write a tar archive of small files."""
-    with tarfile.open(file, "w:gz") as tar:
-        for member in members:
-            info = tarfile.TarInfo(member)
-            info.size = 2
-            tar.addfile(info, io.BytesIO(b"hi"))
-    return file
-
-
-@UNPACKS
-def test_an_archive_appears_complete_or_not_at_all(tmp_path: Path) -> None:
-    storage.extract_tar(archive(tmp_path / "it.tgz", "images/a/1", "images/b/2"), tmp_path / "images")
-    assert (tmp_path / "images" / "b" / "2").read_text() == "hi"
-    whole = (tmp_path / "it.tgz").read_bytes()
-    for damaged in (whole[:0], whole[:40], whole[:-30], whole[:30] + b"\xff" * 30 + whole[60:]):
-        (tmp_path / "cut.tgz").write_bytes(damaged)
-        with pytest.raises(UserError, match=r"cut\.tgz: cannot be unpacked"):
-            storage.extract_tar(tmp_path / "cut.tgz", tmp_path / "other")
-    assert names(tmp_path) == ["cut.tgz", "images", "it.tgz"]
-
-
-@UNPACKS
-@pytest.mark.parametrize("member", ["../outside", "images/../../outside"])
-def test_an_archive_writes_nothing_outside(tmp_path: Path, member: str) -> None:
-    (tmp_path / "in").mkdir()
-    file = archive(tmp_path / "in" / "it.tgz", "images/1", member)
-    with pytest.raises(UserError, match="cannot be unpacked"):
-        storage.extract_tar(file, tmp_path / "in" / "images")
-    assert names(tmp_path) == ["in"]
-    assert names(tmp_path / "in") == ["it.tgz"]
-
-
-@UNPACKS
-def test_an_absolute_path_in_an_archive_is_taken_as_a_relative_one(tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    storage.extract_tar(archive(tmp_path / "it.tgz", "images/1", str(there)), tmp_path / "images")
-    assert names(tmp_path) == ["images", "it.tgz"]
 
 
 def test_of_two_that_publish_the_first_wins(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def cache_root(cache: str | None) -> Path:
 def load(folder: Path) -> Prepared | None:
     """Open a cache folder. None if there is none, or if it is damaged (a file is missing or has another size)."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8", errors="surrogateescape"))
         if any((folder / name).stat().st_size != meta["files"][name] for name in ARRAYS):
             return None
         images, labels, ids, parts, sums = (

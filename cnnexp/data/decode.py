@@ -1,5 +1,6 @@
 """One image file to one uint8 array: every kind of file that Pillow reads, brought to 1 or 3 channels and one size."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ from PIL import Image, ImageOps
 from cnnexp.data.images import Pixels
 from cnnexp.errors import UserError
 
+MOST_PIXELS = 89_478_485  # in an image: Pillow's own limit, 256 MiB as RGB
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # by content; no others: EPS would run a program
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -22,24 +26,34 @@ def decode(path: Path, size: int, resize: str, channels: int) -> Pixels:
     their size where that is still twice the size asked for.
     """
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):  # Pillow itself only warns
-                raise UserError(f"{path}: has {opened.width} x {opened.height} pixels, more than Pillow's limit")
+        with open_image(path) as opened:
             opened.draft(None, (2 * size, 2 * size))
             image = flatten(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
         image = square(image, size, resize)
-    except UserError:
-        raise
     except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
         reason = "the file is empty" if path.is_file() and not path.stat().st_size else f"{error}"
         raise UserError(f"{path}: cannot be read as an image ({reason})") from error
     return np.asarray(image).reshape(size, size, channels)
 
 
+def open_image(path: Path) -> Image.Image:
+    """Read an image file's header: of the formats in FORMATS, whatever the name says, and of MOST_PIXELS at most.
+
+    Raises ValueError or OSError for anything else; a pipe or a device, which might never end, is not read at all.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a file")
+    opened = Image.open(path, formats=FORMATS)
+    if opened.width * opened.height > MOST_PIXELS:
+        opened.close()
+        raise ValueError(f"it has {opened.width} x {opened.height} pixels; allowed: {MOST_PIXELS:,}")
+    return opened
+
+
 def is_gray(path: Path) -> bool:
     """Tell whether an image file is stored as grayscale, from its header. A file that cannot be read is not colour."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.mode in GRAY_MODES
     except Exception:  # decode() says what is wrong with it
         return True

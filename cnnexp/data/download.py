@@ -1,20 +1,44 @@
-"""The public archives: found in `root`, or downloaded there. The only part of the data room that needs torchvision."""
+"""The public archives: found in `root`, or downloaded there, checked and unpacked."""
 
+import ssl
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from cnnexp import storage
+from cnnexp.data import fetch
+from cnnexp.data.archive import extract_tar
 from cnnexp.data.decode import square
 from cnnexp.data.images import Pixels
 from cnnexp.data.prepare import Listing
 from cnnexp.errors import UserError
 
-IMAGENETTE_URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz"
-IMAGENETTE_MD5 = "e793b78cc4c9e9a4ccc0c1155377a412"  # as in torchvision.datasets.Imagenette
+
+@dataclass(frozen=True)
+class Archive:
+    """A public archive. folder: the one that it holds; md5: of the file, as torchvision has it."""
+
+    name: str
+    url: str
+    md5: str
+    folder: str
+
+
+IMAGENETTE = Archive(
+    "imagenette2-160.tgz",
+    "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
+    "e793b78cc4c9e9a4ccc0c1155377a412",
+    "imagenette2-160",
+)
+CIFAR10 = Archive(
+    "cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "c58f30108f718f92721af3b95e74349a",
+    "cifar-10-batches-py",
+)
 IMAGENETTE_CLASSES = {
     "n01440764": "tench",
     "n02102040": "English springer",
@@ -27,47 +51,52 @@ IMAGENETTE_CLASSES = {
     "n03445777": "golf ball",
     "n03888257": "parachute",
 }
-CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 
 
-def find_imagenette(root: Path) -> Path:
-    """Return root/imagenette2-160; unpack root/imagenette2-160.tgz if it is not there, and download that if need be.
+def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) -> Path:
+    """Return the archive's folder in `root`; unpack the archive if it is not there, and download that if need be.
 
-    Raises UserError saying where to put the archive if it cannot be had, or is damaged.
+    context: as for fetch.fetch. Two processes that ask at once end with one folder: the second waits for the first.
+    Raises UserError saying where to put the archive if it cannot be had, or that what lies there is another file.
     """
-    folder, archive = root / "imagenette2-160", root / "imagenette2-160.tgz"
+    folder, file = root / archive.folder, root / archive.name
     if folder.is_dir():
         return folder
     storage.make_folder(root)
-    with storage.lock(root / ".imagenette2-160.lock", wait=True):
-        if not folder.is_dir():
-            from torchvision.datasets.utils import download_url
-
-            if not archive.exists():
-                print(f"imagenette: downloading {IMAGENETTE_URL} (99 MB) to {root}", file=sys.stderr)
-            try:
-                download_url(IMAGENETTE_URL, str(root), archive.name, IMAGENETTE_MD5)
-            except (OSError, RuntimeError) as error:
-                raise _unreachable(folder, IMAGENETTE_URL, archive, error) from error
-            storage.extract_tar(archive, folder)
+    try:
+        with storage.lock(root / f".{archive.folder}.lock", wait=True):
+            if not folder.is_dir():
+                _have(archive, file, context)
+                extract_tar(file, folder)
+    except OSError as error:
+        reason = f"{folder} is not there and cannot be downloaded ({error})"
+        raise UserError(f"data.root: {reason}; put {archive.url} at {file}") from error
     return folder
 
 
+def _have(archive: Archive, file: Path, context: ssl.SSLContext | None) -> None:
+    """Download an archive unless it is there. Raises UserError if what is there is another file, and leaves that."""
+    if not file.exists():
+        print(f"{archive.folder}: downloading {archive.url} to {file.parent}", file=sys.stderr)
+        return fetch.fetch(archive.url, file, archive.md5, context)
+    if (found := fetch.md5_of(file)) != archive.md5:
+        mend = f"delete it, or put {archive.url} there"
+        raise UserError(f"{file}: is not the archive that is expected (its MD5 is {found}, not {archive.md5}); {mend}")
+    return None
+
+
 def cifar10_listing(root: Path, size: int) -> Listing:
-    """Read CIFAR-10 from `root`, by torchvision, which checks the files and downloads the archive if need be.
+    """Read CIFAR-10 from `root`, downloaded there if need be, by torchvision, which checks the MD5 of every file.
 
-    Raises UserError saying where to put the archive if it cannot be had, or is damaged.
+    Raises UserError saying where to put the archive if it cannot be had, or that its folder is damaged.
     """
-    from torchvision.datasets import CIFAR10
+    from torchvision import datasets
 
-    storage.make_folder(root)
+    folder = find(CIFAR10, root)
     try:
-        with storage.lock(root / ".cifar-10.lock", wait=True):
-            if not (root / CIFAR10_ARCHIVE).exists() and not (root / CIFAR10.base_folder).exists():
-                print(f"cifar10: downloading {CIFAR10.url} (170 MB) to {root}", file=sys.stderr)
-            train, test = (CIFAR10(str(root), train=part, download=True) for part in (True, False))
+        train, test = (datasets.CIFAR10(str(root), train=part, download=False) for part in (True, False))
     except (OSError, RuntimeError) as error:
-        raise _unreachable(root / CIFAR10.base_folder, CIFAR10.url, root / CIFAR10_ARCHIVE, error) from error
+        raise UserError(f"{folder}: is damaged or not CIFAR-10; delete it, and it is unpacked anew") from error
     images = np.concatenate([train.data, test.data])
     counts = len(train.data), len(test.data)
 
@@ -83,8 +112,3 @@ def cifar10_listing(root: Path, size: int) -> Listing:
         ids=[f"{part}/{i:05d}" for part, count in zip(("train", "test"), counts, strict=True) for i in range(count)],
         decode=read,
     )
-
-
-def _unreachable(folder: Path, url: str, archive: Path, error: Any) -> UserError:
-    reason = str(getattr(error, "reason", error)).strip() or type(error).__name__
-    return UserError(f"data.root: {folder} is not there and cannot be downloaded ({reason}); put {url} at {archive}")

@@ -1,5 +1,5 @@
 """The data sources that configs name: each a function from its YAML to ImageData. Imports no torch, and needs none but
-for downloading.
+to read CIFAR-10.
 
 Parameters that all of them have:
     val_fraction, split_seed   the part of the training images held out for validation, stratified; its own fixed seed
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cnnexp.data import splits
-from cnnexp.data.download import CIFAR10_ARCHIVE, IMAGENETTE_CLASSES, cifar10_listing, find_imagenette
+from cnnexp.data.download import CIFAR10, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
 from cnnexp.data.images import ImageData
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.shapes import SHAPES, draw_shape
@@ -88,7 +88,7 @@ def imagenette(
 
     Its 3,925 validation images are the test split, as everywhere; validation is cut from its 9,469 training images.
     """
-    tree = find_imagenette(Path(root).expanduser())
+    tree = find(IMAGENETTE, Path(root).expanduser())
     prepared = read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
     data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
     return replace(data, files=str(tree))
@@ -104,8 +104,8 @@ def cifar10(
     normalize: Normalize,
     cache: str | None,
 ) -> ImageData:
-    """CIFAR-10 from its Python archive in `root`, checked and if need be downloaded by torchvision."""
-    key = [CIFAR10_ARCHIVE, size]
+    """CIFAR-10 from its Python archive in `root`, downloaded there if need be and checked."""
+    key = [CIFAR10.name, size]
     prepared = prepare("cifar10", key, cache, lambda: cifar10_listing(Path(root).expanduser(), size))
     return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from cnnexp.data.cache import Prepared
 from cnnexp.data.decode import SUFFIXES, decode, is_gray
 from cnnexp.data.images import Pixels
 from cnnexp.data.prepare import Listing, prepare
-from cnnexp.errors import UserError
+from cnnexp.errors import UserError, one_line
 
 PARTS = {"train": 0, "val": 1, "test": 2}
 
@@ -71,6 +72,9 @@ def find_classes(parts: dict[str, Path]) -> list[str]:
         part: sorted(f.name for f in path.iterdir() if f.is_dir() and f.name[0] != ".") for part, path in parts.items()
     }
     for part, path in parts.items():
+        for name in names[part]:
+            if not is_text(name):
+                raise UserError(f"{path / name}: its name is that of a class and has control characters; rename it")
         if not names[part]:
             raise UserError(f"{path}: has no class folders")
         for one, other in ((part, "train"), ("train", part)):
@@ -78,6 +82,11 @@ def find_classes(parts: dict[str, Path]) -> list[str]:
             if extra:
                 raise UserError(f"{parts[other]}: class '{extra[0]}' is missing; it is in {parts[one]}")
     return names["train"]
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a name can stand in tables: it has no control characters, line ends, or bytes that are not UTF-8."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
 
 
 @dataclass(frozen=True)
@@ -123,5 +132,6 @@ def read_tree(
     if prepared.skipped:
         first = ", ".join(prepared.skipped[:3]) + (", ..." if len(prepared.skipped) > 3 else "")
         count = f"{len(prepared.skipped)} of {len(files)}"
-        logging.getLogger(__name__).warning("data: %s images cannot be read and are left out: %s", count, first)
+        told = one_line(f"data: {count} images cannot be read and are left out: {first}")
+        logging.getLogger(__name__).warning("%s", told)
     return prepared

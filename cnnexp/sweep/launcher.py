@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from cnnexp import config as configs
 from cnnexp import record, storage
 from cnnexp.claims import study as claims
+from cnnexp.disk import check_writable
 from cnnexp.environment import command
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.identical import sentences
@@ -71,6 +72,8 @@ class LocalLauncher(Launcher):
         if self.plan_only:
             show_plan(everything, times, len(slots))
             return returns(jobs, job_overrides)
+        for place in dict.fromkeys(job.folder.parent for job in everything):
+            check_writable(place)
         write_studies(jobs, typed)
         code = self.make(everything, slots, times)
         for folder in dict.fromkeys(str(job.folder.parent) for job in jobs):

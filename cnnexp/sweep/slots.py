@@ -47,9 +47,9 @@ def resolve(slots: str | list[str], kind: str) -> list[Slot]:
 
 
 def _expand(entry: str) -> list[str]:
-    if found := re.fullmatch(r"cpu(?::([1-9]\d*))?", entry):
+    if found := re.fullmatch(r"cpu(?::([1-9]\d{0,3}))?", entry):
         return ["cpu"] * int(found.group(1) or 1)
-    if found := re.fullmatch(r"(cuda:\d+|cuda|mps)(?:\*([1-9]\d*))?", entry):
+    if found := re.fullmatch(r"(cuda:\d+|cuda|mps)(?:\*([1-9]\d{0,3}))?", entry):
         return [found.group(1)] * int(found.group(2) or 1)
     allowed = "auto, cpu:<number of slots>, cuda:<device>, cuda:<device>*<number of slots>, mps, or a list"
     raise UserError(f"slots: given '{entry}'; allowed: {allowed}")

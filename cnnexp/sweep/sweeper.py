@@ -1,7 +1,9 @@
 """Hydra's sweeper of every multirun: all combinations of the values, handed to the launcher at once."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -10,6 +12,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from cnnexp import config as configs
+from cnnexp.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+MOST_RUNS = 10_000
 
 
 class LocalSweeper(Sweeper):
@@ -36,5 +44,23 @@ class LocalSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         axes = [f"{key}={values}" for key, values in self.params.items()]
         overrides = parser.parse_overrides(configs.by_precedence([*axes, *arguments]))
+        check_size(overrides)
         (batch,) = BasicSweeper.split_arguments(overrides, None)
         return [self.launcher.launch(batch, initial_job_idx=0)]
+
+
+def check_size(overrides: Sequence["Override"]) -> None:
+    """Raise UserError for values that make no run, or more than MOST_RUNS, before they are all written out."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    swept = [override for override in overrides if override.is_discrete_sweep()]
+    counts = []
+    for override in swept:
+        given = override.value()
+        values: Iterable[Any] = given.range() if isinstance(given, RangeSweep) else override.sweep_iterator()
+        counts.append(len(list(itertools.islice(values, MOST_RUNS + 1))))
+        if not counts[-1]:
+            raise UserError(f"{override.input_line}: there is no such value, and so no run")
+    if math.prod(counts) > MOST_RUNS:
+        keys = ", ".join(override.key_or_group for override in swept)
+        raise UserError(f"{keys}: these values make more than {MOST_RUNS:,} runs; a sweep has at most so many")

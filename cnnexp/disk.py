@@ -1,0 +1,44 @@
+"""The disk, asked before anything is trained: whether the outputs can be written, and whether checkpoints will fit."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnexp import storage
+from cnnexp.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PROBE_BYTES = 2**16
+
+
+def check_writable(folder: Path) -> None:
+    """Write a small file in a folder, made if need be, and delete it. Raises UserError if that cannot be done."""
+    probe = folder / f".probe-{os.getpid()}"
+    storage.make_folder(folder)
+    try:
+        storage.write_bytes(probe, bytes(PROBE_BYTES))
+        storage.remove(probe)
+    except OSError as error:
+        mend = "make room there, or choose another folder with outputs=DIR"
+        raise UserError(f"outputs: {folder} cannot be written ({error.strerror or error}); {mend}") from error
+
+
+def checkpoint_bytes(model: "nn.Module") -> int:
+    """Return the most that a run's checkpoints take: best.pt and last.pt, each beside the one that it replaces.
+
+    An optimiser is taken to keep two numbers for every one that learns, as Adam does.
+    """
+    weights: int = sum(tensor.nbytes for tensor in model.state_dict().values())
+    learning: int = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    return 2 * (weights + (weights + 2 * learning))
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise UserError if the disk of `folder` has less than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        has = f"{folder} has {free / 2**20:,.0f} MiB free, and the checkpoints of this run need {needed / 2**20:,.0f}"
+        raise UserError(f"outputs: {has}; make room there, or choose another folder with outputs=DIR")

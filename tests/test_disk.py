@@ -1,0 +1,94 @@
+"""A disk that is full or not to be written on is told before anything is trained; and what checkpoints may take."""
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cnnexp import disk, storage
+from cnnexp import run as runner
+from cnnexp.build import build_data
+from cnnexp.device import resolve
+from cnnexp.errors import UserError
+from cnnexp.job import Job
+from cnnexp.loop import train_step
+from cnnexp.record import RunRecord
+
+Train = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def never_trains(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "job" not in request.fixturenames:
+        monkeypatch.setattr("cnnexp.loop.train_step", lambda *_: pytest.fail("it was trained"))
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")],
+    ids=["full", "closed"],
+)
+def test_outputs_that_cannot_be_written(
+    train: Train,
+    outputs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    sweep: list[str],
+) -> None:
+    def refuse(path: Path, content: bytes, write: Callable[..., None] = storage.write_bytes) -> None:
+        if path.is_relative_to(outputs):
+            raise error
+        write(path, content)
+
+    monkeypatch.setattr(storage, "write_bytes", refuse)
+    assert train(*sweep) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({error.strerror}); make room there, or")
+    assert list((outputs / "runs").iterdir()) == []
+
+
+def test_outputs_below_a_file(train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs.write_text("")
+    assert train() == 2
+    assert "outputs/runs: cannot make this folder (Not a directory)" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_for_the_checkpoints(
+    train: Train, only: Callable[[], RunRecord], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert train() == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"cnnexp: outputs: {only().folder} has 0 MiB free, and the checkpoints of this run need ")
+    assert only().status == "failed" and "MiB free" in only().info["error"]["message"]
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    disk.check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    disk.check_room(tmp_path, 1)
+    with pytest.raises(UserError, match=r"MiB free, and the checkpoints of this run need 1,048,576; make room"):
+        disk.check_room(tmp_path, 2**40)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_checkpoints_take_no_more_than_is_expected(job: Callable[..., Job], optimizer: str) -> None:
+    config = job("model.blocks=[{fc:{out:2000}}]", f"optimizer={optimizer}").config
+    device, data = resolve(config["device"]), build_data(config)
+    batches = runner.batches_of(config, data, device)
+    settings = runner.settings_of(config, batches, device)
+    state = runner.new_state(config, data, settings)
+    expected = disk.checkpoint_bytes(state.model)
+    train_step(state, batches.at(0), settings)
+    size = 0
+    for content in (state.state_dict(), {"model": state.model.state_dict()}):
+        torch.save(content, buffer := io.BytesIO())
+        size += 2 * len(buffer.getvalue())
+    assert size < 1.01 * expected
+    assert optimizer != "adam" or size > 0.9 * expected
