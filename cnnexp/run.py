@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cnnexp import build
+from cnnexp import build, hash_chain
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.bf16 import keep_in_fp32, unfit
@@ -74,12 +74,17 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
+    hash_chain.keep(record.folder, state.step)
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
     source = keep_features(config, state, batches, evaluation, record)
     journal = Journal(record, progress, settings, evaluation, config)
+    actions = actions_of(config, settings, record, journal, checkpoints, check_stop)
+    if config["log"]["hash_chain"]:
+        source = chain = hash_chain.HashChain(record.folder, source, state.step)
+        actions.insert(0, (lambda step: True, chain.row))
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
-        fit(state, source, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
+        fit(state, source, settings, actions)
         return conclude(state, record, checkpoints, evaluation, data, batches)
     except Diverged:
         if state.best:
