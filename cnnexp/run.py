@@ -78,7 +78,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
     source = keep_features(config, state, batches, evaluation, record)
     journal = Journal(record, progress, settings, evaluation, config)
-    actions = actions_of(config, settings, record, journal, checkpoints, check_stop)
+    actions = actions_of(config, settings, state, record, journal, checkpoints, check_stop)
     if config["log"]["hash_chain"]:
         source = chain = hash_chain.HashChain(record.folder, source, state.step)
         actions.insert(0, (lambda step: True, chain.row))
@@ -98,6 +98,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
 def actions_of(
     config: dict[str, Any],
     settings: Settings,
+    state: TrainState,
     record: RunRecord,
     journal: Journal,
     checkpoints: Checkpoints,
@@ -125,7 +126,7 @@ def actions_of(
         (lambda step: log_steps is not None and step % log_steps == 0, journal.step_row),
         (lambda step: True, journal.progress.step),
         (lambda step: step % every == 0 or step == total, journal.end_epoch),
-        (lambda step: step == total or checkpoints.due(step), save),
+        (lambda step: step == total or state.stopped is not None or checkpoints.due(step), save),
         (lambda step: True, stop_if_asked),
     ]
 
