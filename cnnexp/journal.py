@@ -1,11 +1,12 @@
 """What happens at the end of an epoch: metric rows, evaluation, the choice of the best epoch, early stopping."""
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
 from cnnexp.checkpoint import copy_weights
-from cnnexp.data.batches import DeviceImages, in_order
+from cnnexp.data.batches import Batch, DeviceImages, in_order
 from cnnexp.data.images import ImageData, Split
 from cnnexp.device import Device
 from cnnexp.errors import Diverged
@@ -23,9 +24,20 @@ class Evaluation:
     features: if they are kept, training and validation images go through the head alone; test images never do.
     """
 
-    def __init__(self, data: ImageData, device: Device, batch_size: int | str, train: DeviceImages | None = None):
-        """batch_size: images at once, or "auto", what suits the device."""
-        self.data, self.device = data, device
+    def __init__(
+        self,
+        data: ImageData,
+        device: Device,
+        batch_size: int | str,
+        train: DeviceImages | None = None,
+        check_stop: Callable[[], None] = lambda: None,
+    ):
+        """batch_size: images at once, or "auto", what suits the device.
+
+        check_stop: called between batches, and raises if a signal has asked to stop; not while validating, which ends
+        an epoch whose state is saved right after.
+        """
+        self.data, self.device, self.check_stop = data, device, check_stop
         self.batch_size = device.evaluated_at_once if isinstance(batch_size, str) else batch_size
         self.images = {} if train is None else {id(data.train): train}
         self.features: Features | None = None
@@ -42,7 +54,14 @@ class Evaluation:
             kept = self.features.in_order(self.of(split), self.batch_size)
             return logits_of(self.features.head, kept, self.device, len(split))
         batches = in_order(self.of(split), self.batch_size, self.data.mean, self.data.std)
+        if split is not self.data.val:
+            batches = self._heeding(batches)
         return logits_of(model, batches, self.device, len(split))
+
+    def _heeding(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.check_stop()
+            yield batch
 
 
 class Journal:

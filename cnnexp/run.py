@@ -49,7 +49,6 @@ def run(job: Job, progress: Progress) -> RunRecord:
                 record.update(status="done", result=result, finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
             Checkpoints(job.folder / "checkpoints", None, 1).finish()
-            stop.check()  # a signal that came too late for this run is for what comes after it
         return record
 
 
@@ -75,7 +74,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
     hash_chain.keep(record.folder, state.step)
-    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
+    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, check_stop)
     source = keep_features(config, state, batches, evaluation, record)
     journal = Journal(record, progress, settings, evaluation, config)
     actions = actions_of(config, settings, state, record, journal, checkpoints, check_stop)
@@ -146,7 +145,7 @@ def keep_features(
     if not wanted(config) or flips is None:
         return batches
     device, data = evaluation.device, evaluation.data
-    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std)
+    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std, evaluation.check_stop)
     doubt = features.doubt(batches.images)
     record.update(features=f"computed for every batch: {doubt}" if doubt else "computed once")
     if doubt:
