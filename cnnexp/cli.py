@@ -5,7 +5,7 @@ import io
 import os
 import sys
 
-from cnnexp import __version__
+from cnnexp import __version__, signals
 from cnnexp.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -79,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as error:
         print(f"cnnexp: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("cnnexp: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return error.exit_code if isinstance(error, signals.Stop) else EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BUG
@@ -96,17 +96,21 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_REQUEST
 
 
-def entry() -> None:
+def entry(argv: list[str] | None = None) -> None:
     """Start the command `cnnexp`, and end its process.
 
     Python's own end takes half a second once torch is there, for nothing: whatever a command made is written by now.
     """
+    signals.end_quietly()
     try:
-        code = main()
+        code = main(argv)
+    except signals.Stop as stop:  # between the command's end and this line
+        code = stop.exit_code
     except SystemExit as stop:  # a sweep's exit code comes through Hydra
         if not isinstance(stop.code, int):
             raise
         code = stop.code
+    signals.ignore()
     if "torch" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()

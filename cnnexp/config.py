@@ -110,9 +110,10 @@ class Checkpoint:
 
 @dataclass
 class Log:
-    """How often a row of a single step is written."""
+    """How often a row of a single step is written; whether every step leaves a row of hashes (hash_chain.py)."""
 
     steps: Span | None
+    hash_chain: bool = False
 
 
 @dataclass

@@ -7,7 +7,7 @@ the device, and gathered by position: the same training up to rounding (a convol
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -31,8 +31,20 @@ def wanted(config: Mapping[str, Any]) -> bool:
 class Features:
     """The head of a network with a frozen backbone, and what goes into it, by split."""
 
-    def __init__(self, model: nn.Module, device: Device, batch_size: int, mean: list[float], std: list[float]):
-        """batch_size: of the passes through the backbone. The head is the module that holds what learns."""
+    def __init__(
+        self,
+        model: nn.Module,
+        device: Device,
+        batch_size: int,
+        mean: list[float],
+        std: list[float],
+        check_stop: Callable[[], None] = lambda: None,
+    ):
+        """batch_size: of the passes through the backbone. The head is the module that holds what learns.
+
+        check_stop: called before each of these passes, and raises if a signal has asked to stop.
+        """
+        self.check_stop = check_stop
         self.model, self.device, self.batch_size, self.mean, self.std = model, device, batch_size, mean, std
         self.learning = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
         self.name = min(self.learning)
@@ -63,6 +75,7 @@ class Features:
         self.model.eval()
         features, done = torch.empty(0), 0
         for x in self._images(images, mirrored):
+            self.check_stop()
             given = self._pass(self.model, x)
             if not done:  # filled in place, as logits are: see evaluate.py
                 features = torch.empty(len(images), *given.shape[1:], dtype=given.dtype, device=given.device)

@@ -1,6 +1,6 @@
 """What happens at the end of an epoch: metric rows, evaluation, the choice of the best epoch, early stopping."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -24,9 +24,20 @@ class Evaluation:
     features: if they are kept, training and validation images go through the head alone; test images never do.
     """
 
-    def __init__(self, data: ImageData, device: Device, batch_size: int | str, train: DeviceImages | None = None):
-        """batch_size: images at once, or "auto", what suits the device."""
-        self.data, self.device = data, device
+    def __init__(
+        self,
+        data: ImageData,
+        device: Device,
+        batch_size: int | str,
+        train: DeviceImages | None = None,
+        check_stop: Callable[[], None] = lambda: None,
+    ):
+        """batch_size: images at once, or "auto", what suits the device.
+
+        check_stop: called between batches, and raises if a signal has asked to stop; not while validating, which ends
+        an epoch whose state is saved right after.
+        """
+        self.data, self.device, self.check_stop = data, device, check_stop
         self.batch_size = device.evaluated_at_once if isinstance(batch_size, str) else batch_size
         self.images = {} if train is None else {id(data.train): train}
         self.features: Features | None = None
@@ -42,7 +53,8 @@ class Evaluation:
         if self.features is not None and split is not self.data.test:
             kept = self.features.in_order(self.of(split), self.batch_size)
             return logits_of(self.features.head, kept, self.device, len(split))
-        return logits_of(model, self._in_order(split), self.device, len(split))
+        batches = self._in_order(split)
+        return logits_of(model, batches if split is self.data.val else self._heeding(batches), self.device, len(split))
 
     def shift_consistency(self, model: torch.nn.Module, logits: Any, pixels: int) -> float:
         """Return the share of test images that keep their class when moved up, down, left or right by `pixels`.
@@ -50,11 +62,16 @@ class Evaluation:
         logits: (N, K), those of the test images as they are.
         """
         test, moves = self.data.test, ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
-        moved = (shifted(self._in_order(test), *move) for move in moves)
+        moved = (shifted(self._heeding(self._in_order(test)), *move) for move in moves)
         return consistency(logits, (logits_of(model, images, self.device, len(test))[0] for images in moved))
 
     def _in_order(self, split: Split) -> Iterator[Batch]:
         return in_order(self.of(split), self.batch_size, self.data.mean, self.data.std)
+
+    def _heeding(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.check_stop()
+            yield batch
 
 
 class Journal:

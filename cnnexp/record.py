@@ -6,6 +6,7 @@
         run.json           status, command, code, environment, device, data, model, seconds, result (see FIELDS)
         metrics.jsonl      a row per epoch and split, and step rows on request (see ROW)
         train.log          what the run printed, with the traceback of a failure
+        hash_chain.jsonl   a row of hashes per training step, on request (see hash_chain.py)
         predictions.npz    logits (N, K) float32, labels (N,) int64, ids (N,) str: the test split, in its order
         checkpoints/       last.pt while it runs, best.pt
 
@@ -26,6 +27,7 @@ from cnnexp.errors import UserError
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
 FINAL = ("done", "diverged")
 TIMING = ("seconds", "images_per_second")
+HASH_CHAIN = "hash_chain.jsonl"
 ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", "learning_rate", *TIMING)
 FIELDS = {
     "status": "one of STATUSES",
@@ -157,8 +159,10 @@ class RunRecord:
         storage.append_text(self.folder / "train.log", line.rstrip("\n") + "\n")
 
     def sync(self) -> None:
-        """Make the metric rows durable."""
+        """Make the metric rows, and the hash chain if there is one, durable."""
         storage.sync_file(self.folder / "metrics.jsonl")
+        if (self.folder / HASH_CHAIN).exists():
+            storage.sync_file(self.folder / HASH_CHAIN)
 
     def keep_rows(self, count: int) -> None:
         """Drop the metric rows after the first `count`: those of steps that will be taken again."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cnnexp import build, disk
+from cnnexp import build, disk, hash_chain
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.bf16 import keep_in_fp32, unfit
@@ -50,7 +50,6 @@ def run(job: Job, progress: Progress) -> RunRecord:
                 record.update(status="done", result=result, finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
             Checkpoints(job.folder / "checkpoints", None, 1).finish()
-            stop.check()  # a signal that came too late for this run is for what comes after it
         return record
 
 
@@ -80,12 +79,17 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
-    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
+    hash_chain.keep(record.folder, state.step)
+    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, check_stop)
     source = keep_features(config, state, batches, evaluation, record)
     journal = Journal(record, progress, settings, evaluation, config)
+    actions = actions_of(config, settings, state, record, journal, checkpoints, check_stop)
+    if config["log"]["hash_chain"]:
+        source = chain = hash_chain.HashChain(record.folder, source, state.step)
+        actions.insert(0, (lambda step: True, chain.row))
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
-        fit(state, source, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
+        fit(state, source, settings, actions)
         return conclude(state, record, checkpoints, evaluation, data, batches, config["shift_pixels"])
     except Diverged as error:
         if error.step is not None:
@@ -101,6 +105,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
 def actions_of(
     config: dict[str, Any],
     settings: Settings,
+    state: TrainState,
     record: RunRecord,
     journal: Journal,
     checkpoints: Checkpoints,
@@ -130,7 +135,7 @@ def actions_of(
         (lambda step: log_steps is not None and step % log_steps == 0, journal.step_row),
         (lambda step: True, journal.progress.step),
         (lambda step: step % every == 0 or step == total, journal.end_epoch),
-        (lambda step: step == total or checkpoints.due(step), save),
+        (lambda step: step == total or state.stopped is not None or checkpoints.due(step), save),
         (lambda step: True, stop_if_asked),
     ]
 
@@ -150,7 +155,7 @@ def keep_features(
     if not wanted(config) or flips is None:
         return batches
     device, data = evaluation.device, evaluation.data
-    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std)
+    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std, evaluation.check_stop)
     doubt = features.doubt(batches.images)
     record.update(features=f"computed for every batch: {doubt}" if doubt else "computed once")
     if doubt:

@@ -1,10 +1,13 @@
 """Signals that ask a run to stop: the step is finished, the state saved, and the exit code says who asked.
 
 SIGINT (Ctrl-C) is 130; SIGTERM, SIGUSR1 and SIGUSR2 (a scheduler's preemption) are 75. A second SIGINT ends the
-process at once.
+process at once. Where there is no state to save (imports, data preparation, a report) the command just ends, with the
+same codes and without a traceback.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +39,55 @@ class StopRequest:
             raise Interrupted(self.exit_code)
 
 
+class Stop(KeyboardInterrupt):
+    """A signal came while there was no state to save; `exit_code` is 130 or 75."""
+
+    def __init__(self, exit_code: int):
+        super().__init__()
+        self.exit_code = exit_code
+
+
+def end_quietly() -> None:
+    """Let the signals end this command with their exit codes, except where `stop_request` catches them."""
+    for number in CODES:
+        signal.signal(number, _end)
+
+
+def ignore() -> None:
+    """Take no more notice of the signals: the command has ended, and its exit code is known."""
+    for number in CODES:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Raise Stop, so that half-made files are removed; end the process here if an exception would do no good.
+
+    That is in the middle of an import (a module that is half imported, or a C extension whose initialisation is cut
+    off, answers with any error), and where Python can only report an exception and go on, as in a finaliser.
+    """
+    code = CODES[signal.Signals(number)]
+    if _importing(frame):
+        _leave(code)
+    ignore()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process at once
+    report = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _leave(code) if isinstance(lost.exc_value, Stop) else report(lost)
+    raise Stop(code)
+
+
+def _leave(code: int) -> None:
+    os.write(2, b"cnnexp: interrupted\n")
+    os._exit(code)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
     """Catch the signals while the block runs. Only the main thread can; elsewhere nothing is caught."""
@@ -49,3 +101,4 @@ def stop_request() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    request.check()  # it came too late for the block, and is for what comes after it

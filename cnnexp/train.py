@@ -207,6 +207,6 @@ def in_order(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    from cnnexp.cli import main as cli_main
+    from cnnexp.cli import entry
 
-    sys.exit(cli_main(["train", *sys.argv[1:]]))
+    entry(["train", *sys.argv[1:]])

@@ -15,6 +15,8 @@ from cnnexp import cli
 from cnnexp.record import RunRecord, find_runs
 
 if TYPE_CHECKING:
+    from forks import Forks
+
     from cnnexp.job import Job
 
 # 8 px, 40 images to train on (5 steps an epoch), 10 to validate; batch norm, dropout and augmentation switched on.
@@ -111,3 +113,30 @@ def job(tiny: list[str]) -> Callable[..., "Job"]:
         return plan(plain, list(more), list(more), "cnnexp train " + " ".join(more))
 
     return make
+
+
+@pytest.fixture
+def kind_job(job: Callable[..., "Job"], tmp_path: Path) -> Callable[..., "Job"]:
+    """Return a function that plans the tiny run of a kind (lives.KINDS) with more overrides; its steps leave hashes."""
+
+    def make(kind: str, *more: str) -> "Job":
+        from lives import KINDS
+
+        (tmp_path / "own" / "model").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / "model" / "residual.yaml").write_text("_target_: own_network.OwnResidual\nwidth: 4\n")
+        own = f"hydra.searchpath=[{(tmp_path / 'own').as_uri()}]"
+        return job(own, *KINDS[kind], "log.hash_chain=true", *more)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def forks(session_cache: Path) -> Iterator["Forks"]:
+    """Return what calls functions in processes of their own."""
+    from forks import Forks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNEXP_CACHE", str(session_cache))
+        calls = Forks()
+    yield calls
+    calls.close()

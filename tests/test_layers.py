@@ -17,7 +17,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"outcome"},
     {"job", "journal"},
     {"build", "progress", "checkpoint"},
-    {"config", "loop", "features"},
+    {"config", "loop", "features", "hash_chain"},
     {"evaluate", "bf16", "record", "environment", "signals", "disk"},
     {"data", "models", "optim"},
     {"device", "reference"},

@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
     _show("code, versions, device, data", environment_rows(first, second), "the same")
     _show("results", result_rows(first, second), "neither run has any")
     print(f"\ntest images\n  {same_images(first, second)}\n\nmetric rows\n  {parting(first, second)}")
+    print(f"\ntraining steps\n  {steps_parting(first, second)}")
     return EXIT_DONE
 
 
@@ -153,3 +154,15 @@ def parting(first: RunRecord, second: RunRecord) -> str:
     if len(a) != len(b):
         return f"the same for {min(len(a), len(b))} rows; then only {'a' if len(a) > len(b) else 'b'} goes on"
     return f"all {len(a)} are the same" if a else "neither run has any"
+
+
+def steps_parting(first: RunRecord, second: RunRecord) -> str:
+    """Say at which training step two runs that kept a hash chain first differ, and in what."""
+    from cnnexp import hash_chain
+
+    a, b = (hash_chain.read(run.folder) for run in (first, second))
+    shared = len({row["step"] for row in a} & {row["step"] for row in b})
+    if not shared:
+        return "not known: runs trained with log.hash_chain=true tell at which step they part, and why"
+    where = hash_chain.parting(a, b)
+    return f"differ first at {where}" if where else f"all {shared} are the same, bit for bit"

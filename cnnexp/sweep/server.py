@@ -1,16 +1,27 @@
 """The process that workers are forked from: it imports torch once, while the sweep is planned. Imports no torch."""
 
 import multiprocessing
+import signal
 import sys
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
+
+from cnnexp.signals import CODES
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # elsewhere system libraries do not bear a fork
 CONTEXT: Any = multiprocessing.get_context(METHOD)
 
 
 def import_ahead() -> None:
-    """Start the server, so that it imports torch while this process goes on. It ends with this process."""
+    """Start the server, so that it imports torch while this process goes on. It ends with this process.
+
+    A scheduler sends its signals to every process of a job. The server, without which no worker could end in good
+    order, has them blocked; so has a new worker, which therefore loses none, until it can answer (`worker.work`).
+    """
     if METHOD == "forkserver":
         CONTEXT.set_forkserver_preload(["cnnexp.run", "cnnexp.sweep.worker"])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
+        resource_tracker.ensure_running()  # on its way it unblocks some of them here
+        signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
         forkserver.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -17,9 +17,7 @@ from cnnexp.signals import CODES
 from cnnexp.sweep.board import Board, Times, duration, work_of
 from cnnexp.sweep.server import CONTEXT
 from cnnexp.sweep.slots import Slot
-from cnnexp.sweep.worker import work
-
-GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
+from cnnexp.sweep.worker import GRACE_SECONDS, work
 
 
 @dataclass

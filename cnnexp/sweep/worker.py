@@ -9,19 +9,23 @@ import threading
 from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from time import sleep
 from typing import Any
 
 from cnnexp.errors import Diverged, Interrupted, Skipped
 from cnnexp.job import Job
 from cnnexp.loop import Settings, TrainState
+from cnnexp.signals import CODES
 from cnnexp.storage import Locked
 
 TELL_SECONDS = 0.5
+GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
 
 
 def work(connection: Connection) -> None:
     """Run jobs until told None. Sends ("progress", fraction), then ("ended", status, message, resident MiB)."""
     os.setsid()  # a Ctrl-C reaches the sweep alone, which passes it on
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)  # blocked since this process began: see server.import_ahead
     end_with_parent()
     faulthandler.enable()
     while (job := receive(connection)) is not None:
@@ -97,7 +101,7 @@ def catch_output(folder: Any) -> None:
 
 
 def end_with_parent() -> None:
-    """Be told to stop (SIGTERM: save, then end) when the sweep's process dies, however it dies."""
+    """When the sweep's process dies, in whatever way, be told to stop (SIGTERM: save, then end); if that hangs, die."""
     parent = parent_process()
     assert parent is not None
     if sys.platform == "linux":
@@ -106,6 +110,8 @@ def end_with_parent() -> None:
     def watch() -> None:
         wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
+        sleep(GRACE_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 
