@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cnnexp.claims.grammar import STD, Claim
+import numpy as np
+
+from cnnexp.claims.grammar import STD, Claim, Term
 from cnnexp.claims.metrics import METRICS
 from cnnexp.report import effects as contrasts
 from cnnexp.report import judge, single
@@ -70,23 +72,31 @@ class Tested:
             return spread([])
         if claim.kind == "curve":
             return spread(self.leads(claim, evidence.arms), claim.threshold)
-        values = [self.metric(evidence.arms[term.arm], term.metric) for term in claim.terms]
+        values = [self.value(term, evidence.arms[term]) for term in claim.terms]
         seeds = sorted(set.intersection(*(set(value) for value in values)))
         if claim.kind == STD:
             return ratio(*([value[seed] for seed in seeds] for value in values))
         sums = [sum(t.times * value[seed] for t, value in zip(claim.terms, values, strict=True)) for seed in seeds]
         return spread(sums, claim.threshold)
 
-    def leads(self, claim: Claim, arms: Mapping[str, Arm]) -> list[float]:
+    def value(self, term: Term, arms: Sequence[Arm]) -> dict[int, float]:
+        """Return {seed: value} of a term: of its one arm, or the deviation over all that a spread is over."""
+        values = [self.metric(arm, term.metric) for arm in arms]
+        if not term.spread:
+            return values[0]
+        seeds = set.intersection(*(set(value) for value in values))
+        return {seed: float(np.std([value[seed] for value in values], ddof=1)) for seed in seeds}
+
+    def leads(self, claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> list[float]:
         """Return for each shared seed the lead at the epoch where it speaks least for the claim."""
-        seeds = set.intersection(*(set(self.of(arms[term.arm])) for term in claim.terms))
+        seeds = set.intersection(*(set(self.of(arms[term][0])) for term in claim.terms))
         found = []
         for seed in sorted(seeds):
             lead: dict[int, float] | None = None
             for term in claim.terms:
                 metric = METRICS[term.metric]
                 assert metric.curve is not None
-                curve = self.of(arms[term.arm])[seed].curve(*metric.curve)
+                curve = self.of(arms[term][0])[seed].curve(*metric.curve)
                 lead = {
                     epoch: (0.0 if lead is None else lead[epoch]) + term.times * metric.scale * value
                     for epoch, value in curve.items()
@@ -146,7 +156,10 @@ def _claimed(evidence: Evidence) -> Any:
     """Return a key that is the same for claims that test the same: the other way round, or with another >= for >."""
     claim = evidence.claim
     assert claim is not None
-    terms = [(evidence.arms[term.arm].key, term.metric, term.times) for term in claim.terms]
+    terms = [
+        ("+".join(arm.key for arm in evidence.arms[term]), f"{term.metric}{' spread' * term.spread}", term.times)
+        for term in claim.terms
+    ]
     if claim.kind == STD:
         return STD, frozenset(term[:2] for term in terms)
     if claim.kind == "curve":
