@@ -44,10 +44,11 @@ def large(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _interval(row: Row) -> str:
-    if row.test.n < 2:
-        return f"n = {row.test.n}"
-    return f"[{100 * row.test.low:.2f}, {100 * row.test.high:.2f}]"
+def interval(summary: Summary) -> str:
+    """Format the 95 % interval of accuracies as "[75.10, 76.24]"; "n = 1" where there is none."""
+    if summary.n < 2:
+        return f"n = {summary.n}"
+    return f"[{100 * summary.low:.2f}, {100 * summary.high:.2f}]"
 
 
 def _count(row: Row) -> str:
@@ -69,7 +70,7 @@ def _difference(row: Row) -> str:
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "Arm": lambda r: r.arm.label,
     "Test accuracy (%)": lambda r: percent(r.test),
-    "95 % interval": _interval,
+    "95 % interval": lambda r: interval(r.test),
     "n": _count,
     "Difference (points)": _difference,
     "p (Holm)": lambda r: p_value(r.p_holm),
