@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.figure import SubFigure
 
 from cnnexp.report.collect import Arm
 from cnnexp.report.disagreement import Disagreement
@@ -36,7 +36,7 @@ def most_confident(arm: Arm, mistakes: Sequence[Example], album: Album) -> Figur
         return None
     rows = math.ceil(len(shown) / COLUMNS)
     figure = Canvas(figsize=(WIDE * COLUMNS, HIGH * rows), layout="constrained")
-    _row(figure, shown, rows)
+    _fill(list(figure.subplots(rows, COLUMNS, squeeze=False).flat), shown)
     seeds = mistakes[0].seeds
     caption = (
         f"Most confident mistakes of {arm.label}: the true class, what is answered, and the confidence in it, which is "
@@ -55,17 +55,20 @@ def never_agreed(
     if not parts:
         return None
     figure = Canvas(figsize=(WIDE * COLUMNS, (HIGH + HEADING) * len(parts)), layout="constrained")
-    rows = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
-    for row, (of, count, shown) in zip(rows, parts, strict=True):
+    grid = figure.subplots(len(parts), COLUMNS, squeeze=False)
+    for row, (of, count, shown) in zip(grid, parts, strict=True):
         look = looks[of.key]
+        _fill(row, shown)
+        for axis in row:
+            axis.set_title(" ")  # makes room for the heading, which reaches over them all
         title = f"only {look.label} is right, at every seed: {count:,} image{'s' * (count != 1)}"
-        row.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold", color=look.colour)
-        _row(row, shown, 1)
+        heading = row[0].text(0, 1.06, title, transform=row[0].transAxes, color=look.colour, weight="bold")
+        heading.set_in_layout(False)
     caption = (
-        f"Where {arm.label} and {base.label} never agree: test images that all {len(found.arm.runs)} and "
-        f"{len(found.base.runs)} networks of the one have right and all of the other wrong; below: the true class, and "
-        "what the wrong ones take it for, with their mean probability. First those where the probabilities of the true "
-        "class lie furthest apart."
+        f"Where {arm.label} (n = {len(found.arm.runs)}) and {base.label} (n = {len(found.base.runs)}) never agree: "
+        "test images that every seed of the one has right and every seed of the other wrong; below: the true class, "
+        "and what the wrong ones take it for, with their mean probability. First those where the probabilities of the "
+        "true class lie furthest apart."
     )
     return finish(figure, f"disagreement_{arm.key}", caption, wide=True)
 
@@ -74,9 +77,8 @@ def _with_pictures(arm: Arm, examples: Sequence[Example], album: Album) -> list[
     return [(e, image) for e in examples if (image := album.get(arm, e)) is not None]
 
 
-def _row(figure: Canvas | SubFigure, shown: Sequence[tuple[Example, Image]], rows: int) -> None:
-    """Draw pictures with their words, COLUMNS beside each other."""
-    axes = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+def _fill(axes: Sequence[Axes], shown: Sequence[tuple[Example, Image]]) -> None:
+    """Draw pictures with their words, and hide the axes that are left over."""
     for axis, (example, image) in zip(axes, shown, strict=False):
         gray = image.shape[2] == 1
         axis.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255, interpolation="none")

@@ -23,7 +23,7 @@ def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure 
     columns = min(4, len(found)) if len(found) != 5 else 3
     rows = math.ceil(len(found) / columns)
     figure, axes = canvas(
-        max(4.4, 2.5 * columns), 3.3 * rows + 0.4, 2 * rows, columns, sharex=True, height_ratios=[3, 1] * rows
+        max(5.0, 2.5 * columns), 3.3 * rows + 0.4, 2 * rows, columns, sharex=True, height_ratios=[3, 1] * rows
     )
     for i, calibration in enumerate(found):
         place = 2 * columns * (i // columns) + i % columns
@@ -39,7 +39,7 @@ def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure 
         lower.set_xlabel("confidence (%)")
     empty = range(len(found), rows * columns)
     turn_off([axes[2 * columns * (i // columns) + i % columns + below] for i in empty for below in (0, columns)])
-    figure.legend(handles=_handles(), loc="outside lower center", ncols=3)
+    figure.legend(handles=_handles(), loc="outside lower center", ncols=3 if columns > 2 else 2)
     caption = (
         f"Reliability: test images in {BINS} bins of confidence, means over the seeds. Bars: the share of a bin "
         f"that is right (pale: fewer than {FEW} images in all); hatched: the gap to the bin's mean confidence. "
