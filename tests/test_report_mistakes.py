@@ -11,12 +11,14 @@ from test_report_page import HOSTILE, Page
 
 from cnnexp import report
 from cnnexp.data.prepare import Listing, prepare
-from cnnexp.report import examples
+from cnnexp.report import examples, figures
 from cnnexp.report.answers import gather, rows_of
 from cnnexp.report.classes import confusions_table
 from cnnexp.report.collect import collect, find_groups
 from cnnexp.report.disagreement import between_seeds, class_differences
+from cnnexp.report.grids import grids
 from cnnexp.report.pictures import LARGEST, Missing, fetch, open_pictures, shrink
+from cnnexp.report.style import looks, style
 
 IDS = [f"test/{i}.png" for i in range(6)]
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -61,8 +63,8 @@ def prepared(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
 
     def make(ids=IDS, channels=3):
-        whole = ["train/0.png", *ids]
-        listing = Listing(NAMES, [0, *LABELS], [0, *[2] * len(ids)], whole, lambda i: pixels(whole[i], 8, channels))
+        whole = [*(f"train/{k}.png" for k in range(3)), *ids]
+        listing = Listing(NAMES, [0, 1, 2, *LABELS], [0] * 3 + [2] * 6, whole, lambda i: pixels(whole[i], 8, channels))
         return prepare("shapes", [*ids, channels], None, lambda: listing).fingerprint
 
     return make
@@ -156,23 +158,22 @@ def test_pictures_are_those_of_the_prepared_data(tmp_path, prepared):
             np.testing.assert_array_equal(album.get(arm, e), pixels(e.id))
 
 
-def test_a_report_with_pictures_is_the_same_twice(tmp_path, prepared):
+def test_the_same_pictures_give_the_same_files(tmp_path, prepared):
     data = {"name": "shapes", "fingerprint": prepared(channels=1), "classes": NAMES}
-    told = []
-    folder = two_arms(tmp_path, data=data)
-    first, second = (report.write(folder, tmp_path / name, command="x", tell=told.append) for name in "ab")
-    names = {f.name for f in (first.index.parent / "figures").glob("*.svg")}
-    assert {"mistakes_baseline.svg", "mistakes_better.svg", "disagreement_better.svg", "calibration.svg"} <= names
-    for file in first.index.parent.rglob("*.*"):
-        assert file.read_bytes() == (second.index.parent / file.relative_to(first.index.parent)).read_bytes(), file.name
-    text = Page(first.index.read_text()).text
-    assert "its mean over the 2 seeds" in text and "baseline (n = 2) never agree" in text
-    assert not any("left out" in line for line in told)
-    assert (first.index.parent / "figures" / "mistakes_better.svg").read_text().count("<image") == 2
+    study = study_of(two_arms(tmp_path, data=data))
+    found = examples.find_examples(study)
+    with style():
+        first, second = (list(grids(found, fetch(found), looks(study.arms, study.baseline))) for _ in range(2))
+    assert [(f.name, f.png, f.svg) for f in first] == [(f.name, f.png, f.svg) for f in second]
+    assert [f.name for f in first] == ["mistakes_baseline", "mistakes_better", "disagreement_better"]
+    assert [f.svg.count(b"<image") for f in first] == [3, 3, 2]
+    assert "its mean over the 2 seeds" in first[0].caption and "baseline (n = 2) never agree" in first[2].caption
 
 
 @pytest.mark.parametrize("there", ["nothing", "another fingerprint", "other names"])
-def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there):
+def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "draw", lambda study, rows, seen, album: drawn.append(album) or [])
     fingerprint = "f00d" if there != "other names" else prepared(ids=[f"test/x{i}.png" for i in range(6)])
     if there == "another fingerprint":
         other = prepared()
@@ -189,7 +190,7 @@ def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there):
         assert line.endswith("cnnexp train --plan +study=demo seed=0") and str(tmp_path / "cache") in line
         assert (other[:8] if there == "another fingerprint" else "f00d") in line
     assert sorted((tmp_path / "cache").glob("*")) == before  # nothing is prepared
-    assert not list((written.index.parent / "figures").glob("mistakes_*"))
+    assert drawn[0].missing and not drawn[0].images
     assert table_of(written, "mistakes.csv")
 
 
@@ -254,7 +255,7 @@ def test_hostile_ids_and_classes(tmp_path, prepared):
     ids, classes = HOSTILE[:6], [*HOSTILE[:2], HOSTILE[6]]
     data = {"name": HOSTILE[0], "fingerprint": prepared(ids=ids), "classes": classes}
     for arm, answers in ((HOSTILE[0], [1, 0, 1, 1, 0, 0]), (HOSTILE[1], [0, 1, 0, 1, 2, 2])):
-        answer(tmp_path, arm, 0, answers, classes=classes, ids=ids, data=data)
+        answer(tmp_path, arm, 0, answers, classes=classes, ids=ids, data=data).keep_rows(0)
     written = report.write(tmp_path / "demo", baseline=HOSTILE[0])
     page, out = Page(written.index.read_text()), written.index.parent
     assert not {"script", "iframe"} & set(page.tags) and not [a for a in page.attributes if a.startswith("on")]
