@@ -72,6 +72,29 @@ def load(folder: Path) -> Prepared | None:
     return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder)
 
 
+def find(cache: str | None, fingerprint: str) -> Prepared | None:
+    """Open the prepared set with this fingerprint of its content; None if the cache folder has none that is whole.
+
+    Prepares nothing.
+    """
+    for folder, found in fingerprints(cache).items():
+        if found[1] == fingerprint and (prepared := load(folder)) is not None:
+            return prepared
+    return None
+
+
+def fingerprints(cache: str | None) -> dict[Path, tuple[str, str]]:
+    """Return {folder: (name of the data, fingerprint)} of the prepared sets in a cache folder, sorted by folder."""
+    found = {}
+    for file in sorted(cache_root(cache).glob("[!.]*-*/meta.json")):
+        try:
+            meta = json.loads(file.read_text(encoding="utf-8"))
+            found[file.parent] = (str(meta["name"]), str(meta["fingerprint"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # being cleared, or not ours
+    return found
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold the right to make `folder`, waiting for whoever holds it. The small lock file stays."""

@@ -7,12 +7,28 @@ from pathlib import Path
 from cnnexp import storage
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
-from cnnexp.report import Report, classes, columns, findings, page, reported, tables, text, verdicts
+from cnnexp.report import (
+    Report,
+    classes,
+    columns,
+    confidence,
+    disagreement,
+    examples,
+    findings,
+    page,
+    reported,
+    tables,
+    text,
+    verdicts,
+)
 from cnnexp.report.collect import Study, collect, find_groups
 from cnnexp.report.compare import Row, compare, sentences
+from cnnexp.report.confidence import calibrations
 from cnnexp.report.effects import effects
+from cnnexp.report.examples import Examples, find_examples
 from cnnexp.report.files import make_folders, replace_files
 from cnnexp.report.judge import judge, summary
+from cnnexp.report.pictures import Album, fetch
 from cnnexp.report.tables import Table
 
 TERMINAL = 120  # columns
@@ -75,23 +91,27 @@ def _over_all(studies: list[Study]) -> dict[str, str]:
 def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:
     """Write one report; return what the terminal shows of it."""
     make_folders(out)
-    rows = compare(study)
-    files = _tables(study, rows)
-    drawn = []
+    rows, seen = compare(study), find_examples(study)
+    files = _tables(study, rows, seen)
+    drawn, album = [], Album()
     if with_figures:
         from cnnexp.report.figures import draw  # imports matplotlib, which takes longer than all the rest
 
         tell(f"{study.name}: drawing figures")
-        drawn = draw(study, rows)
+        album = fetch(seen)
+        for line in album.missing:
+            tell(f"{study.name}: {line}")
+        drawn = draw(study, rows, seen, album)
     for figure in drawn:
         files[f"figures/{figure.name}.png"] = figure.png
         files[f"figures/{figure.name}.svg"] = figure.svg
-    files["index.html"] = page.render(study, rows, drawn, command).encode("utf-8", errors="replace")
+    whole = page.render(study, rows, seen, drawn, command, album.missing)
+    files["index.html"] = whole.encode("utf-8", errors="replace")
     replace_files(out, files)
     return terminal(study, rows)
 
 
-def _tables(study: Study, rows: list[Row]) -> dict[str, bytes]:
+def _tables(study: Study, rows: list[Row], seen: Examples) -> dict[str, bytes]:
     """Return the tables as {path in the report: content}."""
     whole, short = columns.comparison(rows), columns.comparison(rows, columns.ACCURACY)
     cost, runs = columns.cost([r for r in rows if r.test.n]), columns.runs(study)
@@ -109,8 +129,28 @@ def _tables(study: Study, rows: list[Row]) -> dict[str, bytes]:
         texts["per_class.md"] = tables.to_markdown(per_class)
         texts["per_class.csv"] = tables.to_csv(*classes.per_class_csv(study.arms))
         texts["per_class.tex"] = tables.to_latex(per_class, ("accuracy in %, mean and deviation over the seeds",))
-    texts |= _found(study)
+    texts |= _found(study) | _answers(study, seen)
     return {f"tables/{name}": text.encode("utf-8", errors="replace") for name, text in texts.items()}
+
+
+def _answers(study: Study, seen: Examples) -> dict[str, str]:
+    """Return the tables of single test images, of classes against the baseline, and of calibration."""
+    texts: dict[str, str] = {}
+    if calibrated := calibrations(study.arms):
+        table = confidence.table(calibrated)
+        texts["calibration.md"] = _with_notes(table, confidence.NOTES)
+        texts["calibration.csv"] = tables.to_csv(*confidence.csv(calibrated))
+        texts["calibration.tex"] = tables.to_latex(table, confidence.NOTES)
+        texts["calibration_bins.csv"] = tables.to_csv(*confidence.bins_csv(calibrated))
+        texts["confusions.csv"] = tables.to_csv(*classes.confusions_csv(study.arms))
+        texts["mistakes.csv"] = tables.to_csv(*examples.csv(seen))
+    if seen.disagreements:
+        texts["disagreement.md"] = _with_notes(disagreement.table(seen.disagreements), disagreement.NOTES)
+        texts["disagreement.csv"] = tables.to_csv(*disagreement.csv(seen.disagreements))
+        texts["never_agreed.csv"] = tables.to_csv(*examples.never_agreed_csv(seen))
+        texts["per_class_difference.md"] = tables.to_markdown(disagreement.class_table(study))
+        texts["per_class_difference.csv"] = tables.to_csv(*disagreement.class_csv(study))
+    return texts
 
 
 def _found(study: Study) -> dict[str, str]:

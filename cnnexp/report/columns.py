@@ -12,7 +12,7 @@ from cnnexp.report.tables import Table
 DASH = "-"
 NOTES = (
     "Accuracies in %: mean ± sample standard deviation over the seeds. n: seeds; (+1 div.): one more diverged.",
-    "95 % interval: Student's t over the seeds; it does not cover the choice of test images.",
+    "95 % interval: Student's t over the seeds, cut at 0 and 100; it does not cover the choice of test images.",
     "Difference: points against the baseline, paired by seed, with its 95 % interval; p: paired t-test, Holm-corrected "
     "over the arms, and over the study's claims that are tested beside them.",
     "better / worse: corrected p < 0.05, the interval without 0 and no diverged run on the winning side.",
@@ -44,10 +44,11 @@ def large(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _interval(row: Row) -> str:
-    if row.test.n < 2:
-        return f"n = {row.test.n}"
-    return f"[{100 * row.test.low:.2f}, {100 * row.test.high:.2f}]"
+def interval(summary: Summary) -> str:
+    """Format the 95 % interval of accuracies as "[75.10, 76.24]", cut at 0 and 100; "n = 1" where there is none."""
+    if summary.n < 2:
+        return f"n = {summary.n}"
+    return f"[{100 * max(summary.low, 0):.2f}, {100 * min(summary.high, 1):.2f}]"
 
 
 def _count(row: Row) -> str:
@@ -69,7 +70,7 @@ def _difference(row: Row) -> str:
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "Arm": lambda r: r.arm.label,
     "Test accuracy (%)": lambda r: percent(r.test),
-    "95 % interval": _interval,
+    "95 % interval": lambda r: interval(r.test),
     "n": _count,
     "Difference (points)": _difference,
     "p (Holm)": lambda r: p_value(r.p_holm),

@@ -2,26 +2,33 @@
 
 from collections.abc import Iterator, Sequence
 
-from cnnexp.report import charts, curves, matrices
+from cnnexp.report import charts, curves, grids, matrices, reliability
 from cnnexp.report.collect import Study
 from cnnexp.report.compare import Row
+from cnnexp.report.confidence import calibrations
+from cnnexp.report.examples import ARMS, Examples
+from cnnexp.report.pictures import Album
 from cnnexp.report.style import Figure, looks, style
 
+MATRICES = 24  # arms with a confusion matrix of their own: a page of more cannot be read, and takes minutes to draw
 
-def draw(study: Study, rows: Sequence[Row]) -> list[Figure]:
-    """Draw what the records allow; what they hold no data for is left out."""
+
+def draw(study: Study, rows: Sequence[Row], examples: Examples, album: Album) -> list[Figure]:
+    """Draw what the records allow; what they hold no data for is left out. album: the pictures of the examples."""
     with style():
-        return [figure for figure in _all(study, rows) if figure is not None]
+        return [figure for figure in _all(study, rows, examples, album) if figure is not None]
 
 
-def _all(study: Study, rows: Sequence[Row]) -> Iterator[Figure | None]:
+def _all(study: Study, rows: Sequence[Row], examples: Examples, album: Album) -> Iterator[Figure | None]:
     arms = [a for a in study.arms if a.runs]
     look = looks(study.arms, study.baseline)
     yield charts.accuracy(rows, look)
     yield curves.validation(arms, look)
     yield curves.panels(arms, look, "accuracy")
     yield curves.panels(arms, look, "loss")
-    yield matrices.side_by_side(arms, look)
+    yield matrices.side_by_side(arms[:ARMS], look)
     yield charts.cost(rows, look)
-    for arm in arms:
+    yield reliability.diagrams(calibrations(arms)[:ARMS], look)
+    yield from grids.grids(examples, album, look)
+    for arm in arms[:MATRICES]:
         yield matrices.one(arm)

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from cnnexp.report.classes import class_names, confusion
+from cnnexp.report.classes import MATRIX, class_names, confusion
 from cnnexp.report.collect import Arm
 from cnnexp.report.style import Figure, Look, canvas, finish, turn_off
 from cnnexp.report.text import shorten
 
 WITH_COUNTS = 20  # classes; more have no room for a number in each cell
-NAMED = 40  # classes; more have no room for their names
 CLASS_LABEL = 16
 
 
@@ -25,19 +24,18 @@ def _draw(axis: Axes, counts: np.ndarray[Any, Any], names: list[str], size: floa
     axis.grid(visible=False)
     axis.spines[:].set(visible=True, color="#d0d0d0")
     axis.tick_params(length=0, labelsize=size)
-    if len(names) <= NAMED:
-        labels = [shorten(n, CLASS_LABEL) for n in names]
-        axis.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
-        axis.set_yticks(range(len(names)), labels)
+    labels = [shorten(n, CLASS_LABEL) for n in names]
+    axis.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(names)), labels)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("true class")
     return image
 
 
 def one(arm: Arm) -> Figure | None:
-    """Draw an arm's confusion matrix, counts summed over its seeds; None without predictions."""
+    """Draw an arm's confusion matrix, counts summed over its seeds; None without predictions, or of many classes."""
     found = confusion(arm)
-    if found is None:
+    if found is None or len(found[0]) > MATRIX:
         return None
     counts, seeds = found
     classes = len(counts)
@@ -60,8 +58,8 @@ def one(arm: Arm) -> Figure | None:
 
 
 def side_by_side(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
-    """Draw the matrices of all arms beside each other; None unless two arms or more have predictions."""
-    found = [(arm, *c) for arm in arms if (c := confusion(arm))]
+    """Draw the matrices of arms beside each other; None unless two arms or more have one, of at most MATRIX classes."""
+    found = [(arm, *c) for arm in arms if (c := confusion(arm)) and len(c[0]) <= MATRIX]
     if len(found) < 2:
         return None
     columns = min(4, len(found)) if len(found) != 5 else 3
@@ -80,8 +78,8 @@ def side_by_side(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | Non
         bar.set_label("share of the true class (%)")
         bar.outline.set_visible(False)
     caption = (
-        "Confusion matrices of all arms, summed over their seeds; on the diagonal: the share of the class that is "
-        "recognised, in %."
+        f"Confusion matrices of {len(found)} arms on one scale, summed over their seeds; on the diagonal: the share of "
+        "the class that is recognised, in %."
     )
     return finish(figure, "confusion_all", caption, wide=True)
 

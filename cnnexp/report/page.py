@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.report import classes, columns, findings, reported, verdicts
+from cnnexp.report import classes, columns, confidence, disagreement, examples, findings, reported, verdicts
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.compare import Row, sentences
 from cnnexp.report.effects import effects
@@ -21,11 +21,15 @@ SECTIONS = {
     "effects": "Effects",
     "figures": "Figures",
     "arms": "Arm by arm",
+    "mistakes": "Most confident mistakes",
+    "disagreement": "Where arms disagree",
+    "calibration": "Calibration",
     "cost": "Cost",
     "environment": "Environment",
     "left-out": "Runs not in the table",
     "runs": "Runs",
 }
+ELSEWHERE = ("confusion_", "cost", "calibration", "mistakes_", "disagreement_")  # figures with a section of their own
 ENVIRONMENT = (
     ("Device", ("device", "name")),
     ("Kind", ("device", "kind")),
@@ -44,8 +48,15 @@ ENVIRONMENT = (
 )
 
 
-def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], command: str) -> str:
-    """Return the report's page. command: the one that made the report."""
+def render(
+    study: Study,
+    rows: Sequence[Row],
+    seen: examples.Examples,
+    figures: Sequence["Figure"],
+    command: str,
+    no_pictures: Sequence[str] = (),
+) -> str:
+    """Return the report's page. command: the one that made it; no_pictures: why pictures are left out, in lines."""
     by_name = {figure.name: figure for figure in figures}
     comparison = columns.comparison(list(rows))
     context = {
@@ -54,11 +65,12 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
         "comparison": comparison,
         "notes": columns.NOTES,
         "rule": _rule(study),
-        "figures": [f for f in figures if f.name == "confusion_all" or not f.name.startswith(("confusion_", "cost"))],
+        "figures": [f for f in figures if f.name == "confusion_all" or not f.name.startswith(ELSEWHERE)],
         "cost_figure": by_name.get("cost"),
         "cost": columns.cost([row for row in rows if row.test.n]),
         "arms": [_arm(arm, by_name) for arm in study.arms],
         "per_class": classes.per_class(study.arms),
+        "confusions": _confusions(study.arms),
         "environment": _environment([run for arm in study.arms for run in arm.runs]),
         "left_out": columns.left_out(study),
         "runs": columns.runs(study),
@@ -66,11 +78,14 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
         "repeats": _repeats(run for arm in study.arms for run in arm.runs),
         "report_command": command,
         **_found(study),
+        **_answers(study, seen, by_name, no_pictures),
     }
-    shown = {"arms": context["arms"], "figures": context["figures"], "environment": context["environment"]}
+    shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment")}
     tables = {
         "comparison": comparison,
         "effects": context["effects"],
+        "disagreement": context["disagreement"],
+        "calibration": context["calibration"],
         "cost": context["cost"],
         "left-out": context["left_out"],
         "runs": context["runs"],
@@ -79,6 +94,28 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
     shown["reported"] = context["beside"].rows or context["claims"].rows
     context["sections"] = [(name, title) for name, title in SECTIONS.items() if shown[name]]
     return engine().get_template("page.html.j2").render(context)
+
+
+def _answers(
+    study: Study, seen: examples.Examples, figures: dict[str, "Figure"], no_pictures: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the page shows of single test images, of classes against the baseline, and of calibration."""
+    calibrated = confidence.calibrations(study.arms)
+    mistakes = [(arm, figures.get(f"mistakes_{arm.key}"), examples.table(found)) for arm, found in seen.mistakes]
+    return {
+        "mistakes": [(arm.label, figure, table) for arm, figure, table in mistakes if table.rows],
+        "mistakes_left_out": seen.left_out,
+        "no_pictures": no_pictures,
+        "disagreement": disagreement.table(seen.disagreements),
+        "disagreement_notes": disagreement.NOTES,
+        "disagreement_figures": [f for name, f in figures.items() if name.startswith("disagreement_")],
+        "class_differences": disagreement.class_table(study),
+        "class_note": disagreement.CLASS_NOTE.format(baseline=study.baseline.label if study.baseline else ""),
+        "calibration": confidence.table(calibrated),
+        "calibration_figure": figures.get("calibration"),
+        "calibration_sentences": [confidence.sentence(c) for c in calibrated],
+        "calibration_notes": confidence.NOTES,
+    }
 
 
 def _found(study: Study) -> dict[str, Any]:
@@ -110,10 +147,14 @@ def render_overview(pages: Sequence[dict[str, str]], studies: Sequence[Study], c
     return engine().get_template("overview.html.j2").render(context)
 
 
+def _confusions(arms: list[Arm]) -> Table | None:
+    """Return the most frequent confusions where there are too many classes for matrices."""
+    table = classes.confusions_table(arms[: examples.ARMS])
+    return table if table.rows and any(len(classes.class_names(arm)) > classes.MATRIX for arm in arms) else None
+
+
 def _arm(arm: Arm, figures: dict[str, "Figure"]) -> dict[str, Any]:
-    summaries = classes.class_accuracies(arm)
-    names = classes.class_names(arm)
-    rows = [[name, columns.percent(s)] for name, s in zip(names, summaries, strict=True)]
+    table = classes.own_table(arm)
     return {
         "label": arm.label,
         "changes": arm.first.texts("changes"),
@@ -121,7 +162,8 @@ def _arm(arm: Arm, figures: dict[str, "Figure"]) -> dict[str, Any]:
         "seeds": ", ".join(str(run.seed) for run in arm.runs),
         "figure": figures.get(f"confusion_{arm.key}"),
         "has_predictions": classes.confusion(arm) is not None,
-        "classes": Table(["Class", "Accuracy (%)"], rows) if rows else None,
+        "classes": table if table.rows else None,
+        "many": len(classes.class_names(arm)) if len(classes.class_names(arm)) > classes.MATRIX else 0,
         "confused": classes.most_confused(arm),
         "repeats": _repeats(arm.runs),
     }

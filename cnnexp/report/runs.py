@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
+from cnnexp.report.calibration import measure
 from cnnexp.report.text import plain
 
 WITHIN = 0.01  # "converged": validation accuracy within one point of the run's own best
@@ -107,7 +108,10 @@ class Run:
 
     @cached_property
     def answers(self) -> dict[str, np.ndarray[Any, Any]] | None:
-        """Return {labels, predicted: (N,) int64, ids: (N,) str, classes: ()} of the test split, None if unusable."""
+        """Return {labels, predicted: (N,) int64, ids: (N,) str, classes: ()} of the test split, None if unusable.
+
+        And {confidence: (N,), nll, brier: ()} as calibration.measure gives them; nan where the logits are not finite.
+        """
         try:
             stored = self.record.predictions()
         except UserError:
@@ -118,7 +122,8 @@ class Run:
             return None
         if labels.min() < 0 or labels.max() >= logits.shape[1]:
             return None
-        return {"labels": labels, "predicted": logits.argmax(1), "ids": ids, "classes": np.array(logits.shape[1])}
+        answers = {"labels": labels, "predicted": logits.argmax(1), "ids": ids, "classes": np.array(logits.shape[1])}
+        return answers | measure(logits, labels)
 
     @cached_property
     def confusion(self) -> np.ndarray[Any, Any] | None:
