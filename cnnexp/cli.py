@@ -6,6 +6,7 @@ import sys
 
 from cnnexp import __version__
 from cnnexp.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_REQUEST, Interrupted, UserError, did_you_mean
+from cnnexp.plain_text import visible
 
 COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
@@ -50,15 +51,21 @@ def main(argv: list[str] | None = None) -> int:
         from cnnexp import completion
 
         return completion.main(argv, list(COMMANDS))
+    if odd := [word for word in argv if word.startswith("-") and visible(word) != word]:  # a file's name, by way of *
+        print(f"cnnexp: given '{visible(odd[0])}'; an option has no such characters (a file: ./NAME)", file=sys.stderr)
+        return EXIT_REQUEST
     if argv[0] not in COMMANDS:
-        print(f"cnnexp: no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help", file=sys.stderr)
+        print(
+            f"cnnexp: no command '{visible(argv[0])}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help",
+            file=sys.stderr,
+        )
         return EXIT_REQUEST
     try:
         code: int = importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"cnnexp: {error}", file=sys.stderr)
+        print(f"cnnexp: {visible(error)}", file=sys.stderr)
         return EXIT_REQUEST
     except Interrupted as error:
         print(f"cnnexp: {error}", file=sys.stderr)
@@ -74,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         from cnnexp.hydra_errors import tell
 
-        print(f"cnnexp: {tell(error, argv)}", file=sys.stderr)
+        print(f"cnnexp: {visible(tell(error, argv))}", file=sys.stderr)
         return EXIT_REQUEST
 
 

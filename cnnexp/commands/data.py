@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
 from cnnexp.errors import EXIT_DONE
+from cnnexp.plain_text import visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
     from cnnexp.build import build_data
 
     data = build_data(config)
-    print(describe(data))
+    print(visible(describe(data), lines=True))
     if given.grid:
         storage.make_folder(given.grid.parent)
         storage.write_bytes(given.grid, grid(data))
@@ -68,7 +69,7 @@ def _clear(cache: str | None) -> int:
     from cnnexp.data.cache import cache_root, cached, clear_cache
 
     for folder, size in cached(cache):
-        print(f"{size / 2**20:9.1f} MiB  {folder}")
+        print(f"{size / 2**20:9.1f} MiB  {visible(folder)}")
     freed = clear_cache(cache)
     print(f"{freed / 2**20:9.1f} MiB freed in {cache_root(cache)}")
     return EXIT_DONE

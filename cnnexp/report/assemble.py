@@ -1,11 +1,13 @@
 """Put a report together on disk: one group, or several with an index that leads to them."""
 
+import functools
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.own_files import own_file, own_folder
 from cnnexp.record import RunRecord
 from cnnexp.report import Report, classes, columns, findings, page, reported, tables, text
 from cnnexp.report.collect import Study, collect, find_groups
@@ -47,7 +49,8 @@ def _write_several(
     for path, records in groups:
         name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
         study = collect(path, records, baseline)
-        printed.append(_write_group(study, out / name, figures, command, tell))
+        place = functools.reduce(own_folder, Path(name).parts, out)
+        printed.append(_write_group(study, place, figures, command, tell))
         headline = sentences(study, compare(study))[0]
         pages.append(
             {"link": f"{name}/index.html", "name": study.name, "question": study.question, "headline": headline}
@@ -59,7 +62,7 @@ def _write_several(
 def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:
     """Write one report; return what the terminal shows of it."""
     for name in OWN_FOLDERS:
-        storage.make_folder(out / name)
+        storage.make_folder(own_folder(out, name))
     rows = compare(study)
     files = _tables(study, rows)
     drawn = []
@@ -78,7 +81,7 @@ def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell
 
 def _replace(out: Path, files: dict[str, bytes]) -> None:
     """Write the files, and remove those of the report before that this one does not have."""
-    earlier = storage.read_json(out / MANIFEST) if (out / MANIFEST).exists() else []
+    earlier = storage.read_json(own_file(out, MANIFEST)) if (out / MANIFEST).exists() else []
     for name, content in files.items():
         storage.write_bytes(out / name, content)
     for name in earlier if isinstance(earlier, list) else []:
