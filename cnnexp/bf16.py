@@ -91,7 +91,8 @@ def unfit(model: nn.Module, image: tuple[int, int, int], batch_size: int, device
 def _read(file: Path) -> dict[str, dict[str, Any]]:
     try:
         known = storage.read_json(file)
-        return {machine: {key: asdict(Answer(**a)) for key, a in answers.items()} for machine, answers in known.items()}
+        answers = {m: {key: Answer(**a) for key, a in answers.items()} for m, answers in known.items()}
+        return {m: {key: asdict(a) for key, a in found.items() if type(a.good) is bool} for m, found in answers.items()}
     except (UserError, TypeError, AttributeError):  # none yet, or of another kind: test anew
         return {}
 

@@ -103,9 +103,9 @@ class Checkpoints:
             for left_over in self.folder.glob("best*.pt"):
                 storage.remove(left_over)
             return False
-        state.load_state_dict(read(self.folder / "last.pt"))
+        _take(state, self.folder / "last.pt")
         if state.best:
-            state.best_weights = read(self._best_file(state.best))["model"]
+            state.best_weights = weights_in(self._best_file(state.best))
         for other in self.folder.glob("best-*.pt"):
             if not state.best or other != self._best_file(state.best):
                 storage.remove(other)
@@ -127,6 +127,26 @@ class Checkpoints:
 
     def _best_file(self, best: dict[str, Any]) -> Path:
         return self.folder / f"best-{best['epoch']}.pt"
+
+
+def weights_in(path: Path) -> dict[str, Tensor]:
+    """Read the weights in a checkpoint, by name. Raises UserError naming the file if it holds none."""
+    weights = read(path).get("model")
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise UserError(f"{path}: holds no weights")
+    return weights
+
+
+def _take(state: TrainState, path: Path) -> None:
+    """Let a state go on from a saved one. Raises UserError if the file holds the state of something else."""
+    saved = read(path)
+    try:
+        if saved["best"] and type(saved["best"]["epoch"]) is not int:  # it is a part of a file's name
+            raise TypeError(f"best.epoch is {saved['best']['epoch']!r}")
+        state.load_state_dict(saved)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: is not the state of this run ({type(error).__name__}: {told}); delete it") from error
 
 
 def copy_weights(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from cnnexp.errors import (
     did_you_mean,
     one_line,
 )
+from cnnexp.plain_text import visible
 
 COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
@@ -65,6 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         from cnnexp import completion
 
         return completion.main(argv, list(COMMANDS))
+    if odd := [word for word in argv if word.startswith("-") and visible(word) != word]:  # a file's name, by way of *
+        print(f"cnnexp: given '{visible(odd[0])}'; an option has no such characters (a file: ./NAME)", file=sys.stderr)
+        return EXIT_REQUEST
     if argv[0] not in COMMANDS:
         message = f"no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help"
         print(f"cnnexp: {one_line(message)}", file=sys.stderr)

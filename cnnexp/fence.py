@@ -16,10 +16,12 @@ LIBRARIES = ("torch.nn", "torchvision.models")
 def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
     """Check that a node that was read from a run directory builds only what is safe to build.
 
-    That is, wherever a `_target_` stands: a builder that the configs here name, what `allow` names, or a class of
-    networks (torch.nn.Module) of torch or torchvision, by its full name. It is judged by its name before anything is
-    imported, for importing a person's module runs it. A prefix is no fence either: torch.hub.load begins with torch.
-    Raises UserError for anything else, and for an interpolation, which could make a `_target_` out of text.
+    where: the node's place, that begins with its group: "model", "data.normalize". That is, wherever a `_target_`
+    stands: a builder that the configs of that group name (a network needs no data set, which may be downloaded), what
+    `allow` names, or a class of networks (torch.nn.Module) of torch or torchvision, by its full name. It is judged by
+    its name before anything is imported, for importing a person's module runs it. A prefix is no fence either:
+    torch.hub.load begins with torch. Raises UserError for anything else, and for an interpolation, which could make a
+    `_target_` out of text.
     """
     if isinstance(node, Mapping):
         if "_target_" in node:
@@ -35,12 +37,14 @@ def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
 
 def _check_target(where: str, node: Mapping[str, Any], allow: Iterable[str]) -> None:
     name = node["_target_"]
-    if isinstance(name, str) and (name in shipped() or name in allow):
+    group = re.split(r"[.\[]", where)[0]
+    if isinstance(name, str) and (name in shipped().get(group, ()) or name in allow):
         return
     if not (isinstance(name, str) and name.startswith(tuple(f"{library}." for library in LIBRARIES)) and _made(name)):
         raise UserError(
-            f"{where}._target_: {name} is not built from a run directory: it is neither a builder of cnnexp nor a "
-            "network of torch by its full name; if you trust it, allow it: --allow NAME, cnnexp.load(..., allow=[NAME])"
+            f"{where}._target_: {name!s:.200} is not built from a run directory: it is neither a builder of cnnexp nor "
+            "a network of torch by its full name; if you trust it, allow it: --allow NAME, "
+            "cnnexp.load(..., allow=[NAME])"
         )
 
 
@@ -49,16 +53,22 @@ def _made(name: str) -> bool:
     from torch import nn
 
     module, _, attribute = name.rpartition(".")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name, re.ASCII):
+        return False
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError:
+    except Exception:  # a part of torch that is not for this machine may raise anything
         return False
     return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
 
 
 @functools.lru_cache(maxsize=1)
-def shipped() -> frozenset[str]:
-    """Return the builders of cnnexp that the configs here name."""
-    files = configs.folder().glob("*/*.yaml")
-    texts = [file.read_text(encoding="utf-8") for file in files]
-    return frozenset(name for text in texts for name in re.findall(r"^_target_: *(cnnexp\.[\w.]+)", text, re.MULTILINE))
+def shipped() -> dict[str, frozenset[str]]:
+    """Return the builders of cnnexp that the configs here name, by group: {"model": {"cnnexp.models.zoo.zoo", ...}}."""
+    texts: dict[str, str] = {}
+    for file in configs.folder().glob("*/*.yaml"):
+        texts[file.parent.name] = texts.get(file.parent.name, "") + file.read_text(encoding="utf-8")
+    return {
+        group: frozenset(re.findall(r"^_target_: *(cnnexp\.[\w.]+)", text, re.MULTILINE))
+        for group, text in texts.items()
+    }

@@ -5,6 +5,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from cnnexp.loop import Settings, TrainState
+from cnnexp.plain_text import visible
 
 
 class Progress(Protocol):
@@ -53,7 +54,7 @@ class Lines(Quiet):
 
     def start(self, title: str, settings: Settings, state: TrainState) -> None:
         """Print the run's title."""
-        print(title, flush=True)
+        print(visible(title), flush=True)
 
     def epoch(self, line: str, state: TrainState) -> None:
         """Print the epoch's line."""
@@ -70,7 +71,7 @@ class Bars(Quiet):
         from tqdm import tqdm
 
         self.steps_per_epoch, self.looked = settings.steps_per_epoch, monotonic()
-        print(title)
+        print(visible(title))
         epochs = -(-settings.total_steps // settings.steps_per_epoch)
         self.epochs = tqdm(total=epochs, initial=state.step // self.steps_per_epoch, unit="epoch", position=1)
         self.steps = tqdm(

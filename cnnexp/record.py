@@ -23,11 +23,13 @@ from typing import Any
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.own_files import own_file, own_folder
 
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
 FINAL = ("done", "diverged")
 TIMING = ("seconds", "images_per_second")
 HASH_CHAIN = "hash_chain.jsonl"
+PLACE = ("folder", "arm", "fingerprint")  # what every entry of study.json's `runs` has
 ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", "learning_rate", *TIMING)
 FIELDS = {
     "status": "one of STATUSES",
@@ -54,6 +56,12 @@ FIELDS = {
     "error": "{type, message; step, samples: of the batch whose loss was not finite}, of a run that is not done",
     "started, finished": "str: ISO 8601, UTC",
     "resumed": "int: how often the run went on from a checkpoint",
+}
+
+KINDS: dict[str, type] = {  # of fields that may be missing; see one_run
+    **dict.fromkeys(("code", "environment", "device", "data", "model", "schedule", "seconds", "result", "error"), dict),
+    **dict.fromkeys(("changes", "earlier"), list),
+    "resumed": int,
 }
 
 
@@ -85,7 +93,7 @@ class RunRecord:
     def read(cls, folder: Path) -> "RunRecord":
         """Read a run directory. A missing or malformed run.json gives a record with `problem` set."""
         try:
-            info = storage.read_json(folder / "run.json")
+            info = storage.read_json(own_file(folder, "run.json"))
         except UserError as error:
             return cls(folder, problem=str(error))
         if not isinstance(info, dict) or info.get("status") not in STATUSES:
@@ -109,17 +117,19 @@ class RunRecord:
         """Return the resolved config. Raises UserError if it cannot be read."""
         from omegaconf import OmegaConf
 
+        file = own_file(self.folder, "config.yaml")
         try:
-            config = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
+            _check_aliases(file.read_text(encoding="utf-8"))
+            config = OmegaConf.to_container(OmegaConf.load(file))
         except Exception as error:  # yaml and omegaconf raise many kinds for a file that was edited badly
-            raise UserError(f"{self.folder / 'config.yaml'}: cannot be read ({error})") from error
+            raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
         if not isinstance(config, dict):
             raise UserError(f"{self.folder / 'config.yaml'}: is not a config")
         return {str(key): value for key, value in config.items()}
 
     def rows(self, kind: str = "epoch", split: str | None = None) -> list[dict[str, Any]]:
         """Return the metric rows of a kind ("epoch" or "step"), of one split or of all."""
-        rows = storage.read_rows(self.folder / "metrics.jsonl")
+        rows = storage.read_rows(own_file(self.folder, "metrics.jsonl"))
         return [r for r in rows if r.get("kind") == kind and split in (None, r.get("split"))]
 
     def predictions(self) -> dict[str, Any]:
@@ -127,7 +137,10 @@ class RunRecord:
         import numpy as np
 
         try:
-            with np.load(self.folder / "predictions.npz", allow_pickle=False) as arrays:
+            file = own_file(self.folder, "predictions.npz")
+            with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+                if any(member.compress_type for member in arrays.zip.infolist()):  # a small file may unpack to any size
+                    raise ValueError("it is compressed, which a run's own is not")
                 return {name: arrays[name] for name in ("logits", "labels", "ids")}
         except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
             raise UserError(f"{self.folder / 'predictions.npz'}: cannot be read ({error})") from error
@@ -137,7 +150,7 @@ class RunRecord:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run for writing. Raises storage.Locked, naming pid and host, if a live process holds it."""
-        storage.make_folder(self.folder / "checkpoints")
+        storage.make_folder(own_folder(self.folder, "checkpoints"))
         with storage.lock(self.folder / ".lock"):
             yield
 
@@ -166,11 +179,11 @@ class RunRecord:
 
     def keep_rows(self, count: int) -> None:
         """Drop the metric rows after the first `count`: those of steps that will be taken again."""
-        storage.keep_rows(self.folder / "metrics.jsonl", count)
+        storage.keep_rows(own_file(self.folder, "metrics.jsonl"), count)
 
     def count_rows(self) -> int:
         """Return the number of metric rows of all kinds."""
-        return len(storage.read_rows(self.folder / "metrics.jsonl"))
+        return len(storage.read_rows(own_file(self.folder, "metrics.jsonl")))
 
     def write_predictions(self, logits: Any, labels: Any, ids: Any) -> None:
         """Write the test split's logits (N, K), labels (N,) and sample ids (N,)."""
@@ -197,11 +210,14 @@ def find_runs(folder: Path) -> list[RunRecord]:
 
 
 def one_run(folder: Path) -> RunRecord:
-    """Read the run at `folder`. Raises UserError if there is none, saying which runs are below it."""
+    """Read the run at `folder`. Raises UserError if there is none, saying which runs are below it; or a spoilt one."""
     if (folder / "run.json").exists():
         run = RunRecord.read(folder)
         if run.problem:
             raise UserError(run.problem)
+        for name, kind in KINDS.items():
+            if not isinstance(run.info.get(name), kind | None):
+                raise UserError(f"{folder / 'run.json'}: {name} is not as a run writes it")
         return run
     below = [str(r.folder) for r in find_runs(folder)][:5]
     hint = f"; runs below it: {', '.join(below)}" if below else ""
@@ -222,10 +238,22 @@ def read_study(folder: Path) -> dict[str, Any] | None:
     if not (folder / "study.json").exists():
         return None
     try:
-        study = storage.read_json(folder / "study.json")
+        study = storage.read_json(own_file(folder, "study.json"))
     except UserError:
         return None
-    return study if isinstance(study, dict) and isinstance(study.get("runs"), list) else None
+    if not isinstance(study, dict) or not isinstance(study.get("runs"), list):
+        return None
+    arms: Any = study.get("arms")
+    named = [run for run in study["runs"] if isinstance(run, dict) and all(isinstance(run.get(k), str) for k in PLACE)]
+    return {**study, "runs": named, "arms": [a for a in arms if isinstance(a, str)] if isinstance(arms, list) else []}
+
+
+def _check_aliases(text: str) -> None:
+    """Raise ValueError for YAML that repeats a node by name: a few lines could stand for any number of values."""
+    import yaml
+
+    if "&" in text and "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise ValueError("it has aliases, which a recorded config has not")
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -55,7 +55,9 @@ def _value(info: Any, kind: type, path: str) -> Any:
     for key in path.split("."):
         info = info.get(key) if isinstance(info, dict) else None
     allowed = (int, float) if kind is float else kind
-    return kind(info) if isinstance(info, allowed) and not isinstance(info, bool) else None
+    if not isinstance(info, allowed) or isinstance(info, bool) or (isinstance(info, int) and abs(info) >= 2**63):
+        return None
+    return kind(info)
 
 
 def runs(folder: str | os.PathLike[str] = "outputs") -> "DataFrame":

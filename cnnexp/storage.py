@@ -4,6 +4,7 @@ Whole files are replaced atomically: a temporary file in the same folder, fsync,
 appended one JSON object a line; a last line that was torn by a kill is dropped on reading.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,8 @@ from time import monotonic, sleep
 from typing import IO, TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError
+from cnnexp.own_files import no_link
+from cnnexp.plain_text import visible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +55,7 @@ def draft(path: Path, write: Callable[[IO[bytes]], Any]) -> Path:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=no_link) as file:
             write(file)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -136,19 +139,19 @@ def read_json(path: Path) -> Any:
     """Read a JSON file. Raises UserError naming the file if it is missing or malformed."""
     try:
         return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Append one JSON object as a line. Rows are durable once `sync_file(path)` has returned."""
-    with open(path, "a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=no_link) as file:
         file.write(json.dumps(row) + "\n")
 
 
 def sync_file(path: Path) -> None:
     """Make what was appended to `path`, and its name in the folder, durable."""
-    with open(path, "a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=no_link) as file:
         os.fsync(file.fileno())
     sync_folder(path.parent)
 
@@ -163,7 +166,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not line.endswith(b"\n") or not isinstance(row, dict):
             break
@@ -226,7 +229,7 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
     With `wait` it waits for the holder; otherwise it raises Locked, naming the holder's pid and host.
     """
     make_folder(path.parent)
-    with open(path, "a+", encoding="utf-8") as file:
+    with _lock_file(path) as file:
         try:
             _take(file, wait)
         except OSError as error:
@@ -240,6 +243,15 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _lock_file(path: Path) -> IO[str]:
+    try:
+        return open(path, "a+", encoding="utf-8", opener=no_link)
+    except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise Locked(f"{path}: is not a lock, but a link or a folder; delete it") from error
+        raise
 
 
 def _take(file: IO[str], wait: bool) -> None:
@@ -257,9 +269,14 @@ def _take(file: IO[str], wait: bool) -> None:
 def is_locked(path: Path) -> bool:
     """Tell whether a live process holds the lock at `path`."""
     try:
-        file = open(path, "rb")  # noqa: SIM115 - reading is all that a folder of someone else's may allow
+        # Reading is all that a folder of someone else's may allow.
+        file = open(path, "rb", opener=no_link)  # noqa: SIM115
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, folder or socket: no lock of ours
+            return False
+        raise
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -276,5 +293,5 @@ def rename(old: Path, new: Path) -> None:
 
 def append_text(path: Path, text: str) -> None:
     """Append text to a log."""
-    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
+    with open(path, "a", encoding="utf-8", errors="backslashreplace", opener=no_link) as file:
+        file.write(visible(text, lines=True))

@@ -16,6 +16,7 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
 
 from cnnexp import environment
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError, unknown
+from cnnexp.plain_text import visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -122,21 +123,22 @@ def make(job: Any) -> int:
     try:
         record = run(job, for_terminal())
     except Diverged as error:
-        print(f"cnnexp: {job.label}: diverged: {error}; see {job.folder / 'train.log'}", file=sys.stderr)
+        print(visible(f"cnnexp: {job.label}: diverged: {error}; see {job.folder / 'train.log'}"), file=sys.stderr)
         return EXIT_SOME_FAILED
     except (MemoryError, RuntimeError):  # torch's out-of-memory errors are RuntimeErrors, as are bugs
         if (record := job.record()).status != "oom":
             raise
-        print(f"cnnexp: {job.label}: {record.info['error']['message']}", file=sys.stderr)
+        print(visible(f"cnnexp: {job.label}: {record.info['error']['message']}"), file=sys.stderr)
         return EXIT_SOME_FAILED
     if record.status == "diverged":
-        print(f"{job.label}: diverged before: {record.info['error']['message']}; to repeat it, delete {job.folder}")
+        told = f"{job.label}: diverged before: {record.info['error']['message']}; to repeat it, delete {job.folder}"
+        print(visible(told))
         return EXIT_SOME_FAILED
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
     print(
         f"test accuracy {result['test_accuracy']:.2%}, validation {_percent(result['val_accuracy'])}, "
-        f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{job.folder}"
+        f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{visible(job.folder)}"
     )
     return EXIT_DONE
 

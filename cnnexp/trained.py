@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     AnyImage = str | os.PathLike[str] | Picture | NDArray[np.uint8]  # a file; a picture; (H, W) or (H, W, C) uint8
 
 __all__ = ["TrainedModel", "Transform", "load", "runs"]
+LARGEST_SIDE = 16_384  # pixels, or channels, of an image that a network is built for
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -145,16 +147,20 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
 
     import torch
 
-    from cnnexp import build
     from cnnexp.bf16 import keep_in_fp32
 
     there = device_of(record, config, device)
     mean, std = _normalisation(record, config, image[0], allow)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
-        model = build.build_model(config, image, len(classes))
+        model = _built(config, image, len(classes))
     _take_weights(model, weights)
     if there.kind == "cpu" and there.precision == "bf16":
-        keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])
+        try:
+            keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{record.folder / 'run.json'}: device.fp32_layers names no layers of its network"
+            ) from error
     model = model.to(there.torch).eval()
     if there.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -172,7 +178,7 @@ def find(path: Path) -> tuple[RunRecord, Path]:
     record = one_run(path)
     weights = path / "checkpoints" / "best.pt"
     if not weights.exists():
-        finish = f"; finish it with: {record.info['repeat']}" if record.status == "interrupted" else ""
+        finish = f"; finish it with: {record.info.get('repeat')}" if record.status == "interrupted" else ""
         raise UserError(f"{path}: has no checkpoints/best.pt (the run is {record.status}){finish}")
     return record, weights
 
@@ -188,7 +194,11 @@ def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> "Devic
     trained = record.info.get("device") or {}
     if trained.get("kind") != there.kind:
         return there
-    return device.resolve({**config["device"], "kind": kind, **{k: trained[k] for k in ("precision", "threads")}})
+    recorded = {**config["device"], "kind": kind, **{k: trained.get(k) for k in ("precision", "threads")}}
+    signature.check("device", recorded, configs.DeviceConfig)
+    if recorded["threads"] != "auto" and recorded["threads"] > MOST_THREADS:
+        raise UserError(f"device.threads: given {recorded['threads']}; allowed: at most {MOST_THREADS}")
+    return device.resolve(recorded)
 
 
 def _check_model(config: dict[str, Any], allow: set[str]) -> None:
@@ -209,8 +219,10 @@ def _check_model(config: dict[str, Any], allow: set[str]) -> None:
 def _task(record: RunRecord) -> tuple[list[str], tuple[int, int, int]]:
     """Return the classes and the (C, H, W) of a run's images."""
     data = record.info.get("data") or {}
-    classes, image = data.get("classes"), data.get("image")
-    if not isinstance(classes, list) or not isinstance(image, list) or [type(n) for n in image] != [int] * 3:
+    classes: Any = data.get("classes")
+    image: Any = data.get("image")
+    good = isinstance(classes, list) and isinstance(image, list) and [type(n) for n in image] == [int] * 3
+    if not good or not all(1 <= n <= LARGEST_SIDE for n in image):
         raise UserError(f"{record.folder / 'run.json'}: does not say what data.classes and data.image are")
     return [str(c) for c in classes], (image[0], image[1], image[2])
 
@@ -220,24 +232,52 @@ def _normalisation(
 ) -> tuple[list[float], list[float]]:
     """Return the mean and std that the run's images were normalised with; older records leave them to the data."""
     facts = record.info["data"]
-    if all(isinstance(facts.get(k), list) and len(facts[k]) == channels for k in ("mean", "std")):
+    if all(_are_numbers(facts.get(k), channels) for k in ("mean", "std")):
         return facts["mean"], facts["std"]
     from cnnexp.build import build_data
     from cnnexp.fence import check_targets
 
     check_targets("data", config["data"], allow)
-    data = build_data(config)
+    data = build_data({"data": elsewhere(config["data"])})
     if data.fingerprint != facts.get("fingerprint"):
         raise UserError(f"{record.folder}: its data has changed, and run.json does not hold data.mean and data.std")
     return data.mean, data.std
 
 
+def _are_numbers(values: Any, count: int) -> bool:
+    good = isinstance(values, list) and len(values) == count and all(type(v) in (int, float) for v in values)
+    return good and all(abs(v) < 1e6 for v in values)
+
+
+def elsewhere(data: Mapping[str, Any], typed: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a recorded `data` node that writes nothing where it says: prepared images go to the usual cache.
+
+    typed: what a person has chosen ("data.root", "data.cache"), which stays. Raises UserError if its images are not at
+    data.root, where they would be downloaded to.
+    """
+    root = data.get("root")
+    if "data.root" not in typed and isinstance(root, str) and not Path(root).expanduser().is_dir():
+        raise UserError(f"data.root: the run's data was at {root}, which is not there; give data.root=DIR")
+    return {**data, "cache": None} if "cache" in data and "data.cache" not in typed else dict(data)
+
+
+def _built(config: dict[str, Any], image: tuple[int, int, int], classes: int) -> "nn.Module":
+    """Build a recorded network. Raises UserError if that cannot be done: its settings may be anyone's."""
+    from cnnexp.build import build_model
+
+    try:
+        return build_model(config, image, classes)
+    except UserError:
+        raise
+    except Exception as error:  # settings of the right types that fit nothing, or ask for more memory than there is
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"config.yaml: model cannot be built ({type(error).__name__}: {told})") from error
+
+
 def _take_weights(model: "nn.Module", file: Path) -> None:
     from cnnexp import checkpoint
 
-    weights = checkpoint.read(file).get("model")
-    if not isinstance(weights, dict):
-        raise UserError(f"{file}: holds no weights")
+    weights = checkpoint.weights_in(file)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -22,7 +22,8 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"data", "models", "optim"},
     {"device", "reference"},
     {"rng", "metrics", "storage", "signature", "text_table", "claims"},
-    {"errors"},
+    {"own_files"},
+    {"errors", "plain_text"},
 ]
 KNOW_HYDRA = {"build", "config", "train", "hydra_errors", "completion", "sweep"}
 KNOW_OMEGACONF = KNOW_HYDRA | {"outcome", "job", "record"}

@@ -8,6 +8,8 @@ from cnnexp.claims.grammar import STD, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean, unknown
 
+LARGEST = 1e30  # beyond it a number is no measurement: arithmetic on it would overflow
+
 
 def check(study: Mapping[str, Any]) -> None:
     """Check a study's reported values and claims, but for the names of arms. Raises UserError for the first wrong one.
@@ -53,8 +55,8 @@ def read_reported(node: Any) -> dict[str, dict[str, float]]:
         for metric, value in values.items():
             if metric not in (*METRICS, STD):
                 raise unknown(where, "metric", str(metric), (*METRICS, STD))
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < 0 or (metric.endswith("accuracy") and value > 100):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+            if not number or not 0 <= value < LARGEST or (metric.endswith("accuracy") and value > 100):
                 raise UserError(
                     f"{where}: given {value!r} for {metric}; allowed: a number >= 0, accuracies in per cent"
                 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
 from cnnexp.errors import EXIT_DONE
+from cnnexp.plain_text import visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +57,8 @@ def main(argv: list[str]) -> int:
 
     data = build_data(config)
     found = facts.gather(data, file)
-    print(json.dumps(facts.as_json(found), indent=1) if given.json else facts.text(found), flush=True)
+    words = json.dumps(facts.as_json(found), indent=1) if given.json else visible(facts.text(found), lines=True)
+    print(words, flush=True)
     if given.grid:
         storage.make_folder(given.grid.parent)
         storage.write_bytes(given.grid, grid(data))
@@ -114,7 +116,7 @@ def _clear(cache: str | None) -> int:
     from cnnexp.data.cache import cache_root, cached, clear_cache
 
     for folder, size in cached(cache):
-        print(f"{size / 2**20:9.1f} MiB  {folder}")
+        print(f"{size / 2**20:9.1f} MiB  {visible(folder)}")
     freed = clear_cache(cache)
     print(f"{freed / 2**20:9.1f} MiB freed in {cache_root(cache)}")
     return EXIT_DONE

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import EXIT_DONE
+from cnnexp.plain_text import visible
 from cnnexp.record import TIMING, RunRecord, one_run
 
 EXAMPLES = """\
@@ -15,6 +16,7 @@ examples:
 """
 Row = tuple[str, str, str, str]
 ENVIRONMENT = ("code", "environment", "device", "data", "model", "schedule")
+LARGEST = 1e30  # beyond it a number is no measurement, and may not even be formatted
 RESULT = {  # what came out: the heading, and how a value and a difference are written
     "test_accuracy": "percent",
     "val_accuracy": "percent",
@@ -46,12 +48,12 @@ def main(argv: list[str]) -> int:
     """Print the differences. Raises UserError if one of the folders is not a run."""
     given = parser().parse_args(argv)
     first, second = one_run(given.first), one_run(given.second)
-    print(f"a  {first.folder}  ({first.status})\nb  {second.folder}  ({second.status})")
+    print(f"a  {visible(first.folder)}  ({first.status})\nb  {visible(second.folder)}  ({second.status})")
     _show("config", config_rows(first, second), "the same")
     _show("code, versions, device, data", environment_rows(first, second), "the same")
     _show("results", result_rows(first, second), "neither run has any")
-    print(f"\ntest images\n  {same_images(first, second)}\n\nmetric rows\n  {parting(first, second)}")
-    print(f"\ntraining steps\n  {steps_parting(first, second)}")
+    print(f"\ntest images\n  {same_images(first, second)}\n\nmetric rows\n  {visible(parting(first, second))}")
+    print(f"\ntraining steps\n  {visible(steps_parting(first, second))}")
     return EXIT_DONE
 
 
@@ -102,7 +104,7 @@ def result_rows(first: RunRecord, second: RunRecord) -> list[Row]:
 
 
 def _compared(name: str, kind: str, a: Any, b: Any) -> Row | None:
-    known = [isinstance(value, (int, float)) for value in (a, b)]
+    known = [isinstance(value, (int, float)) and abs(value) < LARGEST for value in (a, b)]
     if not any(known):
         return None
     scale, places, unit, change = {

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.errors import EXIT_DONE, UserError, did_you_mean
+from cnnexp.plain_text import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> int:
     given = parser().parse_intermixed_args(argv)
     from cnnexp import device, trained
     from cnnexp.journal import Evaluation
+    from cnnexp.signature import Count, check_value
 
     model = trained.load(given.run, given.device or _usual_device(given.run), given.allow)
     device.set_up(model.device)
@@ -56,7 +58,9 @@ def main(argv: list[str]) -> int:
     split = data.splits()[given.split]
     if not len(split):
         raise UserError(f"--split: {data.name} has no images in {given.split}")
-    evaluation = Evaluation(data, model.device, model.config["eval_batch_size"])
+    at_once: Any = model.config.get("eval_batch_size")
+    check_value("eval_batch_size", at_once, Count | Literal["auto"])
+    evaluation = Evaluation(data, model.device, at_once)
     logits, labels = evaluation.logits(model.model, split)
     facts = measured(model, logits, labels)
     own = all(o.startswith(tuple(f"{place}=" for place in PLACES)) for o in given.overrides)
@@ -91,6 +95,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
     from cnnexp import build, signature
     from cnnexp import config as configs
     from cnnexp.fence import check_targets
+    from cnnexp.trained import elsewhere
 
     if wrong := [o for o in overrides if not o.startswith(("data=", "data."))]:
         raise UserError(f"{wrong[0]}: allowed: data=NAME and data.KEY=VALUE; all else is the run's own")
@@ -101,6 +106,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
         node = dict(model.config["data"])
         _change(node, overrides)
         check_targets("data", node, allow)
+        node = elsewhere(node, {o.partition("=")[0] for o in overrides})
     builder = configs.target("data", node)
     signature.check("data", node, builder)
     if callable(further := getattr(builder, "check", None)):
@@ -143,7 +149,7 @@ def with_classes_of(model: "TrainedModel", data: "ImageData") -> "ImageData":
     else:
         order = list(range(len(data.classes)))
         pairs = [f"{a} for {b}" for a, b in zip(data.classes, model.classes, strict=True) if a != b]
-        print(f"cnnexp: classes are named differently; taken by position: {', '.join(pairs)}", file=sys.stderr)
+        print(f"cnnexp: classes are named differently; taken by position: {visible(', '.join(pairs))}", file=sys.stderr)
     return replace(
         data,
         classes=model.classes,
@@ -197,12 +203,13 @@ def _tell(model: "TrainedModel", facts: Mapping[str, Any], data: "ImageData", ow
         rows.append((plain(name), str(of_class["n"]), accuracy))
     print(align(rows))
     numbers = f"accuracy {facts['accuracy']:.2%}, loss {facts['loss']:.4f}, n {facts['n']}"
-    print(f"\n{facts['data']}, {facts['split']}: {numbers}")
+    print(f"\n{visible(facts['data'])}, {facts['split']}: {numbers}")
     if facts["reproduced"]:
         print("as recorded")
     elif facts["reproduced"] is False:
         recorded, reasons = _recorded(model, facts["split"]), _reasons(model, data)
-        print(f"not as recorded: {recorded:.2%}; {'; '.join(reasons) or 'neither device, data nor torch has changed'}")
+        told = visible("; ".join(reasons)) or "neither device, data nor torch has changed"
+        print(f"not as recorded: {recorded:.2%}; {told}")
 
 
 def _reasons(model: "TrainedModel", data: "ImageData") -> list[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnexp import record, storage
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.own_files import own_file
 from cnnexp.record import RunRecord
 from cnnexp.report.text import plain
 
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
         freed += 0 if reason else size
         if reason:
             left = True
-            print(f"cnnexp: {plain(item.path)}: left ({reason})", file=sys.stderr)
+            print(f"cnnexp: {plain(item.path)}: left ({plain(reason)})", file=sys.stderr)
     print(f"{freed / 2**20:9.1f} MiB freed")
     return EXIT_SOME_FAILED if left else EXIT_DONE
 
@@ -106,7 +107,7 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
             Item("checkpoints", file, f"{run.status}; without it the run starts over", run, run.folder / ".lock")
             for run in rest
             if run.status in STOPPED
-            for file in sorted((run.folder / "checkpoints").glob("*.pt"))
+            for file in _checkpoints(run, "*.pt")
         ]
     if "leftovers" in kinds:
         items += [
@@ -114,11 +115,17 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
             for run in rest
             if run.status in record.FINAL
             for pattern in ("last.pt", "best-*.pt")
-            for file in sorted((run.folder / "checkpoints").glob(pattern))
+            for file in _checkpoints(run, pattern)
         ]
         apart = {run.folder for run in every} - {run.folder for run in rest}
         items += temporary(folder, apart)
     return items + (unusable_cache() if "cache" in kinds else [])
+
+
+def _checkpoints(run: RunRecord, pattern: str) -> list[Path]:
+    """Return a run's checkpoints; none where the folder is a link: what it leads to is not the run's."""
+    folder = run.folder / "checkpoints"
+    return [] if folder.is_symlink() else sorted(folder.glob(pattern))
 
 
 def superseded(runs: list[RunRecord]) -> list[Item]:
@@ -127,17 +134,19 @@ def superseded(runs: list[RunRecord]) -> list[Item]:
     items = []
     for run in runs:
         planned = (record.read_study(run.folder.parent) or {"runs": []})["runs"]
-        present = {p.get("fingerprint") for p in planned if isinstance(p, dict) and p.get("arm") == run.info.get("arm")}
+        planned = [p for p in planned if isinstance(p, dict) and p.get("arm") == run.info.get("arm")]
+        present = {str(p.get("fingerprint")) for p in planned}
         needed = any(run.name in text for folder, text in configs.items() if folder != run.folder)
-        if present and run.info.get("fingerprint") not in present and not needed:
+        needed = needed or any(run.folder in other.folder.parents for other in runs)
+        if present and str(run.info.get("fingerprint")) not in present and not needed:
             items.append(Item("superseded", run.folder, f"{run.status}", run, run.folder / ".lock"))
     return items
 
 
 def _config_text(run: RunRecord) -> str:
     try:
-        return (run.folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return own_file(run.folder, "config.yaml").read_text(encoding="utf-8", errors="replace")
+    except (OSError, UserError):
         return ""
 
 

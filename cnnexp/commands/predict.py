@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.plain_text import visible
 
 if TYPE_CHECKING:
     from cnnexp.trained import TrainedModel
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
             answers.append((path, [(model.classes[k], float(probabilities[k])) for k in likeliest]))
     print({"table": as_table, "json": as_json, "csv": as_csv}[given.format](answers), end="")
     for message in unreadable:
-        print(f"cnnexp: {message}", file=sys.stderr)
+        print(f"cnnexp: {visible(message)}", file=sys.stderr)
     return EXIT_SOME_FAILED if unreadable else EXIT_DONE
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from cnnexp.errors import EXIT_DONE, EXIT_REQUEST
+from cnnexp.plain_text import visible
 
 EXAMPLES = """\
 examples:
@@ -48,5 +49,5 @@ def main(argv: list[str]) -> int:
     written = report.write(given.folder, given.out, given.baseline, not given.no_figures, command, tell)
     if not given.quiet:
         print(written.terminal)
-    print(written.index)
+    print(visible(written.index))
     return EXIT_DONE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import EXIT_DONE, unknown
+from cnnexp.plain_text import visible
 
 EXAMPLES = """\
 examples:
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
     elif given.csv:
         print(as_csv(rows), end="")
     else:
-        print(table(rows) if rows else f"{given.folder}: no such runs" if found else f"{given.folder}: holds no runs")
+        print(table(rows) if rows else f"{visible(given.folder)}: {'no such' if found else 'holds no'} runs")
     return EXIT_DONE
 
 

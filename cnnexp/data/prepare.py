@@ -24,6 +24,7 @@ from cnnexp import storage
 from cnnexp.data.cache import ARRAYS, CODE_VERSION, Prepared, cache_root, held, load
 from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
+from cnnexp.plain_text import visible
 
 BLOCK = 64  # images decoded by one thread at a time
 
@@ -97,7 +98,7 @@ def _make(folder: Path, name: str, listing: Listing) -> float:
     storage.publish_folder(temporary, folder)
     seconds = time.monotonic() - started
     size = storage.size_bytes(folder) / 2**20
-    print(f"{name}: prepared {len(kept)} images ({size:.0f} MiB) in {seconds:.1f} s: {folder}", file=sys.stderr)
+    print(f"{visible(name)}: prepared {len(kept)} images ({size:.0f} MiB) in {seconds:.1f} s: {visible(folder)}", file=sys.stderr)
     return seconds
 
 
@@ -137,7 +138,7 @@ def _decode(name: str, listing: Listing) -> Iterator[tuple[list[int], Pixels, In
     pending: deque[Future[tuple[list[int], Pixels, Integers]]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=total, desc=f"prepare {name}", unit="img", file=sys.stderr, disable=None) as bar,
+        tqdm(total=total, desc=f"prepare {visible(name)}", unit="img", file=sys.stderr, disable=None) as bar,
     ):
         try:
             while True:

@@ -75,7 +75,8 @@ def from_file(path: Path) -> dict[str, Tensor]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"model.weights: {file} cannot be read as a checkpoint ({reason})") from error
     state = content.get("model", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+    named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in state.items())
+    if not isinstance(state, dict) or not state or not named:
         raise UserError(f"model.weights: {file} holds no weights; a state dict, or a dict with one as 'model', is read")
     return dict(state)
 
@@ -89,7 +90,7 @@ def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, sour
     own = {k: t for k, t in model.state_dict().items() if not k.startswith(f"{head}.")}
     given = {k: t for k, t in state.items() if not k.startswith((f"{head}.", *AUXILIARY))}
     key = f"{_first_convolution(model)[0]}.weight"
-    if key in given and key in own and given[key].dim() == 4 and given[key].shape[1] == 3 and own[key].shape[1] == 1:
+    if key in given and key in own and own[key].shape[1] == 1 and given[key].shape == _coloured(own[key]):
         given[key] = given[key].sum(1, keepdim=True)
     loaded = [k for k in own if k in given]
     if not loaded:
@@ -106,9 +107,16 @@ def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, sour
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(f"model.weights: {source} is of another network: {'; '.join(wrong[:3])}{more}")
-    model.load_state_dict({k: given[k] for k in loaded}, strict=False)
+    try:
+        model.load_state_dict({k: given[k] for k in loaded}, strict=False)
+    except RuntimeError as error:  # of a kind that is not copied: sparse, quantised, without numbers
+        raise UserError(f"model.weights: {source} cannot be taken ({' '.join(str(error).split())[:200]})") from error
     log.info("weights: %d tensors from %s; the head (%s) is fresh", len(loaded), source, head)
     return loaded
+
+
+def _coloured(weight: Tensor) -> tuple[int, ...]:
+    return (weight.shape[0], 3, *weight.shape[2:])
 
 
 def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:

@@ -1,11 +1,13 @@
 """Put a report together on disk: one group, or several with an index that leads to them."""
 
+import functools
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.own_files import own_folder
 from cnnexp.record import RunRecord
 from cnnexp.report import (
     Report,
@@ -63,7 +65,8 @@ def _write_several(
         name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
         study = collect(path, records, baseline)
         studies.append(study)
-        printed.append(_write_group(study, out / name, figures, command, tell))
+        place = functools.reduce(own_folder, Path(name).parts, out)
+        printed.append(_write_group(study, place, figures, command, tell))
         headline = sentences(study, compare(study))[0]
         pages.append(
             {"link": f"{name}/index.html", "name": study.name, "question": study.question, "headline": headline}

@@ -13,6 +13,9 @@ from cnnexp.record import RunRecord
 from cnnexp.report.calibration import measure
 from cnnexp.report.text import plain
 
+LARGEST = 1e30  # beyond it a number is no measurement: arithmetic on it would overflow
+MOST_EPOCHS = 10**9
+MOST_CLASSES = 4096  # in a confusion matrix: one of so many takes 128 MiB
 WITHIN = 0.01  # "converged": validation accuracy within one point of the run's own best
 
 
@@ -66,9 +69,10 @@ class Run:
         return value
 
     def number(self, *path: str) -> float:
-        """Return a field of run.json as a number, nan if it is none."""
+        """Return a field of run.json as a number, nan if it is none, or beyond all measuring."""
         value = self.get(*path)
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+        return float(value) if number else math.nan
 
     def text(self, *path: str) -> str:
         """Return a field of run.json as text that can be shown, "" if it is missing."""
@@ -85,14 +89,14 @@ class Run:
         """Return the metric rows as {split: {epoch: row}}."""
         rows: dict[str, dict[int, dict[str, Any]]] = {}
         for row in self.record.rows():
-            if isinstance(row.get("epoch"), int):
+            if type(row.get("epoch")) is int and 0 <= row["epoch"] < MOST_EPOCHS:
                 rows.setdefault(str(row.get("split")), {})[row["epoch"]] = row
         return rows
 
     def curve(self, split: str, metric: str) -> dict[int, float]:
         """Return {epoch: value} of a metric on a split, where it is a finite number."""
         values = {epoch: row.get(metric) for epoch, row in sorted(self.rows.get(split, {}).items())}
-        return {e: float(v) for e, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        return {e: float(v) for e, v in values.items() if isinstance(v, (int, float)) and abs(v) < LARGEST}
 
     def epochs_to_converge(self) -> float:
         """Return the first epoch whose validation accuracy is within a point of the run's best; nan without curves."""
@@ -118,7 +122,7 @@ class Run:
             return None
         logits, labels, ids = stored["logits"], stored["labels"], stored["ids"]
         good = logits.ndim == 2 and 0 < len(logits) == len(labels) == len(ids) and labels.ndim == ids.ndim == 1
-        if not good or labels.dtype.kind not in "iu" or logits.dtype.kind not in "fiu":
+        if not good or labels.dtype.kind not in "iu" or logits.dtype.kind not in "fiu" or ids.dtype.kind != "U":
             return None
         if labels.min() < 0 or labels.max() >= logits.shape[1]:
             return None
@@ -128,7 +132,7 @@ class Run:
     @cached_property
     def confusion(self) -> np.ndarray[Any, Any] | None:
         """Return the (K, K) counts of test images, true class by predicted class; None without predictions."""
-        if self.answers is None:
+        if self.answers is None or self.answers["classes"] > MOST_CLASSES:
             return None
         size = int(self.answers["classes"])
         counts = np.bincount(self.answers["labels"] * size + self.answers["predicted"], minlength=size * size)
@@ -141,12 +145,7 @@ def read_run(record: RunRecord) -> Run:
         return Run(record, "malformed", plain(record.problem))
     run = Run(record, record.status)
     arm, fingerprint, seed = (record.info.get(k) for k in ("arm", "fingerprint", "seed"))
-    if (
-        not isinstance(arm, str)
-        or not isinstance(fingerprint, str)
-        or isinstance(seed, bool)
-        or not isinstance(seed, int)
-    ):
+    if not isinstance(arm, str) or not isinstance(fingerprint, str) or type(seed) is not int or abs(seed) >= 2**63:
         run.status, run.reason = "malformed", "run.json: arm, fingerprint or seed is missing or of the wrong type"
         return run
     run.arm, run.fingerprint, run.seed = arm, fingerprint, seed

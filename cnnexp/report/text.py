@@ -4,13 +4,12 @@ Names, commands and messages come from configs, folders and exceptions: they may
 """
 
 import re
-import unicodedata
 
-_ESCAPES = re.compile(
-    r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"  # operating system commands, such as window titles
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences, such as colours
-    r"|\x1b[ -/]*[0-~]?"
-)
+from cnnexp.plain_text import plain, visible
+
+__all__ = ["csv_cell", "latex", "markdown", "plain", "shorten"]
+
+_FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s{0,8}[=+\-@＝＋－＠\t\r])")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -26,23 +25,6 @@ _LATEX = {
     ">": r"\textgreater{}",
     "±": r"$\pm$",
 }
-
-
-def plain(text: object, lines: bool = False) -> str:
-    """Return `text` without terminal escapes, control and direction characters; white space becomes one space.
-
-    With `lines`, line breaks and the spaces within a line stay.
-    """
-    kept = _ESCAPES.sub("", str(text)).replace("\r\n", "\n").replace("\t", "    ")
-    kept = "".join(_harmless(c) for c in kept)
-    return kept.strip("\n") if lines else " ".join(kept.split())
-
-
-def _harmless(character: str) -> str:
-    kind = unicodedata.category(character)
-    if character == "\n" or kind not in ("Cc", "Cf", "Cs"):
-        return character
-    return " " if kind == "Cc" else "\ufffd" if kind == "Cs" else ""
 
 
 def shorten(text: str, width: int) -> str:
@@ -65,5 +47,8 @@ def latex(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Return `text` so that no spreadsheet takes it for a formula (OWASP, CSV injection)."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """Return `text` so that no spreadsheet takes it, or a part of it, for a formula (OWASP, CSV injection).
+
+    A spreadsheet may split a cell at semicolons or tabs, where these separate columns in the reader's language.
+    """
+    return visible(_FORMULA.sub(r"\1'", text))

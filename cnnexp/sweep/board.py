@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cnnexp.errors import UserError
 from cnnexp.job import Job
+from cnnexp.plain_text import visible
 from cnnexp.record import find_runs
 
 
@@ -75,6 +76,7 @@ class Board:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
+        line = visible(line)
         if self.terminal:
             self.bar.write(line)
         else:

@@ -12,6 +12,7 @@ from types import FrameType
 from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job
+from cnnexp.plain_text import visible
 from cnnexp.record import now
 from cnnexp.signals import CODES
 from cnnexp.sweep.board import Board, Times, duration, work_of
@@ -252,7 +253,7 @@ class Sweep:
         """Say at the end what did not come about, and why."""
         for job, status, message in self.ended:
             if status != "done":
-                print(f"{status}: {job.label}: {message}; log: {job.folder / 'train.log'}")
+                print(visible(f"{status}: {job.label}: {message}; log: {job.folder / 'train.log'}"))
         if self.over_budget:
             print(f"not started: {len(self.over_budget)} runs, which would not end within the budget")
         if self.waiting:
