@@ -7,13 +7,16 @@
         metrics.jsonl      a row per epoch and split, and step rows on request (see ROW)
         train.log          what the run printed, with the traceback of a failure
         predictions.npz    logits (N, K) float32, labels (N,) int64, ids (N,) str: the test split, in its order
-        checkpoints/       last.pt while it runs, best.pt
+        checkpoints/       last.pt and previous.pt while it runs, best.pt
 
+run.json and every row hold a checksum, and run.json, once the run is done, that of the other files. Readers check them.
 Accuracies are fractions in [0, 1]; times are seconds; percentages exist only in reports.
 """
 
 import datetime
+import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +28,9 @@ from cnnexp.errors import UserError
 
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
 FINAL = ("done", "diverged")
+LAST, PREVIOUS = "last.pt", "previous.pt"
+FOR_RESUMING = (LAST, PREVIOUS, "best-*.pt")  # of checkpoints/: what a run that is done needs no more
+RESULT_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz")
 TIMING = ("seconds", "images_per_second")
 ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", "learning_rate", *TIMING)
 FIELDS = {
@@ -48,6 +54,7 @@ FIELDS = {
     "seconds": "{prepare, features, train, evaluate, checkpoint, total}",
     "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
     "images_per_second, peak_memory_mib, stopped: completed | early}",
+    "files": "{name: crc32, eight hexadecimal digits} of the other files of a run that is done",
     "error": "{type, message}, of a run that failed, diverged or was skipped",
     "started, finished": "str: ISO 8601, UTC",
     "resumed": "int: how often the run went on from a checkpoint",
@@ -77,6 +84,7 @@ class RunRecord:
     folder: Path
     info: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    rows_digest: int = 0  # of the metric rows written so far, by who writes them
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord":
@@ -87,6 +95,8 @@ class RunRecord:
             return cls(folder, problem=str(error))
         if not isinstance(info, dict) or info.get("status") not in STATUSES:
             return cls(folder, problem=f"{folder / 'run.json'}: is not the record of a run")
+        if not storage.has_checksum(folder / "run.json"):
+            storage.tell_once("old run", f"{folder}: has no checksums, as older runs have none; it is read unchecked")
         return cls(folder, info)
 
     @property
@@ -102,10 +112,32 @@ class RunRecord:
         """Return the folder's name: <arm>-s<seed>-<fingerprint>."""
         return self.folder.name
 
+    @property
+    def identity(self) -> str:
+        """Return what tells the run from every other, wherever its folder lies: <fingerprint>-s<seed>."""
+        return f"{self.info.get('fingerprint')}-s{self.info.get('seed')}"
+
+    @property
+    def metrics(self) -> Path:
+        """Return the file of the metric rows."""
+        return self.folder / "metrics.jsonl"
+
+    def check_file(self, name: str) -> None:
+        """Raise Damaged if one of RESULT_FILES of a run that is done is not what the run left there."""
+        files = self.info.get("files")
+        expected = files.get(name) if isinstance(files, dict) else None
+        file = self.folder / name
+        if expected is not None and (not file.exists() or f"{storage.crc32_of(file):08x}" != expected):
+            raise storage.Damaged(f"{file}: is not what the run left there; it was damaged, changed or deleted")
+
     def config(self) -> dict[str, Any]:
-        """Return the resolved config. Raises UserError if it cannot be read."""
+        """Return the resolved config. Says so if it was changed by hand. Raises UserError if it cannot be read."""
         from omegaconf import OmegaConf
 
+        try:
+            self.check_file("config.yaml")
+        except storage.Damaged as error:
+            storage.tell_once(str(error), f"cnnexp: {error}")
         try:
             config = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
         except Exception as error:  # yaml and omegaconf raise many kinds for a file that was edited badly
@@ -115,14 +147,22 @@ class RunRecord:
         return {str(key): value for key, value in config.items()}
 
     def rows(self, kind: str = "epoch", split: str | None = None) -> list[dict[str, Any]]:
-        """Return the metric rows of a kind ("epoch" or "step"), of one split or of all."""
-        rows = storage.read_rows(self.folder / "metrics.jsonl")
+        """Return the metric rows of a kind ("epoch" or "step"), of one split or of all.
+
+        Raises Damaged if the run is done and they are not what it left; else rows after a torn one do not count.
+        """
+        self.check_file("metrics.jsonl")
+        rows = storage.read_rows(self.metrics)
         return [r for r in rows if r.get("kind") == kind and split in (None, r.get("split"))]
 
     def predictions(self) -> dict[str, Any]:
-        """Return {logits (N, K) float32, labels (N,) int64, ids (N,) str} of the test split, as numpy arrays."""
+        """Return {logits (N, K) float32, labels (N,) int64, ids (N,) str} of the test split, as numpy arrays.
+
+        Raises UserError if there are none, or they are not what the run left.
+        """
         import numpy as np
 
+        self.check_file("predictions.npz")
         try:
             with np.load(self.folder / "predictions.npz", allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in ("logits", "labels", "ids")}
@@ -136,6 +176,7 @@ class RunRecord:
         """Hold the run for writing. Raises storage.Locked, naming pid and host, if a live process holds it."""
         storage.make_folder(self.folder / "checkpoints")
         with storage.lock(self.folder / ".lock"):
+            storage.remove_drafts(self.folder)
             yield
 
     def update(self, **fields: Any) -> None:
@@ -149,7 +190,8 @@ class RunRecord:
 
     def append(self, **row: Any) -> None:
         """Append a metric row; it is durable after the next `sync`."""
-        storage.append_row(self.folder / "metrics.jsonl", row)
+        storage.append_row(self.metrics, row)
+        self.rows_digest = digest(row, self.rows_digest)
 
     def log(self, line: str) -> None:
         """Append a line to train.log."""
@@ -157,15 +199,25 @@ class RunRecord:
 
     def sync(self) -> None:
         """Make the metric rows durable."""
-        storage.sync_file(self.folder / "metrics.jsonl")
+        storage.sync_file(self.metrics)
 
     def keep_rows(self, count: int) -> None:
         """Drop the metric rows after the first `count`: those of steps that will be taken again."""
-        storage.keep_rows(self.folder / "metrics.jsonl", count)
+        self.rows_digest = 0
+        for row in storage.keep_rows(self.metrics, count):
+            self.rows_digest = digest(row, self.rows_digest)
 
-    def count_rows(self) -> int:
-        """Return the number of metric rows of all kinds."""
-        return len(storage.read_rows(self.folder / "metrics.jsonl"))
+    def digest(self, count: int) -> int | None:
+        """Return the digest of the first `count` metric rows; None if there are fewer that can be read."""
+        rows, found = storage.read_rows(self.metrics)[:count], 0
+        for row in rows:
+            found = digest(row, found)
+        return found if len(rows) == count else None
+
+    def seal(self) -> dict[str, str]:
+        """Return the checksums of RESULT_FILES, for run.json."""
+        files = (self.folder / name for name in RESULT_FILES)
+        return {file.name: f"{storage.crc32_of(file):08x}" for file in files if file.exists()}
 
     def write_predictions(self, logits: Any, labels: Any, ids: Any) -> None:
         """Write the test split's logits (N, K), labels (N,) and sample ids (N,)."""
@@ -181,6 +233,11 @@ class RunRecord:
             ids=np.asarray(ids, np.str_),
         )
         storage.write_bytes(self.folder / "predictions.npz", buffer.getbuffer())
+
+
+def digest(row: Mapping[str, Any], before: int) -> int:
+    """Return the digest of metric rows that `before` is the digest of, and one more; times do not count."""
+    return zlib.crc32(json.dumps({key: row[key] for key in row if key not in TIMING}).encode(), before)
 
 
 def find_runs(folder: Path) -> list[RunRecord]:

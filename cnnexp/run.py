@@ -22,7 +22,7 @@ from cnnexp.journal import Evaluation, Journal
 from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_finite, fit
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
-from cnnexp.outcome import begin, recorded_outcome
+from cnnexp.outcome import begin, check_record, recorded_outcome
 from cnnexp.progress import Progress
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
@@ -42,11 +42,12 @@ def run(job: Job, progress: Progress) -> RunRecord:
             if record.info["status"] == "done":  # a kill may have come before it dropped what resuming needs
                 Checkpoints(job.folder / "checkpoints", None, 1).finish()
             return record
+        check_record(record)
         begin(job, record)
         with stop_request() as stop:
             with recorded_outcome(job, record):
                 result = execute(job, record, progress, stop.check)
-                record.update(status="done", result=result, finished=records.now())
+                record.update(status="done", result=result, files=record.seal(), finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
             Checkpoints(job.folder / "checkpoints", None, 1).finish()
             stop.check()  # a signal that came too late for this run is for what comes after it
@@ -70,7 +71,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         schedule=schedule_facts(settings),
     )
     checkpoints = checkpoints_of(job, settings)
-    if checkpoints.restore(state):
+    if checkpoints.restore(state, record):
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
@@ -106,7 +107,7 @@ def actions_of(
         with state.timed("train", settings.device):  # what the device still has to do is training, not saving
             check_finite(state, settings)
         record.sync()
-        checkpoints.save(state, settings.device)
+        checkpoints.save(state, settings.device, record.rows_digest)
 
     def stop_if_asked(state: TrainState) -> None:
         try:
@@ -228,7 +229,7 @@ def checkpoints_of(job: Job, settings: Settings) -> Checkpoints:
     """Return the run's checkpoints, with their cadence in steps."""
     every = job.config["checkpoint"]["every"]
     cadence = None if every == "auto" else steps(every, settings.steps_per_epoch)
-    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch)
+    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch, job.identity)
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     mean, std = _normalisation(record, config, image[0], allow)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
         model = build.build_model(config, image, len(classes))
-    _take_weights(model, weights)
+    _take_weights(model, weights, record.identity)
     if there.kind == "cpu" and there.precision == "bf16":
         keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])
     model = model.to(there.torch).eval()
@@ -232,10 +232,10 @@ def _normalisation(
     return data.mean, data.std
 
 
-def _take_weights(model: "nn.Module", file: Path) -> None:
+def _take_weights(model: "nn.Module", file: Path, run: str) -> None:
     from cnnexp import checkpoint
 
-    weights = checkpoint.read(file).get("model")
+    weights = checkpoint.read(file, run).get("model")
     if not isinstance(weights, dict):
         raise UserError(f"{file}: holds no weights")
     try:

@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   cnnexp data shapes
   cnnexp data imagenette data.root=/path/to/data data.size=96
   cnnexp data folder data.root=/path/to/tree --grid images.png
+  cnnexp data imagenette --verify
   cnnexp data --clear-cache
 """
 
@@ -33,6 +34,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--clear-cache", action="store_true", help="delete all prepared images (they can be made again)"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="hold the prepared images to their checksums, however many they are"
+    )
     given = parser.parse_intermixed_args(argv)
     overrides = [o if "=" in o or o.startswith("~") else f"data={o}" for o in given.overrides]
 
@@ -43,6 +47,10 @@ def main(argv: list[str]) -> int:
 
     data = build_data(config)
     print(describe(data))
+    if given.verify:
+        from cnnexp.data.cache import verify
+
+        print(f"verified     {verify(Path(data.cache)) / 2**20:.1f} MiB match their checksums")
     if given.grid:
         storage.make_folder(given.grid.parent)
         storage.write_bytes(given.grid, grid(data))
