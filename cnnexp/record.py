@@ -95,9 +95,13 @@ class RunRecord:
             return cls(folder, problem=str(error))
         if not isinstance(info, dict) or info.get("status") not in STATUSES:
             return cls(folder, problem=f"{folder / 'run.json'}: is not the record of a run")
+        run = cls(folder, info)
+        named = re.search(r"-s(\d+)-([0-9a-f]{10})$", folder.name)
+        if named and "fingerprint" in info and run.identity != f"{named[2]}-s{named[1]}":
+            return cls(folder, problem=f"{folder / 'run.json'}: is the record of another run ({run.identity})")
         if not storage.has_checksum(folder / "run.json"):
             storage.tell_once("old run", f"{folder}: has no checksums, as older runs have none; it is read unchecked")
-        return cls(folder, info)
+        return run
 
     @property
     def status(self) -> str:

@@ -160,7 +160,8 @@ def make_folder(path: Path) -> None:
     """Create a folder, and its parents, durably; nothing happens if it is there."""
     if path.is_dir():
         return
-    make_folder(path.parent)
+    if not path.parent.exists():
+        make_folder(path.parent)
     with naming(path):
         reach("folder.make", path)
         path.mkdir(exist_ok=True)

@@ -68,6 +68,9 @@ def copy(source: Path, path: Path) -> None:
 
     Files are replaced here and never changed, so both names keep what they stand for.
     """
+    if path.exists() and path.samefile(source):  # a rename of one name to the other would do nothing
+        disk.sync_folder(path.parent)
+        return
     temporary = _temporary(path)
     disk.remove_file(temporary)
     try:
