@@ -54,7 +54,8 @@ class Server:
         """Wait for the command that was started last."""
         code = int(self._answer())
         passages = pickle.loads((self.room / "passages").read_bytes()) if self.recorded else []
-        return Ended(code, (self.room / "out").read_text(), passages)
+        out = self.room / "out"
+        return Ended(code, out.read_text() if out.exists() else "", passages)
 
     def run(self, argv: list[str], room: Path, failpoint: str = "", record: bool = False) -> Ended:
         """Run a command to its end."""
