@@ -24,7 +24,7 @@ OVERRIDES = data=$(DATA) study.name=$(STUDY) $(SCALE) $(if $(DATA_ROOT),data.roo
 	$(if $(SEEDS),seed=$(SEEDS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablation report bench test test-all fuzz lint format wheel clean-cache clean
+.PHONY: help install ablation report bench test test-all fuzz reliability lint format wheel clean-cache clean
 
 help:  ## list what can be done
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(STAMP)  ## measure against plain PyTorch, Lightning, fastai (ROWS="C1 C
 
 test: $(STAMP)  ## the fast tests, under two minutes on two cores
 	@$(BIN)/python -m pytest -q -n 2
+
+reliability: $(STAMP)  ## every kill, fault and damaged file, counted into docs/reliability.md (minutes)
+	@$(BIN)/python scripts/reliability.py $(ROWS)
 
 test-all: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest -q -n 2 -m 'slow or not slow'

@@ -60,6 +60,11 @@ class Job:
         settled += [] if "device.threads" in given else [f"device.threads={self.config['device']['threads']}"]
         return shlex.join(["cnnexp", "train", *folder_flags(shlex.split(self.command)), *self.overrides, *settled])
 
+    @property
+    def identity(self) -> str:
+        """Return what tells the run from every other: <fingerprint>-s<seed>, as RunRecord.identity."""
+        return f"{self.fingerprint}-s{self.seed}"
+
     def chain(self) -> list["Job"]:
         """Return this run after those that it needs, in the order to make them."""
         return [*(self.upstream.chain() if self.upstream else []), self]

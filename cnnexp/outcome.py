@@ -1,8 +1,9 @@
 """How a run begins and ends in its record: what it is, and what became of it."""
 
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from cnnexp import record as records
 from cnnexp.environment import code, environment
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.job import Job
-from cnnexp.record import RunRecord
+from cnnexp.record import LAST, PREVIOUS, RunRecord
+from cnnexp.storage import StorageError
 
 
 def begin(job: Job, record: RunRecord) -> None:
@@ -21,7 +23,7 @@ def begin(job: Job, record: RunRecord) -> None:
     record.problem = None
     made_by = {"code": code(), "environment": environment()}
     before = {name: record.info.get(name) for name in made_by}
-    resumes = (job.folder / "checkpoints" / "last.pt").exists()
+    resumes = any((job.folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
     earlier = record.info.get("earlier", []) if resumes else []
     record.write_config(OmegaConf.to_yaml(OmegaConf.create(job.config)))
     record.update(
@@ -42,6 +44,16 @@ def begin(job: Job, record: RunRecord) -> None:
     )
 
 
+def check_record(record: RunRecord) -> None:
+    """Say so if run.json is damaged, to be written anew. Raises UserError if that would drop a run's result."""
+    file, checkpoints = record.folder / "run.json", record.folder / "checkpoints"
+    if record.problem is None or not file.exists():
+        return
+    if (checkpoints / "best.pt").exists() and not any((checkpoints / name).exists() for name in (LAST, PREVIOUS)):
+        raise UserError(f"{record.problem}; put a copy back, or delete {record.folder} to make the run again")
+    print(f"cnnexp: {record.problem}; it is written anew", file=sys.stderr)
+
+
 @contextmanager
 def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
     """Record whatever the block raises as the run's status, with a traceback in train.log, and raise it again."""
@@ -52,13 +64,14 @@ def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
         message = str(error) or type(error).__name__
         if status == "oom":
             message = f"out of memory with batch_size={job.config['batch_size']}; try {smaller(job)}"
-        record.log(f"{status}: {message}")
-        if status in ("failed", "oom") and not isinstance(error, UserError):
-            record.log(traceback.format_exc())
         told: dict[str, Any] = {"type": type(error).__name__, "message": message}
         if isinstance(error, Diverged) and error.step is not None:
             told |= {"step": error.step, "samples": error.samples}
-        record.update(status=status, finished=records.now(), error=told)
+        with suppress(StorageError):  # where nothing can be written, the run reads as interrupted
+            record.log(f"{status}: {message}")
+            if status in ("failed", "oom") and not isinstance(error, UserError):
+                record.log(traceback.format_exc())
+            record.update(status=status, finished=records.now(), error=told)
         raise
 
 

@@ -8,13 +8,16 @@
         train.log          what the run printed, with the traceback of a failure
         hash_chain.jsonl   a row of hashes per training step, on request (see hash_chain.py)
         predictions.npz    logits (N, K) float32, labels (N,) int64, ids (N,) str: the test split, in its order
-        checkpoints/       last.pt while it runs, best.pt
+        checkpoints/       last.pt and previous.pt while it runs, best.pt
 
+run.json and every row hold a checksum, and run.json, once the run is done, that of the other files. Readers check them.
 Accuracies are fractions in [0, 1]; times are seconds; percentages exist only in reports.
 """
 
 import datetime
+import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +30,9 @@ from cnnexp.own_files import own_file, own_folder
 
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
 FINAL = ("done", "diverged")
+LAST, PREVIOUS = "last.pt", "previous.pt"
+FOR_RESUMING = (LAST, PREVIOUS, "best-*.pt")  # of checkpoints/: what a run that is done needs no more
+RESULT_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz")
 TIMING = ("seconds", "images_per_second")
 HASH_CHAIN = "hash_chain.jsonl"
 PLACE = ("folder", "arm", "fingerprint")  # what every entry of study.json's `runs` has
@@ -53,6 +59,7 @@ FIELDS = {
     "seconds": "{prepare, features, train, evaluate, checkpoint, total}",
     "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
     "images_per_second, peak_memory_mib, stopped: completed | early}",
+    "files": "{name: crc32, eight hexadecimal digits} of the other files of a run that is done",
     "error": "{type, message; step, samples: of the batch whose loss was not finite}, of a run that is not done",
     "started, finished": "str: ISO 8601, UTC",
     "resumed": "int: how often the run went on from a checkpoint",
@@ -88,6 +95,7 @@ class RunRecord:
     folder: Path
     info: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    rows_digest: int = 0  # of the metric rows written so far, by who writes them
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord":
@@ -98,7 +106,13 @@ class RunRecord:
             return cls(folder, problem=str(error))
         if not isinstance(info, dict) or info.get("status") not in STATUSES:
             return cls(folder, problem=f"{folder / 'run.json'}: is not the record of a run")
-        return cls(folder, info)
+        run = cls(folder, info)
+        named = re.search(r"-s(\d+)-([0-9a-f]{10})$", folder.name)
+        if named and "fingerprint" in info and run.identity != f"{named[2]}-s{named[1]}":
+            return cls(folder, problem=f"{folder / 'run.json'}: is the record of another run ({run.identity})")
+        if not storage.has_checksum(folder / "run.json"):
+            storage.tell_once("old run", f"{folder}: has no checksums, as older runs have none; it is read unchecked")
+        return run
 
     @property
     def status(self) -> str:
@@ -113,11 +127,33 @@ class RunRecord:
         """Return the folder's name: <arm>-s<seed>-<fingerprint>."""
         return self.folder.name
 
+    @property
+    def identity(self) -> str:
+        """Return what tells the run from every other, wherever its folder lies: <fingerprint>-s<seed>."""
+        return f"{self.info.get('fingerprint')}-s{self.info.get('seed')}"
+
+    @property
+    def metrics(self) -> Path:
+        """Return the file of the metric rows. Raises UserError if it is a link, or larger than a run writes."""
+        return own_file(self.folder, "metrics.jsonl")
+
+    def check_file(self, name: str) -> None:
+        """Raise Damaged if one of RESULT_FILES of a run that is done is not what the run left there."""
+        files = self.info.get("files")
+        expected = files.get(name) if isinstance(files, dict) else None
+        file = own_file(self.folder, name)
+        if expected is not None and (not file.exists() or f"{storage.crc32_of(file):08x}" != expected):
+            raise storage.Damaged(f"{file}: is not what the run left there; it was damaged, changed or deleted")
+
     def config(self) -> dict[str, Any]:
-        """Return the resolved config. Raises UserError if it cannot be read."""
+        """Return the resolved config. Says so if it was changed by hand. Raises UserError if it cannot be read."""
         from omegaconf import OmegaConf
 
         file = own_file(self.folder, "config.yaml")
+        try:
+            self.check_file("config.yaml")
+        except storage.Damaged as error:
+            storage.tell_once(str(error), f"cnnexp: {error}")
         try:
             _check_aliases(file.read_text(encoding="utf-8"))
             config = OmegaConf.to_container(OmegaConf.load(file))
@@ -128,14 +164,22 @@ class RunRecord:
         return {str(key): value for key, value in config.items()}
 
     def rows(self, kind: str = "epoch", split: str | None = None) -> list[dict[str, Any]]:
-        """Return the metric rows of a kind ("epoch" or "step"), of one split or of all."""
-        rows = storage.read_rows(own_file(self.folder, "metrics.jsonl"))
+        """Return the metric rows of a kind ("epoch" or "step"), of one split or of all.
+
+        Raises Damaged if the run is done and they are not what it left; else rows after a torn one do not count.
+        """
+        self.check_file("metrics.jsonl")
+        rows = storage.read_rows(self.metrics)
         return [r for r in rows if r.get("kind") == kind and split in (None, r.get("split"))]
 
     def predictions(self) -> dict[str, Any]:
-        """Return {logits (N, K) float32, labels (N,) int64, ids (N,) str} of the test split, as numpy arrays."""
+        """Return {logits (N, K) float32, labels (N,) int64, ids (N,) str} of the test split, as numpy arrays.
+
+        Raises UserError if there are none, or they are not what the run left.
+        """
         import numpy as np
 
+        self.check_file("predictions.npz")
         try:
             file = own_file(self.folder, "predictions.npz")
             with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
@@ -152,6 +196,7 @@ class RunRecord:
         """Hold the run for writing. Raises storage.Locked, naming pid and host, if a live process holds it."""
         storage.make_folder(own_folder(self.folder, "checkpoints"))
         with storage.lock(self.folder / ".lock"):
+            storage.remove_drafts(self.folder)
             yield
 
     def update(self, **fields: Any) -> None:
@@ -165,7 +210,8 @@ class RunRecord:
 
     def append(self, **row: Any) -> None:
         """Append a metric row; it is durable after the next `sync`."""
-        storage.append_row(self.folder / "metrics.jsonl", row)
+        storage.append_row(self.metrics, row)
+        self.rows_digest = digest(row, self.rows_digest)
 
     def log(self, line: str) -> None:
         """Append a line to train.log."""
@@ -173,17 +219,31 @@ class RunRecord:
 
     def sync(self) -> None:
         """Make the metric rows, and the hash chain if there is one, durable."""
-        storage.sync_file(self.folder / "metrics.jsonl")
+        storage.sync_file(self.metrics)
         if (self.folder / HASH_CHAIN).exists():
             storage.sync_file(self.folder / HASH_CHAIN)
 
     def keep_rows(self, count: int) -> None:
         """Drop the metric rows after the first `count`: those of steps that will be taken again."""
-        storage.keep_rows(own_file(self.folder, "metrics.jsonl"), count)
+        self.rows_digest = 0
+        for row in storage.keep_rows(self.metrics, count):
+            self.rows_digest = digest(row, self.rows_digest)
+
+    def digest(self, count: int) -> int | None:
+        """Return the digest of the first `count` metric rows; None if there are fewer that can be read."""
+        rows, found = storage.read_rows(self.metrics)[:count], 0
+        for row in rows:
+            found = digest(row, found)
+        return found if len(rows) == count else None
 
     def count_rows(self) -> int:
         """Return the number of metric rows of all kinds."""
-        return len(storage.read_rows(own_file(self.folder, "metrics.jsonl")))
+        return len(storage.read_rows(self.metrics))
+
+    def seal(self) -> dict[str, str]:
+        """Return the checksums of RESULT_FILES, for run.json."""
+        files = (own_file(self.folder, name) for name in RESULT_FILES)
+        return {file.name: f"{storage.crc32_of(file):08x}" for file in files if file.exists()}
 
     def write_predictions(self, logits: Any, labels: Any, ids: Any) -> None:
         """Write the test split's logits (N, K), labels (N,) and sample ids (N,)."""
@@ -199,6 +259,11 @@ class RunRecord:
             ids=np.asarray(ids, np.str_),
         )
         storage.write_bytes(self.folder / "predictions.npz", buffer.getbuffer())
+
+
+def digest(row: Mapping[str, Any], before: int) -> int:
+    """Return the digest of metric rows that `before` is the digest of, and one more; times do not count."""
+    return zlib.crc32(json.dumps({key: row[key] for key in row if key not in TIMING}).encode(), before)
 
 
 def find_runs(folder: Path) -> list[RunRecord]:

@@ -23,7 +23,7 @@ from cnnexp.journal import Evaluation, Journal
 from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_finite, fit, has_finite_weights
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
-from cnnexp.outcome import begin, recorded_outcome
+from cnnexp.outcome import begin, check_record, recorded_outcome
 from cnnexp.progress import Progress
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
@@ -43,11 +43,12 @@ def run(job: Job, progress: Progress) -> RunRecord:
             if record.info["status"] == "done":  # a kill may have come before it dropped what resuming needs
                 Checkpoints(job.folder / "checkpoints", None, 1).finish()
             return record
+        check_record(record)
         begin(job, record)
         with stop_request() as stop:
             with recorded_outcome(job, record):
                 result = execute(job, record, progress, stop.check)
-                record.update(status="done", result=result, finished=records.now())
+                record.update(status="done", result=result, files=record.seal(), finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
             Checkpoints(job.folder / "checkpoints", None, 1).finish()
         return record
@@ -75,7 +76,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         record.log(f"data: {leaked} of {len(data.test)} test images are training images too, pixel for pixel")
     disk.check_room(job.folder, disk.checkpoint_bytes(state.model))
     checkpoints = checkpoints_of(job, settings)
-    if checkpoints.restore(state):
+    if checkpoints.restore(state, record):
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
@@ -121,7 +122,7 @@ def actions_of(
             if not has_finite_weights(state):  # the next step tells; what is there to go back to stays
                 return
         record.sync()
-        checkpoints.save(state, settings.device)
+        checkpoints.save(state, settings.device, record.rows_digest)
 
     def stop_if_asked(state: TrainState) -> None:
         try:
@@ -243,7 +244,7 @@ def checkpoints_of(job: Job, settings: Settings) -> Checkpoints:
     """Return the run's checkpoints, with their cadence in steps."""
     every = job.config["checkpoint"]["every"]
     cadence = None if every == "auto" else steps(every, settings.steps_per_epoch)
-    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch)
+    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch, job.identity)
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:

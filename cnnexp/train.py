@@ -17,6 +17,7 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
 from cnnexp import environment
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError, unknown
 from cnnexp.plain_text import visible
+from cnnexp.storage import StorageError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -124,6 +125,9 @@ def make(job: Any) -> int:
         record = run(job, for_terminal())
     except Diverged as error:
         print(visible(f"cnnexp: {job.label}: diverged: {error}; see {job.folder / 'train.log'}"), file=sys.stderr)
+        return EXIT_SOME_FAILED
+    except StorageError as error:
+        print(f"cnnexp: {job.label}: {error}", file=sys.stderr)
         return EXIT_SOME_FAILED
     except (MemoryError, RuntimeError):  # torch's out-of-memory errors are RuntimeErrors, as are bugs
         if (record := job.record()).status != "oom":

@@ -153,7 +153,7 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     mean, std = _normalisation(record, config, image[0], allow)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
         model = _built(config, image, len(classes))
-    _take_weights(model, weights)
+    _take_weights(model, weights, record.identity)
     if there.kind == "cpu" and there.precision == "bf16":
         try:
             keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])
@@ -274,10 +274,10 @@ def _built(config: dict[str, Any], image: tuple[int, int, int], classes: int) ->
         raise UserError(f"config.yaml: model cannot be built ({type(error).__name__}: {told})") from error
 
 
-def _take_weights(model: "nn.Module", file: Path) -> None:
+def _take_weights(model: "nn.Module", file: Path, run: str) -> None:
     from cnnexp import checkpoint
 
-    weights = checkpoint.weights_in(file)
+    weights = checkpoint.weights_in(file, run)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ EXAMPLES = """examples:
   cnnexp data shapes
   cnnexp data imagenette data.root=/path/to/data data.size=96 +aug=full
   cnnexp data folder data.root=/path/to/tree --no-page --grid images.png
+  cnnexp data imagenette --verify
   cnnexp data --clear-cache
 """
 EXAMPLE = "full"  # the augmentation that is shown where none is chosen
@@ -40,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print everything as JSON; without --out no page")
     add("--grid", metavar="FILE.png", type=Path, help="save a picture: a row of images per class")
     add("--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR too")
+    add("--verify", action="store_true", help="hold the prepared images to their checksums, however many they are")
     add("--clear-cache", action="store_true", help="delete all prepared images (they can be made again)")
     return arguments
 
@@ -59,6 +62,11 @@ def main(argv: list[str]) -> int:
     found = facts.gather(data, file)
     words = json.dumps(facts.as_json(found), indent=1) if given.json else visible(facts.text(found), lines=True)
     print(words, flush=True)
+    if given.verify:
+        from cnnexp.data.cache import verify
+
+        whole = f"verified: {verify(Path(data.cache)) / 2**20:.1f} MiB match their checksums"
+        print(whole, file=sys.stderr if given.json else sys.stdout)
     if given.grid:
         storage.make_folder(given.grid.parent)
         storage.write_bytes(given.grid, grid(data))

@@ -114,7 +114,7 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
             Item("leftovers", file, f"the run is {run.status}", run, run.folder / ".lock")
             for run in rest
             if run.status in record.FINAL
-            for pattern in ("last.pt", "best-*.pt")
+            for pattern in record.FOR_RESUMING
             for file in _checkpoints(run, pattern)
         ]
         apart = {run.folder for run in every} - {run.folder for run in rest}

@@ -4,11 +4,12 @@
 images.npy    (M, H, W, C) uint8            labels.npy    (M,) int64        ids.npy    (M,) str
 parts.npy     (M,) uint8: 0 train, 1 val, 2 test
 sums.npy      (M, C, 2) int64: each image's sum and sum of squares per channel
-meta.json     {version, name, classes, skipped, fingerprint, seconds, files: {name: bytes}}
+meta.json     {version, name, classes, skipped, fingerprint, seconds, files: {name: bytes}, crc32: {name: 8 digits}}
 
+A folder is held to its checksums once a process, before it is used. Images of more than CHECKED bytes are held to their
+size alone then, and to their checksum by `cnnexp data NAME --verify`.
 """
 
-import json
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,9 @@ from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
 
 CODE_VERSION = 1  # raise it when decoding, drawing or the layout changes
+CHECKED = 2 << 30  # bytes; measured: 4.2 GB/s, so half a second
 ARRAYS = ("images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy")
+_whole: set[tuple[Path, int, int]] = set()  # what this process has found to match its checksum: file, inode, time
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,41 @@ def cache_root(cache: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnexp"
 
 
+def damage(folder: Path, meta: dict[str, Any], most: float = CHECKED) -> str | None:
+    """Return the name of a file of a cache folder that is not what was written, None if there is none.
+
+    most: bytes; larger files are held to their size alone. Raises OSError or KeyError if something is missing.
+    """
+    for name in ARRAYS:
+        stat = (folder / name).stat()
+        if stat.st_size != meta["files"][name]:
+            return name
+        if "crc32" not in meta:
+            storage.tell_once("old cache", f"{folder}: has no checksums, as older caches have none; it is read unchecked")
+        elif stat.st_size <= most and (seen := (folder / name, stat.st_ino, stat.st_mtime_ns)) not in _whole:
+            if f"{storage.crc32_of(folder / name):08x}" != meta["crc32"][name]:
+                return name
+            _whole.add(seen)
+    return None
+
+
+def verify(folder: Path) -> int:
+    """Hold every file of a cache folder to its checksum, however large; return the bytes.
+
+    Raises UserError if one is damaged, saying what to do.
+    """
+    meta = storage.read_json(folder / "meta.json")
+    _whole.clear()
+    if (name := damage(folder, meta, float("inf"))) is not None:
+        raise UserError(f"{folder / name}: does not match its checksum; delete {folder}, and it is prepared again")
+    return sum(meta["files"].values())
+
+
 def load(folder: Path) -> Prepared | None:
-    """Open a cache folder. None if there is none, or if it is damaged (a file is missing or has another size)."""
+    """Open a cache folder. None if there is none, if it is damaged, or if it is of another version."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8", errors="surrogateescape"))
-        if any((folder / name).stat().st_size != meta["files"][name] for name in ARRAYS):
+        meta = storage.read_json(folder / "meta.json")
+        if damage(folder, meta) is not None:
             return None
         images, labels, ids, parts, sums = (
             np.load(folder / name, mmap_mode="r" if name == "images.npy" else None, allow_pickle=False)
@@ -67,7 +101,7 @@ def load(folder: Path) -> Prepared | None:
         if meta["version"] != CODE_VERSION or not len(images) == len(labels) == len(ids) == len(parts) == len(sums):
             return None
         name, classes, fingerprint, skipped = (meta[k] for k in ("name", "classes", "fingerprint", "skipped"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder)
 
@@ -88,9 +122,9 @@ def fingerprints(cache: str | None) -> dict[Path, tuple[str, str]]:
     found = {}
     for file in sorted(cache_root(cache).glob("[!.]*-*/meta.json")):
         try:
-            meta = json.loads(file.read_text(encoding="utf-8"))
+            meta = storage.read_json(file)
             found[file.parent] = (str(meta["name"]), str(meta["fingerprint"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (UserError, OSError, ValueError, KeyError, TypeError):
             continue  # being cleared, or not ours
     return found
 

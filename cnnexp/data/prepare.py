@@ -71,7 +71,9 @@ def _make(folder: Path, name: str, listing: Listing) -> float:
     print(f"{name}: preparing {len(listing.ids)} images, once, in {folder.parent}", file=sys.stderr)
     temporary = folder.parent / f".{folder.name}.tmp"
     storage.remove(temporary)  # left by a process that was killed
-    storage.remove(folder)  # damaged, or we would not be here
+    if folder.exists():
+        print(f"{folder}: is damaged, or of another version; preparing it again", file=sys.stderr)
+        storage.remove(folder)
     storage.make_folder(temporary)
     digest, kept, sums = hashlib.blake2b(digest_size=16), list[int](), list[Integers]()
 
@@ -111,6 +113,7 @@ def _write_meta(folder: Path, name: str, listing: Listing, kept: list[int], fing
         "skipped": sorted(set(listing.ids) - {listing.ids[i] for i in kept}),
         "seconds": round(seconds, 3),
         "files": {file: storage.size_bytes(folder / file) for file in ARRAYS},
+        "crc32": {file: f"{storage.crc32_of(folder / file):08x}" for file in ARRAYS},
     }
     storage.write_json(folder / "meta.json", meta)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cnnexp import storage
 from cnnexp.errors import Skipped, UserError
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,15 @@ def from_file(path: Path) -> dict[str, Tensor]:
     if not file.exists():
         raise UserError(f"model.weights: there is no {file}")
     try:
+        storage.check(file, foreign=not path.is_dir())
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zipfile and torch raise many kinds for what is not a checkpoint
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"model.weights: {file} cannot be read as a checkpoint ({reason})") from error
+    if path.is_dir() and isinstance(content, Mapping) and "run" in content:
+        run = storage.read_json(path / "run.json")
+        if content["run"] != (own := f"{run.get('fingerprint')}-s{run.get('seed')}"):
+            raise UserError(f"model.weights: {file} is of another run ({content['run']}, where {own} is wanted)")
     state = content.get("model", content) if isinstance(content, Mapping) else None
     named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in state.items())
     if not isinstance(state, dict) or not state or not named:

@@ -88,7 +88,11 @@ class Run:
     def rows(self) -> dict[str, dict[int, dict[str, Any]]]:
         """Return the metric rows as {split: {epoch: row}}."""
         rows: dict[str, dict[int, dict[str, Any]]] = {}
-        for row in self.record.rows():
+        try:
+            found = self.record.rows()
+        except UserError:  # told among the doubts
+            return rows
+        for row in found:
             if type(row.get("epoch")) is int and 0 <= row["epoch"] < MOST_EPOCHS:
                 rows.setdefault(str(row.get("split")), {})[row["epoch"]] = row
         return rows
@@ -168,10 +172,17 @@ _UNFINISHED = {
 
 def _doubts(run: Run) -> list[str]:
     """Compare what run.json says with what the predictions say."""
+    doubts = []
+    try:
+        run.record.check_file("metrics.jsonl")
+    except UserError:
+        doubts.append("its metric rows are damaged, so it is in no curve")
     if run.answers is None or run.confusion is None:
-        return ["its predictions are missing or malformed, so it is in no confusion matrix"]
+        return [*doubts, "its predictions are missing or malformed, so it is in no confusion matrix"]
     accuracy = float(np.trace(run.confusion) / run.confusion.sum())
     if abs(accuracy - run.test_accuracy) > 0.5 / run.confusion.sum():
         recorded = f"{100 * run.test_accuracy:.2f} %"
-        return [f"the recorded test accuracy ({recorded}) is not that of its predictions ({100 * accuracy:.2f} %)"]
-    return []
+        doubts.append(
+            f"the recorded test accuracy ({recorded}) is not that of its predictions ({100 * accuracy:.2f} %)"
+        )
+    return doubts

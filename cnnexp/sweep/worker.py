@@ -16,7 +16,7 @@ from cnnexp.errors import Diverged, Interrupted, Skipped
 from cnnexp.job import Job
 from cnnexp.loop import Settings, TrainState
 from cnnexp.signals import CODES
-from cnnexp.storage import Locked
+from cnnexp.storage import Locked, log_descriptor
 
 TELL_SECONDS = 0.5
 GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
@@ -91,10 +91,9 @@ class Told:
 
 def catch_output(folder: Any) -> None:
     """Send this process's standard output and error, C libraries' included, to the run's train.log."""
-    folder.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    log = os.open(folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = log_descriptor(folder / "train.log")
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

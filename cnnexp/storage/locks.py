@@ -1,0 +1,89 @@
+"""Locks that one process holds at a time, and that the kernel drops when the process ends."""
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import IO
+
+from cnnexp.errors import UserError
+from cnnexp.own_files import no_link
+from cnnexp.storage.disk import naming
+from cnnexp.storage.failpoints import reach
+from cnnexp.storage.files import make_folder
+
+LOOK_SECONDS = 0.1
+
+
+class Locked(UserError):
+    """Another live process holds the lock; the message names its pid and host."""
+
+
+@contextmanager
+def lock(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold an exclusive lock on `path` while the block runs; the kernel drops it when the process ends.
+
+    With `wait` it waits for the holder; otherwise it raises Locked, naming the holder's pid and host.
+    """
+    make_folder(path.parent)
+    with _lock_file(path) as file:
+        try:
+            _take(file, wait)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise Locked(f"{path.parent}: is in use by {holder}") from error
+        with naming(path):
+            reach("lock.write", path)
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}".encode())
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _lock_file(path: Path) -> IO[str]:
+    try:
+        with naming(path):
+            reach("lock.open", path)
+            return open(path, "a+", encoding="utf-8", opener=no_link)
+    except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise Locked(f"{path}: is not a lock, but a link or a folder; delete it") from error
+        raise
+
+
+def _take(file: IO[str], wait: bool) -> None:
+    """Take the lock of an open file; without `wait` give up after LOOK_SECONDS: `is_locked` holds it for a moment."""
+    end = monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            if monotonic() > end:
+                raise
+            sleep(0.005)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a live process holds the lock at `path`."""
+    try:
+        # Reading is all that a folder of someone else's may allow.
+        file = open(path, "rb", opener=no_link)  # noqa: SIM115
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, folder or socket: no lock of ours
+            return False
+        raise
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,89 @@
+"""Run the tests of what can go wrong in full, and write what they counted into docs/reliability.md.
+
+Run: python scripts/reliability.py [PART OF A SET'S NAME ...]      (all sets; minutes)
+
+A set is a file of tests. A test counts with pytest's `record_property("kill points", 156)`; of several tests that count
+the same the largest number is taken. A set that fails is written down as such, and the exit code is 1.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+SETS = {
+    "Killed, out of room or out of power": "tests/test_crash.py",
+    "Damaged files": "tests/test_damage.py",
+    "One room for files": "tests/test_storage_room.py",
+    "Storage": "tests/test_storage.py",
+}
+
+
+@dataclass
+class Outcome:
+    """What a set came to: {what was counted: how many}."""
+
+    name: str
+    file: str
+    tests: int
+    failed: int
+    seconds: float
+    counts: dict[str, int]
+
+    def row(self) -> str:
+        """Return the set as a row of the table."""
+        counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.items()) or "-"
+        passed = "all passed" if not self.failed else f"**{self.failed} failed**"
+        return f"| {self.name} (`{self.file}`) | {self.tests} | {counts} | {passed} | {self.seconds:.0f} |"
+
+
+def run(name: str, file: str) -> Outcome:
+    """Run a set in full, one test at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / "junit.xml"
+        command = [sys.executable, "-m", "pytest", "-q", file, "-m", "slow or not slow", "--timeout=3600"]
+        command += ["-o", "junit_family=xunit1", f"--junitxml={xml}"]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "CNNEXP_ALL_FAULTS": "1"}, check=False)
+        return read(name, file, ET.parse(xml).getroot())
+
+
+def read(name: str, file: str, tree: "ET.Element") -> Outcome:
+    """Read what pytest wrote down of a set."""
+    (suite,) = tree.iter("testsuite")
+    counts: dict[str, int] = {}
+    for noted in tree.iter("property"):
+        what, count = noted.attrib["name"], int(noted.attrib["value"])
+        counts[what] = max(count, counts.get(what, 0))
+    failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
+    return Outcome(name, file, int(suite.attrib["tests"]), failed, float(suite.attrib["time"]), counts)
+
+
+def write(outcomes: list[Outcome]) -> None:
+    """Put the table into the page; rows of sets that were not run now stay."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    table, _, after = rest.partition(END)
+    rows = {match[1]: match[0] for match in re.finditer(r"^\| ([^|(]+) \(`.*$", table, re.M)}
+    rows |= {outcome.name: outcome.row() for outcome in outcomes}
+    order = [name for name in SETS if name in rows]
+    lines = ["| Set | Tests | Counted | | Seconds |", "|---|---|---|---|---|", *(rows[name] for name in order)]
+    PAGE.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}", encoding="utf-8")
+
+
+def main(words: list[str]) -> int:
+    """Run the sets whose names hold one of the words, or all."""
+    chosen = {name: file for name, file in SETS.items() if not words or any(w.lower() in name.lower() for w in words)}
+    outcomes = [run(name, file) for name, file in chosen.items()]
+    write(outcomes)
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
