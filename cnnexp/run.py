@@ -23,6 +23,7 @@ from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_fi
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
 from cnnexp.outcome import begin, recorded_outcome
+from cnnexp.probes.watch import add_probes
 from cnnexp.progress import Progress
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
@@ -74,12 +75,15 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
+    record.keep_probe_rows(state.probe_rows)
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images)
     source = keep_features(config, state, batches, evaluation, record)
     journal = Journal(record, progress, settings, evaluation, config)
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
-        fit(state, source, settings, actions_of(config, settings, record, journal, checkpoints, check_stop))
+        actions = actions_of(config, settings, record, journal, checkpoints, check_stop)
+        before = add_probes(config, actions, record, settings, lambda: evaluation.logits(state.model, data.val))
+        fit(state, source, settings, actions, before)
         return conclude(state, record, checkpoints, evaluation, data, batches)
     except Diverged:
         if state.best:

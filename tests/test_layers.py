@@ -15,7 +15,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"run", "run_table", "fence"},
     {"outcome"},
     {"job", "journal"},
-    {"build", "progress", "checkpoint"},
+    {"build", "progress", "checkpoint", "probes"},
     {"config", "loop", "features"},
     {"evaluate", "bf16", "record", "environment", "signals"},
     {"data", "models", "optim"},
