@@ -7,7 +7,7 @@ from pathlib import Path
 from cnnexp import storage
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
-from cnnexp.report import Report, classes, columns, findings, page, reported, tables, text
+from cnnexp.report import Report, classes, columns, diagnostics, findings, page, reported, tables, text
 from cnnexp.report.collect import Study, collect, find_groups
 from cnnexp.report.compare import Row, compare, sentences
 from cnnexp.report.effects import effects
@@ -123,6 +123,9 @@ def _found(study: Study) -> dict[str, str]:
     if found := effects(study):
         texts["effects.md"] = _with_notes(findings.effects(found), findings.effect_notes(found))
         texts["effects.csv"] = tables.to_csv(*findings.effects_csv(found))
+    if (section := diagnostics.section(study))["arms"]:
+        said = [f"{arm['label']}: {sentence}" for arm in section["arms"] for sentence in arm["sentences"]]
+        texts["diagnostics.md"] = _with_notes(section["table"], (*said, *section["notes"]))
     return texts
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from cnnexp.report import charts, curves, matrices
+from cnnexp.report import charts, curves, inside, matrices
 from cnnexp.report.collect import Study
 from cnnexp.report.compare import Row
+from cnnexp.report.probed import probed
 from cnnexp.report.style import Figure, looks, style
 
 
@@ -25,3 +26,6 @@ def _all(study: Study, rows: Sequence[Row]) -> Iterator[Figure | None]:
     yield charts.cost(rows, look)
     for arm in arms:
         yield matrices.one(arm)
+    for arm in study.arms:
+        if seen := probed(arm):
+            yield from inside.draw(seen)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cnnexp.report import classes, columns, findings, reported
+from cnnexp.report import classes, columns, diagnostics, findings, reported
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.compare import Row, sentences
 from cnnexp.report.effects import effects
@@ -24,11 +24,13 @@ SECTIONS = {
     "effects": "Effects",
     "figures": "Figures",
     "arms": "Arm by arm",
+    "diagnostics": "Diagnostics",
     "cost": "Cost",
     "environment": "Environment",
     "left-out": "Runs not in the table",
     "runs": "Runs",
 }
+APART = ("confusion_", "cost", "probes_")  # figures that have a place of their own
 ENVIRONMENT = (
     ("Device", ("device", "name")),
     ("Kind", ("device", "kind")),
@@ -57,7 +59,7 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
         "comparison": comparison,
         "notes": columns.NOTES,
         "rule": _rule(study),
-        "figures": [f for f in figures if f.name == "confusion_all" or not f.name.startswith(("confusion_", "cost"))],
+        "figures": [f for f in figures if f.name == "confusion_all" or not f.name.startswith(APART)],
         "cost_figure": by_name.get("cost"),
         "cost": columns.cost([row for row in rows if row.test.n]),
         "arms": [_arm(arm, by_name) for arm in study.arms],
@@ -69,6 +71,8 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
         "repeats": _repeats(run for arm in study.arms for run in arm.runs),
         "report_command": command,
         **_found(study),
+        "diagnostics": diagnostics.section(study),
+        "figure_of": by_name,
     }
     shown = {"arms": context["arms"], "figures": context["figures"], "environment": context["environment"]}
     tables = {
@@ -79,6 +83,7 @@ def render(study: Study, rows: Sequence[Row], figures: Sequence["Figure"], comma
         "runs": context["runs"],
     }
     shown |= {name: table.rows for name, table in tables.items() if isinstance(table, Table)}
+    shown["diagnostics"] = context["diagnostics"]["arms"]
     shown["reported"] = context["beside"].rows or context["claims"].rows
     context["sections"] = [(name, title) for name, title in SECTIONS.items() if shown[name]]
     return _engine().get_template("page.html.j2").render(context)
