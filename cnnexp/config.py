@@ -46,6 +46,7 @@ SILENT = (
     "checkpoint",
     "backbone",
     "cache_features",
+    "probes",
     "data.root",
     "data.path",
     "data.name",
@@ -63,6 +64,7 @@ class RunConfig:
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     device: dict[str, Any]
+    probes: dict[str, Any]
     seed: Annotated[int, Range(low=0, high=2**32 - 1)]
     epochs: Span
     batch_size: Count
@@ -92,6 +94,18 @@ class DeviceConfig:
     deterministic: bool
     channels_last: bool
     resident: bool | Literal["auto"]
+
+
+@dataclass
+class Probes:
+    """What is looked at inside the training, and how often; it changes no number."""
+
+    every: Span
+    gradients: bool
+    updates: bool
+    activations: bool
+    dead_units: bool
+    batch_norm: bool
 
 
 @dataclass
@@ -141,6 +155,7 @@ class Study:
 
 CLOSED = {
     "device": DeviceConfig,
+    "probes": Probes,
     "early_stopping": EarlyStopping,
     "checkpoint": Checkpoint,
     "log": Log,

@@ -15,6 +15,7 @@ from cnnexp.build import build_data
 from cnnexp.data.images import ImageData
 from cnnexp.environment import folder_flags
 from cnnexp.errors import UserError
+from cnnexp.probes import OF_A_PASS
 from cnnexp.record import RunRecord, run_folder
 
 
@@ -142,6 +143,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         )
     if len(data.val):
         return
+    if watched := [name for name in OF_A_PASS if config["probes"][name]]:
+        raise UserError(f"probes.{watched[0]}: there is no validation split to look at; set data.val_fraction above 0")
     if config["early_stopping"]["patience"] is not None:
         raise UserError("early_stopping.patience: there is no validation split to watch; set data.val_fraction above 0")
     if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):

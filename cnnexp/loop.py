@@ -60,6 +60,7 @@ class TrainState:
     batch_size: int
     step: int = 0
     rows: int = 0
+    probe_rows: int = 0
     best: dict[str, Any] = field(default_factory=dict)  # epoch, val_accuracy, val_loss
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     epochs_since_best: int = 0
@@ -89,7 +90,7 @@ class TrainState:
         self.losses.copy_(state["losses"])
         self.correct.copy_(state["correct"])
         for name in PLAIN:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))  # one from before a field was added has none
 
     @contextmanager
     def timed(self, what: str, device: Device) -> "Iterator[None]":
@@ -97,10 +98,10 @@ class TrainState:
         start = perf_counter()
         yield
         synchronize(device)
-        self.seconds[what] += perf_counter() - start
+        self.seconds[what] = self.seconds.get(what, 0.0) + perf_counter() - start
 
 
-PLAIN = ("step", "rows", "best", "epochs_since_best", "stopped", "seconds", "epoch_seconds")
+PLAIN = ("step", "rows", "probe_rows", "best", "epochs_since_best", "stopped", "seconds", "epoch_seconds")
 
 
 def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
@@ -128,15 +129,25 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     state.correct[position] = (logits.detach().argmax(1) == batch.labels).sum()
 
 
-def fit(state: TrainState, batches: BatchSource, settings: Settings, actions: Iterable[tuple[Due, Action]]) -> None:
+def fit(
+    state: TrainState,
+    batches: BatchSource,
+    settings: Settings,
+    actions: Iterable[tuple[Due, Action]],
+    before: Iterable[tuple[Due, Action]] = (),
+) -> None:
     """Train from `state.step` to the end, or until an action sets `state.stopped`.
 
-    After each step every action whose `due(steps taken)` is true runs, in order. On a CPU every loss is checked;
-    elsewhere `check_finite` is for the actions to call, since looking at a loss makes the host wait.
+    After each step every action whose `due(steps taken)` is true runs, in order; those of `before` run before it, asked
+    with the same number. On a CPU every loss is checked; elsewhere `check_finite` is for the actions to call, since
+    looking at a loss makes the host wait.
     Raises Diverged if a loss is not finite.
     """
-    actions = list(actions)
+    actions, before = list(actions), list(before)
     while state.step < settings.total_steps and state.stopped is None:
+        for due, action in before:
+            if due(state.step + 1):
+                action(state)
         start = perf_counter()
         train_step(state, batches.at(state.step), settings)
         state.step += 1

@@ -18,6 +18,7 @@ LARGEST = {  # far above what a run writes: a thousand classes with long names, 
     "report.json": 64 * MIB,
     "config.yaml": MIB,
     "metrics.jsonl": 1024 * MIB,
+    "probes.jsonl": 1024 * MIB,
     "predictions.npz": 4096 * MIB,
 }
 

@@ -5,6 +5,7 @@
         config.yaml        the resolved config
         run.json           status, command, code, environment, device, data, model, seconds, result (see FIELDS)
         metrics.jsonl      a row per epoch and split, and step rows on request (see ROW)
+        probes.jsonl       a row per look, layer and probe, of a run with probes (see PROBE_ROWS)
         train.log          what the run printed, with the traceback of a failure
         hash_chain.jsonl   a row of hashes per training step, on request (see hash_chain.py)
         predictions.npz    logits (N, K) float32, labels (N,) int64, ids (N,) str: the test split, in its order
@@ -34,9 +35,16 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 FOR_RESUMING = (LAST, PREVIOUS, "best-*.pt")  # of checkpoints/: what a run that is done needs no more
 RESULT_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz")
 TIMING = ("seconds", "images_per_second")
-HASH_CHAIN = "hash_chain.jsonl"
+HASH_CHAIN, PROBES = "hash_chain.jsonl", "probes.jsonl"
 PLACE = ("folder", "arm", "fingerprint")  # what every entry of study.json's `runs` has
 ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", "learning_rate", *TIMING)
+PROBE_ROWS = {  # kind: its columns, beside epoch, step, kind, layer, type (the class of the module)
+    "gradient": "norm; numbers, zeros, not_finite, first, counts: a histogram, see probes/magnitudes.py",
+    "update": "ratio: |change| / |weights| of the step, null if the weights were 0; weight_norm",
+    "activation": "after: the weights before it, if they are beside it; mean, std; a histogram as of gradients",
+    "dead_units": "after; units, dead: how many units there are, and how many are zero for the validation split",
+    "batch_norm": "mean_shift, variance_ratio: see probes/passes.py",
+}
 FIELDS = {
     "status": "one of STATUSES",
     "study": "str",
@@ -56,7 +64,7 @@ FIELDS = {
     "model": "{parameters, trainable_parameters, macs}",
     "schedule": "{steps_per_epoch, total_steps, epochs}",
     "features": "of a frozen backbone: computed once, or why they were not; not there for others",
-    "seconds": "{prepare, features, train, evaluate, checkpoint, total}",
+    "seconds": "{prepare, features, train, evaluate, checkpoint, total; probes: of a run with probes}",
     "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
     "images_per_second, peak_memory_mib, stopped: completed | early}",
     "files": "{name: crc32, eight hexadecimal digits} of the other files of a run that is done",
@@ -172,6 +180,10 @@ class RunRecord:
         rows = storage.read_rows(self.metrics)
         return [r for r in rows if r.get("kind") == kind and split in (None, r.get("split"))]
 
+    def probe_rows(self) -> list[dict[str, Any]]:
+        """Return what the probes saw, [] of a run without."""
+        return storage.read_rows(own_file(self.folder, PROBES))
+
     def predictions(self) -> dict[str, Any]:
         """Return {logits (N, K) float32, labels (N,) int64, ids (N,) str} of the test split, as numpy arrays.
 
@@ -213,15 +225,20 @@ class RunRecord:
         storage.append_row(self.metrics, row)
         self.rows_digest = digest(row, self.rows_digest)
 
+    def append_probe(self, **row: Any) -> None:
+        """Append a row of what a probe saw; it is durable after the next `sync`."""
+        storage.append_row(own_file(self.folder, PROBES), row)
+
     def log(self, line: str) -> None:
         """Append a line to train.log."""
         storage.append_text(self.folder / "train.log", line.rstrip("\n") + "\n")
 
     def sync(self) -> None:
-        """Make the metric rows, and the hash chain if there is one, durable."""
+        """Make the rows durable: metrics, and what there is of hashes and of what probes saw."""
         storage.sync_file(self.metrics)
-        if (self.folder / HASH_CHAIN).exists():
-            storage.sync_file(self.folder / HASH_CHAIN)
+        for name in (HASH_CHAIN, PROBES):
+            if (self.folder / name).exists():
+                storage.sync_file(self.folder / name)
 
     def keep_rows(self, count: int) -> None:
         """Drop the metric rows after the first `count`: those of steps that will be taken again."""
@@ -235,6 +252,10 @@ class RunRecord:
         for row in rows:
             found = digest(row, found)
         return found if len(rows) == count else None
+
+    def keep_probe_rows(self, count: int) -> None:
+        """Drop the rows of probes after the first `count`."""
+        storage.keep_rows(own_file(self.folder, PROBES), count)
 
     def count_rows(self) -> int:
         """Return the number of metric rows of all kinds."""

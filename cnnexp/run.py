@@ -24,6 +24,7 @@ from cnnexp.loop import Action, BatchSource, Due, Settings, TrainState, check_fi
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.models.summary import count
 from cnnexp.outcome import begin, check_record, recorded_outcome
+from cnnexp.probes.watch import add_probes
 from cnnexp.progress import Progress
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
@@ -80,6 +81,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.keep_rows(state.rows)
+    record.keep_probe_rows(state.probe_rows)
     hash_chain.keep(record.folder, state.step)
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, check_stop)
     source = keep_features(config, state, batches, evaluation, record)
@@ -90,7 +92,8 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
         actions.insert(0, (lambda step: True, chain.row))
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
-        fit(state, source, settings, actions)
+        before = add_probes(config, actions, record, settings, lambda: evaluation.logits(state.model, data.val))
+        fit(state, source, settings, actions, before)
         return conclude(state, record, checkpoints, evaluation, data, batches, config["shift_pixels"])
     except Diverged as error:
         if error.step is not None:

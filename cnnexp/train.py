@@ -34,6 +34,8 @@ examples:
   cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
   cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
   cnnexp train +study=ablation +arm=baseline,dropout seed=0 --plan
+  cnnexp train +study=ablation +scale=small study.name=small     to see that it runs: 3 epochs of 1,000 images
+  cnnexp train model=custom probes=all                 gradients, dead units, ... for the report; same weights
 
 flags:
   -m, --multirun     sweep over comma-separated values
@@ -140,6 +142,8 @@ def make(job: Any) -> int:
         return EXIT_SOME_FAILED
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
+    if before == "done" and any(value is True for value in job.config["probes"].values()) and not record.probe_rows():
+        again += "; it had no probes: give study.name=... another name to make it with them"
     print(
         f"test accuracy {result['test_accuracy']:.2%}, validation {_percent(result['val_accuracy'])}, "
         f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{visible(job.folder)}"

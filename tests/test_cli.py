@@ -82,6 +82,8 @@ def test_completion() -> None:
     assert complete("cnnexp ") == list(cli.COMMANDS)
     assert {"optimizer=", "optimizer."} <= set(complete("cnnexp train opt"))
     assert complete("cnnexp train optimizer=ad") == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]
+    assert complete("cnnexp train probes=a") == ["probes=activations", "probes=all"]
+    assert "probes.every=" in complete("cnnexp train probes.")
     assert complete("cnnexp train +study=ab") == ["+study=ablation"]
     assert complete("cnnexp report out") == []
 

@@ -32,6 +32,7 @@ SAME = [
     ["device.deterministic=true"],  # it is for CUDA only
     ["epochs=3"],
     ["backbone.weights=elsewhere"],
+    ["probes=all", "probes.every=7st"],
     ["data.cache={cache}"],
     ["device.resident=true"],
     ["device.precision=fp32"],

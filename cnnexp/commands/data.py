@@ -2,8 +2,8 @@
 
 import argparse
 import json
-import sys
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

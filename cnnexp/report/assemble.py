@@ -14,6 +14,7 @@ from cnnexp.report import (
     classes,
     columns,
     confidence,
+    diagnostics,
     disagreement,
     examples,
     findings,
@@ -169,6 +170,9 @@ def _found(study: Study) -> dict[str, str]:
     if found := effects(study):
         texts["effects.md"] = _with_notes(findings.effects(found), findings.effect_notes(found))
         texts["effects.csv"] = tables.to_csv(*findings.effects_csv(found))
+    if (section := diagnostics.section(study))["arms"]:
+        said = [f"{arm['label']}: {sentence}" for arm in section["arms"] for sentence in arm["sentences"]]
+        texts["diagnostics.md"] = _with_notes(section["table"], (*said, *section["notes"]))
     return texts
 
 

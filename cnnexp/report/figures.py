@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from cnnexp.report import charts, curves, grids, matrices, reliability
+from cnnexp.report import charts, curves, grids, inside, matrices, reliability
 from cnnexp.report.collect import Study
 from cnnexp.report.compare import Row
 from cnnexp.report.confidence import calibrations
 from cnnexp.report.examples import ARMS, Examples
 from cnnexp.report.pictures import Album
+from cnnexp.report.probed import probed
 from cnnexp.report.style import Figure, looks, style
 
 MATRICES = 24  # arms with a confusion matrix of their own: a page of more cannot be read, and takes minutes to draw
@@ -32,3 +33,6 @@ def _all(study: Study, rows: Sequence[Row], examples: Examples, album: Album) ->
     yield from grids.grids(examples, album, look)
     for arm in arms[:MATRICES]:
         yield matrices.one(arm)
+    for arm in study.arms:
+        if seen := probed(arm):
+            yield from inside.draw(seen)

@@ -20,7 +20,8 @@ MIXES = (
     ("The runs come from different versions of torch", ("environment", "torch")),
 )
 # Keys of a config that name, place or observe a run, or that the machine settles: they make no arm.
-APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "backbone", "device", "data.root", "data.cache")
+APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "probes", "backbone", "device", "data.root",
+         "data.cache")  # fmt: skip
 
 
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:

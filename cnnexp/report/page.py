@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.report import classes, columns, confidence, disagreement, examples, findings, reported, verdicts
+from cnnexp.report import (
+    classes,
+    columns,
+    confidence,
+    diagnostics,
+    disagreement,
+    examples,
+    findings,
+    reported,
+    verdicts,
+)
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.compare import Row, sentences
 from cnnexp.report.effects import effects
@@ -24,12 +34,13 @@ SECTIONS = {
     "mistakes": "Most confident mistakes",
     "disagreement": "Where arms disagree",
     "calibration": "Calibration",
+    "diagnostics": "Diagnostics",
     "cost": "Cost",
     "environment": "Environment",
     "left-out": "Runs not in the table",
     "runs": "Runs",
 }
-ELSEWHERE = ("confusion_", "cost", "calibration", "mistakes_", "disagreement_")  # figures with a section of their own
+ELSEWHERE = ("confusion_", "cost", "calibration", "mistakes_", "disagreement_", "probes_")  # with a place of their own
 ENVIRONMENT = (
     ("Device", ("device", "name")),
     ("Kind", ("device", "kind")),
@@ -79,6 +90,8 @@ def render(
         "report_command": command,
         **_found(study),
         **_answers(study, seen, by_name, no_pictures),
+        "diagnostics": diagnostics.section(study),
+        "figure_of": by_name,
     }
     shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment")}
     tables = {
@@ -91,6 +104,7 @@ def render(
         "runs": context["runs"],
     }
     shown |= {name: table.rows for name, table in tables.items() if isinstance(table, Table)}
+    shown["diagnostics"] = context["diagnostics"]["arms"]
     shown["reported"] = context["beside"].rows or context["claims"].rows
     context["sections"] = [(name, title) for name, title in SECTIONS.items() if shown[name]]
     return engine().get_template("page.html.j2").render(context)

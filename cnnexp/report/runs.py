@@ -97,6 +97,11 @@ class Run:
                 rows.setdefault(str(row.get("split")), {})[row["epoch"]] = row
         return rows
 
+    @cached_property
+    def probe_rows(self) -> list[dict[str, Any]]:
+        """Return what the probes saw, [] of a run without."""
+        return self.record.probe_rows()
+
     def curve(self, split: str, metric: str) -> dict[int, float]:
         """Return {epoch: value} of a metric on a split, where it is a finite number."""
         values = {epoch: row.get(metric) for epoch, row in sorted(self.rows.get(split, {}).items())}

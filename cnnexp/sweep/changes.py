@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from cnnexp.record import flatten
 
 # Overrides that name, place or repeat a run; they make no arm.
-NAMING = ("seed=", "study.", "outputs=", "slots=", "device=", "device.", "+study=", "+pretrain=", "log.", "checkpoint.")
+NAMING = ("seed=", "study.", "outputs=", "slots=", "device=", "device.", "+study=", "+pretrain=", "log.", "checkpoint.",
+          "probes=", "probes.")  # fmt: skip
 
 
 def arm_changes(hydra_node: Any, overrides: Iterable[str], swept: Iterable[str] = ()) -> list[str]:

@@ -52,10 +52,10 @@ _ALL = (
     Row("C8", "What the runner adds to a loop by hand", "less than 3 %", rows_parts.runner),
     Row(
         "C9",
-        "What checkpoints, evaluation and rows of steps cost",
+        "What checkpoints, evaluation, rows of steps and probes cost",
         "told, no target",
         rows_parts.probes,
-        ("wall_seconds", "total_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds"),
+        ("loop_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds", "probes_seconds"),
     ),
     Row("C10", "Memory of a run and of a sweep's worker", "at most 1.2x the plain loop", rows_memory.memory),
     Row("G1", "Compact network, Imagenette 160 px, 50 epochs, bf16, GPU", "5x", rows_gpu.compact, WHOLE, True),

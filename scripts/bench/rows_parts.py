@@ -5,16 +5,21 @@ import sys
 
 from bench import process
 from bench.lab import CNNEXP, Lab, tell
-from bench.result import Case, Check, Failed, Numbers, Result, compare, measure
+from bench.result import Case, Check, Failed, NotMeasured, Numbers, Result, compare, measure
 from bench.rows_training import COMPACT
 from bench.runs import ours, prepare, rival, script, tell_one_line
 from bench.trees import read_by_cnnexp, subset
 
-# What a probe costs: a row of the table each, against a run with none of them. Add a probe here.
+# What looking costs: a row of the table each, against a run with none of them. Add a probe here.
 PROBES = {
     "checkpoint every epoch": ["checkpoint.every=1ep"],
     "checkpoint as by default": ["checkpoint.every=auto"],
     "a row for every step": ["checkpoint.every=1000ep", "log.steps=1"],
+    "probes=none, typed": ["checkpoint.every=1000ep", "probes=none"],
+    **{
+        f"probes={name}": ["checkpoint.every=1000ep", f"probes={name}"]
+        for name in ("gradients", "updates", "activations", "dead_units", "batch_norm", "all")
+    },
 }
 NO_PROBES = ["checkpoint.every=1000ep"]
 
@@ -113,20 +118,31 @@ def in_turn(lab: Lab, result: Result, name: str, overrides: list[str]) -> list[d
 
 
 def probes(lab: Lab) -> Result:
-    """C9: what checkpoints, evaluation and rows of steps cost."""
-    tree = subset(lab, "imagenette", lab.pick(2000, 300), lab.pick(500, 50))
-    base = [*read_by_cnnexp(tree, 64), *COMPACT, f"epochs={lab.trained(3)}ep", "device.precision=fp32"]
-    prepare(lab, base)
-    cases = [ours(lab, "none of them", [*base, *NO_PROBES])]
-    cases += [ours(lab, name, [*base, *overrides]) for name, overrides in PROBES.items()]
-    checks = [Check(f"{name}, whole process", "percent", None, "wall_seconds", name, "none of them") for name in PROBES]
-    result = compare(cases, lab.repeated(), checks, tell)
+    """C9: what checkpoints, evaluation, rows of steps and looks inside the training cost, once an epoch."""
+    trained = [*COMPACT, "device.precision=fp32", f"epochs={lab.trained(3)}ep"]
+    sets = {name: [f"data={name}", *trained, "batch_size=32"] for name in ("shapes", "textures")}
+    missing = {}
+    try:
+        tree = subset(lab, "imagenette", lab.pick(2000, 300), lab.pick(500, 50))
+        sets["imagenette 64 px"] = [*read_by_cnnexp(tree, 64), *trained]
+    except NotMeasured as reason:
+        missing["imagenette 64 px"] = str(reason)
+    cases, checks = [], []
+    for data, base in sets.items():
+        prepare(lab, base)
+        none = f"{data}: none of them"
+        cases.append(ours(lab, none, [*base, *NO_PROBES]))
+        for name, overrides in PROBES.items():
+            cases.append(ours(lab, f"{data}: {name}", [*base, *overrides]))
+            checks.append(Check(f"{data}: {name}", "percent", None, "loop_seconds", f"{data}: {name}", none))
+    result = compare(cases, lab.repeated(3), checks, tell, missing)
     for name, metrics in result.series.items():
-        shares = {
-            part: 100 * sum(metrics[f"{part}_seconds"]) / sum(metrics["total_seconds"])
-            for part in ("evaluate", "checkpoint")
-        }
-        result.facts[f"share of the recorded time, {name}"] = ", ".join(
+        parts = [part for part in ("train", "evaluate", "checkpoint", "probes") if f"{part}_seconds" in metrics]
+        metrics["loop_seconds"] = [
+            sum(repeat) for repeat in zip(*(metrics[f"{p}_seconds"] for p in parts), strict=True)
+        ]
+        shares = {p: 100 * sum(metrics[f"{p}_seconds"]) / sum(metrics["loop_seconds"]) for p in parts[1:]}
+        result.facts[f"share of the loop, {name}"] = ", ".join(
             f"{part} {share:.1f} %" for part, share in shares.items()
         )
     return result
