@@ -1,6 +1,5 @@
 """bf16 on a CPU: each shape is tested once, and what is slow or wrong stays in fp32 and is recorded."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from cnnexp import bf16
 from cnnexp.bf16 import Answer, keep_in_fp32, unfit
 from cnnexp.device import Device
 from cnnexp.record import RunRecord
+from cnnexp.storage import read_json
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_shape_is_tested_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     assert [key.rpartition(" of ")[2] for key in tested] == ["32 x 3 x 8 x 8", "32 x 8 x 8 x 8", "32 x 288"]
     assert unfit(network(), (3, 8, 8), 64, cpu, tmp_path) == ["4"]
     assert len(tested) == 3
-    answers = json.loads((tmp_path / "bf16.json").read_text())
+    answers = read_json(tmp_path / "bf16.json")
     assert len(answers) == 1 and len(next(iter(answers.values()))) == 3
 
 

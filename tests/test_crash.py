@@ -56,7 +56,7 @@ def argv(room: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(server: Server, room: Path, argv: list[str]) -> Whole:
-    """Return the run that nothing disturbs: its operations on the disk, what it computes, its last.pt."""
+    """Return the run that nothing disturbs: its every operation on the disk, what it computes, its last.pt."""
     empty(room)
     ended = server.run(argv, room, record=True)
     assert ended.code == 0, ended.out
