@@ -63,8 +63,8 @@ def cifar10_listing(root: Path, size: int) -> Listing:
     storage.make_folder(root)
     try:
         with storage.lock(root / ".cifar-10.lock", wait=True):
-            if not (root / CIFAR10_ARCHIVE).exists() and not (root / CIFAR10.base_folder).exists():
-                print(f"cifar10: downloading {CIFAR10.url} (170 MB) to {root}", file=sys.stderr)
+            if not any(root.glob("cifar-10-*")):  # the archive, or what is in it
+                print(f"cifar10: downloading its archive (170 MB) to {root}", file=sys.stderr)
             train, test = (CIFAR10(str(root), train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:
         raise _unreachable(root / CIFAR10.base_folder, CIFAR10.url, root / CIFAR10_ARCHIVE, error) from error

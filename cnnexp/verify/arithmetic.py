@@ -73,7 +73,7 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Return McNemar's exact two-sided p of two networks' right answers (N,) on the same images."""
     gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
     tail = sum(math.comb(gained + lost, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2 ** (gained + lost))
+    return min(1.0, float(2 * tail / 2 ** (gained + lost)))
 
 
 def accuracy_and_loss(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> tuple[float, float]:
