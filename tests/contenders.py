@@ -27,7 +27,7 @@ from cnnexp.progress import Quiet
 from cnnexp.sweep import launcher, sweep
 
 CONTEXT: Any = multiprocessing.get_context("fork")
-SECONDS = 120.0  # that a contender waits for the others
+SECONDS = 40.0  # that a contender waits for the others
 SHORT = [*TINY, "epochs=1st"]
 
 

@@ -22,6 +22,7 @@ from cnnexp import checkpoint, cli
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.errors import UserError
 from cnnexp.models.weights import from_file
+from cnnexp.record import RunRecord
 
 EVERY = {**PAYLOADS, **TORCH_PAYLOADS}
 # Runs in a process of its own what a person does who trusts the file.
@@ -222,8 +223,8 @@ def test_the_best_epoch_is_no_path(tmp_path, epoch):
     torch.save({"best": {"epoch": epoch}}, folder / "last.pt")
     if epoch == "../../../victim":
         assert (folder / f"best-{epoch}.pt").exists()  # the canary: without the check this would be read
-    with pytest.raises(UserError, match=r"last\.pt: is not the state of this run \(TypeError: best\.epoch"):
-        Checkpoints(folder, None, 1).restore(_Fails())
+    with pytest.raises(UserError, match=r"last\.pt: does not fit this run \(TypeError: best\.epoch"):
+        Checkpoints(folder, None, 1).restore(_Fails(), RunRecord(folder.parent, {}))
 
 
 class _Fails:

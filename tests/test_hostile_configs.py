@@ -32,7 +32,7 @@ CALLABLE = [
     *("pathlib.Path.unlink", "pathlib.Path.write_text", "tarfile.open", "zipfile.ZipFile", "logging.FileHandler"),
     *("hydra.utils.instantiate", "hydra.utils.get_method", "hydra.utils.call", "omegaconf.OmegaConf.load"),
     *("omegaconf.OmegaConf.save", "yaml.unsafe_load", "functools.partial", "operator.methodcaller", "eval"),
-    *("cnnexp.build.make", "cnnexp.cli.main", "cnnexp.storage.remove", "cnnexp.storage.shutil.rmtree"),
+    *("cnnexp.build.make", "cnnexp.cli.main", "cnnexp.storage.remove", "cnnexp.storage.disk.shutil.rmtree"),
     *(
         "cnnexp.build.inspect.os.system",
         "cnnexp.environment.subprocess.run",
@@ -239,7 +239,7 @@ def test_a_recorded_config_chooses_no_folder_to_write_in(run, tmp_path, typed, c
 def test_a_recorded_config_downloads_nothing(run, tmp_path, capsys, monkeypatch):
     victim = tmp_path / "victim"
     asked = []
-    monkeypatch.setattr("torchvision.datasets.utils.download_url", lambda *given: asked.append(given))
+    monkeypatch.setattr("cnnexp.data.fetch.fetch", lambda *given: asked.append(given))
     from cnnexp import config as configs
     from cnnexp.storage import write_text
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import KINDS, assert_same, everything
+from lives import KINDS, difference, everything
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from cnnexp import config
 from cnnexp import run as runner
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.errors import Interrupted, UserError
@@ -42,7 +41,9 @@ def by_kind(rows: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
     return {row["layer"]: row for row in rows if row["kind"] == kind}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "torch's own schedule"])
+@pytest.mark.parametrize(
+    "kind", [k if k in ("cosine", "perceptron") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+)
 def test_a_probe_changes_no_bit(job: Jobs, outputs: Any, kind: str) -> None:
     without = runner.run(job(*KINDS[kind]), Quiet())
     probed = job(*KINDS[kind], "probes=all", "probes.every=2st", f"outputs={outputs}/probed")
@@ -50,9 +51,9 @@ def test_a_probe_changes_no_bit(job: Jobs, outputs: Any, kind: str) -> None:
     run = runner.run(probed, Quiet())
     assert not without.probe_rows() and "probes" not in without.info["seconds"]
     assert run.probe_rows() and run.info["seconds"]["probes"] > 0
-    mine, theirs = everything(run), everything(without)
+    mine, theirs = everything(run.folder), everything(without.folder)
     assert mine["state"].pop("probe_rows") == len(run.probe_rows()) and theirs["state"].pop("probe_rows") == 0
-    assert_same(mine, theirs)
+    assert difference(mine, theirs) is None
 
 
 class NoHooks(Quiet):
@@ -117,7 +118,7 @@ def test_rows_are_the_same_after_any_cut(job: Jobs, outputs: Any, every: str, cu
     steps = [5, 10, 15] if every == "1ep" else [2, 4, 6, 8, 10, 12, 14, 15]
     assert list(dict.fromkeys(row["step"] for row in run.probe_rows())) == steps
     assert (run.folder / "probes.jsonl").read_bytes() == (whole.folder / "probes.jsonl").read_bytes()
-    assert_same(everything(run), everything(whole))
+    assert difference(everything(run.folder), everything(whole.folder)) is None
 
 
 def test_rows_have_the_columns_that_the_record_names(job: Jobs) -> None:
@@ -337,8 +338,21 @@ def test_a_pass_needs_a_validation_split(job: Jobs) -> None:
     assert job("probes=gradients", "data.val_fraction=0")
 
 
-def test_probes_make_no_arm(train: Callable[..., int], outputs: Any) -> None:
+def test_probes_make_no_arm(train: Callable[..., int], outputs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("optimizer.lr=0.01", "probes=dead_units", "epochs=1ep") == 0
+    assert "without probes" not in capsys.readouterr().out
     (folder,) = (outputs / "runs").iterdir()
     assert folder.name.startswith("data=") and "probes" not in json.dumps(RunRecord.read(folder).info["changes"])
-    assert config.SILENT.count("probes") == 1
+
+
+def test_a_run_that_was_done_without_probes_is_told(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("epochs=1ep", "seed=0") == 0
+    assert "without probes" not in capsys.readouterr().out
+    assert train("epochs=1ep", "seed=0", "probes=updates") == 0
+    assert (
+        "it was done without probes; to have them, make it again under another study.name=" in capsys.readouterr().out
+    )
+    assert train("-m", "epochs=1ep", "seed=0,1", "probes=updates", "slots=cpu:1") == 0
+    assert "1 done without probes" in capsys.readouterr().out

@@ -24,6 +24,11 @@ ANY = {  # methods, of whatever object: those of paths, of arrays and of tables
     *("lockf", "tofile", "to_pickle", "to_parquet", "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory", "mkstemp"),
 }
 MODULES_NOBODY_NEEDS = {"fcntl", "tempfile", "tarfile", "zipfile", "sqlite3", "shelve"}
+ALLOWED = {
+    "data/archive.py": ["import tarfile"],  # it reads members, and writes them through this room
+    "own_files.py": ["os.open"],  # how this room opens files: following no link
+    "signals.py": ["os.write"],  # to the standard error, where a handler may not print
+}
 KERNEL = ("/proc/", "/dev/null")  # what is written there is said to the kernel, and kept nowhere
 GIVEN = {"np.savez": 0, "torch.save": 1}  # which argument may be a `buffer`, or the `file` of storage.draft
 OURS = ("", "storage", "disk")  # whose functions of these names are this room's own
@@ -53,7 +58,8 @@ def writes(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("file", [*MODULES, *INSIDE], ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_files_are_changed_in_one_room(file: Path) -> None:
-    assert list(writes(ast.parse(file.read_text()))) == []
+    found = [what for _, what in writes(ast.parse(file.read_text()))]
+    assert found == ALLOWED.get(str(file.relative_to(PACKAGE)), [])
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,6 @@ EXAMPLES = """examples:
   cnnexp data shapes
   cnnexp data imagenette data.root=/path/to/data data.size=96 +aug=full
   cnnexp data folder data.root=/path/to/tree --no-page --grid images.png
-  cnnexp data imagenette --verify
-  cnnexp data --clear-cache
 """
 EXAMPLE = "full"  # the augmentation that is shown where none is chosen
 
