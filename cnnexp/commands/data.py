@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cnnexp.explore.pictures import Augmented
 
 EXAMPLES = """examples:
-  cnnexp data shapes
   cnnexp data imagenette data.root=/path/to/data data.size=96 +aug=full
   cnnexp data folder data.root=/path/to/tree --no-page --grid images.png
 """
