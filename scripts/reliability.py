@@ -23,6 +23,22 @@ SETS = {
     "Damaged files": "tests/test_damage.py",
     "One room for files": "tests/test_storage_room.py",
     "Storage": "tests/test_storage.py",
+    "Resumed at every step": "tests/test_resume_boundaries.py",
+    "Fields of a checkpoint forgotten": "tests/test_resume_mutations.py",
+    "Signals": "tests/test_signals.py",
+    "Sweeps": "tests/test_sweep.py",
+    "Two at once": "tests/test_concurrency.py",
+    "Repeated from the record": "tests/test_rerun.py",
+    "Numbers verified": "tests/test_verify.py",
+    "Bad requests": "tests/test_fuzz.py",
+    "Bad images": "tests/test_bad_images.py",
+    "Downloads": "tests/test_downloads.py",
+    "Archives": "tests/test_archives.py",
+    "Hostile checkpoints": "tests/test_hostile_checkpoints.py",
+    "Hostile configs": "tests/test_hostile_configs.py",
+    "Hostile folders": "tests/test_hostile_folders.py",
+    "Hostile texts": "tests/test_hostile_text.py",
+    "Rooms for what can run code": "tests/test_hostile_lint.py",
 }
 
 
