@@ -1,7 +1,9 @@
 """The disk, asked before anything is trained: whether the outputs can be written, and whether checkpoints will fit."""
 
+import glob
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,13 @@ PROBE_BYTES = 2**16
 
 def check_writable(folder: Path) -> None:
     """Write a small file in a folder, made if need be, and delete it. Raises UserError if that cannot be done."""
-    probe = folder / f".probe-{os.getpid()}"
+    ours = f".probe-{socket.gethostname()}-"
+    probe = folder / f"{ours}{os.getpid()}"
     storage.make_folder(folder)
     try:
+        for left_over in [*folder.glob(f"{glob.escape(ours)}*"), *folder.glob(f".{glob.escape(ours)}*.tmp")]:
+            if not _is_alive(left_over.name.removeprefix(".").removeprefix(ours).partition(".")[0]):
+                storage.remove(left_over)
         storage.write_bytes(probe, bytes(PROBE_BYTES))
         storage.remove(probe)
     except OSError as error:
@@ -26,14 +32,19 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"outputs: {folder} cannot be written ({error.strerror or error}); {mend}") from error
 
 
+def _is_alive(pid: str) -> bool:
+    """Tell whether a process of this machine has a number; of one that was killed a small file may be left."""
+    return pid.isdigit() and Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else True
+
+
 def checkpoint_bytes(model: "nn.Module") -> int:
-    """Return the most that a run's checkpoints take: best.pt and last.pt, each beside the one that it replaces.
+    """Return the most that a run's checkpoints take: best.pt, last.pt and previous.pt, and the next two being written.
 
     An optimiser is taken to keep two numbers for every one that learns, as Adam does.
     """
     weights: int = sum(tensor.nbytes for tensor in model.state_dict().values())
     learning: int = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    return 2 * (weights + (weights + 2 * learning))
+    return 2 * weights + 3 * (weights + 2 * learning)
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -20,10 +20,11 @@ BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss s
 # What torch's own states hold and nothing that is computed here depends on: switches of how an optimiser computes,
 # counters that nothing reads, settings that only another setting would make matter, and, beside a schedule of ours, the
 # learning rate, which it sets before every step. All that is ours is missing from this list.
+LATER = ("probe_rows", "rows_digest")  # files without them are older: no probes, and rows that are not held to a digest
 NEEDLESS = {
     "early stopping": [
         *("model.num_batches_tracked", "optimizer.capturable", "optimizer.decoupled_weight_decay", "optimizer.foreach"),
-        "optimizer.lr",
+        *("optimizer.lr", "probe_rows", "rows_digest"),
     ],
     "torch's step": [
         *("optimizer.differentiable", "optimizer.initial_lr", "schedule._get_lr_called_within_step"),
@@ -97,7 +98,7 @@ def test_every_lost_field_is_noticed(forks: Forks, kind_job: Plan, tmp_path: Pat
 @pytest.mark.slow
 def test_a_file_without_a_field_is_refused_or_noticed(forks: Forks, kind_job: Plan, tmp_path: Path) -> None:
     base = Base(forks, kind_job, tmp_path, "early stopping", BASES["early stopping"])
-    for key in (key for key, value in base.state.items() if value != {}):
+    for key in (key for key, value in base.state.items() if value != {} and key not in LATER):
         assert base.lose((key,), leave_out=True), f"{key} is not in the file"
     best = f"best-{base.state['best']['epoch']}.pt"
     for place in places(checkpoint.read(base.cut / "checkpoints" / best)):
