@@ -91,6 +91,7 @@ def go_on(job: Job, base: Path, uncut: Path, file: str, place: Place | None, lea
     job = replace(job, folder=base.with_name("mutant"))
     storage.remove(job.folder)
     shutil.copytree(base, job.folder)
+    storage.remove(job.folder / "checkpoints" / "previous.pt")  # a run would go on from it, and come out the same
     if place is not None and file == "last.pt":
         load = TrainState.load_state_dict
 

@@ -24,7 +24,7 @@ LATER = ("probe_rows", "rows_digest")  # files without them are older: no probes
 NEEDLESS = {
     "early stopping": [
         *("model.num_batches_tracked", "optimizer.capturable", "optimizer.decoupled_weight_decay", "optimizer.foreach"),
-        *("optimizer.lr", "probe_rows", "rows_digest"),
+        *("optimizer.lr", "rows_digest"),
     ],
     "torch's step": [
         *("optimizer.differentiable", "optimizer.initial_lr", "schedule._get_lr_called_within_step"),
