@@ -90,7 +90,7 @@ class TrainState:
         self.losses.copy_(state["losses"])
         self.correct.copy_(state["correct"])
         for name in PLAIN:
-            setattr(self, name, state.get(name, getattr(self, name)))  # one from before a field was added has none
+            setattr(self, name, state[name] if name != "probe_rows" else state.get(name, 0))  # older ones have none
 
     @contextmanager
     def timed(self, what: str, device: Device) -> "Iterator[None]":

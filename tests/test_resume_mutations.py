@@ -20,11 +20,11 @@ BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss s
 # What torch's own states hold and nothing that is computed here depends on: switches of how an optimiser computes,
 # counters that nothing reads, settings that only another setting would make matter, and, beside a schedule of ours, the
 # learning rate, which it sets before every step. All that is ours is missing from this list.
-LATER = ("probe_rows", "rows_digest")  # files without them are older: no probes, and rows that are not held to a digest
+LATER = ("probe_rows", "rows_digest", "run")  # files without them are older, and are read unchecked
 NEEDLESS = {
     "early stopping": [
         *("model.num_batches_tracked", "optimizer.capturable", "optimizer.decoupled_weight_decay", "optimizer.foreach"),
-        *("optimizer.lr", "rows_digest"),
+        *("optimizer.lr", "rows_digest", "run"),
     ],
     "torch's step": [
         *("optimizer.differentiable", "optimizer.initial_lr", "schedule._get_lr_called_within_step"),
