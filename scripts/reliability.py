@@ -66,7 +66,9 @@ def run(name: str, file: str) -> Outcome:
         xml = Path(folder) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-q", file, "-m", "slow or not slow", "--timeout=3600"]
         command += ["-o", "junit_family=xunit1", f"--junitxml={xml}"]
-        subprocess.run(command, cwd=ROOT, env={**os.environ, "CNNEXP_ALL_FAULTS": "1"}, check=False)
+        ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "CNNEXP_ALL_FAULTS": "1"}, check=False)
+        if not xml.exists():
+            sys.exit(f"{file}: pytest ended with code {ended.returncode} and wrote no results")
         return read(name, file, ET.parse(xml).getroot())
 
 
@@ -81,13 +83,13 @@ def read(name: str, file: str, tree: "ET.Element") -> Outcome:
     return Outcome(name, file, int(suite.attrib["tests"]), failed, float(suite.attrib["time"]), counts)
 
 
-def write(outcomes: list[Outcome]) -> None:
-    """Put the table into the page; rows of sets that were not run now stay."""
+def write(outcome: Outcome) -> None:
+    """Put a set's row into the table of the page; the others stay."""
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     rows = {match[1]: match[0] for match in re.finditer(r"^\| ([^|(]+) \(`.*$", table, re.M)}
-    rows |= {outcome.name: outcome.row() for outcome in outcomes}
+    rows[outcome.name] = outcome.row()
     order = [name for name in SETS if name in rows]
     lines = ["| Set | Tests | Counted | | Seconds |", "|---|---|---|---|---|", *(rows[name] for name in order)]
     PAGE.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}", encoding="utf-8")
@@ -96,9 +98,12 @@ def write(outcomes: list[Outcome]) -> None:
 def main(words: list[str]) -> int:
     """Run the sets whose names hold one of the words, or all."""
     chosen = {name: file for name, file in SETS.items() if not words or any(w.lower() in name.lower() for w in words)}
-    outcomes = [run(name, file) for name, file in chosen.items()]
-    write(outcomes)
-    return int(any(outcome.failed for outcome in outcomes))
+    failed = 0
+    for name, file in chosen.items():
+        outcome = run(name, file)
+        write(outcome)
+        failed += outcome.failed
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

@@ -35,16 +35,17 @@ class Cut(Quiet):
             raise KeyboardInterrupt
 
 
-def job(outputs: Path, arm: str, seed: int = 0) -> Job:
+def job(outputs: Path, arm: str, seed: int = 0, *more: str) -> Job:
     """Plan a run."""
-    plain = config.resolve(config.compose([*WORDS, f"study.arm={arm}", f"seed={seed}", f"outputs={outputs}"]))
+    words = [word for word in WORDS if word.partition("=")[0] not in {m.partition("=")[0] for m in more}]
+    plain = config.resolve(config.compose([*words, *more, f"study.arm={arm}", f"seed={seed}", f"outputs={outputs}"]))
     config.check(plain)
     return plan(plain, [*WORDS, f"study.arm={arm}", f"seed={seed}"], [], "cnnexp train")
 
 
-def half(outputs: Path, arm: str = "half", seed: int = 0) -> Job:
+def half(outputs: Path, arm: str = "half", seed: int = 0, *more: str) -> Job:
     """Make a run that was interrupted."""
-    own = job(outputs, arm, seed)
+    own = job(outputs, arm, seed, *more)
     with pytest.raises(KeyboardInterrupt):
         runner.run(own, Cut())
     return own
@@ -252,6 +253,16 @@ def test_the_checkpoint_before_steps_in(
     assert "resumed after step 8" in (own.folder / "train.log").read_text()
     assert difference(results(run), expected) is None
     assert [file.name for file in last.parent.iterdir()] == ["best.pt"]
+
+
+def test_the_best_weights_that_the_checkpoint_before_names_are_kept(tmp_path: Path) -> None:
+    last_is_best = "data.val_fraction=0"  # so each of the two names other weights
+    undisturbed = results(runner.run(job(tmp_path / "undisturbed", "half", 0, last_is_best), Quiet()))
+    own = half(tmp_path / "outputs", "half", 0, last_is_best)
+    folder = own.folder / "checkpoints"
+    assert sorted(file.name for file in folder.glob("best-*.pt")) == ["best-1.pt", "best-2.pt"]
+    damage(folder / "last.pt")
+    assert difference(results(runner.run(own, Quiet())), undisturbed) is None
 
 
 def test_the_next_save_keeps_the_checkpoint_that_was_whole(tmp_path: Path, expected: dict[str, Any]) -> None:
