@@ -53,19 +53,18 @@ class Examples:
 def find_examples(study: Study) -> Examples:
     """Look at the arms' answers. The predictions of the first arms are read once more, for their probabilities."""
     gathered = {arm.key: found for arm in study.arms if (found := gather(arm))}
-    looked_at = [arm for arm in study.arms if arm.key in gathered][:ARMS]
+    usable = [arm for arm in study.arms if arm.key in gathered]
     disagreed = disagreements(study, gathered)
     against = {d.arm.arm.key: d for d in disagreed}
     mistakes, never, base = [], [], np.empty(0)
-    for arm in looked_at:
+    for arm in usable[:ARMS]:
         probabilities = gathered[arm.key].probabilities()
         mistakes.append((arm, most_confident(gathered[arm.key], probabilities)))
         if arm is study.baseline:
             base = probabilities
         elif arm.key in against:
             never.append(_never_agreed(against[arm.key], probabilities, base))
-    left_out = [arm.label for arm in study.arms if arm.key in gathered and arm not in looked_at]
-    return Examples(mistakes, disagreed, never, left_out)
+    return Examples(mistakes, disagreed, never, [arm.label for arm in usable[ARMS:]])
 
 
 def most_confident(answers: Answers, probabilities: Array, count: int = MISTAKES) -> list[Example]:
@@ -96,7 +95,7 @@ def _examples(answers: Answers, rows: Array, probabilities: Array) -> list[Examp
         others = probabilities[row].copy()
         others[label] = -1.0
         answered = int(others.argmax())
-        wrong = int((~answers.right[:, row]).sum())
+        wrong = int((answers.predicted[:, row] != label).sum())
         shown = names[label], names[answered], float(others[answered])
         examples.append(Example(str(answers.ids[row]), label, *shown, wrong, len(answers.runs)))
     return examples

@@ -1,5 +1,6 @@
 """Two single runs: no seeds to judge by, so the test images that both answered are the sample."""
 
+from cnnexp.report.answers import rows_of
 from cnnexp.report.collect import Arm
 from cnnexp.report.statistics import McNemar, image_interval, mcnemar, p_value
 
@@ -9,13 +10,10 @@ def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
     mine, theirs = ({r.seed: r for r in a.runs} for a in (arm, base))
     seed = min(mine.keys() & theirs.keys())
     first, second = mine[seed].answers, theirs[seed].answers
-    if first is None or second is None or len(first["ids"]) != len(second["ids"]):
+    rows = rows_of(first["ids"], second["ids"]) if first and second else None
+    if first is None or second is None or rows is None or (first["labels"] != second["labels"][rows]).any():
         return None
-    order, other = first["ids"].argsort(kind="stable"), second["ids"].argsort(kind="stable")
-    if any((first[k][order] != second[k][other]).any() for k in ("ids", "labels")):
-        return None
-    right = [(a["predicted"] == a["labels"])[o] for a, o in ((first, order), (second, other))]
-    return mcnemar(right[0], right[1])
+    return mcnemar(first["predicted"] == first["labels"], (second["predicted"] == second["labels"])[rows])
 
 
 def in_words(test: McNemar, first: str = "this one", second: str = "the baseline's") -> str:
