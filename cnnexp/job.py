@@ -15,7 +15,7 @@ from cnnexp.build import build_data
 from cnnexp.data.images import ImageData
 from cnnexp.environment import folder_flags
 from cnnexp.errors import UserError
-from cnnexp.probes import OF_A_PASS
+from cnnexp.probes import OF_A_PASS, PROBES
 from cnnexp.record import RunRecord, run_folder
 
 
@@ -68,6 +68,11 @@ class Job:
     def record(self) -> RunRecord:
         """Read the run directory as it is now."""
         return RunRecord.read(self.folder)
+
+    def lacks_probes(self) -> bool:
+        """Tell whether probes are asked for, but the run was done before without any."""
+        asked = any(self.config["probes"][name] for name in PROBES)
+        return asked and self.record().info.get("status") == "done" and not self.record().probe_rows()
 
 
 def quoted(text: str) -> str:

@@ -125,12 +125,12 @@ def make(job: Any) -> int:
         return EXIT_SOME_FAILED
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
-    if before == "done" and any(value is True for value in job.config["probes"].values()) and not record.probe_rows():
-        again += "; it had no probes: give study.name=... another name to make it with them"
     print(
         f"test accuracy {result['test_accuracy']:.2%}, validation {_percent(result['val_accuracy'])}, "
         f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{job.folder}"
     )
+    if job.lacks_probes():
+        print("it was done without probes; to have them, make it again under another study.name=...")
     return EXIT_DONE
 
 

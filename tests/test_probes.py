@@ -14,7 +14,6 @@ from test_resume import KINDS, assert_same, everything
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from cnnexp import config
 from cnnexp import run as runner
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.errors import Interrupted, UserError
@@ -337,8 +336,21 @@ def test_a_pass_needs_a_validation_split(job: Jobs) -> None:
     assert job("probes=gradients", "data.val_fraction=0")
 
 
-def test_probes_make_no_arm(train: Callable[..., int], outputs: Any) -> None:
+def test_probes_make_no_arm(train: Callable[..., int], outputs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("optimizer.lr=0.01", "probes=dead_units", "epochs=1ep") == 0
+    assert "without probes" not in capsys.readouterr().out
     (folder,) = (outputs / "runs").iterdir()
     assert folder.name.startswith("data=") and "probes" not in json.dumps(RunRecord.read(folder).info["changes"])
-    assert config.SILENT.count("probes") == 1
+
+
+def test_a_run_that_was_done_without_probes_is_told(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("epochs=1ep", "seed=0") == 0
+    assert "without probes" not in capsys.readouterr().out
+    assert train("epochs=1ep", "seed=0", "probes=updates") == 0
+    assert (
+        "it was done without probes; to have them, make it again under another study.name=" in capsys.readouterr().out
+    )
+    assert train("-m", "epochs=1ep", "seed=0,1", "probes=updates", "slots=cpu:1") == 0
+    assert "1 done without probes" in capsys.readouterr().out

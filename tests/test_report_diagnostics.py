@@ -58,7 +58,7 @@ def test_many_layers_are_named_in_one_sentence(run: RunRecord) -> None:
         add(run, "dead_units", f"relu{i}", [20 + i], "dead", units=100, after="")
     told = diagnostics.sentences(seen(run.folder))
     assert [line[:5] for line in told[:3]] == ["relu5", "relu4", "relu3"]
-    assert told[3:] == ["So do 3 more layers: relu2, relu1, relu0."]
+    assert told[3:] == ["The same threshold is crossed by 3 more: relu2, relu1, relu0."]
 
 
 def test_vanishing_gradients_spikes_and_what_is_not_finite(run: RunRecord) -> None:

@@ -9,3 +9,4 @@ Where features are computed once (features.py), only the head trains, and probes
 
 OF_A_STEP = ("gradients", "updates")
 OF_A_PASS = ("activations", "dead_units", "batch_norm")
+PROBES = (*OF_A_STEP, *OF_A_PASS)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnexp.loop import Action, Due, Settings, TrainState
-from cnnexp.probes import OF_A_PASS, OF_A_STEP
+from cnnexp.probes import OF_A_PASS, PROBES
 from cnnexp.probes.passes import Pass
 from cnnexp.probes.weights import Step
 from cnnexp.record import RunRecord
@@ -73,7 +73,7 @@ def add_probes(
 
     Both stay as they are if it asks for none. validate: see Watch.
     """
-    if not any(config["probes"][name] for name in (*OF_A_STEP, *OF_A_PASS)):
+    if not any(config["probes"][name] for name in PROBES):
         return []
     watch = Watch(config["probes"], record, settings, validate)
     actions.insert(0, watch.after)

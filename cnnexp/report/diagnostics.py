@@ -17,24 +17,25 @@ PER_LAYER = 1e-3  # smallest over largest gradient per weight, of the layers
 SPIKE = 10.0  # times the median norm of the run
 SHIFT, FACTOR = 0.5, 2.0  # running standard deviations; variances
 NOTES = (
-    f"Dead units: more than {100 * DEAD:.0f} % of a layer. A choice: a tenth of a layer is paid for and unused. At too "
-    "high a learning rate it can be 40 % (Stanford's CS231n notes, Neural Networks Part 1).",
+    f"Dead units: more than {100 * DEAD:.0f} % of a layer. A choice: a tenth of it is computed and never used. At too "
+    "high a learning rate 40 % of a network can be dead (Stanford's CS231n notes, Neural Networks 1). Few validation "
+    "images find more units dead than there are.",
     f"Updates: a step that moves a layer by less than {UPDATE[0]:g} or more than {UPDATE[1]:g} of its norm, a hundred "
-    f"times off the {USUAL_UPDATE:g} that is usual (CS231n notes, Neural Networks Part 3). Adam starts above it where "
-    "weights are small.",
-    f"Gradients: a layer with less than {PER_LAYER:g} of the largest one per weight. A choice: they should be alike in "
-    "all layers (Glorot and Bengio 2010, section 4.2), and sigmoids lose about a factor of 10 a layer.",
-    f"Spikes: a gradient norm above {SPIKE:g} times the median of the run, the top of the range in which Pascanu, "
-    "Mikolov and Bengio (2013, section 3.2) let clipping begin.",
+    f"times off the {USUAL_UPDATE:g} of CS231n's rough heuristic (Neural Networks 3).",
+    f"Gradients: a layer with less than {PER_LAYER:g} of the largest gradient per weight. A choice: they should be "
+    "alike in all layers (Glorot and Bengio 2010), and this is what five sigmoids in a row take away, of a slope "
+    "of at most 1/4 each.",
+    f"Spikes: a gradient norm above {SPIKE:g} times the run's median, the top of the range of thresholds, around the "
+    "average norm, that Pascanu, Mikolov and Bengio (2013) found to work for clipping.",
     f"Batch norm: means of the validation split more than {SHIFT:g} running standard deviations from the running ones, "
-    f"or variances a factor of {FACTOR:g} apart. A choice: batch norm that predicts with other statistics than it sees "
-    "is what dropout in front of it does (Li et al. 2019, variance shift).",
+    f"or variances a factor of {FACTOR:g} apart. A choice: then prediction normalises with other numbers than it "
+    "meets, as happens behind dropout (Li et al. 2019, variance shift).",
     "Each look: gradients of one training step, before clipping; activations, dead units and batch norm on clean "
     "validation images. A unit is a channel after a convolution, a number after a fully connected layer; it is dead if "
     "it is zero for the whole validation split. Values are means over the seeds.",
 )
 FIGURES = ("steps", "gradients", "dead_units", "batch_norm", "activations")  # in the order of the page
-NAMED = 3  # layers that a sentence names
+NAMED, LISTED = 3, 12  # layers that have a sentence each; those that one more lists
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,11 @@ def sentences(seen: Probed) -> list[str]:
 
 def _told(found: Sequence[Crossing], words: Callable[[Crossing], str]) -> list[str]:
     """Return a sentence for each of the first crossings, and how many layers more there are."""
-    told = [words(c) for c in found[:NAMED]]
-    rest = [c.layer for c in found[NAMED:]]
-    return (
-        [*told, f"So do {len(rest)} more layers: {', '.join(rest[:12])}{', ...' * (len(rest) > 12)}."] if rest else told
-    )
+    told, rest = [words(c) for c in found[:NAMED]], [c.layer for c in found[NAMED:]]
+    if rest:
+        names = ", ".join(rest[:LISTED]) + ", ..." * (len(rest) > LISTED)
+        told.append(f"The same threshold is crossed by {len(rest)} more: {names}.")
+    return told
 
 
 def _when(crossing: Crossing) -> str:

@@ -3,12 +3,13 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cnnexp.report.diagnostics import FACTOR, SHIFT, USUAL_UPDATE, total_norm
 from cnnexp.report.probed import LOWEST, Probed, Series
@@ -19,8 +20,12 @@ PREFIX = "probes_"
 PANELS = 12  # of a figure of histograms; of more layers some are left out, evenly
 IN_LEGEND = 10  # lines; more are told by their colour alone
 LABEL = 24
-SMALLEST = 1e-3  # share of a layer's numbers below which a bin is not worth room in a figure
-TITLES = {"gradient": "Gradients", "activation": "Activations"}
+SMALLEST = 1e-2  # share of a layer's numbers below which a bin is not worth room in a figure
+WHAT = {
+    "gradient": "Gradients of {}: how large they are, of one training step at each look, before clipping.",
+    "activation": "Activations of {}: how large they are on the first clean validation images (after the pooling, "
+    "where it comes before the ReLU).",
+}
 
 
 def draw(seen: Probed) -> Iterator[Figure | None]:
@@ -34,29 +39,21 @@ def draw(seen: Probed) -> Iterator[Figure | None]:
 
 def histograms(seen: Probed, kind: str) -> Figure | None:
     """Draw how large the numbers of each layer are, look by look: a panel a layer; None without rows."""
-    found = {
-        layer: h for layer, h in seen.histograms(kind).items() if kind != "gradient" or "Norm" not in seen.type(layer)
-    }
+    every = seen.histograms(kind)
+    found = {layer: h for layer, h in every.items() if kind != "gradient" or "Norm" not in seen.type(layer)}
     if not found:
         return None
     shown = spread(list(found), PANELS)
     used = np.flatnonzero(np.max([found[layer][1].max(1) for layer in shown], 0) >= SMALLEST)
-    low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (-LOWEST - 4, -LOWEST)
-    columns = min(4, len(shown))
+    bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(-LOWEST - 4, -LOWEST)
+    top = max(float(found[layer][1].max()) for layer in shown)
+    columns = min(4, len(shown)) if len(shown) != 5 else 3
     rows = math.ceil(len(shown) / columns)
     figure, axes = canvas(max(4.4, 2.4 * columns + 0.7), 2.0 * rows + 0.5, rows, columns, sharex=True, sharey=True)
-    top = max(float(found[layer][1].max()) for layer in shown)
     for i, (axis, layer) in enumerate(zip(axes, shown, strict=False)):
         steps, shares = found[layer]
-        image = axis.pcolormesh(
-            _edges([seen.epoch(s) for s in steps]), np.arange(low, high + 1) + LOWEST, 100 * shares[low:high],
-            cmap="Blues", vmin=0, vmax=100 * top, rasterized=True,
-        )  # fmt: skip
-        axis.grid(visible=False)
+        image = _heat(axis, [seen.epoch(s) for s in steps], shares, bins, top)
         axis.set_title(shorten(seen.label(layer) if kind == "activation" else layer, LABEL))
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda exponent, _: f"{2.0**exponent:.0e}"))
-        _epochs(axis)
         axis.label_outer()
         if i + columns >= len(shown):
             axis.tick_params(labelbottom=True)
@@ -65,19 +62,26 @@ def histograms(seen: Probed, kind: str) -> Figure | None:
             axis.set_ylabel(f"|{kind}|")
     turn_off(axes[len(shown) :])
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01, aspect=30)
-    bar.set_label("share of the layer's numbers (%)")
+    bar.set_label("share (%)")
     bar.outline.set_visible(False)
     left_out = f" {len(shown)} of {len(found)} layers are shown." if len(shown) < len(found) else ""
-    what = (
-        "of the weights, of one training step at each look, before clipping"
-        if kind == "gradient"
-        else "on the first clean validation images, after the pooling that follows where it is done first"
-    )
     caption = (
-        f"{TITLES[kind]} of {seen.arm.label}: how large they are, {what}. A bin is a factor of two; what is missing to "
-        f"100 % is zero.{left_out}{_seeds(seen)}"
+        f"{WHAT[kind].format(seen.arm.label)} The share is of the layer's numbers; a bin is a factor of two; what is "
+        f"missing to 100 % is zero.{left_out}{_seeds(seen)}"
     )
     return finish(figure, f"{PREFIX}{kind}s_{seen.arm.key}", caption, wide=columns > 2)
+
+
+def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: slice, top: float) -> Any:
+    """Draw the shares (bins, looks) of one layer: a column a look, powers of ten upwards."""
+    powers = (np.arange(bins.start, bins.stop + 1) + LOWEST) * math.log10(2)
+    drawn = 100 * shares[bins]
+    image = axis.pcolormesh(_edges(epochs), powers, drawn, cmap="Blues", vmin=0, vmax=100 * top, rasterized=True)
+    axis.grid(visible=False)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda power, _: f"1e{power:.0f}"))
+    _epochs(axis)
+    return image
 
 
 def gradients_and_updates(seen: Probed) -> Figure | None:
@@ -97,6 +101,9 @@ def gradients_and_updates(seen: Probed) -> Figure | None:
         _lines(axis, seen, series, list(lines))
         if any(value > 0 for steps in series.values() for value in steps.values()):
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _narrow(series) else (1,)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
         axis.set_ylabel(label)
         if series is updates:
             axis.axhline(USUAL_UPDATE, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
@@ -140,8 +147,8 @@ def dead_units(seen: Probed) -> Figure | None:
     bar.set_label("dead units (%)")
     bar.outline.set_visible(False)
     caption = (
-        f"Dead units of {seen.arm.label}: the share of a layer's units that are zero for the whole validation split, "
-        f"in %, by the weights in front of the activation.{_seeds(seen)}"
+        f"Dead units of {seen.arm.label}: the share of a layer's units that are zero for all {_images(seen)}validation "
+        f"images, in %, by the weights in front of the activation.{_seeds(seen)}"
     )
     return finish(figure, f"{PREFIX}dead_units_{seen.arm.key}", caption)
 
@@ -181,7 +188,18 @@ def _seeds(seen: Probed) -> str:
     return f" n = {seen.seeds} seed{'s' * (seen.seeds != 1)}."
 
 
-def _edges(places: Sequence[float]) -> np.ndarray:
+def _narrow(series: Series) -> bool:
+    """Tell whether all values lie within a factor of 30: powers of ten alone would leave an axis without ticks."""
+    values = [value for steps in series.values() for value in steps.values() if value > 0]
+    return max(values) < 30 * min(values)
+
+
+def _images(seen: Probed) -> str:
+    count = seen.arm.first.number("data", "val")
+    return f"{count:,.0f} " if math.isfinite(count) else ""
+
+
+def _edges(places: Sequence[float]) -> np.ndarray[Any, Any]:
     """Return the borders of columns around rising places: half-way between them."""
     if len(places) == 1:
         return np.array([places[0] - 0.5, places[0] + 0.5])

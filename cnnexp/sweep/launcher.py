@@ -84,6 +84,10 @@ class LocalLauncher(Launcher):
 
         left = [job for job in jobs if job.record().info.get("status") not in record.FINAL]
         print(f"{len(jobs)} runs, {len(jobs) - len(left)} done before, on {describe(slots)}", flush=True)
+        if unseen := sum(job.lacks_probes() for job in jobs):
+            print(
+                f"{unseen} done without probes; to have them, make them again under another study.name=...", flush=True
+            )
         code = Sweep(jobs, left, slots, times, self.budget, self.fail_fast).run() if left else EXIT_DONE
         diverged = any(job.record().status == "diverged" for job in jobs)
         return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
