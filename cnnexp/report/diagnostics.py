@@ -35,7 +35,7 @@ NOTES = (
     "it is zero for the whole validation split. Values are means over the seeds.",
 )
 FIGURES = ("steps", "gradients", "dead_units", "batch_norm", "activations")  # in the order of the page
-NAMED = 3  # layers that a sentence names
+NAMED, LISTED = 3, 12  # layers that have a sentence each; those that one more lists
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,11 @@ def sentences(seen: Probed) -> list[str]:
 
 def _told(found: Sequence[Crossing], words: Callable[[Crossing], str]) -> list[str]:
     """Return a sentence for each of the first crossings, and how many layers more there are."""
-    told = [words(c) for c in found[:NAMED]]
-    rest = [c.layer for c in found[NAMED:]]
-    return (
-        [
-            *told,
-            f"The same threshold is crossed by {len(rest)} more: {', '.join(rest[:12])}{', ...' * (len(rest) > 12)}.",
-        ]
-        if rest
-        else told
-    )
+    told, rest = [words(c) for c in found[:NAMED]], [c.layer for c in found[NAMED:]]
+    if rest:
+        names = ", ".join(rest[:LISTED]) + ", ..." * (len(rest) > LISTED)
+        told.append(f"The same threshold is crossed by {len(rest)} more: {names}.")
+    return told
 
 
 def _when(crossing: Crossing) -> str:

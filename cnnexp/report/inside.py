@@ -189,7 +189,7 @@ def _seeds(seen: Probed) -> str:
 
 
 def _narrow(series: Series) -> bool:
-    """Tell whether all values lie within a factor of 30: powers of ten alone would leave their axis without ticks."""
+    """Tell whether all values lie within a factor of 30: powers of ten alone would leave an axis without ticks."""
     values = [value for steps in series.values() for value in steps.values() if value > 0]
     return max(values) < 30 * min(values)
 
