@@ -1,5 +1,6 @@
 """The training loop, to be seen whole: a pure batch for every step, and a list of (due, action) pairs after it."""
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from cnnexp.data.batches import Batch
 from cnnexp.device import Device, synchronize
 from cnnexp.errors import Diverged
 from cnnexp.optim.schedules import Schedule
-from cnnexp.rng import fold
+from cnnexp.rng import fold, seed_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,9 +107,10 @@ PLAIN = ("step", "rows", "probe_rows", "best", "epochs_since_best", "stopped", "
 
 def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     """Take one optimiser step on a batch; the loss and the right answers stay on the device."""
-    state.learner.train()
+    if not state.learner.training:  # walking over all layers at every step takes longer than asking
+        state.learner.train()
     state.schedule.before_step(state.step)
-    torch.manual_seed(fold(settings.seed, "dropout", state.step))
+    seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
     with settings.device.autocast():
         logits = state.learner(batch.images)
         loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
@@ -166,6 +168,8 @@ def fit(
 def check_finite(state: TrainState, settings: Settings) -> None:
     """Raise Diverged, naming the step, if a loss of this epoch is not finite."""
     taken = (state.step - 1) % settings.steps_per_epoch + 1
+    if math.isfinite(float(state.losses[:taken].sum())):
+        return
     bad = (~torch.isfinite(state.losses[:taken])).nonzero()
     if len(bad):
         step = state.step - taken + int(bad[0]) + 1

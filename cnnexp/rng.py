@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Generator
+    from torch import Generator, device
 
 
 def fold(seed: int, *names: int | str) -> int:
@@ -21,3 +21,14 @@ def generator(seed: int, *names: int | str) -> "Generator":
     import torch
 
     return torch.Generator().manual_seed(fold(seed, *names))
+
+
+def seed_device(where: "device", seed: int) -> None:
+    """Seed what draws on a device, and on the CPU, as torch.manual_seed does, which asks for devices of every kind."""
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if where.type == "cuda":
+        torch.cuda.default_generators[where.index or 0].manual_seed(seed)
+    elif where.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -63,6 +63,12 @@ _ALL = (
     Row("G3", "ResNet-18, head and batch norm learn, 50 epochs, bf16, GPU", "4x", rows_gpu.transfer, WHOLE, True),
     Row("G4", "16 seeds of a small network on one GPU", "3x one after another", rows_gpu.packed, gpu=True),
     Row("G5", "The ablation on a GPU, 160 px, 50 epochs", "10 minutes a study", rows_gpu.ablations, gpu=True),
+    Row(
+        "limit",
+        "Forward, backward and update alone, on one batch that is there: no runner can train faster with these kernels",
+        "told, no target",
+        rows_parts.limit,
+    ),
     Row("growth-runs", "Sweeps of 1 to 1,000 runs", "told, no target", growth.runs),
     Row("growth-images", "Data sets of 1,000 to 1,000,000 images", "told, no target", growth.images),
     Row("breakdown", "Where the time of a run, a sweep and a report goes", "told, no target", breakdown.breakdown),

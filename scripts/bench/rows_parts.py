@@ -47,6 +47,37 @@ def input_pipeline(lab: Lab) -> Result:
     return compare(cases, lab.repeated(), [check], tell, facts)
 
 
+def limit(lab: Lab) -> Result:
+    """The rows C1, C3 and C7 without all that a runner could spare: what no runner could be faster than."""
+    imagenette, cifar10 = (
+        subset(lab, name, lab.pick(2000, 300), lab.pick(500, 50)) for name in ("imagenette", "cifar10")
+    )
+    compact = [*read_by_cnnexp(imagenette, 64), *COMPACT]
+    vgg_like = [*read_by_cnnexp(cifar10, 32), "model=vgg_like", "optimizer=adagrad", "batch_size=64", "device=cpu"]
+    small = ["data=shapes", "model=custom", "device=cpu"]
+    sets = {
+        "C1, fp32": [*compact, "device.precision=fp32"],
+        "C1, bf16": [*compact, "device.precision=bf16"],
+        "C3, fp32": [*vgg_like, "device.precision=fp32"],
+        "C7's baseline, fp32, two threads": small,
+        "C7's baseline, fp32, one thread": [*small, "device.threads=1"],
+    }
+
+    def case(name: str, overrides: list[str]) -> Case:
+        words = json.dumps({"overrides": overrides, "seconds": lab.pick(8, 1)})
+        command = [sys.executable, str(script("inside", "limit.py")), words]
+
+        def run(repeat: int) -> Numbers:
+            told, _ = tell_one_line(lab, command)
+            return {name: float(value) for name, value in told.items()}
+
+        return Case(name, lab.readable(command), run)
+
+    for overrides in sets.values():
+        prepare(lab, overrides)
+    return compare([case(name, overrides) for name, overrides in sets.items()], lab.repeated(), [], tell)
+
+
 def start(lab: Lab) -> Result:
     """C6: what a person waits for before anything happens: the help, and the answer to a wrong key."""
 
