@@ -5,7 +5,6 @@ import functools
 import hashlib
 import re
 import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from cnnexp.build import build_data
 from cnnexp.data.images import ImageData
 from cnnexp.environment import folder_flags
 from cnnexp.errors import UserError
+from cnnexp.own_code import own_code
 from cnnexp.probes import OF_A_PASS, PROBES
 from cnnexp.record import RunRecord, run_folder
 
@@ -75,9 +75,11 @@ class Job:
 
         data: as it is now. To be called when everything is built: a person's modules are imported by then.
         """
-        own = own_code(self.config)
+        own = _own_code(self.config)
         changed = [name for name in own if own[name] != self.facts["own_code"].get(name)]
         changed += ["the data"] if data.fingerprint != self.facts["data"] else []
+        if self.upstream is None and _weights(self.config, self.command)[1] != self.facts["weights"]:
+            changed.append(f"model.weights: {self.config['model']['weights']}")
         if changed:
             raise UserError(f"{changed[0]}: has changed since this run was planned; the same command plans it anew")
 
@@ -127,7 +129,7 @@ def plan(
         "data": data.fingerprint,
         "weights": weights,
         "deterministic": config["device"]["deterministic"] if device["kind"] == "cuda" else None,
-        "own_code": own_code(config),
+        "own_code": _own_code(config),
     }
     if wanted(config):
         facts["features"] = "computed once"
@@ -156,15 +158,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
 
 
-def own_code(config: dict[str, Any]) -> dict[str, str]:
-    """Hash the source of every module that a person's own `_target_` names: {"my_package.nets": "3f1c..."}."""
-    hashes = {}
-    for node in (config[name] for name in configs.GIVEN):
-        module = node["_target_"].rpartition(".")[0]
-        source = getattr(sys.modules.get(module), "__file__", None)
-        if module.split(".")[0] not in ("cnnexp", "torch", "torchvision") and source:
-            hashes[module] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]
-    return hashes
+def _own_code(config: dict[str, Any]) -> dict[str, str]:
+    return own_code(config[name] for name in configs.GIVEN)
 
 
 def _device_facts(node: dict[str, Any], threads: int | None) -> dict[str, Any]:

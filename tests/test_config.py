@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnexp import config, record, signature
 from cnnexp.errors import UserError
-from cnnexp.job import Job, own_code, quoted
+from cnnexp.job import Job, quoted
 from cnnexp.optim import optimizers
 from cnnexp.record import RunRecord
 from cnnexp.signature import Count, Duration, NonNegative, Positive, Probability, Range, Rate, Span
@@ -257,20 +257,6 @@ def test_checks_leave_the_config_as_it_was(job: Jobs) -> None:
 def test_flatten() -> None:
     nested = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}, "g": None}
     assert record.flatten(nested) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "f": {}, "g": None}
-
-
-def test_a_persons_own_code_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mended_net.py").write_text("class Net: ...\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    node = {"_target_": "mended_net.Net"}
-    shipped = {"_target_": "cnnexp.optim.optimizers.adam"}
-    plain = {name: node if name == "model" else shipped for name in config.GIVEN}
-    config.target("model", node)
-    before = own_code(plain)
-    assert list(before) == ["mended_net"]
-    (tmp_path / "mended_net.py").write_text("class Net: width = 2\n")
-    assert own_code(plain) != before
-    assert own_code(dict.fromkeys(config.GIVEN, shipped)) == {}
 
 
 @pytest.mark.parametrize("text", ["plain", "model.activation='gelu'", "ends with \\", "a\\'b", 'x"y, [1]'])

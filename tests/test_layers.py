@@ -22,7 +22,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"data", "models", "optim"},
     {"device", "reference"},
     {"rng", "metrics", "storage", "signature", "text_table", "claims"},
-    {"own_files"},
+    {"own_files", "own_code"},
     {"errors", "plain_text"},
 ]
 KNOW_HYDRA = {"build", "config", "train", "hydra_errors", "completion", "sweep"}
