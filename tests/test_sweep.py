@@ -1,5 +1,6 @@
 """A sweep: what runs when, what a failure does to the others (nothing), and how it stops."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -22,9 +23,11 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 
 from cnnexp import config as configs
+from cnnexp import outcome
 from cnnexp.errors import UserError
 from cnnexp.job import Job
 from cnnexp.record import RunRecord, find_runs, now, read_study
+from cnnexp.storage import StorageError
 from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers
 from cnnexp.sweep.board import Times, duration, work_of
@@ -457,6 +460,71 @@ class TestWithThreads:
         monkeypatch.setattr(sweeps, "memory_mib", lambda: -1.0)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
         assert len(threads) == 2
+
+    def test_a_worker_whose_device_may_be_spoilt_is_replaced(
+        self, train: Train, hazards: list[str], threads: list[Worker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hand = Sweep.hand
+
+        def hand_to_a_gpu(self: Sweep, job: Job, worker: Worker) -> None:
+            hand(self, job, worker)
+            worker.slot = Slot("cuda:0", 1)
+
+        monkeypatch.setattr(Sweep, "hand", hand_to_a_gpu)
+        assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "model.kind=raise,well", "seed=0,1") == 3
+        assert len(threads) == 3, "a new one after each failure, and none after a run that is done"
+
+    def test_a_run_that_was_done_before_its_worker_died_stays_done(
+        self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def died(self: Sweep, worker: Worker) -> None:
+            assert worker.job is not None
+            message = worker.connection.recv()
+            if message[0] == "ended":  # and nobody heard of it
+                job, worker.job = worker.job, None
+                self.settle(job, "failed", "Died", "killed by SIGKILL", 1.0)
+
+        monkeypatch.setattr(Sweep, "hear", died)
+        assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
+        assert {run.status for run in runs().values()} == {"done"}
+        assert all((run.folder / "checkpoints" / "best.pt").exists() for run in runs().values())
+
+    def test_a_run_whose_end_cannot_be_recorded_ends_alone(
+        self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin = outcome.begin
+
+        def full(job: Job, record: RunRecord) -> None:
+            if job.seed == 1:
+                raise StorageError(job.folder, OSError(errno.ENOSPC, "No space left on device"))
+            begin(job, record)
+
+        def died(self: Sweep, worker: Worker) -> None:
+            assert worker.job is not None
+            worker.connection.recv()
+            job, worker.job = worker.job, None
+            self.settle(job, "failed", "Died", "killed by SIGKILL", 1.0)
+
+        monkeypatch.setattr(outcome, "begin", full)
+        monkeypatch.setattr(workers, "make", lambda job, told: ("done", ""))
+        monkeypatch.setattr(Sweep, "hear", died)
+        assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1,2", "study.arm=some") == 3
+        statuses = {name: run.status for name, run in runs().items() if run.info}
+        assert statuses == {"some-s0": "failed", "some-s2": "failed"}
+
+    def test_a_run_whose_log_is_a_link_ends_alone(self, job: Callable[..., Job], outputs: Path) -> None:
+        wanted = job()
+        wanted.folder.mkdir(parents=True)
+        (wanted.folder / "train.log").symlink_to(outputs / "elsewhere")
+        status, message = workers.make_logged(wanted, workers.Told(Pipe()[0]))
+        assert status == "failed" and "train.log: cannot be written" in message
+        assert not (outputs / "elsewhere").exists()
+
+    def test_one_sweep_has_one_kind_of_device_and_of_slots(
+        self, train: Train, hazards: list[str], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train(*hazards, "-m", "device.kind=cpu,cuda") == 2
+        assert "device.kind: given cpu and cuda in one sweep; start a sweep for each" in capfd.readouterr().err
 
     def test_a_transfer_starts_with_its_upstream(
         self, train: Train, runs: Runs, outputs: Path, tmp_path: Path, hazards: list[str], threads: list[Worker]

@@ -49,7 +49,7 @@ class LocalLauncher(Launcher):
             check(plain, overrides)
         if not self.plan_only:
             import_ahead()
-        slots = resolve(configs_by_arm[0]["slots"], configs_by_arm[0]["device"]["kind"])
+        slots = resolve(shared(configs_by_arm, "slots"), shared(configs_by_arm, "device.kind"))
         for plain in configs_by_arm:
             plain["device"]["kind"] = slots[0].device
         swept = varying(job_overrides)
@@ -107,6 +107,15 @@ def check(plain: dict[str, Any], overrides: Sequence[str]) -> None:
     except UserError as error:
         arm = [o for o in overrides if o.startswith("+arm=")]
         raise UserError(f"{error} (in {arm[0]})" if arm else str(error)) from error
+
+
+def shared(configs_by_arm: Sequence[dict[str, Any]], key: str) -> Any:
+    """Return a setting that all runs of a sweep have in common. Raises UserError, naming it, if they have not."""
+    values = [record.flatten(plain).get(key, plain.get(key)) for plain in configs_by_arm]
+    for value in values:
+        if value != values[0]:
+            raise UserError(f"{key}: given {values[0]} and {value} in one sweep; start a sweep for each")
+    return values[0]
 
 
 def varying(job_overrides: Sequence[Sequence[str]]) -> set[str]:

@@ -13,7 +13,7 @@ from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job
 from cnnexp.plain_text import visible
-from cnnexp.record import now
+from cnnexp.record import FINAL, now
 from cnnexp.signals import CODES
 from cnnexp.sweep.board import Board, Times, duration, work_of
 from cnnexp.sweep.server import CONTEXT
@@ -46,7 +46,7 @@ class Sweep:
         self.over_budget: list[Job] = []
         self.workers: list[Worker] = []
         self.signal: int | None = None
-        self.asked = 0
+        self.interrupted = False  # by hand, with SIGINT
         self.board = Board(len(jobs), len(jobs) - len(left))
 
     def run(self) -> int:
@@ -83,12 +83,16 @@ class Sweep:
         return any(status not in ("done", "skipped", "held") for _, status, _ in self.ended)
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """On the first signal, start nothing more and ask every run to save and stop; on the second, kill them."""
-        self.signal = self.signal or number
-        self.asked += 1
+        """On the first signal, start nothing more and ask every run to save and stop; on a second SIGINT, kill them.
+
+        Schedulers repeat their signals, and send one kind after the other: these leave the runs their time to save.
+        """
+        again = number == signal.SIGINT and self.interrupted
+        self.interrupted |= number == signal.SIGINT
+        first, self.signal = self.signal is None, self.signal or number
         for worker in self.workers:
-            if worker.process.pid is not None and worker.process.is_alive():
-                os.kill(worker.process.pid, signal.SIGTERM if self.asked == 1 else signal.SIGKILL)
+            if (first or again) and worker.process.pid is not None and worker.process.is_alive():
+                os.kill(worker.process.pid, signal.SIGKILL if again else signal.SIGTERM)
 
     def dispatch(self) -> bool:
         """Give every idle slot a run that can start; returns whether any run still waits."""
@@ -178,7 +182,8 @@ class Sweep:
         _, status, text, resident_mib = message
         job, worker.job = worker.job, None
         self.note(job, status, text, monotonic() - worker.started)
-        if resident_mib > memory_mib() / (2 * len(self.slots)):
+        grown = resident_mib > memory_mib() / (2 * len(self.slots))
+        if grown or (status in ("failed", "oom") and worker.slot.device != "cpu"):  # a device's context may be spoilt
             self.dismiss(worker)
 
     def died(self, worker: Worker) -> None:
@@ -202,17 +207,22 @@ class Sweep:
             self.settle(job, "skipped", "Skipped", reason, 0.0)
 
     def settle(self, job: Job, status: str, kind: str, message: str, seconds: float) -> None:
-        """Record how a run ended whose own process did not, unless a live process holds it."""
+        """Record how a run ended whose own process did not, unless a live process holds it, or its end is recorded."""
         from cnnexp.outcome import begin
 
-        record = job.record()
         try:
-            with record.held():
-                begin(job, record)
-                record.log(f"{status}: {message}")
-                record.update(status=status, finished=now(), error={"type": kind, "message": message})
+            with job.record().held():
+                record = job.record()  # as it was left
+                if record.info.get("status") in FINAL:
+                    status, message = record.status, ""
+                else:
+                    begin(job, record)
+                    record.log(f"{status}: {message}")
+                    record.update(status=status, finished=now(), error={"type": kind, "message": message})
         except storage.Locked as error:
             status, message = "held", str(error)
+        except (OSError, UserError) as error:  # what cannot be written reads as interrupted; the other runs go on
+            message = f"{message}; {error}"
         self.note(job, status, message, seconds)
 
     def note(self, job: Job, status: str, message: str, seconds: float) -> None:

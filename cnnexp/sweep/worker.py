@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from time import sleep
 from typing import Any
 
-from cnnexp.errors import Diverged, Interrupted, Skipped
+from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.job import Job
 from cnnexp.loop import Settings, TrainState
 from cnnexp.signals import CODES
@@ -29,8 +29,7 @@ def work(connection: Connection) -> None:
     end_with_parent()
     faulthandler.enable()
     while (job := receive(connection)) is not None:
-        catch_output(job.folder)
-        status, message = make(job, Told(connection))
+        status, message = make_logged(job, Told(connection))
         with suppress(OSError):  # the sweep's process is gone, and with it who would want to know
             connection.send(("ended", status, message, resident_mib()))
 
@@ -42,6 +41,15 @@ def receive(connection: Connection) -> Job | None:
     except (EOFError, OSError):
         return None
     return job
+
+
+def make_logged(job: Job, progress: "Told") -> tuple[str, str]:
+    """Make a run as `make` does, with all that is printed in its train.log."""
+    try:
+        catch_output(job.folder)
+    except (OSError, UserError) as error:
+        return "failed", f"{type(error).__name__}: {error}"
+    return make(job, progress)
 
 
 def make(job: Job, progress: "Told") -> tuple[str, str]:
