@@ -13,6 +13,7 @@ A save copies the state to the system's file cache and goes on training; a threa
 files their names. The next save, and the end of the run, wait for it.
 """
 
+import errno
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,10 +29,20 @@ from cnnexp import storage
 from cnnexp.device import Device, synchronize
 from cnnexp.errors import UserError
 from cnnexp.loop import TrainState
-from cnnexp.record import FOR_RESUMING, LAST, PREVIOUS, RunRecord
+from cnnexp.record import FOR_RESUMING, LAST, PREVIOUS, PROBES, RunRecord
 from cnnexp.storage import Damaged
 
 LARGEST_SHARE = 0.03  # of the time that "auto" may spend on checkpoints
+PASSING = (  # errors of reading that say nothing of what is in the file
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ETIMEDOUT,
+)
 LONGEST_GAP = 60.0  # seconds between checkpoints with "auto"
 
 
@@ -55,21 +66,27 @@ def _without_its_own_checksums() -> Iterator[None]:
 def read(path: Path, run: str | None = None) -> dict[str, Any]:
     """Read a torch file: tensors, numbers and text only. One without a checksum is older than they are.
 
-    run: the name that the run whose it is must have. Raises Damaged naming the file if it is not what was written.
+    run: the name that the run whose it is must have. Raises Damaged naming the file if it is not what was written, and
+    UserError if it cannot be read just now, which says nothing of what is in it.
     """
     try:
-        if not storage.check(path):
+        sealed = storage.check(path)
+        if not sealed:
             storage.tell_once(
                 "old checkpoint", f"{path}: has no checksum, as older files have none; it is read unchecked"
             )
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # torch, zipfile and pickle raise many kinds for a damaged file
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise UserError(f"{path}: cannot be read now ({error.strerror}); the same command tries again") from error
         reason = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{path}: ")
         raise Damaged(f"{path}: cannot be read as a checkpoint ({reason})") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path}: is not a checkpoint")
-    if run is not None and content.get("run", run) != run:
-        raise Damaged(f"{path}: is of another run ({content['run']}, where {run} is wanted)")
+    if run is not None and content.get("run", None if sealed else run) != run:
+        raise Damaged(f"{path}: is of another run ({content.get('run')}, where {run} is wanted)")
     return content
 
 
@@ -164,6 +181,10 @@ class Checkpoints:
         """Load one saved state. Raises Damaged if it, its best weights or the rows that it stands for are not whole."""
         content = read(file, self.run)
         rows, digest = content.get("rows", 0), content.get("rows_digest")
+        if digest is None and "run" in content:
+            raise Damaged(f"{file}: does not say which rows it stands for")
+        if len(record.probe_rows()) < content.get("probe_rows", 0):
+            raise Damaged(f"{record.folder / PROBES}: has fewer rows than {file.name} stands for")
         if digest is not None and record.digest(rows) != digest:
             raise Damaged(f"{record.metrics}: its first {rows} rows are not those that {file.name} stands for")
         try:
@@ -190,17 +211,18 @@ class Checkpoints:
         else:
             storage.publish(draft(best, self._best(state)), best)
 
-    def finish(self) -> None:
-        """Drop what only a resumed run needs. Called once the result is durable."""
-        for pattern in reversed(FOR_RESUMING):
-            for file in self.folder.glob(pattern):
-                storage.remove(file)
-
     def _best(self, state: TrainState) -> dict[str, Any]:
         return {"model": state.best_weights, **state.best, "run": self.run}
 
     def _best_file(self, best: dict[str, Any]) -> Path:
         return self.folder / f"best-{best['epoch']}.pt"
+
+
+def drop_what_resumes(folder: Path) -> None:
+    """Drop from a run's checkpoints/ what only a resumed run needs. Called once the result is durable."""
+    for pattern in reversed(FOR_RESUMING):
+        for file in folder.glob(pattern):
+            storage.remove(file)
 
 
 def weights_in(path: Path, run: str | None = None) -> dict[str, Tensor]:

@@ -122,10 +122,8 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def keep(folder: Path, step: int) -> None:
     """Drop the rows of the steps after `step`, which will be taken again."""
-    rows = read(folder)
-    kept = sum(row["step"] <= step for row in rows)
-    if kept < len(rows):
-        storage.keep_rows(folder / HASH_CHAIN, kept)
+    kept = sum(row["step"] <= step for row in read(folder))
+    storage.keep_rows(folder / HASH_CHAIN, kept)  # and what a kill has left of a row that was being written
 
 
 def parting(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> str | None:

@@ -12,7 +12,7 @@ from cnnexp.device import Device
 from cnnexp.errors import Diverged
 from cnnexp.evaluate import consistency, logits_of, shifted
 from cnnexp.features import Features
-from cnnexp.loop import Settings, TrainState, check_finite
+from cnnexp.loop import Settings, TrainState, check_finite, has_finite_weights
 from cnnexp.metrics import accuracy, cross_entropy
 from cnnexp.progress import Progress, epoch_line
 from cnnexp.record import RunRecord
@@ -66,7 +66,7 @@ class Evaluation:
         return consistency(logits, (logits_of(model, images, self.device, len(test))[0] for images in moved))
 
     def _in_order(self, split: Split) -> Iterator[Batch]:
-        return in_order(self.of(split), self.batch_size, self.data.mean, self.data.std)
+        return in_order(self.of(split), self.batch_size, self.data.mean, self.data.std, self.device.layout)
 
     def _heeding(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -86,15 +86,15 @@ class Journal:
 
     def row(self, state: TrainState, **fields: Any) -> dict[str, Any]:
         """Append a row for the state's step, and count it."""
-        epoch = -(-state.step // self.settings.steps_per_epoch)
-        row = {"kind": "epoch", "epoch": epoch, "step": state.step, **fields}
+        row = {"kind": "epoch", "epoch": self.settings.epoch(state.step), "step": state.step, **fields}
         self.record.append(**row)
         state.rows += 1
         return row
 
     def step_row(self, state: TrainState) -> None:
         """Write the last step's loss and accuracy, as measured while training."""
-        last = (state.step - 1) % self.settings.steps_per_epoch
+        state.settle(self.settings.device)
+        last = self.settings.taken(state.step) - 1
         self.row(
             state,
             kind="step",
@@ -107,7 +107,7 @@ class Journal:
     def end_epoch(self, state: TrainState) -> None:
         """Write the epoch's rows, evaluate, step the schedule, and decide if this epoch is the best, or the last."""
         check_finite(state, self.settings)
-        taken = (state.step - 1) % self.settings.steps_per_epoch + 1
+        taken = self.settings.taken(state.step)
         seen = taken * state.batch_size
         rows = {
             "train": self.row(
@@ -125,11 +125,11 @@ class Journal:
             rows["val"] = self.validate(state)
             state.schedule.after_epoch(rows["val"]["loss"])
         else:
+            if not has_finite_weights(state):
+                raise Diverged(f"the weights after step {state.step} are not finite; try a lower optimizer.lr")
             state.schedule.after_epoch(rows["train"]["loss"])
         best = self.choose(state, rows["train"]["epoch"], rows.get("val"))
-        line = epoch_line(
-            rows["train"]["epoch"], -(-self.settings.total_steps // self.settings.steps_per_epoch), rows, best
-        )
+        line = epoch_line(rows["train"]["epoch"], self.settings.epochs, rows, best)
         self.record.log(line)
         self.progress.epoch(line, state)
 

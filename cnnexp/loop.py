@@ -43,6 +43,19 @@ class Settings:
     clip_norm: float | None
     device: Device
 
+    @property
+    def epochs(self) -> int:
+        """Return the number of epochs, a partial last one included."""
+        return self.epoch(self.total_steps)
+
+    def epoch(self, step: int) -> int:
+        """Return the epoch, counted from 1, that the step belongs to which makes it `step` steps."""
+        return -(-step // self.steps_per_epoch)
+
+    def taken(self, step: int) -> int:
+        """Return how many steps of its epoch are taken after `step` steps: 1 to steps_per_epoch."""
+        return (step - 1) % self.steps_per_epoch + 1
+
 
 @dataclass
 class TrainState:
@@ -100,6 +113,15 @@ class TrainState:
         yield
         synchronize(device)
         self.seconds[what] = self.seconds.get(what, 0.0) + perf_counter() - start
+
+    def settle(self, device: Device) -> None:
+        """Wait for what an accelerator still has to do, which is training: for who looks at it between two steps."""
+        if device.kind != "cpu":
+            start = perf_counter()
+            synchronize(device)
+            waited = perf_counter() - start
+            self.seconds["train"] += waited
+            self.epoch_seconds += waited
 
 
 PLAIN = ("step", "rows", "probe_rows", "best", "epochs_since_best", "stopped", "seconds", "epoch_seconds")
@@ -167,14 +189,15 @@ def fit(
 
 def check_finite(state: TrainState, settings: Settings) -> None:
     """Raise Diverged, naming the step, if a loss of this epoch is not finite."""
-    taken = (state.step - 1) % settings.steps_per_epoch + 1
+    taken = settings.taken(state.step)
     if math.isfinite(float(state.losses[:taken].sum())):
         return
     bad = (~torch.isfinite(state.losses[:taken])).nonzero()
     if len(bad):
         step = state.step - taken + int(bad[0]) + 1
-        epoch = (step - 1) // settings.steps_per_epoch + 1
-        raise Diverged(f"the loss of step {step} (epoch {epoch}) is not finite; try a lower optimizer.lr", step)
+        raise Diverged(
+            f"the loss of step {step} (epoch {settings.epoch(step)}) is not finite; try a lower optimizer.lr", step
+        )
 
 
 def has_finite_weights(state: TrainState) -> bool:

@@ -19,6 +19,7 @@ LARGEST = {  # far above what a run writes: a thousand classes with long names, 
     "config.yaml": MIB,
     "metrics.jsonl": 1024 * MIB,
     "probes.jsonl": 1024 * MIB,
+    "hash_chain.jsonl": 1024 * MIB,
     "predictions.npz": 4096 * MIB,
 }
 

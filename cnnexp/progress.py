@@ -70,13 +70,13 @@ class Bars(Quiet):
         """Open the bars."""
         from tqdm import tqdm
 
-        self.steps_per_epoch, self.looked = settings.steps_per_epoch, monotonic()
+        self.settings, self.looked = settings, monotonic()
         print(visible(title))
-        epochs = -(-settings.total_steps // settings.steps_per_epoch)
-        self.epochs = tqdm(total=epochs, initial=state.step // self.steps_per_epoch, unit="epoch", position=1)
+        every = settings.steps_per_epoch
+        self.epochs = tqdm(total=settings.epochs, initial=state.step // every, unit="epoch", position=1)
         self.steps = tqdm(
-            total=self.steps_per_epoch,
-            initial=state.step % self.steps_per_epoch,
+            total=every,
+            initial=state.step % every,
             unit="step",
             position=0,
             leave=False,
@@ -88,7 +88,8 @@ class Bars(Quiet):
         self.steps.update()
         if monotonic() - self.looked > self.LOOK_SECONDS:
             self.looked = monotonic()
-            taken = (state.step - 1) % self.steps_per_epoch + 1
+            state.settle(self.settings.device)
+            taken = self.settings.taken(state.step)
             seen = taken * state.batch_size
             self.steps.set_postfix_str(
                 f"loss {float(state.losses[taken - 1]):.3f}, accuracy {float(state.correct[:taken].sum()) / seen:.1%}, "

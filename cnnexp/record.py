@@ -33,9 +33,9 @@ STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skip
 FINAL = ("done", "diverged")
 LAST, PREVIOUS = "last.pt", "previous.pt"
 FOR_RESUMING = (LAST, PREVIOUS, "best-*.pt")  # of checkpoints/: what a run that is done needs no more
-RESULT_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz")
 TIMING = ("seconds", "images_per_second")
 HASH_CHAIN, PROBES = "hash_chain.jsonl", "probes.jsonl"
+RESULT_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz", HASH_CHAIN, PROBES)
 PLACE = ("folder", "arm", "fingerprint")  # what every entry of study.json's `runs` has
 ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", "learning_rate", *TIMING)
 PROBE_ROWS = {  # kind: its columns, beside epoch, step, kind, layer, type (the class of the module)
@@ -181,7 +181,8 @@ class RunRecord:
         return [r for r in rows if r.get("kind") == kind and split in (None, r.get("split"))]
 
     def probe_rows(self) -> list[dict[str, Any]]:
-        """Return what the probes saw, [] of a run without."""
+        """Return what the probes saw, [] of a run without. Raises Damaged if the run is done and they are not that."""
+        self.check_file(PROBES)
         return storage.read_rows(own_file(self.folder, PROBES))
 
     def predictions(self) -> dict[str, Any]:
@@ -320,13 +321,13 @@ def write_study(folder: Path, study: dict[str, Any]) -> None:
 
 
 def read_study(folder: Path) -> dict[str, Any] | None:
-    """Read study.json; None if there is none or it is malformed."""
+    """Read study.json; None if there is none, or what is there is no study. Raises UserError if it cannot be read."""
     if not (folder / "study.json").exists():
         return None
     try:
         study = storage.read_json(own_file(folder, "study.json"))
-    except UserError:
-        return None
+    except UserError as error:
+        raise UserError(f"{error}; put a copy back, or delete it: the study's commands write it anew") from error
     if not isinstance(study, dict) or not isinstance(study.get("runs"), list):
         return None
     arms: Any = study.get("arms")

@@ -1,5 +1,6 @@
 """One run: build -> fit -> evaluate -> record, from its last checkpoint if there is one."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from cnnexp import build, disk, hash_chain
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.bf16 import keep_in_fp32, unfit
-from cnnexp.checkpoint import Checkpoints
+from cnnexp.checkpoint import Checkpoints, drop_what_resumes
 from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.data.cache import cache_root
@@ -42,7 +43,7 @@ def run(job: Job, progress: Progress) -> RunRecord:
         record = job.record()
         if record.info.get("status") in records.FINAL:
             if record.info["status"] == "done":  # a kill may have come before it dropped what resuming needs
-                Checkpoints(job.folder / "checkpoints", None, 1).finish()
+                drop_what_resumes(job.folder / "checkpoints")
             return record
         check_record(record)
         begin(job, record)
@@ -51,7 +52,7 @@ def run(job: Job, progress: Progress) -> RunRecord:
                 result = execute(job, record, progress, stop.check)
                 record.update(status="done", result=result, files=record.seal(), finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
-            Checkpoints(job.folder / "checkpoints", None, 1).finish()
+            drop_what_resumes(job.folder / "checkpoints")
         return record
 
 
@@ -120,10 +121,10 @@ def actions_of(
     log_steps = None if config["log"]["steps"] is None else steps(config["log"]["steps"], every)
 
     def save(state: TrainState) -> None:
-        with state.timed("train", settings.device):  # what the device still has to do is training, not saving
-            check_finite(state, settings)
-            if not has_finite_weights(state):  # the next step tells; what is there to go back to stays
-                return
+        state.settle(settings.device)  # what the device still has to do is training, not saving
+        check_finite(state, settings)
+        if not has_finite_weights(state):  # the next step tells; what is there to go back to stays
+            return
         record.sync()
         checkpoints.save(state, settings.device, record.rows_digest)
 
@@ -148,7 +149,7 @@ def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batch
     """Return the run's training batches."""
     images = DeviceImages(data.train, device.torch, device.resident)
     augmentation = build.build_augmentation(config)
-    return Batches(images, config["batch_size"], config["seed"], augmentation, data.mean, data.std)
+    return Batches(images, config["batch_size"], config["seed"], augmentation, data.mean, data.std, device.layout)
 
 
 def keep_features(
@@ -195,7 +196,7 @@ def schedule_facts(settings: Settings) -> dict[str, int]:
     return {
         "steps_per_epoch": settings.steps_per_epoch,
         "total_steps": settings.total_steps,
-        "epochs": -(-settings.total_steps // settings.steps_per_epoch),
+        "epochs": settings.epochs,
     }
 
 
@@ -285,6 +286,8 @@ def conclude(
         train_logits, train_labels = evaluation.logits(state.model, data.train)
         if shift_pixels:
             shifts = {"shift_consistency": evaluation.shift_consistency(state.model, logits, shift_pixels)}
+    if not math.isfinite(cross_entropy(logits, labels)):
+        raise Diverged("the test loss is not finite; try a lower optimizer.lr")
     record.write_predictions(logits, labels, data.test.ids)
     checkpoints.keep_best(state)
     record.sync()

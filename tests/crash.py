@@ -101,7 +101,7 @@ def serve() -> None:
 def be(request: dict[str, Any]) -> None:
     """Be the command, and end."""
     from cnnexp import cli
-    from cnnexp.checkpoint import Checkpoints
+    from cnnexp import run as runner
     from cnnexp.storage import failpoints
 
     room = Path(request["room"])
@@ -115,14 +115,14 @@ def be(request: dict[str, Any]) -> None:
         failpoints.observer = failpoints.parse(request["failpoint"])
     if request["record"]:
         failpoints.observer = lambda p: passages.append((p.point, str(p.path), bytes(p.content), p.offset, str(p.to)))
-    finish = Checkpoints.finish
+    drop = runner.drop_what_resumes
 
-    def keep_state(self: Checkpoints) -> None:
-        if (last := self.folder / "last.pt").exists():
+    def keep_state(folder: Path) -> None:
+        if (last := folder / "last.pt").exists():
             shutil.copy(last, room / "end.pt")
-        finish(self)
+        drop(folder)
 
-    Checkpoints.finish = keep_state
+    runner.drop_what_resumes = keep_state
     try:
         code = cli.main(request["argv"])
     except BaseException:
@@ -220,7 +220,7 @@ class Disk:
 
 def everything(room: Path) -> dict[str, Any]:
     """Return all that the run below `room` computed: its state at the end, best weights, rows, result, predictions."""
-    from cnnexp import checkpoint
+    from cnnexp import checkpoint, hash_chain
     from cnnexp.record import TIMING, RunRecord
 
     (folder,) = (room / "outputs" / "demo").glob("*-s0-*")
@@ -230,6 +230,8 @@ def everything(room: Path) -> dict[str, Any]:
         "state": {key: value for key, value in state.items() if key not in ("seconds", "epoch_seconds")},
         "best": best,
         "rows": [{k: v for k, v in r.items() if k not in TIMING} for r in [*run.rows("epoch"), *run.rows("step")]],
+        "probes": run.probe_rows(),
+        "hash chain": hash_chain.read(folder),
         "predictions": run.predictions(),
         "result": {key: v for key, v in run.info["result"].items() if key not in (*TIMING, "peak_memory_mib")},
         "status": run.info["status"],

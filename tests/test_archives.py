@@ -12,6 +12,7 @@ import pytest
 from cnnexp.data import archive
 from cnnexp.data.archive import extract_tar
 from cnnexp.errors import UserError
+from cnnexp.storage import failpoints
 
 Member = str | tuple[str, bytes] | tarfile.TarInfo
 
@@ -56,6 +57,14 @@ def test_an_archive_appears_complete_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"cut\.tgz: cannot be unpacked"):
             extract_tar(tmp_path / "cut.tgz", tmp_path / "other")
     assert names(tmp_path) == ["cut.tgz", "images", "it.tgz"]
+
+
+def test_an_archive_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, str]] = []
+    monkeypatch.setattr(failpoints, "observer", lambda p: done.append((p.point, p.path.name)))
+    extract_tar(tar(tmp_path / "it.tgz", "images/a/1", "images/2"), tmp_path / "images")
+    named = done.index(("move.rename", "images"))
+    assert {name for point, name in done[:named] if point == "blocks.sync"} == {"1", "2", "a", "images"}
 
 
 REFUSED: dict[str, tuple[tuple[Member, ...], str]] = {

@@ -25,6 +25,7 @@ SAVES = (4, 8, 12, 15)  # of 15 steps: as `checkpoint.every` asks, and at the en
 RUN = [
     *("augmentation=crop", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.02", "checkpoint.every=4st"),
     *("early_stopping.patience=3", "log.steps=5st", "study.name=demo", "study.arm=cut"),
+    *("log.hash_chain=true", "probes=gradients"),
 ]
 ALL = bool(os.environ.get("CNNEXP_ALL_FAULTS"))  # every fault at every passage, as scripts/reliability.py asks for
 Note = Callable[[str, object], None]
@@ -64,11 +65,18 @@ def whole(server: Server, room: Path, argv: list[str]) -> Whole:
 
 
 @pytest.fixture
-def check(server: Server, room: Path, argv: list[str], whole: Whole) -> Callable[[str], list[str]]:
-    """Return a function that gives the same command again, and says what is not as it should be then."""
+def check(server: Server, room: Path, argv: list[str], whole: Whole) -> Callable[..., list[str]]:
+    """Return a function that gives the same command again, and says what is not as it should be then.
 
-    def again(what: str) -> list[str]:
+    durable: the step of the last checkpoint that must be there before, if the run is not done.
+    """
+
+    def again(what: str, durable: int = 0) -> list[str]:
         before = saved(room)
+        folder = run_folder(room)
+        done = folder is not None and RunRecord.read(folder).info.get("status") == "done"
+        if before < durable and not done:
+            return [f"{what}: step {durable} was durable, {before} is there"]
         ended = server.run(argv, room)
         if ended.code or "Traceback" in ended.out:
             return [f"{what}: ended with {ended.code}: {ended.out}"]
@@ -138,9 +146,23 @@ def test_killed_at_every_operation(server, room, argv, whole, check, record_prop
         ended = server.run(argv, room, f"{point}:{action}:{n}")
         if ended.code != -signal.SIGKILL:
             wrong.append(f"{point}:{action}:{n}: ended with {ended.code}")
-        wrong += check(f"{point}:{action}:{n}")
+        wrong += check(f"{point}:{action}:{n}", durable_before(whole, point, n))
     record_property("kill points", len(cases))
     assert wrong == []
+
+
+def durable_before(whole: Whole, point: str, number: int) -> int:
+    """Return the step of the last checkpoint that is durable when a point is passed for the `number`-th time."""
+    return begun_after(whole[0].passages[: passages(whole).index((point, number))])
+
+
+def begun_after(done: list[Any]) -> int:
+    """Return the step of the last checkpoint that is durable after some operations, whatever was done to make it so.
+
+    One must be durable before the next one is begun.
+    """
+    begun = sum(p[0] == "replace.open" and Path(p[1]).name.startswith(".last.pt.") for p in done)
+    return (0, 0, *SAVES)[begun]
 
 
 def faults(whole: Whole) -> list[str]:
@@ -163,7 +185,8 @@ def test_a_fault_at_every_operation(server, room, argv, whole, check, record_pro
         ended = server.run(argv, room, failpoint)
         stopped += ended.code != 0
         wrong += [f"{failpoint}: {text}" for text in told_badly(ended, room)]
-        wrong += check(failpoint)
+        point, _, n = failpoint.split(":")
+        wrong += check(failpoint, 0 if point == "*" else durable_before(whole, point, int(n)))
     record_property("faults", len(cases))
     record_property("faults that stopped the run", stopped)
     assert wrong == []
@@ -201,6 +224,7 @@ def test_killed_at_any_moment(server, room, argv, whole, check, record_property:
     record_property("random kills", count)
     record_property("random kills that came before the end", hits)
     assert wrong == []
+    assert 3 * hits > count, "they are to come before the end"
 
 
 @pytest.mark.parametrize("count", [6, SLOW])
@@ -235,16 +259,12 @@ def test_power_lost_after_every_operation(server, room, argv, whole, check, reco
 
 
 def replay(passages: list[Any], room: Path, how: str) -> int:
-    """Leave in `room` what a power loss after some operations leaves; return the last step that must be there then.
-
-    A checkpoint must be durable before the next one is begun, whatever was done to make it so.
-    """
-    disk, begun = Disk(room), 0
+    """Leave in `room` what a power loss after some operations leaves; return the last step that must be there then."""
+    disk = Disk(room)
     for passage in passages:
         disk.do(*passage)
-        begun += passage[0] == "replace.open" and Path(passage[1]).name.startswith(".last.pt.")
     disk.leave(room, how)
-    return (0, 0, *SAVES)[begun]
+    return begun_after(passages)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Files that were damaged: never taken for whole, no traceback; the checkpoint before the last one steps in."""
 
+import errno
 import json
 import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from crash import difference
 
 from cnnexp import bf16, build, checkpoint, cli, config, record, storage
 from cnnexp import run as runner
+from cnnexp.checkpoint import Checkpoints
 from cnnexp.data import cache
 from cnnexp.errors import UserError
 from cnnexp.job import Job, plan
@@ -24,7 +28,10 @@ from cnnexp.progress import Quiet
 from cnnexp.record import TIMING, RunRecord
 from cnnexp.storage import checksums
 
-WORDS = [*TINY, "checkpoint.every=4st", "log.steps=5st", "study.name=demo", "optimizer.lr=0.02"]
+WORDS = [
+    *(*TINY, "checkpoint.every=4st", "log.steps=5st", "log.hash_chain=true", "probes=gradients", "study.name=demo"),
+    "optimizer.lr=0.02",
+]
 
 
 class Cut(Quiet):
@@ -111,6 +118,7 @@ def of_a_done_run(mine: Path, other: Path) -> list[Target]:
         target("run.json", lambda: missing(RunRecord.read(mine).problem is None)),
         target("config.yaml", lambda: RunRecord.read(mine).check_file("config.yaml")),
         target("metrics.jsonl", lambda: RunRecord.read(mine).rows()),
+        target("probes.jsonl", lambda: RunRecord.read(mine).probe_rows()),
         target("predictions.npz", lambda: RunRecord.read(mine).predictions()),
         target("checkpoints/best.pt", lambda: checkpoint.read(mine / "checkpoints" / "best.pt", identity)),
         target("checkpoints/best.pt", lambda: from_file(mine)),
@@ -143,7 +151,7 @@ def of_the_rest(root: Path) -> list[Target]:
     """Return the files of the cache, and study.json, whose runs alone say which study it is of."""
     study = root / "outputs" / "demo" / "study.json"
     mine, other = sorted((root / "cache").glob("shapes-*"))
-    found = [Target("study.json", study, None, lambda: missing(record.read_study(study.parent)))]
+    found = [Target("study.json", study, None, lambda: record.read_study(study.parent))]
     found.append(Target("bf16.json", root / "bf16.json", None, lambda: missing(bf16._read(root / "bf16.json"))))
     for name in (*cache.ARRAYS, "meta.json"):
         found.append(Target(f"{name} of the cache", mine / name, other / name, lambda: missing(cache.load(mine))))
@@ -234,7 +242,7 @@ def damage(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("what", ["last.pt", "last.pt, gone", "metrics.jsonl"])
+@pytest.mark.parametrize("what", ["last.pt", "last.pt, gone", "metrics.jsonl", "probes.jsonl"])
 def test_the_checkpoint_before_steps_in(
     tmp_path: Path, expected: dict[str, Any], capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
@@ -242,6 +250,10 @@ def test_the_checkpoint_before_steps_in(
     last, rows = own.folder / "checkpoints" / "last.pt", own.folder / "metrics.jsonl"
     if what == "last.pt":
         damage(last)
+    elif what == "probes.jsonl":
+        rows = rows.with_name(what)
+        kept = checkpoint.read(last.with_name("previous.pt"))["probe_rows"]
+        rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[: kept + 1]))
     elif what == "metrics.jsonl":  # rows that last.pt stands for, and previous.pt does not
         kept = checkpoint.read(last.with_name("previous.pt"))["rows"]
         rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:kept]))
@@ -288,6 +300,47 @@ def test_no_checkpoint_is_whole(tmp_path: Path, train: Callable[..., int], capsy
     assert all(str(file) in told for file in files) and f"delete {own.folder} to make the run" in told
     assert [file.read_bytes() for file in files] == before, "nothing is deleted, and nothing starts over"
     assert RunRecord.read(own.folder).status == "failed"
+
+
+def test_a_disk_that_does_not_answer_says_nothing_of_what_is_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = half(tmp_path / "outputs")
+    files = [own.folder / "checkpoints" / name for name in ("last.pt", "previous.pt")]
+    before = [file.read_bytes() for file in files]
+
+    def fail(path: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "check", fail)
+        with pytest.raises(UserError, match=r"last\.pt: cannot be read now \(Input/output error\); the same command"):
+            runner.run(own, Quiet())
+    assert [file.read_bytes() for file in files] == before, "the one before has not taken the place of the last"
+    assert runner.run(own, Quiet()).status == "done"
+
+
+def test_a_checkpoint_that_names_no_run_or_no_rows(tmp_path: Path) -> None:
+    own = half(tmp_path / "outputs")
+    last = own.folder / "checkpoints" / "last.pt"
+    content = checkpoint.read(last)
+    for name, told in (("run", "is of another run (None"), ("rows_digest", "does not say which rows it stands for")):
+        storage.publish(checkpoint.draft(last, {k: v for k, v in content.items() if k != name}), last)
+        state: Any = SimpleNamespace(load_state_dict=lambda content: None, best={})
+        with pytest.raises(storage.Damaged, match=re.escape(told)):
+            Checkpoints(last.parent, None, 1, own.identity)._load(last, state, own.record())
+
+
+def test_a_damaged_study_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "-m", *WORDS, "study.name=demo", f"outputs={tmp_path / 'outputs'}", "epochs=1st", "slots=cpu:1"]
+    study = tmp_path / "outputs" / "demo" / "study.json"
+    record.write_study(study.parent, {"name": "demo", "arms": ["earlier"], "runs": []})
+    damage(study)
+    before = study.read_bytes()
+    assert cli.main([*words, "seed=0,1"]) == 2
+    told = capsys.readouterr().err
+    assert f"cnnexp: {study}: " in told and "put a copy back, or delete it" in told
+    assert study.read_bytes() == before and not list(study.parent.glob("*-s0-*"))
 
 
 def test_a_checkpoint_of_another_run(tmp_path: Path) -> None:

@@ -120,6 +120,19 @@ def test_a_loss_that_is_not_finite(train: Train, only: Only, capsys: pytest.Capt
     assert read_json(run.folder / "run.json") == before
 
 
+@pytest.mark.parametrize(("gamma", "told"), [("1e38", "the test loss"), ("1e45", "the weights after step 6")])
+def test_no_run_is_done_with_what_is_not_finite(
+    train: Train, only: Only, capsys: pytest.CaptureFixture[str], gamma: str, told: str
+) -> None:
+    words = [word for word in DIVERGE if "gamma" not in word]
+    assert train(*words, f"scheduler.gamma={gamma}", "data.val_fraction=0", "batch_size=10", "epochs=6st") == 3
+    run = only()
+    assert f"diverged: {told} " in capsys.readouterr().err
+    assert run.status == "diverged" and not run.info.get("result")
+    best = run.folder / "checkpoints" / "best.pt"
+    assert all(torch.isfinite(tensor).all() for tensor in checkpoint.read(best)["model"].values())
+
+
 def test_the_batch_without_a_finite_loss_is_recorded(train: Train, only: Only, job: Callable[..., Job]) -> None:
     assert train(*DIVERGE, "checkpoint.every=1st") == 3
     error = only().info["error"]

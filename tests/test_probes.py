@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from cnnexp import run as runner
-from cnnexp.checkpoint import Checkpoints
 from cnnexp.errors import Interrupted, UserError
 from cnnexp.job import Job
 from cnnexp.loop import TrainState
@@ -34,7 +33,7 @@ EVERY_KIND = {"gradient", "update", "activation", "dead_units", "batch_norm"}
 @pytest.fixture(autouse=True)
 def keep_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep last.pt of runs that are done, so that the whole state at the end can be compared."""
-    monkeypatch.setattr(Checkpoints, "finish", lambda self: None)
+    monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
 
 
 def by_kind(rows: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:

@@ -242,7 +242,8 @@ def test_unreadable_study_json_is_said(tmp_path):
     study = study_of(folder)
     assert [a.label for a in study.arms] == ["baseline", "dropout"]
     assert any("study.json cannot be read" in note for note in study.notes)
-    assert record.read_study(folder) is None
+    with pytest.raises(UserError, match="put a copy back, or delete it"):
+        record.read_study(folder)
 
 
 def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):

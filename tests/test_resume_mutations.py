@@ -21,10 +21,11 @@ BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss s
 # counters that nothing reads, settings that only another setting would make matter, and, beside a schedule of ours, the
 # learning rate, which it sets before every step. All that is ours is missing from this list.
 LATER = ("probe_rows", "rows_digest", "run")  # files without them are older, and are read unchecked
+PASSED_OVER = ("rows_digest", "run")  # without them last.pt is not taken, but the one before: test_damage.py
 NEEDLESS = {
     "early stopping": [
         *("model.num_batches_tracked", "optimizer.capturable", "optimizer.decoupled_weight_decay", "optimizer.foreach"),
-        *("optimizer.lr", "rows_digest", "run"),
+        "optimizer.lr",
     ],
     "torch's step": [
         *("optimizer.differentiable", "optimizer.initial_lr", "schedule._get_lr_called_within_step"),
@@ -92,7 +93,7 @@ def test_every_lost_field_is_noticed(forks: Forks, kind_job: Plan, tmp_path: Pat
         lost = list({named(place): place for place in lost if place[0] in ("optimizer", "schedule", "scaler")}.values())
     unnoticed = base.unnoticed(lost)
     print(f"{kind}: {len(lost)} fields, unnoticed: {sorted(unnoticed)}")
-    assert sorted(unnoticed) == sorted(NEEDLESS[kind])
+    assert sorted(unnoticed) == sorted([*NEEDLESS[kind], *(PASSED_OVER if kind == "early stopping" else ())])
 
 
 @pytest.mark.slow

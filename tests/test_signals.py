@@ -17,7 +17,6 @@ from lives import EPOCH, difference, everything, last, live
 
 from cnnexp import run as runner
 from cnnexp import signals
-from cnnexp.checkpoint import Checkpoints
 from cnnexp.job import Job
 from cnnexp.progress import Quiet
 from cnnexp.record import RunRecord, find_runs
@@ -179,7 +178,7 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, fl
 def test_a_run_at_any_moment(
     tiny: list[str], job: Plan, outputs: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Checkpoints, "finish", lambda self: None)
+    monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
     draw, more = random.Random(seed), ["epochs=200ep", "study.arm=cut", "log.hash_chain=true"]
     measured = start(["train", *tiny, *more, f"outputs={outputs.parent / 'measured'}"])
     began = time.monotonic()

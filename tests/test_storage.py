@@ -1,6 +1,7 @@
 """The one place that writes: old file or new file and nothing between, rows that survive a kill, locks."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -119,6 +120,22 @@ def test_waiting_for_a_lock(tmp_path: Path) -> None:
         start = time.monotonic()
         with storage.lock(file, wait=True):
             assert time.monotonic() - start > 0.1
+
+
+def test_a_lock_that_is_deleted_while_it_is_waited_for_is_no_lock(tmp_path: Path) -> None:
+    file, seen = tmp_path / "run" / ".lock", []
+
+    def wait() -> None:
+        with storage.lock(file, wait=True):
+            seen.append(storage.is_locked(file))
+
+    with storage.lock(file):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.1)
+        shutil.rmtree(file.parent)
+    waiting.join()
+    assert seen == [True], "what is held is the file that others find there"
 
 
 def test_of_two_that_publish_the_first_wins(tmp_path: Path) -> None:

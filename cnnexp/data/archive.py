@@ -30,6 +30,7 @@ def extract_tar(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             _unpack(tar, temporary, folder.name)
+        storage.sync_tree(temporary)
         storage.rename(temporary / folder.name, folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
         raise UserError(f"{archive}: cannot be unpacked ({error})") from error

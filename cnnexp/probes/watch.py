@@ -36,19 +36,15 @@ class Watch:
         """Return what is to be done after a step, and after which."""
         return self.due, self._look
 
-    def _settle(self, state: TrainState) -> None:
-        with state.timed("train", self.settings.device):
-            """What the device still has to do is training, and none of the probes' time."""
-
     def _prepare(self, state: TrainState) -> None:
-        self._settle(state)
+        state.settle(self.settings.device)
         with state.timed("probes", self.settings.device):
             scale = state.scaler.get_scale() if state.scaler else 1.0
             self.step = Step(state.model, self.wanted["gradients"], self.wanted["updates"], scale)
 
     def _look(self, state: TrainState) -> None:
         assert self.step is not None
-        self._settle(state)
+        state.settle(self.settings.device)
         with state.timed("probes", self.settings.device):
             rows = self.step.rows()
             self.step = None
@@ -56,9 +52,8 @@ class Watch:
                 with Pass(state.model, state.learner, self.wanted) as watched:
                     self.validate()
                 rows += watched.rows()
-            epoch = -(-state.step // self.settings.steps_per_epoch)
             for row in rows:
-                self.record.append_probe(epoch=epoch, step=state.step, **row)
+                self.record.append_probe(epoch=self.settings.epoch(state.step), step=state.step, **row)
             state.probe_rows += len(rows)
 
 

@@ -102,7 +102,10 @@ def collect(folder: Path, records: list[record.RunRecord], baseline: str | None 
 
     baseline: an arm's name, label or fingerprint; None takes the study's own. Raises UserError if there is no such arm.
     """
-    study = record.read_study(folder) or {}
+    try:
+        study = record.read_study(folder) or {}
+    except UserError:  # said by _plan_notes
+        study = {}
     runs = [read_run(r) for r in records]
     planned = [r for r in study.get("runs", []) if isinstance(r, dict)]
     left_out = [LeftOut(plain(r.folder.name), r.label, r.seed_text, r.status, r.reason) for r in runs if r.reason]

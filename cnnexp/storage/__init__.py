@@ -21,6 +21,7 @@ from cnnexp.storage.files import (
     remove_drafts,
     rename,
     size_bytes,
+    sync_tree,
     write_bytes,
     write_text,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "size_bytes",
     "sync_file",
     "sync_folder",
+    "sync_tree",
     "tell_once",
     "write_array",
     "write_bytes",

@@ -70,6 +70,13 @@ def append_blocks(path: Path, blocks: Iterable[bytes]) -> None:
             file.write(block)
 
 
+def sync_tree(folder: Path) -> None:
+    """Make all files below a folder durable, and their names, before the folder gets a name that is looked for."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        disk.sync(path, "blocks")
+    disk.sync_folder(folder)
+
+
 def copy(source: Path, path: Path) -> None:
     """Put a copy of a durable file in the place of `path`, atomically: a second name for it where that is possible.
 

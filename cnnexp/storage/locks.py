@@ -5,14 +5,14 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import IO
 
 from cnnexp.errors import UserError
 from cnnexp.own_files import no_link
-from cnnexp.storage.disk import naming
+from cnnexp.storage.disk import StorageError, naming
 from cnnexp.storage.failpoints import reach
 from cnnexp.storage.files import make_folder
 
@@ -30,13 +30,7 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
     With `wait` it waits for the holder; otherwise it raises Locked, naming the holder's pid and host.
     """
     make_folder(path.parent)
-    with _lock_file(path) as file:
-        try:
-            _take(file, wait)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise Locked(f"{path.parent}: is in use by {holder}") from error
+    with _held_file(path, wait) as file:
         with naming(path):
             reach("lock.write", path)
             os.ftruncate(file.fileno(), 0)
@@ -44,7 +38,28 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(0)
+            with suppress(OSError):  # the name of a process that is gone does no harm
+                file.truncate(0)
+
+
+def _held_file(path: Path, wait: bool) -> IO[str]:
+    """Open and lock the file at `path`; the one that is there when it is locked, should it have been deleted since."""
+    while True:
+        file = _lock_file(path)
+        try:
+            _take(file, wait)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise Locked(f"{path.parent}: is in use by {holder}") from error
+        except OSError as error:  # a file system without locks, for one
+            file.close()
+            raise StorageError(path, error) from error
+        file.close()
+        make_folder(path.parent)
 
 
 def _lock_file(path: Path) -> IO[str]:
