@@ -34,6 +34,11 @@ class Device:
         return self.torch.type
 
     @property
+    def layout(self) -> Any:
+        """Return how images and weights lie in memory, a torch.memory_format."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @property
     def evaluated_at_once(self) -> int:
         """Return how many images an evaluation takes at once.
 
@@ -72,12 +77,14 @@ def resolve(config: dict[str, Any]) -> Device:
         if device.index >= torch.cuda.device_count():
             raise UserError(f"device.kind: given '{kind}'; this machine has {torch.cuda.device_count()} CUDA device(s)")
     precision = config["precision"]
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
+    if precision == "auto":  # older GPUs have bf16 by emulation alone, which is slower than fp32
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if native else "fp32"
     if precision == "fp16" and device.type == "cpu":
         raise UserError("device.precision: given 'fp16'; allowed on cpu: fp32, bf16")
     if precision == "tf32" and device.type != "cuda":
-        raise UserError(f"device.precision: given 'tf32'; allowed on {device.type}: fp32, bf16")
+        allowed = "fp32, bf16" if device.type == "cpu" else "fp32, bf16, fp16"
+        raise UserError(f"device.precision: given 'tf32'; allowed on {device.type}: {allowed}")
     return Device(
         device,
         torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),

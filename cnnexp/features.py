@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from cnnexp import rng
 from cnnexp.data.augment import draw_flips, flips_only
-from cnnexp.data.batches import Batch, Batches, DeviceImages, in_order
+from cnnexp.data.batches import Batch, Batches, DeviceImages, free_bytes, in_order
+from cnnexp.data.geometry import send
 from cnnexp.device import Device
 
-LARGEST_SHARE = 0.25  # of the machine's memory
+LARGEST_SHARE = 0.25  # of the machine's memory, or of an accelerator's that is free
+
+
+def room(device: torch.device) -> int:
+    """Return how many bytes of memory there are where a device keeps its tensors."""
+    if device.type != "cpu":
+        return free_bytes(device)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def wanted(config: Mapping[str, Any]) -> bool:
@@ -60,7 +68,7 @@ class Features:
         if not torch.allclose(once, self._pass(twin, x), rtol=1e-3, atol=1e-5):
             return "they vary in training (dropout?)"
         needed = 2 * once[0].nbytes * len(images)
-        if needed > LARGEST_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        if needed > LARGEST_SHARE * room(images.device):
             return f"they would take {needed / 2**20:.0f} MiB"
         return None
 
@@ -84,9 +92,9 @@ class Features:
         return features
 
     def _images(self, images: DeviceImages, mirrored: bool) -> Iterator[Tensor]:
-        for batch in in_order(images, self.batch_size, self.mean, self.std):
+        for batch in in_order(images, self.batch_size, self.mean, self.std, self.device.layout):
             x = batch.images.flip(-1) if mirrored else batch.images
-            yield x.contiguous(memory_format=torch.channels_last)
+            yield x.contiguous(memory_format=self.device.layout)
 
     def _pass(self, model: nn.Module, x: Tensor) -> Tensor:
         """Return what reaches a model's head."""
@@ -104,7 +112,7 @@ class Features:
         features = self.of(images)
         for start in range(0, len(images), batch_size):
             rows = torch.arange(start, min(start + batch_size, len(images)))
-            there = rows.to(images.device)
+            there = send(rows, images.device)
             yield Batch(features[there], images.labels[there], 0, rows)
 
 
@@ -119,13 +127,13 @@ class FeatureBatches:
         """Return the batch of a step: features (N, ...) in the place of images. Pure."""
         images = self.batches.images
         epoch, rows = self.batches.rows(step)
-        there = rows.to(images.device)
+        there = send(rows, images.device)
         x = self.features.of(images)[there]
         if self.flips:
             generator = rng.generator(self.batches.seed, "augment", step)
             mirrored = torch.zeros(len(rows), dtype=torch.bool)
             for p in self.flips:
                 mirrored ^= draw_flips(len(rows), p, generator)
-            chosen = mirrored.to(images.device).view(-1, *[1] * (x.ndim - 1))
+            chosen = send(mirrored, images.device).view(-1, *[1] * (x.ndim - 1))
             x = torch.where(chosen, self.features.of(images, mirrored=True)[there], x)
         return Batch(x, images.labels[there], epoch, rows)

@@ -15,6 +15,8 @@ from cnnexp.job import Job
 from cnnexp.record import LAST, PREVIOUS, RunRecord
 from cnnexp.storage import StorageError
 
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")  # of the system, CUDA, its libraries
+
 
 def begin(job: Job, record: RunRecord) -> None:
     """Write down what the run is, before anything can go wrong."""
@@ -85,7 +87,7 @@ def outcome(error: BaseException) -> str:
         return "interrupted"
     text = str(error)
     out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+        isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
     )
     return "oom" if out_of_memory else "failed"
 

@@ -34,7 +34,7 @@ examples:
   cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
   cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
   cnnexp train +study=ablation +arm=baseline,dropout seed=0 --plan
-  cnnexp train +study=ablation +scale=small study.name=small     to see that it runs: 3 epochs of 1,000 images
+  cnnexp train +study=ablation +scale=small study.name=small     to see that it runs: 4 epochs of 2,000 images
   cnnexp train model=custom probes=all                 gradients, dead units, ... for the report; same weights
 
 flags:

@@ -22,14 +22,14 @@ def apply_jitter(x: "Tensor", factors: "Tensor", orders: "Tensor") -> "Tensor":
     codes = order_codes(orders)
     places = codes.argsort(stable=True)
     moved = bool((codes[1:] < codes[:-1]).any())
-    together = x.index_select(0, send(places, x)) if moved else x
-    together, factors = together.contiguous(), send(factors[places], x).view(-1, kinds, 1, 1, 1)
+    together = x.index_select(0, send(places, x.device)) if moved else x
+    together, factors = together.contiguous(), send(factors[places], x.device).view(-1, kinds, 1, 1, 1)
     start = 0
     for code, count in enumerate(codes.bincount().tolist()):  # images of one order go together: no blend is thrown away
         for kind in order_of(code, kinds) if count else ():
             _adjust(together[start : start + count], kind, factors[start : start + count, kind])
         start += count
-    return together.index_select(0, send(places.argsort(), x)) if moved else together
+    return together.index_select(0, send(places.argsort(), x.device)) if moved else together
 
 
 def order_codes(orders: "Tensor") -> "Tensor":
@@ -93,7 +93,7 @@ def apply_grayscale(x: "Tensor", chosen: "Tensor") -> "Tensor":
     """
     if x.shape[1] != 3:
         return x
-    places = send(chosen.nonzero().flatten(), x)
+    places = send(chosen.nonzero().flatten(), x.device)
     return x.index_copy_(0, places, _gray(x.index_select(0, places)).expand(-1, 3, -1, -1))
 
 
@@ -108,7 +108,7 @@ def apply_blur(x: "Tensor", sigma: "Tensor", kernel: int) -> "Tensor":
     half = kernel // 2
     away = torch.arange(-half, half + 1, dtype=torch.float32)
     weights = torch.exp(-0.5 * (away / sigma.view(-1, 1)) ** 2)
-    weights = send(weights / weights.sum(dim=1, keepdim=True), x).view(-1, kernel, 1, 1, 1)
+    weights = send(weights / weights.sum(dim=1, keepdim=True), x.device).view(-1, kernel, 1, 1, 1)
     blurred = torch.nn.functional.pad(x, (half,) * 4, mode="reflect")
     for axis in (2, 3):
         framed, size = blurred, x.shape[axis]

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
 
 def apply_flip(x: "Tensor", mirrored: "Tensor") -> "Tensor":
     """Mirror the images of x (N, C, H, W) where `mirrored` (N,) bool, on the CPU, says so; in place."""
-    chosen = send(mirrored.nonzero().flatten(), x)
+    chosen = send(mirrored.nonzero().flatten(), x.device)
     return x.index_copy_(0, chosen, x.index_select(0, chosen).flip(-1))
 
 
@@ -27,7 +27,7 @@ def apply_rotation(x: "Tensor", degrees: "Tensor", mirrored: "Tensor | None" = N
     # a pixel of the framed image is 2 / (width + 2) of grid_sample's coordinates, from -1 to 1
     wide, high = 2 / (width + 2), 2 / (height + 2)
     scaled = (side * angle.cos() * wide, -side * angle.sin() * wide, angle.sin() * high, angle.cos() * high)
-    across_x, down_x, across_y, down_y = (send(t.to(torch.float32), x).view(-1, 1, 1) for t in scaled)
+    across_x, down_x, across_y, down_y = (send(t.to(torch.float32), x.device).view(-1, 1, 1) for t in scaled)
     across = torch.arange(width, dtype=x.dtype, device=x.device) - (width - 1) / 2
     down = torch.arange(height, dtype=x.dtype, device=x.device).view(-1, 1) - (height - 1) / 2
     grid = torch.empty(len(x), height, width, 2, device=x.device)
@@ -43,12 +43,12 @@ def apply_crop(x: "Tensor", offsets: "Tensor", padding: int) -> "Tensor":
 
     padded = torch.nn.functional.pad(x, (padding,) * 4)
     windows = padded.unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)  # a view: (N, C, top, left, H, W)
-    top, left = (send(t, x) for t in offsets)
+    top, left = (send(t, x.device) for t in offsets)
     return windows[torch.arange(len(x), device=x.device), :, top, left]
 
 
-def send(parameters: "Tensor", x: "Tensor") -> "Tensor":
-    """Move what was drawn on the CPU to where x is, without waiting for it."""
-    if x.device.type == "cuda":
-        return parameters.pin_memory().to(x.device, non_blocking=True)
-    return parameters.to(x.device)
+def send(tensor: "Tensor", device: "device") -> "Tensor":
+    """Move what is on the CPU to a device, without waiting for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

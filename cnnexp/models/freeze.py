@@ -9,7 +9,7 @@
             normalises, in training too
 
 Nothing of this depends on what the loop calls: `model.train()` does not wake what is frozen, and weight decay does not
-reach it, because the optimiser is given `trainable(model)` only.
+reach it, because the optimiser is given those alone that require gradients.
 """
 
 from fnmatch import fnmatchcase
@@ -86,11 +86,6 @@ def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) 
                 raise UserError(f"model.bn: frozen is not possible for {type(norm).__name__} without stored statistics")
             norm.__class__ = FROZEN[type(norm)]  # keeps its tensors, settings, hooks and every place that refers to it
             norm.eval()
-
-
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that learn, in the network's order: what the optimiser is given."""
-    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _batch_norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:
