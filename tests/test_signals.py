@@ -191,7 +191,7 @@ def test_a_run_at_any_moment(
         code, seconds = end(process, number)
         assert code in (CODES[number], 0), "it may have been done"
         interrupted += code == CODES[number]
-        assert seconds < 5, "2 s on a machine that does nothing else"
+        assert seconds < 2
     assert interrupted >= 2
     run = runner.run(job(*more), Quiet())
     (uncut,) = find_runs(outputs.parent / "measured")

@@ -1,12 +1,11 @@
 """The ablation of the embedded data: one sweep against its runs started one after another, on both sides."""
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.lab import CNNEXP, Lab, tell
 from bench.result import Case, Check, Numbers, Result, compare
-from bench.runs import Trained, prepare, rival_command, script, tell_one_line, train
+from bench.runs import Trained, prepare, rival_command, tell_one_line, train
 from bench.trees import shapes
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -74,7 +73,7 @@ class Study:
         """Return the three ways."""
         number = len(self.arms) * len(self.seeds)
         single = self.lab.readable([*CNNEXP, "train", "+arm=ARM", "seed=SEED", *self.single_words()])
-        loop = self.lab.readable([sys.executable, script("rivals", "plain.py"), str(self.settings())])
+        loop = self.lab.readable(rival_command("plain.py", self.settings()))
         return [
             Case("cnnexp, one sweep", self.lab.readable([*CNNEXP, "train", *self.sweep_words()]), self.sweep),
             Case("cnnexp, run by run", f"{single}     # {number} times", self.one_by_one),

@@ -54,7 +54,11 @@ def main(settings: Settings) -> dict[str, Any]:
         model = model.to(memory_format=torch.channels_last)
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizers = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
-    optimizer = optimizers[settings.optimizer](learning, lr=settings.lr)
+    tuned = {}
+    if device.type == "cuda":  # two lines that a person who looks for speed on a GPU writes too
+        torch.backends.cudnn.benchmark = True
+        tuned = {"fused": True}
+    optimizer = optimizers[settings.optimizer](learning, lr=settings.lr, **tuned)
     seconds, seen, accuracies = 0.0, 0, []
     for _ in range(settings.epochs):
         start = time.perf_counter()
