@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cnnexp import record as records
+from cnnexp.device import resolve
 from cnnexp.environment import code, environment
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.job import Job
@@ -61,11 +62,12 @@ def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
     """Record whatever the block raises as the run's status, with a traceback in train.log, and raise it again."""
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = explained(raised)
         status = outcome(error)
         message = str(error) or type(error).__name__
         if status == "oom":
-            message = f"out of memory with batch_size={job.config['batch_size']}; try {smaller(job)}"
+            message = smaller(job, error)
         told: dict[str, Any] = {"type": type(error).__name__, "message": message}
         if isinstance(error, Diverged) and error.step is not None:
             told |= {"step": error.step, "samples": error.samples}
@@ -74,7 +76,17 @@ def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
             if status in ("failed", "oom") and not isinstance(error, UserError):
                 record.log(traceback.format_exc())
             record.update(status=status, finished=records.now(), error=told)
+        if error is not raised:
+            raise error from raised
         raise
+
+
+def explained(error: BaseException) -> BaseException:
+    """Return an error of torch that a setting mends as a UserError that names it; any other as it is."""
+    if isinstance(error, RuntimeError) and "does not have a deterministic implementation" in str(error):
+        what = str(error).split(" does not have")[0]
+        return UserError(f"device.deterministic: {what} has no deterministic form here; give false")
+    return error
 
 
 def outcome(error: BaseException) -> str:
@@ -92,7 +104,15 @@ def outcome(error: BaseException) -> str:
     return "oom" if out_of_memory else "failed"
 
 
-def smaller(job: Job) -> str:
-    """Suggest half the batch, or what else there is to make smaller. The batch size is a person's to change."""
+def smaller(job: Job, error: BaseException) -> str:
+    """Say what memory was too small for, and what to make smaller. Batch sizes are a person's to change."""
+    at_work = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+    if "logits_of" in at_work:
+        given = job.config["eval_batch_size"]
+        at_once = given if isinstance(given, int) else resolve(job.config["device"]).evaluated_at_once
+        return f"out of memory in an evaluation of {at_once} images at once; try eval_batch_size={max(1, at_once // 2)}"
+    if "keep_features" in at_work:
+        return "out of memory while the features of a frozen backbone were computed; try cache_features=false"
     batch_size = job.config["batch_size"]
-    return f"batch_size={batch_size // 2}" if batch_size > 1 else "a smaller network, or a smaller data.size"
+    mend = f"batch_size={batch_size // 2}" if batch_size > 1 else "a smaller network, or a smaller data.size"
+    return f"out of memory with batch_size={batch_size}; try {mend}"

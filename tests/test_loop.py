@@ -175,6 +175,43 @@ def test_running_out_of_memory_is_told(
     assert (only().status, only().info["error"]) == ("done", None)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "128 images at once; try eval_batch_size=64"),
+        (["eval_batch_size=20"], "20 images at once; try eval_batch_size=10"),
+    ],
+)
+def test_running_out_of_memory_in_an_evaluation(
+    train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    def full(self: object, *_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def forward(self: torch.nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+        if not self.training and len(x) > 1:
+            full(self)
+        return before(self, x)  # type: ignore[no-any-return]
+
+    before = torch.nn.Sequential.forward
+    monkeypatch.setattr(torch.nn.Sequential, "forward", forward)
+    assert train(*words) == 3
+    assert capsys.readouterr().err.endswith(f"out of memory in an evaluation of {told}\n")
+
+
+def test_an_operation_without_a_deterministic_form_is_told_in_a_line(
+    train: Train, only: Only, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("pool_backward_cuda does not have a deterministic implementation, but you set ...")
+
+    monkeypatch.setattr("cnnexp.loop.train_step", refuse)
+    train()
+    told = capsys.readouterr().err
+    assert "device.deterministic: pool_backward_cuda has no deterministic form here; give false" in told
+    assert "Traceback" not in told and only().status == "failed"
+
+
 def journal(patience: int | None = None) -> tuple[Journal, Any]:
     """Return a Journal and a state that has all that `choose` looks at."""
     model = torch.nn.Linear(1, 1)
