@@ -57,6 +57,13 @@ _ALL = (
         rows_parts.probes,
         ("loop_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds", "probes_seconds"),
     ),
+    Row(
+        "safety",
+        "What checkpoints cost as they are by default",
+        "at most 3 % of the loop",
+        rows_parts.safety,
+        ("loop_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds"),
+    ),
     Row("C10", "Memory of a run and of a sweep's worker", "at most 1.2x the plain loop", rows_memory.memory),
     Row("G1", "Compact network, Imagenette 160 px, 50 epochs, bf16, GPU", "5x", rows_gpu.compact, WHOLE, True),
     Row("G2", "Wide network, Imagenette 160 px, 50 epochs, bf16, GPU", "2.5x", rows_gpu.wide, WHOLE, True),

@@ -167,6 +167,37 @@ def probes(lab: Lab) -> Result:
             cases.append(ours(lab, f"{data}: {name}", [*base, *overrides]))
             checks.append(Check(f"{data}: {name}", "percent", None, "loop_seconds", f"{data}: {name}", none))
     result = compare(cases, lab.repeated(3), checks, tell, missing)
+    add_loop(result)
+    return result
+
+
+def safety(lab: Lab) -> Result:
+    """What checkpoints cost as they are by default, against a run that saves at its end alone.
+
+    The wide network's has 2.5 GB with Adam: more than any other network here.
+    """
+    sets = {"embedded study": ["data=shapes", "model=custom", "model.norm=batch", f"epochs={lab.trained(10)}ep"]}
+    missing = {}
+    try:
+        tree = subset(lab, "imagenette", lab.pick(712, 200), lab.pick(500, 50))
+        wide = ["model=custom_wide", "model.norm=batch", "data.train_limit=300", "data.test_limit=50", "batch_size=32"]
+        sets["wide network, 160 px"] = [*read_by_cnnexp(tree, lab.pick(160, 32)), *wide, f"epochs={lab.trained(2)}ep"]
+    except NotMeasured as reason:
+        missing["wide network, 160 px"] = str(reason)
+    cases, checks = [], []
+    for name, words in sets.items():
+        overrides = [*words, "device=cpu", "device.precision=fp32"]
+        prepare(lab, overrides)
+        kept, none = f"{name}: as by default", f"{name}: at the end alone"
+        cases += [ours(lab, kept, overrides), ours(lab, none, [*overrides, *NO_PROBES])]
+        checks.append(Check(name, "percent", 3.0, "loop_seconds", kept, none))
+    result = compare(cases, lab.repeated(3), checks, tell, missing)
+    add_loop(result)
+    return result
+
+
+def add_loop(result: Result) -> None:
+    """Add to every case the time of the whole loop, and what share of it went elsewhere than into training."""
     for name, metrics in result.series.items():
         parts = [part for part in ("train", "evaluate", "checkpoint", "probes") if f"{part}_seconds" in metrics]
         metrics["loop_seconds"] = [
@@ -176,4 +207,3 @@ def probes(lab: Lab) -> Result:
         result.facts[f"share of the loop, {name}"] = ", ".join(
             f"{part} {share:.1f} %" for part, share in shares.items()
         )
-    return result
