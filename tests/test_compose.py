@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from cnnexp import cli, config, record
+from cnnexp.claims.grammar import parse
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.job import Job
 from cnnexp.record import RunRecord
@@ -273,6 +274,13 @@ def test_the_header_of_a_study_says_what_was_reported(study: str) -> None:
     if study not in ("ablation", "factorial"):
         for word in ("Question", "Run", "Expect", "Reported", "Assumed"):
             assert re.search(rf"^# {word}: ", header(f"study/{study}"), re.MULTILINE), word
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_study_claims_what_cannot_hold_where_arms_are_equal(study: str) -> None:
+    for text in STUDIES[study]["study"].get("claims", []):
+        claim = parse(text)
+        assert not claim.or_equal or claim.threshold, f"{text}: not better needs a margin: a - b < 1 points"
 
 
 def cheap(study: str, arm: Arm) -> bool:

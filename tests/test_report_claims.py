@@ -93,6 +93,14 @@ def test_how_many_seeds_would_decide():
     assert "more than 1,000 seeds" in nothing.remark
 
 
+@pytest.mark.parametrize("claim", ["a <= b", "a >= b", "std(a) <= std(b)", "a < b", "a - b <= 1 points"])
+def test_no_number_of_seeds_is_promised_where_equal_arms_are_never_decided(claim):
+    study = study_in_memory({"a": [0.50, 0.52, 0.51, 0.53], "b": [0.51, 0.51, 0.53, 0.50]})
+    promises_less = "none if they are equal: <= and >= are tested as < and >" in only(study, claim).remark
+    assert promises_less == (claim in ("a <= b", "a >= b", "std(a) <= std(b)"))
+    assert any("never holds where they are equal" in note for note in findings.CLAIM_NOTES)
+
+
 def test_an_interval_that_decides_alone_may_not_after_holm():
     arms = {"base": [0.50, 0.51, 0.52], "up": [0.52, 0.535, 0.55]}
     study = study_in_memory({**arms, **{f"other{i}": [0.5, 0.52 + i / 100, 0.51] for i in range(4)}})

@@ -52,6 +52,7 @@ class Claim:
 
     kind: mean, of the mean over the seeds; curve, of the mean of the smallest lead over the epochs; std, of the first
     term's deviation over the seeds divided by the second's, with threshold 1.
+    or_equal: it is claimed with <= or >=, which no test can tell from < and >.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Claim:
     direction: int
     threshold: float
     unit: str
+    or_equal: bool = False
 
 
 def parse(text: str) -> Claim:
@@ -77,7 +79,7 @@ def parse(text: str) -> Claim:
 
 
 def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
-    direction, threshold, given = _direction(words), 0.0, None
+    (direction, or_equal), threshold, given = _direction(words), 0.0, None
     if words and re.fullmatch(r"-|[0-9].*", words[0]):
         threshold, given = _number(words)
         terms = _merged(left)
@@ -88,7 +90,7 @@ def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
     _end(words)
     if over_epochs:
         terms = _merged([_at_every_epoch(term) for term in terms])
-    return Claim(text, "curve" if over_epochs else "mean", terms, direction, threshold, unit)
+    return Claim(text, "curve" if over_epochs else "mean", terms, direction, threshold, unit, or_equal)
 
 
 def _at_every_epoch(term: Term) -> Term:
@@ -99,14 +101,14 @@ def _at_every_epoch(term: Term) -> Term:
 
 def _deviations(text: str, words: list[str]) -> Claim:
     first = _deviation(words)
-    direction = _direction(words)
+    direction, or_equal = _direction(words)
     second = _deviation(words)
     _end(words)
     if first.spread or second.spread:
         raise UserError("std(...) is over the seeds of one arm; a spread is over arms: spread(a) < spread(b)")
     terms = _merged([first, replace(second, times=-1)])
     _unit(terms, None)
-    return Claim(text, "std", terms, direction, 1.0, "ratio")
+    return Claim(text, "std", terms, direction, 1.0, "ratio", or_equal)
 
 
 def _deviation(words: list[str]) -> Term:
@@ -176,10 +178,11 @@ def _value(times: int, words: list[str]) -> Term:
     return Term(times, arm.strip('"'), metric)
 
 
-def _direction(words: list[str]) -> int:
+def _direction(words: list[str]) -> tuple[int, bool]:
     if not words or words[0] not in DIRECTIONS:
         raise UserError(f"expected <, <=, > or >=, found {repr(words[0]) if words else 'the end'}")
-    return DIRECTIONS[words.pop(0)]
+    compare = words.pop(0)
+    return DIRECTIONS[compare], compare.endswith("=")
 
 
 def _number(words: list[str]) -> tuple[float, str]:

@@ -17,6 +17,8 @@ CLAIM_NOTES = (
     "holds / does not hold: two-sided paired t-test, p < 0.05 after Holm over all comparisons and claims of the study "
     "(a comparison that a claim repeats counts once), and the interval on that side of the number claimed. within "
     "noise: neither.",
+    "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
+    "claim a margin, as in a - b < 1 points.",
     "Seeds that would decide: where t s / √n, with the deviation s observed here, falls below the distance from the "
     "number claimed: a guide, no promise.",
     "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan (1939). At "

@@ -120,7 +120,14 @@ def _what_would_decide(evidence: Evidence, tests: int, excludes: bool) -> str:
     number = f"about {seeds} seeds" if seeds else f"more than {MOST_SEEDS:,} seeds"
     if excludes:
         return f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
-    return f"{number} would make the interval narrow enough"
+    return f"{number} would make the interval narrow enough{_if_they_differ(evidence.claim)}"
+
+
+def _if_they_differ(claim: Claim | None) -> str:
+    """Say of "a <= b" what no number of seeds can show: that two equal arms are not better than one another."""
+    if claim is None or not claim.or_equal or claim.threshold != (1 if claim.kind == STD else 0):
+        return ""
+    return " if they differ as observed, none if they are equal: <= and >= are tested as < and >"
 
 
 def _joined(*parts: str) -> str:
