@@ -134,21 +134,39 @@ def with_curves(folder, curves):
     return study_of(folder / "demo")
 
 
-def test_at_every_epoch_is_the_smallest_lead(tmp_path):
-    a = [[0.40, 0.50, 0.60], [0.41, 0.52, 0.61], [0.40, 0.51, 0.62, 0.10]]  # the last epoch only one of them reached
-    b = [[0.30, 0.45, 0.50], [0.30, 0.46, 0.52], [0.31, 0.45, 0.50]]
-    study = with_curves(tmp_path, {"a": a, "b": b})
-    above = only(study, "a > b at every epoch")
-    assert above.evidence.samples[0] == pytest.approx([5, 6, 6])  # the leads at epoch 2
-    assert above.verdict == "holds"
-    assert above.remark == "the smallest lead over the epochs, by validation accuracy"
-    below = only(study, "b < a at every epoch")
-    assert below.evidence.samples[0] == pytest.approx([-5, -6, -6]) and below.verdict == "holds"
-    assert only(study, "b > a at every epoch").verdict == "does not hold"
-    assert only(study, "a - b > 8 points at every epoch").verdict == "does not hold"
-    assert only(study, "a.test_loss < b.test_loss at every epoch").evidence.samples[0] == pytest.approx(
-        [-0.05, -0.06, -0.06]
-    )
+A = [[0.40, 0.50, 0.60], [0.41, 0.52, 0.61], [0.40, 0.51, 0.62, 0.10]]  # the last epoch only one of them reached
+B = [[0.30, 0.45, 0.50], [0.30, 0.46, 0.52], [0.31, 0.45, 0.50]]
+LEADS = 100 * (np.array([seed[:3] for seed in A]) - B)  # (seeds, epochs), in points
+
+
+def p_values(number):
+    return [stats.ttest_1samp(LEADS[:, epoch], number).pvalue for epoch in range(3)]
+
+
+def test_a_lead_at_every_epoch_is_tested_at_each(tmp_path):
+    study = with_curves(tmp_path, {"a": A, "b": B})
+    for claim, sign in (("a > b at every epoch", 1), ("b < a at every epoch", -1)):
+        found = only(study, claim)
+        test, limits = found.evidence.test, stats.ttest_1samp(LEADS[:, 1], 0).confidence_interval(0.95)
+        assert found.verdict == "holds"
+        assert found.remark == "the smallest lead is at epoch 2, by validation accuracy; p: of epoch 3"
+        assert (test.n, test.mean, test.p) == (3, pytest.approx(sign * 17 / 3), pytest.approx(max(p_values(0))))
+        assert sorted([abs(test.low), abs(test.high)]) == pytest.approx([limits.low, limits.high])
+    study.claims = ["a > b at every epoch", "b < a at every epoch", "b > a at every epoch"]
+    assert len(judge.family(study)) == 3, "the arms, and two claims: that b leads is not that a does not"
+    losses = only(study, "a.test_loss < b.test_loss at every epoch").evidence.test
+    assert losses.mean == pytest.approx(-0.17 / 3)
+    assert "no seed has train_accuracy" in only(study, "a.train_accuracy > 3 % at every epoch").remark
+
+
+def test_a_lead_that_is_lost_at_one_epoch_does_not_hold(tmp_path):
+    study = with_curves(tmp_path, {"a": A, "b": B})
+    found = only(study, "b > a at every epoch")
+    assert found.verdict == "does not hold" and found.evidence.test.p == pytest.approx(3 * min(p_values(0)))
+    assert found.remark == "the smallest lead is at epoch 3, by validation accuracy; p: of epoch 1"
+    found = only(study, "a - b > 7 points at every epoch")  # epoch 2 alone lies below
+    assert found.evidence.test.p == pytest.approx(3 * p_values(7)[1]) and found.verdict == "within noise"
+    assert only(study, "a - b > 9 points at every epoch").verdict == "does not hold"
     assert "no seed has train_accuracy" in only(study, "a.train_accuracy > 3 % at every epoch").remark
 
 
@@ -329,6 +347,25 @@ def test_a_study_of_equal_arms_with_claims_is_decided_in_at_most_5_percent():
         decided = [row.verdict for row in compare(study)] + [found.verdict for found in judge.judge(study)]
         wrong += bool({"better", "worse", "holds", "does not hold"} & set(decided))
     assert 0 < wrong / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+
+
+LASTING = ["a > b at every epoch", "a - b < 0 points at every epoch"]
+
+
+@pytest.mark.parametrize("common", [0.0, 0.01])
+@pytest.mark.parametrize("claim", LASTING)
+def test_a_lead_of_equal_arms_at_every_epoch_is_decided_in_at_most_5_percent(claim, common):
+    studies, generator = 300, np.random.default_rng(5)
+    wrong = 0
+    for _ in range(studies):
+        shared = generator.normal(0, common, (2, 4, 1))  # of a seed at all its epochs
+        curves = 0.5 + shared + generator.normal(0, 0.01, (2, 4, 6))
+        study = study_in_memory({"a": [0.5] * 4, "b": [0.5] * 4})
+        for arm, of_arm in zip(study.arms, curves, strict=True):
+            for run, values in zip(arm.runs, of_arm, strict=True):
+                run.rows = {"val": {epoch: {"accuracy": value} for epoch, value in enumerate(values, start=1)}}
+        wrong += only(study, claim).verdict in ("holds", "does not hold")
+    assert wrong / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
 
 
 def test_the_interval_of_a_ratio_covers_as_often_as_promised():

@@ -17,6 +17,7 @@ from scipy import stats
 
 from cnnexp import cli, metrics, report
 from cnnexp.record import RunRecord, find_runs
+from cnnexp.report.epochs import over_epochs
 from cnnexp.verify import arithmetic
 from cnnexp.verify.check import check
 
@@ -95,6 +96,19 @@ def test_gains_that_are_no_factorial_agree(tmp_path: Path) -> None:
         "combined beyond the sum of its parts",
     ]
     assert (done.wrong, done.tables) == ([], 4)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("gap", [0.0, 2.0])
+def test_a_lead_at_every_epoch_is_computed_twice(direction: int, gap: float) -> None:
+    for leads in np.random.default_rng(1).normal(gap, 1, (50, 4, 5)):
+        curves = [dict(enumerate(seed, start=1)) for seed in leads.round(1)]  # rounded, so that means tie
+        curves[0][6] = 9.0  # an epoch that the others did not reach
+        found = over_epochs(curves, 0.5, direction)
+        assert found is not None
+        again = arithmetic.lasting(curves, 0.5, direction)
+        for name in ("n", "mean", "std", "low", "high", "p"):
+            assert again[name] == pytest.approx(getattr(found.test, name), rel=1e-9, abs=1e-12), name
 
 
 def test_single_seeds_and_another_baseline_agree(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean
 from cnnexp.report import deviations, single
 from cnnexp.report.collect import Arm, Study
+from cnnexp.report.epochs import OverEpochs, over_epochs
 from cnnexp.report.runs import Run
 from cnnexp.report.statistics import LEVEL, Difference, against, seeds_needed
 from cnnexp.report.text import plain
 
 NOTHING = Difference(0, math.nan, math.nan, math.nan, math.nan)
 FEWEST = {"mean": 2, "curve": 2, STD: deviations.FEWEST}  # shared seeds: with fewer, the test can never decide
-TESTS = {"mean": "a paired t-test", "curve": "a paired t-test", STD: "Pitman's and Morgan's test"}
+TESTS = {"mean": "a paired t-test", "curve": "a paired t-test at each epoch", STD: "Pitman's and Morgan's test"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Evidence:
 
     arms: of each term, one or those that a spread is over.
     samples: over the shared seeds, the sum of the terms; of a claim about deviations, each side's values. test: the
-    mean of the sum, or the ratio of the deviations. reported: the same of the reported values, nan if one is missing.
+    mean of the sum, or the ratio of the deviations. epochs: of a claim about every epoch, in place of samples.
+    reported: the same of the reported values, nan if one is missing.
     reason: why it is not tested, "" if it is; beside: what two single runs show.
     """
 
@@ -35,6 +37,7 @@ class Evidence:
     arms: Mapping[Term, Sequence[Arm]] = field(default_factory=dict)
     samples: tuple[list[float], ...] = ()
     test: Difference = NOTHING
+    epochs: OverEpochs | None = None
     reported: float = math.nan
     reason: str = ""
     beside: str = ""
@@ -45,6 +48,8 @@ class Evidence:
         if self.claim.kind == STD:
             first, second = self.samples
             return deviations.seeds_needed(first, second, level)
+        if self.epochs:
+            return self.epochs.seeds_needed(level)
         return seeds_needed(self.test.mean - self.claim.threshold, self.test.std, level)
 
 
@@ -64,10 +69,14 @@ def _evidence(study: Study, text: str) -> Evidence:
     if missing:
         return Evidence(text, claim, reported=reported, reason="; ".join(dict.fromkeys(missing)))
     arms = {term: [study.named(name)[0] for name in names[term]] for term in claim.terms}
+    if claim.kind == "curve":
+        epochs = over_epochs(_leads(claim, arms), claim.threshold, claim.direction)
+        test = epochs.test if epochs else NOTHING
+        return Evidence(text, claim, arms, (), test, epochs, reported, _too_few(claim, test))
     samples = _samples(claim, arms)
     test = deviations.ratio_of_deviations(*samples) if claim.kind == STD else against(samples[0], claim.threshold)
     beside = _two_networks(claim, arms) if test.n == 1 else ""
-    return Evidence(text, claim, arms, samples, test, reported, _too_few(claim, test), beside)
+    return Evidence(text, claim, arms, samples, test, None, reported, _too_few(claim, test), beside)
 
 
 def _names(study: Study, term: Term) -> list[str]:
@@ -112,10 +121,6 @@ def spread_by_seed(arms: Sequence[Arm], metric: str) -> dict[int, float]:
 
 
 def _samples(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> tuple[list[float], ...]:
-    if claim.kind == "curve":
-        runs = [{run.seed: run for run in arms[term][0].runs} for term in claim.terms]
-        leads = [_smallest_lead(claim, [of_term[seed] for of_term in runs]) for seed in _shared(runs)]
-        return ([lead for lead in leads if math.isfinite(lead)],)
     values = [(spread_by_seed(arms[t], t.metric) if t.spread else by_seed(arms[t][0], t.metric)) for t in claim.terms]
     seeds = _shared(values)
     if claim.kind == STD:
@@ -124,16 +129,19 @@ def _samples(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> tuple[list[flo
     return ([sum(term.times * value[seed] for term, value in pairs) for seed in seeds],)
 
 
-def _shared(by_term: list[dict[int, Run]] | list[dict[int, float]]) -> list[int]:
+def _shared(by_term: list[dict[int, float]]) -> list[int]:
     return sorted(set.intersection(*(set(of_term) for of_term in by_term)))
 
 
-def _smallest_lead(claim: Claim, runs: list[Run]) -> float:
-    """Return the sum of the terms at the epoch where it speaks least for the claim, of those that all runs reached."""
-    curves = [_curve(term, run) for term, run in zip(claim.terms, runs, strict=True)]
-    shared = set.intersection(*(set(curve) for curve in curves))
-    leads = [sum(curve[epoch] for curve in curves) for epoch in shared]
-    return claim.direction * min((claim.direction * lead for lead in leads), default=math.nan)
+def _leads(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> list[dict[int, float]]:
+    """Return of each shared seed {epoch: the sum of the terms}; a seed without curves is left out."""
+    by_term = [{run.seed: _curve(term, run) for run in arms[term][0].runs} for term in claim.terms]
+    found = []
+    for seed in sorted(set.intersection(*(set(of_term) for of_term in by_term))):
+        curves = [of_term[seed] for of_term in by_term]
+        shared = set.intersection(*(set(curve) for curve in curves))
+        found.append({epoch: sum(curve[epoch] for curve in curves) for epoch in shared})
+    return [lead for lead in found if lead]
 
 
 def _curve(term: Term, run: Run) -> dict[int, float]:

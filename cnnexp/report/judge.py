@@ -56,14 +56,12 @@ def _hypothesis_of(evidence: Evidence) -> Hypothesis:
 def _hypothesis(
     kind: str, terms: Iterable[tuple[str, str, int]], threshold: float = 0.0, direction: int = 1
 ) -> Hypothesis:
-    """Return a key that is the same for "a > b" and "b < a": both are tested on two sides."""
+    """Return a key that is the same for "a > b" and "b < a", and for "a < b": means are tested on two sides."""
     ordered = sorted(terms)
-    if kind == "curve":  # the smallest lead of a over b is not that of b over a
-        return kind, tuple(ordered), threshold, direction
     if ordered[0][2] < 0:
         ordered = [(arm, metric, -times) for arm, metric, times in ordered]
-        threshold = -threshold if kind == "mean" else threshold
-    return kind, tuple(ordered), threshold, 0
+        threshold, direction = (threshold if kind == STD else -threshold), -direction
+    return kind, tuple(ordered), threshold, direction if kind == "curve" else 0
 
 
 def judge(study: Study) -> list[Judged]:
@@ -79,14 +77,14 @@ def _judged(evidence: Evidence, corrected: dict[Hypothesis, float], tests: int) 
         remark = ". ".join(part for part in (evidence.reason, evidence.beside) if part)
         return Judged(evidence, math.nan, "not tested", remark)
     p = corrected[_hypothesis_of(evidence)]
-    excludes = test.low > claim.threshold or test.high < claim.threshold
-    if not (p < LEVEL and excludes):
-        remark = _joined(_measured(claim), _what_would_decide(evidence, tests, excludes))
+    measured = _measured(evidence, claim)
+    if not p < LEVEL:
+        remark = _joined(measured, _what_would_decide(evidence, tests, test.p < LEVEL))
         return Judged(evidence, p, "within noise", remark)
     side = 1 if test.mean > claim.threshold else -1
     if flattered := _flattered(evidence, claim, side):
         return Judged(evidence, p, "not tested", f"what diverged is left out, which flatters {', '.join(flattered)}")
-    return Judged(evidence, p, "holds" if side == claim.direction else "does not hold", _measured(claim))
+    return Judged(evidence, p, "holds" if side == claim.direction else "does not hold", measured)
 
 
 def _flattered(evidence: Evidence, claim: Claim, side: int) -> list[str]:
@@ -98,15 +96,16 @@ def _flattered(evidence: Evidence, claim: Claim, side: int) -> list[str]:
     return list(dict.fromkeys(arms))
 
 
-def _measured(claim: Claim) -> str:
+def _measured(evidence: Evidence, claim: Claim) -> str:
     """Say what was measured where the claim's words leave it open."""
     metrics = {term.metric for term in claim.terms}
     if any(term.spread for term in claim.terms):
         return "spread: the standard deviation over the arms of the name, for each seed"
-    if claim.kind == "curve":
+    if epochs := evidence.epochs:
         what = {"val_accuracy": "validation accuracy", "test_loss": "validation loss"}
         words = " and ".join(dict.fromkeys(what.get(term.metric, "training accuracy") for term in claim.terms))
-        return f"the smallest lead over the epochs, by {words}"
+        of_another = f"; p: of epoch {epochs.decisive}" if epochs.decisive != epochs.smallest else ""
+        return f"the smallest lead is at epoch {epochs.smallest}, by {words}{of_another}"
     if claim.kind == STD:
         return "the ratio of the deviations over the seeds"
     return (
@@ -114,11 +113,11 @@ def _measured(claim: Claim) -> str:
     )
 
 
-def _what_would_decide(evidence: Evidence, tests: int, excludes: bool) -> str:
-    level = LEVEL / tests if excludes else LEVEL
+def _what_would_decide(evidence: Evidence, tests: int, alone: bool) -> str:
+    level = LEVEL / tests if alone else LEVEL
     seeds = evidence.seeds_needed(level)
     number = f"about {seeds} seeds" if seeds else f"more than {MOST_SEEDS:,} seeds"
-    if excludes:
+    if alone:
         return f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
     return f"{number} would make the interval narrow enough{_if_they_differ(evidence.claim)}"
 

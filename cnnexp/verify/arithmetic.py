@@ -1,7 +1,7 @@
 """The statistics of a report, written a second time: as textbooks give them, with SciPy's distributions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,28 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
     r = correlation(1.0)
     p = 2 * float(stats.t(n - 2).sf(r * math.sqrt((n - 2) / (1 - r * r))))
     return found | {"low": limit(-1), "high": limit(1), "p": p}
+
+
+def lasting(leads: Sequence[Mapping[int, float]], threshold: float, direction: int) -> Spread:
+    """Return the numbers of the epoch with the smallest mean lead, and p of "it leads at every epoch".
+
+    leads: {epoch: lead} of each seed; direction: 1 if it leads above the threshold, -1 if below.
+    """
+    tests: dict[int, Spread] = {}
+    for epoch in sorted(leads[0]) if leads else []:
+        if all(epoch in lead for lead in leads):
+            tests[epoch] = spread([lead[epoch] for lead in leads], threshold)
+    if not tests:
+        return spread([])
+    ahead = {epoch: direction * (test["mean"] - threshold) for epoch, test in tests.items()}
+    behind = [tests[epoch]["p"] for epoch in tests if ahead[epoch] <= NO_SPREAD]
+    if behind:
+        known = [p for p in behind if not math.isnan(p)]
+        p = min(1.0, len(tests) * min(known)) if known else math.nan
+    else:
+        p = math.nan if any(math.isnan(test["p"]) for test in tests.values()) else max(t["p"] for t in tests.values())
+    shown = sorted(tests, key=lambda epoch: (round(ahead[epoch], 9), epoch))[0]
+    return {**tests[shown], "p": p}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

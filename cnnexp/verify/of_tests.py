@@ -12,7 +12,7 @@ from cnnexp.report import effects as contrasts
 from cnnexp.report import judge, single
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.evidence import Evidence, gather
-from cnnexp.verify.arithmetic import Spread, holm, mcnemar, ratio, spread
+from cnnexp.verify.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
 from cnnexp.verify.of_runs import Recomputed
 
 Table = list[dict[str, Any]]
@@ -71,7 +71,7 @@ class Tested:
         if claim is None or not evidence.arms:
             return spread([])
         if claim.kind == "curve":
-            return spread(self.leads(claim, evidence.arms), claim.threshold)
+            return lasting(self.leads(claim, evidence.arms), claim.threshold, claim.direction)
         values = [self.value(term, evidence.arms[term]) for term in claim.terms]
         seeds = sorted(set.intersection(*(set(value) for value in values)))
         if claim.kind == STD:
@@ -87,8 +87,8 @@ class Tested:
         seeds = set.intersection(*(set(value) for value in values))
         return {seed: float(np.std([value[seed] for value in values], ddof=1)) for seed in seeds}
 
-    def leads(self, claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> list[float]:
-        """Return for each shared seed the lead at the epoch where it speaks least for the claim."""
+    def leads(self, claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> list[dict[int, float]]:
+        """Return for each shared seed {epoch: lead}."""
         seeds = set.intersection(*(set(self.of(arms[term][0])) for term in claim.terms))
         found = []
         for seed in sorted(seeds):
@@ -103,7 +103,7 @@ class Tested:
                     if lead is None or epoch in lead
                 }
             if lead:
-                found.append(min(lead.values()) if claim.direction > 0 else max(lead.values()))
+                found.append(lead)
         return found
 
     def claims(self) -> Table:
@@ -163,13 +163,13 @@ def _claimed(evidence: Evidence) -> Any:
     if claim.kind == STD:
         return STD, frozenset(term[:2] for term in terms)
     if claim.kind == "curve":
-        return "curve", frozenset(terms), claim.threshold, claim.direction
+        return "curve", _hypothesis(terms, claim.threshold, claim.direction)
     return _hypothesis(terms, claim.threshold)
 
 
-def _hypothesis(terms: Sequence[tuple[str, str, int]], threshold: float) -> Any:
+def _hypothesis(terms: Sequence[tuple[str, str, int]], threshold: float, direction: int = 0) -> Any:
     turned = frozenset((arm, metric, -times) for arm, metric, times in terms)
-    return frozenset([(frozenset(terms), threshold), (turned, -threshold)])
+    return frozenset([(frozenset(terms), threshold, direction), (turned, -threshold, -direction)])
 
 
 def _weights(effect: contrasts.Effect, layout: contrasts.Layout) -> dict[frozenset[str], float]:
