@@ -85,10 +85,13 @@ def test_how_many_seeds_would_decide():
     arms = {"base": [0.50, 0.51, 0.52], "up": [0.52, 0.51, 0.55]}
     found = only(study_in_memory(arms), "up > base")
     n = found.evidence.seeds_needed()
-    assert (found.verdict, found.remark) == ("within noise", f"about {n} seeds would make the interval narrow enough")
+    assert (found.verdict, found.remark) == ("within noise", f"about {n} seeds would decide if it stays as observed")
     test = found.evidence.test
     widths = [stats.t.ppf(0.975, k - 1) * test.std / math.sqrt(k) for k in (n - 1, n)]
     assert widths[0] >= test.mean > widths[1] and n > 3
+    more = only(study_in_memory({**arms, "other": [0.6, 0.5, 0.7], "third": [0.4, 0.5, 0.3]}), "up > base")
+    assert more.remark.startswith(f"about {found.evidence.seeds_needed(0.05 / 3)} seeds"), "it must survive Holm"
+    assert found.evidence.seeds_needed(0.05 / 3) > n
     nothing = only(study_in_memory({"base": [0.5, 0.6, 0.7], "up": [0.6, 0.7, 0.5]}), "up > base")
     assert "more than 1,000 seeds" in nothing.remark
 
@@ -105,10 +108,30 @@ def test_an_interval_that_decides_alone_may_not_after_holm():
     arms = {"base": [0.50, 0.51, 0.52], "up": [0.52, 0.535, 0.55]}
     study = study_in_memory({**arms, **{f"other{i}": [0.5, 0.52 + i / 100, 0.51] for i in range(4)}})
     found = only(study, "up > base")
-    assert found.evidence.test.low > 0 and found.verdict == "within noise"
+    assert found.evidence.test.low > 0
+    assert found.verdict == next(row.verdict for row in compare(study) if row.arm.name == "up") == "not decided (n = 3)"
     assert "the interval alone decides, but not after Holm over 5 tests; about" in found.remark
     n = found.evidence.seeds_needed(0.05 / 5)
     assert n > 3 and f"about {n} seeds" in found.remark
+    study.claims = ["up > base", "other0 > base"]
+    assert judge.summary(judge.judge(study)) == "1 not decided, 1 within noise"
+
+
+@pytest.mark.parametrize("up", [[0.52, 0.535, 0.55], [0.5, 0.6, 0.55], [0.6, 0.6, 0.61], [0.5, 0.5, 0.5], [0.52, 0.53]])
+def test_a_claim_and_the_table_of_arms_say_the_same_of_the_same(up):
+    study = study_in_memory({"base": [0.50, 0.51, 0.52], "up": up, "other": [0.5, 0.53, 0.48]})
+    same = {"better": "holds", "worse": "does not hold"}
+    arm = next(row.verdict for row in compare(study) if row.arm.name == "up")
+    assert only(study, "up > base").verdict == same.get(arm, arm)
+
+
+def test_seeds_that_do_not_differ():
+    study = study_in_memory({"base": [0.50, 0.51, 0.52], "up": [0.52, 0.53, 0.54], "same": [0.50, 0.51, 0.52]})
+    found = only(study, "up > base")
+    assert found.verdict == "not decided (n = 3, no spread)" and math.isnan(found.p_holm)
+    assert found.remark == "the same difference at every seed; a t-test cannot judge it"
+    found = only(study, "same > base")
+    assert (found.verdict, found.remark) == ("within noise", "no difference at any seed")
 
 
 def test_gaps_losses_and_times(tmp_path):
@@ -153,7 +176,7 @@ def test_a_lead_at_every_epoch_is_tested_at_each(tmp_path):
         assert (test.n, test.mean, test.p) == (3, pytest.approx(sign * 17 / 3), pytest.approx(max(p_values(0))))
         assert sorted([abs(test.low), abs(test.high)]) == pytest.approx([limits.low, limits.high])
     study.claims = ["a > b at every epoch", "b < a at every epoch", "b > a at every epoch"]
-    assert len(judge.family(study)) == 3, "the arms, and two claims: that b leads is not that a does not"
+    assert len(judge.family(study)) == 2, "that b leads is not that a does not"
     losses = only(study, "a.test_loss < b.test_loss at every epoch").evidence.test
     assert losses.mean == pytest.approx(-0.17 / 3)
     assert "no seed has train_accuracy" in only(study, "a.train_accuracy > 3 % at every epoch").remark
@@ -175,8 +198,8 @@ def test_converging_faster(tmp_path):
     slow = [[0.3, 0.4, 0.5, 0.6]] * 3
     study = with_curves(tmp_path, {"slow": slow, "fast": fast})
     found = only(study, "fast converges faster than slow")
-    assert found.evidence.samples[0] == [-2, -2, -2] and found.verdict == "not tested"  # without any spread
-    assert "no spread to judge by" in found.remark
+    assert found.evidence.samples[0] == [-2, -2, -2] and found.verdict == "not decided (n = 3, no spread)"
+    assert "the same difference at every seed; a t-test cannot judge it" in found.remark
 
 
 def test_deviations_against_scipy():
@@ -199,7 +222,7 @@ def test_claims_about_deviations():
     study.arms[1].diverged.append(study.arms[1].runs[0])
     assert only(study, "std(narrow) < std(wide)").remark == "what diverged is left out, which flatters narrow"
     alike = only(study_in_memory({"a": wide, "b": [*wide[1:], 0.5]}), "std(a) < std(b)")
-    assert alike.verdict == "within noise" and "seeds would make the interval narrow enough" in alike.remark
+    assert alike.verdict == "within noise" and "seeds would decide if it stays as observed" in alike.remark
     two = only(study_in_memory({"a": wide[:2], "b": narrow[:2]}), "std(a) > std(b)")
     assert "2 seeds shared, and Pitman's and Morgan's test can never decide below 3" in two.remark
 
@@ -285,11 +308,12 @@ def test_the_report_shows_claims_everywhere(tmp_path):
     for words in (
         "Reported and reproduced",
         "1 holds, 1 does not hold, 1 within noise, 1 not tested.",
+        'class=" noise">within noise',
         'class=" better">holds',
         'class=" worse">does not hold',
         "no finished run of combined",
         "a &lt;b&gt;report&lt;/b&gt;",
-        "would make the interval narrow enough",
+        "would decide if it stays as observed",
     ):
         assert words in page, words
     assert "<b>" not in page

@@ -42,6 +42,11 @@ class Evidence:
     reason: str = ""
     beside: str = ""
 
+    @property
+    def decisive(self) -> Difference:
+        """Return the numbers that p is of: of one epoch, if the claim is about every epoch."""
+        return self.epochs.by_epoch[self.epochs.decisive] if self.epochs else self.test
+
     def seeds_needed(self, level: float = LEVEL) -> int | None:
         """Return about how many seeds would decide, if the observed deviations stay; None if a thousand do not."""
         assert self.claim is not None
@@ -172,7 +177,8 @@ def _too_few(claim: Claim, test: Difference) -> str:
     if test.n < fewest:
         seeds = "one seed" if test.n == 1 else f"{test.n} seeds"
         return f"{seeds} shared, and {TESTS[claim.kind]} can never decide below {fewest}"
-    return "the seeds do not differ, so there is no spread to judge by" if math.isnan(test.p) else ""
+    no_spread = claim.kind == STD and math.isnan(test.p)
+    return "the seeds do not differ, so there is no spread to judge by" if no_spread else ""
 
 
 def _two_networks(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> str:

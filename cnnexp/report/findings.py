@@ -15,12 +15,14 @@ CLAIM_NOTES = (
     "deviation over the seeds that all its arms have; 95 % interval: Student's t. Reported: the same of the reported "
     "values.",
     "holds / does not hold: two-sided paired t-test, p < 0.05 after Holm over all comparisons and claims of the study "
-    "(a comparison that a claim repeats counts once), and the value on that side of the number claimed. within "
-    "noise: neither.",
+    "(a comparison that a claim repeats counts once), and the value on that side of the number claimed. not "
+    "decided: p < 0.05 only before Holm, or two seeds, or the same difference at every seed. within noise: none of "
+    "these.",
     "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
     "claim a margin, as in a - b < 1 points.",
-    "Seeds that would decide: where t s / √n, with the deviation s observed here, falls below the distance from the "
-    "number claimed: a guide, no promise.",
+    "Seeds that would decide: where t s / √n, with the deviation s observed here and t at 0.05 divided by the number "
+    "of tests, falls below the distance from the number claimed. A guide, no promise: at that number the chance to "
+    "decide is about one half.",
     "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan (1939).",
     "At every epoch: a paired t-test at each epoch that all runs reached; shown is the epoch with the smallest mean "
     "lead. p is the largest of them where all leads are on the claimed side (an intersection-union test, Berger 1982), "

@@ -8,15 +8,15 @@ from cnnexp.claims.grammar import STD, Claim
 from cnnexp.claims.metrics import METRICS
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.evidence import Evidence, gather
-from cnnexp.report.statistics import LEVEL, MOST_SEEDS, holm, paired
+from cnnexp.report.statistics import LEVEL, MOST_SEEDS, NO_SPREAD, holm, paired
 
-VERDICTS = ("holds", "does not hold", "within noise", "not tested")
+VERDICTS = ("holds", "does not hold", "not decided", "within noise", "not tested")
 Hypothesis = tuple[str, tuple[tuple[str, str, int], ...], float, int]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its verdict, one of VERDICTS, and a remark: what was tested, why it was not, what would decide."""
+    """A claim with its verdict, which begins with one of VERDICTS, and a remark: what was tested, what would decide."""
 
     evidence: Evidence
     p_holm: float
@@ -79,8 +79,8 @@ def _judged(evidence: Evidence, corrected: dict[Hypothesis, float], tests: int) 
     p = corrected[_hypothesis_of(evidence)]
     measured = _measured(evidence, claim)
     if not p < LEVEL:
-        remark = _joined(measured, _what_would_decide(evidence, tests, test.p < LEVEL))
-        return Judged(evidence, p, "within noise", remark)
+        verdict, why = _undecided(evidence, claim, tests)
+        return Judged(evidence, p, verdict, _joined(measured, why))
     side = 1 if test.mean > claim.threshold else -1
     if flattered := _flattered(evidence, claim, side):
         return Judged(evidence, p, "not tested", f"what diverged is left out, which flatters {', '.join(flattered)}")
@@ -113,20 +113,28 @@ def _measured(evidence: Evidence, claim: Claim) -> str:
     )
 
 
-def _what_would_decide(evidence: Evidence, tests: int, alone: bool) -> str:
-    level = LEVEL / tests if alone else LEVEL
-    seeds = evidence.seeds_needed(level)
+def _undecided(evidence: Evidence, claim: Claim, tests: int) -> tuple[str, str]:
+    """Return the verdict on what is not decided, as the table of arms has it, and what would decide."""
+    test, decisive = evidence.test, evidence.decisive
+    if math.isnan(test.p):
+        verdict = f"not decided (n = {test.n}, no spread)"
+        return verdict, "the same difference at every seed; a t-test cannot judge it"
+    alone = test.p < LEVEL
+    verdict = f"not decided (n = {test.n})" if alone or test.n == 2 else "within noise"
+    if decisive.std <= NO_SPREAD:
+        return verdict, "no seed is off the number claimed" if claim.threshold else "no difference at any seed"
+    seeds = evidence.seeds_needed(LEVEL / tests)  # it must survive Holm, whichever of the tests it is
     number = f"about {seeds} seeds" if seeds else f"more than {MOST_SEEDS:,} seeds"
     if alone:
-        return f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
-    return f"{number} would make the interval narrow enough{_if_they_differ(evidence.claim)}"
+        return verdict, f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
+    return verdict, f"{number} would decide if it stays as observed{_unless_equal(claim)}"
 
 
-def _if_they_differ(claim: Claim | None) -> str:
+def _unless_equal(claim: Claim) -> str:
     """Say of "a <= b" what no number of seeds can show: that two equal arms are not better than one another."""
-    if claim is None or not claim.or_equal or claim.threshold != (1 if claim.kind == STD else 0):
+    if not claim.or_equal or claim.threshold != (1 if claim.kind == STD else 0):
         return ""
-    return " if they differ as observed, none if they are equal: <= and >= are tested as < and >"
+    return ", none if they are equal: <= and >= are tested as < and >"
 
 
 def _joined(*parts: str) -> str:
@@ -134,8 +142,8 @@ def _joined(*parts: str) -> str:
 
 
 def summary(judged: list[Judged]) -> str:
-    """Count the verdicts: "2 hold, 1 does not hold, 3 within noise, 1 not tested"."""
-    counts = {verdict: sum(j.verdict == verdict for j in judged) for verdict in VERDICTS}
+    """Count the verdicts: "2 hold, 1 does not hold, 1 not decided, 3 within noise, 1 not tested"."""
+    counts = {verdict: sum(j.verdict.startswith(verdict) for j in judged) for verdict in VERDICTS}
     plural = {"holds": "hold", "does not hold": "do not hold"}
     words = [f"{n} {plural.get(v, v) if n > 1 else v}" for v, n in counts.items() if n]
     return ", ".join(words)
