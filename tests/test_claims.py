@@ -15,7 +15,7 @@ from cnnexp.job import Job
 from cnnexp.record import read_study
 from cnnexp.sweep.sweep import Sweep
 
-TEST, VAL, TRAIN, LOSS, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "epochs_to_converge"
+TEST, VAL, TRAIN, LOSS, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "epochs_to_plateau"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,8 @@ TEST, VAL, TRAIN, LOSS, EPOCHS = "test_accuracy", "val_accuracy", "train_accurac
         ("std(batch_norm) < std(base)", "std", {("batch_norm", TEST): 1, ("base", TEST): -1}, -1, 1, "ratio"),
         ("a > b at every epoch", "curve", {("a", VAL): 1, ("b", VAL): -1}, 1, 0, "points"),
         ("a.test_loss < b.test_loss at every epoch", "curve", {("a", LOSS): 1, ("b", LOSS): -1}, -1, 0, "nats"),
-        ("bn converges faster than base", "mean", {("bn", EPOCHS): 1, ("base", EPOCHS): -1}, -1, 0, "epochs"),
+        ("bn converges faster than base", "convergence", {("bn", EPOCHS): 1, ("base", EPOCHS): -1}, -1, 0, "epochs"),
+        ("a.epochs_to_plateau < b.epochs_to_plateau", "mean", {("a", EPOCHS): 1, ("b", EPOCHS): -1}, -1, 0, "epochs"),
         ("a - c < b - c", "mean", {("a", TEST): 1, ("b", TEST): -1}, -1, 0, "points"),
         ("a - c < b - c + c - d", "mean", {("a", TEST): 1, ("b", TEST): -1, ("c", TEST): -1, ("d", TEST): 1},
             *(-1, 0, "points")),

@@ -202,6 +202,17 @@ def test_converging_faster(tmp_path):
     assert "the same difference at every seed; a t-test cannot judge it" in found.remark
 
 
+def test_an_arm_that_gets_further_is_not_slower_for_it(tmp_path):
+    high = [[0.50, 0.62, 0.70, 0.80], [0.61, 0.62, 0.70, 0.80], [0.60, 0.62, 0.70, 0.80]]
+    low = [[0.40, 0.50, 0.605, 0.61], [0.40, 0.50, 0.58, 0.61], [0.60, 0.50, 0.605, 0.61]]
+    study = with_curves(tmp_path, {"low": low, "high": high})
+    found = only(study, "high converges faster than low")  # the level is 0.60: epochs 2, 1, 1 against 3, 4, 1
+    assert found.evidence.samples[0] == [-1, -3, 0]
+    assert "a point below the lower of the two" in found.remark
+    own = only(study, "high.epochs_to_plateau < low.epochs_to_plateau")
+    assert own.evidence.samples[0] == [1, 0, 3] and "the run's own best" in own.remark
+
+
 def test_deviations_against_scipy():
     generator = np.random.default_rng(0)
     shared = generator.normal(size=9)

@@ -163,13 +163,13 @@ def test_confusion_is_true_by_predicted_and_summed_over_seeds(tmp_path):
     assert [s.mean for s in shares] == [pytest.approx((1 / 2 + 1 / 3) / 2), 1.0]
 
 
-def test_epochs_to_converge(tmp_path):
+def test_epochs_to_plateau(tmp_path):
     run = write_run(tmp_path, "dropout", 0, epochs=1)
     run.keep_rows(0)
     for epoch, accuracy in enumerate([0.5, 0.689, 0.69, 0.70, 0.60], start=1):
         run.append(kind="epoch", epoch=epoch, split="val", loss=1.0, accuracy=accuracy)
     run.sync()
-    assert compare(study_of(tmp_path / "demo"))[0].epochs_to_converge == 3
+    assert compare(study_of(tmp_path / "demo"))[0].epochs_to_plateau == 3
 
 
 def test_unequal_seeds_compare_on_those_shared(tmp_path):

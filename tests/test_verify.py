@@ -130,7 +130,7 @@ def test_runs_that_were_trained_agree(trained_run: Path, other_run: Path, capsys
 CHANGED = {  # {table: columns}: a cell of each kind of number, and of the words
     "comparison": [
         *("test_accuracy_mean_percent", "test_accuracy_high95_percent", "n", "difference_low95_points", "p_paired_t"),
-        *("p_holm", "train_seconds_mean", "epochs_to_converge_mean", "verdict", "seeds", "macs", "diverged"),
+        *("p_holm", "train_seconds_mean", "epochs_to_plateau_mean", "verdict", "seeds", "macs", "diverged"),
     ],
     "runs": ["test_accuracy_percent", "val_loss", "train_seconds", "best_epoch", "status"],
     "per_class": ["accuracy_mean_percent", "accuracy_std_percent", "class", "n"],

@@ -2,7 +2,7 @@
 
     claim   = side compare (side | number unit) ["at every epoch"]     of the mean over the seeds
             | "std(" value ")" compare "std(" value ")"                 of the spread over the seeds
-            | arm "converges faster than" arm                           fewer epochs_to_converge
+            | arm "converges faster than" arm                           fewer epochs to a level that both reach
     side    = value {("+" | "-") value}
     compare = "<" | "<=" | ">" | ">="
     value   = arm ["." metric] | "spread(" arm ["." metric] ")"
@@ -50,13 +50,14 @@ def members(part: str, names: Iterable[str]) -> list[str]:
 class Claim:
     """The sum of the terms lies above (direction 1) or below (-1) the threshold, in `unit`.
 
-    kind: mean, of the mean over the seeds; curve, of the mean at each epoch; std, of the first
+    kind: mean, of the mean over the seeds; curve, of the mean at each epoch; convergence, of
+    the epochs to an accuracy that both reach; std, of the first
     term's deviation over the seeds divided by the second's, with threshold 1.
     or_equal: it is claimed with <= or >=, which no test can tell from < and >.
     """
 
     text: str
-    kind: Literal["mean", "curve", "std"]
+    kind: Literal["mean", "curve", "convergence", "std"]
     terms: tuple[Term, ...]
     direction: int
     threshold: float
@@ -127,8 +128,8 @@ def _convergence(text: str, left: list[Term], words: list[str]) -> Claim:
     _end(words)
     if len(sides) != 2 or {t.metric for t in sides} != {"test_accuracy"} or any(t.spread for t in sides):
         raise UserError("'converges faster than' stands between two arms, without metrics")
-    terms = _merged([Term(sign, t.arm, "epochs_to_converge") for sign, t in zip((1, -1), sides, strict=True)])
-    return Claim(text, "mean", terms, -1, 0.0, "epochs")
+    terms = _merged([Term(sign, t.arm, "epochs_to_plateau") for sign, t in zip((1, -1), sides, strict=True)])
+    return Claim(text, "convergence", terms, -1, 0.0, "epochs")
 
 
 def _words(text: str) -> list[str]:

@@ -24,6 +24,6 @@ METRICS = {
     "train_accuracy": Metric(100, "%", "points", 1, ("train", "accuracy")),
     "test_loss": Metric(1, "nats", "nats", -1, ("val", "loss")),
     "shift_consistency": Metric(100, "%", "points", 1),
-    "epochs_to_converge": Metric(1, "epochs", "epochs", -1),
+    "epochs_to_plateau": Metric(1, "epochs", "epochs", -1),
     "train_seconds": Metric(1, "seconds", "seconds", -1),
 }

@@ -16,8 +16,8 @@ NOTES = (
     "Difference: points against the baseline, paired by seed, with its 95 % interval; p: paired t-test, Holm-corrected "
     "over the arms, and over the study's claims that are tested beside them.",
     "better / worse: corrected p < 0.05, the interval without 0 and no diverged run on the winning side.",
-    "Epochs to converge: the first epoch whose validation accuracy is within 1 point of the run's own best, mean over "
-    "the seeds.",
+    "Epochs to its plateau: the first epoch whose validation accuracy is within 1 point of the run's own best, mean "
+    "over the seeds.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
 )
 
@@ -76,7 +76,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "p (Holm)": lambda r: p_value(r.p_holm),
     "Verdict": lambda r: r.verdict or DASH,
     "Best epoch": lambda r: number(r.best_epoch, 1),
-    "Epochs to converge": lambda r: number(r.epochs_to_converge, 1),
+    "Epochs to its plateau": lambda r: number(r.epochs_to_plateau, 1),
     "Training accuracy (%)": lambda r: percent(r.train_accuracy),
     "Training (s)": lambda r: number(r.train_seconds.mean, 1),
     "Images/s": lambda r: number(r.images_per_second),
@@ -125,7 +125,7 @@ CSV_COLUMNS: dict[str, Callable[[Row], str | float | int]] = {
     "p_mcnemar_exact": lambda r: r.mcnemar.p if r.mcnemar else math.nan,
     "verdict": lambda r: r.verdict,
     "best_epoch_mean": lambda r: r.best_epoch,
-    "epochs_to_converge_mean": lambda r: r.epochs_to_converge,
+    "epochs_to_plateau_mean": lambda r: r.epochs_to_plateau,
     "val_accuracy_mean_percent": lambda r: 100 * r.val_accuracy.mean,
     "train_accuracy_mean_percent": lambda r: 100 * r.train_accuracy.mean,
     "train_seconds_mean": lambda r: r.train_seconds.mean,

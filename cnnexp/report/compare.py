@@ -23,7 +23,7 @@ class Row:
     verdict: str
     mcnemar: McNemar | None
     best_epoch: float
-    epochs_to_converge: float
+    epochs_to_plateau: float
     train_accuracy: Summary
     val_accuracy: Summary
     train_seconds: Summary
@@ -66,7 +66,7 @@ def _row(arm: Arm, base: Arm | None, corrected: dict[Hypothesis, float]) -> Row:
         verdict=words,
         mcnemar=single.same_images_test(arm, base) if one_seed and base else None,
         best_epoch=mean("result", "best_epoch"),
-        epochs_to_converge=summarise([run.epochs_to_converge() for run in arm.runs]).mean,
+        epochs_to_plateau=summarise([run.epochs_to_plateau() for run in arm.runs]).mean,
         train_accuracy=summarise(arm.values("result", "train_accuracy")),
         val_accuracy=summarise(arm.values("result", "val_accuracy")),
         train_seconds=summarise(arm.values("seconds", "train")),

@@ -12,13 +12,11 @@ from cnnexp.errors import UserError, did_you_mean
 from cnnexp.report import deviations, single
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.epochs import OverEpochs, over_epochs
-from cnnexp.report.runs import Run
+from cnnexp.report.runs import WITHIN, Run
 from cnnexp.report.statistics import LEVEL, Difference, against, seeds_needed
 from cnnexp.report.text import plain
 
 NOTHING = Difference(0, math.nan, math.nan, math.nan, math.nan)
-FEWEST = {"mean": 2, "curve": 2, STD: deviations.FEWEST}  # shared seeds: with fewer, the test can never decide
-TESTS = {"mean": "a paired t-test", "curve": "a paired t-test at each epoch", STD: "Pitman's and Morgan's test"}
 
 
 @dataclass(frozen=True)
@@ -126,12 +124,29 @@ def spread_by_seed(arms: Sequence[Arm], metric: str) -> dict[int, float]:
 
 
 def _samples(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> tuple[list[float], ...]:
+    if claim.kind == "convergence":
+        return (_epochs_apart(*(arms[term][0] for term in claim.terms)),)
     values = [(spread_by_seed(arms[t], t.metric) if t.spread else by_seed(arms[t][0], t.metric)) for t in claim.terms]
     seeds = _shared(values)
     if claim.kind == STD:
         return tuple([value[seed] for seed in seeds] for value in values)
     pairs = list(zip(claim.terms, values, strict=True))
     return ([sum(term.times * value[seed] for term, value in pairs) for seed in seeds],)
+
+
+def _epochs_apart(first: Arm, second: Arm) -> list[float]:
+    """Return for each shared seed how many epochs more the first arm takes to a level that both reach.
+
+    The level is a point below the best validation accuracy of the run whose best is lower: a run that gets further
+    would else be called slow for it.
+    """
+    theirs = {run.seed: run for run in second.runs}
+    found = []
+    for run in sorted((run for run in first.runs if run.seed in theirs), key=lambda run: run.seed):
+        pair = (run, theirs[run.seed])
+        level = min(max(one.curve("val", "accuracy").values(), default=math.nan) for one in pair) - WITHIN
+        found.append(pair[0].epochs_to(level) - pair[1].epochs_to(level))
+    return [epochs for epochs in found if math.isfinite(epochs)]
 
 
 def _shared(by_term: list[dict[int, float]]) -> list[int]:
@@ -157,7 +172,7 @@ def _curve(term: Term, run: Run) -> dict[int, float]:
 
 def _reported(study: Study, claim: Claim) -> float:
     """Return what the reported values make of a claim: the sum of its terms, or the ratio of two deviations."""
-    if claim.kind == "curve":
+    if claim.kind in ("curve", "convergence"):
         return math.nan
     if claim.kind == STD:
         first, second = (study.reported.get(term.arm, {}).get(STD, math.nan) for term in claim.terms)
@@ -170,13 +185,14 @@ def _reported(study: Study, claim: Claim) -> float:
 
 def _too_few(claim: Claim, test: Difference) -> str:
     """Say why the test of a claim can decide nothing, "" if it can."""
-    fewest = FEWEST[claim.kind]
+    of_means = (2, "a paired t-test")
+    fewest, name = (deviations.FEWEST, "Pitman's and Morgan's test") if claim.kind == STD else of_means
     if not test.n:
         metrics = " and ".join(dict.fromkeys(term.metric for term in claim.terms))
         return f"no seed has {metrics} in every arm that it needs"
     if test.n < fewest:
         seeds = "one seed" if test.n == 1 else f"{test.n} seeds"
-        return f"{seeds} shared, and {TESTS[claim.kind]} can never decide below {fewest}"
+        return f"{seeds} shared, and {name} can never decide below {fewest}"
     no_spread = claim.kind == STD and math.isnan(test.p)
     return "the seeds do not differ, so there is no spread to judge by" if no_spread else ""
 

@@ -108,9 +108,10 @@ def _measured(evidence: Evidence, claim: Claim) -> str:
         return f"the smallest lead is at epoch {epochs.smallest}, by {words}{of_another}"
     if claim.kind == STD:
         return "the ratio of the deviations over the seeds"
-    return (
-        "epochs until within a point of the run's best validation accuracy" if "epochs_to_converge" in metrics else ""
-    )
+    if claim.kind == "convergence":
+        return "epochs to a point below the lower of the two runs' best validation accuracies"
+    own = "epochs until within a point of the run's own best validation accuracy"
+    return own if "epochs_to_plateau" in metrics else ""
 
 
 def _undecided(evidence: Evidence, claim: Claim, tests: int) -> tuple[str, str]:

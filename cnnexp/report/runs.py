@@ -16,7 +16,7 @@ from cnnexp.report.text import plain
 LARGEST = 1e30  # beyond it a number is no measurement: arithmetic on it would overflow
 MOST_EPOCHS = 10**9
 MOST_CLASSES = 4096  # in a confusion matrix: one of so many takes 128 MiB
-WITHIN = 0.01  # "converged": validation accuracy within one point of the run's own best
+WITHIN = 0.01  # of the best validation accuracy: one point below it, a run is on its plateau
 
 
 @dataclass
@@ -107,16 +107,20 @@ class Run:
         values = {epoch: row.get(metric) for epoch, row in sorted(self.rows.get(split, {}).items())}
         return {e: float(v) for e, v in values.items() if isinstance(v, (int, float)) and abs(v) < LARGEST}
 
-    def epochs_to_converge(self) -> float:
+    def epochs_to_plateau(self) -> float:
         """Return the first epoch whose validation accuracy is within a point of the run's best; nan without curves."""
         curve = self.curve("val", "accuracy")
-        near = [e for e, v in curve.items() if v >= max(curve.values()) - WITHIN - 1e-9]
-        return float(near[0]) if near else math.nan
+        return self.epochs_to(max(curve.values()) - WITHIN) if curve else math.nan
+
+    def epochs_to(self, accuracy: float) -> float:
+        """Return the first epoch whose validation accuracy, a fraction, is this high; nan if none is."""
+        near = (epoch for epoch, value in self.curve("val", "accuracy").items() if value >= accuracy - 1e-9)
+        return float(next(near, math.nan))
 
     def metric(self, name: str) -> float:
         """Return one of claims.metrics.METRICS as it is recorded: accuracies are fractions; nan where it is missing."""
-        if name == "epochs_to_converge":
-            return self.epochs_to_converge()
+        if name == "epochs_to_plateau":
+            return self.epochs_to_plateau()
         return self.number("seconds", "train") if name == "train_seconds" else self.number("result", name)
 
     @cached_property

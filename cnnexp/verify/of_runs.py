@@ -85,13 +85,13 @@ class Recomputed:
 
     def metric(self, name: str) -> float:
         """Return one of METRICS in its unit."""
-        if name == "epochs_to_converge":
-            return self.epochs_to_converge
+        if name == "epochs_to_plateau":
+            return self.epochs_to_plateau
         where = ("seconds", "train") if name == "train_seconds" else ("result", name)
         return METRICS[name].scale * self.number(*where)
 
     @property
-    def epochs_to_converge(self) -> float:
+    def epochs_to_plateau(self) -> float:
         """Return the first epoch whose validation accuracy is within a point of the best."""
         curve = self.curve("val", "accuracy")
         return float(min((e for e in curve if curve[e] + WITHIN + 1e-9 >= max(curve.values())), default=math.nan))

@@ -61,7 +61,7 @@ class Tables(Tested):
             "p_mcnemar_exact": self.mcnemar(arm, base) if base and found["n"] == 1 else math.nan,
             "verdict": verdict,
             "best_epoch_mean": mean("result", "best_epoch"),
-            "epochs_to_converge_mean": spread([r.epochs_to_converge for r in self.of(arm).values()])["mean"],
+            "epochs_to_plateau_mean": spread([r.epochs_to_plateau for r in self.of(arm).values()])["mean"],
             "val_accuracy_mean_percent": 100 * mean("result", "val_accuracy"),
             "train_accuracy_mean_percent": 100 * mean("result", "train_accuracy"),
             "train_seconds_mean": mean("seconds", "train"),

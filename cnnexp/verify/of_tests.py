@@ -12,6 +12,7 @@ from cnnexp.report import effects as contrasts
 from cnnexp.report import judge, single
 from cnnexp.report.collect import Arm, Study
 from cnnexp.report.evidence import Evidence, gather
+from cnnexp.report.runs import WITHIN
 from cnnexp.verify.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
 from cnnexp.verify.of_runs import Recomputed
 
@@ -70,6 +71,8 @@ class Tested:
         claim = evidence.claim
         if claim is None or not evidence.arms:
             return spread([])
+        if claim.kind == "convergence":
+            return spread(self.epochs_apart(*(evidence.arms[term][0] for term in claim.terms)))
         if claim.kind == "curve":
             return lasting(self.leads(claim, evidence.arms), claim.threshold, claim.direction)
         values = [self.value(term, evidence.arms[term]) for term in claim.terms]
@@ -104,6 +107,18 @@ class Tested:
                 }
             if lead:
                 found.append(lead)
+        return found
+
+    def epochs_apart(self, first: Arm, second: Arm) -> list[float]:
+        """Return for each shared seed the difference in epochs to a point below the lower of the two best values."""
+        mine, theirs = self.of(first), self.of(second)
+        found = []
+        for seed in sorted(mine.keys() & theirs.keys()):
+            curves = [of[seed].curve("val", "accuracy") for of in (mine, theirs)]
+            if all(curves):
+                level = min(max(curve.values()) for curve in curves)
+                epochs = [min(e for e, v in curve.items() if v + WITHIN + 1e-9 >= level) for curve in curves]
+                found.append(float(epochs[0] - epochs[1]))
         return found
 
     def claims(self) -> Table:
@@ -160,6 +175,8 @@ def _claimed(evidence: Evidence) -> Any:
         ("+".join(arm.key for arm in evidence.arms[term]), f"{term.metric}{' spread' * term.spread}", term.times)
         for term in claim.terms
     ]
+    if claim.kind == "convergence":
+        return claim.kind, _hypothesis(terms, 0.0)
     if claim.kind == STD:
         return STD, frozenset(term[:2] for term in terms)
     if claim.kind == "curve":
