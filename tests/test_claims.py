@@ -15,7 +15,8 @@ from cnnexp.job import Job
 from cnnexp.record import read_study
 from cnnexp.sweep.sweep import Sweep
 
-TEST, VAL, TRAIN, LOSS, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "epochs_to_plateau"
+TEST, VAL, TRAIN, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "epochs_to_plateau"
+LOSS, VAL_LOSS, TRAIN_LOSS = "test_loss", "val_loss", "train_loss"
 
 
 @pytest.mark.parametrize(
@@ -31,10 +32,11 @@ TEST, VAL, TRAIN, LOSS, EPOCHS = "test_accuracy", "val_accuracy", "train_accurac
             *("mean", {("baseline", TRAIN): 1, ("baseline", TEST): -1}, 1, 10, "points"),
         ),
         ("a.test_loss < b.test_loss", "mean", {("a", LOSS): 1, ("b", LOSS): -1}, -1, 0, "nats"),
+        ("a.val_loss - a.train_loss > 0.2 nats", "mean", {("a", VAL_LOSS): 1, ("a", TRAIN_LOSS): -1}, 1, 0.2, "nats"),
         ("a.train_seconds < 60 s", "mean", {("a", "train_seconds"): 1}, -1, 60, "seconds"),
         ("std(batch_norm) < std(base)", "std", {("batch_norm", TEST): 1, ("base", TEST): -1}, -1, 1, "ratio"),
         ("a > b at every epoch", "curve", {("a", VAL): 1, ("b", VAL): -1}, 1, 0, "points"),
-        ("a.test_loss < b.test_loss at every epoch", "curve", {("a", LOSS): 1, ("b", LOSS): -1}, -1, 0, "nats"),
+        ("a.test_loss < b.test_loss at every epoch", "curve", {("a", VAL_LOSS): 1, ("b", VAL_LOSS): -1}, -1, 0, "nats"),
         ("bn converges faster than base", "convergence", {("bn", EPOCHS): 1, ("base", EPOCHS): -1}, -1, 0, "epochs"),
         ("a.epochs_to_plateau < b.epochs_to_plateau", "mean", {("a", EPOCHS): 1, ("b", EPOCHS): -1}, -1, 0, "epochs"),
         ("a - c < b - c", "mean", {("a", TEST): 1, ("b", TEST): -1}, -1, 0, "points"),
@@ -71,6 +73,7 @@ REFUSED = {
     "a > 3x3": "the number is in 'x3', not in %",
     "a > a": "compares a value with itself",
     "a.val_accuracy > a.test_accuracy at every epoch": "compares a value with itself",  # validation stands for test
+    "a.val_loss > a.test_loss at every epoch": "compares a value with itself",
     "a > b > c": "holds two comparisons; make two claims of them",
     "a - b > c": "a difference is compared with a difference or a number, and a value with a value",
     "a + b > 3 %": "a number is compared with one value, or with a difference",

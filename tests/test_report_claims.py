@@ -135,13 +135,17 @@ def test_seeds_that_do_not_differ():
 
 
 def test_gaps_losses_and_times(tmp_path):
+    runs = []
     for seed in range(3):
         run = write_run(tmp_path, "a", seed, 0.5 + seed / 100, seconds=60 + seed)
         run.update(result={**run.info["result"], "train_accuracy": 0.72 + seed / 50, "test_loss": 1.5 - seed / 10})
+        runs.append(run)
     study = study_of(tmp_path / "demo")
     gap = only(study, "a.train_accuracy - a.test_accuracy > 10 points")
     assert gap.evidence.test.mean == pytest.approx(np.mean([22, 23, 24])) and gap.verdict == "holds"
     assert only(study, "a.test_loss < 2 nats").evidence.test.mean == pytest.approx(1.4)
+    losses = only(study, "a.val_loss - a.train_loss > 0 nats").evidence.samples[0]
+    assert losses == [run.info["result"]["val_loss"] - run.info["result"]["train_loss"] for run in runs]
     assert only(study, "a.train_seconds < 100 seconds").evidence.test.mean == pytest.approx(61)
 
 

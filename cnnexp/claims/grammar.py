@@ -97,7 +97,7 @@ def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
 def _at_every_epoch(term: Term) -> Term:
     if METRICS[term.metric].curve is None or term.spread:
         raise UserError(f"{'a spread' if term.spread else term.metric} has no value at every epoch")
-    return replace(term, metric="val_accuracy" if term.metric == "test_accuracy" else term.metric)
+    return replace(term, metric=term.metric.replace("test_", "val_"))
 
 
 def _deviations(text: str, words: list[str]) -> Claim:

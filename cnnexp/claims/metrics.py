@@ -23,6 +23,8 @@ METRICS = {
     "val_accuracy": Metric(100, "%", "points", 1, ("val", "accuracy")),
     "train_accuracy": Metric(100, "%", "points", 1, ("train", "accuracy")),
     "test_loss": Metric(1, "nats", "nats", -1, ("val", "loss")),
+    "val_loss": Metric(1, "nats", "nats", -1, ("val", "loss")),
+    "train_loss": Metric(1, "nats", "nats", -1, ("train", "loss")),
     "shift_consistency": Metric(100, "%", "points", 1),
     "epochs_to_plateau": Metric(1, "epochs", "epochs", -1),
     "train_seconds": Metric(1, "seconds", "seconds", -1),

@@ -102,8 +102,8 @@ def _measured(evidence: Evidence, claim: Claim) -> str:
     if any(term.spread for term in claim.terms):
         return "spread: the standard deviation over the arms of the name, for each seed"
     if epochs := evidence.epochs:
-        what = {"val_accuracy": "validation accuracy", "test_loss": "validation loss"}
-        words = " and ".join(dict.fromkeys(what.get(term.metric, "training accuracy") for term in claim.terms))
+        names = dict.fromkeys(term.metric for term in claim.terms)
+        words = " and ".join(n.replace("val_", "validation ").replace("train_", "training ") for n in names)
         of_another = f"; p: of epoch {epochs.decisive}" if epochs.decisive != epochs.smallest else ""
         return f"the smallest lead is at epoch {epochs.smallest}, by {words}{of_another}"
     if claim.kind == STD:
