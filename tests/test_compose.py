@@ -271,9 +271,43 @@ def test_the_arms_of_a_study_are_different_and_have_a_baseline(study: str) -> No
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_header_of_a_study_says_what_was_reported(study: str) -> None:
-    if study not in ("ablation", "factorial"):
-        for word in ("Question", "Run", "Expect", "Reported", "Assumed"):
-            assert re.search(rf"^# {word}: ", header(f"study/{study}"), re.MULTILINE), word
+    for word in ("Question", "Run", "Expect", "Reported", "Assumed"):
+        assert re.search(rf"^# {word}: ", header(f"study/{study}"), re.MULTILINE), word
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_asks_about_all_its_arms_and_names_all_its_sources(study: str) -> None:
+    own = STUDIES[study]["study"]
+    named = {term.arm for text in own.get("claims", []) for term in parse(text).terms}
+    if "+arm" in axes(study) and ("claims" in own or "reported" in own):
+        assert set(axes(study)["+arm"]) <= named | set(own.get("reported", {}))
+    told = re.search(r"^# Reported: (.*?)^# Assumed: ", header(f"study/{study}"), re.MULTILINE | re.DOTALL)
+    assert told
+    sources = set(re.findall(r"\b[A-E]\b", own.get("source", "")))
+    assert sources >= set(re.findall(r"\(report ([A-E])", told[1])) or "source" not in own
+
+
+NUMBERS = {1: "one point", 5: "five points", 10: "ten points"}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_number_that_only_a_claim_names_is_told_as_assumed(study: str) -> None:
+    assumed = " ".join(header(f"study/{study}").partition("# Assumed: ")[2].replace("#", "").split())
+    for text in STUDIES[study]["study"].get("claims", []):
+        if number := parse(text).threshold * (not text.startswith("std(")):
+            assert NUMBERS[int(number)] in assumed, text
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_last_epoch_counts_where_the_header_says_so(study: str) -> None:
+    says = "the last epoch counts" in " ".join(header(f"study/{study}").replace("#", "").split())
+    assert (composed(f"+study={study}")["keep_epoch"] == "last") == says
+    assert says == (study in ("lenet_vgg", "mlp_dropout"))
+
+
+def test_the_arms_of_the_optimizers_study_set_the_optimizer_only() -> None:
+    for arm in axes("mlp_optimizers")["+arm"]:
+        assert parts(arm) == ({"optimizer": arm}, {})
 
 
 @pytest.mark.parametrize("study", STUDIES)
