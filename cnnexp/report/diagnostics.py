@@ -95,14 +95,22 @@ def _told(found: Sequence[Crossing], words: Callable[[Crossing], str]) -> list[s
     return told
 
 
-def _when(crossing: Crossing) -> str:
-    return f"from epoch {crossing.epoch}" if crossing.lasting else f"in epoch {crossing.epoch}, no longer at the end"
+def _told_of(crossing: Crossing, words: str, beyond: str, value: str) -> str:
+    """Return the sentence "conv3: more than 10 % of its units are dead from epoch 6, 41 % at the end".
+
+    words: with a place for how much. beyond: the threshold in words, which holds in all of the epochs. value: of the
+    end, or of the epoch that was the furthest.
+    """
+    if crossing.lasting:
+        return f"{crossing.layer}: {words.format(beyond)} from epoch {crossing.epoch}, {value} at the end"
+    return f"{crossing.layer}: {words.format(value)} in epoch {crossing.epoch}, no longer {beyond} at the end"
 
 
 def _dead(seen: Probed) -> list[str]:
     series = {seen.label(name): s for name, s in seen.series("dead_units", "dead", per="units").items()}
     found = crossings(seen, series, lambda share: share > DEAD, lambda share: share)
-    return _told(found, lambda c: f"{c.layer}: {100 * c.value:.0f} % of its units are dead {_when(c)}.")
+    words, beyond = "{} of its units are dead", f"more than {100 * DEAD:.0f} %"
+    return _told(found, lambda c: _told_of(c, words, beyond, f"{100 * c.value:.0f} %") + ".")
 
 
 def _gradients(seen: Probed) -> list[str]:
@@ -116,10 +124,8 @@ def _gradients(seen: Probed) -> list[str]:
         for layer, steps in per_weight.items()
     }
     found = crossings(seen, ratios, lambda ratio: ratio < PER_LAYER, lambda ratio: -ratio)
-    told = _told(
-        found,
-        lambda c: f"{c.layer}: its gradient per weight is {_fraction(c.value)} of the largest {_when(c)}: it vanishes.",
-    )
+    words, beyond = "its gradient per weight is {} of the largest", f"less than {_fraction(PER_LAYER)}"
+    told = _told(found, lambda c: _told_of(c, words, beyond, _fraction(c.value)) + ": it vanishes.")
     infinite = {layer: steps for layer, steps in seen.series("gradient", "not_finite").items() if any(steps.values())}
     for layer, steps in infinite.items():
         first = next(step for step, count in steps.items() if count)
@@ -131,17 +137,8 @@ def _fraction(ratio: float) -> str:
     return f"1 / {1 / ratio:,.0f}" if ratio > 0 else "0"
 
 
-def total_norm(seen: Probed) -> dict[int, float]:
-    """Return the norm of the whole gradient by step: of all layers together."""
-    squares: dict[int, float] = {}
-    for steps in seen.series("gradient", "norm").values():
-        for step, norm in steps.items():
-            squares[step] = squares.get(step, 0.0) + norm**2
-    return {step: square**0.5 for step, square in sorted(squares.items())}
-
-
 def _spike(seen: Probed) -> list[str]:
-    norms = total_norm(seen)
+    norms = seen.total_norm()
     if not norms:
         return []
     median, step = statistics.median(norms.values()), max(norms, key=lambda s: norms[s])
@@ -155,35 +152,23 @@ def _spike(seen: Probed) -> list[str]:
 
 def _updates(seen: Probed) -> list[str]:
     low, high = UPDATE
-    series = seen.series("update", "ratio")
+    series, words = seen.updates(), "a step moves it by {} of its norm"
     slow = crossings(seen, series, lambda ratio: ratio < low, lambda ratio: -ratio)
     fast = crossings(seen, series, lambda ratio: ratio > high, lambda ratio: ratio)
     return [
-        *_told(
-            slow, lambda c: f"{c.layer}: a step moves it by {c.value:.1e} of its norm {_when(c)}: it hardly learns."
-        ),
-        *_told(
-            fast, lambda c: f"{c.layer}: a step moves it by {c.value:.2g} of its norm {_when(c)}: the steps are large."
-        ),
+        *_told(slow, lambda c: _told_of(c, words, f"less than {low:g}", f"{c.value:.1e}") + ": it hardly learns."),
+        *_told(fast, lambda c: _told_of(c, words, f"more than {high:g}", f"{c.value:.2g}") + ": the steps are large."),
     ]
 
 
 def _batch_norm(seen: Probed) -> list[str]:
+    means = "the means it sees are {} standard deviations from its running ones"
+    variances = "the variances it sees are a factor of {} from its running ones"
     shift = crossings(seen, seen.series("batch_norm", "mean_shift"), lambda x: x > SHIFT, lambda x: x)
     factor = crossings(seen, seen.series("batch_norm", "variance_ratio"), lambda x: x > FACTOR, lambda x: x)
     return [
-        *_told(
-            shift,
-            lambda c: (
-                f"{c.layer}: the means it sees are {c.value:.2g} standard deviations from its running ones {_when(c)}."
-            ),
-        ),
-        *_told(
-            factor,
-            lambda c: (
-                f"{c.layer}: the variances it sees are a factor of {c.value:.2g} from its running ones {_when(c)}."
-            ),
-        ),
+        *_told(shift, lambda c: _told_of(c, means, f"more than {SHIFT:g}", f"{c.value:.2g}") + "."),
+        *_told(factor, lambda c: _told_of(c, variances, f"more than {FACTOR:g}", f"{c.value:.2g}") + "."),
     ]
 
 
@@ -206,7 +191,7 @@ def _worst(seen: Probed) -> list[str]:
     dead = {
         seen.label(name): 100 * value for name, value in _last(seen.series("dead_units", "dead", per="units")).items()
     }
-    gradients, updates = _last(seen.per_weight()), _last(seen.series("update", "ratio"))
+    gradients, updates = _last(seen.per_weight()), _last(seen.updates())
     smallest = min(gradients, key=lambda layer: gradients[layer], default="")
     ratio = gradients[smallest] / max(gradients.values()) if gradients and max(gradients.values()) > 0 else None
     shift, factor = (_last(seen.series("batch_norm", column)) for column in ("mean_shift", "variance_ratio"))

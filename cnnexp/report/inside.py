@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from cnnexp.report.diagnostics import FACTOR, SHIFT, USUAL_UPDATE, total_norm
+from cnnexp.report.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
 from cnnexp.report.probed import LOWEST, Probed, Series
 from cnnexp.report.style import GREY, Figure, canvas, finish, turn_off
 from cnnexp.report.text import shorten
@@ -86,8 +86,7 @@ def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: s
 
 def gradients_and_updates(seen: Probed) -> Figure | None:
     """Draw the gradients per weight and the updates of each layer, one beside the other; None without either."""
-    gradients, updates = seen.per_weight(), seen.series("update", "ratio")
-    updates = {layer: s for layer, s in updates.items() if "Norm" not in seen.type(layer)}
+    gradients, updates = seen.per_weight(), seen.updates()
     drawn = [
         (series, label)
         for series, label in ((gradients, "gradient per weight"), (updates, "update / weight"))
@@ -108,7 +107,7 @@ def gradients_and_updates(seen: Probed) -> Figure | None:
         if series is updates:
             axis.axhline(USUAL_UPDATE, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
     _legend(figure, axes, list(lines))
-    norm = list(total_norm(seen).values())
+    norm = list(seen.total_norm().values())
     told = f" The norm of the whole gradient is {norm[0]:.3g} at first and {norm[-1]:.3g} at the end." if norm else ""
     caption = f"Training of {seen.arm.label}, by layer."
     if gradients:

@@ -26,7 +26,7 @@ class Probed:
     arm: Arm
     seeds: int
     steps_per_epoch: float
-    rows: dict[str, list[dict[str, Any]]]  # by kind, of all seeds
+    rows: dict[str, list[dict[str, Any]]]  # by kind, of all seeds, each with its seed
 
     def epoch(self, step: int) -> float:
         """Return how many epochs a number of steps is."""
@@ -67,6 +67,19 @@ class Probed:
             for layer, steps in norms.items()
             if "Norm" not in self.type(layer) and all(numbers.get(layer, {}).get(step, 0) > 0 for step in steps)
         }
+
+    def updates(self) -> Series:
+        """Return |change| / |weights| of a step, of each layer that is not a normalisation."""
+        return {n: steps for n, steps in self.series("update", "ratio").items() if "Norm" not in self.type(n)}
+
+    def total_norm(self) -> dict[int, float]:
+        """Return the norm of the whole gradient by step: of all layers of a seed together, its mean over the seeds."""
+        squares: dict[int, dict[int, float]] = {}
+        for row in self.rows["gradient"]:
+            if math.isfinite(norm := number(row.get("norm"))):
+                of_seeds = squares.setdefault(row["step"], {})
+                of_seeds[row["seed"]] = of_seeds.get(row["seed"], 0.0) + norm**2
+        return {step: float(np.mean([s**0.5 for s in squares[step].values()])) for step in sorted(squares)}
 
     def histograms(self, kind: str) -> dict[str, tuple[list[int], np.ndarray[Any, Any]]]:
         """Return by layer the steps and the shares (254, steps): [e - LOWEST] of numbers with 2**e <= |x| < 2**(e+1).
@@ -116,7 +129,7 @@ def probed(arm: Arm) -> Probed | None:
         found = list(_usable(run.probe_rows))
         seeds += bool(found)
         for row in found:
-            rows[row["kind"]].append(row)
+            rows[row["kind"]].append({**row, "seed": run.seed})
     steps = arm.first.number("schedule", "steps_per_epoch")
     return Probed(arm, seeds, steps if steps > 0 else 1.0, rows) if seeds else None
 
