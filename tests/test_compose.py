@@ -19,6 +19,7 @@ from cnnexp.claims.grammar import parse
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.job import Job
 from cnnexp.record import RunRecord
+from cnnexp.sweep.changes import file_changes
 from cnnexp.sweep.sweep import Sweep
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -240,6 +241,16 @@ def test_every_override_of_an_arm_takes_effect(study: str, arm: Arm) -> None:
     for key, value in changes(arm).items():
         found = plain["backbone"]["weights"] if value == "${backbone.weights}" else value
         assert leaves.get(key, plain["model"].get(key.removeprefix("model."))) == found, f"{key} of arm {arm}"
+
+
+@pytest.mark.parametrize("arm", names("arm"))
+def test_what_an_arm_changes_is_said_once_and_as_it_is(arm: str) -> None:
+    choices, values = parts(arm)
+    said = dict(change.split("=", 1) for change in file_changes(arm, [CONFIGS]))
+    assert len(said) == len(file_changes(arm, [CONFIGS]))
+    assert {key: said[key] for key in choices} == choices
+    for key, value in values.items():
+        assert said[key] == str(value).lower() if isinstance(value, bool) else said[key] == str(value), key
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -234,6 +234,8 @@ def test_claims_about_deviations():
     found = only(study, "std(narrow) < std(wide)")
     assert found.verdict == "holds" and found.evidence.test.high < 1 and found.evidence.reported == 0.25
     assert only(study, "std(narrow) > std(wide)").verdict == "does not hold"
+    of_loss = only(study, "std(narrow.test_loss) < std(wide.test_loss)")
+    assert math.isnan(of_loss.evidence.reported), "the reported deviation is of the test accuracy"
     study.arms[1].diverged.append(study.arms[1].runs[0])
     assert only(study, "std(narrow) < std(wide)").remark == "what diverged is left out, which flatters narrow"
     alike = only(study_in_memory({"a": wide, "b": [*wide[1:], 0.5]}), "std(a) < std(b)")

@@ -175,6 +175,8 @@ def _reported(study: Study, claim: Claim) -> float:
     if claim.kind in ("curve", "convergence"):
         return math.nan
     if claim.kind == STD:
+        if any(term.metric != "test_accuracy" for term in claim.terms):  # a reported deviation is of no other
+            return math.nan
         first, second = (study.reported.get(term.arm, {}).get(STD, math.nan) for term in claim.terms)
         return first / second if second else math.nan
     values = [

@@ -29,18 +29,20 @@ def arm_changes(hydra_node: Any, overrides: Iterable[str], swept: Iterable[str] 
 def file_changes(arm: str, sources: list[Path]) -> list[str]:
     """Return ["model=resnet18", "model.bn=frozen"] for an arm, those of the arms that it builds on first.
 
+    Of a key that is set twice the last value is the arm's.
     sources: the folders that configs are looked for in, the first that has the arm counts.
     """
     file = next(source / "arm" / f"{arm}.yaml" for source in sources if (source / "arm" / f"{arm}.yaml").exists())
     content = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(content, dict)
-    changes = []
+    changes: list[str] = []
     for entry in content.pop("defaults", []):
         if isinstance(entry, dict):
             changes += [f"{k.removeprefix('override ').lstrip('/')}={_text(v)}" for k, v in entry.items()]
         elif entry != "_self_":
             changes += file_changes(entry, sources)
-    return changes + [f"{key}={_text(value)}" for key, value in flatten(content).items() if key]
+    changes += [f"{key}={_text(value)}" for key, value in flatten(content).items() if key]
+    return list({change.partition("=")[0]: change for change in changes}.values())
 
 
 def _text(value: Any) -> str:
