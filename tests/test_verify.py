@@ -98,6 +98,19 @@ def test_gains_that_are_no_factorial_agree(tmp_path: Path) -> None:
     assert (done.wrong, done.tables) == ([], 4)
 
 
+def test_a_run_whose_last_epoch_counts_agrees(tmp_path: Path) -> None:
+    run = write_run(tmp_path, protocol={"validate_on": "val", "keep_epoch": "last"}, epochs=1)
+    run.keep_rows(0)
+    for epoch, accuracy in ((1, 0.7), (2, 0.6)):
+        for split in ("train", "val"):
+            run.append(kind="epoch", epoch=epoch, step=70 * epoch, split=split, loss=1 - accuracy, accuracy=accuracy)
+    run.sync()
+    last = {"best_epoch": 2, "epochs": 2, "val_accuracy": 0.6, "val_loss": 0.4}
+    run.update(result={**run.info["result"], **last})
+    numbers = {number.name: number for number in check(run.folder, tmp_path / "report").numbers}
+    assert all(numbers[f"result.{name}"].agrees for name in last)
+
+
 @pytest.mark.parametrize("direction", [1, -1])
 @pytest.mark.parametrize("gap", [0.0, 2.0])
 def test_a_lead_at_every_epoch_is_computed_twice(direction: int, gap: float) -> None:

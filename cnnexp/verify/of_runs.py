@@ -74,6 +74,8 @@ class Recomputed:
             return found
         curve, last = self.curve("val", "accuracy"), max(self.rows["train"])
         best = min((epoch for epoch in curve if curve[epoch] == max(curve.values())), default=last)
+        if self.run.text("protocol", "keep_epoch") == "last":
+            best = last
         found |= {"epochs": last, "best_epoch": best, "val_accuracy": curve.get(best, math.nan)}
         return found | {"val_loss": self.curve("val", "loss").get(best, math.nan)}
 
