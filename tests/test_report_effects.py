@@ -140,6 +140,7 @@ def test_without_a_factorial_only_the_tested_effect_is_in_the_terminal():
     assert [row[0] for row in findings.effects_terminal(found).rows] == ["all beyond the sum of its parts"]
     assert max(map(len, tables.to_terminal(findings.effects_terminal(found)).splitlines())) <= 120
     assert len(findings.effect_notes(found)) == 2
+    assert "a family of their own" in findings.effect_notes(found)[1]
 
 
 def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_cover():

@@ -34,8 +34,8 @@ CLAIM_NOTES = (
 EFFECT_NOTES = (
     "Points of test accuracy, mean over the seeds that all these arms have, with Student's 95 % interval. How the arms "
     "are built is read off their recorded changes.",
-    "Verdicts: two-sided t-test over the seeds, p < 0.05 after Holm over the tested effects of this table. Gains alone "
-    "are tested in the comparison.",
+    "Verdicts: two-sided t-test over the seeds, p < 0.05 after Holm over the tested effects of this table: a family of "
+    "their own, corrected apart from the comparisons and claims. Gains alone are tested in the comparison.",
 )
 FACTORIAL_NOTE = (
     "Contrasts of a full factorial (Box, Hunter & Hunter): a main effect is averaged over the other techniques, and "
