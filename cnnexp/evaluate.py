@@ -48,7 +48,9 @@ def shifted(batches: Iterable[Batch], down: int, right: int) -> Iterator[Batch]:
 def consistency(logits: NDArray[np.float32], others: Iterable[NDArray[np.float32]]) -> float:
     """Return the share of images that keep their class, mean over `others`, each (N, K) as `logits` is.
 
-    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486, section 4.
+    After Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486, section 4, which compares
+    an image moved at random with the same image moved at random again, both cut from a larger one. Here the unmoved
+    image is compared with each moved one, and what comes in repeats the border.
     """
     classes = logits.argmax(axis=1)
     return float(np.mean([(other.argmax(axis=1) == classes).mean() for other in others]))
