@@ -58,7 +58,7 @@ def test_all_operations_are_torchs(cnnexp: Cnnexp) -> None:
     assert {("conv", "loops"), ("conv", "im2col"), ("batch_norm", "graph"), ("batch_norm", "simplified")} < ways
     for row in rows:
         assert row["difference"] < 1e-11, row
-        assert row["ratio"] == pytest.approx(row["seconds"] / row["torch_seconds"])
+        assert 0 < row["seconds"] < 60 and 0 < row["torch_seconds"] < 60, row
 
 
 @pytest.mark.usefixtures("quick")

@@ -134,9 +134,18 @@ def test_softmax_cross_entropy() -> None:
 
 
 def test_inverted_dropout_is_torchs_with_the_same_units() -> None:
-    theirs = by_autograd(operations.torch_dropout)
-    for run in (operations.dropout_inverted, operations.dropout_vanilla):
-        same(run, theirs, [(3, 20), (3, 20)])
+    same(operations.dropout_inverted, by_autograd(operations.torch_dropout), [(3, 20), (3, 20)])
+
+
+def test_vanilla_dropout_keeps_units_as_they_are_and_scales_at_prediction() -> None:
+    (x,), upstream = draw([(3, 20), (3, 20)])
+    y, gradient, predicted = operations.dropout_vanilla([x], upstream)
+    kept = y != 0
+    assert 0 < int(kept.sum()) < 60
+    assert torch.equal(y, torch.where(kept, x, 0)) and torch.equal(gradient, torch.where(kept, upstream, 0))
+    assert torch.equal(predicted, 0.75 * x)
+    theirs = operations.torch_dropout_vanilla([x], upstream)
+    assert largest_difference([y, gradient, predicted], theirs) < 1e-12
 
 
 @pytest.mark.parametrize("keep", [1.0, 0.8, 0.25])

@@ -42,9 +42,15 @@ def catalogue() -> dict[str, Operation]:
         **_norms(),
         "dropout": Operation(
             (ROWS, ROWS),
-            {"vanilla": operations.dropout_vanilla, "inverted": operations.dropout_inverted},
+            {"inverted": operations.dropout_inverted},
             by_autograd(operations.torch_dropout),
             "keep 0.75",
+        ),
+        "vanilla_dropout": Operation(
+            (ROWS, ROWS),
+            {"formula": operations.dropout_vanilla},
+            operations.torch_dropout_vanilla,
+            "keep 0.75, and prediction",
         ),
         **{
             name: Operation((ROWS, ROWS), {"formula": operations.activation(name, **settings)}, by_autograd(module))

@@ -125,9 +125,15 @@ def dropout_inverted(inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor]
 
 
 def dropout_vanilla(inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor]:
-    """Compute (x,) with the units that torch keeps, over the factor `keep` that this kind leaves to prediction."""
+    """Compute (x,) with the units that torch keeps, and last what prediction makes of x."""
     mask = torch_dropout(torch.ones_like(upstream)) > 0
-    return [dense.dropout_vanilla(tensor, mask) / KEEP for tensor in (inputs[0], upstream)]
+    trained = [dense.dropout_vanilla(tensor, mask) for tensor in (inputs[0], upstream)]
+    return [*trained, dense.predict_vanilla(inputs[0], KEEP)]
+
+
+def torch_dropout_vanilla(inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor]:
+    """Let torch do the same: its dropout scales what it keeps by 1 / keep, here taken back; prediction is keep x."""
+    return [*by_autograd(lambda x: KEEP * torch_dropout(x))(inputs, upstream), KEEP * inputs[0]]
 
 
 def cross_entropy(inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor]:
