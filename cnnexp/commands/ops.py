@@ -18,8 +18,8 @@ difference: the largest from torch's output and gradients, in float64, on number
 ms, torch:  forward and backward in float32 on one thread of this machine; times: the first over the second
 
 operations:
-  {", ".join(OPERATIONS[:12])},
-  {", ".join(OPERATIONS[12:])}
+  {", ".join(OPERATIONS[:10])},
+  {", ".join(OPERATIONS[10:])}
 
 examples:
   cnnexp ops                             all of them, in a few seconds
