@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cnnexp.report.collect import Arm
-from cnnexp.report.style import GREY, Figure, Look, canvas, finish, turn_off
+from cnnexp.report.style import GREY, Figure, Look, canvas, finish, label_lowest, row_by_row, turn_off
 
 METRICS = {"accuracy": ("accuracy (%)", 100.0), "loss": ("loss (nats)", 1.0)}
 BAND = "mean of the seeds; band: ± 1 standard deviation (of two seeds: both); thin: seeds that trained on"
@@ -66,7 +66,8 @@ def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
         _axes(axis, metric)
         axis.set_ylabel(f"validation {METRICS[metric][0]}")
     handles = [Line2D([], [], color=looks[a.key].colour, linewidth=2.5, label=looks[a.key].label) for a in arms]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
+    columns = min(4, len(handles))
+    figure.legend(handles=row_by_row(handles, columns), loc="outside lower center", ncols=columns)
     return finish(figure, "validation_curves", f"Validation accuracy and loss: {BAND}.", wide=True)
 
 
@@ -86,12 +87,9 @@ def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figur
         _draw(axis, arm, "val", metric, looks[arm.key].colour)
         _axes(axis, metric)
         axis.set_title(looks[arm.key].label, color=looks[arm.key].colour)
-        axis.label_outer()
-        if i + columns >= len(arms):  # the last panel of a column that is not full
-            axis.tick_params(labelbottom=True)
-            axis.set_xlabel("epoch")
         if i % columns:
             axis.set_ylabel("")
+    label_lowest(axes, columns, len(arms), "epoch")
     turn_off(axes[len(arms) :])
     handles = [
         Line2D([], [], color="#404040", linestyle=(0, (3, 1.5)), label="training (running)"),

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from cnnexp.report.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
 from cnnexp.report.probed import LOWEST, Probed, Series
-from cnnexp.report.style import GREY, Figure, canvas, finish, turn_off
+from cnnexp.report.style import GREY, Figure, canvas, finish, label_lowest, row_by_row, turn_off
 from cnnexp.report.text import shorten
 
 PREFIX = "probes_"
@@ -54,12 +54,9 @@ def histograms(seen: Probed, kind: str) -> Figure | None:
         steps, shares = found[layer]
         image = _heat(axis, [seen.epoch(s) for s in steps], shares, bins, top)
         axis.set_title(shorten(seen.label(layer) if kind == "activation" else layer, LABEL))
-        axis.label_outer()
-        if i + columns >= len(shown):
-            axis.tick_params(labelbottom=True)
-            axis.set_xlabel("epoch")
         if not i % columns:
             axis.set_ylabel(f"|{kind}|")
+    label_lowest(axes, columns, len(shown), "epoch")
     turn_off(axes[len(shown) :])
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01, aspect=30)
     bar.set_label("share (%)")
@@ -234,4 +231,6 @@ def _legend(figure: Canvas, axes: Sequence[Axes], order: Sequence[str]) -> None:
     if len(order) > IN_LEGEND:
         kept = spread([str(i) for i in range(len(handles))], 5)
         handles, labels = ([items[int(i)] for i in kept] for items in (handles, labels))
-    figure.legend(handles, labels, loc="outside lower center", ncols=5)
+    columns = min(5, len(handles))
+    ordered = (row_by_row(items, columns) for items in (handles, labels))
+    figure.legend(*ordered, loc="outside lower center", ncols=columns)

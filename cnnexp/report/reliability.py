@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from cnnexp.report.calibration import BINS, EDGES
 from cnnexp.report.confidence import Calibration
-from cnnexp.report.style import GREY, Figure, Look, canvas, finish, turn_off
+from cnnexp.report.style import GREY, Figure, Look, canvas, finish, label_lowest, turn_off
 
 FEW = 10  # images over all seeds; a bin of fewer is drawn pale
 GAP = "#d62728"
@@ -35,8 +35,8 @@ def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure 
             for axis in (upper, lower):
                 axis.set_ylabel("")
                 axis.tick_params(labelleft=axis is lower)
-        lower.tick_params(labelbottom=True)
-        lower.set_xlabel("confidence (%)")
+    lowest = [axes[2 * columns * (i // columns) + i % columns + columns] for i in range(len(found))]
+    label_lowest(lowest, columns, len(found), "confidence (%)")
     empty = range(len(found), rows * columns)
     turn_off([axes[2 * columns * (i // columns) + i % columns + below] for i in empty for below in (0, columns)])
     figure.legend(handles=_handles(), loc="outside lower center", ncols=3 if columns > 2 else 2)

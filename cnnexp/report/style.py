@@ -83,7 +83,7 @@ def canvas(
     width: float, height: float, rows: int = 1, columns: int = 1, square: bool = False, **options: Any
 ) -> tuple[Canvas, list[Axes]]:
     """Return a figure of width x height inches and its axes, row by row. Draw within `mpl.rc_context(RC)`."""
-    figure = Canvas(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, compress=square))
+    figure = Canvas(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.13, h_pad=0.08, compress=square))
     grid = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(grid.flat)
 
@@ -104,6 +104,30 @@ def finish(figure: Canvas, name: str, caption: str, wide: bool = False) -> Figur
 def style() -> Any:
     """Return the context in which figures are drawn and saved."""
     return mpl.rc_context(RC)
+
+
+def row_by_row(handles: Sequence[Any], columns: int) -> list[Any]:
+    """Order the handles of a legend of so many columns, which matplotlib fills column by column, to read row by row."""
+    return [handle for column in range(columns) for handle in handles[column::columns]]
+
+
+def label_lowest(axes: Sequence[Axes], columns: int, count: int, label: str) -> None:
+    """Number and name the x axis of those of `count` panels in a grid, row by row, that have none below them.
+
+    A name below a panel of a row that is not the last stands in the room of the panel that is missing there, and makes
+    none between the rows.
+    """
+    for i, axis in enumerate(axes[:count]):
+        axis.set_xlabel("")
+        axis.tick_params(labelbottom=i + columns >= count)
+        if i // columns == (count - 1) // columns:
+            axis.set_xlabel(label)
+        elif i + columns >= count:
+            below = axis.annotate(
+                label, (0.5, 0), (0, -18), "axes fraction", "offset points", ha="center", va="top", color="#303030"
+            )
+            for text in (below, *axis.get_xticklabels()):
+                text.set_in_layout(False)
 
 
 def turn_off(axes: Sequence[Axes]) -> None:
