@@ -18,8 +18,9 @@ difference: the largest from torch's output and gradients, in float64, on number
 ms, torch:  forward and backward in float32 on one thread of this machine; times: the first over the second
 
 operations:
-  {", ".join(OPERATIONS[:10])},
-  {", ".join(OPERATIONS[10:])}
+  {", ".join(OPERATIONS[:9])},
+  {", ".join(OPERATIONS[9:20])},
+  {", ".join(OPERATIONS[20:])}
 
 examples:
   cnnexp ops                             all of them, in a few seconds
