@@ -13,7 +13,6 @@ A save copies the state to the system's file cache and goes on training; a threa
 files their names. The next save, and the end of the run, wait for it.
 """
 
-import errno
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnexp import storage
+from cnnexp import storage, torch_files
 from cnnexp.device import Device, synchronize
 from cnnexp.errors import UserError
 from cnnexp.loop import TrainState
@@ -33,16 +32,6 @@ from cnnexp.record import FOR_RESUMING, LAST, PREVIOUS, PROBES, RunRecord
 from cnnexp.storage import Damaged
 
 LARGEST_SHARE = 0.03  # of the time that "auto" may spend on checkpoints
-PASSING = (  # errors of reading that say nothing of what is in the file
-    errno.EIO,
-    errno.ESTALE,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ETIMEDOUT,
-)
 LONGEST_GAP = 60.0  # seconds between checkpoints with "auto"
 
 
@@ -64,25 +53,12 @@ def _without_its_own_checksums() -> Iterator[None]:
 
 
 def read(path: Path, run: str | None = None) -> dict[str, Any]:
-    """Read a torch file: tensors, numbers and text only. One without a checksum is older than they are.
+    """Read a torch file of a run: tensors, numbers and text only.
 
     run: the name that the run whose it is must have. Raises Damaged naming the file if it is not what was written, and
     UserError if it cannot be read just now, which says nothing of what is in it.
     """
-    try:
-        sealed = storage.check(path)
-        if not sealed:
-            storage.tell_once(
-                "old checkpoint", f"{path}: has no checksum, as older files have none; it is read unchecked"
-            )
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch, zipfile and pickle raise many kinds for a damaged file
-        if isinstance(error, OSError) and error.errno in PASSING:
-            raise UserError(f"{path}: cannot be read now ({error.strerror}); the same command tries again") from error
-        reason = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{path}: ")
-        raise Damaged(f"{path}: cannot be read as a checkpoint ({reason})") from error
+    content, sealed = torch_files.load_and_tell(path)
     if not isinstance(content, dict):
         raise Damaged(f"{path}: is not a checkpoint")
     if run is not None and content.get("run", None if sealed else run) != run:

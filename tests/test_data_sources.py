@@ -256,14 +256,14 @@ def test_large_jpegs_are_decoded_smaller_and_look_the_same(tmp_path):
 
 
 def test_imagenette_is_unpacked_from_an_archive(tmp_path, monkeypatch):
-    from cnnexp.data import fetch
+    from cnnexp import fetch
 
     root = tmp_path / "data"
     root.mkdir()
     tree(tmp_path / "imagenette2-160", ("train", "val"), ("n01440764", "n03888257"))
     with tarfile.open(root / "imagenette2-160.tgz", "w:gz") as archive:
         archive.add(tmp_path / "imagenette2-160", "imagenette2-160")
-    monkeypatch.setattr(fetch, "md5_of", lambda path: "e793b78cc4c9e9a4ccc0c1155377a412")
+    monkeypatch.setattr(fetch, "digest_of", lambda path, like: like)
     data = build("imagenette", root=str(root), size=8, val_fraction=0.2)
     assert data.classes == ["tench", "parachute"] and [len(s) for s in data.splits().values()] == [8, 2, 10]
 
@@ -273,10 +273,10 @@ def test_constants_are_those_of_torchvision():
 
     from cnnexp.data import download
 
-    assert Imagenette._ARCHIVES["160px"] == (download.IMAGENETTE.url, download.IMAGENETTE.md5)
+    assert Imagenette._ARCHIVES["160px"] == (download.IMAGENETTE.url, download.IMAGENETTE.digest.removeprefix("md5:"))
     assert {w: names[0] for w, names in Imagenette._WNID_TO_CLASS.items()} == download.IMAGENETTE_CLASSES
     own = download.CIFAR10
-    assert (CIFAR10.url, CIFAR10.filename, CIFAR10.tgz_md5) == (own.url, own.name, own.md5)
+    assert (CIFAR10.url, CIFAR10.filename, f"md5:{CIFAR10.tgz_md5}") == (own.url, own.name, own.digest)
     assert CIFAR10.base_folder == own.folder
 
 

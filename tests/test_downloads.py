@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from https_server import CONTENT, Server, serving, trusting
 
-from cnnexp.data import download, fetch
+from cnnexp import fetch
+from cnnexp.data import download
 from cnnexp.errors import UserError
 
-MD5 = hashlib.md5(CONTENT).hexdigest()
+MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 @pytest.fixture(autouse=True)
@@ -25,20 +27,20 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def get(folder: Path, *mishaps: str, md5: str = MD5) -> Server:
+def get(folder: Path, *mishaps: str, digest: str = MD5) -> Server:
     """Fetch the file into `folder`, with mishaps; it must be whole in the end."""
     with serving(*mishaps) as (url, server):
-        fetch.fetch(url, folder / "file.tgz", md5, trusting())
+        fetch.fetch(url, folder / "file.tgz", digest, trusting())
     assert (folder / "file.tgz").read_bytes() == CONTENT
     assert names(folder) == ["file.tgz"]
     return server
 
 
-def refused(folder: Path, *mishaps: str, md5: str = MD5) -> tuple[str, Server]:
+def refused(folder: Path, *mishaps: str, digest: str = MD5) -> tuple[str, Server]:
     """Fetch the file into `folder`, which must fail; return why, without the URL."""
     with serving(*mishaps) as (url, server):
         with pytest.raises(fetch.Unavailable) as caught:
-            fetch.fetch(url, folder / "file.tgz", md5, trusting())
+            fetch.fetch(url, folder / "file.tgz", digest, trusting())
         assert not (folder / "file.tgz").exists()
     assert "\n" not in str(caught.value)
     return str(caught.value).replace(url, "URL"), server
@@ -99,9 +101,13 @@ def test_a_part_that_is_whole_is_taken(tmp_path: Path) -> None:
     assert get(tmp_path).asked == [f"bytes={len(CONTENT)}-"]
 
 
-def test_wrong_bytes_are_refused_and_dropped(tmp_path: Path) -> None:
-    message, server = refused(tmp_path, "wrong bytes")
-    assert message.startswith("URL is not what is expected: its MD5 is ") and message.endswith(f", not {MD5}")
+@pytest.mark.parametrize("digest", [MD5, SHA256, SHA256[:15]], ids=["md5", "sha256", "first digits"])
+def test_wrong_bytes_are_refused_and_dropped(tmp_path: Path, digest: str) -> None:
+    get(tmp_path, digest=digest)
+    (tmp_path / "file.tgz").unlink()
+    message, server = refused(tmp_path, "wrong bytes", digest=digest)
+    assert re.fullmatch(rf"URL is not what is expected: it is (.+), not {digest}", message)
+    assert message.index(", not") - message.index("it is ") == len("it is ") + len(digest)
     assert names(tmp_path) == [] and len(server.asked) == 1
 
 
@@ -145,7 +151,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
 
 def test_what_is_too_large_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message, _ = refused(tmp_path, "huge")
-    assert message == "URL has 1,000,000,000,000,000 bytes, more than 2,147,483,648"
+    assert message == "URL has 1,000,000,000,000,000 bytes, more than 4,294,967,296"
     monkeypatch.setattr(fetch, "LARGEST", 500_000)
     message, _ = refused(tmp_path, "no length")
     assert message == "URL sends more than 500,000 bytes"
@@ -173,7 +179,7 @@ def small_archive() -> bytes:
 
 
 def of(url: str, content: bytes) -> download.Archive:
-    return download.Archive("imagenette2-160.tgz", url, hashlib.md5(content).hexdigest(), "imagenette2-160")
+    return download.Archive("imagenette2-160.tgz", url, f"md5:{hashlib.md5(content).hexdigest()}", "imagenette2-160")
 
 
 def test_an_archive_is_downloaded_and_unpacked_once(tmp_path: Path) -> None:

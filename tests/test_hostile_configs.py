@@ -239,7 +239,7 @@ def test_a_recorded_config_chooses_no_folder_to_write_in(run, tmp_path, typed, c
 def test_a_recorded_config_downloads_nothing(run, tmp_path, capsys, monkeypatch):
     victim = tmp_path / "victim"
     asked = []
-    monkeypatch.setattr("cnnexp.data.fetch.fetch", lambda *given: asked.append(given))
+    monkeypatch.setattr("cnnexp.fetch.fetch", lambda *given: asked.append(given))
     from cnnexp import config as configs
     from cnnexp.storage import write_text
 

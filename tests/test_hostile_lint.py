@@ -15,7 +15,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "a shell": (),
     "yaml.load": (),
     "extractall": (),
-    "torch.load": ("cnnexp/checkpoint.py", "cnnexp/models/weights.py", "scripts/bench/rivals/plain.py"),
+    "torch.load": ("cnnexp/torch_files.py", "scripts/bench/rivals/plain.py"),
     "torch.load without weights_only=True": (),
     "extractall without filter='data'": (),
     "allow_pickle": (),

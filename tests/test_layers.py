@@ -20,7 +20,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"config", "loop", "features", "hash_chain"},
     {"evaluate", "bf16", "record", "environment", "signals", "disk"},
     {"data", "models", "optim"},
-    {"device", "reference"},
+    {"device", "reference", "fetch", "torch_files"},
     {"rng", "metrics", "storage", "signature", "text_table", "claims"},
     {"own_files", "own_code"},
     {"errors", "plain_text"},

@@ -1,19 +1,28 @@
 """torchvision's classifiers: the head, weights from elsewhere, grey images, and what happens without a network."""
 
+import hashlib
+import io
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision
+from hostile import PAYLOADS
+from https_server import CERTIFICATE, Server, serving
 from torch import nn
 
 from cnnexp.errors import Skipped, UserError
 from cnnexp.models.weights import from_file, head_name, load_backbone
 from cnnexp.models.zoo import check, torchvision_model
-
-ADDRESS = "torchvision.models._api.load_state_dict_from_url"
 
 
 def build(image: tuple[int, int, int] = (3, 32, 32), classes: int = 7, **settings: Any) -> Any:
@@ -58,38 +67,122 @@ def test_an_unknown_name_gets_a_guess() -> None:
     assert str(caught.value) == "model.name: torchvision has no classifier 'resnet81' (did you mean 'resnet18'?)"
 
 
-def test_without_a_network_imagenet_weights_skip_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """Return `serve(content, *mishaps, name)`: a server that gives `content` as the ImageNet weights of any network."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+    @contextmanager
+    def serve(content: bytes, *mishaps: str, name: str = "") -> Iterator[tuple[Server, Path]]:
+        name = name or f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        with serving(*mishaps, content=content) as (url, server):
+            chosen = SimpleNamespace(
+                name="IMAGENET1K_V1", url=url.replace("file.tgz", name), meta={"categories": ["x"] * 1000}
+            )
+            monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _: [chosen])
+            yield server, tmp_path / "hub" / "checkpoints" / name
+
+    return serve
+
+
+def saved(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def test_without_a_network_imagenet_weights_skip_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise URLError("no route to host")
 
-    monkeypatch.setattr(ADDRESS, refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", refuse)
     with pytest.raises(Skipped) as caught:
         build(weights="imagenet")
     assert str(caught.value) == (
-        "model.weights=imagenet: the weights of resnet18 cannot be had here (<urlopen error no route to host>); "
+        "model.weights=imagenet: the weights of resnet18 cannot be had here (no route to host); "
         "give model.weights=PATH, or backbone.weights=PATH to all arms that transfer: a checkpoint or a run directory"
     )
 
 
-def test_imagenet_weights_are_version_1_and_leave_head_and_random_state_alone(
-    monkeypatch: pytest.MonkeyPatch, state: dict[str, torch.Tensor]
+def test_imagenet_weights_are_fetched_once_and_leave_head_and_random_state_alone(
+    published: Callable[..., Any], state: dict[str, torch.Tensor]
 ) -> None:
-    asked: list[str] = []
-
-    def give(url: str, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
-        asked.append(url)
-        return state
-
-    monkeypatch.setattr(ADDRESS, give)
     torch.manual_seed(8)
     plain, after = build(), torch.rand(3)
-    torch.manual_seed(8)
-    model = build(weights="imagenet")
-    assert torch.equal(torch.rand(3), after)
-    assert asked == ["https://download.pytorch.org/models/resnet18-f37072fd.pth"]
+    with published(saved(state), "cut") as (server, file):
+        for _ in range(2):
+            torch.manual_seed(8)
+            model = build(weights="imagenet")
+            assert torch.equal(torch.rand(3), after)
+        assert len(server.asked) == 2, "cut, and gone on with; then what is there is taken"
+    assert file.is_file() and not file.with_name(f"{file.name}.part").exists()
     assert torch.equal(model.fc.weight, plain.fc.weight)
     for name, tensor in model.state_dict().items():
         assert name.startswith("fc.") or torch.equal(tensor, state[name])
+
+
+def test_imagenet_weights_are_version_1_over_https_and_named_by_their_sha256() -> None:
+    for name in torchvision.models.list_models(module=torchvision.models):
+        for chosen in torchvision.models.get_model_weights(name):
+            assert re.fullmatch(r"https://download\.pytorch\.org/models/[\w.-]+-[0-9a-f]{8,10}\.pth", chosen.url)
+
+
+def test_other_bytes_than_the_name_says_are_not_taken(published: Callable[..., Any], tmp_path: Path) -> None:
+    content = saved({})
+    with published(content, "wrong bytes") as (_, file):
+        with pytest.raises(Skipped, match=r"is not what is expected: it is sha256:\w{8}, not sha256:\w{8}\)"):
+            build(weights="imagenet")
+        assert not file.exists()
+        file.write_bytes(b"mine")
+        with pytest.raises(
+            UserError, match=r"is not the file that is expected .*; delete it, or put https://"
+        ) as caught:
+            build(weights="imagenet")
+        assert not isinstance(caught.value, Skipped) and file.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("planted", ["in the folder", "on the server"])
+def test_a_pickle_in_the_place_of_imagenet_weights_does_not_fire(
+    published: Callable[..., Any], tmp_path: Path, planted: str
+) -> None:
+    """It has the digest that its name says, and still is not run; by pickle alone, the control, it is."""
+    canary = tmp_path / "canary"
+    content = pickle.dumps(PAYLOADS["os.system"](canary))
+    with published(content) as (server, file):
+        if planted == "in the folder":
+            file.parent.mkdir(parents=True)
+            file.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+            build(weights="imagenet")
+        assert len(server.asked) == (planted == "on the server")
+    assert not canary.exists()
+    pickle.loads(content)
+    assert canary.exists()
+
+
+@pytest.mark.parametrize("name", ["densenet121", pytest.param("vit_b_32", marks=pytest.mark.slow)])
+def test_files_with_the_names_of_older_layers_load(published: Callable[..., Any], name: str) -> None:
+    """torchvision's own files of these have norm.1 for norm1, and linear_1 for 0."""
+    model = torchvision.models.get_model(name, weights=None)
+    old = OrderedDict(
+        (
+            re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key)
+            .replace("mlp.0", "mlp.linear_1")
+            .replace("mlp.3", "mlp.linear_2"),
+            tensor,
+        )
+        for key, tensor in model.state_dict().items()
+    )
+    assert set(old) != set(model.state_dict())
+    size = 224 if name == "vit_b_32" else 32
+    with published(saved(old)):
+        found = build(name=name, weights="imagenet", image=(3, size, size))
+    key = next(key for key in model.state_dict() if "denselayer2.conv1" in key or "layer_1.mlp.0.weight" in key)
+    assert torch.equal(found.state_dict()[key], model.state_dict()[key])
 
 
 @pytest.mark.parametrize("layout", ["state dict", "model", "run directory"])
@@ -135,7 +228,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no .*best\.pt"):
         from_file(tmp_path)
     (tmp_path / "text.pt").write_text("not weights")
-    with pytest.raises(UserError, match=r"text\.pt cannot be read as a checkpoint"):
+    with pytest.raises(UserError, match=r"text\.pt: cannot be read as a checkpoint"):
         from_file(tmp_path / "text.pt")
     torch.save({"model": {"step": 3}}, tmp_path / "step.pt")
     with pytest.raises(UserError, match=r"step\.pt holds no weights"):
@@ -144,7 +237,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"model": nn.Linear(2, 2)}, tmp_path / "pickled.pt")
-    with pytest.raises(UserError, match=r"pickled\.pt cannot be read as a checkpoint"):
+    with pytest.raises(UserError, match=r"pickled\.pt: cannot be read as a checkpoint"):
         from_file(tmp_path / "pickled.pt")
 
 

@@ -431,7 +431,7 @@ class TestWithThreads:
         def unreachable(*_: object, **__: object) -> None:
             raise URLError("no network here")
 
-        monkeypatch.setattr("torch.hub.urlopen", unreachable)
+        monkeypatch.setattr("urllib.request.OpenerDirector.open", unreachable)
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         assert train("-m", "model=resnet18", "model.weights=imagenet,none", "epochs=1st", "slots=cpu:1") == 0
         statuses = {name: (run.status, run.info["error"]) for name, run in runs().items()}

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnexp import storage
-from cnnexp.data import fetch
+from cnnexp import fetch, storage
 from cnnexp.data.archive import extract_tar
 from cnnexp.data.decode import square
 from cnnexp.data.images import Pixels
@@ -19,24 +18,24 @@ from cnnexp.errors import UserError
 
 @dataclass(frozen=True)
 class Archive:
-    """A public archive. folder: the one that it holds; md5: of the file, as torchvision has it."""
+    """A public archive. folder: the one that it holds; digest: of the file, as torchvision has it."""
 
     name: str
     url: str
-    md5: str
+    digest: str  # see fetch.fetch
     folder: str
 
 
 IMAGENETTE = Archive(
     "imagenette2-160.tgz",
     "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
-    "e793b78cc4c9e9a4ccc0c1155377a412",
+    "md5:e793b78cc4c9e9a4ccc0c1155377a412",
     "imagenette2-160",
 )
 CIFAR10 = Archive(
     "cifar-10-python.tar.gz",
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    "c58f30108f718f92721af3b95e74349a",
+    "md5:c58f30108f718f92721af3b95e74349a",
     "cifar-10-batches-py",
 )
 IMAGENETTE_CLASSES = {
@@ -78,10 +77,10 @@ def _have(archive: Archive, file: Path, context: ssl.SSLContext | None) -> None:
     """Download an archive unless it is there. Raises UserError if what is there is another file, and leaves that."""
     if not file.exists():
         print(f"{archive.folder}: downloading {archive.url} to {file.parent}", file=sys.stderr)
-        return fetch.fetch(archive.url, file, archive.md5, context)
-    if (found := fetch.md5_of(file)) != archive.md5:
+        return fetch.fetch(archive.url, file, archive.digest, context)
+    if (found := fetch.digest_of(file, archive.digest)) != archive.digest:
         mend = f"delete it, or put {archive.url} there"
-        raise UserError(f"{file}: is not the archive that is expected (its MD5 is {found}, not {archive.md5}); {mend}")
+        raise UserError(f"{file}: is not the archive that is expected (it is {found}, not {archive.digest}); {mend}")
     return None
 
 

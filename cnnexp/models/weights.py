@@ -1,19 +1,21 @@
 """Weights from elsewhere for a network's backbone: ImageNet's from torchvision, or those of a checkpoint."""
 
 import logging
+import re
 import sys
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnnexp import storage
+from cnnexp import fetch, storage, torch_files
 from cnnexp.errors import Skipped, UserError
 
 log = logging.getLogger(__name__)
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")  # its file has norm.1 for norm1
 
 
 def head_name(model: nn.Module) -> str:
@@ -37,28 +39,59 @@ def to_channels(model: nn.Module, channels: int) -> None:
     old.in_channels = 1
 
 
-def from_imagenet(name: str) -> dict[str, Tensor]:
-    """Return torchvision's ImageNet weights (IMAGENET1K_V1 where there is one), from its cache or its server.
+def from_imagenet(name: str, build: Callable[[int], nn.Module]) -> dict[str, Tensor]:
+    """Return torchvision's ImageNet weights (IMAGENET1K_V1 where there is one), from torch's folder or their server.
 
-    Raises Skipped, saying why, if they are not to be had here.
+    build: makes the network for a number of classes, which knows the names that older versions of its layers had.
+    Raises Skipped, saying why, if they are not to be had here, and UserError if what lies there is another file.
     """
     import torchvision
 
     choices = torchvision.models.get_model_weights(name)
-    chosen = next((w for w in choices if w.name == "IMAGENET1K_V1"), next(iter(choices), None))
+    chosen: Any = next((w for w in choices if w.name == "IMAGENET1K_V1"), next(iter(choices), None))
     if chosen is None:
         raise UserError(f"model.weights: torchvision has no ImageNet weights for {name}; give none or a path")
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on how googlenet and inception will be initialised: nothing is, here
-            model = torchvision.models.get_model(name, weights=chosen, progress=sys.stderr.isatty())
-        state: dict[str, Tensor] = model.state_dict()
-    except (OSError, RuntimeError) as error:  # no network, no such page; a download that is not what it should be
+        file = _downloaded(chosen.url)
+    except OSError as error:
         raise Skipped(
             f"model.weights=imagenet: the weights of {name} cannot be had here ({error}); give model.weights=PATH, "
             "or backbone.weights=PATH to all arms that transfer: a checkpoint or a run directory"
         ) from error
-    return state
+    state = torch_files.load(file, foreign=True)
+    for key in list(state):  # in place: the versions of the layers hang on the dict
+        tensor = state.pop(key)
+        if not key.startswith(AUXILIARY):
+            state[DENSENET.sub(r"\1", key)] = tensor
+    with torch.random.fork_rng(devices=[]):
+        model = build(len(chosen.meta["categories"]))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"model.weights: {file} is of another network ({' '.join(str(error).split())[:200]})"
+        ) from error
+    return model.state_dict()
+
+
+def _downloaded(url: str) -> Path:
+    """Return the file of `url` in the folder where torch keeps such files; download it if it is not there.
+
+    Its name ends in the first digits of its SHA-256, to which it is held each time. Raises OSError if it cannot be had,
+    UserError if what is there is another file.
+    """
+    name = url.rpartition("/")[2]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    file, digest = folder / name, f"sha256:{Path(name).stem.rpartition('-')[2]}"
+    storage.make_folder(folder)
+    with storage.lock(folder / f".{name}.lock", wait=True):
+        if not file.exists():
+            print(f"{name}: downloading {url} to {folder}", file=sys.stderr)
+            fetch.fetch(url, file, digest)
+        elif (found := fetch.digest_of(file, digest)) != digest:
+            mend = f"delete it, or put {url} there"
+            raise UserError(f"{file}: is not the file that is expected (it is {found}, not {digest}); {mend}")
+    return file
 
 
 def from_file(path: Path) -> dict[str, Tensor]:
@@ -71,11 +104,9 @@ def from_file(path: Path) -> dict[str, Tensor]:
     if not file.exists():
         raise UserError(f"model.weights: there is no {file}")
     try:
-        storage.check(file, foreign=not path.is_dir())
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zipfile and torch raise many kinds for what is not a checkpoint
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"model.weights: {file} cannot be read as a checkpoint ({reason})") from error
+        content = torch_files.load(file, foreign=not path.is_dir())
+    except storage.Damaged as error:
+        raise UserError(f"model.weights: {error}") from error
     if path.is_dir() and isinstance(content, Mapping) and "run" in content:
         run = storage.read_json(path / "run.json")
         if content["run"] != (own := f"{run.get('fingerprint')}-s{run.get('seed')}"):

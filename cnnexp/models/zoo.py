@@ -4,6 +4,7 @@ Torch is imported when one is built.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,7 +47,7 @@ def torchvision_model(
             f"model.weights: {dict(weights)!r} names a config; its run has to come first (cnnexp train does it)"
         )
     if weights == "imagenet":
-        load_backbone(model, from_imagenet(name), head, "imagenet")
+        load_backbone(model, from_imagenet(name, partial(_bare, name)), head, "imagenet")
     elif weights != "none":
         load_backbone(model, from_file(Path(weights)), head, weights)
     freeze_weights(model, freeze, head)
