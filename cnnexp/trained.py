@@ -234,11 +234,15 @@ def _normalisation(
     facts = record.info["data"]
     if all(_are_numbers(facts.get(k), channels) for k in ("mean", "std")):
         return facts["mean"], facts["std"]
+    from cnnexp import config as configs
+    from cnnexp import signature
     from cnnexp.build import build_data
     from cnnexp.fence import check_targets
 
     check_targets("data", config["data"], allow)
-    data = build_data({"data": elsewhere(config["data"])})
+    node = elsewhere(config["data"], allow=allow)
+    signature.check("data", node, configs.target("data", node))
+    data = build_data({"data": node})
     if data.fingerprint != facts.get("fingerprint"):
         raise UserError(f"{record.folder}: its data has changed, and run.json does not hold data.mean and data.std")
     return data.mean, data.std
@@ -249,15 +253,22 @@ def _are_numbers(values: Any, count: int) -> bool:
     return good and all(abs(v) < 1e6 for v in values)
 
 
-def elsewhere(data: Mapping[str, Any], typed: Iterable[str] = ()) -> dict[str, Any]:
+def elsewhere(data: Mapping[str, Any], typed: Iterable[str] = (), allow: Iterable[str] = ()) -> dict[str, Any]:
     """Return a recorded `data` node that writes nothing where it says: prepared images go to the usual cache.
 
-    typed: what a person has chosen ("data.root", "data.cache"), which stays. Raises UserError if its images are not at
-    data.root, where they would be downloaded to.
+    typed: what a person has chosen ("data.root", "data.cache"), which stays. allow: builders that a person trusts, with
+    their settings. Raises UserError if its images are not at data.root, where they would be downloaded to.
     """
+    from cnnexp import config as configs
+
     root = data.get("root")
-    if "data.root" not in typed and isinstance(root, str) and not Path(root).expanduser().is_dir():
-        raise UserError(f"data.root: the run's data was at {root}, which is not there; give data.root=DIR")
+    if data.get("_target_") in tuple(allow):
+        return dict(data)
+    if "data.root" not in typed and isinstance(root, str):
+        archive = getattr(configs.target("data", data), "archive", None)
+        folder = Path(root).expanduser() / (archive.folder if archive else "")
+        if not folder.is_dir():
+            raise UserError(f"data.root: the run's data was at {folder}, which is not there; give data.root=DIR")
     return {**data, "cache": None} if "cache" in data and "data.cache" not in typed else dict(data)
 
 

@@ -6,10 +6,12 @@ import sys
 
 import pytest
 import yaml
-from hostile import edit_config, untrained_run
+from hostile import edit_config, edit_record, untrained_run
 
 import cnnexp
 from cnnexp import cli, fence, storage
+from cnnexp import config as configs
+from cnnexp.data.download import CIFAR10, IMAGENETTE
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
 
@@ -227,26 +229,64 @@ def test_a_network_that_cannot_be_is_told_in_one_line(run, old, new):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("typed", [False, True])
-def test_a_recorded_config_chooses_no_folder_to_write_in(run, tmp_path, typed, capsys):
-    """Neither for prepared images nor for a download; what a person types does. The second is the control."""
+def loaded(run: pathlib.Path, *words: str) -> int:
+    """Load a run as a record from before it held mean and std, which are then computed from its data; an exit code."""
+    facts = RunRecord.read(run).info["data"]
+    edit_record(run, data={k: v for k, v in facts.items() if k not in ("mean", "std")})
+    try:
+        cnnexp.load(run)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+USES = {  # what builds the data of a recorded config
+    "evaluate": lambda run, *words: cli.main(["evaluate", str(run), *words]),
+    "rerun": lambda run, *words: cli.main(["rerun", str(run), "--out", str(run.parent / f"again{len(words)}"), *words]),
+    "load": loaded,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_recorded_config_chooses_no_folder_to_write_in(run, tmp_path, use, capsys):
+    """Neither for prepared images nor for a download; what a person types does. The last is the control."""
     victim = tmp_path / "victim"
     edit_config(run, "cache: null", f"cache: {victim}")
-    assert cli.main(["evaluate", str(run), *([f"data.cache={victim}"] if typed else [])]) == 0
-    assert victim.exists() == typed
+    assert USES[use](run) in (0, 2, 3) and not victim.exists()
+    if use != "load":
+        assert USES[use](run, f"data.cache={victim}") in (0, 3) and victim.exists()
 
 
-def test_a_recorded_config_downloads_nothing(run, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("there", ["nothing", "a folder", "the archive"])
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("data", ["imagenette", "cifar10"])
+def test_a_recorded_config_downloads_and_unpacks_nothing(run, tmp_path, data, use, there, capsys, monkeypatch):
     victim = tmp_path / "victim"
+    archive = {"imagenette": IMAGENETTE, "cifar10": CIFAR10}[data]
+    if there != "nothing":
+        victim.mkdir()
+    if there == "the archive":
+        (victim / archive.name).write_bytes(b"it would be unpacked")
+    before = sorted(tmp_path.rglob("victim*/*"))
     asked = []
     monkeypatch.setattr("cnnexp.fetch.fetch", lambda *given: asked.append(given))
-    from cnnexp import config as configs
-    from cnnexp.storage import write_text
-
-    node = configs.resolve(configs.compose(["data=imagenette", f"data.root={victim}"]))["data"]
+    monkeypatch.setattr("cnnexp.data.download.extract_tar", lambda *given: asked.append(given))
+    node = configs.resolve(configs.compose([f"data={data}", f"data.root={victim}"]))["data"]
     config = RunRecord.read(run).config()
-    write_text(run / "config.yaml", yaml.safe_dump({**config, "data": node}))
-    assert cli.main(["evaluate", str(run)]) == 2 and "which is not there; give data.root=DIR" in capsys.readouterr().err
-    assert not asked and not victim.exists()
-    assert cli.main(["evaluate", str(run), f"data.root={victim}"]) == 2  # the control: now it would
-    assert len(asked) == 1 and victim.exists()
+    storage.write_text(run / "config.yaml", yaml.safe_dump({**config, "data": node}))
+    assert USES[use](run) == 2
+    told = f"data.root: the run's data was at {victim / archive.folder}, which is not there; give data.root=DIR"
+    assert told in capsys.readouterr().err
+    assert not asked and sorted(tmp_path.rglob("victim*/*")) == before
+    if use != "load" and there != "the archive":
+        assert USES[use](run, f"data.root={victim}") == 2  # the control: now it would
+        assert asked and victim.exists()
+
+
+def test_a_record_names_no_config_whose_run_is_to_be_made_first(run, capsys):
+    config = RunRecord.read(run).config()
+    config["model"] |= {"weights": {"config": "cifar10"}}
+    storage.write_text(run / "config.yaml", yaml.safe_dump(config))
+    assert cli.main(["rerun", str(run)]) == 2
+    assert "model.weights: given {'config': 'cifar10'}; allowed in a record: " in capsys.readouterr().err

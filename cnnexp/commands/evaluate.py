@@ -106,7 +106,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
         node = dict(model.config["data"])
         _change(node, overrides)
         check_targets("data", node, allow)
-        node = elsewhere(node, {o.partition("=")[0] for o in overrides})
+        node = elsewhere(node, {o.partition("=")[0] for o in overrides}, allow)
     builder = configs.target("data", node)
     signature.check("data", node, builder)
     if callable(further := getattr(builder, "check", None)):

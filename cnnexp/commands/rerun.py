@@ -71,6 +71,8 @@ def main(argv: list[str]) -> int:
 
 def planned(record: RunRecord, places: list[str], device: str | None, allow: list[str], command: str) -> "Job":
     """Turn a recorded config into a Job. Raises UserError for what a record may not build, or what is not here."""
+    from cnnexp.trained import elsewhere
+
     config = record.config()
     check_nodes(config, allow)
     for word in places:
@@ -78,6 +80,9 @@ def planned(record: RunRecord, places: list[str], device: str | None, allow: lis
         if key not in PLACES or not value:
             raise UserError(f"{word}: allowed: {', '.join(f'{place}=DIR' for place in PLACES)}; all else is recorded")
         config["data"][key.removeprefix("data.")] = value
+    config["data"] = elsewhere(config["data"], {word.partition("=")[0] for word in places}, allow)
+    if isinstance(weights := config["model"].get("weights"), dict):  # a run's own record names what it came to be
+        raise UserError(f"model.weights: given {weights!r}; allowed in a record: imagenet, none, a checkpoint or a run")
     config["study"] = {**config["study"], "name": STUDY}
     recorded = record.info.get("device") or {}
     config["device"]["kind"] = device or recorded.get("kind") or config["device"]["kind"]

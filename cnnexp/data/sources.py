@@ -138,3 +138,5 @@ def folder(
 
 for _source in (shapes, textures, imagenette, cifar10, folder):
     setattr(_source, "check", splits.check)  # noqa: B010 - a function has no such attribute for a type checker
+for _source, _archive in ((imagenette, IMAGENETTE), (cifar10, CIFAR10)):
+    setattr(_source, "archive", _archive)  # noqa: B010
