@@ -13,10 +13,13 @@ examples:
   cnnexp verify outputs                                every study below it
 
 Recomputed: accuracy and loss of the test images from their logits, validation and the best epoch from the metric
-rows, means, intervals, differences, tests, classes, claims and effects from these. Training accuracy, memory and
-seconds are compared as recorded. exit codes: 0 all agree, 3 not (the first that differ are named)
+rows, means, intervals, differences, tests, classes, claims, effects, calibration, mistakes and where arms disagree
+from these. Training accuracy, memory and seconds are compared as recorded. What is held against this is run.json and
+the CSV tables; the .md, .tex and .html files beside them are not read.
+exit codes: 0 all agree, 3 not (the first that differ are named)
 """
 SHOWN = 10
+SCOPE = "compared: run.json and the CSV tables; a report's .md, .tex and .html files are not read"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +47,7 @@ def main(argv: list[str]) -> int:
     places = f"{done.runs} run{'s' * (done.runs != 1)} and {done.tables} table{'s' * (done.tables != 1)}"
     if not done.wrong:
         print(f"{len(done.numbers)} numbers in {places} agree with the stored logits and rows")
+        print(SCOPE)
         return EXIT_DONE
     for number in done.wrong[:SHOWN]:
         print(plain(number))

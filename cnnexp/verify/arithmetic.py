@@ -98,6 +98,13 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return min(1.0, float(2 * tail / 2 ** (gained + lost)))
 
 
+def log_softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return log-probabilities (N, K) of logits (N, K); nan where these are not finite."""
+    with np.errstate(invalid="ignore"):
+        shifted = logits.astype(np.float64) - logits.max(axis=1)[:, None]
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1))[:, None])
+
+
 def accuracy_and_loss(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> tuple[float, float]:
     """Return the share of labels (N,) that the logits (N, K) name, and the mean cross-entropy in nats."""
     precise = logits.astype(np.float64)

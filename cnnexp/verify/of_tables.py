@@ -13,14 +13,22 @@ from cnnexp.report.classes import class_names
 from cnnexp.report.collect import Arm
 from cnnexp.report.compare import compare
 from cnnexp.verify.arithmetic import spread
-from cnnexp.verify.of_tests import Table, Tested, compared, limits
+from cnnexp.verify.of_answers import Answered
+from cnnexp.verify.of_tests import Table, compared, limits
+
+IN_EVERY_REPORT = ("comparison.csv", "runs.csv")
+KNOWN = (  # every table that a report may have
+    *IN_EVERY_REPORT,
+    *("per_class.csv", "reported.csv", "claims.csv", "effects.csv", "calibration.csv", "calibration_bins.csv"),
+    *("confusions.csv", "mistakes.csv", "disagreement.csv", "never_agreed.csv", "per_class_difference.csv"),
+)
 
 
-class Tables(Tested):
+class Tables(Answered):
     """The tables of one study."""
 
     def all(self) -> dict[str, Table]:
-        """Return every table that holds something."""
+        """Return every table that a report of it has; some may hold no rows."""
         tables = {
             "comparison.csv": self.comparison(),
             "runs.csv": self.every_run(),
@@ -29,7 +37,8 @@ class Tables(Tested):
             "claims.csv": self.claims(),
             "effects.csv": self.effects(),
         }
-        return {name: rows for name, rows in tables.items() if rows}
+        tables = {name: rows for name, rows in tables.items() if rows or name in IN_EVERY_REPORT}
+        return tables | self.answers()
 
     def comparison(self) -> Table:
         """Return what comparison.csv should hold."""
@@ -105,7 +114,7 @@ class Tables(Tested):
                     logits, labels, _ = run.answers
                     shares.append(100 * float((logits[labels == label].argmax(axis=1) == label).mean()))
             found = spread(shares)
-            numbers = {f"accuracy_{k}_percent": found[k] for k in ("mean", "std")}
+            numbers = {f"accuracy_{k}{limits(k)}_percent": found[k] for k in ("mean", "std", "low", "high")}
             lines.append({"arm": arm.label, "class": name, "n": found["n"], **numbers})
         return lines
 
