@@ -17,7 +17,7 @@ import pytest
 from fake_records import write_run, write_study
 from scipy import stats
 
-from cnnexp import cli, metrics, report
+from cnnexp import cli, metrics, report, storage
 from cnnexp.commands.verify import SCOPE
 from cnnexp.record import RunRecord, find_runs
 from cnnexp.report import assemble
@@ -121,7 +121,7 @@ def test_gains_that_are_no_factorial_agree(tmp_path: Path) -> None:
         *("batchnorm alone", "dropout alone", "augmentation alone", "combined"),
         "combined beyond the sum of its parts",
     ]
-    assert (done.wrong, done.tables) == ([], 4)
+    assert (done.wrong, done.tables) == ([], 11)
 
 
 def test_a_run_whose_last_epoch_counts_agrees(tmp_path: Path) -> None:
@@ -274,6 +274,71 @@ def test_a_run_that_is_gone_is_missed(study: Path, capsys: pytest.CaptureFixture
     assert {"seeds", "rows"} <= {number.name for number in check(study, study / "report").wrong}
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"status": "done"}', "sealed", "of another run"])
+def test_a_record_that_is_malformed_or_damaged_is_told(study: Path, content: str) -> None:
+    """And the numbers of the others are compared all the same."""
+    first, second, *_ = find_runs(study)
+    file, whole = first.folder / "run.json", (first.folder / "run.json").read_text()
+    text = {
+        "sealed": whole.replace('"seconds"', '"secnods"', 1),
+        "of another run": (second.folder / "run.json").read_text(),
+    }
+    file.write_text(text.get(content, content))
+    done = check(study, study / "report")
+    (told,) = [number for number in done.wrong if number.where == f"{first.name}/run.json"]
+    assert told.name == "record" and "run.json: " in told.given
+    assert done.runs == 20 and cli.main(["verify", str(first.folder)]) == 3
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "predictions.npz"])
+def test_a_damaged_file_is_told_and_stops_nothing(
+    trained_run: Path, other_run: Path, tmp_path: Path, name: str
+) -> None:
+    runs = [Path(shutil.copytree(run, tmp_path / run.name)) for run in (trained_run, other_run)]
+    damaged = bytearray((runs[0] / name).read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    (runs[0] / name).write_bytes(damaged)
+    done = check(tmp_path, tmp_path / "report")
+    assert done.runs == 2 and f"{runs[0].name}/{name}" in {number.where for number in done.wrong}
+    assert not [number for number in done.wrong if runs[1].name in number.where]
+
+
+def test_nothing_to_recompute_is_no_agreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "dropout", 8, status="failed", error={"type": "E", "message": "no"})
+    assert cli.main(["verify", str(run.folder)]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("holds no number to recompute: no run is done, and there is no report")
+    )
+
+
+def test_a_table_that_is_not_of_these_runs_is_told(study: Path, tmp_path: Path) -> None:
+    plan = storage.read_json(study / "study.json")
+    storage.write_json(study / "study.json", {**plan, "claims": [], "reported": {}})
+    wrong = check(study, study / "report").wrong
+    tables = study / "report" / "tables"
+    assert {number.where for number in wrong if number.name == "table"} == {
+        str(tables / "claims.csv"),
+        str(tables / "reported.csv"),
+    }
+    (tables / "comparison.csv").unlink()
+    assert [n for n in check(study, study / "report").wrong if n.where == str(tables / "comparison.csv")]
+
+
+@pytest.mark.slow
+def test_the_claims_over_several_studies_are_compared(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_study(
+            tmp_path, {"baseline": (0.5, 0.3, 10.0), "other": (0.6, 0.3, 10.0)}, study=name, claims=["other > baseline"]
+        )
+    agreeing(tmp_path, {})
+    report.write(tmp_path, figures=False)
+    assert check(tmp_path, tmp_path / "report").wrong == []
+    change_a_cell(tmp_path / "report" / "tables" / "claims.csv", "mean")
+    assert [number.name for number in check(tmp_path, tmp_path / "report").wrong] == ["mean"]
+
+
 @pytest.mark.slow
 def test_several_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "two"):
@@ -281,7 +346,7 @@ def test_several_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     agreeing(tmp_path, {})
     report.write(tmp_path, figures=False)
     done = check(tmp_path, tmp_path / "report")
-    assert (done.runs, done.tables, done.wrong, done.without_report) == (12, 6, [], [])
+    assert (done.runs, done.tables, done.wrong, done.without_report) == (12, 20, [], [])
     assert cli.main(["verify", str(tmp_path / "three")]) == 2
     assert "no such folder" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 
 EXAMPLES = """\
 examples:
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Compare, and say how many numbers agree. Raises UserError if there are no runs."""
+    """Compare, and say how many numbers agree. Raises UserError if there are no runs, or no numbers."""
     given = parser().parse_args(argv)
     from cnnexp.report.text import plain
     from cnnexp.verify.check import check
@@ -44,6 +44,8 @@ def main(argv: list[str]) -> int:
     done = check(given.folder, given.report or given.folder / "report")
     for folder in done.without_report:
         print(f"cnnexp: no report in {folder}: run.json alone is compared", file=sys.stderr)
+    if not done.numbers:
+        raise UserError(f"{given.folder}: holds no number to recompute: no run is done, and there is no report")
     places = f"{done.runs} run{'s' * (done.runs != 1)} and {done.tables} table{'s' * (done.tables != 1)}"
     if not done.wrong:
         print(f"{len(done.numbers)} numbers in {places} agree with the stored logits and rows")
