@@ -473,11 +473,32 @@ def test_no_error_shows_what_a_terminal_obeys(word, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "word",
-    ["\x9d" * 20_000 + "\x1bX", "\x1b]" * 20_000, "\x1b[" * 20_000, "\x1b" * 20_000, "\t" * 20_000, "x" * 10**7],
-    ids=["commands", "titles", "colours", "escapes", "tabs", "10 MB"],
+    [
+        " " * 40_000 + "x",
+        ("x" + " " * 200) * 200,
+        "\n" * 20_000,
+        "; " * 20_000,
+        "\x9d" * 20_000 + "\x1bX",
+        "\x1b]" * 20_000,
+        "\x1b[" * 20_000,
+        "\x1b" * 20_000,
+        "\t" * 20_000,
+        "x" * 10**7,
+    ],
+    ids=["spaces", "gaps", "lines", "cells", "commands", "titles", "colours", "escapes", "tabs", "10 MB"],
 )
 def test_long_texts_take_no_longer_than_their_length(word):
     start = time.monotonic()
     assert len(plain(word)) <= 10_001
     text.csv_cell(word)
     assert time.monotonic() - start < 3, "a scan that begins anew at every character takes minutes"
+
+
+@pytest.mark.parametrize("before", ["", "x;", "x\t", "x\r", "\n", ";;", "x ; "])
+@pytest.mark.parametrize("spaces", [0, 1, 8, 9, 40, 5000])
+@pytest.mark.parametrize("space", [" ", "\u3000", "\xa0"])
+def test_no_number_of_spaces_lets_a_formula_through(before, spaces, space):
+    for cell in (f"{before}{space * spaces}=cmd|' /C calc'!A0", f"{before}{space * spaces}@SUM(1)"):
+        begins = re.split("[;\t\r\n]", text._BEGINNING.sub(text._guarded, cell))
+        assert not [part for part in begins if re.match(r"\s*[=@]", part)], cell
+    assert text.csv_cell(f"a{space * spaces}= b") == visible(f"a{space * spaces}= b"), "within a text it is harmless"

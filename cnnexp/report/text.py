@@ -9,7 +9,8 @@ from cnnexp.plain_text import plain, visible
 
 __all__ = ["csv_cell", "latex", "markdown", "plain", "shorten"]
 
-_FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s{0,8}[=+\-@＝＋－＠\t\r])")
+# Where a cell may begin, the white space there (each run is looked at once), and what a formula begins with.
+_BEGINNING = re.compile(r"(^|;|(?<![\s;])(?=\s))(\s*+)([=+\-@＝＋－＠]?)")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -51,4 +52,13 @@ def csv_cell(text: str) -> str:
 
     A spreadsheet may split a cell at semicolons or tabs, where these separate columns in the reader's language.
     """
-    return visible(_FORMULA.sub(r"\1'", text))
+    return visible(_BEGINNING.sub(_guarded, text))
+
+
+def _guarded(found: re.Match[str]) -> str:
+    """Put an apostrophe where a cell may begin, before the cell's text, if that is a formula, a tab or a return."""
+    before, space, sign = found.groups()
+    end = len(space) if sign else max(space.rfind("\t"), space.rfind("\r"))
+    quoted = "".join(c + "'" * (c in "\t\r\n" and i < end) for i, c in enumerate(space))
+    first = (before == ";" or not found.start()) and (sign or end >= 0)
+    return f"{before}{chr(39) * bool(first)}{quoted}{sign}"
