@@ -258,6 +258,7 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
 
 def check(config: Mapping[str, Any]) -> None:
     """Check a resolved config before any data is touched. Raises UserError for the first thing that is wrong."""
+    _check_texts("", config)
     signature.check("", config, RunConfig)
     for name, schema in CLOSED.items():
         signature.check(name, config[name], schema)
@@ -270,6 +271,22 @@ def check(config: Mapping[str, Any]) -> None:
         further = getattr(target(name, config[name]), "check", None)
         if callable(further):
             further(name, config[name], config)
+
+
+def _check_texts(where: str, node: Any) -> None:
+    """Raise UserError for a text that no file can hold: with half a character that is no byte of a file's name."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            _check_texts(f"{where}.{key}".lstrip("."), key)
+            _check_texts(f"{where}.{key}".lstrip("."), value)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            _check_texts(f"{where}[{index}]", value)
+    elif isinstance(node, str):
+        try:
+            node.encode("utf-8", errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where}: given {node!a}; allowed: text without half characters") from error
 
 
 def check_device(kind: str) -> None:

@@ -263,3 +263,17 @@ def test_flatten() -> None:
 def test_an_arms_name_is_quoted_as_hydra_reads_it(text: str) -> None:
     (override,) = config.parse([f"study.arm={quoted(text)}"])
     assert str(override.value()) == text
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "a\\udbffb", "\\udfff"])
+def test_half_a_character_is_told_with_its_key(
+    train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    """No file could hold it: it would end a run as its record is written."""
+    (tmp_path / "own" / "study").mkdir(parents=True)
+    content = f'# @package _global_\nstudy: {{name: odd, question: "{text}"}}\n'
+    (tmp_path / "own" / "study" / "odd.yaml").write_text(content)
+    assert train("--config-dir", str(tmp_path / "own"), "+study=odd") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"cnnexp: study.question: given '{text}'; allowed: text without half characters"
+    assert not outputs.exists()
