@@ -18,6 +18,7 @@ from scipy import stats
 from cnnexp import cli, metrics, record, storage
 from cnnexp.commands import diff, gc
 from cnnexp.record import RunRecord
+from cnnexp.trained import TrainedModel
 
 pytest_plugins = ["trained_runs"]
 
@@ -250,6 +251,15 @@ def test_predict_reads_folders_and_goes_on_after_a_damaged_file(cnnexp, trained_
         given = [p["probability"] for p in answer["predictions"]]
         assert given == sorted(given, reverse=True) and sum(given) == pytest.approx(1)
         np.testing.assert_allclose(given, np.sort(probabilities)[::-1], rtol=1e-5)
+
+
+def test_predict_computes_as_it_was_recorded(cnnexp, trained_run, pictures, monkeypatch):
+    """With the threads and the arithmetic of the run's device, as `evaluate` does."""
+    steps = []
+    monkeypatch.setattr("cnnexp.device.set_up", lambda device: steps.append(device.threads))
+    monkeypatch.setattr(TrainedModel, "logits", lambda *given, own=TrainedModel.logits: steps.append("") or own(*given))
+    assert cnnexp("predict", trained_run, pictures / "a.png", "--device", "cpu")[0] == 0
+    assert steps == [1, ""]
 
 
 def test_predict_as_table_and_csv(cnnexp, trained_run, pictures):

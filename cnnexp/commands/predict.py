@@ -51,9 +51,10 @@ def main(argv: list[str]) -> int:
         if getattr(given, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: given {getattr(given, name)}; allowed: a whole number >= 1")
     files = find_files(given.images)
-    from cnnexp import trained
+    from cnnexp import device, trained
 
     model = trained.load(given.run, given.device, given.allow)
+    device.set_up(model.device)
     answers: list[Answer] = []
     unreadable: list[str] = []
     for paths, pixels in _batches(model, files, given.batch_size, unreadable):
