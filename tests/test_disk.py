@@ -1,7 +1,10 @@
 """A disk that is full or not to be written on is told before anything is trained; and what checkpoints may take."""
 
 import io
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnnexp import disk, storage
+from cnnexp import disk
 from cnnexp import run as runner
 from cnnexp.build import build_data
 from cnnexp.device import resolve
@@ -29,27 +32,24 @@ def never_trains(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 
 @pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
 @pytest.mark.parametrize(
-    "error",
-    [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")],
-    ids=["full", "closed"],
+    ("action", "told"), [("enospc", "No space left on device"), ("eacces", "Permission denied")], ids=["full", "closed"]
 )
 def test_outputs_that_cannot_be_written(
-    train: Train,
-    outputs: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    error: OSError,
-    sweep: list[str],
+    train: Train, tiny: list[str], outputs: Path, action: str, told: str, sweep: list[str]
 ) -> None:
-    def refuse(path: Path, content: bytes, write: Callable[..., None] = storage.write_bytes) -> None:
-        if path.is_relative_to(outputs):
-            raise error
-        write(path, content)
-
-    monkeypatch.setattr(storage, "write_bytes", refuse)
-    assert train(*sweep) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({error.strerror}); make room there, or")
+    """In a process of its own, on whose first write of a file, once its data is prepared, the disk refuses."""
+    assert train("-m", "seed=0", "--plan") == 0
+    shutil.rmtree(outputs, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnexp", "train", *tiny, *sweep],
+        env={**os.environ, "CNNEXP_FAILPOINT": f"replace.write:{action}:1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({told}); make room there, or")
     assert list((outputs / "runs").iterdir()) == []
 
 
