@@ -30,9 +30,11 @@ def never_trains(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
         monkeypatch.setattr("cnnexp.loop.train_step", lambda *_: pytest.fail("it was trained"))
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+@pytest.mark.parametrize("sweep", [[], pytest.param(["-m", "seed=0,1"], marks=pytest.mark.slow)], ids=["run", "sweep"])
 @pytest.mark.parametrize(
-    ("action", "told"), [("enospc", "No space left on device"), ("eacces", "Permission denied")], ids=["full", "closed"]
+    ("action", "told"),
+    [("enospc", "No space left on device"), pytest.param("eacces", "Permission denied", marks=pytest.mark.slow)],
+    ids=["full", "closed"],
 )
 def test_outputs_that_cannot_be_written(
     train: Train, tiny: list[str], outputs: Path, action: str, told: str, sweep: list[str]

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import itertools
 import json
 import re
 import shutil
@@ -495,10 +496,10 @@ def test_long_texts_take_no_longer_than_their_length(word):
 
 
 @pytest.mark.parametrize("before", ["", "x;", "x\t", "x\r", "\n", ";;", "x ; "])
-@pytest.mark.parametrize("spaces", [0, 1, 8, 9, 40, 5000])
-@pytest.mark.parametrize("space", [" ", "\u3000", "\xa0"])
-def test_no_number_of_spaces_lets_a_formula_through(before, spaces, space):
-    for cell in (f"{before}{space * spaces}=cmd|' /C calc'!A0", f"{before}{space * spaces}@SUM(1)"):
-        begins = re.split("[;\t\r\n]", text._BEGINNING.sub(text._guarded, cell))
-        assert not [part for part in begins if re.match(r"\s*[=@]", part)], cell
-    assert text.csv_cell(f"a{space * spaces}= b") == visible(f"a{space * spaces}= b"), "within a text it is harmless"
+def test_no_number_of_spaces_lets_a_formula_through(before):
+    for space, count in itertools.product((" ", "\u3000", "\xa0"), (0, 1, 8, 9, 40, 5000)):
+        for formula in ("=cmd|' /C calc'!A0", "@SUM(1)"):
+            cell = f"{before}{space * count}{formula}"
+            begins = re.split(r";|\\t|\\r|\\n", text.csv_cell(cell))
+            assert not [part for part in begins if re.match(r"\s*[=@]", part)], (count, cell[:20])
+        assert text.csv_cell(f"a{space * count}= b") == f"a{space * count}= b", "within a text it is harmless"
