@@ -50,12 +50,12 @@ def identical(runs: Iterable[Named]) -> list[list[Named]]:
 
 
 def digest(run: RunRecord) -> str | None:
-    """Hash a run's metric rows, times apart, and its test logits; None if it has no readable logits."""
+    """Hash a run's metric rows, times apart, and its test logits; None if these cannot be read."""
     try:
-        logits = run.predictions()["logits"]
+        rows, logits = untimed(run), run.predictions()["logits"]
     except UserError:
         return None
-    return hashlib.sha256(json.dumps(untimed(run)).encode() + logits.tobytes()).hexdigest()
+    return hashlib.sha256(json.dumps(rows).encode() + logits.tobytes()).hexdigest()
 
 
 def untimed(run: RunRecord) -> list[dict[str, Any]]:

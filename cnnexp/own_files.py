@@ -21,11 +21,14 @@ LARGEST = {  # far above what a run writes: a thousand classes with long names, 
     "probes.jsonl": 1024 * MIB,
     "hash_chain.jsonl": 1024 * MIB,
     "predictions.npz": 4096 * MIB,
+    "hash_chain.jsonl": 1024 * MIB,
+    ".pt": 64 * 1024 * MIB,
+    ".csv": 1024 * MIB,
 }
 
 
 def own_file(folder: Path, name: str) -> Path:
-    """Return folder/name, to be read; it need not be there. name: one of LARGEST.
+    """Return folder/name, to be read; it need not be there. name: one of LARGEST, or with an ending of it.
 
     Raises UserError for a link, for what is no file, and for one that is larger than a run would write.
     """
@@ -38,8 +41,9 @@ def own_file(folder: Path, name: str) -> Path:
         raise UserError(f"{path}: is a link; the files of a run are read only from its own folder")
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"{path}: is not a file")
-    if found.st_size > LARGEST[name]:
-        raise UserError(f"{path}: cannot be read ({found.st_size // MIB} MiB; allowed: {LARGEST[name] // MIB} MiB)")
+    largest = LARGEST[name if name in LARGEST else path.suffix]
+    if found.st_size > largest:
+        raise UserError(f"{path}: cannot be read ({found.st_size // MIB} MiB; allowed: {largest // MIB} MiB)")
     return path
 
 

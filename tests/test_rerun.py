@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cnnexp import cli, storage
+from cnnexp import cli, identical, storage
+from cnnexp.commands.rerun import undetermined
 from cnnexp.record import RunRecord, find_runs
 
 pytest_plugins = ["trained_runs"]
@@ -201,3 +202,31 @@ def test_a_run_that_starts_from_another_keeps_its_fingerprint(
     weights.write_bytes(weights.read_bytes() + b" ")
     code, out, _ = rerun(runs()["third-s0"].folder)
     assert code == 0 and "your own code, or the weights that it starts from (the fingerprint is another one)" in out
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "predictions.npz"])
+def test_what_cannot_be_compared_is_told_before_training(
+    rerun: Rerun, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("cnnexp.loop.train_step", lambda *_: pytest.fail("it was trained"))
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 4
+    (copied / name).write_bytes(content)
+    code, out, err = rerun(copied)
+    assert (code, out) == (2, "") and f"{name}: is not what the run left there" in err
+    assert not (tmp_path / "again").exists()
+
+
+def test_on_cuda_the_setting_that_lets_runs_differ_is_named(copied: Path) -> None:
+    record = RunRecord.read(copied)
+    assert undetermined(record) == [], "a CPU's numbers are its own"
+    record.update(device={**record.info["device"], "kind": "cuda"})
+    assert undetermined(record) == ["device.deterministic is false, so two runs on cuda may differ in the last bits"]
+    change_config(copied, device={"deterministic": True})
+    assert undetermined(record) == []
+
+
+def test_a_damaged_run_stops_no_report(copied: Path, trained_run: Path) -> None:
+    (copied / "metrics.jsonl").write_text("{}\n")
+    records = [("a", RunRecord.read(copied)), ("b", RunRecord.read(trained_run))]
+    assert identical.identical(records) == [] and identical.sentences(records) == []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
+from cnnexp.plain_text import visible
 from cnnexp.record import FINAL, RunRecord, one_run
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ exit codes: 0 the same to the last bit, 3 not (what differs in code, versions, d
 """
 STUDY = "rerun"
 PLACES = ("data.root", "data.cache")
+SAME_MACHINE = "code, versions, device and data are as they were"
 UNTIMED = ("best_epoch", "epochs", "stopped")  # and every loss and accuracy
 
 
@@ -49,24 +51,39 @@ def main(argv: list[str]) -> int:
     if original.status not in FINAL:
         go_on = f"; finish it with: {original.info['repeat']}" if "repeat" in original.info else ""
         raise UserError(f"{given.run}: the run is {original.status}, so there is nothing to compare with{go_on}")
+    check_numbers(original)
     job = planned(original, given.places, given.device, given.allow, shlex.join(["cnnexp", STUDY, *argv]))
     job.folder = given.out or free_folder(original, job)
     if not is_free(job.folder, job):
         raise UserError(f"--out: {job.folder} holds something else; name a folder that is not there yet")
     again = made(job)
-    print(f"original  {original.folder}\nrerun     {again.folder}")
-    reasons = [f"  {line}" for line in changed(original, again)]
+    print(f"original  {visible(original.folder)}\nrerun     {visible(again.folder)}")
+    reasons = [f"  {visible(line)}" for line in changed(original, again)]
     if differences := compare(original, again):
-        print("\n".join(["not the same:", *(f"  {line}" for line in differences)]))
-        print(
-            "\n".join(["not as it was:", *reasons] if reasons else ["code, versions, device and data are as they were"])
-        )
+        print("\n".join(["not the same:", *(f"  {visible(line)}" for line in differences)]))
+        print("\n".join(["not as it was:", *reasons] if reasons else [SAME_MACHINE]))
+        print("".join(f"{line}\n" for line in undetermined(again)), end="")
         return EXIT_SOME_FAILED
     rows = len(original.rows()) + len(original.rows("step"))
     print(f"the same to the last bit: {rows} metric rows{logits_in_words(original)}")
     if reasons:
         print("\n".join(["although not all is as it was:", *reasons]))
     return EXIT_DONE
+
+
+def check_numbers(record: RunRecord) -> None:
+    """Raise UserError if there is nothing whole to compare with: told before anything is trained."""
+    record.rows()
+    if record.status == "done":
+        record.predictions()
+
+
+def undetermined(run: RunRecord) -> list[str]:
+    """Say why two runs may differ although all is as it was: on CUDA, unless device.deterministic is true."""
+    device = run.config()["device"]
+    if (run.info.get("device") or {}).get("kind") != "cuda" or device.get("deterministic"):
+        return []
+    return ["device.deterministic is false, so two runs on cuda may differ in the last bits"]
 
 
 def planned(record: RunRecord, places: list[str], device: str | None, allow: list[str], command: str) -> "Job":

@@ -38,12 +38,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Compare, and say how many numbers agree. Raises UserError if there are no runs, or no numbers."""
     given = parser().parse_args(argv)
+    from cnnexp.own_files import own_folder
+    from cnnexp.plain_text import visible
     from cnnexp.report.text import plain
     from cnnexp.verify.check import check
 
-    done = check(given.folder, given.report or given.folder / "report")
+    done = check(given.folder, given.report or own_folder(given.folder, "report"))
     for folder in done.without_report:
-        print(f"cnnexp: no report in {folder}: run.json alone is compared", file=sys.stderr)
+        print(f"cnnexp: no report in {visible(folder)}: run.json alone is compared", file=sys.stderr)
     if not done.numbers:
         raise UserError(f"{given.folder}: holds no number to recompute: no run is done, and there is no report")
     places = f"{done.runs} run{'s' * (done.runs != 1)} and {done.tables} table{'s' * (done.tables != 1)}"

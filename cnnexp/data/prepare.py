@@ -68,11 +68,12 @@ def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing])
 def _make(folder: Path, name: str, listing: Listing) -> float:
     """Decode a listing into `folder`; return the seconds it took. The caller holds the lock."""
     started = time.monotonic()
-    print(f"{name}: preparing {len(listing.ids)} images, once, in {folder.parent}", file=sys.stderr)
+    where = f"once, in {visible(folder.parent)}"
+    print(f"{visible(name)}: preparing {len(listing.ids)} images, {where}", file=sys.stderr)
     temporary = folder.parent / f".{folder.name}.tmp"
     storage.remove(temporary)  # left by a process that was killed
     if folder.exists():
-        print(f"{folder}: is damaged, or of another version; preparing it again", file=sys.stderr)
+        print(f"{visible(folder)}: is damaged, or of another version; preparing it again", file=sys.stderr)
         storage.remove(folder)
     storage.make_folder(temporary)
     digest, kept, sums = hashlib.blake2b(digest_size=16), list[int](), list[Integers]()
