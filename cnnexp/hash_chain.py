@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
+from cnnexp.own_files import own_file
 from cnnexp.record import HASH_CHAIN
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def _bytes(tensor: "Tensor") -> Any:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Return a run's rows, [] if it has none."""
-    return storage.read_rows(folder / HASH_CHAIN)
+    """Return a run's rows, [] if it has none. Raises UserError if they are behind a link, or larger than a run's."""
+    return storage.read_rows(own_file(folder, HASH_CHAIN))
 
 
 def keep(folder: Path, step: int) -> None:

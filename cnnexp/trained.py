@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError
+from cnnexp.own_files import own_file, own_folder
 from cnnexp.record import RunRecord, one_run
 from cnnexp.run_table import runs
 
@@ -174,9 +175,9 @@ def find(path: Path) -> tuple[RunRecord, Path]:
         folder = path.resolve().parent.parent
         if not (folder / "run.json").exists():
             raise UserError(f"{path}: is not in a run directory; give a run, or its checkpoints/best.pt")
-        return one_run(folder), path
+        return one_run(folder), path.resolve()
     record = one_run(path)
-    weights = path / "checkpoints" / "best.pt"
+    weights = own_file(own_folder(path, "checkpoints"), "best.pt")
     if not weights.exists():
         finish = f"; finish it with: {record.info.get('repeat')}" if record.status == "interrupted" else ""
         raise UserError(f"{path}: has no checkpoints/best.pt (the run is {record.status}){finish}")

@@ -14,7 +14,7 @@ import pytest
 from fake_records import write_run, write_study
 from hostile import edit_record, untrained_run
 
-from cnnexp import bf16, cli, record, storage
+from cnnexp import bf16, cli, hash_chain, record, storage
 from cnnexp.commands import gc
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
@@ -45,11 +45,19 @@ def victim(tmp_path):
 def link(path: Path, target: Path) -> None:
     """Put a link in the place of a file or folder."""
     storage.remove(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(target)
 
 
-READERS = ["runs {0}", "diff {0} {0}", "gc {0}", "report {0} --no-figures", "evaluate {0}", "predict {0} x.png"]
-FILES = ["run.json", "config.yaml", "metrics.jsonl", "predictions.npz", ".lock", "checkpoints"]
+READERS = [  # verify before report, which writes its tables anew
+    *("runs {0}", "diff {0} {0}", "gc {0}", "verify {0}", "report {0} --no-figures", "evaluate {0}"),
+    *("predict {0} x.png", "rerun {0} --out {0}-again"),
+]
+FILES = [
+    *("run.json", "config.yaml", "metrics.jsonl", "predictions.npz", "hash_chain.jsonl", ".lock", "checkpoints"),
+    *("checkpoints/best.pt", "report/tables/comparison.csv", "report/tables", "report"),
+]
+FOLDERS = ("checkpoints", "report/tables", "report")
 
 
 def all_read(run: Path) -> None:
@@ -63,7 +71,7 @@ def all_read(run: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_links_out_of_a_run_lead_nowhere(run, victim, name, status, capsys):
     edit_record(run, status=status)
-    link(run / name, victim if name == "checkpoints" else victim / "notes.txt")
+    link(run / name, victim if name in FOLDERS else victim / "notes.txt")
     all_read(run)
     kinds = ["--checkpoints", "--leftovers", "--superseded", "--delete"]
     assert cli.main(["gc", str(run.parent), *kinds]) in (0, 3)
@@ -92,6 +100,21 @@ def test_what_a_link_leads_to_is_not_read(run, tmp_path, name):
     shutil.move(folder / name, tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     assert shown().count(False) == 1
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best.pt", "hash_chain.jsonl", "report/tables/comparison.csv"])
+def test_what_a_linked_file_of_a_run_holds_is_not_taken(run, tmp_path, name, capsys):
+    """It is moved away, and a link put in its place that leads there: only that it is a link keeps it out."""
+    storage.append_row(run / "hash_chain.jsonl", {"step": 1, **dict.fromkeys(hash_chain.LINKS, "0"), "chain": "0"})
+    assert cli.main(["report", str(run), "--no-figures"]) == 0
+    commands = {"checkpoints/best.pt": "evaluate", "hash_chain.jsonl": "diff", "report/tables/comparison.csv": "verify"}
+    words = [commands[name], *[str(run)] * (1 + (commands[name] == "diff"))]
+    cli.main(words)
+    assert "is a link" not in "".join(capsys.readouterr()), "the control"
+    shutil.move(run / name, tmp_path / "moved")
+    (run / name).symlink_to(tmp_path / "moved")
+    assert cli.main(words) == (3 if commands[name] == "verify" else 2)
+    assert "is a link" in "".join(capsys.readouterr())
 
 
 def test_without_the_check_a_link_is_followed(run, victim, tmp_path, monkeypatch):
@@ -144,16 +167,16 @@ def test_training_in_a_stranger_s_folder_follows_no_link(train, only, victim, na
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [f for f in FILES if f != "checkpoints"])
+@pytest.mark.parametrize("name", [f for f in FILES if f not in FOLDERS])
 def test_pipes_are_not_waited_for(run, name):
     """In a process of its own, for what waits for a pipe waits for ever."""
     storage.remove(run / name)
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(run / name)
-    edit = {} if name == "run.json" else {"status": "running"}
-    if edit:
-        edit_record(run, **edit)
+    if name in ("metrics.jsonl", ".lock"):
+        edit_record(run, status="running")
     code = "import sys; from cnnexp import cli; print([cli.main(a.split()) for a in sys.argv[1:]])"
-    words = [reader.format(run) for reader in READERS[:4]]
+    words = [reader.format(run) for reader in READERS]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
+from cnnexp.own_files import own_file
 
 BLOCK = 1 << 22
 ZEROS = "crc32:00000000"
@@ -73,8 +74,13 @@ def crc32_of(path: Path, size: int | None = None) -> int:
 def check(path: Path, foreign: bool = False) -> bool:
     """Hold a zip file with a trailer to its checksum; False if it has none, for it is older than they are.
 
-    foreign: it may be any file, if it has no trailer. Raises Damaged, which names the file, and OSError.
+    foreign: it may be any file, if it has no trailer, and behind a link. Raises Damaged, which names the file, OSError,
+    and UserError for what is no file, such as a pipe.
     """
+    if not foreign:
+        own_file(path.parent, path.name)
+    elif not path.is_file():
+        raise UserError(f"{path}: is not a file")
     size = path.stat().st_size
     with open(path, "rb") as file:
         file.seek(max(size - TRAILER_SIZE, 0))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
+from cnnexp.own_files import own_file, own_folder
 from cnnexp.record import RESULT_FILES, RunRecord
 from cnnexp.report.collect import collect, find_groups
 from cnnexp.report.runs import Run
@@ -98,16 +99,24 @@ def _check_tables(folder: Path, expected: Mapping[str, Table], done: Checked) ->
 
 
 def _read(file: Path) -> list[dict[str, str]] | None:
-    """Return the rows of a CSV file, None if it is not there."""
+    """Return the rows of a CSV file, None if it is not there. Raises UserError for a link, and for what is no table."""
+    own_file(own_folder(file.parent.parent, file.parent.name), file.name)
     if not file.exists():
         return None
-    with open(file, encoding="utf-8", errors="replace", newline="") as lines:
-        return list(csv.DictReader(lines))
+    try:
+        with open(file, encoding="utf-8", errors="replace", newline="") as lines:
+            return list(csv.DictReader(lines))
+    except csv.Error as error:
+        raise UserError(f"{file}: cannot be read ({error})") from error
 
 
 def _compared(file: Path, expected: Table) -> Iterator[Number]:
     """Yield every cell that was expected, with what the file has in its place."""
-    given = _read(file)
+    try:
+        given = _read(file)
+    except UserError as error:
+        yield Number(str(file), "content", str(error), "a table")
+        return
     if given is None or len(given) != len(expected):
         yield Number(str(file), "rows", "no such file" if given is None else len(given), len(expected))
     for written, row in zip(given or [], expected, strict=False):

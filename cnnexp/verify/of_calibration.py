@@ -45,10 +45,9 @@ class Calibrated(Tested):
                 gaps.append(abs(math.fsum(right[chosen]) - math.fsum(sure[chosen])))
                 variance = math.fsum(sure[chosen] * (1 - sure[chosen]))
                 chance.append(min(math.sqrt(2 * variance / math.pi), 2 * variance))
-            target = np.eye(p.shape[1])[labels]
             numbers["ece"].append(100 * math.fsum(gaps) / len(sure))
             numbers["chance"].append(100 * math.fsum(chance) / len(sure))
-            numbers["brier"].append(math.fsum(((p - target) ** 2).sum(1)) / len(sure))
+            numbers["brier"].append(math.fsum((p**2).sum(1) - 2 * np.exp(own) + 1) / len(sure))
             numbers["nll"].append(-math.fsum(own) / len(sure))
             numbers["sure"].append(100 * math.fsum(sure) / len(sure))
             numbers["right"].append(100 * int(right.sum()) / len(sure))
