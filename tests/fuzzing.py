@@ -5,6 +5,7 @@ of n, so a number in a failed test's message is all that is needed to see it aga
 """
 
 import random
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,11 +21,12 @@ PLUS = ("aug", "arm", "study", "scale", "pretrain")
 @dataclass
 class Case:
     """words: what is typed. files: of the folder {DIR}, by path. blame: an error names one of these; () if it may
-    name any key. valid: nothing is wrong with it."""
+    name any key. apart: it stands there as a key of its own, not as a part of another. valid: nothing is wrong."""
 
     words: list[str]
     files: dict[str, bytes] = field(default_factory=dict)
     blame: tuple[str, ...] = ()
+    apart: bool = False
     valid: bool = False
 
 
@@ -209,7 +211,13 @@ def wrong_value(draw: random.Random) -> Case:
     words, key, _ = a_key(draw)
     value = draw.choice(WRONG)
     prefix = draw.choice(["", "", "", "++"])
-    return Case([*words, f"{prefix}{key}={value}"], blame=(key, key.rpartition(".")[0], key.split(".")[0]))
+    return Case([*words, f"{prefix}{key}={value}"], blame=named(key), apart=True)
+
+
+def named(key: str) -> tuple[str, ...]:
+    """Return how an error may name a setting: whole, places in lists in brackets; or the list that it is a place of."""
+    inner = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", key)
+    return (key, inner, inner.rpartition("[")[0]) if inner.endswith("]") else (key, inner)
 
 
 def broken_value(draw: random.Random) -> Case:

@@ -68,6 +68,11 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[f
     assert left == [], "a request that was only checked wrote something"
 
 
+def found(name: str, told: str, apart: bool) -> bool:
+    """Tell whether a text names a key; apart: as a key of its own, with all that stands before it."""
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", told) is not None if apart else name in told
+
+
 def wrong_about(case: fuzzing.Case, code: int, told: str, seconds: float) -> str:
     """Say what is wrong about an answer, "" if nothing is."""
     if code not in (0, 2) or (case.valid and code):
@@ -80,7 +85,7 @@ def wrong_about(case: fuzzing.Case, code: int, told: str, seconds: float) -> str
         return "is not told in one printable line"
     if len(told) > LONGEST * 2:
         return f"is told in {len(told)} characters"
-    if case.blame and not any(name in told for name in case.blame):
+    if case.blame and not any(found(name, told, case.apart) for name in case.blame):
         return f"does not name {case.blame[0]}"
     if case.files and "mine" not in told and not re.match(KEY, told):
         return "names neither the file nor a key"
@@ -106,6 +111,15 @@ def ask_all(
         if problem := wrong_about(case, code, told, time.process_time() - start):
             bad.append(f"case({number}) {fuzzing.shown(case)}: {problem}: {told[:200]}")
     return bad, codes
+
+
+@pytest.mark.parametrize("told", ["optimizer: is wrong", "lr: is wrong", "optimizer.lrs: is wrong", "it is wrong"])
+def test_an_error_that_names_less_than_the_key_is_found(told: str) -> None:
+    """Of a wrong value; the control for what follows."""
+    case = fuzzing.Case(["optimizer.lr=x"], blame=fuzzing.named("optimizer.lr"), apart=True)
+    assert wrong_about(case, 2, f"cnnexp: {told}\n", 0.0) == "does not name optimizer.lr"
+    assert wrong_about(case, 2, "cnnexp: optimizer.lr: given 'x'\n", 0.0) == ""
+    assert fuzzing.named("model.blocks.3.conv") == ("model.blocks.3.conv", "model.blocks[3].conv")
 
 
 def test_a_few_requests(ask: Callable[[fuzzing.Case], int], capsys: pytest.CaptureFixture[str]) -> None:
