@@ -21,7 +21,6 @@ LARGEST = {  # far above what a run writes: a thousand classes with long names, 
     "probes.jsonl": 1024 * MIB,
     "hash_chain.jsonl": 1024 * MIB,
     "predictions.npz": 4096 * MIB,
-    "hash_chain.jsonl": 1024 * MIB,
     ".pt": 64 * 1024 * MIB,
     ".csv": 1024 * MIB,
 }

@@ -309,7 +309,7 @@ def test_a_disk_that_does_not_answer_says_nothing_of_what_is_on_it(
     files = [own.folder / "checkpoints" / name for name in ("last.pt", "previous.pt")]
     before = [file.read_bytes() for file in files]
 
-    def fail(path: Path) -> bool:
+    def fail(path: Path, foreign: bool = False) -> bool:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     with monkeypatch.context() as patch:
