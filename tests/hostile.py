@@ -110,6 +110,12 @@ def untrained_run(outputs: Path) -> Path:
     return next(outputs.glob("*/*"))
 
 
+def with_answers(run: Path) -> Path:
+    """Give a run directory test logits, so that `rerun` has something to compare with; return it."""
+    RunRecord(run).write_predictions(np.zeros((4, 10)), np.arange(4), list("abcd"))
+    return run
+
+
 @functools.cache
 def _made() -> tempfile.TemporaryDirectory[str]:
     """Make the run once a process; the folder goes with it."""

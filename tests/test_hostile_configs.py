@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import yaml
-from hostile import edit_config, edit_record, untrained_run
+from hostile import edit_config, edit_record, untrained_run, with_answers
 
 import cnnexp
 from cnnexp import cli, fence, storage
@@ -14,6 +14,8 @@ from cnnexp import config as configs
 from cnnexp.data.download import CIFAR10, IMAGENETTE
 from cnnexp.errors import UserError
 from cnnexp.record import RunRecord
+
+pytestmark = pytest.mark.counts("fixtures")
 
 BUILDER = "cnnexp.models.convnet.convnet"
 # Names that are there to be called, by every way that leads to them; a test holds them to that.
@@ -80,7 +82,7 @@ INTERPOLATIONS = [
 @pytest.fixture
 def run(tmp_path):
     """Return a run directory of a stranger's."""
-    return untrained_run(tmp_path / "outputs")
+    return with_answers(untrained_run(tmp_path / "outputs"))
 
 
 @pytest.mark.parametrize("name", CALLABLE)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_records import write_run, write_study
-from hostile import edit_record, untrained_run
+from hostile import edit_record, untrained_run, with_answers
 
 from cnnexp import bf16, cli, hash_chain, record, storage
 from cnnexp.commands import gc
@@ -21,11 +21,13 @@ from cnnexp.record import RunRecord
 from cnnexp.report import write
 from cnnexp.report.runs import read_run
 
+pytestmark = pytest.mark.counts("fixtures")
+
 
 @pytest.fixture
 def run(tmp_path):
     """Return a run directory of a stranger's."""
-    return untrained_run(tmp_path / "outputs")
+    return with_answers(untrained_run(tmp_path / "outputs"))
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def same_images(first: RunRecord, second: RunRecord) -> str:
     answers = [read_run(run).answers for run in (first, second)]
     if answers[0] is None or answers[1] is None:
         return "no comparison: a run has no predictions, or unusable ones"
-    tasks = [[run.info.get("data", {}).get(key) for key in ("name", "classes")] for run in (first, second)]
+    tasks = [[(run.info.get("data") or {}).get(key) for key in ("name", "classes")] for run in (first, second)]
     if tasks[0] != tasks[1]:
         return "no comparison: the runs were tested on different data"
     shared, mine, theirs = np.intersect1d(answers[0]["ids"], answers[1]["ids"], return_indices=True)
