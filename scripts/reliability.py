@@ -3,7 +3,8 @@
 Run: python scripts/reliability.py [PART OF A SET'S NAME ...]      (all sets; minutes)
 
 A set is a file of tests. A test counts with pytest's `record_property("kill points", 156)`; of several tests that count
-the same the largest number is taken. A set that fails is written down as such, and the exit code is 1.
+the same the largest number is taken, and of those marked `counts("requests", 50)` the sum. A set that fails is written
+down as such, and the exit code is 1.
 """
 
 import os
@@ -78,7 +79,8 @@ def read(name: str, file: str, tree: "ET.Element") -> Outcome:
     counts: dict[str, int] = {}
     for noted in tree.iter("property"):
         what, count = noted.attrib["name"], int(noted.attrib["value"])
-        counts[what] = max(count, counts.get(what, 0))
+        before = counts.get(what.removeprefix("+"), 0)
+        counts[what.removeprefix("+")] = before + count if what.startswith("+") else max(count, before)
     failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
     return Outcome(name, file, int(suite.attrib["tests"]), failed, float(suite.attrib["time"]), counts)
 

@@ -49,6 +49,14 @@ def own_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     assert Path.cwd() == before, "the test left another working directory behind"
 
 
+@pytest.fixture(autouse=True)
+def counted(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """Note how many cases this test stands for, if its file or itself is marked with what they are."""
+    if marker := request.node.get_closest_marker("counts"):
+        what, each = [*marker.args, 1][:2]
+        record_property(f"+{what}", each)
+
+
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
     """Return where this test's runs go."""

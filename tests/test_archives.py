@@ -14,6 +14,8 @@ from cnnexp.data.archive import extract_tar
 from cnnexp.errors import UserError
 from cnnexp.storage import failpoints
 
+pytestmark = pytest.mark.counts("archives")
+
 Member = str | tuple[str, bytes] | tarfile.TarInfo
 
 

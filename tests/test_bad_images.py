@@ -21,7 +21,7 @@ from cnnexp.errors import UserError
 from cnnexp.job import quoted
 from cnnexp.record import RunRecord
 
-pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"), pytest.mark.counts("images")]
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Image.Image:

@@ -12,6 +12,8 @@ import pytest
 from cnnexp.data import cache
 from cnnexp.record import find_runs, read_study
 
+pytestmark = pytest.mark.counts("contests")
+
 SMALL = {"contest": [4, 1], "starts": 3}
 FULL = {"contest": [16, 50], "starts": 32, "sweeps": 8}
 

@@ -16,6 +16,8 @@ from cnnexp import fetch
 from cnnexp.data import download
 from cnnexp.errors import UserError
 
+pytestmark = pytest.mark.counts("downloads")
+
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 

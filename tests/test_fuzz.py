@@ -23,6 +23,8 @@ from cnnexp import cli
 from cnnexp.errors import LONGEST
 from cnnexp.hydra_errors import of_a_reader
 
+pytestmark = pytest.mark.counts("requests")
+
 REQUESTS = int(os.environ.get("CNNEXP_FUZZ", "500"))
 CHUNK = 50
 KEY = r"cnnexp: [+~]*[\w.\[\]'/@]+[:=]"  # what an error of a config file begins with: the key that is wrong
@@ -122,6 +124,7 @@ def test_an_error_that_names_less_than_the_key_is_found(told: str) -> None:
     assert fuzzing.named("model.blocks.3.conv") == ("model.blocks.3.conv", "model.blocks[3].conv")
 
 
+@pytest.mark.counts("requests", 15)
 def test_a_few_requests(ask: Callable[[fuzzing.Case], int], capsys: pytest.CaptureFixture[str]) -> None:
     bad, codes = ask_all(range(15), ask, capsys)
     assert bad == []
@@ -129,6 +132,7 @@ def test_a_few_requests(ask: Callable[[fuzzing.Case], int], capsys: pytest.Captu
 
 
 @pytest.mark.slow
+@pytest.mark.counts("requests", CHUNK)
 @pytest.mark.parametrize("start", range(0, REQUESTS, CHUNK))
 def test_requests(start: int, ask: Callable[[fuzzing.Case], int], capsys: pytest.CaptureFixture[str]) -> None:
     bad, codes = ask_all(range(start, min(start + CHUNK, REQUESTS)), ask, capsys)

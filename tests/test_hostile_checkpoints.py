@@ -24,6 +24,8 @@ from cnnexp.errors import UserError
 from cnnexp.models.weights import from_file
 from cnnexp.record import RunRecord
 
+pytestmark = pytest.mark.counts("fixtures")
+
 EVERY = {**PAYLOADS, **TORCH_PAYLOADS}
 # Runs in a process of its own what a person does who trusts the file.
 TRUSTING = """

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.counts("files and fixtures")
+
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([*(ROOT / "cnnexp").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 # What is banned, and the only files in which it may stand.

@@ -24,6 +24,8 @@ from cnnexp.report import page, text, write
 from cnnexp.report.tables import Table, to_csv, to_latex, to_markdown
 from cnnexp.text_table import align
 
+pytestmark = pytest.mark.counts("fixtures")
+
 SCRIPT = "document.title='FIRED'"
 HTML = [
     f"<script>{SCRIPT}</script>",

@@ -14,6 +14,8 @@ from cnnexp import cli, identical, storage
 from cnnexp.commands.rerun import undetermined
 from cnnexp.record import RunRecord, find_runs
 
+pytestmark = pytest.mark.counts("reruns")
+
 pytest_plugins = ["trained_runs"]
 Rerun = Callable[..., tuple[int, str, str]]
 

@@ -13,6 +13,8 @@ from lives import EPOCH, KINDS, difference, everything, last, live
 from cnnexp.hash_chain import LINKS
 from cnnexp.job import Job
 
+pytestmark = pytest.mark.counts("cuts")
+
 Plan = Callable[..., Job]
 STEPS = 3 * EPOCH
 

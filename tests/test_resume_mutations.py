@@ -15,6 +15,8 @@ from mutants import Place, go_on, live_long, places
 from cnnexp import checkpoint
 from cnnexp.job import Job
 
+pytestmark = pytest.mark.counts("mutations")
+
 Plan = Callable[..., Job]
 BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss scaled": 7, "onecycle": 7}  # kind: step
 # What torch's own states hold and nothing that is computed here depends on: switches of how an optimiser computes,
@@ -86,13 +88,16 @@ def test_a_lost_field_is_noticed(forks: Forks, kind_job: Plan, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
-def test_every_lost_field_is_noticed(forks: Forks, kind_job: Plan, tmp_path: Path, kind: str) -> None:
+def test_every_lost_field_is_noticed(
+    forks: Forks, kind_job: Plan, tmp_path: Path, kind: str, record_property: Callable[[str, object], None]
+) -> None:
     base = Base(forks, kind_job, tmp_path, kind, BASES[kind])
     lost = list(places(base.state))
     if kind != "early stopping":  # what is not in that one's checkpoint: one of each name
         lost = list({named(place): place for place in lost if place[0] in ("optimizer", "schedule", "scaler")}.values())
     unnoticed = base.unnoticed(lost)
     print(f"{kind}: {len(lost)} fields, unnoticed: {sorted(unnoticed)}")
+    record_property(f"fields of {kind}", len(lost))
     assert sorted(unnoticed) == sorted([*NEEDLESS[kind], *(PASSED_OVER if kind == "early stopping" else ())])
 
 

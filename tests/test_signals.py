@@ -21,6 +21,8 @@ from cnnexp.job import Job
 from cnnexp.progress import Quiet
 from cnnexp.record import RunRecord, find_runs
 
+pytestmark = pytest.mark.counts("signals")
+
 Plan = Callable[..., Job]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGUSR2: 75}
 COMMAND = [sys.executable, "-W", "error", "-m", "cnnexp"]

@@ -14,6 +14,8 @@ import pytest
 from cnnexp import storage
 from cnnexp.errors import UserError
 
+pytestmark = pytest.mark.counts("operations")
+
 HOLD = "import sys, time; from pathlib import Path; from cnnexp import storage\n" + (
     "with storage.lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 )

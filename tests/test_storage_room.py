@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.counts("rules")
+
 PACKAGE = Path(__file__).resolve().parent.parent / "cnnexp"
 MODULES = [file for file in sorted(PACKAGE.rglob("*.py")) if file.parent != PACKAGE / "storage"]
 INSIDE = [PACKAGE / "storage" / f"{name}.py" for name in ("files", "arrays", "objects", "rows", "checksums")]

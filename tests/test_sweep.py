@@ -36,6 +36,8 @@ from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.sweep import Sweep, Worker
 
+pytestmark = pytest.mark.counts("sweeps")
+
 Train = Callable[..., int]
 Runs = Callable[[], dict[str, RunRecord]]
 

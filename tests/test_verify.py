@@ -27,6 +27,8 @@ from cnnexp.verify import arithmetic
 from cnnexp.verify.check import check
 from cnnexp.verify.of_tables import KNOWN, Tables
 
+pytestmark = pytest.mark.counts("changes and agreements")
+
 pytest_plugins = ["trained_runs"]
 
 CLAIMS = [
@@ -200,7 +202,9 @@ def change_a_cell(file: Path, column: str) -> None:
         writer.writerows(rows)
 
 
-def test_every_changed_cell_is_found_and_no_other(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_changed_cell_is_found_and_no_other(
+    study: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
+) -> None:
     tables = study / "report" / "tables"
     for table, columns in CHANGED.items():
         for column in columns:
@@ -209,6 +213,7 @@ def test_every_changed_cell_is_found_and_no_other(study: Path, capsys: pytest.Ca
     found = {(Path(number.where.partition(",")[0]).stem, number.name) for number in wrong}
     assert found == {(table, column) for table, columns in CHANGED.items() for column in columns}
     assert len(wrong) == len(found) == 67
+    record_property("cells changed", len(found))
     assert cli.main(["verify", str(study)]) == 3
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 13, "ten of them, how many more, how many in all, and what may be the reason"
