@@ -94,6 +94,7 @@ class DeviceConfig:
     deterministic: bool
     channels_last: bool
     resident: bool | Literal["auto"]
+    keep_memory: bool = True
 
 
 @dataclass

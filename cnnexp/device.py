@@ -27,6 +27,7 @@ class Device:
     channels_last: bool
     deterministic: bool
     resident: bool | None
+    keep_memory: bool = True
 
     @property
     def kind(self) -> str:
@@ -93,13 +94,14 @@ def resolve(config: dict[str, Any]) -> Device:
         config["channels_last"],
         config["deterministic"],
         None if config["resident"] == "auto" else config["resident"],
+        config.get("keep_memory", True),  # older runs have none
     )
 
 
 def set_up(device: Device) -> None:
     """Set threads, the allocator and the kernels' choices for this process."""
     torch.set_num_threads(device.threads)
-    keep_freed_memory()
+    keep_freed_memory(device.keep_memory)
     if device.kind == "cuda":
         torch.cuda.set_device(device.torch)
         torch.cuda.reset_peak_memory_stats(device.torch)
@@ -114,15 +116,18 @@ def set_up(device: Device) -> None:
     _reset_peak_memory()
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks instead of giving each large one back to the kernel.
+def keep_freed_memory(keep: bool) -> None:
+    """Tell glibc to keep freed blocks, or to give each large one back to the kernel, as it does untold.
 
-    Every activation is a large block; returning it costs a page fault per 4 KiB at the next step. No effect elsewhere
-    than on Linux with glibc. The numbers are those of malloc.h: M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_MAX -4.
+    Every activation is a large block; returning it costs a page fault per 4 KiB at the next step. What is kept has
+    holes that aligned blocks do not always fit (glibc before 2.38), so that it takes more memory: docs/performance.md,
+    rows tried and C10. No effect elsewhere than on Linux with glibc. The numbers are those of malloc.h:
+    M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_MAX -4.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)):
+        kept, untold = ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)), ((-4, 65536), (-1, 2**17), (-2, 2**17))
+        for parameter, value in kept if keep else untold:
             mallopt(parameter, value)
 
 

@@ -1,5 +1,6 @@
 """The device of a run: what `auto` means, what is refused, and that peaks of memory are a run's own."""
 
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -30,6 +31,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda which: f"GPU {which.index}")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
 
 
 def test_a_gpu_always_has_its_number(two_gpus: None) -> None:
@@ -39,6 +41,12 @@ def test_a_gpu_always_has_its_number(two_gpus: None) -> None:
         assert found.precision == "bf16"
     with pytest.raises(UserError, match="has 2 CUDA device"):
         resolve(kind="cuda:2")
+
+
+def test_a_gpu_that_has_bf16_by_emulation_alone_takes_fp32(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert resolve(kind="cuda").precision == "fp32"
+    assert resolve(kind="cuda", precision="bf16").precision == "bf16", "who asks for it gets it"
 
 
 def test_precisions_are_told_apart(two_gpus: None) -> None:
@@ -66,3 +74,20 @@ def test_a_runs_peak_of_memory_is_its_own() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     before, after = map(float, done.stdout.split())
     assert after < before - 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_is_kept_unless_it_is_asked_back() -> None:
+    """In a process of its own: how much is left of 64 blocks of 4 MiB after they are freed, kept and given back."""
+    script = (
+        "import torch; from cnnexp import device\n"
+        "def left():\n"
+        "    blocks = [torch.ones(2**20) for _ in range(64)]; del blocks\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) // 256\n"
+        "before = left()\n"
+        "for keep in (True, False):\n"
+        "    device.keep_freed_memory(keep); print(left() - before)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    kept, given_back = map(int, out.split())
+    assert kept > 200 and given_back < 50

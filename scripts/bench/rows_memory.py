@@ -35,10 +35,14 @@ def peaks(lab: Lab, name: str, tree: Path, size: int) -> Result:
     overrides = [*read_by_cnnexp(tree, size), *COMPACT, "epochs=1ep", "device.precision=fp32"]
     prepared = prepare(lab, overrides)
     settings: dict[str, Any] = {"root": str(tree), "size": size}
+    frugal = [*overrides, "device.keep_memory=false"]
     sweep = ["-m", *overrides, "slots=cpu:1", "device.threads=1"]
 
     def run(repeat: int) -> Numbers:
         return peak_numbers(train(lab, [*overrides, f"seed={repeat}"], watch=True).memory)
+
+    def give_back(repeat: int) -> Numbers:
+        return peak_numbers(train(lab, [*frugal, f"seed={repeat}"], watch=True).memory)
 
     def worker(repeat: int) -> Numbers:
         seen = train(lab, [*sweep, f"seed={2 * repeat},{2 * repeat + 1}"], watch=True).memory
@@ -50,14 +54,15 @@ def peaks(lab: Lab, name: str, tree: Path, size: int) -> Result:
 
     cases = [
         Case(f"cnnexp, {name}", lab.readable([*CNNEXP, "train", *overrides]), run),
+        Case(f"cnnexp, memory given back, {name}", lab.readable([*CNNEXP, "train", *frugal]), give_back),
         Case(f"a sweep's worker, {name}", lab.readable([*CNNEXP, "train", *sweep, "seed=0,1"]), worker),
         Case(f"plain, {name}", lab.readable(rival_command("plain.py", settings)), plain),
     ]
     checks = [
         Check(
-            f"{case.name}, against the plain loop with its workers", "share", 1.2, "peak_mib", case.name, cases[2].name
+            f"{case.name}, against the plain loop with its workers", "share", 1.2, "peak_mib", case.name, cases[-1].name
         )
-        for case in cases[:2]
+        for case in cases[:-1]
     ]
     facts = {f"prepared images, {name}, MiB": round(prepared.image_bytes / 2**20, 1)}
     return compare(cases, lab.repeated(3), checks, tell, facts)

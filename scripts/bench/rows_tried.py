@@ -15,6 +15,7 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], list[str]]] = {  # name: (environ
     "threads bound to cores": ({"OMP_PROC_BIND": "true"}, []),
     "threads that spin long": ({"GOMP_SPINCOUNT": "1000000000"}, []),
     "huge pages for the heap": ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, []),
+    "freed memory given back": ({}, ["device.keep_memory=false"]),
     "channels first": ({}, ["device.channels_last=false"]),
     "one slot of two threads, two runs": ({}, ["-m", "slots=cpu:1"]),
     "two slots of one thread, two runs": ({}, ["-m", "slots=cpu:2"]),
