@@ -122,11 +122,14 @@ def keep_freed_memory(keep: bool) -> None:
     Every activation is a large block; returning it costs a page fault per 4 KiB at the next step. What is kept has
     holes that aligned blocks do not always fit (glibc before 2.38), so that it takes more memory: docs/performance.md,
     rows tried and C10. No effect elsewhere than on Linux with glibc. The numbers are those of malloc.h:
-    M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_MAX -4.
+    M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_THRESHOLD -3, M_MMAP_MAX -4.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
-        kept, untold = ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)), ((-4, 65536), (-1, 2**17), (-2, 2**17))
+        kept, untold = (
+            ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)),
+            ((-4, 65536), (-3, 2**20), (-1, 2**17), (-2, 2**17)),
+        )
         for parameter, value in kept if keep else untold:
             mallopt(parameter, value)
 
