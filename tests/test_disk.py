@@ -12,9 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnnexp import disk
+from cnnexp import build, disk
 from cnnexp import run as runner
-from cnnexp.build import build_data
 from cnnexp.device import resolve
 from cnnexp.errors import UserError
 from cnnexp.job import Job
@@ -40,6 +39,7 @@ def test_outputs_that_cannot_be_written(
     train: Train, tiny: list[str], outputs: Path, action: str, told: str, sweep: list[str]
 ) -> None:
     """In a process of its own, on whose first write of a file, once its data is prepared, the disk refuses."""
+    build._remembered_data.cache_clear()  # what this process remembers may be gone from the disk
     assert train("-m", "seed=0", "--plan") == 0
     shutil.rmtree(outputs, ignore_errors=True)
     done = subprocess.run(
@@ -82,7 +82,7 @@ def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_checkpoints_take_no_more_than_is_expected(job: Callable[..., Job], optimizer: str) -> None:
     config = job("model.blocks=[{fc:{out:2000}}]", f"optimizer={optimizer}").config
-    device, data = resolve(config["device"]), build_data(config)
+    device, data = resolve(config["device"]), build.build_data(config)
     batches = runner.batches_of(config, data, device)
     settings = runner.settings_of(config, batches, device)
     state = runner.new_state(config, data, settings)

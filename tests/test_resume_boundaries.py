@@ -79,6 +79,7 @@ MOVING = ("samples", "images", "random", "loss", "weights")  # what every step m
 
 
 @pytest.mark.slow
+@pytest.mark.counts("interruptions", STEPS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_boundary(forks: Forks, kind_job: Plan, expected: Callable[[str], dict[str, Any]], kind: str) -> None:
     first = list(KINDS).index(kind)
