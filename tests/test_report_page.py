@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from cnnexp import record, report
 from cnnexp.errors import UserError
+from cnnexp.report import charts, style
 from cnnexp.report.style import canvas, label_lowest, row_by_row, turn_off
 
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
@@ -284,3 +285,17 @@ def test_command_line(tmp_path, capsys):
     assert main(["a", "--colour"]) == 2
     with pytest.raises(UserError, match="no such folder"):
         main([str(tmp_path / "nowhere")])
+
+
+def test_intervals_are_drawn_as_far_as_accuracy_exists(tmp_path, monkeypatch):
+    """Two seeds give intervals of many points."""
+    drawn = []
+
+    def look(figure, *rest, **more):
+        drawn.extend(line.get_xdata() for line in figure.axes[0].lines if len(line.get_xdata()) == 2)
+        return style.finish(figure, *rest, **more)
+
+    monkeypatch.setattr(charts, "finish", look)
+    report.write(write_study(tmp_path, {"baseline": (0.01, 0.0, 60.0), "dropout": (0.99, 0.0, 70.0)}, seeds=2))
+    ends = [end for line in drawn for end in line if end not in (0, 1)]
+    assert min(map(min, drawn)) >= 0 and max(map(max, drawn)) <= 100 and len(ends) >= 4

@@ -17,7 +17,8 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
         look = looks[row.arm.key]
         values = [100 * v for v in row.arm.accuracies().values()]
         if row.test.n > 1:
-            axis.plot([100 * row.test.low, 100 * row.test.high], [y, y], color=look.colour, linewidth=2.2, alpha=0.55)
+            ends = [100 * max(0.0, row.test.low), 100 * min(1.0, row.test.high)]
+            axis.plot(ends, [y, y], color=look.colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
         axis.plot(
             values, [y + 0.24] * len(values), "o", color=look.colour, markersize=3.5, alpha=0.65, markeredgewidth=0
         )
@@ -30,8 +31,8 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("test accuracy (%)")
     caption = (
-        "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar; none at n = 1) and the single "
-        "seeds (dots below). "
+        "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar, cut at 0 and 100; none at "
+        "n = 1) and the single seeds (dots below). "
     )
     if any(row.is_baseline for row in rows):
         caption += (
