@@ -50,7 +50,7 @@ def growth(rows: Mapping[str, Any]) -> bytes | None:
     from cnnexp.report import style
 
     with style.style():
-        figure, axes = style.canvas(7.4, 2.6 * (len(there) // 2), rows=len(there) // 2, columns=2)
+        figure, axes = style.canvas(7.4, 3.3 * (len(there) // 2), rows=len(there) // 2, columns=2)
         for axis, (row, title, across, up, metrics) in zip(axes, there, strict=True):
             for number, (metric, label) in enumerate(metrics.items()):
                 line(axis, rows[row]["summary"], metric, label, style.COLOURS[number], style.MARKERS[number])
@@ -59,7 +59,7 @@ def growth(rows: Mapping[str, Any]) -> bytes | None:
                 scale.set_major_formatter(lambda value, _: f"{value:,.10g}")
                 scale.set_minor_formatter(lambda value, _: "")
             axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.legend(fontsize=7.5)
+            axis.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
         return style.finish(figure, "performance-growth", "").png
 
 
