@@ -76,6 +76,10 @@ def test_the_step_is_named(
     assert capsys.readouterr().out.endswith("training steps\n  differ first at step 6: the order of samples\n")
     assert cli.main(["diff", str(one.folder), str(one.folder)]) == 0
     assert capsys.readouterr().out.endswith("training steps\n  all 7 are the same, bit for bit\n")
+    chain = one.folder / "hash_chain.jsonl"
+    chain.write_bytes(b"".join(chain.read_bytes().splitlines(keepends=True)[:-1]))
+    assert cli.main(["diff", str(one.folder), str(other.folder)]) == 2
+    assert "hash_chain.jsonl: is not what the run left there" in capsys.readouterr().err
 
 
 def test_it_is_off_by_default_and_changes_no_fingerprint(

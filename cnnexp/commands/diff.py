@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnexp.errors import EXIT_DONE
 from cnnexp.plain_text import visible
-from cnnexp.record import TIMING, RunRecord, one_run
+from cnnexp.record import HASH_CHAIN, TIMING, RunRecord, one_run
 
 EXAMPLES = """\
 examples:
@@ -162,6 +162,8 @@ def steps_parting(first: RunRecord, second: RunRecord) -> str:
     """Say at which training step two runs that kept a hash chain first differ, and in what."""
     from cnnexp import hash_chain
 
+    for run in (first, second):
+        run.check_file(HASH_CHAIN)
     a, b = (hash_chain.read(run.folder) for run in (first, second))
     shared = len({row["step"] for row in a} & {row["step"] for row in b})
     if not shared:
