@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,6 @@ import pytest
 
 from cnnexp.data import cache
 from cnnexp.record import find_runs, read_study
-
-pytestmark = pytest.mark.counts("contests")
 
 SMALL = {"contest": [4, 1], "starts": 3}
 FULL = {"contest": [16, 50], "starts": 32, "sweeps": 8}
@@ -33,8 +32,12 @@ def raced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return races(tmp_path_factory.mktemp("races"), request.param)
 
 
-def test_of_many_that_want_a_run_one_gets_it(raced: tuple[Path, dict[str, Any]]) -> None:
+def test_of_many_that_want_a_run_one_gets_it(
+    raced: tuple[Path, dict[str, Any]], record_property: Callable[[str, object], None]
+) -> None:
     rounds = raced[1]["contest"]
+    record_property("contests for one run", len(rounds))
+    record_property("in which the winner was killed", sum(one["killed"] for one in rounds))
     assert sum(one["killed"] for one in rounds) >= 1
     for one in rounds:
         codes = sorted(contender["code"] for contender in one["contenders"])
