@@ -132,3 +132,10 @@ def test_cuda_draws_and_computes_the_same(split, resident):
         assert torch.equal(one.rows, other.rows) and torch.equal(one.labels, other.labels.cpu())
         assert other.images.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(one.images, other.images.cpu(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_images_lie_as_the_weights_do(split, layout):
+    images = DeviceImages(split, CPU)
+    for batch in (Batches(images, 5, 0, None, MEAN, STD, layout).at(0), next(in_order(images, 5, MEAN, STD, layout))):
+        assert batch.images.is_contiguous(memory_format=layout)

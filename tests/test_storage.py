@@ -1,5 +1,6 @@
 """The one place that writes: old file or new file and nothing between, rows that survive a kill, locks."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -138,6 +139,15 @@ def test_a_lock_that_is_deleted_while_it_is_waited_for_is_no_lock(tmp_path: Path
         shutil.rmtree(file.parent)
     waiting.join()
     assert seen == [True], "what is held is the file that others find there"
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(storage.StorageError, match=r"\.lock: cannot be written \(No locks available\)"):
+        storage.lock(tmp_path / ".lock").__enter__()
 
 
 def test_of_two_that_publish_the_first_wins(tmp_path: Path) -> None:

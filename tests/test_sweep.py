@@ -258,6 +258,28 @@ def test_a_signal_stops_the_sweep_and_its_workers(
     assert {name: run.info["resumed"] for name, run in runs().items()} == {"slow-s0": 1, "slow-s1": 1, "slow-s2": 0}
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ([signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM]),
+        ([signal.SIGUSR1, signal.SIGTERM, signal.SIGINT], [signal.SIGTERM]),
+        ([signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGKILL]),
+        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGKILL]),
+    ],
+)
+def test_only_a_second_interrupt_takes_the_runs_their_time_to_save(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: list[int], sent: list[int]
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: told.append(number))
+    sweep = Sweep([], [], [Slot("cpu", 1)], Times([]), None, False)
+    process: Any = SimpleNamespace(pid=1, is_alive=lambda: True)
+    sweep.workers = [Worker(sweep.slots[0], process, Pipe()[0])]
+    for number in asked:
+        sweep.ask(number, None)
+    assert told == sent
+
+
 # Threads in the place of processes: the same decisions, without the seconds that a process takes to start.
 
 
