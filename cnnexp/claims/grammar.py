@@ -50,9 +50,8 @@ def members(part: str, names: Iterable[str]) -> list[str]:
 class Claim:
     """The sum of the terms lies above (direction 1) or below (-1) the threshold, in `unit`.
 
-    kind: mean, of the mean over the seeds; curve, of the mean at each epoch; convergence, of
-    the epochs to an accuracy that both reach; std, of the first
-    term's deviation over the seeds divided by the second's, with threshold 1.
+    kind: mean, of the mean over the seeds; curve, of the mean at each epoch; convergence, of the epochs to an accuracy
+    that both reach; std, of the first term's deviation over the seeds divided by the second's, with threshold 1.
     or_equal: it is claimed with <= or >=, which no test can tell from < and >.
     """
 

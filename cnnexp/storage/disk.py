@@ -116,17 +116,13 @@ def opened(path: Path, role: str, mode: int = NEW) -> io.BufferedWriter:
     return io.BufferedWriter(Raw(path, role, mode), CHUNK)
 
 
-def sync(path: Path, role: str) -> None:
-    """Make the content of a file durable."""
-    _sync(path, role)
-
-
 def sync_folder(folder: Path, role: str = "folder") -> None:
     """Make renames and new names in `folder` durable."""
-    _sync(folder, role)
+    sync(folder, role)
 
 
-def _sync(path: Path, role: str) -> None:
+def sync(path: Path, role: str) -> None:
+    """Make the content of a file, or the names in a folder, durable."""
     with naming(path):
         reach(f"{role}.sync", path)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
