@@ -32,7 +32,8 @@ from cnnexp.record import FOR_RESUMING, LAST, PREVIOUS, PROBES, RunRecord
 from cnnexp.storage import Damaged
 
 LARGEST_SHARE = 0.03  # of the time that "auto" may spend on checkpoints
-LONGEST_GAP = 60.0  # seconds between checkpoints with "auto"
+OFTEN = 60.0  # seconds after which "auto" does not wait for the end of the epoch
+SELDOM = 600.0  # seconds after which "auto" saves at whatever cost
 
 
 def draft(path: Path, content: dict[str, Any]) -> Path:
@@ -88,7 +89,8 @@ class Checkpoints:
         if self.beside is not None and not self.beside.done():
             return False
         since = perf_counter() - self.saved_at
-        return since >= LONGEST_GAP or (step % self.steps_per_epoch == 0 and self.cost <= LARGEST_SHARE * since)
+        wanted = since >= OFTEN or step % self.steps_per_epoch == 0
+        return wanted and (self.cost <= LARGEST_SHARE * since or since >= SELDOM)
 
     def save(self, state: TrainState, device: Device, rows_digest: int) -> None:
         """Save the state; it is durable after `settle`, which raises what went wrong in writing it.

@@ -370,7 +370,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_automatic_checkpoints_cost_little_and_come_each_minute(clock: Clock, tmp_path: Path) -> None:
+def test_automatic_checkpoints_cost_little_and_come_each_minute_if_they_do(clock: Clock, tmp_path: Path) -> None:
     own = Checkpoints(tmp_path, None, steps_per_epoch=10)
     assert own.due(10), "the end of an epoch, and nothing is known to be dear"
     assert not own.due(11)
@@ -379,11 +379,19 @@ def test_automatic_checkpoints_cost_little_and_come_each_minute(clock: Clock, tm
     assert not own.due(20)
     clock.now += 0.4
     assert own.due(20) and not own.due(21)
-    own.cost = 30.0
     clock.now += 26.5
-    assert not own.due(30) and not own.due(31)
+    assert own.due(30) and not own.due(31)
     clock.now += 0.2
-    assert own.due(30) and own.due(31), "a minute is over, at whatever cost"
+    assert own.due(31), "a minute is over"
+    own.cost = 3.0
+    assert not own.due(31) and not own.due(40), "it would be 5 % of the time"
+    clock.now += 40.0
+    assert own.due(41)
+    own.cost = 30.0
+    clock.now += 499.8
+    assert not own.due(50) and not own.due(51)
+    clock.now += 0.2
+    assert own.due(51), "ten minutes are over, at whatever cost"
 
 
 def test_checkpoints_at_an_interval(clock: Clock, tmp_path: Path) -> None:
