@@ -1,15 +1,16 @@
 """Signals that ask a run to stop: the step is finished, the state saved, and the exit code says who asked.
 
-SIGINT (Ctrl-C) is 130; SIGTERM, SIGUSR1 and SIGUSR2 (a scheduler's preemption) are 75. A second SIGINT ends the
-process at once. Where there is no state to save (imports, data preparation, a report) the command just ends, with the
-same codes and without a traceback.
+SIGINT (Ctrl-C) is 130; SIGTERM, SIGUSR1 and SIGUSR2 (a scheduler's preemption) and SIGHUP (the terminal was closed) are
+75. A second SIGINT ends the process at once; a SIGHUP that was ignored from the start (nohup) stays so. Where there is
+no state to save (imports, data preparation, a report) the command just ends, with the same codes and without a
+traceback.
 """
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -20,7 +21,9 @@ CODES = {
     signal.SIGTERM: EXIT_PREEMPTED,
     signal.SIGUSR1: EXIT_PREEMPTED,
     signal.SIGUSR2: EXIT_PREEMPTED,
+    signal.SIGHUP: EXIT_PREEMPTED,
 }
+Handler = Callable[[int, FrameType | None], object]
 
 
 class StopRequest:
@@ -30,6 +33,7 @@ class StopRequest:
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Take note of a signal; restore the default of SIGINT, so that a second one ends the process."""
+        let_go_of_a_closed_terminal(number)
         self.exit_code = self.exit_code or CODES[signal.Signals(number)]
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -49,8 +53,25 @@ class Stop(KeyboardInterrupt):
 
 def end_quietly() -> None:
     """Let the signals end this command with their exit codes, except where `stop_request` catches them."""
-    for number in CODES:
+    for number in _heard():
         signal.signal(number, _end)
+
+
+def _heard() -> list[signal.Signals]:
+    return [number for number in CODES if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def let_go_of_a_closed_terminal(number: int) -> None:
+    """After a SIGHUP, send to nowhere what goes to a terminal that is gone: every write there would be an error."""
+    if number != signal.SIGHUP:
+        return
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def ignore() -> None:
@@ -65,6 +86,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     That is in the middle of an import (a module that is half imported, or a C extension whose initialisation is cut
     off, answers with any error), and where Python can only report an exception and go on, as in a finaliser.
     """
+    let_go_of_a_closed_terminal(number)
     code = CODES[signal.Signals(number)]
     if _importing(frame):
         _leave(code)
@@ -89,16 +111,23 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 @contextmanager
+def sent_to(handler: Handler) -> Iterator[None]:
+    """Let a handler answer the signals while the block runs."""
+    before = {number: signal.signal(number, handler) for number in _heard()}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
 def stop_request() -> Iterator[StopRequest]:
     """Catch the signals while the block runs. Only the main thread can; elsewhere nothing is caught."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request.ask) for number in CODES}
-    try:
+    with sent_to(request.ask):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     request.check()  # it came too late for the block, and is for what comes after it

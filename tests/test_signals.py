@@ -1,7 +1,9 @@
 """Signals at any moment: what can be saved is, nothing is left behind, and no one sees a traceback."""
 
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -25,7 +27,7 @@ from cnnexp.record import RunRecord, find_runs
 pytestmark = pytest.mark.counts("signals")
 
 Plan = Callable[..., Job]
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGUSR2: 75}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGUSR2: 75, signal.SIGHUP: 75}
 COMMAND = [sys.executable, "-W", "error", "-m", "cnnexp"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -231,6 +233,49 @@ def test_while_a_report_is_written(tmp_path: Path) -> None:
     process = start(["report", str(folder)])
     process.communicate(timeout=60)
     assert process.returncode == 0 and (folder / "report" / "index.html").exists()
+
+
+def in_a_terminal(words: list[str], ready: Callable[[], Any]) -> int:
+    """Start a command in a terminal of its own, and close that once `ready`; return the exit code."""
+    master, slave = pty.openpty()
+    lead = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    lead += "; os.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", lead, *COMMAND, *words], stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    shown = b""
+    while not ready():
+        assert process.poll() is None, shown
+        if select.select([master], [], [], 0.02)[0]:
+            shown += os.read(master, 4096)
+    os.close(master)
+    assert b"\r" in shown, "bars were drawn"
+    return process.wait(60)
+
+
+@needs_proc
+@pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_terminal_that_is_closed(tiny: list[str], outputs: Path, sweep: bool) -> None:
+    words = ["train", *tiny, "epochs=4000ep", "study.arm=long", *(["-m", "seed=0,1", "slots=cpu:2"] if sweep else [])]
+    runs = 2 if sweep else 1
+
+    def trains() -> bool:
+        return sum(len(run.rows()) > 2 for run in (find_runs(outputs) if outputs.exists() else [])) == runs
+
+    assert in_a_terminal(words, trains) == 75
+    found = find_runs(outputs)
+    assert [run.status for run in found] == ["interrupted"] * runs
+    assert [run.info["error"]["type"] for run in found] == ["Interrupted"] * runs
+    assert all((run.folder / "checkpoints" / "last.pt").exists() for run in found), "saved, and not killed"
+
+
+@needs_proc
+def test_nohup_is_respected(tiny: list[str]) -> None:
+    process = subprocess.Popen(
+        ["nohup", *COMMAND, "train", *tiny, "epochs=3ep"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: process.poll() is not None or caught(process.pid))
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=60) and process.returncode == 0
 
 
 def below(pid: int) -> list[int]:

@@ -14,7 +14,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.job import Job
 from cnnexp.plain_text import visible
 from cnnexp.record import FINAL, now
-from cnnexp.signals import CODES
+from cnnexp.signals import CODES, let_go_of_a_closed_terminal, sent_to
 from cnnexp.sweep.board import Board, Times, duration, work_of
 from cnnexp.sweep.server import CONTEXT
 from cnnexp.sweep.slots import Slot
@@ -54,16 +54,14 @@ class Sweep:
 
         Raises UserError if the budget let nothing start.
         """
-        before = {number: signal.signal(number, self.ask) for number in CODES}
-        try:
-            while self.dispatch() or any(worker.job for worker in self.workers):
-                self.listen()
-        finally:
-            for worker in self.workers:
-                self.dismiss(worker)
-            self.board.close()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with sent_to(self.ask):
+            try:
+                while self.dispatch() or any(worker.job for worker in self.workers):
+                    self.listen()
+            finally:
+                for worker in self.workers:
+                    self.dismiss(worker)
+                self.board.close()
         self.summary()
         if self.signal is not None:
             return CODES[signal.Signals(self.signal)]
@@ -87,6 +85,7 @@ class Sweep:
 
         Schedulers repeat their signals, and send one kind after the other: these leave the runs their time to save.
         """
+        let_go_of_a_closed_terminal(number)
         again = number == signal.SIGINT and self.interrupted
         self.interrupted |= number == signal.SIGINT
         first, self.signal = self.signal is None, self.signal or number
