@@ -44,7 +44,7 @@ def draft(path: Path, content: dict[str, Any]) -> Path:
 
 @contextmanager
 def _without_its_own_checksums() -> Iterator[None]:
-    """Let torch compute none, which take four times as long as ours and which it never looks at."""
+    """Let torch compute none, which take longer than ours and which it never looks at."""
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:

@@ -11,9 +11,8 @@ The links of a row are in the order in which one causes the next, so the first l
     weights         weights and buffers after the step
     chain           all of these and the row before: equal last rows mean equal runs
 
-`cnnexp diff` compares the rows of two runs. Measured with Adam on one core, batches of 128: 17 ms a step for the 1.2
-million weights of custom at 32 px, 182 ms for the 11 million of resnet18 at 64 px, a third and a half of a step more;
-260 bytes a step. Imports torch inside functions only.
+`cnnexp diff` compares the rows of two runs. What it costs is a line of docs/performance.md, row C9: every weight and
+moment is read once a step. Imports torch inside functions only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -11,7 +11,7 @@ def find_copies(images: Pixels, sums: Integers, rows: Integers) -> list[Integers
     """Return the groups of two or more of `rows` whose images are equal, each in ascending order.
 
     images: (M, H, W, C) uint8. sums: (M, C, 2), each image's sums and sums of squares: equal images have equal ones, so
-    only images that share theirs are read. Measured: 15 ms for 60,000 images without copies.
+    only images that share theirs are read.
     """
     rows = np.sort(rows)
     flat = sums[rows].reshape(len(rows), -1).astype(np.uint64)

@@ -20,7 +20,7 @@ def class_counts(data: ImageData) -> dict[str, Integers]:
 def pixel_counts(split: Split) -> Integers:
     """Return (C, 256): how often each channel of a split's images has each value.
 
-    Pillow counts: of 138 million values (CIFAR-10's training images) in 0.2 s, where numpy's bincount takes 2.4 s.
+    Pillow counts: many times faster than numpy's bincount.
     """
     channels, width = split.images.shape[-1], split.images.shape[2]
     counts: Integers = np.zeros(channels * 256, np.int64)

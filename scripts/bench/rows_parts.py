@@ -15,6 +15,7 @@ PROBES = {
     "checkpoint every epoch": ["checkpoint.every=1ep"],
     "checkpoint as by default": ["checkpoint.every=auto"],
     "a row for every step": ["checkpoint.every=1000ep", "log.steps=1"],
+    "a hash chain": ["checkpoint.every=1000ep", "log.hash_chain=true"],
     "probes=none, typed": ["checkpoint.every=1000ep", "probes=none"],
     **{
         f"probes={name}": ["checkpoint.every=1000ep", f"probes={name}"]
