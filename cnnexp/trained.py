@@ -14,6 +14,7 @@ from cnnexp.errors import UserError
 from cnnexp.own_files import own_file, own_folder
 from cnnexp.record import RunRecord, one_run
 from cnnexp.run_table import runs
+from cnnexp.schema import DeviceConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,14 +190,14 @@ def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> "Devic
     from cnnexp import config as configs
     from cnnexp import device, signature
 
-    signature.check("device", config["device"], configs.DeviceConfig)
+    signature.check("device", config["device"], DeviceConfig)
     configs.check_device(kind)
     there = device.resolve({**config["device"], "kind": kind, "precision": "auto", "threads": "auto"})
     trained = record.info.get("device") or {}
     if trained.get("kind") != there.kind:
         return there
     recorded = {**config["device"], "kind": kind, **{k: trained.get(k) for k in ("precision", "threads")}}
-    signature.check("device", recorded, configs.DeviceConfig)
+    signature.check("device", recorded, DeviceConfig)
     if recorded["threads"] != "auto" and recorded["threads"] > MOST_THREADS:
         raise UserError(f"device.threads: given {recorded['threads']}; allowed: at most {MOST_THREADS}")
     return device.resolve(recorded)

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnnexp import build, disk
-from cnnexp import run as runner
+from cnnexp import build, disk, start
 from cnnexp.device import resolve
 from cnnexp.errors import UserError
 from cnnexp.job import Job
@@ -83,9 +82,9 @@ def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
 def test_checkpoints_take_no_more_than_is_expected(job: Callable[..., Job], optimizer: str) -> None:
     config = job("model.blocks=[{fc:{out:2000}}]", f"optimizer={optimizer}").config
     device, data = resolve(config["device"]), build.build_data(config)
-    batches = runner.batches_of(config, data, device)
-    settings = runner.settings_of(config, batches, device)
-    state = runner.new_state(config, data, settings)
+    batches = start.batches_of(config, data, device)
+    settings = start.settings_of(config, batches, device)
+    state = start.new_state(config, data, settings)
     expected = disk.checkpoint_bytes(state.model)
     train_step(state, batches.at(0), settings)
     size = 0

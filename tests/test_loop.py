@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnexp import build, checkpoint, device
+from cnnexp import build, checkpoint, device, start
 from cnnexp import run as runner
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.batches import Batches, DeviceImages
@@ -34,8 +34,8 @@ def prepared(job: Job) -> tuple[TrainState, Batches, Settings]:
     augmentation = build.build_augmentation(job.config)
     images = DeviceImages(data.train, where.torch, where.resident)
     batches = Batches(images, job.config["batch_size"], job.seed, augmentation, data.mean, data.std)
-    settings = runner.settings_of(job.config, batches, where)
-    return runner.new_state(job.config, data, settings), batches, settings
+    settings = start.settings_of(job.config, batches, where)
+    return start.new_state(job.config, data, settings), batches, settings
 
 
 def test_it_learns_a_few_images_by_heart(job: Callable[..., Job]) -> None:
@@ -296,7 +296,7 @@ def test_what_watches_the_validation_split_needs_one(
 
 def test_bfloat16_on_a_cpu(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     # layers as small as these are as slow in either precision: let none stay in fp32 for it
-    monkeypatch.setattr(runner, "unfit", lambda *given: [])
+    monkeypatch.setattr(start, "unfit", lambda *given: [])
     half, full = (runner.run(job(f"device.precision={p}"), Quiet()) for p in ("bf16", "fp32"))
     assert (half.info["device"]["precision"], full.info["device"]["precision"]) == ("bf16", "fp32")
     assert half.folder != full.folder

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.plain_text import visible
 from cnnexp.record import FINAL, RunRecord, one_run
+from cnnexp.schema import CLOSED
 
 if TYPE_CHECKING:
     from cnnexp.job import Job
@@ -119,7 +120,7 @@ def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
     from cnnexp import config as configs
     from cnnexp.fence import check_targets
 
-    for name in (*configs.GIVEN, *configs.CLOSED):
+    for name in (*configs.GIVEN, *CLOSED):
         if not isinstance(config.get(name), dict):
             raise UserError(f"config.yaml: {name} is missing")
     for name, node in config.items():

@@ -12,7 +12,7 @@ import torch
 from cnnexp import build, config
 from cnnexp import device as devices
 from cnnexp.loop import train_step
-from cnnexp.run import batches_of, new_state, settings_of
+from cnnexp.start import batches_of, new_state, settings_of
 
 
 def main(overrides: list[str], steps: int) -> dict[str, float]:

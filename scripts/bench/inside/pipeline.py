@@ -9,7 +9,7 @@ from time import perf_counter
 
 from cnnexp import build, config
 from cnnexp import device as devices
-from cnnexp.run import batches_of
+from cnnexp.start import batches_of
 
 
 def main(overrides: list[str], steps: int) -> dict[str, float]:
