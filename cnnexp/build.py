@@ -69,6 +69,10 @@ def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.M
     model = make("model", config["model"], image=image, classes=classes)
     if not isinstance(model, nn.Module):
         raise UserError(f"model._target_: gave a {type(model).__name__}; it must give a torch.nn.Module")
+    if lazy := [name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)]:
+        raise UserError(
+            f"model._target_: {lazy[0]} has no size yet; lazy layers are not taken: give the layer its sizes"
+        )
     return model
 
 
@@ -77,6 +81,10 @@ def build_augmentation(config: Any) -> Callable[..., Any]:
     augmentation = make("augmentation", config["augmentation"])
     if not callable(augmentation):
         raise UserError(f"augmentation._target_: gave a {type(augmentation).__name__}; it must give a callable")
+    if not config["augmentation"]["_target_"].startswith("cnnexp."):
+        from cnnexp.data.own_augmentation import OwnAugmentation
+
+        return OwnAugmentation(augmentation)
     result: Callable[..., Any] = augmentation
     return result
 
@@ -90,17 +98,25 @@ def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
         raise UserError("model: no parameter learns; nothing can be trained")
     spare_compiler()
     optimizer: Optimizer = make("optimizer", config["optimizer"], params=params)
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(f"optimizer._target_: {type(optimizer).__name__} needs a closure, and is stepped without one")
     return lean(optimizer)
 
 
 def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_per_epoch: int) -> "Schedule":
-    """Build the learning-rate schedule; one of torch's own is stepped once an epoch."""
+    """Build the learning-rate schedule.
+
+    One of torch's own is stepped once an epoch, and then `total_steps` counts epochs; but one that a function gives
+    which asks for steps (total_steps, steps_per_epoch) is stepped after every step.
+    """
     from torch.optim.lr_scheduler import LRScheduler
 
     from cnnexp.optim.schedules import Schedule, TorchSchedule
 
     target = configs.target("scheduler", config["scheduler"])
-    if inspect.isclass(target) and issubclass(target, LRScheduler):  # stepped once an epoch: its steps are epochs
+    in_steps = not (inspect.isclass(target) and issubclass(target, LRScheduler))
+    if not in_steps:
         total_steps, steps_per_epoch = -(-total_steps // steps_per_epoch), 1
     schedule = make(
         "scheduler",
@@ -110,7 +126,8 @@ def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_
         steps_per_epoch=steps_per_epoch,
     )
     if isinstance(schedule, LRScheduler):
-        return TorchSchedule(optimizer, schedule)
+        asked = inspect.signature(target).parameters.keys() & {"total_steps", "steps_per_epoch"}
+        return TorchSchedule(optimizer, schedule, every_step=in_steps and bool(asked))
     if not isinstance(schedule, Schedule):
         raise UserError(f"scheduler._target_: gave a {type(schedule).__name__}; it must give an LRScheduler")
     return schedule

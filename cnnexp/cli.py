@@ -11,6 +11,7 @@ from cnnexp.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_REQUEST,
+    EXIT_SOME_FAILED,
     Interrupted,
     UserError,
     did_you_mean,
@@ -92,12 +93,26 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if "hydra" not in sys.modules:
             raise
+        if told := in_own_code(error):
+            print(told, file=sys.stderr)
+            return EXIT_SOME_FAILED
         from cnnexp.hydra_errors import of_a_reader, tell
 
         if not of_a_reader(error):
             raise
         print(f"cnnexp: {one_line(tell(error, argv))}", file=sys.stderr)
         return EXIT_REQUEST
+
+
+def in_own_code(error: Exception) -> str:
+    """Tell an error of a person's own code: where it came through that, and what it is. "" for any other."""
+    from cnnexp.own_code import own_frames
+
+    frames = own_frames(error)
+    if not frames:
+        return ""
+    path = "".join(f"  {visible(frame.filename)}:{frame.lineno}, in {frame.name}: {frame.line}\n" for frame in frames)
+    return f"in your code:\n{path}cnnexp: {type(error).__name__}: {one_line(error)}"
 
 
 def entry(argv: list[str] | None = None) -> None:

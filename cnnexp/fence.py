@@ -3,14 +3,14 @@
 import functools
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cnnexp import config as configs
 from cnnexp.errors import UserError
 
-# Where networks may be built by name.
-LIBRARIES = ("torch.nn", "torchvision.models")
+# Where networks, optimisers and schedulers may be built by name.
+LIBRARIES = ("torch.nn", "torchvision.models", "torch.optim")
 
 
 def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
@@ -18,39 +18,64 @@ def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
 
     where: the node's place, that begins with its group: "model", "data.normalize". That is, wherever a `_target_`
     stands: a builder that the configs of that group name (a network needs no data set, which may be downloaded), what
-    `allow` names, or a class of networks (torch.nn.Module) of torch or torchvision, by its full name. It is judged by
-    its name before anything is imported, for importing a person's module runs it. A prefix is no fence either:
-    torch.hub.load begins with torch. Raises UserError for anything else, and for an interpolation, which could make a
-    `_target_` out of text.
+    `allow` names, or a class of networks, optimisers or schedulers of torch or torchvision, by its full name. It is
+    judged by its name before anything is imported, for importing a person's module runs it. A prefix is no fence
+    either: torch.hub.load begins with torch. Raises UserError for anything else, naming all of it, and for an
+    interpolation, which could make a `_target_` out of text.
     """
+    check_nodes({where: node}, allow)
+
+
+def check_nodes(nodes: Mapping[str, Any], allow: Iterable[str] = ()) -> None:
+    """Check several nodes, by their places, as `check_targets` does one."""
+    refused = [found for where, node in nodes.items() for found in _refused(where, node, set(allow))]
+    if not refused:
+        return
+    names = ", ".join(f"{name!s:.200}" for _, name in refused)
+    one = ("is not", "it is neither a builder", "a network, optimiser or scheduler", "it, allow it: --allow NAME")
+    many = (
+        "are not",
+        "they are no builders",
+        "networks, optimisers or schedulers",
+        "them: --allow NAME ...",
+    )
+    are, builders, classes, leave = one if len(refused) == 1 else many
+    raise UserError(
+        f"{refused[0][0]}._target_: {names} {are} built from a run directory: {builders} of cnnexp nor {classes} "
+        f"of torch by its full name; if you trust {leave}, cnnexp.load(..., allow=[NAME])"
+    )
+
+
+def _refused(where: str, node: Any, allow: set[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the name of every `_target_` that may not be built."""
     if isinstance(node, Mapping):
-        if "_target_" in node:
-            _check_target(where, node, allow)
+        if "_target_" in node and not _may_be_built(where, node["_target_"], allow):
+            yield where, node["_target_"]
         for key, value in node.items():
-            check_targets(f"{where}.{key}", value, allow)
+            yield from _refused(f"{where}.{key}", value, allow)
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            check_targets(f"{where}[{index}]", value, allow)
+            yield from _refused(f"{where}[{index}]", value, allow)
     elif isinstance(node, str) and "${" in node:
         raise UserError(f"{where}: given {node!r}; a recorded config has values, not interpolations")
 
 
-def _check_target(where: str, node: Mapping[str, Any], allow: Iterable[str]) -> None:
-    name = node["_target_"]
+def _may_be_built(where: str, name: Any, allow: set[str]) -> bool:
+    if not isinstance(name, str):
+        return False
     group = re.split(r"[.\[]", where)[0]
-    if isinstance(name, str) and (name in shipped().get(group, ()) or name in allow):
-        return
-    if not (isinstance(name, str) and name.startswith(tuple(f"{library}." for library in LIBRARIES)) and _made(name)):
-        raise UserError(
-            f"{where}._target_: {name!s:.200} is not built from a run directory: it is neither a builder of cnnexp nor "
-            "a network of torch by its full name; if you trust it, allow it: --allow NAME, "
-            "cnnexp.load(..., allow=[NAME])"
-        )
+    in_torch = name.startswith(tuple(f"{library}." for library in LIBRARIES))
+    return name in shipped().get(group, ()) or name in allow or (in_torch and _made(name))
 
 
 def _made(name: str) -> bool:
-    """Tell whether a name in torch or torchvision is a class of networks, named where it is defined."""
+    """Tell whether a name in torch or torchvision is a class of what may be built, named where it is defined.
+
+    Torch's optimisers are defined in modules below the one that gives their usual name.
+    """
     from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
     module, _, attribute = name.rpartition(".")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name, re.ASCII):
@@ -59,7 +84,11 @@ def _made(name: str) -> bool:
         found = getattr(importlib.import_module(module), attribute, None)
     except Exception:  # a part of torch that is not for this machine may raise anything
         return False
-    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
+    if not isinstance(found, type):
+        return False
+    if issubclass(found, (Optimizer, LRScheduler)):
+        return found.__module__ == module or (module == "torch.optim" and found.__module__.startswith("torch.optim."))
+    return issubclass(found, nn.Module) and found.__module__ == module
 
 
 @functools.lru_cache(maxsize=1)

@@ -35,6 +35,12 @@ def tell(error: Exception, typed: list[str]) -> UserError:
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]})")
+    if found := re.search(r"Multiple values for ([\w/]+)\.", text):
+        return UserError(f"{found[1]}: is chosen already; type {found[1]}=..., without the plus")
+    if found := re.search(r"Ambiguous value for argument '([^'=]+)=(.*?)'\n", text):
+        return UserError(
+            f"{found[1]}: given '{found[2]}'; to sweep over values, add -m; a comma in a text: '{found[1]}=\"a,b\"'"
+        )
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text):
         return _wrong_key(found.group(1), text, typed)
     return UserError(_named(error, typed))
@@ -77,8 +83,10 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
         return UserError(f"{group}: no such group or key{did_you_mean(group, _known_keys(typed))}")
     if "already at" in text or "An item is already" in text:
         return UserError(f"{key}: is there already; type it without the plus")
-    known = _known_keys(typed)
-    return UserError(f"{key}: no such key{did_you_mean(key, known) or _siblings(key, known)}")
+    known = [k for k in _known_keys(typed) if k != key and not key.startswith(f"{k}.")]
+    same = [k for k in known if k.endswith(f".{key}")]
+    guess = f" (did you mean '{same[0]}'?)" if len(same) == 1 else did_you_mean(key, known)
+    return UserError(f"{key}: no such key{guess or _siblings(key, known)}")
 
 
 def _known_keys(typed: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import math
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -146,7 +147,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
     """Raise UserError for settings that the data cannot serve: too large a batch, a watch on no validation split."""
     if config["batch_size"] > len(data.train):
         raise UserError(
-            f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images"
+            f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images; "
+            f"try batch_size={2 ** max(0, int(math.log2(len(data.train) / 4)))}"
         )
     if len(data.val):
         return

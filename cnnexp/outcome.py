@@ -39,6 +39,7 @@ def begin(job: Job, record: RunRecord) -> None:
         command=job.command,
         repeat=job.repeat,
         **made_by,
+        **({"own_code": job.facts["own_code"]} if job.facts.get("own_code") else {}),
         earlier=[*earlier, before] if resumes and before != made_by else earlier,
         started=record.info.get("started", records.now()),
         finished=None,

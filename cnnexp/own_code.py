@@ -4,10 +4,12 @@ import ast
 import hashlib
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(__file__).resolve().parent
 OURS = ("cnnexp", "torch", "torchvision")
 
 
@@ -29,6 +31,34 @@ def own_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
         if not any(root.is_relative_to(place) for place in _installed()):
             hashes |= {str(other.relative_to(root)): _hash(other) for other in imported(file, root) - {file}}
     return hashes
+
+
+def changed_code(recorded: Any, node: dict[str, Any]) -> list[str]:
+    """Return the names of those modules and files of a node's own code that are not as they were recorded.
+
+    recorded: run.json's `own_code`, of all nodes; older runs have none, and then nothing is known.
+    """
+    if not isinstance(recorded, dict):
+        return []
+    return [name for name, found in own_code([node]).items() if recorded.get(name) != found]
+
+
+def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return those frames of a person's own code that an error came through; [] if it was raised elsewhere.
+
+    Elsewhere is this package: an error that it raises, or torch on its behalf, is no mistake of that person's.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    apart = [*_installed(), Path(sysconfig.get_path("platstdlib")).resolve()]
+    written = [
+        (frame, file.is_relative_to(PACKAGE))
+        for frame in frames
+        if (file := Path(frame.filename).resolve()).is_file()
+        and (file.is_relative_to(PACKAGE) or not any(file.is_relative_to(place) for place in apart))
+    ]
+    if not written or written[-1][1]:
+        return []
+    return [frame for frame, ours in written if not ours]
 
 
 def imported(file: Path, root: Path) -> set[Path]:

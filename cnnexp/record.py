@@ -56,6 +56,7 @@ FIELDS = {
     "repeat": "str: a command that makes this run alone",
     "code": "{version, commit, digest}",
     "earlier": "list of {code, environment}: other versions that made a part of a run that was resumed",
+    "own_code": "{module or file: hash} of a person's own code that a `_target_` names; not there without",
     "environment": "{python, torch, torchvision, platform, host}",
     "device": "{kind, name, precision, threads; fp32_layers: those that bf16 on a CPU does not serve}",
     "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
@@ -74,7 +75,9 @@ FIELDS = {
 }
 
 KINDS: dict[str, type] = {  # of fields that may be missing; see one_run
-    **dict.fromkeys(("code", "environment", "device", "data", "model", "schedule", "seconds", "result", "error"), dict),
+    **dict.fromkeys(
+        ("code", "own_code", "environment", "device", "data", "model", "schedule", "seconds", "result", "error"), dict
+    ),
     **dict.fromkeys(("changes", "earlier"), list),
     "resumed": int,
 }

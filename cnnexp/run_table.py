@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.record import RunRecord, find_runs
+from cnnexp.errors import UserError
+from cnnexp.record import RunRecord, find_runs, read_study
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,6 +17,7 @@ COLUMNS: dict[str, tuple[type, str]] = {
     "seed": (int, "seed"),
     "status": (str, "status"),
     "fingerprint": (str, "fingerprint"),
+    "superseded": (bool, ""),
     "test_accuracy": (float, "result.test_accuracy"),
     "val_accuracy": (float, "result.val_accuracy"),
     "train_accuracy": (float, "result.train_accuracy"),
@@ -48,7 +50,18 @@ def row(run: RunRecord) -> dict[str, Any]:
     """Return a run as {column: value}, `folder` among them; None for what its record does not say, or says wrongly."""
     values = {name: _value(run.info, kind, path) for name, (kind, path) in COLUMNS.items()}
     values["status"] = "malformed" if run.problem else run.status
+    values["superseded"] = is_superseded(run)
     return {**values, "error": run.problem or values["error"], "folder": str(run.folder)}
+
+
+def is_superseded(run: RunRecord) -> bool:
+    """Tell whether study.json has other runs for the run's arm now: of another config, data or own code."""
+    try:
+        study = read_study(run.folder.parent)
+    except UserError:  # which says nothing of the run
+        return False
+    present = {entry["fingerprint"] for entry in (study or {"runs": []})["runs"] if entry["arm"] == run.info.get("arm")}
+    return bool(present) and run.info.get("fingerprint") not in present
 
 
 def _value(info: Any, kind: type, path: str) -> Any:
@@ -63,15 +76,16 @@ def _value(info: Any, kind: type, path: str) -> Any:
 def runs(folder: str | os.PathLike[str] = "outputs") -> "DataFrame":
     """Return a table of all runs at or below a folder, a row each. Raises UserError if there is no such folder.
 
-    Accuracies are fractions, times seconds; `started` and `finished` are UTC. What a run does not have is missing;
-    one that cannot be read has the status "malformed" and says why under `error`.
+    Accuracies are fractions, times seconds; `superseded` runs are of a config that their arm has no more; `started` and
+    `finished` are UTC. What a run does not have is missing; one that cannot be read has the status "malformed" and says
+    why under `error`.
     """
     import pandas as pd
 
     frame = pd.DataFrame([row(run) for run in find_runs(Path(folder))], columns=[*COLUMNS, "folder"])
     whole = {name: "Int64" for name, (kind, _) in COLUMNS.items() if kind is int}
     fractional = {name: "float64" for name, (kind, _) in COLUMNS.items() if kind is float}
-    frame = frame.astype({**whole, **fractional})
+    frame = frame.astype({**whole, **fractional, "superseded": bool})
     for name in ("started", "finished"):
         frame[name] = pd.to_datetime(frame[name], utc=True, errors="coerce")
     return frame

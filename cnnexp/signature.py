@@ -156,7 +156,10 @@ def check(where: str, node: Mapping[str, Any], builder: Callable[..., Any], give
             if open_ended:
                 continue
             raise unknown(f"{where}.{key}" if where else str(key) or "''", "key", key, named)
-        check_value(f"{where}.{key}" if where else str(key), value, named[key].annotation)
+        place, parameter = f"{where}.{key}" if where else str(key), named[key]
+        check_value(place, value, parameter.annotation)
+        if parameter.annotation is parameter.empty and isinstance(value, str) and matches(parameter.default, float):
+            raise UserError(f"{place}: given {value!r}; allowed: a number, as its default is ({parameter.default})")
     missing = [n for n, p in named.items() if p.default is p.empty and n not in node]
     if missing:
         key = f"{where}.{missing[0]}" if where else missing[0]

@@ -101,6 +101,8 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
     plain = config.resolve(composed)
     config.check(plain)
     overrides = list(hydra_node.overrides.task)
+    if plain["slots"] != "auto":
+        print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 
     from cnnexp.job import plan
     from cnnexp.sweep.changes import arm_changes

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError
+from cnnexp.own_code import changed_code
 from cnnexp.own_files import own_file, own_folder
 from cnnexp.record import RunRecord, one_run
 from cnnexp.run_table import runs
 from cnnexp.schema import DeviceConfig
+from cnnexp.storage import tell_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,6 +157,8 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     mean, std = _normalisation(record, config, image[0], allow)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
         model = _built(config, image, len(classes))
+    for name in changed_code(record.info.get("own_code"), config["model"]):
+        tell_once(f"{record.folder} {name}", f"cnnexp: {name} is not as it was when {record.folder} was trained")
     _take_weights(model, weights, record.identity)
     if there.kind == "cpu" and there.precision == "bf16":
         try:

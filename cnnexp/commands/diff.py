@@ -15,7 +15,7 @@ examples:
   cnnexp diff outputs/runs/A outputs/other/B      runs of different studies can be compared too
 """
 Row = tuple[str, str, str, str]
-ENVIRONMENT = ("code", "environment", "device", "data", "model", "schedule")
+ENVIRONMENT = ("code", "own_code", "environment", "device", "data", "model", "schedule")
 LARGEST = 1e30  # beyond it a number is no measurement, and may not even be formatted
 RESULT = {  # what came out: the heading, and how a value and a difference are written
     "test_accuracy": "percent",

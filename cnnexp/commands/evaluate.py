@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnexp.errors import EXIT_DONE, UserError, did_you_mean
+from cnnexp.environment import environment
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError, did_you_mean
+from cnnexp.own_code import changed_code
 from cnnexp.plain_text import visible
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     arguments.add_argument("run", metavar="RUN", help="a run directory, or a checkpoint in it")
-    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="data=NAME, data.KEY=VALUE")
+    arguments.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="data=NAME, data.KEY=VALUE")
     arguments.add_argument("--split", choices=("test", "val", "train"), default="test", help="without it test")
     arguments.add_argument("--device", help="cpu, cuda, mps, cuda:1; without it the kind that it was trained on")
     arguments.add_argument("--allow", action="append", default=[], metavar="TARGET", help="let its config build this")
@@ -72,7 +74,9 @@ def main(argv: list[str]) -> int:
         print(json.dumps(facts, indent=1))
     else:
         _tell(model, facts, data, own)
-    return EXIT_DONE
+    there = model.record.info.get("device") or {}
+    elsewhere = any(facts["device"][key] != there.get(key) for key in facts["device"])  # its last bits may differ
+    return EXIT_SOME_FAILED if facts["reproduced"] is False and not elsewhere else EXIT_DONE
 
 
 def _usual_device(run: str) -> str:
@@ -208,21 +212,21 @@ def _tell(model: "TrainedModel", facts: Mapping[str, Any], data: "ImageData", ow
         print("as recorded")
     elif facts["reproduced"] is False:
         recorded, reasons = _recorded(model, facts["split"]), _reasons(model, data)
-        told = visible("; ".join(reasons)) or "neither device, data nor torch has changed"
+        told = visible("; ".join(reasons)) or "neither device, data, own code nor torch has changed"
         print(f"not as recorded: {recorded:.2%}; {told}")
 
 
 def _reasons(model: "TrainedModel", data: "ImageData") -> list[str]:
     """Say what is not as it was when the run was recorded."""
-    import torch
-
     info = model.record.info
     then, now = info.get("device") or {}, model.device.record()
     reasons = [f"{k} {now[k]}, then {then.get(k)}" for k in now if now[k] != then.get(k)]
     if (info.get("data") or {}).get("fingerprint") != data.fingerprint:
         reasons.append("the data has changed")
-    if (version := (info.get("environment") or {}).get("torch")) != torch.__version__:
-        reasons.append(f"torch {torch.__version__}, then {version}")
+    version = environment()["torch"]
+    if (before := (info.get("environment") or {}).get("torch")) != version:
+        reasons.append(f"torch {version}, then {before}")
+    reasons += [f"{file} has changed" for file in changed_code(info.get("own_code"), model.config["model"])]
     if now["kind"] == "cuda" and not model.device.deterministic:
         reasons.append("device.deterministic=false lets two passes differ")
     return reasons

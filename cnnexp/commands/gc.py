@@ -62,13 +62,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """List what could go, and delete it if asked to; 3 if something could not be deleted."""
     given = parser().parse_args(argv)
-    kinds = {kind for kind in KINDS if getattr(given, kind)} or set(HARMLESS if given.delete else KINDS)
+    named = {kind for kind in KINDS if getattr(given, kind)}
+    deleted = named or set(HARMLESS)
+    kinds = deleted if given.delete else named or set(KINDS)
     items = [(item, storage.size_bytes(item.path)) for item in find(given.folder, kinds)]
     for item, size in items:
         print(f"{size / 2**20:9.1f} MiB  {item.kind:11}  {plain(item.path)}  ({plain(item.why)})")
     total = sum(size for _, size in items)
     if not given.delete:
         end = " could go; nothing was deleted: --delete does it" if items else ": there is nothing to delete"
+        if asked := sorted({item.kind for item, _ in items} - deleted):
+            end += f" ({' and '.join(asked)} only if named: --{' --'.join(asked)})"
         print(f"{total / 2**20:9.1f} MiB{end}")
         return EXIT_DONE
     freed, left = 0, False

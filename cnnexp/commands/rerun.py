@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     arguments.add_argument("run", type=Path, metavar="RUN", help="a run directory; it stays as it is")
-    arguments.add_argument("places", nargs="*", metavar="KEY=VALUE", help="data.root=DIR, data.cache=DIR: moved data")
+    arguments.add_argument(
+        "places", nargs="*", default=[], metavar="KEY=VALUE", help="data.root=DIR, data.cache=DIR: moved data"
+    )
     arguments.add_argument("--out", type=Path, metavar="DIR", help=f"the new run (default: outputs/{STUDY}/<run>)")
     arguments.add_argument("--device", metavar="KIND", help="cpu, cuda, mps, cuda:1; without it the recorded kind")
     arguments.add_argument("--allow", action="append", default=[], metavar="TARGET", help="let its config build this")
@@ -118,13 +120,12 @@ def planned(record: RunRecord, places: list[str], device: str | None, allow: lis
 def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
     """Check what is to be built of a recorded config. Raises UserError for a node that is missing, or not allowed."""
     from cnnexp import config as configs
-    from cnnexp.fence import check_targets
+    from cnnexp.fence import check_nodes as check_targets_of
 
     for name in (*configs.GIVEN, *CLOSED):
         if not isinstance(config.get(name), dict):
             raise UserError(f"config.yaml: {name} is missing")
-    for name, node in config.items():
-        check_targets(name, node, allow)
+    check_targets_of(config, allow)
 
 
 def free_folder(original: RunRecord, job: "Job") -> Path:

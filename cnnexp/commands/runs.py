@@ -111,7 +111,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         str(row["epochs"] or _epochs_so_far(folder) or "-"),
         "-" if seconds is None else span(seconds),
         span((now - last).total_seconds()) if last else "-",
-        shorten(plain(row["error"] or ""), 60),
+        shorten(plain(row["error"] or ("superseded: the arm has another config now" if row["superseded"] else "")), 60),
     )
 
 

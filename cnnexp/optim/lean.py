@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim import optimizer as of_torch
 
 
 def spare_compiler() -> None:
@@ -25,9 +26,12 @@ def spare_compiler() -> None:
 def lean(optimizer: Optimizer) -> Optimizer:
     """Give one of torch's own optimisers its `step` without the wrappers that profile it and import the compiler.
 
-    Step hooks are a part of those wrappers: an optimiser that is to have some keeps torch's own step.
+    Step hooks are a part of those wrappers: an optimiser that has some keeps its step, and so does one that was given
+    another step than its class's.
     """
     if not type(optimizer).__module__.startswith("torch.optim.") or optimizer.defaults.get("differentiable"):
+        return optimizer
+    if "step" in vars(optimizer) or _has_hooks(optimizer):
         return optimizer
     chain: list[Any] = [type(optimizer).step]
     while hasattr(chain[-1], "__wrapped__"):
@@ -35,3 +39,11 @@ def lean(optimizer: Optimizer) -> Optimizer:
     if any(step.__code__.co_qualname.startswith("_use_grad_for_differentiable.") for step in chain[:-1]):
         optimizer.step = MethodType(torch.no_grad()(chain[-1]), optimizer)  # type: ignore[method-assign]
     return optimizer
+
+
+def _has_hooks(optimizer: Optimizer) -> bool:
+    """Tell whether something is to be called before or after a step; True if a later torch keeps hooks elsewhere."""
+    missing = (None,)
+    own = (getattr(optimizer, f"_optimizer_step_{when}_hooks", missing) for when in ("pre", "post"))
+    every = (getattr(of_torch, f"_global_optimizer_{when}_hooks", missing) for when in ("pre", "post"))
+    return any(len(hooks) for hooks in (*own, *every))

@@ -5,6 +5,7 @@ which also watches the validation loss; its few numbers are saved with the run.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -78,22 +79,31 @@ class Plateau(Schedule):
 
 
 class TorchSchedule(Schedule):
-    """One of torch's schedulers (or a person's own), stepped once an epoch."""
+    """One of torch's schedulers (or a person's own), stepped once an epoch, or after every step of the optimiser.
 
-    def __init__(self, optimizer: "Optimizer", scheduler: "LRScheduler"):
-        super().__init__(optimizer, lambda step: 1.0)
-        self.scheduler = scheduler
+    ReduceLROnPlateau, which asks for the validation loss, is always stepped once an epoch.
+    """
 
-    def before_step(self, step: int) -> None:
-        """Leave the learning rate to torch's scheduler."""
-
-    def after_epoch(self, val_loss: float) -> None:
-        """Step torch's scheduler, with the validation loss if it asks for a metric."""
+    def __init__(self, optimizer: "Optimizer", scheduler: "LRScheduler", every_step: bool = False):
         from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(val_loss)
-        else:
+        super().__init__(optimizer, lambda step: 1.0)
+        self.scheduler = scheduler
+        self.asks_for_loss = isinstance(scheduler, ReduceLROnPlateau)
+        self.every_step = every_step and not self.asks_for_loss
+
+    def before_step(self, step: int) -> None:
+        """Step torch's scheduler for the step before, if it counts steps; else leave the learning rate to it."""
+        if self.every_step and step > 0:
+            with warnings.catch_warnings():  # of a run that is resumed here, whose optimiser took a step elsewhere
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+                self.scheduler.step()
+
+    def after_epoch(self, val_loss: float) -> None:
+        """Step torch's scheduler if it counts epochs, with the validation loss if it asks for a metric."""
+        if self.asks_for_loss:
+            self.scheduler.step(val_loss)  # type: ignore[arg-type]
+        elif not self.every_step:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from cnnexp.report.compare import Row
-from cnnexp.report.style import Figure, Look, canvas, finish
+from cnnexp.report.style import Figure, Look, canvas, finish, plain_numbers
 
 
 def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
@@ -65,6 +65,7 @@ def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     times = [row.train_seconds.mean for row in rows]
     if min(times) > 0 and max(times) / min(times) > 20:
         axis.set_xscale("log")
+        plain_numbers(axis.xaxis)
     else:
         axis.set_xlim(left=0)
     axis.margins(0.08)

@@ -168,7 +168,8 @@ def _group(runs: list[Run], planned: list[dict[str, Any]], left_out: list[LeftOu
         identity = (run.arm, run.fingerprint, run.seed)
         reason = ""
         if run.arm in present and run.fingerprint not in present[run.arm]:
-            reason = f"its config is not the arm's present one (fingerprint {', '.join(sorted(present[run.arm]))})"
+            fingerprints = ", ".join(sorted(present[run.arm]))
+            reason = f"its config, data or own code is not the arm's present one (fingerprint {fingerprints})"
             status = "superseded"
         elif identity in seen:
             reason, status = f"the same arm, config and seed as {seen[identity]}", "copy"

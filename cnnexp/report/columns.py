@@ -15,7 +15,9 @@ NOTES = (
     "95 % interval: Student's t over the seeds, cut at 0 and 100; it does not cover the choice of test images.",
     "Difference: points against the baseline, paired by seed, with its 95 % interval; p: paired t-test, Holm-corrected "
     "over the arms, and over the study's claims that are tested beside them.",
-    "better / worse: corrected p < 0.05, the interval without 0 and no diverged run on the winning side.",
+    "better / worse: corrected p < 0.05, the interval without 0 and no diverged run on the winning side. not decided: "
+    "p < 0.05 only before the correction, or too few seeds; within noise: not even before it. More seeds decide: the "
+    "same command with seed=0,1,2,3,4 makes only the new runs.",
     "Epochs to its plateau: the first epoch whose validation accuracy is within 1 point of the run's own best, mean "
     "over the seeds.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from cnnexp.report.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
 from cnnexp.report.probed import LOWEST, Probed, Series
-from cnnexp.report.style import GREY, Figure, canvas, finish, label_lowest, row_by_row, turn_off
+from cnnexp.report.style import GREY, Figure, canvas, finish, label_lowest, plain_numbers, row_by_row, turn_off
 from cnnexp.report.text import shorten
 
 PREFIX = "probes_"
@@ -98,8 +98,7 @@ def gradients_and_updates(seen: Probed) -> Figure | None:
         if any(value > 0 for steps in series.values() for value in steps.values()):
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _narrow(series) else (1,)))
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.yaxis.set_minor_formatter(NullFormatter())
+            plain_numbers(axis.yaxis)
         axis.set_ylabel(label)
         if series is updates:
             axis.axhline(USUAL_UPDATE, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
@@ -162,7 +161,7 @@ def batch_norm(seen: Probed) -> Figure | None:
         axis.set_ylabel(label)
     axes[0].set_ylim(bottom=0)
     axes[1].set_yscale("log", base=2)
-    axes[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain_numbers(axes[1].yaxis)
     axes[1].set_ylim(bottom=1)
     _legend(figure, axes, list(shift))
     caption = (

@@ -12,8 +12,10 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from cnnexp.report.collect import Arm
 from cnnexp.report.text import shorten
@@ -86,6 +88,12 @@ def canvas(
     figure = Canvas(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.13, h_pad=0.08, compress=square))
     grid = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(grid.flat)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis plainly: its own formatter writes TeX, which nothing reads here."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def finish(figure: Canvas, name: str, caption: str, wide: bool = False) -> Figure:

@@ -77,7 +77,7 @@ class LocalLauncher(Launcher):
         write_studies(jobs, typed)
         code = self.make(everything, slots, times)
         for folder in dict.fromkeys(str(job.folder.parent) for job in jobs):
-            print(f"compare them: {shlex.join(['cnnexp', 'report', folder])}", flush=True)
+            print(f"compare them: {shlex.join(['cnnexp', 'report', folder, *first_as_baseline(jobs)])}", flush=True)
         if code != EXIT_DONE:
             raise SystemExit(code)
         return returns(jobs, job_overrides)
@@ -87,7 +87,10 @@ class LocalLauncher(Launcher):
         from cnnexp.sweep.sweep import Sweep
 
         left = [job for job in jobs if job.record().info.get("status") not in record.FINAL]
-        print(f"{len(jobs)} runs, {len(jobs) - len(left)} done before, on {describe(slots)}", flush=True)
+        print(
+            f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {len(jobs) - len(left)} done before, on {describe(slots)}",
+            flush=True,
+        )
         if unseen := sum(job.lacks_probes() for job in jobs):
             print(
                 f"{unseen} done without probes; to have them, make them again under another study.name=...", flush=True
@@ -98,6 +101,13 @@ class LocalLauncher(Launcher):
             print(f"suspicious: {sentence}", flush=True)
         diverged = any(run.status == "diverged" for _, run in records)
         return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
+
+
+def first_as_baseline(jobs: Sequence[Job]) -> list[str]:
+    """Return the words that compare a sweep's other arms with its first one, if nothing else says with which."""
+    arms = list(dict.fromkeys(job.arm for job in jobs))
+    unsaid = len(arms) > 1 and all(job.config["study"]["baseline"] is None for job in jobs)
+    return ["--baseline", arms[0]] if unsaid else []
 
 
 def check(plain: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -181,7 +191,8 @@ def write_study(folder: Path, jobs: list[Job], command: str) -> None:
     old = record.read_study(folder) or {"runs": [], "arms": []}
     kept = [run for run in old["runs"] if run["fingerprint"] in present.get(run["arm"], {run["fingerprint"]})]
     if dropped := len(old["runs"]) - len(kept):
-        print(f"{folder}: {dropped} earlier runs of these arms have another config; reports show them as superseded")
+        print(f"{folder}: {dropped} earlier runs of these arms have another config, data or own code;")
+        print("  reports show them as superseded")
         print("  (study.name=... keeps a new study apart)", flush=True)
     listed = {run["folder"] for run in kept}
     new = [
@@ -219,7 +230,8 @@ def show_plan(jobs: list[Job], times: Times, slots: int) -> None:
     left = [job for job in jobs if not statuses[str(job.folder)].startswith(("done", "diverged"))]
     total = times.total(left, slots)
     time = f"about {duration(total)}" if total is not None else "an unknown time, until a first run is done"
-    print(f"{len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do: {time} on {slots} slot(s)")
+    done = f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {len(jobs) - len(left)} done"
+    print(f"{done}, {len(left)} to do: {time} on {slots} slot(s)")
 
 
 def returns(jobs: list[Job], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
