@@ -9,8 +9,8 @@ from typing import Any
 from cnnexp import config as configs
 from cnnexp.errors import UserError
 
-# Where networks, optimisers and schedulers may be built by name.
-LIBRARIES = ("torch.nn", "torchvision.models", "torch.optim")
+# Where networks may be built by name.
+LIBRARIES = ("torch.nn", "torchvision.models")
 
 
 def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
@@ -18,10 +18,10 @@ def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
 
     where: the node's place, that begins with its group: "model", "data.normalize". That is, wherever a `_target_`
     stands: a builder that the configs of that group name (a network needs no data set, which may be downloaded), what
-    `allow` names, or a class of networks, optimisers or schedulers of torch or torchvision, by its full name. It is
-    judged by its name before anything is imported, for importing a person's module runs it. A prefix is no fence
-    either: torch.hub.load begins with torch. Raises UserError for anything else, naming all of it, and for an
-    interpolation, which could make a `_target_` out of text.
+    `allow` names, or a class of networks of torch or torchvision by its full name, or of torch's optimisers or
+    schedulers where the node is one. It is judged by its name before anything is imported, for importing a person's
+    module runs it. A prefix is no fence either: torch.hub.load begins with torch. Raises UserError for anything else,
+    naming all of it, and for an interpolation, which could make a `_target_` out of text.
     """
     check_nodes({where: node}, allow)
 
@@ -52,7 +52,8 @@ def _refused(where: str, node: Any, allow: set[str]) -> Iterator[tuple[str, Any]
         if "_target_" in node and not _may_be_built(where, node["_target_"], allow):
             yield where, node["_target_"]
         for key, value in node.items():
-            yield from _refused(f"{where}.{key}", value, allow)
+            if key != "_target_":
+                yield from _refused(f"{where}.{key}", value, allow)
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
             yield from _refused(f"{where}[{index}]", value, allow)
@@ -64,31 +65,40 @@ def _may_be_built(where: str, name: Any, allow: set[str]) -> bool:
     if not isinstance(name, str):
         return False
     group = re.split(r"[.\[]", where)[0]
-    in_torch = name.startswith(tuple(f"{library}." for library in LIBRARIES))
-    return name in shipped().get(group, ()) or name in allow or (in_torch and _made(name))
+    if name in shipped().get(group, ()) or name in allow:
+        return True
+    if group in ("optimizer", "scheduler"):
+        return name.startswith("torch.optim.") and _is_optimizer(name)
+    return name.startswith(tuple(f"{library}." for library in LIBRARIES)) and _is_network(name)
 
 
-def _made(name: str) -> bool:
-    """Tell whether a name in torch or torchvision is a class of what may be built, named where it is defined.
-
-    Torch's optimisers are defined in modules below the one that gives their usual name.
-    """
+def _is_network(name: str) -> bool:
+    """Tell whether a name in torch or torchvision is a class of networks, named where it is defined."""
     from torch import nn
+
+    found = _class(name)
+    return found is not None and issubclass(found, nn.Module) and found.__module__ == name.rpartition(".")[0]
+
+
+def _is_optimizer(name: str) -> bool:
+    """Tell whether a name in torch.optim is one of its own optimisers or schedulers."""
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    found = _class(name)
+    own = found is not None and found.__module__.startswith("torch.optim.")
+    return found is not None and own and issubclass(found, (Optimizer, LRScheduler))
+
+
+def _class(name: str) -> type | None:
     module, _, attribute = name.rpartition(".")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name, re.ASCII):
-        return False
+        return None
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except Exception:  # a part of torch that is not for this machine may raise anything
-        return False
-    if not isinstance(found, type):
-        return False
-    if issubclass(found, (Optimizer, LRScheduler)):
-        return found.__module__ == module or (module == "torch.optim" and found.__module__.startswith("torch.optim."))
-    return issubclass(found, nn.Module) and found.__module__ == module
+        return None
+    return found if isinstance(found, type) else None
 
 
 @functools.lru_cache(maxsize=1)

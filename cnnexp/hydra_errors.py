@@ -36,7 +36,8 @@ def tell(error: Exception, typed: list[str]) -> UserError:
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]})")
     if found := re.search(r"Multiple values for ([\w/]+)\.", text):
-        return UserError(f"{found[1]}: is chosen already; type {found[1]}=..., without the plus")
+        word = next((w for w in typed if w.startswith(f"+{found[1]}=")), f"+{found[1]}=...")
+        return UserError(f"{found[1]}: is chosen already; type {word[1:]}, without the plus")
     if found := re.search(r"Ambiguous value for argument '([^'=]+)=(.*?)'\n", text):
         return UserError(
             f"{found[1]}: given '{found[2]}'; to sweep over values, add -m; a comma in a text: '{found[1]}=\"a,b\"'"

@@ -382,6 +382,17 @@ def test_gc_lists_and_deletes_nothing(cnnexp, messy):
     listed = {line.split()[3] for line in out.splitlines()[:-1]}
     assert code == 0 and listed == {str(path) for path in could_go.values()}
     assert "nothing was deleted" in out and files(outputs) == before
+    assert out.endswith("--delete does it (checkpoints and superseded only if named: --checkpoints --superseded)\n")
+
+
+def test_runs_that_are_superseded_are_marked(messy, cnnexp):
+    outputs, could_go = messy
+    import cnnexp as package
+
+    frame = package.runs(outputs)
+    assert list(frame[frame.superseded].folder) == [str(could_go["superseded"])]
+    out = cnnexp("runs", outputs)[1]
+    assert out.count("superseded: the arm has another config now") == 1
 
 
 def test_gc_deletes_what_it_lists_and_nothing_else(cnnexp, messy):

@@ -292,3 +292,29 @@ def test_a_record_names_no_config_whose_run_is_to_be_made_first(run, capsys):
     storage.write_text(run / "config.yaml", yaml.safe_dump(config))
     assert cli.main(["rerun", str(run)]) == 2
     assert "model.weights: given {'config': 'cifar10'}; allowed in a record: " in capsys.readouterr().err
+
+
+def test_of_torchs_optimisers_those_are_built_that_stand_where_one_does() -> None:
+    for group, name in (("optimizer", "NAdam"), ("optimizer", "adam.Adam"), ("scheduler", "lr_scheduler.StepLR")):
+        fence.check_targets(group, {"_target_": f"torch.optim.{name}"})
+        with pytest.raises(UserError, match="is not built from a run directory"):
+            fence.check_targets("data", {"_target_": f"torch.optim.{name}"})
+    for name in (
+        "torch.optim.sgd.sgd",
+        "torch.optim.SGD.step",
+        "torch.nn.Linear",
+        "torch.optim.swa_utils.AveragedModel",
+    ):
+        with pytest.raises(UserError, match="is not built from a run directory"):
+            fence.check_targets("optimizer", {"_target_": name})
+
+
+def test_all_that_is_refused_is_named_at_once() -> None:
+    node = {
+        "_target_": "one.Net",
+        "parts": [{"_target_": "two.Block"}, {"_target_": "torch.nn.modules.activation.ReLU"}],
+    }
+    with pytest.raises(UserError, match=r"model\._target_: one\.Net, two\.Block are not built") as raised:
+        fence.check_targets("model", node)
+    assert "ReLU" not in str(raised.value)
+    fence.check_targets("model", node, ["one.Net", "two.Block"])

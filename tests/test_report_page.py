@@ -65,7 +65,8 @@ def write(folder, **options):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return report.write(write_study(tmp_path_factory.mktemp("whole"), TWO), command="cnnexp report demo")
+    arms = {**TWO, "dropout": (0.6, 0.1, 1.0)}  # times so far apart that the figure of costs has a logarithmic axis
+    return report.write(write_study(tmp_path_factory.mktemp("whole"), arms), command="cnnexp report demo")
 
 
 def test_a_whole_report(whole):
@@ -80,6 +81,8 @@ def test_a_whole_report(whole):
     figures = {f.stem for f in (folder / "report" / "figures").iterdir()}
     assert {"test_accuracy", "validation_curves", "accuracy_curves", "loss_curves", "confusion_all", "cost"} <= figures
     assert {"confusion_baseline", "confusion_dropout"} <= figures
+    for svg in (folder / "report" / "figures").glob("*.svg"):
+        assert "mathdefault" not in svg.read_text(), "numbers on axes are plain"
     forms = {f.name for f in (folder / "report" / "tables").iterdir()}
     assert {"comparison.md", "comparison.csv", "comparison.tex", "cost.tex", "per_class.md", "runs.csv"} <= forms
 
