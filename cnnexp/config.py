@@ -10,6 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,27 @@ def search_path(words: list[str]) -> list[str]:
 
     words: those of a command; `--config-dir DIR`, `--config-dir=DIR` and `-cd DIR` are looked for.
     """
+    folders = [folder.as_uri() for folder in config_folders(words)]
+    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+
+
+def config_folders(words: list[str]) -> list[Path]:
+    """Return the folders that a command's words name with --config-dir, absolute."""
     found = [word.partition("--config-dir=")[2] for word in words]
     found += [following for word, following in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
-    folders = [Path(folder).resolve().as_uri() for folder in found if folder]
-    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+    return [Path(folder).resolve() for folder in found if folder]
+
+
+def check_search_path(words: list[str]) -> None:
+    """Raise UserError if Hydra would take a folder for a group of configs: `outputs/` beside them, with outputs=DIR."""
+    plain = {field.name for field in fields(RunConfig)} - set(GIVEN) - {"device", "probes", "study"}
+    typed = {word.partition("=")[0] for word in words} & plain
+    for place in config_folders(words):
+        if taken := sorted(name for name in typed if (place / name).is_dir()):
+            raise UserError(
+                f"{taken[0]}: the folder {place / taken[0]} is taken for a group of configs; "
+                "keep configs in a folder of their own for --config-dir"
+            )
 
 
 def parse(overrides: list[str]) -> list["Override"]:
@@ -148,6 +166,8 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
 def check(config: Mapping[str, Any]) -> None:
     """Check a resolved config before any data is touched. Raises UserError for the first thing that is wrong."""
     _check_texts("", config)
+    if isinstance(config.get("slots"), (int, float)):
+        raise UserError(f"slots: given {config['slots']!r}; allowed: auto, cpu:2, cuda:0, cuda:0*8, or a list of these")
     signature.check("", config, RunConfig)
     for name, schema in CLOSED.items():
         signature.check(name, config[name], schema)

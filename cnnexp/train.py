@@ -160,11 +160,17 @@ def _percent(value: float | None) -> str:
 def lift_flags(argv: list[str]) -> list[str]:
     """Turn --plan, --budget TIME and --fail-fast into the launcher's settings, and make the request a multirun."""
     environment.TYPED[:] = argv
+    if any(word.startswith(("--config-dir", "-cd")) for word in argv):
+        from cnnexp import config
+
+        config.check_search_path(argv)
     lifted: list[str] = []
     kept: list[str] = []
     words = iter(argv)
     for word in words:
         if word.startswith("-") and word.split("=")[0] not in FLAGS:
+            if word.startswith("--resume"):
+                raise UserError("--resume: is not needed; the same command goes on where it stopped")
             raise unknown("cnnexp train", "flag", word, [flag for flag in FLAGS if flag.startswith("--")])
         if word.lstrip("+~").startswith("="):
             raise UserError(f"{word}: cannot be read as key=value (the key is missing)")

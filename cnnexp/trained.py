@@ -176,6 +176,8 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
 
 def find(path: Path) -> tuple[RunRecord, Path]:
     """Return a run, and its best checkpoint (or the one that `path` is). Raises UserError if there is none."""
+    if path.suffix == ".pt" and not path.exists():
+        raise UserError(f"{path}: no such checkpoint; give a run directory, or its checkpoints/best.pt")
     if path.is_file():
         folder = path.resolve().parent.parent
         if not (folder / "run.json").exists():

@@ -137,6 +137,30 @@ def test_a_batch_larger_than_the_data(
     assert f"batch_size: given {batch_size}; allowed: at most 40, the training images; try batch_size=8" in error
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["slots=0"], "slots: given 0; allowed: auto, cpu:2, cuda:0, cuda:0*8, or a list of these"),
+        (["--resume"], "--resume: is not needed; the same command goes on where it stopped"),
+    ],
+)
+def test_a_wrong_word_is_told_what_would_be_right(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert train(*words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_hydra_takes_for_a_group_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "outputs").mkdir()
+    assert cli.main(["train", "--config-dir", str(tmp_path), "--cfg", "job", "epochs=1ep"]) == 0
+    assert cli.main(["train", "--config-dir", str(tmp_path), "outputs=elsewhere"]) == 2
+    assert f"outputs: the folder {tmp_path}/outputs is taken for a group of configs" in capsys.readouterr().err
+
+
 def test_slots_of_a_single_run_are_told_to_do_nothing(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

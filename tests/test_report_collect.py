@@ -71,6 +71,16 @@ def test_without_study_json_configs_of_one_arm_stay_apart(tmp_path):
         study_of(tmp_path / "demo", "dropout")
 
 
+def test_arms_of_one_name_are_told_apart_by_what_differs(tmp_path):
+    for seed, epochs in ((0, "1ep"), (1, "1ep"), (0, "2ep")):
+        run = write_run(tmp_path, "norm", seed, fingerprint=f"f{epochs}")
+        run.write_config(f"seed: {seed}\nepochs: {epochs}\noutputs: {epochs}\n")
+        run.update(files={})
+    study = study_of(tmp_path / "demo")
+    assert {a.label: len(a.runs) for a in study.arms} == {"norm (epochs=1ep)": 2, "norm (epochs=2ep)": 1}
+    assert study_of(tmp_path / "demo", "norm (epochs=2ep)").baseline.fingerprint == "f2ep"
+
+
 def test_a_copied_folder_is_counted_once(tmp_path):
     folder = write_study(tmp_path, TWO)
     run = next(folder.glob("dropout-s0-*"))

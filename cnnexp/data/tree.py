@@ -27,7 +27,7 @@ def find_parts(root: Path) -> dict[str, Path]:
     if "train" not in found or len(found) == 1:
         names = ", ".join(sorted(f.name for f in root.iterdir() if f.is_dir())[:5]) or "no folder"
         needs = "train/ and test/ (or val/, then used as test)"
-        raise UserError(f"data.root: {root} has {names}; it needs {needs}, each with a folder per class")
+        raise UserError(f"data.root: {root} has {names}; it needs {needs}, each with a folder per class: data.root=DIR")
     if "test" not in found:
         found["test"] = found.pop("val")
     return found

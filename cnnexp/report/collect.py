@@ -12,10 +12,11 @@ from cnnexp import record
 from cnnexp.claims.study import read_reported
 from cnnexp.errors import UserError, unknown
 from cnnexp.identical import sentences
-from cnnexp.report.notes import compare_notes, take_notes
+from cnnexp.report.notes import APART, compare_notes, is_below, take_notes
 from cnnexp.report.runs import Run, read_run
-from cnnexp.report.text import plain
+from cnnexp.report.text import plain, shorten
 
+MOST_SETTINGS = 3  # that an arm's label tells
 DEFAULT_BASELINE = "baseline"  # of runs without a study.json
 
 
@@ -186,10 +187,32 @@ def _group(runs: list[Run], planned: list[dict[str, Any]], left_out: list[LeftOu
 def _label(arms: list[Arm]) -> None:
     """Give each arm a label for people and a key for file names, both unique."""
     shorts = [plain(a.fingerprint)[:8] for a in arms]
-    labels = _unique([plain(a.name) or "(no name)" for a in arms], [f" ({short})" for short in shorts])
+    words = [settings or short for settings, short in zip(differing(arms), shorts, strict=True)]
+    labels = _unique([plain(a.name) or "(no name)" for a in arms], [f" ({word})" for word in words])
     keys = _unique([record.slug(plain(a.name)) for a in arms], [f"-{record.slug(short)}" for short in shorts])
     for arm, label, key in zip(arms, labels, keys, strict=True):
         arm.label, arm.key = label, key
+
+
+def differing(arms: list[Arm]) -> list[str]:
+    """Return "epochs=1ep" of every arm that shares its name with others: the settings in which these differ.
+
+    "" where there are none, or more than MOST_SETTINGS, or a config cannot be read.
+    """
+    same: dict[str, list[int]] = {}
+    for index, arm in enumerate(arms):
+        same.setdefault(plain(arm.name).lower(), []).append(index)
+    told = [""] * len(arms)
+    for group in (indices for indices in same.values() if len(indices) > 1):
+        try:
+            configs = [record.flatten(arms[index].first.record.config()) for index in group]
+        except UserError:
+            continue
+        keys = [key for key in configs[0] if not is_below(key, APART) and len({str(c.get(key)) for c in configs}) > 1]
+        if 0 < len(keys) <= MOST_SETTINGS:
+            for index, config in zip(group, configs, strict=True):
+                told[index] = shorten(plain(", ".join(f"{key}={config.get(key)}" for key in keys)), 60)
+    return told
 
 
 def _unique(names: list[str], endings: list[str]) -> list[str]:

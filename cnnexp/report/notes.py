@@ -54,10 +54,11 @@ def beyond(arm: Run, baseline: Run) -> list[str]:
     if "aug" in told:
         told.add("augmentation")
     differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    return [key for key in differing if not _below(key, (*told, *APART))]
+    return [key for key in differing if not is_below(key, (*told, *APART))]
 
 
-def _below(key: str, parents: Iterable[str]) -> bool:
+def is_below(key: str, parents: Iterable[str]) -> bool:
+    """Tell whether a dotted key is one of the parents or lies below one."""
     return any(key == parent or key.startswith((f"{parent}.", f"{parent}[")) for parent in parents)
 
 

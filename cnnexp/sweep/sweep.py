@@ -233,7 +233,7 @@ class Sweep:
             self.times.learn(job.fingerprint, work_of(job.config), info["seconds"]["total"])
             line += f": test accuracy {info['result']['test_accuracy']:.2%}, {duration(seconds)}"
         else:
-            line += f": {message}; see {job.folder / 'train.log'}"
+            line += f": {message}{where_to_look(job, status, 'see')}"
         self.board.ended(job, status, line, self.seconds_left())
 
     def seconds_left(self) -> float | None:
@@ -262,11 +262,16 @@ class Sweep:
         """Say at the end what did not come about, and why."""
         for job, status, message in self.ended:
             if status != "done":
-                print(visible(f"{status}: {job.label}: {message}; log: {job.folder / 'train.log'}"))
+                print(visible(f"{status}: {job.label}: {message}{where_to_look(job, status, 'log:')}"))
         if self.over_budget:
             print(f"not started: {len(self.over_budget)} runs, which would not end within the budget")
         if self.waiting:
             print(f"not started: {len(self.waiting)} runs; the same command goes on")
+
+
+def where_to_look(job: Job, status: str, word: str) -> str:
+    """Return "; see .../train.log" of a run that ended by itself; that of one that was stopped says no more."""
+    return "" if status in ("held", "interrupted") else f"; {word} {job.folder / 'train.log'}"
 
 
 def memory_mib() -> float:
