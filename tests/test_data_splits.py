@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnexp import build
+from cnnexp import config as configs
 from cnnexp.data import splits
 from cnnexp.errors import UserError
 
@@ -55,6 +57,19 @@ def test_limits_are_stratified_nested_and_keep_every_class():
         assert splits.limit(labels, everything, 3, 0, "train_limit").all()
     with pytest.raises(UserError, match=r"data.train_limit: given 2; allowed: at least 3"):
         splits.limit(labels, 2, 3, 0, "train_limit")
+
+
+def test_each_split_has_a_limit_of_its_own(tmp_path):
+    words = ["data.num_train=200", "data.num_test=40", "data.size=8", f"data.cache={tmp_path}"]
+
+    def built(*more):
+        return build.build_data(configs.resolve(configs.compose([*words, *more])))
+
+    whole, few = built(), built("data.val_limit=10")
+    assert [len(whole.train), len(whole.val), len(whole.test)] == [180, 20, 40]
+    assert [len(few.train), len(few.val), len(few.test)] == [180, 10, 40]
+    assert set(few.val.ids) < set(whole.val.ids) and sorted(few.val.labels) == list(range(10))
+    assert len(built("data.val_limit=10", "data.val_fraction=0").val) == 0
 
 
 def test_statistics_are_exact_and_a_constant_channel_is_told(caplog):

@@ -151,9 +151,7 @@ def test_a_wrong_word_is_told_what_would_be_right(
     assert told in capsys.readouterr().err
 
 
-def test_a_folder_that_hydra_takes_for_a_group_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_hydra_takes_for_a_group_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "outputs").mkdir()
     assert cli.main(["train", "--config-dir", str(tmp_path), "--cfg", "job", "epochs=1ep"]) == 0

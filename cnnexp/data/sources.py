@@ -3,7 +3,8 @@ to read CIFAR-10.
 
 Parameters that all of them have:
     val_fraction, split_seed   the part of the training images held out for validation, stratified; its own fixed seed
-    train_limit, test_limit    stratified subsets for cheap studies; null takes all
+    train_limit, val_limit,    stratified subsets for cheap studies; null takes all
+        test_limit
     normalize                  "dataset": mean and std of the training split itself; or {mean: [...], std: [...]}
     cache                      where prepared images lie; null: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp
 """
@@ -36,11 +37,12 @@ def shapes(
     test_limit: Count | None,
     normalize: Normalize,
     cache: str | None,
+    val_limit: Count | None = None,
 ) -> ImageData:
     """Ten drawn shapes, size x size RGB: embedded, the same on every machine. See data/shapes.py."""
     listing = _drawn(SHAPES, num_train, num_test, size, draw_shape)
     prepared = prepare("shapes", [num_train, num_test, size], cache, lambda: listing)
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
 
 
 def textures(
@@ -53,11 +55,12 @@ def textures(
     test_limit: Count | None,
     normalize: Normalize,
     cache: str | None,
+    val_limit: Count | None = None,
 ) -> ImageData:
     """Ten drawn textures, size x size RGB: embedded, another task to pretrain on. See data/textures.py."""
     listing = _drawn(TEXTURES, num_train, num_test, size, draw_texture)
     prepared = prepare("textures", [num_train, num_test, size], cache, lambda: listing)
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
 
 
 def _drawn(classes: list[str], num_train: int, num_test: int, size: int, draw: Callable[..., Any]) -> Listing:
@@ -83,6 +86,7 @@ def imagenette(
     normalize: Normalize,
     on_corrupt: Literal["error", "skip"],
     cache: str | None,
+    val_limit: Count | None = None,
 ) -> ImageData:
     """Imagenette v2, 160 px, from root/imagenette2-160; downloaded into `root` if it is not there.
 
@@ -90,7 +94,7 @@ def imagenette(
     """
     tree = find(IMAGENETTE, Path(root).expanduser())
     prepared = read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
-    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
     return replace(data, files=str(tree))
 
 
@@ -103,11 +107,12 @@ def cifar10(
     test_limit: Count | None,
     normalize: Normalize,
     cache: str | None,
+    val_limit: Count | None = None,
 ) -> ImageData:
     """CIFAR-10 from its Python archive in `root`, downloaded there if need be and checked."""
     key = [CIFAR10.name, size]
     prepared = prepare("cifar10", key, cache, lambda: cifar10_listing(Path(root).expanduser(), size))
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
 
 
 def folder(
@@ -124,6 +129,7 @@ def folder(
     normalize: Normalize,
     on_corrupt: Literal["error", "skip"],
     cache: str | None,
+    val_limit: Count | None = None,
 ) -> ImageData:
     """Any tree of class folders: root/path/train/<class>/..., and test/ or val/ or both.
 
@@ -132,7 +138,7 @@ def folder(
     """
     tree = Path(root).expanduser() / path
     prepared = read_tree(name, tree, Reader(size, resize, channels, on_corrupt), cache)
-    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize)
+    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
     return replace(data, files=str(tree))
 
 

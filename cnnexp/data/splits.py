@@ -92,6 +92,7 @@ def cut(
     train_limit: int | None,
     test_limit: int | None,
     normalize: str | Mapping[str, Any],
+    val_limit: int | None = None,
 ) -> ImageData:
     """Cut prepared images into train, val and test, and measure (or take) the normalisation.
 
@@ -105,6 +106,7 @@ def cut(
         held_out = validation(labels[train], val_fraction, classes, split_seed)
         train, val = train[~held_out], train[held_out]
     train = train[limit(labels[train], train_limit, classes, split_seed, "train_limit")]
+    val = val[limit(labels[val], val_limit, classes, split_seed, "val_limit")]
     test = test[limit(labels[test], test_limit, classes, split_seed, "test_limit")]
     _, height, width, channels = prepared.images.shape
     if isinstance(normalize, str):
