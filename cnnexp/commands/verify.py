@@ -53,11 +53,13 @@ def main(argv: list[str]) -> int:
         print(f"{len(done.numbers)} numbers in {places} agree with the stored logits and rows")
         print(SCOPE)
         return EXIT_DONE
-    for number in done.wrong[:SHOWN]:
+    changed = [number for number in done.wrong if number.name in ("rows", "seeds")]
+    if changed:  # then its lines stand beside those of other runs, and nothing else that they say is of use
+        print("runs have come or gone since the report was made? `cnnexp report` makes it anew")
+    shown = changed[:SHOWN] or done.wrong[:SHOWN]
+    for number in shown:
         print(plain(number))
-    more = len(done.wrong) - SHOWN
+    more = len(done.wrong) - len(shown)
     print(f"... and {more} more\n" * (more > 0), end="")
     print(f"{len(done.wrong)} of {len(done.numbers)} numbers in {places} do not agree")
-    if any(number.name in ("rows", "seeds") for number in done.wrong):
-        print("runs have come or gone since the report was made? `cnnexp report` makes it anew")
     return EXIT_SOME_FAILED
