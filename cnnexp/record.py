@@ -89,9 +89,9 @@ def now() -> str:
 
 
 def slug(text: str) -> str:
-    """Return `text` as a readable, safe folder name of at most 80 characters."""
+    """Return `text` as a readable, safe folder name of at most 80 characters; a long one loses its middle."""
     text = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", text).strip("-.") or "run"
-    return text[:80]
+    return text if len(text) <= 80 else f"{text[:39]}..{text[-39:]}"
 
 
 def run_folder(outputs: Path, study: str, arm: str, seed: int, fingerprint: str) -> Path:
