@@ -29,7 +29,8 @@ MODULES_NOBODY_NEEDS = {"fcntl", "tempfile", "tarfile", "zipfile", "sqlite3", "s
 ALLOWED = {
     "data/archive.py": ["import tarfile"],  # it reads members, and writes them through this room
     "own_files.py": ["os.open"],  # how this room opens files: following no link
-    "signals.py": ["os.write"],  # to the standard error, where a handler may not print
+    "signals.py": ["os.write"]
+    * 2,  # of nothing, to a terminal that may be gone; to the standard error, as handlers must
 }
 KERNEL = ("/proc/", "/dev/null")  # what is written there is said to the kernel, and kept nowhere
 GIVEN = {"np.savez": 0, "torch.save": 1}  # which argument may be a `buffer`, or the `file` of storage.draft

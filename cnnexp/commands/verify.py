@@ -53,13 +53,12 @@ def main(argv: list[str]) -> int:
         print(f"{len(done.numbers)} numbers in {places} agree with the stored logits and rows")
         print(SCOPE)
         return EXIT_DONE
-    changed = [number for number in done.wrong if number.name in ("rows", "seeds")]
-    if changed:  # then its lines stand beside those of other runs, and nothing else that they say is of use
+    of_other_runs = [number for number in done.wrong if number.name in ("rows", "seeds")]
+    if of_other_runs:  # then lines stand beside those of other runs, and what else they say is of little use
         print("runs have come or gone since the report was made? `cnnexp report` makes it anew")
-    shown = changed[:SHOWN] or done.wrong[:SHOWN]
-    for number in shown:
+    for number in [*of_other_runs, *(number for number in done.wrong if number not in of_other_runs)][:SHOWN]:
         print(plain(number))
-    more = len(done.wrong) - len(shown)
+    more = len(done.wrong) - SHOWN
     print(f"... and {more} more\n" * (more > 0), end="")
     print(f"{len(done.wrong)} of {len(done.numbers)} numbers in {places} do not agree")
     return EXIT_SOME_FAILED
