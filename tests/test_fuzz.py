@@ -27,7 +27,7 @@ pytestmark = pytest.mark.counts("requests")
 
 REQUESTS = int(os.environ.get("CNNEXP_FUZZ", "500"))
 CHUNK = 50
-KEY = r"cnnexp: [+~]*[\w.\[\]'/@]+[:=]"  # what an error of a config file begins with: the key that is wrong
+KEY = r"cnnexp: [+~]*[^\s:=]+[:=]"  # what an error of a config file begins with: the key that is wrong
 
 
 class Checked(BaseException):
