@@ -268,6 +268,12 @@ def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):
     for run in record.find_runs(folder):
         run.update(changes=["model.dropout=0.3", "epochs=12ep"] if run.info["arm"] == "dropout" else [])
     assert study_of(folder).notes == []
+    for run in record.find_runs(folder):
+        run.update(changes=["model.dropout=0.3"] if run.info["arm"] == "dropout" else ["epochs=1ep"])
+    (note,) = study_of(folder).notes
+    assert note == (
+        "dropout differs from baseline in more than its own changes: also in epochs, which baseline changes."
+    )
 
 
 def test_a_run_of_two_versions_is_noted(tmp_path):

@@ -39,22 +39,29 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     return notes
 
 
-def beyond(arm: Run, baseline: Run) -> list[str]:
-    """Return the keys by which an arm's config differs from the baseline's beyond what either says that it changes.
+def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
+    """Return the keys by which an arm's config differs from the baseline's beyond what it says that it changes.
 
-    Such a difference is none of the arm's technique: the two were made by different commands. [] if a config is not
-    to be read.
+    First those that neither says, which are none of the arm's technique: the two were made by different commands. Then
+    those that the baseline alone says, which are a second difference beside it. [] if a config is not to be read.
     """
     try:
         ours, theirs = (flatten(run.record.config()) for run in (arm, baseline))
     except UserError:
-        return []
-    changes = [c for run in (arm, baseline) for c in run.get("changes") or [] if isinstance(c, str)]
-    told = {change.lstrip("+~").partition("=")[0] for change in changes}
-    if "aug" in told:
-        told.add("augmentation")
+        return [], []
+    told, told_there = _changed(arm), _changed(baseline)
     differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    return [key for key in differing if not is_below(key, (*told, *APART))]
+    rest = [
+        key for key in differing if not is_below(key, (*told, *APART)) and not any(is_below(t, [key]) for t in told)
+    ]
+    return [key for key in rest if not is_below(key, told_there)], [key for key in rest if is_below(key, told_there)]
+
+
+def _changed(run: Run) -> set[str]:
+    """Return the keys that a run says that it changes."""
+    changes = [change for change in run.get("changes") or [] if isinstance(change, str)]
+    told = {change.lstrip("+~").partition("=")[0] for change in changes}
+    return told | {"augmentation"} if "aug" in told else told
 
 
 def is_below(key: str, parents: Iterable[str]) -> bool:
@@ -66,10 +73,23 @@ def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) ->
     """Return a note for every arm, given with its first run, that differs from the baseline in more than it says."""
     notes = []
     for label, run in arms:
-        if run is not baseline[1] and (keys := beyond(run, baseline[1])):
-            what = ", ".join(plain(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
-            notes.append(f"{label} was not made as {baseline[0]} was: beyond what the arm changes, {what} differ.")
+        if run is baseline[1]:
+            continue
+        unsaid, of_baseline = beyond(run, baseline[1])
+        if unsaid:
+            notes.append(
+                f"{label} was not made as {baseline[0]} was: beyond what the arm changes, {_listed(unsaid)} differ."
+            )
+        if of_baseline:
+            notes.append(
+                f"{label} differs from {baseline[0]} in more than its own changes: also in {_listed(of_baseline)}, "
+                f"which {baseline[0]} changes."
+            )
     return notes
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(plain(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
 
 
 def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
