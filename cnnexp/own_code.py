@@ -48,13 +48,11 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
     Elsewhere is this package: an error that it raises, or torch on its behalf, is no mistake of that person's.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    apart = [*_installed(), Path(sysconfig.get_path("platstdlib")).resolve()]
     written = [
         (frame, file.is_relative_to(PACKAGE))
-        for frame in frames
+        for frame in traceback.extract_tb(error.__traceback__)
         if (file := Path(frame.filename).resolve()).is_file()
-        and (file.is_relative_to(PACKAGE) or not any(file.is_relative_to(place) for place in apart))
+        and (file.is_relative_to(PACKAGE) or not _is_installed(file))
     ]
     if not written or written[-1][1]:
         return []
@@ -80,7 +78,12 @@ def _root(file: Path, module: str) -> Path:
 
 
 def _installed() -> set[Path]:
-    return {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
+    return {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+
+
+def _is_installed(file: Path) -> bool:
+    folders = {"site-packages", "dist-packages"} & set(file.parts)
+    return bool(folders) or any(file.is_relative_to(place) for place in _installed())
 
 
 def _names(file: Path, root: Path) -> Iterator[str]:
