@@ -65,7 +65,7 @@ FIELDS = {
     "model": "{parameters, trainable_parameters, macs}",
     "schedule": "{steps_per_epoch, total_steps, epochs}",
     "features": "of a frozen backbone: computed once, or why they were not; not there for others",
-    "seconds": "{prepare, features, train, evaluate, checkpoint, total; probes: of a run with probes}",
+    "seconds": "{prepare, features, train, evaluate, checkpoint, total; probes, hash_chain: of a run with them}",
     "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
     "images_per_second, peak_memory_mib, stopped: completed | early}",
     "files": "{name: crc32, eight hexadecimal digits} of the other files of a run that is done",

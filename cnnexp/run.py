@@ -10,6 +10,7 @@ from cnnexp import record as records
 from cnnexp.checkpoint import Checkpoints, drop_what_resumes
 from cnnexp.data.batches import Batches
 from cnnexp.data.images import ImageData
+from cnnexp.device import Device
 from cnnexp.errors import Diverged, Interrupted
 from cnnexp.job import Job
 from cnnexp.journal import Evaluation, Journal
@@ -91,7 +92,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     actions = actions_of(config, settings, state, record, journal, checkpoints, check_stop)
     if config["log"]["hash_chain"]:
         source = chain = hash_chain.HashChain(record.folder, source, state.step)
-        actions.insert(0, (lambda step: True, chain.row))
+        actions.insert(0, (lambda step: True, timed("hash_chain", chain.row, device)))
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
         before = add_probes(config, actions, record, settings, lambda: evaluation.logits(state.model, data.val))
@@ -144,6 +145,16 @@ def actions_of(
         (lambda step: step == total or state.stopped is not None or checkpoints.due(step), save),
         (lambda step: True, stop_if_asked),
     ]
+
+
+def timed(what: str, action: Action, device: Device) -> Action:
+    """Return an action whose time is added to the run's `seconds`, apart from training."""
+
+    def act(state: TrainState) -> None:
+        with state.timed(what, device):
+            action(state)
+
+    return act
 
 
 def conclude(

@@ -76,6 +76,7 @@ def test_the_step_is_named(
     assert capsys.readouterr().out.endswith("training steps\n  differ first at step 6: the order of samples\n")
     assert cli.main(["diff", str(one.folder), str(one.folder)]) == 0
     assert capsys.readouterr().out.endswith("training steps\n  all 7 are the same, bit for bit\n")
+    assert 0 < one.info["seconds"]["hash_chain"] < one.info["seconds"]["total"]
     chain = one.folder / "hash_chain.jsonl"
     chain.write_bytes(b"".join(chain.read_bytes().splitlines(keepends=True)[:-1]))
     assert cli.main(["diff", str(one.folder), str(other.folder)]) == 2
@@ -91,6 +92,7 @@ def test_it_is_off_by_default_and_changes_no_fingerprint(
     (plain.folder / "hash_chain.jsonl").write_text('{"step": 1, "chain": "of an earlier attempt"}\n')
     run = runner.run(plain, Quiet())
     assert hash_chain.read(run.folder) == [], "nothing of a run that is begun anew is left"
+    assert "hash_chain" not in run.info["seconds"]
     assert cli.main(["diff", str(run.folder), str(run.folder)]) == 0
     assert "not known: runs trained with log.hash_chain=true tell" in capsys.readouterr().out
 

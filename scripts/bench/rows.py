@@ -8,6 +8,7 @@ from bench.lab import Lab
 from bench.result import Result
 
 TRAINING = ("images_per_second", "wall_seconds", "train_seconds", "val_accuracy", "test_accuracy")
+PARTS_OF_THE_LOOP = ("loop_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds")
 WHOLE = ("wall_seconds", "train_seconds", "images_per_second", "val_accuracy", "test_accuracy")
 
 
@@ -55,14 +56,14 @@ _ALL = (
         "What checkpoints, evaluation, rows of steps and probes cost",
         "told, no target",
         rows_parts.probes,
-        ("loop_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds", "probes_seconds"),
+        (*PARTS_OF_THE_LOOP, "probes_seconds", "hash_chain_seconds"),
     ),
     Row(
         "safety",
         "What checkpoints cost as they are by default",
         "at most 3 % of the loop",
         rows_parts.safety,
-        ("loop_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds"),
+        PARTS_OF_THE_LOOP,
     ),
     Row("C10", "Memory of a run and of a sweep's worker", "at most 1.2x the plain loop", rows_memory.memory),
     Row("G1", "Compact network, Imagenette 160 px, 50 epochs, bf16, GPU", "5x", rows_gpu.compact, WHOLE, True),

@@ -222,7 +222,9 @@ def add_saves(result: Result, name: str) -> None:
 def add_loop(result: Result) -> None:
     """Add to every case the time of the whole loop, and what share of it went elsewhere than into training."""
     for name, metrics in result.series.items():
-        parts = [part for part in ("train", "evaluate", "checkpoint", "probes") if f"{part}_seconds" in metrics]
+        parts = [
+            part for part in ("train", "evaluate", "checkpoint", "probes", "hash_chain") if f"{part}_seconds" in metrics
+        ]
         metrics["loop_seconds"] = [
             sum(repeat) for repeat in zip(*(metrics[f"{p}_seconds"] for p in parts), strict=True)
         ]
