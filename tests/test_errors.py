@@ -141,6 +141,7 @@ def test_a_batch_larger_than_the_data(
     ("words", "told"),
     [
         (["slots=0"], "slots: given 0; allowed: auto, cpu:2, cuda:0, cuda:0*8, or a list of these"),
+        (["-m", "hydra.sweeper.params=1"], "hydra.sweeper.params: given 1; allowed: keys with their values"),
         (["--resume"], "--resume: is not needed; the same command goes on where it stopped"),
     ],
 )

@@ -27,7 +27,7 @@ class LocalSweeper(Sweeper):
     """
 
     def __init__(self, params: Mapping[str, str] | None):
-        self.params = params or {}
+        self.params = {} if params is None else params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take Hydra's context and make the launcher; called by Hydra."""
@@ -41,6 +41,8 @@ class LocalSweeper(Sweeper):
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         assert self.launcher is not None
+        if not isinstance(self.params, Mapping):
+            raise UserError(f"hydra.sweeper.params: given {self.params!r}; allowed: keys with their values, +arm: a,b")
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         axes = [f"{key}={values}" for key, values in self.params.items()]
         overrides = parser.parse_overrides(configs.by_precedence([*axes, *arguments]))
