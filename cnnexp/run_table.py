@@ -50,16 +50,19 @@ def row(run: RunRecord) -> dict[str, Any]:
     """Return a run as {column: value}, `folder` among them; None for what its record does not say, or says wrongly."""
     values = {name: _value(run.info, kind, path) for name, (kind, path) in COLUMNS.items()}
     values["status"] = "malformed" if run.problem else run.status
-    values["superseded"] = is_superseded(run)
+    try:
+        values["superseded"] = is_superseded(run)
+    except UserError:  # of study.json, which says nothing of the run
+        values["superseded"] = False
     return {**values, "error": run.problem or values["error"], "folder": str(run.folder)}
 
 
 def is_superseded(run: RunRecord) -> bool:
-    """Tell whether study.json has other runs for the run's arm now: of another config, data or own code."""
-    try:
-        study = read_study(run.folder.parent)
-    except UserError:  # which says nothing of the run
-        return False
+    """Tell whether study.json has other runs for the run's arm now: of another config, data or own code.
+
+    Raises UserError if study.json cannot be read.
+    """
+    study = read_study(run.folder.parent)
     present = {entry["fingerprint"] for entry in (study or {"runs": []})["runs"] if entry["arm"] == run.info.get("arm")}
     return bool(present) and run.info.get("fingerprint") not in present
 

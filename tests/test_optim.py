@@ -254,6 +254,30 @@ def test_torchs_own_schedules_count_epochs() -> None:
     assert max(rates) > 0.099 and rates[-1] < 0.001, "15 epochs see the whole cycle"
 
 
+@pytest.mark.parametrize("cut", [1, 2, 7])
+def test_a_schedule_in_steps_goes_on_where_it_was_cut(cut: int) -> None:
+    def made() -> tuple[torch.optim.Optimizer, TorchSchedule]:
+        own = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return own, TorchSchedule(own, lr_scheduler.ExponentialLR(own, 0.5), every_step=True)
+
+    def rates(own: torch.optim.Optimizer, schedule: TorchSchedule, steps: range) -> list[float]:
+        found = []
+        for step in steps:
+            schedule.before_step(step)
+            own.step()
+            found.append(schedule.learning_rate)
+        return found
+
+    whole = rates(*made(), range(10))
+    assert whole == [0.1 * 0.5**step for step in range(10)]
+    own, schedule = made()
+    begun = rates(own, schedule, range(cut))
+    resumed, going_on = made()
+    resumed.load_state_dict(own.state_dict())
+    going_on.load_state_dict(schedule.state_dict())
+    assert [*begun, *rates(resumed, going_on, range(cut, 10))] == whole
+
+
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "RMSprop", "Adagrad"])
 def test_a_lean_step_is_torchs_own(name: str) -> None:
     """The wrappers that are left out change no bit of a step, and torch's schedulers go with it."""

@@ -12,6 +12,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.own_files import own_file
 from cnnexp.record import RunRecord
 from cnnexp.report.text import plain
+from cnnexp.run_table import is_superseded
 
 EXAMPLES = """\
 kinds:
@@ -137,12 +138,9 @@ def superseded(runs: list[RunRecord]) -> list[Item]:
     configs = {run.folder: _config_text(run) for run in runs}
     items = []
     for run in runs:
-        planned = (record.read_study(run.folder.parent) or {"runs": []})["runs"]
-        planned = [p for p in planned if isinstance(p, dict) and p.get("arm") == run.info.get("arm")]
-        present = {str(p.get("fingerprint")) for p in planned}
         needed = any(run.name in text for folder, text in configs.items() if folder != run.folder)
         needed = needed or any(run.folder in other.folder.parents for other in runs)
-        if present and str(run.info.get("fingerprint")) not in present and not needed:
+        if is_superseded(run) and not needed:
             items.append(Item("superseded", run.folder, f"{run.status}", run, run.folder / ".lock"))
     return items
 

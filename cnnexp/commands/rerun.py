@@ -120,12 +120,12 @@ def planned(record: RunRecord, places: list[str], device: str | None, allow: lis
 def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
     """Check what is to be built of a recorded config. Raises UserError for a node that is missing, or not allowed."""
     from cnnexp import config as configs
-    from cnnexp.fence import check_nodes as check_targets_of
+    from cnnexp import fence
 
     for name in (*configs.GIVEN, *CLOSED):
         if not isinstance(config.get(name), dict):
             raise UserError(f"config.yaml: {name} is missing")
-    check_targets_of(config, allow)
+    fence.check_nodes(config, allow)
 
 
 def free_folder(original: RunRecord, job: "Job") -> Path:
