@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import breakdown, growth, rows_gpu, rows_memory, rows_parts, rows_sweep, rows_training, rows_tried
+from bench import (
+    breakdown,
+    growth,
+    rows_costs,
+    rows_gpu,
+    rows_memory,
+    rows_parts,
+    rows_sweep,
+    rows_training,
+    rows_tried,
+)
 from bench.lab import Lab
 from bench.result import Result
 
@@ -55,14 +65,14 @@ _ALL = (
         "C9",
         "What checkpoints, evaluation, rows of steps and probes cost",
         "told, no target",
-        rows_parts.probes,
+        rows_costs.probes,
         (*PARTS_OF_THE_LOOP, "probes_seconds", "hash_chain_seconds"),
     ),
     Row(
         "safety",
         "What checkpoints cost as they are by default",
         "at most 3 % of the loop",
-        rows_parts.safety,
+        rows_costs.safety,
         PARTS_OF_THE_LOOP,
     ),
     Row("C10", "Memory of a run and of a sweep's worker", "at most 1.2x the plain loop", rows_memory.memory),

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import process
-from bench.lab import BENCH, CNNEXP, REPOSITORY, Lab
+from bench.lab import BENCH, CNNEXP, REPOSITORY, Lab, tell
 from bench.process import Memory
-from bench.result import Case, Failed, Numbers
+from bench.result import Case, Failed, Numbers, Result
 from cnnexp.record import find_runs
 
 RESULTS = ("images_per_second", "val_accuracy", "test_accuracy", "peak_memory_mib")
@@ -115,6 +115,24 @@ def tell_one_line(
     except ValueError as error:
         raise Failed(f"its last line is no JSON: {finished.last_line()[:200]}") from error
     return told, finished
+
+
+def in_turn(
+    lab: Lab, result: Result, name: str, file: str, settings: dict[str, Any]
+) -> list[dict[str, dict[str, float]]]:
+    """Run a script of `inside` that trains in turn in one process; return what it told of every repeat.
+
+    Its command goes into the result under this name. Raises Failed if it ends otherwise than well.
+    """
+    outputs = lab.fresh()
+    command = [sys.executable, str(script("inside", file)), json.dumps({**settings, "outputs": str(outputs)})]
+    result.commands[name] = lab.readable([*command[:2], json.dumps({**settings, "outputs": "WORK/outputs/RUN"})])
+    tell(f"{name}: {settings['repeats']} times in turn")
+    try:
+        told: list[dict[str, dict[str, float]]] = tell_one_line(lab, command)[0]  # type: ignore[assignment]
+    finally:
+        lab.drop(outputs)
+    return told
 
 
 def rival_command(file: str, settings: dict[str, Any], python: Path | str = sys.executable) -> list[str | Path]:

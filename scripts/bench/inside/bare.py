@@ -7,64 +7,32 @@ Run: python bare.py '{"overrides": ["data=shapes"], "repeats": 3, "outputs": "so
 Prints one line of JSON: a list of repeats, [{"cnnexp": {...}, "bare": {...}}, ...], all in seconds.
 """
 
-import contextlib
-import importlib
-import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from turns import by_cnnexp, in_turn  # type: ignore[import-not-found]
 
-from cnnexp import build, cli, config
+from cnnexp import build, config
 from cnnexp import device as devices
 from cnnexp.data.images import ImageData, Split
-from cnnexp.record import find_runs
 
 
 def main(overrides: list[str], repeats: int, outputs: str) -> list[dict[str, dict[str, float]]]:
     """Train `repeats` times on each side, the order reversed every time."""
-    found = []
-    for repeat in range(repeats):
-        sides: list[tuple[str, Callable[[], dict[str, float]]]] = [
-            ("cnnexp", lambda: by_cnnexp([*overrides, f"seed={repeat}"], Path(outputs) / str(repeat))),  # noqa: B023
-            ("bare", lambda: by_hand([*overrides, f"seed={repeat}"])),  # noqa: B023
-        ]
-        found.append({name: side() for name, side in (sides if repeat % 2 == 0 else reversed(sides))})
-    return found
-
-
-def by_cnnexp(overrides: list[str], outputs: Path) -> dict[str, float]:
-    """Run `cnnexp train` in this process. loop_seconds: of `fit`, with rows, evaluation, checkpoints, signals, bar."""
-    runner: Any = importlib.import_module("cnnexp.run")
-    fit, spent = runner.fit, [0.0]
-
-    def timed(*arguments: Any, **named: Any) -> None:
-        started = perf_counter()
-        fit(*arguments, **named)
-        spent[0] = perf_counter() - started
-
-    runner.fit = timed
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            code = cli.main(["train", *overrides, f"outputs={outputs}"])
-    finally:
-        runner.fit = fit
-    (record,) = find_runs(outputs)
-    assert code == 0, record.info
-    seconds, result = record.info["seconds"], record.info["result"]
-    return {
-        "train_seconds": seconds["train"],
-        "loop_seconds": spent[0],
-        "evaluate_seconds": seconds["evaluate"],
-        "checkpoint_seconds": seconds["checkpoint"],
-        "val_accuracy": result["val_accuracy"],
-    }
+    told: list[dict[str, dict[str, float]]] = in_turn(
+        {
+            "cnnexp": lambda repeat: by_cnnexp([*overrides, f"seed={repeat}"], Path(outputs) / str(repeat)),
+            "bare": lambda repeat: by_hand([*overrides, f"seed={repeat}"]),
+        },
+        repeats,
+    )
+    return told
 
 
 def by_hand(overrides: list[str]) -> dict[str, float]:
