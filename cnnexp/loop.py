@@ -132,11 +132,11 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     if not state.learner.training:  # walking over all layers at every step takes longer than asking
         state.learner.train()
     state.schedule.before_step(state.step)
+    state.optimizer.zero_grad(set_to_none=True)  # now, so that activations need not find room around old gradients
     seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
     with settings.device.autocast():
         logits = state.learner(batch.images)
         loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
-    state.optimizer.zero_grad(set_to_none=True)
     scaler = state.scaler
     (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
     if settings.clip_norm is not None:

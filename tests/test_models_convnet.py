@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnnexp import config
 from cnnexp.commands import summary
 from cnnexp.errors import UserError
+from cnnexp.models import pooling
 from cnnexp.models.activations import ACTIVATIONS
 from cnnexp.models.blocks import BLOCKS
 from cnnexp.models.convnet import convnet, plan
@@ -80,7 +81,11 @@ def test_a_fully_connected_net_is_the_written_out_one() -> None:
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_pooling_before_relu_in_place_changes_no_bit(norm: str, layout: torch.memory_format) -> None:
+@pytest.mark.parametrize("large", [0, pooling.LARGE])
+def test_pooling_before_relu_in_place_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, norm: str, layout: torch.memory_format, large: int
+) -> None:
+    monkeypatch.setattr(pooling, "LARGE", large)
     torch.manual_seed(4)
     blocks = [
         {"conv": {"out": 6, "kernel": 3}},
@@ -96,6 +101,7 @@ def test_pooling_before_relu_in_place_changes_no_bit(norm: str, layout: torch.me
         pool, act = names.index(f"pool{number}"), names.index(f"act{number}")
         names[pool], names[act] = names[act], names[pool]
     plain = nn.Sequential(OrderedDict((name, nn.ReLU() if "act" in name else parts[name]) for name in names))
+    plain.pool1, plain.pool2 = nn.MaxPool2d(3, 2), nn.MaxPool2d(2)
     x = torch.randint(-2, 3, (5, 3, 17, 16)).float().contiguous(memory_format=layout)  # many ties and many zeros
     with torch.no_grad():
         for network in (fast, plain):
@@ -105,6 +111,28 @@ def test_pooling_before_relu_in_place_changes_no_bit(norm: str, layout: torch.me
     assert torch.equal(fast(x), plain(x))
     for one, other in zip(fast.parameters(), plain.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad) and one.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), ((2, 3), (1, 2), 0)])
+def test_a_large_pooling_forgets_its_input_and_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, kernel: Any, stride: Any, padding: int, dtype: torch.dtype, layout: Any
+) -> None:
+    values = torch.randint(-2, 3, (3, 4, 9, 8), generator=seeded(1)).to(dtype).contiguous(memory_format=layout)
+    found = {}
+    for large in (values.numel(), values.numel() + 1):
+        monkeypatch.setattr(pooling, "LARGE", large)
+        kept: list[torch.Size] = []
+        x = values.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.shape) or t, lambda t: t):
+            y = pooling.MaxPool2d(kernel, stride, padding)(x)
+        y.backward(torch.randint(-3, 4, y.shape, generator=seeded(2)).to(dtype))
+        assert (x.shape in kept) is (large > values.numel())
+        found[large] = y, x.grad
+    (one, first), (other, second) = found.values()
+    assert torch.equal(one, other) and one.stride() == other.stride()
+    assert torch.equal(first, second) and first.stride() == second.stride() and first.abs().sum() > 0
 
 
 def test_the_forward_pass_is_that_of_the_written_out_network() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cnnexp.models.init import init_of
 from cnnexp.models.plan import Layer
+from cnnexp.models.pooling import MaxPool2d
 
 ACTIVATIONS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "relu": lambda s: nn.ReLU(),
@@ -33,7 +34,7 @@ LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "batch_norm_features": lambda s: nn.BatchNorm1d(s["width"]),
     "layer_norm": lambda s: nn.LayerNorm(s["width"]),
     "activation": lambda s: ACTIVATIONS[s["activation"]](s["options"]),
-    "max_pool": lambda s: nn.MaxPool2d(s["kernel"], s["stride"]),
+    "max_pool": lambda s: MaxPool2d(s["kernel"], s["stride"]),
     "avg_pool": lambda s: nn.AvgPool2d(s["kernel"], s["stride"]),
     "global_pool": lambda s: nn.AdaptiveAvgPool2d(1),
     "dropout": lambda s: nn.Dropout(s["p"]),

@@ -1,0 +1,51 @@
+"""Max-pooling that forgets its input: torch's keeps it for the backward pass, which reads nothing of it but its shape.
+
+In a network of convolution, batch norm and pooling that is one of the two largest activations of each block.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# Numbers in an input from which on it is forgotten: below, the detour through Python takes longer than it is worth
+# (0.3 ms in a step with three of them; from here on no difference was measured).
+LARGE = 2**21
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """torch's MaxPool2d, (N, C, H, W) -> (N, C, H', W'): the same bits forward and backward, in less memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the largest of each window."""
+        learns = torch.is_grad_enabled() and x.requires_grad
+        if not learns or x.numel() < LARGE or x.ndim != 4 or x.device.type not in ("cpu", "cuda"):
+            return cast(Tensor, super().forward(x))
+        window = [pair(n) for n in (self.kernel_size, self.stride, self.padding, self.dilation)]
+        return cast(Tensor, _MaxPool2d.apply(x, *window, self.ceil_mode))
+
+
+class _MaxPool2d(torch.autograd.Function):
+    """What torch itself calls for max_pool2d, but for what is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *window: Any) -> Tensor:
+        y, places = torch.ops.aten.max_pool2d_with_indices(x, *window)
+        ctx.save_for_backward(places)
+        ctx.window, ctx.shape, ctx.stride = window, x.shape, x.stride()
+        return cast(Tensor, y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        wanted = torch.empty_strided(ctx.shape, ctx.stride, dtype=gradient.dtype, device=gradient.device)
+        backward = torch.ops.aten.max_pool2d_with_indices_backward.grad_input
+        backward(gradient, wanted, *ctx.window, places, grad_input=wanted)  # it stands for the input, too: its shape
+        return wanted, *(None for _ in ctx.window)
+
+
+def pair(n: int | tuple[int, int]) -> list[int]:
+    """Return a size of both directions, given as one number or two."""
+    return list(n) if isinstance(n, tuple) else [n, n]
