@@ -34,6 +34,7 @@ from cnnexp.storage import Damaged
 LARGEST_SHARE = 0.03  # of the time that "auto" may spend on checkpoints
 OFTEN = 60.0  # seconds after which "auto" does not wait for the end of the epoch
 SELDOM = 600.0  # seconds after which "auto" saves at whatever cost
+RATE = 10**9  # bytes a second that a disk is taken to write until the first save has told
 
 
 def draft(path: Path, content: dict[str, Any]) -> Path:
@@ -70,15 +71,18 @@ def read(path: Path, run: str | None = None) -> dict[str, Any]:
 class Checkpoints:
     """Saves and restores the state of one run, and decides when a save is due."""
 
-    def __init__(self, folder: Path, every: int | None, steps_per_epoch: int, run: str = ""):
-        """folder: the run's `checkpoints/`. every: steps between saves, or None for "auto". run: its name."""
+    def __init__(self, folder: Path, every: int | None, steps_per_epoch: int, run: str = "", size: int = 0):
+        """folder: the run's `checkpoints/`. every: steps between saves, or None for "auto". run: its name.
+
+        size: about how many bytes a save writes.
+        """
         self.folder = folder
         self.every = every
         self.steps_per_epoch = steps_per_epoch
         self.run = run
         self.best_of_last: Path | None = None  # the weights that last.pt names
         self.saved_at = perf_counter()
-        self.cost = 0.0  # seconds that the last save kept the training loop
+        self.cost = size / RATE  # seconds that the last save kept the training loop, or the first is expected to
         self.beside: Future[None] | None = None
         self.thread = ThreadPoolExecutor(1, "checkpoint")
 

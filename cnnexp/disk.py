@@ -37,14 +37,22 @@ def _is_alive(pid: str) -> bool:
     return pid.isdigit() and Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else True
 
 
-def checkpoint_bytes(model: "nn.Module") -> int:
-    """Return the most that a run's checkpoints take: best.pt, last.pt and previous.pt, and the next two being written.
+def bytes_of_a_save(model: "nn.Module") -> int:
+    """Return about what a run writes when it saves: the best weights, and last.pt with the weights and the optimiser.
 
     An optimiser is taken to keep two numbers for every one that learns, as Adam does.
     """
-    weights: int = sum(tensor.nbytes for tensor in model.state_dict().values())
     learning: int = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    return 2 * weights + 3 * (weights + 2 * learning)
+    return 2 * _weights(model) + 2 * learning
+
+
+def checkpoint_bytes(model: "nn.Module") -> int:
+    """Return the most that a run's checkpoints take: what is kept, previous.pt too, and the next ones being written."""
+    return 3 * bytes_of_a_save(model) - _weights(model)
+
+
+def _weights(model: "nn.Module") -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -79,7 +79,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     if leaked := record.info["data"]["test_in_train"]:
         record.log(f"data: {leaked} of {len(data.test)} test images are training images too, pixel for pixel")
     disk.check_room(job.folder, disk.checkpoint_bytes(state.model))
-    checkpoints = checkpoints_of(job, settings)
+    checkpoints = checkpoints_of(job, settings, state.model)
     if checkpoints.restore(state, record):
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")

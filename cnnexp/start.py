@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from cnnexp import build
+from cnnexp import build, disk
 from cnnexp.bf16 import keep_in_fp32, unfit
 from cnnexp.checkpoint import Checkpoints
 from cnnexp.data.augment import flips_only
@@ -74,11 +74,12 @@ def check_output(model: torch.nn.Module, data: ImageData, device: Device) -> Non
         raise UserError(f"model: gave {given} for one image; it must give {(1, len(data.classes))}, a number per class")
 
 
-def checkpoints_of(job: Job, settings: Settings) -> Checkpoints:
+def checkpoints_of(job: Job, settings: Settings, model: torch.nn.Module) -> Checkpoints:
     """Return the run's checkpoints, with their cadence in steps."""
     every = job.config["checkpoint"]["every"]
     cadence = None if every == "auto" else steps(every, settings.steps_per_epoch)
-    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch, job.identity)
+    size = disk.bytes_of_a_save(model)
+    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch, job.identity, size)
 
 
 def choose_precisions(

@@ -394,6 +394,14 @@ def test_automatic_checkpoints_cost_little_and_come_each_minute_if_they_do(clock
     assert own.due(51), "ten minutes are over, at whatever cost"
 
 
+def test_the_first_automatic_checkpoint_waits_for_what_its_size_lets_expect(clock: Clock, tmp_path: Path) -> None:
+    own = Checkpoints(tmp_path, None, steps_per_epoch=10, size=3 * 10**9)  # 3 s, which is 3 % of 100 s
+    clock.now += 99.0
+    assert not own.due(10) and not own.due(11)
+    clock.now += 1.1
+    assert own.due(10) and own.due(11)
+
+
 def test_checkpoints_at_an_interval(clock: Clock, tmp_path: Path) -> None:
     own = Checkpoints(tmp_path, 4, steps_per_epoch=10)
     clock.now += 1000

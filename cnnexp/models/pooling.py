@@ -33,14 +33,15 @@ class _MaxPool2d(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, *window: Any) -> Tensor:
         y, places = torch.ops.aten.max_pool2d_with_indices(x, *window)
         ctx.save_for_backward(places)
-        ctx.window, ctx.shape, ctx.stride = window, x.shape, x.stride()
+        last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        ctx.window, ctx.shape, ctx.layout = window, x.shape, torch.channels_last if last else torch.contiguous_format
         return cast(Tensor, y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (places,) = ctx.saved_tensors
-        wanted = torch.empty_strided(ctx.shape, ctx.stride, dtype=gradient.dtype, device=gradient.device)
+        wanted = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.layout)
         backward = torch.ops.aten.max_pool2d_with_indices_backward.grad_input
         backward(gradient, wanted, *ctx.window, places, grad_input=wanted)  # it stands for the input, too: its shape
         return wanted, *(None for _ in ctx.window)
