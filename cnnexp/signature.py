@@ -144,13 +144,19 @@ def _hint(annotation: Any, names: dict[str, Any]) -> Any:
         return inspect.Parameter.empty
 
 
-def check(where: str, node: Mapping[str, Any], builder: Callable[..., Any], given: tuple[str, ...] = ()) -> None:
-    """Check a config node against a builder's signature. Raises UserError naming the key, what is given and allowed."""
+def check(
+    where: str, node: Mapping[str, Any], builder: Callable[..., Any], given: tuple[str, ...] = (), inner: bool = False
+) -> None:
+    """Check a config node against a builder's signature.
+
+    inner: it lies inside another node and names no builder of its own: a block of a network, an augmentation's step.
+    Raises UserError naming the key, what is given and allowed.
+    """
     known = settings(builder, given)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
     named = {n: p for n, p in known.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     for key, value in node.items():
-        if key in ("_target_", "_partial_"):
+        if key in ("_target_", "_partial_") and not inner:
             continue
         if key not in named:
             if open_ended:

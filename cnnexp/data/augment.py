@@ -216,7 +216,7 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
             raise unknown(place, "operation", name, OPERATIONS)
         if not isinstance(settings, Mapping | None):
             raise UserError(f"{place}.{name}: given {settings!r}; allowed: a mapping of its settings")
-        signature.check(f"{place}.{name}", settings or {}, OPERATIONS[name])
+        signature.check(f"{place}.{name}", settings or {}, OPERATIONS[name], inner=True)
         further = getattr(OPERATIONS[name], "check", None)
         if callable(further):
             further(f"{place}.{name}", settings, config)

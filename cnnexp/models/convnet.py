@@ -93,8 +93,8 @@ def _defaults(
     head: Mapping[str, Any],
     fc_layers: str = "first",
 ) -> Defaults:
-    signature.check(f"{where}.dropout", dropout, _dropout)
-    signature.check(f"{where}.head", head, _head)
+    signature.check(f"{where}.dropout", dropout, _dropout, inner=True)
+    signature.check(f"{where}.head", head, _head, inner=True)
     activation_of(f"{where}.activation", activation)
     return Defaults(norm, activation, dropout["pool"], dropout["fc"], fc_layers)
 

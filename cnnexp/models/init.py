@@ -30,5 +30,5 @@ def init_of(where: str, given: Any) -> tuple[str, dict[str, float]]:
     Raises UserError for an unknown name or setting, and for a std that is missing or not above 0.
     """
     name, settings = named(where, "initialisation", given, INITS, "normal: {std: 0.01}")
-    signature.check(f"{where}.{name}", settings, INITS[name])
+    signature.check(f"{where}.{name}", settings, INITS[name], inner=True)
     return name, settings

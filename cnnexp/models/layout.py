@@ -27,7 +27,7 @@ def parse(where: str, blocks: Any) -> list[tuple[str, str, dict[str, Any]]]:
         settings = {} if settings is None else settings
         if not isinstance(settings, Mapping):
             raise UserError(f"{place}.{kind}: given {settings!r}; allowed: a mapping of its settings")
-        signature.check(f"{place}.{kind}", settings, BLOCKS[kind], given=("walk",))
+        signature.check(f"{place}.{kind}", settings, BLOCKS[kind], given=("walk",), inner=True)
         activation_of(f"{place}.{kind}.activation", settings.get("activation"))
         parsed.append((f"{place}.{kind}", kind, dict(settings)))
     return parsed
