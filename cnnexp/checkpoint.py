@@ -31,7 +31,7 @@ from cnnexp.loop import TrainState
 from cnnexp.record import FOR_RESUMING, LAST, PREVIOUS, PROBES, RunRecord
 from cnnexp.storage import Damaged
 
-LARGEST_SHARE = 0.03  # of the time that "auto" may spend on checkpoints
+LARGEST_SHARE = 0.01  # of the time for which "auto" may keep the training waiting; the rest of a save runs beside it
 OFTEN = 60.0  # seconds after which "auto" does not wait for the end of the epoch
 SELDOM = 600.0  # seconds after which "auto" saves at whatever cost
 RATE = 10**9  # bytes a second that a disk is taken to write until the first save has told

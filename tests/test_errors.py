@@ -142,10 +142,13 @@ def test_a_batch_larger_than_the_data(
     [
         (["slots=0"], "slots: given 0; allowed: auto, cpu:2, cuda:0, cuda:0*8, or a list of these"),
         (["-m", "hydra.sweeper.params=1"], "hydra.sweeper.params: given 1; allowed: keys with their values"),
-        (["+model.blocks.6.fc._target_={}"], "model.blocks[6].fc._target_: unknown key '_target_'"),
+        (["model=custom", "+model.blocks.6.fc._target_={}"], "model.blocks[6].fc._target_: unknown key '_target_'"),
         (["+model.dropout._target_=x"], "model.dropout._target_: unknown key '_target_'"),
         (["+model.init={normal:{std:0.1,_target_:x}}"], "model.init.normal._target_: unknown key '_target_'"),
-        (["+aug=flip", "+augmentation.ops.0.flip._target_=x"], "_target_: unknown key '_target_'"),
+        (
+            ["augmentation.ops=[{crop:{padding:4,_target_:x}}]"],
+            "augmentation.ops[0].crop._target_: unknown key '_target_'",
+        ),
         (["--resume"], "--resume: is not needed; the same command goes on where it stopped"),
     ],
 )

@@ -42,8 +42,8 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[f
     def checked(*_: Any, **__: Any) -> NoReturn:
         raise Checked
 
+    monkeypatch.setattr("cnnexp.sweep.launcher.plan", checked)  # first: what it imports then is the real one
     monkeypatch.setattr("cnnexp.job.plan", checked)
-    monkeypatch.setattr("cnnexp.sweep.launcher.plan", checked)
     monkeypatch.setattr("cnnexp.sweep.launcher.import_ahead", lambda: None)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 

@@ -374,17 +374,17 @@ def test_automatic_checkpoints_cost_little_and_come_each_minute_if_they_do(clock
     own = Checkpoints(tmp_path, None, steps_per_epoch=10)
     assert own.due(10), "the end of an epoch, and nothing is known to be dear"
     assert not own.due(11)
-    own.cost = 1.0  # 3 % of 33.3 seconds
-    clock.now += 33.0
+    own.cost = 0.33  # 1 % of 33 seconds
+    clock.now += 32.9
     assert not own.due(20)
-    clock.now += 0.4
+    clock.now += 0.2
     assert own.due(20) and not own.due(21)
-    clock.now += 26.5
+    clock.now += 26.8
     assert own.due(30) and not own.due(31)
     clock.now += 0.2
     assert own.due(31), "a minute is over"
-    own.cost = 3.0
-    assert not own.due(31) and not own.due(40), "it would be 5 % of the time"
+    own.cost = 1.0
+    assert not own.due(31) and not own.due(40), "it would be 1.7 % of the time"
     clock.now += 40.0
     assert own.due(41)
     own.cost = 30.0
@@ -395,7 +395,7 @@ def test_automatic_checkpoints_cost_little_and_come_each_minute_if_they_do(clock
 
 
 def test_the_first_automatic_checkpoint_waits_for_what_its_size_lets_expect(clock: Clock, tmp_path: Path) -> None:
-    own = Checkpoints(tmp_path, None, steps_per_epoch=10, size=3 * 10**9)  # 3 s, which is 3 % of 100 s
+    own = Checkpoints(tmp_path, None, steps_per_epoch=10, size=10**9)  # 1 s, which is 1 % of 100 s
     clock.now += 99.0
     assert not own.due(10) and not own.due(11)
     clock.now += 1.1

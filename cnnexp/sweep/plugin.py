@@ -6,7 +6,11 @@ import types
 
 
 def register() -> None:
-    """Put a module `hydra_plugins.cnnexp_local` with the plugins into this process, and register them."""
+    """Put a module `hydra_plugins.cnnexp_local` with the plugins into this process, and register them.
+
+    Hydra's own name for the sweeper, hydra/sweeper=basic, then means this one: that one writes before it checks.
+    """
+    from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
     from cnnexp.sweep.launcher import LocalLauncher
@@ -25,3 +29,5 @@ def register() -> None:
         setattr(module, plugin.__name__, plugin)
         plugin.__module__ = name
         Plugins.instance().register(plugin)
+    sweeper = {"_target_": f"{name}.LocalSweeper", "params": None}
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=sweeper, provider="cnnexp")

@@ -127,13 +127,17 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def outcome(check: Check, series: Series) -> dict[str, Any] | None:
-    """Return {value, low, high, n, met} of a check: of the medians, and over the repeats. None if a case is missing."""
+    """Return {value, low, high, n, met} of a check, and over the repeats. None if a case is missing.
+
+    The value is that of the medians; a few percent are less than a machine drifts, and are the median of the repeats'
+    own, each of runs that followed one another.
+    """
     ours = series.get(check.ours, {}).get(check.metric)
     theirs = series.get(check.theirs, {}).get(check.metric) if check.theirs else ours
     if not ours or not theirs:
         return None
-    value = quotient(check.kind, median(ours), median(theirs))
     each = [quotient(check.kind, a, b) for a, b in zip(ours, theirs, strict=False)]
+    value = median(each) if check.kind == "percent" else quotient(check.kind, median(ours), median(theirs))
     met = None
     if check.target is not None:
         met = value >= check.target if check.kind in ("rate", "seconds") else value <= check.target
