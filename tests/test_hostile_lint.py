@@ -26,7 +26,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("cnnexp/environment.py", "scripts/reliability.py"),
         *(f"scripts/bench/{name}.py" for name in ("process", "envs", "machine")),
     ),
-    "an import by name": ("cnnexp/cli.py", "cnnexp/config.py", "cnnexp/fence.py", "scripts/bench/inside/bare.py"),
+    "an import by name": ("cnnexp/cli.py", "cnnexp/config.py", "cnnexp/fence.py", "scripts/bench/inside/turns.py"),
     "a page without escaping": ("scripts/bench/page.py",),  # Markdown, of our own numbers
 }
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}

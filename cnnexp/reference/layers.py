@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnnexp.models.pooling import MaxPool2d
 from cnnexp.reference import dense, normalization
 from cnnexp.reference.activations import ACTIVATIONS
 from cnnexp.reference.convolution import CONVOLUTIONS, bias_gradient
@@ -125,6 +126,7 @@ BY_FORMULA: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: ReferenceBatchNorm2d,
     nn.LayerNorm: ReferenceLayerNorm,
     nn.MaxPool2d: ReferenceMaxPool2d,
+    MaxPool2d: ReferenceMaxPool2d,
     nn.ReLU: ReferenceReLU,
 }
 
