@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnnexp.models.pooling import MaxPool2d
 from cnnexp.reference import dense, normalization
 from cnnexp.reference.activations import ACTIVATIONS
 from cnnexp.reference.convolution import CONVOLUTIONS, bias_gradient
@@ -126,7 +125,6 @@ BY_FORMULA: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: ReferenceBatchNorm2d,
     nn.LayerNorm: ReferenceLayerNorm,
     nn.MaxPool2d: ReferenceMaxPool2d,
-    MaxPool2d: ReferenceMaxPool2d,
     nn.ReLU: ReferenceReLU,
 }
 
@@ -138,8 +136,9 @@ def compute_by_formula(network: nn.Module, impl: Impl) -> None:
     kinds (other activations, average pooling, dropout) stay torch's.
     """
     for module in network.modules():
-        if type(module) in BY_FORMULA:
-            module.__class__ = BY_FORMULA[type(module)]
+        formula = next((formula for kind, formula in BY_FORMULA.items() if isinstance(module, kind)), None)
+        if formula is not None:
+            module.__class__ = formula
             if isinstance(module, (ReferenceConv2d, ReferenceMaxPool2d)):
                 module.impl = impl
 
