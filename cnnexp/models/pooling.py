@@ -22,8 +22,8 @@ class MaxPool2d(nn.MaxPool2d):
         learns = torch.is_grad_enabled() and x.requires_grad
         if not learns or x.numel() < LARGE or x.ndim != 4 or x.device.type not in ("cpu", "cuda"):
             return cast(Tensor, super().forward(x))
-        window = [pair(n) for n in (self.kernel_size, self.stride, self.padding, self.dilation)]
-        return cast(Tensor, _MaxPool2d.apply(x, *window, self.ceil_mode))
+        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return cast(Tensor, _MaxPool2d.apply(x, *window))
 
 
 class _MaxPool2d(torch.autograd.Function):
@@ -45,8 +45,3 @@ class _MaxPool2d(torch.autograd.Function):
         backward = torch.ops.aten.max_pool2d_with_indices_backward.grad_input
         backward(gradient, wanted, *ctx.window, places, grad_input=wanted)  # it stands for the input, too: its shape
         return wanted, *(None for _ in ctx.window)
-
-
-def pair(n: int | tuple[int, int]) -> list[int]:
-    """Return a size of both directions, given as one number or two."""
-    return list(n) if isinstance(n, tuple) else [n, n]
