@@ -28,6 +28,7 @@ class Device:
     deterministic: bool
     resident: bool | None
     keep_memory: bool = True
+    compile: bool | str = False
 
     @property
     def kind(self) -> str:
@@ -55,7 +56,8 @@ class Device:
 
     def record(self) -> dict[str, Any]:
         """Return what run.json says of the device."""
-        return {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
+        told = {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
+        return told | ({"compile": self.compile} if self.compile else {})
 
 
 def cores() -> int:
@@ -94,7 +96,8 @@ def resolve(config: dict[str, Any]) -> Device:
         config["channels_last"],
         config["deterministic"],
         None if config["resident"] == "auto" else config["resident"],
-        config.get("keep_memory", True),  # older runs have none
+        config.get("keep_memory", True),  # older runs have neither
+        config.get("compile", False),
     )
 
 

@@ -15,7 +15,15 @@ from cnnexp.record import TIMING, RunRecord, flatten
 # Keys of a config that name, place or observe a run, or that need not change a number.
 APART = (
     *("study", "outputs", "slots", "log", "checkpoint", "backbone", "cache_features", "eval_batch_size"),
-    *("device.kind", "device.threads", "device.resident", "device.keep_memory", "data.root", "data.cache"),
+    *(
+        "device.kind",
+        "device.threads",
+        "device.resident",
+        "device.keep_memory",
+        "device.compile",
+        "data.root",
+        "data.cache",
+    ),
 )
 Named = tuple[str, RunRecord]  # an arm's label and one of its runs
 

@@ -134,6 +134,8 @@ def plan(
     }
     if wanted(config):
         facts["features"] = "computed once"
+    if config["device"].get("compile"):
+        facts["compile"] = config["device"]["compile"]
     fingerprint = configs.fingerprint(config, facts)
     study = config["study"]
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)

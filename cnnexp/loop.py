@@ -62,6 +62,7 @@ class TrainState:
     """Everything that a step changes; `state_dict` is all that a resumed run needs.
 
     learner: what a batch goes through: the model, or its head where features are kept (features.py).
+    compiled: what training steps call in its place, if they are compiled (compiled.py).
     """
 
     model: nn.Module
@@ -81,6 +82,7 @@ class TrainState:
     stopped: str | None = None
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     epoch_seconds: float = 0.0
+    compiled: Callable[[Tensor], Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state but for `best_weights`, which have a file of their own."""
@@ -135,7 +137,7 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     state.optimizer.zero_grad(set_to_none=True)  # now, so that activations need not find room around old gradients
     seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
     with settings.device.autocast():
-        logits = state.learner(batch.images)
+        logits = (state.learner if state.compiled is None else state.compiled)(batch.images)
         loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
     scaler = state.scaler
     (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]

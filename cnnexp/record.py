@@ -58,14 +58,14 @@ FIELDS = {
     "earlier": "list of {code, environment}: other versions that made a part of a run that was resumed",
     "own_code": "{module or file: hash} of a person's own code that a `_target_` names; not there without",
     "environment": "{python, torch, torchvision, platform, host}",
-    "device": "{kind, name, precision, threads; fp32_layers: those that bf16 on a CPU does not serve}",
+    "device": "{kind, name, precision, threads; fp32_layers: those that bf16 on a CPU does not serve; compile: if on}",
     "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
     "train, val, test: numbers of images; test_in_train: test images that are training images too; "
     "skipped, prepare_seconds}",
     "model": "{parameters, trainable_parameters, macs}",
     "schedule": "{steps_per_epoch, total_steps, epochs}",
     "features": "of a frozen backbone: computed once, or why they were not; not there for others",
-    "seconds": "{prepare, features, train, evaluate, checkpoint, total; probes, hash_chain: of a run with them}",
+    "seconds": "{prepare, features, train, evaluate, checkpoint, total; probes, hash_chain, compile: where used}",
     "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
     "images_per_second, peak_memory_mib, stopped: completed | early}",
     "files": "{name: crc32, eight hexadecimal digits} of the other files of a run that is done",

@@ -8,7 +8,9 @@ from cnnexp import build, disk, hash_chain
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.checkpoint import Checkpoints, drop_what_resumes
+from cnnexp.compiled import compiled
 from cnnexp.data.batches import Batches
+from cnnexp.data.cache import cache_root
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
 from cnnexp.errors import Diverged, Interrupted
@@ -21,7 +23,7 @@ from cnnexp.outcome import begin, check_record, recorded_outcome
 from cnnexp.probes.watch import add_probes
 from cnnexp.progress import Progress
 from cnnexp.record import RunRecord
-from cnnexp.signals import stop_request
+from cnnexp.signals import StopRequest, stop_request
 from cnnexp.signature import steps
 from cnnexp.start import (
     batches_of,
@@ -51,14 +53,14 @@ def run(job: Job, progress: Progress) -> RunRecord:
         begin(job, record)
         with stop_request() as stop:
             with recorded_outcome(job, record):
-                result = execute(job, record, progress, stop.check)
+                result = execute(job, record, progress, stop)
                 record.update(status="done", result=result, files=record.seal(), finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
             drop_what_resumes(job.folder / "checkpoints")
         return record
 
 
-def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callable[[], None]) -> dict[str, Any]:
+def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) -> dict[str, Any]:
     """Build everything, train from the last checkpoint to the end, and return the result."""
     config = job.config
     device = devices.resolve(config["device"])
@@ -86,15 +88,19 @@ def execute(job: Job, record: RunRecord, progress: Progress, check_stop: Callabl
     record.keep_rows(state.rows)
     record.keep_probe_rows(state.probe_rows)
     hash_chain.keep(record.folder, state.step)
-    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, check_stop)
-    source = keep_features(config, state, batches, evaluation, record)
+    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, stop.check)
     journal = Journal(record, progress, settings, evaluation, config)
-    actions = actions_of(config, settings, state, record, journal, checkpoints, check_stop)
-    if config["log"]["hash_chain"]:
-        source = chain = hash_chain.HashChain(record.folder, source, state.step)
-        actions.insert(0, (lambda step: True, timed("hash_chain", chain.row, device)))
+    actions = actions_of(config, settings, state, record, journal, checkpoints, stop.check)
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
+        source = keep_features(config, state, batches, evaluation, record)
+        if device.compile and state.step < settings.total_steps:
+            with stop.at_once(), state.timed("compile", device):
+                cache = cache_root(config["data"].get("cache"))
+                state.compiled = compiled(state, source.at(state.step), device, cache)
+        if config["log"]["hash_chain"]:
+            source = chain = hash_chain.HashChain(record.folder, source, state.step)
+            actions.insert(0, (lambda step: True, timed("hash_chain", chain.row, device)))
         before = add_probes(config, actions, record, settings, lambda: evaluation.logits(state.model, data.val))
         fit(state, source, settings, actions, before)
         return conclude(state, record, checkpoints, evaluation, data, batches, config["shift_pixels"])

@@ -47,6 +47,7 @@ class DeviceConfig:
     channels_last: bool
     resident: bool | Literal["auto"]
     keep_memory: bool = True
+    compile: bool | Literal["reduce-overhead", "max-autotune"] = False
 
 
 @dataclass

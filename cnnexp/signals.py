@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from cnnexp.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, Interrupted
@@ -41,6 +42,38 @@ class StopRequest:
         """Raise Interrupted if a signal has asked to stop."""
         if self.exit_code is not None:
             raise Interrupted(self.exit_code)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end the block with Interrupted, and the processes that this one has started by then (Linux).
+
+        For what takes long between two steps and leaves nothing to save. Whatever else the block raises then is taken
+        for a consequence, as half-done imports are.
+        """
+
+        def end(number: int, frame: FrameType | None) -> None:
+            self.ask(number, frame)
+            end_children(os.getpid())
+            raise Stop(CODES[signal.Signals(number)])  # which passes where any other error would be taken for an answer
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        try:
+            with sent_to(end):
+                yield
+        finally:
+            self.check()
+
+
+def end_children(pid: int) -> None:
+    """Kill the processes that a process has started, and theirs. No effect where there is no /proc with their names."""
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, listed.read_text(encoding="ascii").split()):
+                os.kill(child, signal.SIGSTOP)  # so that it starts no more
+                end_children(child)
+                os.kill(child, signal.SIGKILL)
 
 
 class Stop(KeyboardInterrupt):

@@ -16,7 +16,7 @@ LAYERS = [  # from the top; a room may import what is below its own line, and no
     {"run", "run_table", "fence", "identical"},
     {"outcome", "start"},
     {"job", "journal"},
-    {"build", "progress", "checkpoint", "probes"},
+    {"build", "progress", "checkpoint", "probes", "compiled"},
     {"config", "loop", "features", "hash_chain"},
     {"evaluate", "bf16", "record", "environment", "signals", "disk", "schema"},
     {"data", "models", "optim"},

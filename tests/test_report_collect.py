@@ -291,10 +291,11 @@ def test_what_quickened_a_run_is_noted(tmp_path):
         if run.info["arm"] == "baseline":
             run.update(device={**device, "fp32_layers": ["conv1", "fc1"]})
         else:
-            run.update(device={**device, "fp32_layers": []}, features="computed once")
+            run.update(device={**device, "fp32_layers": [], "compile": True}, features="computed once")
     assert study_of(folder).notes == [
         "baseline: layers that bf16 does not serve on this processor computed in fp32: conv1, fc1.",
         "dropout: the frozen backbone's features were computed once, and images/s are those of the head alone.",
+        "dropout: the training steps were compiled (torch.compile), which is not in the time of training.",
     ]
 
 

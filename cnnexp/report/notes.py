@@ -101,6 +101,9 @@ def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
             said.append("the frozen backbone's features were computed once, and images/s are those of the head alone")
         if layers := run.texts("device", "fp32_layers"):
             said.append(f"layers that bf16 does not serve on this processor computed in fp32: {', '.join(layers)}")
+        if mode := run.text("device", "compile"):
+            how = "torch.compile" if mode == "True" else f"torch.compile, {mode}"
+            said.append(f"the training steps were compiled ({how}), which is not in the time of training")
         for what in said:
             if label not in labels.setdefault(what, []):
                 labels[what].append(label)

@@ -32,13 +32,17 @@ def against_plain(lab: Lab, overrides: list[str], settings: dict[str, Any], targ
     epochs = lab.trained(50)
     words = [*read_by_cnnexp(tree, 160), *overrides, f"epochs={epochs}ep", "batch_size=128", "device=cuda"]
     prepared = prepare(lab, words)
+    words = [*words, "device.precision=bf16"]
+    compilers = {"cnnexp compiled": "true", "cnnexp as CUDA graphs": "reduce-overhead"}
     cases = [
-        ours(lab, "cnnexp", [*words, "device.precision=bf16"], gpu=True),
+        ours(lab, "cnnexp", words, gpu=True),
+        *(ours(lab, name, [*words, f"device.compile={mode}"], gpu=True) for name, mode in compilers.items()),
         rival(lab, "plain", {"root": str(tree), "size": 160, "epochs": epochs, **BF16, **settings}, gpu=True),
     ]
     checks = [
         Check("whole process", "seconds", target, "wall_seconds", "cnnexp", "plain"),
         Check("training", "rate", None, "images_per_second", "cnnexp", "plain"),
+        *(Check(f"whole process, {name}", "seconds", None, "wall_seconds", name, "plain") for name in compilers),
     ]
     facts = {"epochs": epochs, "plain's workers": WORKERS, "decoded once, seconds": prepared.seconds}
     return compare(cases, lab.repeated(3), checks, tell, facts)

@@ -1,13 +1,9 @@
 """What was tried and did not help: the same run in other circumstances."""
 
-import json
-import sys
-from pathlib import Path
-
 from bench.lab import CNNEXP, Lab, tell
-from bench.result import Case, Failed, Numbers, Result, compare
+from bench.result import Case, Numbers, Result, compare
 from bench.rows_training import COMPACT
-from bench.runs import prepare, script, tell_one_line, train_in
+from bench.runs import prepare, train_in
 from bench.trees import read_by_cnnexp, subset
 
 CIRCUMSTANCES: dict[str, tuple[dict[str, str], list[str]]] = {  # name: (environment, overrides)
@@ -17,6 +13,7 @@ CIRCUMSTANCES: dict[str, tuple[dict[str, str], list[str]]] = {  # name: (environ
     "huge pages for the heap": ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, []),
     "freed memory given back": ({}, ["device.keep_memory=false"]),
     "channels first": ({}, ["device.channels_last=false"]),
+    "compiled by torch": ({}, ["device.compile=true"]),
     "one slot of two threads, two runs": ({}, ["-m", "slots=cpu:1"]),
     "two slots of one thread, two runs": ({}, ["-m", "slots=cpu:2"]),
 }
@@ -28,9 +25,7 @@ def tried(lab: Lab) -> Result:
     overrides = [*read_by_cnnexp(tree, 64), *COMPACT, f"epochs={lab.trained(2)}ep", "device.precision=fp32"]
     prepare(lab, overrides)
     cases = [case(lab, name, *words, overrides) for name, words in CIRCUMSTANCES.items()]
-    result = compare(cases, lab.repeated(3), [], tell)
-    compiled(lab, overrides, result)
-    return result
+    return compare(cases, lab.repeated(3), [], tell)
 
 
 def case(lab: Lab, name: str, more: dict[str, str], words: list[str], overrides: list[str]) -> Case:
@@ -44,22 +39,12 @@ def case(lab: Lab, name: str, more: dict[str, str], words: list[str], overrides:
         finally:
             lab.drop(outputs)
         rates = [info["result"]["images_per_second"] for info in made.records]
-        return {"wall_seconds": made.seconds, "images_per_second": sum(rates) / len(rates)}
+        compiling = sum(info["seconds"].get("compile", 0.0) for info in made.records)  # after a first time from a cache
+        return {
+            "wall_seconds": made.seconds,
+            "images_per_second": sum(rates) / len(rates),
+            "compile_seconds": compiling,
+        }
 
     settings = " ".join(f"{key}={value}" for key, value in more.items())
     return Case(name, f"{settings} {lab.readable([*CNNEXP, 'train', *everything])}".strip(), run)
-
-
-def compiled(lab: Lab, overrides: list[str], result: Result) -> None:
-    """Add what torch.compile takes and gives."""
-    words = json.dumps({"overrides": overrides, "steps": lab.pick(30, 5)})
-    command: list[str | Path] = [sys.executable, script("inside", "compiled.py"), words]
-    result.commands["torch.compile"] = lab.readable(command)
-    try:
-        told, _ = tell_one_line(lab, command)
-    except Failed as failure:
-        result.problems["torch.compile"] = str(failure)
-        return
-    result.facts["torch.compile, the first step, seconds"] = round(told["compile_seconds"], 1)
-    result.facts["torch.compile, images/s"] = round(told["compiled"], 1)
-    result.facts["the same loop without, images/s"] = round(told["as it is"], 1)

@@ -1,0 +1,128 @@
+"""Training steps through torch's compiler: the same training up to rounding, and the same to the bit when cut."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from lives import difference, everything
+from test_loop import prepared
+from test_resume import CutAt
+from test_signals import gone
+
+from cnnexp import run as runner
+from cnnexp.compiled import compiled
+from cnnexp.errors import Interrupted, UserError
+from cnnexp.job import Job
+from cnnexp.progress import Quiet
+from cnnexp.record import RunRecord, find_runs
+
+Jobs = Callable[..., Job]
+ON = "device.compile=true"
+
+
+@pytest.fixture(autouse=True)
+def compiler_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is compiled in this session's cache, for these tests alone."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(session_cache / "compiled"))
+
+
+def made(job: Jobs, *more: str) -> RunRecord:
+    """Make the tiny run, which has batch norm and dropout, by SGD, whose steps are no larger than its gradients."""
+    return runner.run(job("optimizer=sgd", "log.steps=1st", *more), Quiet())
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_same_up_to_rounding(job: Jobs) -> None:
+    plain, compiled = made(job), made(job, ON)
+    assert compiled.info["fingerprint"] != plain.info["fingerprint"]
+    assert compiled.info["device"]["compile"] is True and "compile" not in plain.info["device"]
+    assert compiled.info["seconds"]["compile"] > 1 and "compile" not in plain.info["seconds"]
+    weights = [torch.load(run.folder / "checkpoints" / "best.pt")["model"] for run in (compiled, plain)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5)
+    losses = [[row["loss"] for row in run.rows("step")] for run in (compiled, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 15
+
+
+@pytest.mark.slow
+def test_a_compiled_run_that_is_cut_is_the_same_to_the_bit(
+    kind_job: Jobs, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
+    own = kind_job("residual", ON)
+    for step in (4, 9):
+        with pytest.raises(Interrupted):
+            runner.run(own, CutAt(step, signal.SIGTERM))
+    run = runner.run(own, Quiet())
+    assert run.info["resumed"] == 2
+    uncut = runner.run(kind_job("residual", ON, f"outputs={outputs.parent / 'uncut'}"), Quiet())
+    assert difference(everything(run.folder), everything(uncut.folder)) is None
+
+
+@pytest.mark.slow
+def test_each_run_of_a_process_is_compiled(job: Jobs, session_cache: Path) -> None:
+    from torch._dynamo import config, utils
+
+    with config.patch(recompile_limit=1):  # 8 by default: from then on torch takes a function as it is
+        for size in (4, 5, 6):
+            utils.counters.clear()
+            state, batches, settings = prepared(job(f"batch_size={size}"))
+            before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+            device = replace(settings.device, compile=True)
+            step = compiled(state, batches.at(0), device, session_cache)
+            assert all(parameter.grad is None for parameter in state.model.parameters())
+            after = state.model.state_dict()
+            assert not [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
+            seen = utils.counters["frames"]["total"]
+            assert utils.counters["frames"]["ok"] == seen > 0
+            step(batches.at(1).images)
+            assert utils.counters["frames"]["total"] == seen, "the first step need not compile"
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compiled_is_said(job: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    own, told = job(ON), r"device.compile: torch could not compile .*C\+\+ .*without device.compile"
+    with config.patch({"cpp.cxx": (None, "nonesuch")}), pytest.raises(UserError, match=told):
+        runner.run(own, Quiet())
+    assert own.record().status == "failed" and own.record().info["error"]["type"] == "UserError"
+
+
+SLOW_COMPILER = """#!/bin/sh
+case "$*" in *-o*) sleep 100 & echo $! > {there}.part; mv {there}.part {there}; wait;; *) exec g++ "$@";; esac
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_ends_the_compiler(tiny: list[str], outputs: Path, tmp_path: Path, number: int, code: int) -> None:
+    slow, there = tmp_path / "slow++", tmp_path / "there"
+    slow.write_text(SLOW_COMPILER.format(there=there))
+    slow.chmod(0o755)
+    environment = {**os.environ, "CXX": str(slow), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
+    command = [sys.executable, "-m", "cnnexp", "train", *tiny, ON]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not there.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=10)
+    assert process.returncode == code and told.endswith("interrupted; the same command goes on from here\n")
+    assert gone(int(there.read_text()))
+    (run,) = find_runs(outputs)
+    assert run.status == "interrupted"
+
+
+def test_what_is_not_compiled_keeps_its_name(job: Jobs) -> None:
+    names = [job(word).fingerprint for word in ("device.compile=false", ON, "device.compile=reduce-overhead")]
+    assert names[0] == job().fingerprint and len(set(names)) == 3
