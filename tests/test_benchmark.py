@@ -15,6 +15,7 @@ from bench import cgroup, page, process, result, trees
 from bench.lab import CNNEXP, Lab
 from bench.result import Case, Check, Failed, NotMeasured, Result
 from bench.rows import ROWS
+from bench.rows_costs import add_shares
 from bench.runs import slots_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -90,6 +91,21 @@ def test_medians_and_ranges_are_kept_beside_the_repeats() -> None:
     assert made["series"] == SERIES
     assert made["summary"]["plain"]["images_per_second"] == {"median": 150.0, "low": 100.0, "high": 200.0, "n": 2}
     assert json.loads(json.dumps(made)) == made
+
+
+def test_what_a_probe_or_a_checkpoint_takes_is_told_by_its_own_clock() -> None:
+    none = {"loop_seconds": [10.0, 8.0], "checkpoint_seconds": [0.1, 0.2]}
+    series = {
+        "shapes: none of them": none,
+        "shapes: checkpoint every epoch": {"loop_seconds": [20.0, 10.0], "checkpoint_seconds": [0.5, 0.4]},
+        "shapes: probes=all": {**none, "probes_seconds": [1.0, 0.4]},
+        "shapes: a row for every step": none.copy(),
+        "textures: probes=all": {**none, "probes_seconds": [1.0, 0.4]},
+    }
+    add_shares(series, "shapes: none of them")
+    shares = {case: own["own_share_percent"] for case, own in series.items() if "own_share_percent" in own}
+    assert list(shares) == ["shapes: checkpoint every epoch", "shapes: probes=all"]
+    assert [*shares.values()] == [pytest.approx([2.0, 2.0]), pytest.approx([10.0, 5.0])]
 
 
 def test_rows_are_merged() -> None:

@@ -95,7 +95,7 @@ def label(case: str) -> str:
 def heading(metric: str) -> str:
     """Return the heading of a column, with its unit."""
     words = metric.replace("images_per_second", "images/s").replace("_", " ")
-    for unit, short in (("seconds", "s"), ("mib", "MiB")):
+    for unit, short in (("seconds", "s"), ("mib", "MiB"), ("percent", "%")):
         if f" {unit}" in f" {words}":
             words = f"{f' {words} '.replace(f' {unit} ', ' ').strip()} ({short})"
     return words.strip()

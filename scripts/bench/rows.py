@@ -66,7 +66,7 @@ _ALL = (
         "What checkpoints, evaluation, rows of steps and probes cost",
         "told, no target",
         rows_costs.probes,
-        (*PARTS_OF_THE_LOOP, "probes_seconds", "hash_chain_seconds"),
+        (*PARTS_OF_THE_LOOP, "probes_seconds", "hash_chain_seconds", "own_share_percent"),
     ),
     Row(
         "safety",

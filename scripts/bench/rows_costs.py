@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bench.lab import Lab
-from bench.result import Check, Failed, NotMeasured, Result
+from bench.result import Check, Failed, NotMeasured, Result, Series
 from bench.rows_training import COMPACT
 from bench.runs import in_turn, prepare
 from bench.trees import read_by_cnnexp, subset
@@ -38,8 +38,27 @@ def probes(lab: Lab) -> Result:
         none = f"{data}: none of them"
         cases = {f"{data}: {name}": [*base, *overrides] for name, overrides in PROBES.items()}
         take_turns(lab, result, data, {none: [*base, *NO_PROBES], **cases}, lab.repeated(3))
+        add_shares(result.series, none)
         result.checks += [Check(case, "percent", None, "loop_seconds", case, none) for case in cases]
     return result
+
+
+def add_shares(series: Series, none: str) -> None:
+    """Add what share of its loop each probe, chain of hashes or checkpoint takes by its own clock, in percent.
+
+    none: the case without any, which has the last checkpoint alone. Whole loops differ by more than most of these cost.
+    """
+    for case, own in series.items():
+        if not case.startswith(none.partition(":")[0]):
+            continue
+        if metric := next((name for name in ("probes_seconds", "hash_chain_seconds") if name in own), None):
+            seconds = own[metric]
+        elif "checkpoint" in case:
+            saves, last = own["checkpoint_seconds"], series[none]["checkpoint_seconds"]
+            seconds = [a - b for a, b in zip(saves, last, strict=True)]
+        else:
+            continue
+        own["own_share_percent"] = [100 * a / b for a, b in zip(seconds, own["loop_seconds"], strict=True)]
 
 
 def safety(lab: Lab) -> Result:
