@@ -22,13 +22,13 @@ from cnnexp.loop import TrainState
 PASSES = 3  # before the first step: one compiles; where CUDA graphs are used, one warms up and one is recorded
 
 
-def compiled(state: TrainState, batch: Batch, device: Device, cache: Path) -> Callable[[Tensor], Tensor]:
+def compiled(state: TrainState, batch: Batch, device: Device, folder: Path) -> Callable[[Tensor], Tensor]:
     """Compile the forward and backward pass of `state.learner` for batches like `batch`, and return what to call.
 
-    The weights, buffers and gradients of the state stay as they are. cache: the folder of all caches. Raises UserError
-    if the compiler fails.
+    The weights, buffers and gradients of the state stay as they are. folder: where the compiler keeps what it
+    makes, unless TORCHINDUCTOR_CACHE_DIR says otherwise. Raises UserError if it fails.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     from torch._dynamo.exc import TorchDynamoException  # imports the compiler: 1.5 s
     from torch._inductor import config
 

@@ -10,7 +10,7 @@ from cnnexp import record as records
 from cnnexp.checkpoint import Checkpoints, drop_what_resumes
 from cnnexp.compiled import compiled
 from cnnexp.data.batches import Batches
-from cnnexp.data.cache import cache_root
+from cnnexp.data.cache import compiled_folder
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
 from cnnexp.errors import Diverged, Interrupted
@@ -96,8 +96,8 @@ def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) 
         source = keep_features(config, state, batches, evaluation, record)
         if device.compile and state.step < settings.total_steps:
             with stop.at_once(), state.timed("compile", device):
-                cache = cache_root(config["data"].get("cache"))
-                state.compiled = compiled(state, source.at(state.step), device, cache)
+                folder = compiled_folder(config["data"].get("cache"))
+                state.compiled = compiled(state, source.at(state.step), device, folder)
         if config["log"]["hash_chain"]:
             source = chain = hash_chain.HashChain(record.folder, source, state.step)
             actions.insert(0, (lambda step: True, timed("hash_chain", chain.row, device)))

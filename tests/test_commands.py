@@ -449,8 +449,12 @@ def test_gc_finds_prepared_images_that_cannot_be_used(cnnexp, tmp_path, monkeypa
     put(bad / "images.npy")
     put(cache / f".shapes-{'1' * 16}.tmp" / "images.npy")
     put(cache / "else" / "of-mine")
+    put(cache / "compiled" / "kernel.so")
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     code, out, _ = cnnexp("gc", outputs, "--cache", "--delete")
     assert code == 0 and out.count("\n") == 3
+    assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["compiled", "else", good.rpartition("/")[2]]
+    assert cnnexp("gc", outputs)[1].endswith("--delete does it (compiled only if named: --compiled)\n")
+    cnnexp("gc", outputs, "--compiled", "--delete")
     assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["else", good.rpartition("/")[2]]

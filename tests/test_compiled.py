@@ -29,8 +29,8 @@ ON = "device.compile=true"
 
 @pytest.fixture(autouse=True)
 def compiler_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what is compiled in this session's cache, for these tests alone."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(session_cache / "compiled"))
+    """Keep what is compiled for these tests alone, beside this session's cache."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(session_cache.parent / "torch"))
 
 
 def made(job: Jobs, *more: str) -> RunRecord:
@@ -68,7 +68,7 @@ def test_a_compiled_run_that_is_cut_is_the_same_to_the_bit(
 
 
 @pytest.mark.slow
-def test_each_run_of_a_process_is_compiled(job: Jobs, session_cache: Path) -> None:
+def test_each_run_of_a_process_is_compiled(job: Jobs, tmp_path: Path) -> None:
     from torch._dynamo import config, utils
 
     with config.patch(recompile_limit=1):  # 8 by default: from then on torch takes a function as it is
@@ -77,7 +77,7 @@ def test_each_run_of_a_process_is_compiled(job: Jobs, session_cache: Path) -> No
             state, batches, settings = prepared(job(f"batch_size={size}"))
             before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
             device = replace(settings.device, compile=True)
-            step = compiled(state, batches.at(0), device, session_cache)
+            step = compiled(state, batches.at(0), device, tmp_path)
             assert all(parameter.grad is None for parameter in state.model.parameters())
             after = state.model.state_dict()
             assert not [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]

@@ -20,13 +20,14 @@ kinds:
   checkpoints   those of runs that failed, ran out of memory, were skipped or interrupted: they would start over
   leftovers     what only a resumed run needs, of runs that are done or diverged; temporary files older than an hour
   cache         prepared images that this version cannot use, or that were never finished
+  compiled      what torch's compiler keeps for device.compile; it is compiled again when it is needed
 
 examples:
   cnnexp gc                                     look; nothing is deleted
   cnnexp gc outputs/ablation --superseded       look at one kind
   cnnexp gc --leftovers --cache --delete        delete these
 """
-KINDS = ("superseded", "checkpoints", "leftovers", "cache")
+KINDS = ("superseded", "checkpoints", "leftovers", "cache", "compiled")
 HARMLESS = ("leftovers", "cache")  # what --delete takes when no kind is named: nothing that a result or a resume needs
 STOPPED = ("failed", "oom", "skipped", "interrupted")
 HOUR = 3600.0  # a temporary file lives for a second or so; one that is older was left by a kill
@@ -124,7 +125,8 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
         ]
         apart = {run.folder for run in every} - {run.folder for run in rest}
         items += temporary(folder, apart)
-    return items + (unusable_cache() if "cache" in kinds else [])
+    items += unusable_cache() if "cache" in kinds else []
+    return items + (compiled() if "compiled" in kinds else [])
 
 
 def _checkpoints(run: RunRecord, pattern: str) -> list[Path]:
@@ -170,3 +172,11 @@ def unusable_cache() -> list[Item]:
         if (folder.name != name or load(folder) is None) and not storage.is_locked(lock):
             items.append(Item("cache", folder, "unfinished, damaged or of another version", lock=lock))
     return items
+
+
+def compiled() -> list[Item]:
+    """Return the folder of what was compiled, if there is one."""
+    from cnnexp.data.cache import compiled_folder
+
+    folder = compiled_folder(None)
+    return [Item("compiled", folder, "a later run of the same network starts faster")] if folder.is_dir() else []

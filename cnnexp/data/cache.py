@@ -58,6 +58,11 @@ def cache_root(cache: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnexp"
 
 
+def compiled_folder(cache: str | None) -> Path:
+    """Return where torch's compiler keeps what it made, an absolute path in the cache folder."""
+    return cache_root(cache).resolve() / "compiled"
+
+
 def damage(folder: Path, meta: dict[str, Any], most: float = CHECKED) -> str | None:
     """Return the name of a file of a cache folder that is not what was written, None if there is none.
 
