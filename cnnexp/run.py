@@ -94,10 +94,10 @@ def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) 
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
         source = keep_features(config, state, batches, evaluation, record)
-        if device.compile and state.step < settings.total_steps:
+        if device.compile and state.step < settings.total_steps and state.stopped is None:
             with stop.at_once(), state.timed("compile", device):
                 folder = compiled_folder(config["data"].get("cache"))
-                state.compiled = compiled(state, source.at(state.step), device, folder)
+                state.compiled = compiled(state, source.at(state.step), device, folder, record.log)
         if config["log"]["hash_chain"]:
             source = chain = hash_chain.HashChain(record.folder, source, state.step)
             actions.insert(0, (lambda step: True, timed("hash_chain", chain.row, device)))

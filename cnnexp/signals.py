@@ -61,6 +61,7 @@ class StopRequest:
             return
         try:
             with sent_to(end):
+                self.check()  # it may have come before
                 yield
         finally:
             self.check()

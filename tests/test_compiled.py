@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from lives import difference, everything
 from test_loop import prepared
 from test_resume import CutAt
 from test_signals import gone
+from torch import Tensor, nn
 
 from cnnexp import run as runner
 from cnnexp.compiled import compiled
@@ -30,7 +32,8 @@ ON = "device.compile=true"
 @pytest.fixture(autouse=True)
 def compiler_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what is compiled for these tests alone, beside this session's cache."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(session_cache.parent / "torch"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back
+    monkeypatch.setattr("cnnexp.compiled.GIVEN", str(session_cache.parent / "torch"))
 
 
 def made(job: Jobs, *more: str) -> RunRecord:
@@ -39,16 +42,28 @@ def made(job: Jobs, *more: str) -> RunRecord:
 
 
 @pytest.mark.slow
-def test_a_compiled_run_is_the_same_up_to_rounding(job: Jobs) -> None:
-    plain, compiled = made(job), made(job, ON)
-    assert compiled.info["fingerprint"] != plain.info["fingerprint"]
-    assert compiled.info["device"]["compile"] is True and "compile" not in plain.info["device"]
-    assert compiled.info["seconds"]["compile"] > 1 and "compile" not in plain.info["seconds"]
-    weights = [torch.load(run.folder / "checkpoints" / "best.pt")["model"] for run in (compiled, plain)]
+def test_a_compiled_run_is_the_same_up_to_rounding(
+    job: Jobs, session_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def noted(*given: Any) -> Callable[[Tensor], Tensor]:
+        step = compiled(*given)
+        assert given[3] == session_cache.resolve() / "compiled"
+        return lambda images: (sizes.append(len(images)), step(images))[1]
+
+    monkeypatch.setattr(runner, "compiled", noted)
+    plain, through = made(job), made(job, ON)
+    assert sizes == [8] * 15, "every step, and nothing else, goes through what was compiled"
+    assert through.info["fingerprint"] != plain.info["fingerprint"]
+    assert through.info["device"]["compile"] is True and "compile" not in plain.info["device"]
+    assert through.info["seconds"]["compile"] > 0 and "compile" not in plain.info["seconds"]
+    assert "functions, with 0 breaks" in (through.folder / "train.log").read_text()
+    weights = [torch.load(run.folder / "checkpoints" / "best.pt")["model"] for run in (through, plain)]
     assert weights[0].keys() == weights[1].keys()
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5)
-    losses = [[row["loss"] for row in run.rows("step")] for run in (compiled, plain)]
+    losses = [[row["loss"] for row in run.rows("step")] for run in (through, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 15
 
 
@@ -68,16 +83,16 @@ def test_a_compiled_run_that_is_cut_is_the_same_to_the_bit(
 
 
 @pytest.mark.slow
-def test_each_run_of_a_process_is_compiled(job: Jobs, tmp_path: Path) -> None:
+def test_each_run_of_a_process_is_compiled(job: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo import config, utils
 
+    monkeypatch.setattr("cnnexp.compiled.GIVEN", None)
     with config.patch(recompile_limit=1):  # 8 by default: from then on torch takes a function as it is
         for size in (4, 5, 6):
-            utils.counters.clear()
             state, batches, settings = prepared(job(f"batch_size={size}"))
             before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
             device = replace(settings.device, compile=True)
-            step = compiled(state, batches.at(0), device, tmp_path)
+            step = compiled(state, batches.at(0), device, tmp_path, print)
             assert all(parameter.grad is None for parameter in state.model.parameters())
             after = state.model.state_dict()
             assert not [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
@@ -85,17 +100,50 @@ def test_each_run_of_a_process_is_compiled(job: Jobs, tmp_path: Path) -> None:
             assert utils.counters["frames"]["ok"] == seen > 0
             step(batches.at(1).images)
             assert utils.counters["frames"]["total"] == seen, "the first step need not compile"
+    assert list(tmp_path.rglob("*.so")), "what was compiled is kept where it is said to be"
+
+
+class Restless(nn.Module):
+    """Changes its weights when it is called."""
+
+    def __init__(self, compilable: bool):
+        super().__init__()
+        self.fc = nn.Linear(3 * 8 * 8, 10)
+        self.forward = self.changing if compilable else torch.compiler.disable(self.changing)  # type: ignore[method-assign]
+
+    def changing(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.fc.weight.add_(1)
+        return self.fc(x.flatten(1))
+
+
+@pytest.mark.slow
+def test_weights_that_change_are_put_back(job: Jobs, tmp_path: Path) -> None:
+    state, batches, settings = prepared(job())
+    state.learner, device = Restless(compilable=True), replace(settings.device, compile=True)
+    before = state.learner.fc.weight.clone()
+    compiled(state, batches.at(0), device, tmp_path, print)
+    assert torch.equal(state.learner.fc.weight, before)
+
+
+@pytest.mark.slow
+def test_what_is_not_compiled_at_all_is_said(job: Jobs, tmp_path: Path) -> None:
+    state, batches, settings = prepared(job())
+    state.learner, device = Restless(compilable=False), replace(settings.device, compile=True)
+    with pytest.raises(UserError, match="no part of the network"):
+        compiled(state, batches.at(0), device, tmp_path, print)
 
 
 @pytest.mark.slow
 def test_what_cannot_be_compiled_is_said(job: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from torch._inductor import config
 
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
-    own, told = job(ON), r"device.compile: torch could not compile .*C\+\+ .*without device.compile"
+    monkeypatch.setattr("cnnexp.compiled.GIVEN", str(tmp_path / "compiled"))
+    own, told = job(ON), r"device.compile: torch could not compile .*C\+\+ .*try device.compile=false"
     with config.patch({"cpp.cxx": (None, "nonesuch")}), pytest.raises(UserError, match=told):
         runner.run(own, Quiet())
     assert own.record().status == "failed" and own.record().info["error"]["type"] == "UserError"
+    assert "nonesuch" in (own.folder / "train.log").read_text()
 
 
 SLOW_COMPILER = """#!/bin/sh

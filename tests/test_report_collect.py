@@ -295,7 +295,7 @@ def test_what_quickened_a_run_is_noted(tmp_path):
     assert study_of(folder).notes == [
         "baseline: layers that bf16 does not serve on this processor computed in fp32: conv1, fc1.",
         "dropout: the frozen backbone's features were computed once, and images/s are those of the head alone.",
-        "dropout: the training steps were compiled (torch.compile), which is not in the time of training.",
+        "dropout: the training steps were compiled (torch.compile): training is without its time, memory with it.",
     ]
 
 

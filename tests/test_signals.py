@@ -81,6 +81,15 @@ def test_a_signal_that_comes_too_late_is_for_what_follows() -> None:
     assert raised.value.exit_code == 75
 
 
+def test_a_signal_that_came_before_ends_what_is_to_end_at_once() -> None:
+    begun = []
+    with pytest.raises(signals.Interrupted) as raised, signals.stop_request() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stop.at_once():
+            begun.append(True)
+    assert raised.value.exit_code == 75 and not begun
+
+
 # Where there is nothing to save, in a small process with a command of its own.
 
 SLOW_COMMANDS = {

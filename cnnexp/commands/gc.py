@@ -20,7 +20,7 @@ kinds:
   checkpoints   those of runs that failed, ran out of memory, were skipped or interrupted: they would start over
   leftovers     what only a resumed run needs, of runs that are done or diverged; temporary files older than an hour
   cache         prepared images that this version cannot use, or that were never finished
-  compiled      what torch's compiler keeps for device.compile; it is compiled again when it is needed
+  compiled      what torch's compiler keeps for device.compile; left while a run of FOLDER is under way
 
 examples:
   cnnexp gc                                     look; nothing is deleted
@@ -126,7 +126,8 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
         apart = {run.folder for run in every} - {run.folder for run in rest}
         items += temporary(folder, apart)
     items += unusable_cache() if "cache" in kinds else []
-    return items + (compiled() if "compiled" in kinds else [])
+    held = any(storage.is_locked(run.folder / ".lock") for run in every)
+    return items + (compiled() if "compiled" in kinds and not held else [])
 
 
 def _checkpoints(run: RunRecord, pattern: str) -> list[Path]:

@@ -186,6 +186,7 @@ def left_out(study: Study) -> Table:
 _SECONDS = {
     "prepare": "Preparation (s)",
     "features": "Features (s)",
+    "compile": "Compiling (s)",
     "train": "Training (s)",
     "evaluate": "Evaluation (s)",
     "checkpoint": "Checkpoints (s)",
@@ -196,8 +197,9 @@ _SECONDS = {
 def cost(rows: list[Row]) -> Table:
     """Return what a run of each arm costs: seconds by what they were spent on, throughput, memory, size."""
     spent = {part: [summarise(row.arm.values("seconds", part)).mean for row in rows] for part in _SECONDS}
-    if not any(mean > 0 for mean in spent["features"]):
-        del spent["features"]
+    for part in ("features", "compile"):
+        if not any(mean > 0 for mean in spent[part]):
+            del spent[part]
     headings = ["Arm", *(_SECONDS[part] for part in spent)]
     headings += ["Images/s", "Peak memory (MiB)", "Trainable parameters", "Parameters", "MACs"]
     lines = []

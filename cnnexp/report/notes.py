@@ -103,7 +103,7 @@ def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
             said.append(f"layers that bf16 does not serve on this processor computed in fp32: {', '.join(layers)}")
         if mode := run.text("device", "compile"):
             how = "torch.compile" if mode == "True" else f"torch.compile, {mode}"
-            said.append(f"the training steps were compiled ({how}), which is not in the time of training")
+            said.append(f"the training steps were compiled ({how}): training is without its time, memory with it")
         for what in said:
             if label not in labels.setdefault(what, []):
                 labels[what].append(label)

@@ -81,7 +81,7 @@ class Tables(Answered):
 
     def every_run(self) -> Table:
         """Return what runs.csv should hold."""
-        parts = ("prepare", "features", "train", "evaluate", "checkpoint", "total")
+        parts = ("prepare", "features", "compile", "train", "evaluate", "checkpoint", "total")
         plain = ("val_loss", "test_loss", "train_loss", "best_epoch", "epochs", "images_per_second", "peak_memory_mib")
         lines = []
         for run in self.study.runs:
