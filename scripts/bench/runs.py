@@ -126,7 +126,8 @@ def in_turn(
     """
     outputs = lab.fresh()
     command = [sys.executable, str(script("inside", file)), json.dumps({**settings, "outputs": str(outputs)})]
-    result.commands[name] = lab.readable([*command[:2], json.dumps({**settings, "outputs": "WORK/outputs/RUN"})])
+    told_as = {"outputs": "WORK/outputs/RUN", "repeats": "REPEATS"}  # the same however often, so that repeats add up
+    result.commands[name] = lab.readable([*command[:2], json.dumps({**settings, **told_as})])
     tell(f"{name}: {settings['repeats']} times in turn")
     try:
         told: list[dict[str, dict[str, float]]] = tell_one_line(lab, command)[0]  # type: ignore[assignment]
