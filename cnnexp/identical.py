@@ -15,15 +15,8 @@ from cnnexp.record import TIMING, RunRecord, flatten
 # Keys of a config that name, place or observe a run, or that need not change a number.
 APART = (
     *("study", "outputs", "slots", "log", "checkpoint", "backbone", "cache_features", "eval_batch_size"),
-    *(
-        "device.kind",
-        "device.threads",
-        "device.resident",
-        "device.keep_memory",
-        "device.compile",
-        "data.root",
-        "data.cache",
-    ),
+    *(f"device.{key}" for key in ("kind", "threads", "resident", "keep_memory", "compile")),
+    *("data.root", "data.cache"),
 )
 Named = tuple[str, RunRecord]  # an arm's label and one of its runs
 

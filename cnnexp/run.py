@@ -8,9 +8,7 @@ from cnnexp import build, disk, hash_chain
 from cnnexp import device as devices
 from cnnexp import record as records
 from cnnexp.checkpoint import Checkpoints, drop_what_resumes
-from cnnexp.compiled import compiled
 from cnnexp.data.batches import Batches
-from cnnexp.data.cache import compiled_folder
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
 from cnnexp.errors import Diverged, Interrupted
@@ -29,6 +27,7 @@ from cnnexp.start import (
     batches_of,
     checkpoints_of,
     choose_precisions,
+    compile_steps,
     data_facts,
     keep_features,
     new_state,
@@ -94,10 +93,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) 
     progress.start(f"{job.label}: {job.folder}", settings, state)
     try:
         source = keep_features(config, state, batches, evaluation, record)
-        if device.compile and state.step < settings.total_steps and state.stopped is None:
-            with stop.at_once(), state.timed("compile", device):
-                folder = compiled_folder(config["data"].get("cache"))
-                state.compiled = compiled(state, source.at(state.step), device, folder, record.log)
+        compile_steps(config, state, source, settings, record, stop)
         if config["log"]["hash_chain"]:
             source = chain = hash_chain.HashChain(record.folder, source, state.step)
             actions.insert(0, (lambda step: True, timed("hash_chain", chain.row, device)))

@@ -64,17 +64,22 @@ class StopRequest:
                 self.check()  # it may have come before
                 yield
         finally:
+            if self.exit_code is not None:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # as `ask` left it: a second one ends the process
             self.check()
 
 
 def end_children(pid: int) -> None:
     """Kill the processes that a process has started, and theirs. No effect where there is no /proc with their names."""
+    children: list[int] = []
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
-            for child in map(int, listed.read_text(encoding="ascii").split()):
-                os.kill(child, signal.SIGSTOP)  # so that it starts no more
-                end_children(child)
-                os.kill(child, signal.SIGKILL)
+            children += map(int, listed.read_text(encoding="ascii").split())
+    for child in children:
+        with suppress(ProcessLookupError):  # one may have ended by itself
+            os.kill(child, signal.SIGSTOP)  # so that it starts no more
+            end_children(child)
+            os.kill(child, signal.SIGKILL)
 
 
 class Stop(KeyboardInterrupt):

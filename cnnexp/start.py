@@ -7,9 +7,10 @@ import torch
 from cnnexp import build, disk
 from cnnexp.bf16 import keep_in_fp32, unfit
 from cnnexp.checkpoint import Checkpoints
+from cnnexp.compiled import compiled
 from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages
-from cnnexp.data.cache import cache_root
+from cnnexp.data.cache import cache_root, compiled_folder
 from cnnexp.data.duplicates import leaked
 from cnnexp.data.images import ImageData
 from cnnexp.device import Device
@@ -20,6 +21,7 @@ from cnnexp.journal import Evaluation
 from cnnexp.loop import BatchSource, Settings, TrainState
 from cnnexp.record import RunRecord
 from cnnexp.rng import fold
+from cnnexp.signals import StopRequest
 from cnnexp.signature import steps
 
 
@@ -119,6 +121,22 @@ def keep_features(
         features.of(evaluation.of(data.val))
     state.learner, evaluation.features = features.head, features
     return FeatureBatches(batches, features, flips)
+
+
+def compile_steps(
+    config: dict[str, Any],
+    state: TrainState,
+    source: BatchSource,
+    settings: Settings,
+    record: RunRecord,
+    stop: StopRequest,
+) -> None:
+    """Let the training steps that are left go through torch's compiler, if the config asks for it."""
+    if not settings.device.compile or state.step >= settings.total_steps or state.stopped is not None:
+        return
+    with stop.at_once(), state.timed("compile", settings.device):
+        folder = compiled_folder(config["data"].get("cache"))
+        state.compiled = compiled(state, source.at(state.step), settings.device, folder, record.log)
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:

@@ -195,8 +195,8 @@ def test_a_subset_has_its_share_of_every_class(tmp_path: Path) -> None:
 
 
 def test_commands_are_told_without_this_machines_folders(tmp_path: Path) -> None:
-    lab = Lab(tmp_path / "work", tmp_path / "data")
-    told = lab.readable([*CNNEXP, "train", f"data.root={tmp_path}/work/trees", f"x={tmp_path}/data"])
+    lab = Lab(tmp_path / "scratch", tmp_path / "data")
+    told = lab.readable([*CNNEXP, "train", f"data.root={lab.work}/trees", f"x={lab.data}"])
     assert told == "cnnexp train data.root=WORK/trees x=DATA"
     assert lab.readable([sys.executable, REPOSITORY / "scripts" / "x.py"]) == "python scripts/x.py"
 

@@ -456,5 +456,7 @@ def test_gc_finds_prepared_images_that_cannot_be_used(cnnexp, tmp_path, monkeypa
     assert code == 0 and out.count("\n") == 3
     assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["compiled", "else", good.rpartition("/")[2]]
     assert cnnexp("gc", outputs)[1].endswith("--delete does it (compiled only if named: --compiled)\n")
+    with storage.lock(write_run(outputs, "other", 0).folder / ".lock"):
+        assert gc.find(outputs, {"compiled"}) == [], "a run that is under way may need it"
     cnnexp("gc", outputs, "--compiled", "--delete")
     assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["else", good.rpartition("/")[2]]

@@ -19,6 +19,7 @@ from test_signals import gone
 from torch import Tensor, nn
 
 from cnnexp import run as runner
+from cnnexp import start
 from cnnexp.compiled import compiled
 from cnnexp.errors import Interrupted, UserError
 from cnnexp.job import Job
@@ -52,7 +53,7 @@ def test_a_compiled_run_is_the_same_up_to_rounding(
         assert given[3] == session_cache.resolve() / "compiled"
         return lambda images: (sizes.append(len(images)), step(images))[1]
 
-    monkeypatch.setattr(runner, "compiled", noted)
+    monkeypatch.setattr(start, "compiled", noted)
     plain, through = made(job), made(job, ON)
     assert sizes == [8] * 15, "every step, and nothing else, goes through what was compiled"
     assert through.info["fingerprint"] != plain.info["fingerprint"]
@@ -144,6 +145,22 @@ def test_what_cannot_be_compiled_is_said(job: Jobs, monkeypatch: pytest.MonkeyPa
         runner.run(own, Quiet())
     assert own.record().status == "failed" and own.record().info["error"]["type"] == "UserError"
     assert "nonesuch" in (own.folder / "train.log").read_text()
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_in_the_compiler_is_told_as_such(job: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def full(images: Tensor) -> Tensor:
+        error = TorchDynamoException("DefaultCPUAllocator: no room")
+        error.inner_exception = torch.OutOfMemoryError("no room")  # type: ignore[attr-defined]
+        raise error
+
+    monkeypatch.setattr(torch, "compile", lambda learner, mode: full)
+    own = job(ON)
+    with pytest.raises(torch.OutOfMemoryError):
+        runner.run(own, Quiet())
+    assert own.record().status == "oom" and "try batch_size=4" in own.record().info["error"]["message"]
 
 
 SLOW_COMPILER = """#!/bin/sh

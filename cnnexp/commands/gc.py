@@ -105,7 +105,8 @@ def delete(item: Item) -> str:
 def find(folder: Path, kinds: set[str]) -> list[Item]:
     """Return what could go of some kinds, each file once. Raises UserError if there is no such folder."""
     every = record.find_runs(folder)
-    free = [run for run in every if not run.problem and not storage.is_locked(run.folder / ".lock")]
+    held = {run.folder for run in every if storage.is_locked(run.folder / ".lock")}
+    free = [run for run in every if not run.problem and run.folder not in held]
     items = superseded(free) if "superseded" in kinds else []
     rest = [run for run in free if run.folder not in {item.path for item in items}]
     if "checkpoints" in kinds:
@@ -126,7 +127,6 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
         apart = {run.folder for run in every} - {run.folder for run in rest}
         items += temporary(folder, apart)
     items += unusable_cache() if "cache" in kinds else []
-    held = any(storage.is_locked(run.folder / ".lock") for run in every)
     return items + (compiled() if "compiled" in kinds and not held else [])
 
 

@@ -33,7 +33,7 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
     stages["other imports"] = time.perf_counter() - started
     spent: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
-        for name in ("new_state", "compiled", "fit", "conclude"):
+        for name in ("new_state", "compile_steps", "fit", "conclude"):
             stack.enter_context(clocked(run, name, spent))
         for owner, name in ((config, "check"), (job, "plan"), (job, "build_data")):
             stack.enter_context(clocked(owner, name, spent))
@@ -54,7 +54,7 @@ def named(spent: dict[str, float], outputs: Path) -> dict[str, float]:
     from cnnexp.record import find_runs
 
     recorded = find_runs(outputs)[0].info["seconds"]
-    stages = ("main", "check", "plan", "new_state", "compiled", "fit", "conclude")
+    stages = ("main", "check", "plan", "new_state", "compile_steps", "fit", "conclude")
     accounted = sum(spent[name] for name in stages)
     return {
         "compose": spent["main"],
@@ -62,7 +62,7 @@ def named(spent: dict[str, float], outputs: Path) -> dict[str, float]:
         "open the prepared data": spent["build_data"],
         "plan the run (device, fingerprint, folder)": spent["plan"] - spent["build_data"],
         "build network and optimiser": spent["new_state"],
-        "compile (device.compile: none by default)": spent["compiled"],
+        "compile (device.compile: none by default)": spent["compile_steps"],
         "training loop": spent["fit"],
         "conclude (best weights on test and training images, predictions)": spent["conclude"],
         **{f"of loop and conclusion: {name}": recorded[name] for name in ("train", "evaluate", "checkpoint")},
