@@ -62,7 +62,7 @@ test-all: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest -q -n 2 -m 'slow or not slow'
 
 fuzz: $(STAMP)  ## 10,000 generated requests, right and wrong: none may end in a traceback (minutes)
-	@CNNEXP_FUZZ=10000 $(BIN)/python -m pytest -q -n 2 -m slow tests/test_fuzz.py
+	@CNNEXP_FUZZ=10000 $(BIN)/python -m pytest -q -n 2 -m slow tests/guarantees/test_fuzz.py
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

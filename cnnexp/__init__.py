@@ -3,17 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnnexp.trained import load as load
-    from cnnexp.trained import runs as runs
+    from cnnexp.training.inference import load as load
+    from cnnexp.training.inference import runs as runs
 
-__version__ = "0.1.0"
+from cnnexp.version import __version__
+
 __all__ = ["__version__", "load", "runs"]
 
 
 def __getattr__(name: str) -> Any:
     """Import `load` and `runs` only when used, so that importing cnnexp costs nothing."""
     if name in ("load", "runs"):
-        from cnnexp import trained
+        from cnnexp.training import inference as trained
 
         return getattr(trained, name)
     raise AttributeError(f"module 'cnnexp' has no attribute '{name}'")

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 
-from cnnexp import __version__, signals
+from cnnexp import signals
 from cnnexp.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -17,7 +17,8 @@ from cnnexp.errors import (
     did_you_mean,
     one_line,
 )
-from cnnexp.plain_text import visible
+from cnnexp.text import visible
+from cnnexp.version import __version__
 
 COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
@@ -64,9 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__version__)
         return EXIT_DONE
     if argv[0] in ("-sc", "--shell-completion"):
-        from cnnexp import completion
-
-        return completion.main(argv, list(COMMANDS))
+        return complete(argv)
     if odd := [word for word in argv if word.startswith("-") and visible(word) != word]:  # a file's name, by way of *
         print(f"cnnexp: given '{visible(odd[0])}'; an option has no such characters (a file: ./NAME)", file=sys.stderr)
         return EXIT_REQUEST
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         if told := in_own_code(error):
             print(told, file=sys.stderr)
             return EXIT_SOME_FAILED
-        from cnnexp.hydra_errors import of_a_reader, tell
+        from cnnexp.config.hydra_errors import of_a_reader, tell
 
         if not of_a_reader(error):
             raise
@@ -104,9 +103,29 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_REQUEST
 
 
+def complete(argv: list[str]) -> int:
+    """Complete words in a shell: `cnnexp` its commands, Hydra the overrides after `cnnexp train`.
+
+    Answers `cnnexp -sc install=bash`, `uninstall=bash` and the shell's own `query=bash`; returns the exit code.
+    """
+    if any(word.startswith("query=") for word in argv):
+        line = os.environ.get("COMP_LINE", "")
+        words = line.split()
+        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+            print("\n".join(name for name in COMMANDS if name.startswith(words[1] if len(words) == 2 else "")))
+            return 0
+        if words[1] != "train":
+            return 0
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]]) + (" " if line.endswith(" ") else "")
+    from cnnexp.train import launch
+
+    sys.argv[0] = "cnnexp"
+    return launch(argv)
+
+
 def in_own_code(error: Exception) -> str:
     """Tell an error of a person's own code: where it came through that, and what it is. "" for any other."""
-    from cnnexp.own_code import own_frames
+    from cnnexp.config.user_code import own_frames
 
     frames = own_frames(error)
     if not frames:

@@ -1,7 +1,7 @@
 """READ FIRST. `cnnexp train`: compose -> check -> plan -> run (build, fit, evaluate, record), or a sweep of such runs.
 
 Hydra composes the config and, for a multirun, hands the list of runs to the launcher in `cnnexp/sweep/`. One run is
-`cnnexp/run.py`. Works as a script too: python cnnexp/train.py model=custom +aug=full
+`cnnexp/training/run.py`. Works as a script too: python cnnexp/train.py model=custom +aug=full
 """
 
 import os
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":  # as a script, this folder must not hide other modules by its file names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from cnnexp import environment
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError, unknown
-from cnnexp.plain_text import visible
+from cnnexp.records import provenance as environment
 from cnnexp.storage import StorageError
+from cnnexp.text import visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -77,7 +77,7 @@ def launch(argv: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from cnnexp import config
+    from cnnexp.config import compose as config
     from cnnexp.sweep.plugin import register
 
     register()
@@ -96,7 +96,7 @@ def launch(argv: list[str]) -> int:
 
 def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
     """Check, plan and make one run (its upstream first); returns the exit code."""
-    from cnnexp import config
+    from cnnexp.config import compose as config
 
     plain = config.resolve(composed)
     config.check(plain)
@@ -104,8 +104,8 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
     if plain["slots"] != "auto":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 
-    from cnnexp.job import plan
-    from cnnexp.sweep.changes import arm_changes
+    from cnnexp.config.changes import arm_changes
+    from cnnexp.training.plan import plan
 
     changes = arm_changes(hydra_node, overrides)
     job = plan(plain, overrides, changes, environment.command(), dict(hydra_node.runtime.choices))
@@ -117,10 +117,10 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
 
 def make(job: Any) -> int:
     """Make one run in this process, with bars; returns the exit code."""
-    from cnnexp.disk import check_writable
-    from cnnexp.progress import for_terminal
-    from cnnexp.record import FINAL
-    from cnnexp.run import run
+    from cnnexp.records.run_record import FINAL
+    from cnnexp.storage.space import check_writable
+    from cnnexp.training.progress import for_terminal
+    from cnnexp.training.run import run
 
     before = job.record().info.get("status")
     if before not in FINAL:
@@ -161,7 +161,7 @@ def lift_flags(argv: list[str]) -> list[str]:
     """Turn --plan, --budget TIME and --fail-fast into the launcher's settings, and make the request a multirun."""
     environment.TYPED[:] = argv
     if any(word.startswith(("--config-dir", "-cd")) for word in argv):
-        from cnnexp import config
+        from cnnexp.config import compose as config
 
         config.check_search_path(argv)
     lifted: list[str] = []
@@ -217,7 +217,7 @@ def seconds(text: str) -> int:
 
 def in_order(argv: list[str]) -> list[str]:
     """Put flags first, then +study, +pretrain and +arm, then the rest: study < arm < command line."""
-    from cnnexp import config
+    from cnnexp.config import compose as config
 
     overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     flags = [word for word in argv if word not in overrides]

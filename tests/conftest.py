@@ -2,36 +2,22 @@
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import pytest
+from tiny import TINY, with_tiny
 
 from cnnexp import cli
-from cnnexp.record import RunRecord, find_runs
+from cnnexp.records.run_record import RunRecord, find_runs
 
 if TYPE_CHECKING:
     from forks import Forks
 
-    from cnnexp.job import Job
-
-# 8 px, 40 images to train on (5 steps an epoch), 10 to validate; batch norm, dropout and augmentation switched on.
-TINY = [
-    *("data=shapes", "data.num_train=50", "data.num_test=20", "data.size=8", "data.val_fraction=0.2"),
-    "model.blocks=[{conv:{out:4,kernel:3}},{pool:{kernel:2}},{fc:{out:8}}]",
-    *("model.norm=batch", "model.dropout.pool=0.2", "model.dropout.fc=0.2", "augmentation=crop"),
-    *("epochs=3ep", "batch_size=8", "device=cpu", "device.threads=1"),
-]
-
-
-def with_tiny(tiny: list[str], more: Sequence[str]) -> list[str]:
-    """Return the overrides of the tiny run and more; what they say of a group goes if another one is chosen."""
-    chosen = {word.partition("=")[0] for word in more} & {"data", "model", "device"}
-    return [*(word for word in tiny if re.split(r"[.=]", word)[0] not in chosen), *more]
+    from cnnexp.training.plan import Job
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +88,7 @@ def only(outputs: Path) -> Callable[[], RunRecord]:
 
 def untimed(run: RunRecord) -> list[str]:
     """Return the metric rows of a run as text, without the columns that hold times."""
-    from cnnexp.record import TIMING
+    from cnnexp.records.run_record import TIMING
 
     rows = [*run.rows("epoch"), *run.rows("step")]
     return [json.dumps({key: value for key, value in row.items() if key not in TIMING}) for row in rows]
@@ -113,8 +99,8 @@ def job(tiny: list[str]) -> Callable[..., "Job"]:
     """Return a function that composes, checks and plans the tiny run with more overrides."""
 
     def make(*more: str) -> "Job":
-        from cnnexp import config
-        from cnnexp.job import plan
+        from cnnexp.config import compose as config
+        from cnnexp.training.plan import plan
 
         plain = config.resolve(config.compose(with_tiny(tiny, more)))
         config.check(plain)

@@ -13,9 +13,10 @@ from time import perf_counter
 import pytest
 import yaml
 
-from cnnexp import __version__, cli, environment, train
+from cnnexp import __version__, cli, train
 from cnnexp.errors import UserError
-from cnnexp.record import RunRecord
+from cnnexp.records import provenance as environment
+from cnnexp.records.run_record import RunRecord
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "torchvision", "hydra", "omegaconf", "pandas", "matplotlib", "scipy", "numpy")

@@ -180,7 +180,7 @@ def test_half_precision_on_a_cpu(train: Callable[..., int], capsys: pytest.Captu
 
 
 def test_a_bug_shows_its_traceback(train: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnexp.loop.train_step", None)
+    monkeypatch.setattr("cnnexp.training.loop.train_step", None)
     with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         train()
 

@@ -6,7 +6,7 @@ import torch
 
 from cnnexp import metrics, rng
 from cnnexp.data.batches import Batch
-from cnnexp.evaluate import consistency, shifted
+from cnnexp.training.evaluation import consistency, shifted
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
 from cnnexp.errors import EXIT_DONE
-from cnnexp.plain_text import visible
+from cnnexp.text import visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,9 +51,9 @@ def main(argv: list[str]) -> int:
     config, file = _config(overrides, given.config_dir)
     if given.clear_cache:
         return _clear(config["data"].get("cache"))
-    from cnnexp.build import build_data
     from cnnexp.explore import facts
-    from cnnexp.record import slug
+    from cnnexp.records.run_record import slug
+    from cnnexp.training.build import build_data
 
     data = build_data(config)
     found = facts.gather(data, file)
@@ -82,8 +82,8 @@ def main(argv: list[str]) -> int:
 
 def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], Path | None]:
     """Compose a config and check its data and augmentation, and no other node; return it and the data's own file."""
-    from cnnexp import config as configs
-    from cnnexp import signature
+    from cnnexp.config import compose as configs
+    from cnnexp.config import signature
 
     composed = configs.compose(_ordered(overrides, folders), with_hydra=True)
     config = configs.resolve(composed)
@@ -97,7 +97,7 @@ def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], P
 
 
 def _ordered(overrides: list[str], folders: list[str]) -> list[str]:
-    from cnnexp import config as configs
+    from cnnexp.config import compose as configs
 
     places = configs.search_path([f"--config-dir={folder}" for folder in folders])
     return [*places, *configs.by_precedence(overrides)]
@@ -105,8 +105,8 @@ def _ordered(overrides: list[str], folders: list[str]) -> list[str]:
 
 def _augmented(config: dict[str, Any], overrides: list[str], folders: list[str]) -> "Augmented | None":
     """Return what the augmented images show: the config's own augmentation; an example where none is spoken of."""
-    from cnnexp.build import build_augmentation
     from cnnexp.explore.pictures import Augmented
+    from cnnexp.training.build import build_augmentation
 
     if config["augmentation"].get("ops") != []:
         chosen = [o for o in overrides if o.lstrip("+~").startswith("aug")]

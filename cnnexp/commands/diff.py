@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import EXIT_DONE
-from cnnexp.plain_text import visible
-from cnnexp.record import HASH_CHAIN, TIMING, RunRecord, one_run
+from cnnexp.records.run_record import HASH_CHAIN, TIMING, RunRecord, one_run
+from cnnexp.text import visible
 
 EXAMPLES = """\
 examples:
@@ -58,8 +58,7 @@ def main(argv: list[str]) -> int:
 
 
 def _show(title: str, rows: list[Row], none: str) -> None:
-    from cnnexp.report.text import plain, shorten
-    from cnnexp.text_table import align
+    from cnnexp.text import align, plain, shorten
 
     print(f"\n{title}")
     if not rows:
@@ -71,14 +70,14 @@ def _show(title: str, rows: list[Row], none: str) -> None:
 
 def config_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the settings that differ, by dotted key; a list is one setting."""
-    from cnnexp.record import flatten
+    from cnnexp.config.keys import flatten
 
     return _differences(flatten(first.config()), flatten(second.config()))
 
 
 def environment_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the facts in run.json that differ and that no one set: code, versions, device, data, size of the model."""
-    from cnnexp.record import flatten
+    from cnnexp.config.keys import flatten
 
     facts = [flatten({k: run.info[k] for k in ENVIRONMENT if k in run.info}) for run in (first, second)]
     own = [{k: v for k, v in side.items() if k != "data.prepare_seconds"} for side in facts]
@@ -121,8 +120,8 @@ def same_images(first: RunRecord, second: RunRecord) -> str:
     """Say what McNemar's exact test finds on the test images that both runs answered."""
     import numpy as np
 
-    from cnnexp.report.runs import read_run
-    from cnnexp.report.statistics import mcnemar, p_value
+    from cnnexp.report.analysis.statistics import mcnemar, p_value
+    from cnnexp.report.read.runs import read_run
 
     answers = [read_run(run).answers for run in (first, second)]
     if answers[0] is None or answers[1] is None:
@@ -160,7 +159,7 @@ def parting(first: RunRecord, second: RunRecord) -> str:
 
 def steps_parting(first: RunRecord, second: RunRecord) -> str:
     """Say at which training step two runs that kept a hash chain first differ, and in what."""
-    from cnnexp import hash_chain
+    from cnnexp.training import hash_chain
 
     for run in (first, second):
         run.check_file(HASH_CHAIN)

@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnexp.environment import environment
+from cnnexp.config.user_code import changed_code
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError, did_you_mean
-from cnnexp.own_code import changed_code
-from cnnexp.plain_text import visible
+from cnnexp.records.provenance import environment
+from cnnexp.text import visible
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from cnnexp.data.images import ImageData, Split
-    from cnnexp.trained import TrainedModel
+    from cnnexp.training.inference import TrainedModel
 
 EXAMPLES = """\
 examples:
@@ -50,9 +50,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Print accuracy, loss and per-class accuracy. Raises UserError if the run or the data cannot be used."""
     given = parser().parse_intermixed_args(argv)
-    from cnnexp import device, trained
-    from cnnexp.journal import Evaluation
-    from cnnexp.signature import Count, check_value
+    from cnnexp.config.signature import Count, check_value
+    from cnnexp.training import device
+    from cnnexp.training import inference as trained
+    from cnnexp.training.recorder import Evaluation
 
     model = trained.load(given.run, given.device or _usual_device(given.run), given.allow)
     device.set_up(model.device)
@@ -83,7 +84,7 @@ def _usual_device(run: str) -> str:
     """Return the kind of device that a run was trained on, if it is to be had here; else the CPU."""
     import torch
 
-    from cnnexp import trained
+    from cnnexp.training import inference as trained
 
     record, _ = trained.find(Path(run))
     kind = str((record.info.get("device") or {}).get("kind"))
@@ -96,10 +97,11 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
 
     Raises UserError for an override that is not of the data, and for data that cannot be had or is of another shape.
     """
-    from cnnexp import build, signature
-    from cnnexp import config as configs
-    from cnnexp.fence import check_targets
-    from cnnexp.trained import elsewhere
+    from cnnexp.config import compose as configs
+    from cnnexp.config import signature
+    from cnnexp.training import build
+    from cnnexp.training.allowed import check_targets
+    from cnnexp.training.inference import elsewhere
 
     if wrong := [o for o in overrides if not o.startswith(("data=", "data."))]:
         raise UserError(f"{wrong[0]}: allowed: data=NAME and data.KEY=VALUE; all else is the run's own")
@@ -129,7 +131,7 @@ def _take_shape(node: dict[str, Any], model: "TrainedModel", typed: set[str]) ->
 
 
 def _change(node: dict[str, Any], overrides: list[str]) -> None:
-    from cnnexp import config as configs
+    from cnnexp.config import compose as configs
 
     for override in configs.parse(overrides):
         key = override.key_or_group.removeprefix("data.")
@@ -198,8 +200,7 @@ def _reproduced(model: "TrainedModel", split: str, accuracy: float) -> bool | No
 
 
 def _tell(model: "TrainedModel", facts: Mapping[str, Any], data: "ImageData", own: bool) -> None:
-    from cnnexp.report.text import plain
-    from cnnexp.text_table import align
+    from cnnexp.text import align, plain
 
     rows = [("class", "images", "accuracy")]
     for name, of_class in facts["classes"].items():

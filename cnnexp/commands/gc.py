@@ -7,12 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnexp import record, storage
+from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
-from cnnexp.own_files import own_file
-from cnnexp.record import RunRecord
-from cnnexp.report.text import plain
-from cnnexp.run_table import is_superseded
+from cnnexp.records import run_record as record
+from cnnexp.records.run_record import RunRecord
+from cnnexp.records.table import is_superseded
+from cnnexp.storage.trusted import own_file
+from cnnexp.text import plain
 
 EXAMPLES = """\
 kinds:

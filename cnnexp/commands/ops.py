@@ -55,10 +55,10 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from cnnexp.device import cpu_name
     from cnnexp.optim.lean import spare_compiler
     from cnnexp.reference.catalogue import catalogue
     from cnnexp.reference.comparison import compare
+    from cnnexp.training.device import cpu_name
 
     spare_compiler()
     torch.set_num_threads(1)
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
 
 def render(rows: Sequence["Row"]) -> str:
     """Lay rows out as a table, and say of ways of one operation how they compare with each other."""
-    from cnnexp.text_table import align
+    from cnnexp.text import align
 
     head = ("operation", "implementation", "difference", "ms", "torch", "times", "on")
     columns = [list(column) for column in zip(head, *map(_cells, rows), strict=True)]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
-from cnnexp.plain_text import visible
+from cnnexp.text import visible
 
 if TYPE_CHECKING:
-    from cnnexp.trained import TrainedModel
+    from cnnexp.training.inference import TrainedModel
 
 EXAMPLES = """\
 examples:
@@ -51,7 +51,8 @@ def main(argv: list[str]) -> int:
         if getattr(given, name) < 1:
             raise UserError(f"--{name.replace('_', '-')}: given {getattr(given, name)}; allowed: a whole number >= 1")
     files = find_files(given.images)
-    from cnnexp import device, trained
+    from cnnexp.training import device
+    from cnnexp.training import inference as trained
 
     model = trained.load(given.run, given.device, given.allow)
     device.set_up(model.device)
@@ -110,8 +111,7 @@ def _batches(
 
 def as_table(answers: list[Answer]) -> str:
     """Return a line an image, the likeliest class first."""
-    from cnnexp.report.text import plain
-    from cnnexp.text_table import align
+    from cnnexp.text import align, plain
 
     rows = [[plain(path), *(f"{plain(name)} {p:.1%}" for name, p in best)] for path, best in answers]
     return align(rows) + "\n" if rows else ""
@@ -128,7 +128,7 @@ def as_json(answers: list[Answer]) -> str:
 
 def as_csv(answers: list[Answer]) -> str:
     """Return a row an image: path, class_1, probability_1, class_2, ..."""
-    from cnnexp.report.text import csv_cell
+    from cnnexp.text import csv_cell
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from cnnexp.errors import EXIT_DONE, EXIT_REQUEST
-from cnnexp.plain_text import visible
+from cnnexp.text import visible
 
 EXAMPLES = """\
 examples:

@@ -7,13 +7,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.config.schema import CLOSED
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
-from cnnexp.plain_text import visible
-from cnnexp.record import FINAL, RunRecord, one_run
-from cnnexp.schema import CLOSED
+from cnnexp.records.run_record import FINAL, RunRecord, one_run
+from cnnexp.text import visible
 
 if TYPE_CHECKING:
-    from cnnexp.job import Job
+    from cnnexp.training.plan import Job
 
 EXAMPLES = """\
 examples:
@@ -91,7 +91,7 @@ def undetermined(run: RunRecord) -> list[str]:
 
 def planned(record: RunRecord, places: list[str], device: str | None, allow: list[str], command: str) -> "Job":
     """Turn a recorded config into a Job. Raises UserError for what a record may not build, or what is not here."""
-    from cnnexp.trained import elsewhere
+    from cnnexp.training.inference import elsewhere
 
     config = record.config()
     check_nodes(config, allow)
@@ -107,8 +107,8 @@ def planned(record: RunRecord, places: list[str], device: str | None, allow: lis
     recorded = record.info.get("device") or {}
     config["device"]["kind"] = device or recorded.get("kind") or config["device"]["kind"]
 
-    from cnnexp import config as configs
-    from cnnexp.job import plan
+    from cnnexp.config import compose as configs
+    from cnnexp.training.plan import plan
 
     configs.check(config)
     words = shlex.split(str(record.info.get("repeat", "")))[2:]
@@ -119,8 +119,8 @@ def planned(record: RunRecord, places: list[str], device: str | None, allow: lis
 
 def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
     """Check what is to be built of a recorded config. Raises UserError for a node that is missing, or not allowed."""
-    from cnnexp import config as configs
-    from cnnexp import fence
+    from cnnexp.config import compose as configs
+    from cnnexp.training import allowed as fence
 
     for name in (*configs.GIVEN, *CLOSED):
         if not isinstance(config.get(name), dict):
@@ -148,8 +148,8 @@ def is_free(folder: Path, job: "Job") -> bool:
 
 def made(job: "Job") -> RunRecord:
     """Make the run in this process; one that diverges is a result too."""
-    from cnnexp.progress import for_terminal
-    from cnnexp.run import run
+    from cnnexp.training.progress import for_terminal
+    from cnnexp.training.run import run
 
     try:
         return run(job, for_terminal())
@@ -160,7 +160,7 @@ def made(job: "Job") -> RunRecord:
 def compare(first: RunRecord, second: RunRecord) -> list[str]:
     """Say how the numbers of two runs differ: metric rows, test logits, results; [] if they are the same bits."""
     from cnnexp.commands.diff import parting
-    from cnnexp.identical import untimed
+    from cnnexp.records.identical import untimed
 
     said = []
     if first.status != second.status:
@@ -199,7 +199,7 @@ def logits_in_words(run: RunRecord) -> str:
 def changed(original: RunRecord, again: RunRecord) -> list[str]:
     """Say what code, versions, device and data were then, where they are others now."""
     from cnnexp.commands.diff import environment_rows
-    from cnnexp.report.text import plain, shorten
+    from cnnexp.text import plain, shorten
 
     rows = environment_rows(original, again)
     said = [f"{key}: {shorten(plain(then), 60)} then, {shorten(plain(now), 60)} now" for key, then, now, _ in rows]
@@ -212,7 +212,7 @@ def changed(original: RunRecord, again: RunRecord) -> list[str]:
 
 def fingerprint(job: "Job") -> str:
     """Return the fingerprint as the original's plan made it: from a run's weights by its name, not by their hash."""
-    from cnnexp import config as configs
+    from cnnexp.config import compose as configs
 
     upstream = RunRecord.read(Path(str(job.config["model"].get("weights")))).info
     if not upstream:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import EXIT_DONE, unknown
-from cnnexp.plain_text import visible
+from cnnexp.text import visible
 
 EXAMPLES = """\
 examples:
@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """List the runs. Raises UserError if there is no such folder or status."""
     given = parser().parse_args(argv)
-    from cnnexp.record import STATUSES, find_runs
-    from cnnexp.run_table import row
+    from cnnexp.records.run_record import STATUSES, find_runs
+    from cnnexp.records.table import row
 
     for status in given.status or []:
         if status not in (*STATUSES, "malformed"):
@@ -69,8 +69,8 @@ def _finite(value: Any) -> Any:
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """Return every column, with a header; text that a spreadsheet would take for a formula is quoted."""
-    from cnnexp.report.text import csv_cell
-    from cnnexp.run_table import COLUMNS
+    from cnnexp.records.table import COLUMNS
+    from cnnexp.text import csv_cell
 
     text = io.StringIO()
     writer = csv.DictWriter(text, [*COLUMNS, "folder"], lineterminator="\n")
@@ -81,7 +81,7 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Lay runs out for a terminal, with a line that counts them; of what is not done, the reason stands behind."""
-    from cnnexp.text_table import align
+    from cnnexp.text import align
 
     cells = [("study", "arm", "seed", "status", "test %", "epochs", "time", "age", ""), *map(_cells, rows)]
     columns = [list(column) for column in zip(*cells, strict=True)]
@@ -93,7 +93,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    from cnnexp.report.text import plain, shorten
+    from cnnexp.text import plain, shorten
 
     folder = Path(row["folder"])
     now = datetime.datetime.now(datetime.UTC)
@@ -116,7 +116,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _epochs_so_far(folder: Path) -> int:
-    from cnnexp.record import RunRecord
+    from cnnexp.records.run_record import RunRecord
 
     epochs = [r.get("epoch") for r in RunRecord(folder).rows()]
     return max((epoch for epoch in epochs if isinstance(epoch, int)), default=0)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cnnexp import signature
+from cnnexp.config import signature
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--image", help="CxHxW; without it data.size, with 3 channels unless data.channels is a number")
     parser.add_argument("--classes", type=int, default=10, help="number of classes; without it 10")
     arguments = parser.parse_intermixed_args(argv)
-    from cnnexp import config as configs
+    from cnnexp.config import compose as configs
 
     config = configs.resolve(configs.compose(arguments.overrides))
     image = _image(arguments.image, config["data"])
@@ -45,8 +45,8 @@ def main(argv: list[str]) -> int:
         config["model"]["weights"] = "none"
     _check(config, image)
 
-    from cnnexp.build import build_model
     from cnnexp.models.summary import summarise
+    from cnnexp.training.build import build_model
 
     summary = summarise(build_model(config, image, arguments.classes), image)
     print(render(summary, shutil.get_terminal_size((100, 24)).columns))
@@ -93,7 +93,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 
 def _check(config: Mapping[str, Any], image: tuple[int, int, int]) -> None:
-    from cnnexp import config as configs
+    from cnnexp.config import compose as configs
 
     builder = configs.target("model", config["model"])
     signature.check("model", config["model"], builder, configs.GIVEN["model"])

@@ -38,9 +38,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Compare, and say how many numbers agree. Raises UserError if there are no runs, or no numbers."""
     given = parser().parse_args(argv)
-    from cnnexp.own_files import own_folder
-    from cnnexp.plain_text import visible
-    from cnnexp.report.text import plain
+    from cnnexp.storage.trusted import own_folder
+    from cnnexp.text import plain, visible
     from cnnexp.verify.check import check
 
     done = check(given.folder, given.report or own_folder(given.folder, "report"))

@@ -47,4 +47,6 @@ def _check(name: str, what: str, images: Any, labels: Any, shape: tuple[int, ...
         allowed = "uint8 (N, H, W, C), C 1 or 3, of one size"
         raise UserError(f"{name}.{what}: given images {images.dtype} {images.shape}; allowed: {allowed}")
     if len(images) != len(labels) or not set(np.unique(labels)) == set(range(classes)):
-        raise UserError(f"{name}.{what}: given {len(labels)} labels; allowed: one an image, in [0, {classes}), every class")
+        raise UserError(
+            f"{name}.{what}: given {len(labels)} labels; allowed: one an image, in [0, {classes}), every class"
+        )

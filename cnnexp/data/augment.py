@@ -12,11 +12,11 @@ place. Any callable of that kind serves as a person's own `_target_`.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cnnexp import signature
+from cnnexp.config import signature
+from cnnexp.config.signature import Count, NonNegative, Positive, Probability, Range
 from cnnexp.data.colour import apply_blur, apply_grayscale, apply_jitter, order_codes
 from cnnexp.data.geometry import apply_crop, apply_flip, apply_rotation
 from cnnexp.errors import UserError, unknown
-from cnnexp.signature import Count, NonNegative, Positive, Probability, Range
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

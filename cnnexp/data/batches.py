@@ -61,7 +61,6 @@ class DeviceImages:
         return images.permute(0, 3, 1, 2), self.labels[there]
 
 
-
 def _as_tensor(images: np.ndarray) -> Tensor:
     with warnings.catch_warnings():  # the map is read-only and is never written
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnexp import fetch, storage
+from cnnexp import storage
 from cnnexp.data.archive import extract_tar
 from cnnexp.data.decode import square
 from cnnexp.data.images import Pixels
 from cnnexp.data.prepare import Listing
 from cnnexp.errors import UserError
+from cnnexp.storage import fetch
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""A person's own augmentation, called by a config's `_target_`: what it draws is made repeatable, what it gives checked."""
+"""A user's own augmentation, named by `_target_`: its random draws are repeatable, its result is checked."""
 
 import random
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Generator, Tensor
 
 from cnnexp.errors import UserError
@@ -26,12 +25,14 @@ class OwnAugmentation:
         """Return what it makes of x (N, C, H, W). Raises UserError unless that has the same shape and type."""
         seed = generator.initial_seed()
         seed_device(x.device, seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - the global one is what is meant
+        np.random.seed(seed % 2**32)
         random.seed(seed)
         shape, dtype = tuple(x.shape), x.dtype  # before: it may change x in place
         given = self.augmentation(x, generator)
         if not isinstance(given, Tensor):
-            raise UserError(f"augmentation._target_: gave a {type(given).__name__} for a batch; allowed: {shape} {dtype}")
+            raise UserError(
+                f"augmentation._target_: gave a {type(given).__name__} for a batch; allowed: {shape} {dtype}"
+            )
         if tuple(given.shape) != shape or given.dtype != dtype:
             raise UserError(
                 f"augmentation._target_: gave {tuple(given.shape)} {given.dtype} for a batch; allowed: {shape} {dtype}"

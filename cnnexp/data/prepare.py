@@ -24,7 +24,7 @@ from cnnexp import storage
 from cnnexp.data.cache import ARRAYS, CODE_VERSION, Prepared, cache_root, held, load
 from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
-from cnnexp.plain_text import visible
+from cnnexp.text import visible
 
 BLOCK = 64  # images decoded by one thread at a time
 
@@ -101,7 +101,10 @@ def _make(folder: Path, name: str, listing: Listing) -> float:
     storage.publish_folder(temporary, folder)
     seconds = time.monotonic() - started
     size = storage.size_bytes(folder) / 2**20
-    print(f"{visible(name)}: prepared {len(kept)} images ({size:.0f} MiB) in {seconds:.1f} s: {visible(folder)}", file=sys.stderr)
+    print(
+        f"{visible(name)}: prepared {len(kept)} images ({size:.0f} MiB) in {seconds:.1f} s: {visible(folder)}",
+        file=sys.stderr,
+    )
     return seconds
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cnnexp.config.signature import Count, Index, Range, Rate
 from cnnexp.data import splits
 from cnnexp.data.download import CIFAR10, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
 from cnnexp.data.images import ImageData
@@ -21,7 +22,6 @@ from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.shapes import SHAPES, draw_shape
 from cnnexp.data.textures import TEXTURES, draw_texture
 from cnnexp.data.tree import Reader, read_tree
-from cnnexp.signature import Count, Index, Range, Rate
 
 Side = Annotated[int, Range(low=8, high=1024)]
 Normalize = Literal["dataset"] | dict[str, Any]

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from cnnexp.data.images import Integers
-from cnnexp.report.style import COLOURS, GREY, Figure, canvas, finish
-from cnnexp.report.text import plain, shorten
+from cnnexp.pages.style import COLOURS, GREY, Figure, canvas, finish
+from cnnexp.text import plain, shorten
 
 NAMED = 40  # classes; more have no room for their names
 LABEL = 26  # characters of a class's name

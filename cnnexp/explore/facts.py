@@ -9,7 +9,7 @@ import numpy as np
 from cnnexp import storage
 from cnnexp.data.images import ImageData, Integers
 from cnnexp.explore import copies, measure, origin
-from cnnexp.report.text import plain, shorten
+from cnnexp.text import plain, shorten
 
 LISTED = 40  # classes that a terminal shows
 MIB = 2**20

@@ -8,11 +8,11 @@ from cnnexp.errors import UserError
 from cnnexp.explore import charts, copies, facts, measure
 from cnnexp.explore.facts import Facts
 from cnnexp.explore.pictures import Augmented, equal_images, samples
-from cnnexp.report.files import make_folders, replace_files
-from cnnexp.report.style import Figure, style
-from cnnexp.report.tables import Table, to_csv
-from cnnexp.report.template import engine
-from cnnexp.report.text import plain
+from cnnexp.pages.files import make_folders, replace_files
+from cnnexp.pages.style import Figure, style
+from cnnexp.pages.tables import Table, to_csv
+from cnnexp.pages.template import engine
+from cnnexp.text import plain
 
 LISTED = 100  # groups of equal images in the page's table; the CSV file has all
 OPEN = 60  # classes; more are folded away

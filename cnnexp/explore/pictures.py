@@ -10,8 +10,8 @@ from PIL import Image
 
 from cnnexp.data.images import ImageData, Integers, Pixels
 from cnnexp.explore.copies import Copy, contradicts
-from cnnexp.report.style import COLOURS, Figure, canvas, finish
-from cnnexp.report.text import plain, shorten
+from cnnexp.pages.style import COLOURS, Figure, canvas, finish
+from cnnexp.text import plain, shorten
 
 CLASSES = 12  # rows of samples
 GROUPS = 12  # rows of equal images

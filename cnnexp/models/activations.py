@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cnnexp import signature
+from cnnexp.config import signature
 from cnnexp.errors import unknown
 from cnnexp.models.choices import named
 

@@ -7,10 +7,10 @@ name it in BLOCKS, and teach network.py its layer if that is a new one. `None` m
 from collections.abc import Callable
 from typing import Any, Literal
 
+from cnnexp.config.signature import Count, Index, Rate
 from cnnexp.errors import UserError
 from cnnexp.models.activations import activation_of
 from cnnexp.models.plan import Walk
-from cnnexp.signature import Count, Index, Rate
 
 Norm = Literal["none", "batch"]
 FcNorm = Literal["none", "batch", "layer"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cnnexp import signature
+from cnnexp.config import signature
 from cnnexp.errors import UserError, unknown
 
 

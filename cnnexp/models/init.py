@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from cnnexp import signature
+from cnnexp.config import signature
+from cnnexp.config.signature import Positive
 from cnnexp.models.choices import named
-from cnnexp.signature import Positive
 
 
 def _no_settings() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cnnexp import signature
+from cnnexp.config import signature
 from cnnexp.errors import UserError, unknown
 from cnnexp.models.activations import activation_of
 from cnnexp.models.blocks import BLOCKS, Norm, head

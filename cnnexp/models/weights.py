@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnexp import fetch, storage, torch_files
+from cnnexp import storage
 from cnnexp.errors import Skipped, UserError
+from cnnexp.storage import fetch, torch_files
 
 log = logging.getLogger(__name__)
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.signature import NonNegative, Positive, Rate
+from cnnexp.config.signature import NonNegative, Positive, Rate
 
 if TYPE_CHECKING:
     from torch.nn import Parameter

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.signature import Index, NonNegative, Positive, Probability, Rate, Span, SpanOrNone, steps
+from cnnexp.config.signature import Index, NonNegative, Positive, Probability, Rate, Span, SpanOrNone, steps
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.config.signature import NonNegative, Positive, Rate
 from cnnexp.errors import UserError
-from cnnexp.signature import NonNegative, Positive, Rate
 
 if TYPE_CHECKING:
     from torch.nn import Parameter

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
-from cnnexp.own_files import own_file
+from cnnexp.storage.trusted import own_file
 
 BLOCK = 1 << 22
 ZEROS = "crc32:00000000"

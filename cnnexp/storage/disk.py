@@ -1,6 +1,7 @@
 """The operations on the disk, one function each: past their failpoint, and with errors that name the file.
 
-Nothing outside this room opens a file to write it, renames, links, syncs, deletes or locks: tests/test_storage_room.py.
+Nothing outside this package opens a file to write it, renames, links, syncs, deletes or locks
+(tests/storage/test_one_place.py).
 role: what an operation is for, the first half of its failpoint's name.
 """
 
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnexp.errors import UserError
-from cnnexp.own_files import no_link
 from cnnexp.storage.failpoints import reach
+from cnnexp.storage.trusted import no_link
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

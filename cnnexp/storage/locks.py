@@ -11,10 +11,10 @@ from time import monotonic, sleep
 from typing import IO
 
 from cnnexp.errors import UserError
-from cnnexp.own_files import no_link
 from cnnexp.storage.disk import StorageError, naming
 from cnnexp.storage.failpoints import reach
 from cnnexp.storage.files import make_folder
+from cnnexp.storage.trusted import no_link
 
 LOOK_SECONDS = 0.1
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
-from cnnexp.plain_text import visible
 from cnnexp.storage import disk
 from cnnexp.storage.checksums import Damaged, seal, unseal
 from cnnexp.storage.files import write_bytes
+from cnnexp.text import visible
 
 
 def append_row(path: Path, row: dict[str, Any]) -> bytes:

@@ -12,9 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnexp.errors import UserError
-from cnnexp.job import Job
-from cnnexp.plain_text import visible
-from cnnexp.record import find_runs
+from cnnexp.records.run_record import find_runs
+from cnnexp.text import visible
+from cnnexp.training.plan import Job
 
 
 class Times:
@@ -117,7 +117,7 @@ def duration(seconds: float) -> str:
 
 def plan_table(jobs: list[Job], statuses: Mapping[str, str], times: Times) -> str:
     """Return a line a run: status, arm, seed, expected time, and what its arm changes."""
-    from cnnexp.text_table import align
+    from cnnexp.text import align
 
     rows = [("status", "arm", "seed", "time", "changes")]
     for job in jobs:

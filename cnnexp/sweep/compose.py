@@ -12,7 +12,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnexp import config as configs
+from cnnexp.config import compose as configs
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

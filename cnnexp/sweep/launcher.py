@@ -11,18 +11,20 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from cnnexp import config as configs
-from cnnexp import record, storage
+from cnnexp import storage
 from cnnexp.claims import study as claims
-from cnnexp.disk import check_writable
-from cnnexp.environment import command
+from cnnexp.config import compose as configs
+from cnnexp.config.changes import arm_changes
+from cnnexp.config.keys import flatten
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
-from cnnexp.identical import sentences
-from cnnexp.job import Job, plan
+from cnnexp.records import run_record as record
+from cnnexp.records.identical import sentences
+from cnnexp.records.provenance import command
+from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import Times, duration, plan_table
-from cnnexp.sweep.changes import arm_changes
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.server import import_ahead
+from cnnexp.training.plan import Job, plan
 
 FAILURES = ("failed", "oom", "diverged")
 
@@ -121,7 +123,7 @@ def check(plain: dict[str, Any], overrides: Sequence[str]) -> None:
 
 def shared(configs_by_arm: Sequence[dict[str, Any]], key: str) -> Any:
     """Return a setting that all runs of a sweep have in common. Raises UserError, naming it, if they have not."""
-    values = [record.flatten(plain).get(key, plain.get(key)) for plain in configs_by_arm]
+    values = [flatten(plain).get(key, plain.get(key)) for plain in configs_by_arm]
     for value in values:
         if value != values[0]:
             raise UserError(f"{key}: given {values[0]} and {value} in one sweep; start a sweep for each")
@@ -218,7 +220,7 @@ def write_study(folder: Path, jobs: list[Job], command: str) -> None:
 
 def show_plan(jobs: list[Job], times: Times, slots: int) -> None:
     """Print every run, which are done, and an estimate of the time that is left."""
-    from cnnexp.environment import digest
+    from cnnexp.records.provenance import digest
 
     statuses = {}
     for job in jobs:

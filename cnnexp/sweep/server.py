@@ -19,7 +19,7 @@ def import_ahead() -> None:
     order, has them blocked; so has a new worker, which therefore loses none, until it can answer (`worker.work`).
     """
     if METHOD == "forkserver":
-        CONTEXT.set_forkserver_preload(["cnnexp.run", "cnnexp.sweep.worker"])
+        CONTEXT.set_forkserver_preload(["cnnexp.training.run", "cnnexp.sweep.worker"])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
         resource_tracker.ensure_running()  # on its way it unblocks some of them here
         signal.pthread_sigmask(signal.SIG_BLOCK, CODES)

@@ -11,14 +11,14 @@ from types import FrameType
 
 from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
-from cnnexp.job import Job
-from cnnexp.plain_text import visible
-from cnnexp.record import FINAL, now
+from cnnexp.records.run_record import FINAL, now
 from cnnexp.signals import CODES, let_go_of_a_closed_terminal, sent_to
 from cnnexp.sweep.board import Board, Times, duration, work_of
 from cnnexp.sweep.server import CONTEXT
 from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.worker import GRACE_SECONDS, work
+from cnnexp.text import visible
+from cnnexp.training.plan import Job
 
 
 @dataclass
@@ -207,7 +207,7 @@ class Sweep:
 
     def settle(self, job: Job, status: str, kind: str, message: str, seconds: float) -> None:
         """Record how a run ended whose own process did not, unless a live process holds it, or its end is recorded."""
-        from cnnexp.outcome import begin
+        from cnnexp.training.outcome import begin
 
         try:
             with job.record().held():

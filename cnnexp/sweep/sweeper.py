@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from cnnexp import config as configs
+from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:

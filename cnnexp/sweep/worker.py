@@ -13,10 +13,10 @@ from time import sleep
 from typing import Any
 
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
-from cnnexp.job import Job
-from cnnexp.loop import Settings, TrainState
 from cnnexp.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
+from cnnexp.training.loop import Settings, TrainState
+from cnnexp.training.plan import Job
 
 TELL_SECONDS = 0.5
 GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
@@ -54,7 +54,7 @@ def make_logged(job: Job, progress: "Told") -> tuple[str, str]:
 
 def make(job: Job, progress: "Told") -> tuple[str, str]:
     """Make a run; return how it ended (a status, or `held`) and why. Nothing that a run raises ends the worker."""
-    from cnnexp.run import run
+    from cnnexp.training.run import run
 
     try:
         return run(job, progress).status, ""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
-from cnnexp.own_files import own_file, own_folder
-from cnnexp.record import RESULT_FILES, RunRecord
-from cnnexp.report.collect import collect, find_groups
-from cnnexp.report.runs import Run
-from cnnexp.report.text import csv_cell
+from cnnexp.records.run_record import RESULT_FILES, RunRecord
+from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.read.runs import Run
+from cnnexp.storage.trusted import own_file, own_folder
+from cnnexp.text import csv_cell
 from cnnexp.verify.of_runs import Number
 from cnnexp.verify.of_tables import KNOWN, Tables
 from cnnexp.verify.of_tests import Table

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnexp.report.classes import class_names
-from cnnexp.report.collect import Arm
-from cnnexp.report.text import plain
+from cnnexp.report.analysis.classes import class_names
+from cnnexp.report.read.collect import Arm
+from cnnexp.text import plain
 from cnnexp.verify.arithmetic import log_softmax, spread
 from cnnexp.verify.of_calibration import Calibrated, answers_of
 from cnnexp.verify.of_runs import Recomputed

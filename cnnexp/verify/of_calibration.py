@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnexp.report.collect import Arm
+from cnnexp.report.read.collect import Arm
 from cnnexp.verify.arithmetic import log_softmax, spread
 from cnnexp.verify.of_runs import Recomputed
 from cnnexp.verify.of_tests import Table, Tested, limits

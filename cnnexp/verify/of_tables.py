@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnexp.claims.grammar import STD
-from cnnexp.report import reported
-from cnnexp.report.classes import class_names
-from cnnexp.report.collect import Arm
-from cnnexp.report.compare import compare
+from cnnexp.report.analysis import reported
+from cnnexp.report.analysis.classes import class_names
+from cnnexp.report.analysis.compare import compare
+from cnnexp.report.read.collect import Arm
 from cnnexp.verify.arithmetic import spread
 from cnnexp.verify.of_answers import Answered
 from cnnexp.verify.of_tests import Table, compared, limits

@@ -8,11 +8,11 @@ import numpy as np
 
 from cnnexp.claims.grammar import STD, Claim, Term
 from cnnexp.claims.metrics import METRICS
-from cnnexp.report import effects as contrasts
-from cnnexp.report import judge, single
-from cnnexp.report.collect import Arm, Study
-from cnnexp.report.evidence import Evidence, gather
-from cnnexp.report.runs import WITHIN
+from cnnexp.report.analysis import effects as contrasts
+from cnnexp.report.analysis import judge, single
+from cnnexp.report.analysis.evidence import Evidence, gather
+from cnnexp.report.read.collect import Arm, Study
+from cnnexp.report.read.runs import WITHIN
 from cnnexp.verify.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
 from cnnexp.verify.of_runs import Recomputed
 

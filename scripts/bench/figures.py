@@ -47,7 +47,7 @@ def growth(rows: Mapping[str, Any]) -> bytes | None:
         return None
     from matplotlib.ticker import LogLocator
 
-    from cnnexp.report import style
+    from cnnexp.pages import style
 
     with style.style():
         figure, axes = style.canvas(7.4, 3.3 * (len(there) // 2), rows=len(there) // 2, columns=2)

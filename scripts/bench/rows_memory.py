@@ -10,7 +10,7 @@ from bench.result import Case, Check, Failed, NotMeasured, Numbers, Result, comp
 from bench.rows_training import COMPACT
 from bench.runs import prepare, rival_command, tell_one_line, train
 from bench.trees import copies, read_by_cnnexp, subset
-from cnnexp.record import find_runs
+from cnnexp.records.run_record import find_runs
 
 
 def memory(lab: Lab) -> Result:

@@ -12,7 +12,7 @@ from bench import process
 from bench.lab import BENCH, CNNEXP, REPOSITORY, Lab, tell
 from bench.process import Memory
 from bench.result import Case, Failed, Numbers, Result
-from cnnexp.record import find_runs
+from cnnexp.records.run_record import find_runs
 
 RESULTS = ("images_per_second", "val_accuracy", "test_accuracy", "peak_memory_mib")
 

@@ -61,7 +61,8 @@ def shapes(lab: Lab) -> Path:
     def fill(tree: Path) -> None:
         from PIL import Image
 
-        from cnnexp import build, config
+        from cnnexp.config import compose as config
+        from cnnexp.training import build
 
         os.environ["CNNEXP_CACHE"] = str(lab.folder("cache"))
         data = build.build_data(config.resolve(config.compose(["data=shapes"])))

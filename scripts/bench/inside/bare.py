@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 from turns import by_cnnexp, in_turn  # type: ignore[import-not-found]
 
-from cnnexp import build, config
-from cnnexp import device as devices
+from cnnexp.config import compose as config
 from cnnexp.data.images import ImageData, Split
+from cnnexp.training import build
+from cnnexp.training import device as devices
 
 
 def main(overrides: list[str], repeats: int, outputs: str) -> list[dict[str, dict[str, float]]]:

@@ -15,11 +15,12 @@ from time import perf_counter
 import torch
 from torch.nn import functional
 
-from cnnexp import build, config
-from cnnexp import device as devices
+from cnnexp.config import compose as config
 from cnnexp.data.batches import Batches, DeviceImages
-from cnnexp.device import Device
 from cnnexp.models.summary import count
+from cnnexp.training import build
+from cnnexp.training import device as devices
+from cnnexp.training.device import Device
 
 SIDE = 2048  # of the matrices
 

@@ -7,9 +7,10 @@ import json
 import sys
 from time import perf_counter
 
-from cnnexp import build, config
-from cnnexp import device as devices
-from cnnexp.start import batches_of
+from cnnexp.config import compose as config
+from cnnexp.training import build
+from cnnexp.training import device as devices
+from cnnexp.training.setup import batches_of
 
 
 def main(overrides: list[str], steps: int) -> dict[str, float]:

@@ -28,7 +28,10 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
     import hydra
 
     import cnnexp.sweep.plugin  # noqa: F401
-    from cnnexp import cli, config, job, run, train  # noqa: F401
+    from cnnexp import cli
+    from cnnexp.config import compose as config
+    from cnnexp.training import plan as job
+    from cnnexp.training import run
 
     stages["other imports"] = time.perf_counter() - started
     spent: dict[str, float] = {}
@@ -51,7 +54,7 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
 
 def named(spent: dict[str, float], outputs: Path) -> dict[str, float]:
     """Return the seconds of the stages from those of the functions, and what the run recorded of its parts."""
-    from cnnexp.record import find_runs
+    from cnnexp.records.run_record import find_runs
 
     recorded = find_runs(outputs)[0].info["seconds"]
     stages = ("main", "check", "plan", "new_state", "compile_steps", "fit", "conclude")

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from cnnexp import cli
-from cnnexp.record import find_runs
+from cnnexp.records.run_record import find_runs
 
 
 def main(cases: dict[str, list[str]], repeats: int, outputs: str) -> list[dict[str, dict[str, float]]]:
@@ -46,7 +46,7 @@ def by_cnnexp(overrides: list[str], outputs: Path) -> dict[str, float]:
 
     loop_seconds: of `fit`, with rows, evaluation, checkpoints, probes, signals, bar. NAME_seconds: of run.json.
     """
-    runner: Any = importlib.import_module("cnnexp.run")
+    runner: Any = importlib.import_module("cnnexp.training.run")
     fit, spent = runner.fit, [0.0]
 
     def timed(*arguments: Any, **named: Any) -> None:

@@ -1,0 +1,107 @@
+"""Hydra's and OmegaConf's errors, told in one line: where, what was given, what is allowed, the mend."""
+
+import re
+import sys
+import traceback
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnexp.config.compose import compose, resolve, search_path
+from cnnexp.config.keys import flatten
+from cnnexp.errors import UserError, did_you_mean, unknown
+
+READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # what reads configs and what is typed
+
+
+def of_a_reader(error: Exception) -> bool:
+    """Tell whether what reads configs raised an error: then the request is wrong. Any other code's error is a bug.
+
+    Some requests make the readers stumble: a file that is no UTF-8, a number of 5,000 digits, a list in 3,000 others.
+    """
+    if type(error).__module__.split(".")[0] in READERS:
+        return True
+    rooms = [str(f.f_globals.get("__name__")).split(".")[0] for f, _ in traceback.walk_tb(error.__traceback__)]
+    return next((room for room in reversed(rooms) if room not in sys.stdlib_module_names), "") in READERS
+
+
+def tell(error: Exception, typed: list[str]) -> UserError:
+    """Translate an error of composition into a UserError. typed: the command's words, for a better guess."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if error.options is not None and group:
+            return unknown(group, "choice", choice, error.options)
+        return UserError(f"{error.missing_cfg_file}: no such config file")
+    if isinstance(error, OverrideParseException):
+        return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]})")
+    if found := re.search(r"Multiple values for ([\w/]+)\.", text):
+        word = next((w for w in typed if w.startswith(f"+{found[1]}=")), f"+{found[1]}=...")
+        return UserError(f"{found[1]}: is chosen already; type {word[1:]}, without the plus")
+    if found := re.search(r"Ambiguous value for argument '([^'=]+)=(.*?)'\n", text):
+        return UserError(
+            f"{found[1]}: given '{found[2]}'; to sweep over values, add -m; a comma in a text: '{found[1]}=\"a,b\"'"
+        )
+    if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text):
+        return _wrong_key(found.group(1), text, typed)
+    return UserError(_named(error, typed))
+
+
+def _named(error: Exception, typed: list[str]) -> str:
+    """Tell an error in its own words, after the word of the request that causes it, unless it names a key itself."""
+    if isinstance(error, RecursionError):
+        words = "refers to itself, or is nested too deeply"
+    else:
+        lines = [line.strip() for line in str(error).splitlines()]
+        words = " ".join(
+            line for line in lines if line and not re.match(r"(full_key|object_type|reference_type)\b", line)
+        )
+    keys = [word.lstrip("+~").partition("=")[0] for word in typed if "=" in word and word[0] != "-"]
+    if any(key and key in words for key in keys):
+        return words
+    return f"{_culprit(error, typed)}: {words or type(error).__name__}"
+
+
+def _culprit(error: Exception, typed: list[str]) -> str:
+    """Return the first typed word that makes the same kind of error without the others; all of them if none does."""
+    where = search_path(typed)
+    overrides = [word for word in typed[1:] if word and word[0] != "-"]
+    for word in overrides:
+        try:
+            resolve(compose([word, *where]))
+        except type(error):
+            return word
+        except Exception:
+            continue
+    return " ".join(overrides) or "the request"
+
+
+def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
+    group = key.split("@")[0] or key
+    if "No match in the defaults list" in text:
+        if f"+{group}=" in text and group in ("aug", "arm", "study", "scale", "pretrain"):
+            return UserError(f"{group}: is not chosen yet; type +{group}=... (with the plus)")
+        return UserError(f"{group}: no such group or key{did_you_mean(group, _known_keys(typed))}")
+    if "already at" in text or "An item is already" in text:
+        return UserError(f"{key}: is there already; type it without the plus")
+    known = [k for k in _known_keys(typed) if k != key and not key.startswith(f"{k}.")]
+    same = [k for k in known if k.endswith(f".{key}")]
+    guess = f" (did you mean '{same[0]}'?)" if len(same) == 1 else did_you_mean(key, known)
+    return UserError(f"{key}: no such key{guess or _siblings(key, known)}")
+
+
+def _known_keys(typed: list[str]) -> list[str]:
+    """Return the keys of the config with the groups that were typed, or the default ones if these do not compose."""
+    groups = [*(word for word in typed if re.fullmatch(r"\w+=\w+", word)), *search_path(typed)]
+    try:
+        config = resolve(compose(groups))
+    except (HydraException, OmegaConfBaseException, UserError):
+        config = resolve(compose([]))
+    return [*flatten(config), *config]
+
+
+def _siblings(key: str, known: list[str]) -> str:
+    parent = key.rpartition(".")[0]
+    beside = sorted({k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")})
+    top = sorted({k.split(".")[0] for k in known})
+    return f"; {parent} has {', '.join(beside)}" if parent and beside else f"; choose one of {', '.join(top)}"

@@ -1,0 +1,115 @@
+"""A person's own code, that configs name by `_target_`: which files it is, so that a run is named after all of them."""
+
+import ast
+import hashlib
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1]
+OURS = ("cnnexp", "torch", "torchvision")
+
+
+def own_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Hash the source of the modules that `_target_`s name, and of those beside them that these import, and so on.
+
+    Beside them: below the folder that holds the target's package, or its one file. What is installed is told by its one
+    module, for its version is in the record. Returns {"my_package.nets": "3f1c...", "my_package/blocks.py": "09ab..."}.
+    """
+    hashes = {}
+    for node in nodes:
+        module = node["_target_"].rpartition(".")[0]
+        source = getattr(sys.modules.get(module), "__file__", None)
+        if module.split(".")[0] in OURS or not source:
+            continue
+        file = Path(source).resolve()
+        hashes[module] = _hash(file)
+        root = _root(file, module)
+        if not any(root.is_relative_to(place) for place in _installed()):
+            hashes |= {str(other.relative_to(root)): _hash(other) for other in imported(file, root) - {file}}
+    return hashes
+
+
+def changed_code(recorded: Any, node: dict[str, Any]) -> list[str]:
+    """Return the names of those modules and files of a node's own code that are not as they were recorded.
+
+    recorded: run.json's `own_code`, of all nodes; older runs have none, and then nothing is known.
+    """
+    if not isinstance(recorded, dict):
+        return []
+    return [name for name, found in own_code([node]).items() if recorded.get(name) != found]
+
+
+def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return those frames of a person's own code that an error came through; [] if it was raised elsewhere.
+
+    Elsewhere is this package: an error that it raises, or torch on its behalf, is no mistake of that person's.
+    """
+    written = [
+        (frame, file.is_relative_to(PACKAGE))
+        for frame in traceback.extract_tb(error.__traceback__)
+        if (file := Path(frame.filename).resolve()).is_file()
+        and (file.is_relative_to(PACKAGE) or not _is_installed(file))
+    ]
+    if not written or written[-1][1]:
+        return []
+    return [frame for frame, ours in written if not ours]
+
+
+def imported(file: Path, root: Path) -> set[Path]:
+    """Return a module's file and those below `root` that it imports, directly or through others, run or not."""
+    found, left = set[Path](), [file]
+    while left:
+        file = left.pop()
+        if file in found:
+            continue
+        found.add(file)
+        left += [other for name in _names(file, root) for other in _files(name, root)]
+    return found
+
+
+def _root(file: Path, module: str) -> Path:
+    """Return the folder from which a module's file is imported by its full name."""
+    depth = len(module.split(".")) - (file.name != "__init__.py")
+    return file.parents[depth]
+
+
+def _installed() -> set[Path]:
+    return {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+
+
+def _is_installed(file: Path) -> bool:
+    folders = {"site-packages", "dist-packages"} & set(file.parts)
+    return bool(folders) or any(file.is_relative_to(place) for place in _installed())
+
+
+def _names(file: Path, root: Path) -> Iterator[str]:
+    """Yield the full names that a file's import statements may mean; some are attributes and no modules."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    package = file.parent.relative_to(root).parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
+
+
+def _files(name: str, root: Path) -> Iterator[Path]:
+    """Yield the files below `root` that importing a module runs: its own, and its packages'."""
+    parts = [part for part in name.split(".") if part]
+    for count in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:count])
+        yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file())
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

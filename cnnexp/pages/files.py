@@ -1,0 +1,31 @@
+"""The files of a written page: put in place, and those of the one before that are no longer wanted removed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cnnexp import storage
+from cnnexp.storage.trusted import own_file, own_folder
+
+MANIFEST = "report.json"
+OWN_FOLDERS = ("figures", "tables")
+
+
+def make_folders(out: Path) -> None:
+    """Create the folder of a page, and those within it. Raises UserError if that is impossible."""
+    for name in OWN_FOLDERS:
+        storage.make_folder(own_folder(out, name))
+
+
+def replace_files(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write {path in `out`: content}, and remove what an earlier call wrote into OWN_FOLDERS and this one does not.
+
+    Raises OSError. `make_folders` comes before it, best before any work is done.
+    """
+    earlier = storage.read_json(own_file(out, MANIFEST)) if (out / MANIFEST).exists() else []
+    for name, content in files.items():
+        storage.write_bytes(out / name, content)
+    for name in earlier if isinstance(earlier, list) else []:
+        parts = Path(str(name)).parts
+        if len(parts) == 2 and parts[0] in OWN_FOLDERS and parts[1] != ".." and name not in files:
+            storage.remove(out / str(name))
+    storage.write_json(out / MANIFEST, sorted(files))

@@ -1,0 +1,78 @@
+"""Runs that came out the same to the last bit although their configs differ: a setting that never took effect.
+
+The seed counts as a setting. What cannot change a number may differ, and the same config under another name is
+expected to come out the same. Imports no torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cnnexp.config.keys import flatten
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import TIMING, RunRecord
+
+# Keys of a config that name, place or observe a run, or that need not change a number.
+APART = (
+    *("study", "outputs", "slots", "log", "checkpoint", "backbone", "cache_features", "eval_batch_size"),
+    *(f"device.{key}" for key in ("kind", "threads", "resident", "keep_memory", "compile")),
+    *("data.root", "data.cache"),
+)
+Named = tuple[str, RunRecord]  # an arm's label and one of its runs
+
+
+def sentences(runs: Sequence[Named]) -> list[str]:
+    """Say of each set of arms which of their runs are the same, and by which settings they should differ."""
+    seeds: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for group in identical(runs):
+        arms = tuple(dict.fromkeys(label for label, _ in group))
+        named = " and ".join(dict.fromkeys(str(run.info.get("seed")) for _, run in group))
+        seeds.setdefault((arms, differing([run for _, run in group])), []).append(named)
+    return [
+        f"{' and '.join(arms)}, seed{'s' * (len(at) > 1 or ' ' in at[0])} {', '.join(at)}: the same to the last bit, "
+        f"though their configs differ in {', '.join(keys)}: that never took effect"
+        for (arms, keys), at in seeds.items()
+    ]
+
+
+def identical(runs: Iterable[Named]) -> list[list[Named]]:
+    """Return the sets of finished runs with the same numbers to the last bit, whose configs differ."""
+    alike: dict[str, list[Named]] = {}
+    for label, run in runs:  # only of those whose results agree need more be read
+        if run.info.get("status") == "done" and isinstance(result := run.info.get("result"), dict):
+            known = {key: value for key, value in result.items() if key.endswith(("_loss", "_accuracy"))}
+            alike.setdefault(json.dumps(known, sort_keys=True), []).append((label, run))
+    found: dict[str, list[Named]] = {}
+    for candidates in alike.values():
+        for named in candidates if len(candidates) > 1 else []:
+            if (key := digest(named[1])) is not None:
+                found.setdefault(key, []).append(named)
+    return [group for group in found.values() if len(group) > 1 and differing([run for _, run in group])]
+
+
+def digest(run: RunRecord) -> str | None:
+    """Hash a run's metric rows, times apart, and its test logits; None if these cannot be read."""
+    try:
+        rows, logits = untimed(run), run.predictions()["logits"]
+    except UserError:
+        return None
+    return hashlib.sha256(json.dumps(rows).encode() + logits.tobytes()).hexdigest()
+
+
+def untimed(run: RunRecord) -> list[dict[str, Any]]:
+    """Return the metric rows of a run, of epochs and then of steps, without the columns that hold times."""
+    rows = [*run.rows(), *run.rows("step")]
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+
+def differing(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the settings by which the configs of runs differ, but for those that need not change a number."""
+    if len({(run.info.get("fingerprint"), run.info.get("seed")) for run in runs}) == 1:
+        return ()
+    try:
+        first, *others = [flatten(run.config()) for run in runs]
+    except UserError:
+        return ()
+    keys = dict.fromkeys(key for other in others for key in {**first, **other} if first.get(key) != other.get(key))
+    return tuple(key for key in keys if not any(key == apart or key.startswith(f"{apart}.") for apart in APART))

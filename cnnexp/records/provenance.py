@@ -1,0 +1,85 @@
+"""What command, what code and which machine made a number: recorded with every run."""
+
+import functools
+import hashlib
+import importlib.metadata
+import itertools
+import os
+import platform
+import shlex
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cnnexp.version import __version__
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# What stands at the top of the package and cannot change what a run computes: how runs are requested, shown, reported.
+WITHOUT_EFFECT = ("cli.py", "commands", "sweep", "report", "explore", "pages")
+
+TYPED: list[str] = []  # the words after `cnnexp train`, set by it
+
+
+def command() -> str:
+    """Return what was typed, as a line for a shell."""
+    return shlex.join(["cnnexp", "train", *TYPED])
+
+
+def folder_flags(words: list[str]) -> list[str]:
+    """Return those of a command's words that say where configs are looked for: ["--config-dir", "mine"]."""
+    flags = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+    found = []
+    for word, following in itertools.pairwise([*words, ""]):
+        if word in flags:
+            found += [word, following]
+        elif word.partition("=")[0] in flags:
+            found.append(word)
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def digest() -> str:
+    """Hash the source files that can change what a run computes, to 12 hexadecimal digits."""
+    root = PACKAGE
+    content = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        if file.relative_to(root).parts[0] not in WITHOUT_EFFECT:
+            content.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return content.hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=1)
+def code() -> dict[str, Any]:
+    """Return {version, commit (null outside a checkout), digest of the sources}."""
+    return {"version": __version__, "commit": _commit(), "digest": digest()}
+
+
+def _commit() -> str | None:
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+@functools.lru_cache(maxsize=1)
+def environment() -> dict[str, Any]:
+    """Return the versions of Python and the packages, the platform, the host and its number of cores."""
+    packages = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cores": os.cpu_count(),
+    }

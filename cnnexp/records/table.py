@@ -1,0 +1,94 @@
+"""Runs as rows of a table: `cnnexp.runs(FOLDER)`, and what `cnnexp runs` lists. Imports no torch."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import RunRecord, find_runs, read_study
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# The columns of a table of runs: their type, and where run.json has them. Accuracies are fractions.
+COLUMNS: dict[str, tuple[type, str]] = {
+    "study": (str, "study"),
+    "arm": (str, "arm"),
+    "seed": (int, "seed"),
+    "status": (str, "status"),
+    "fingerprint": (str, "fingerprint"),
+    "superseded": (bool, ""),
+    "test_accuracy": (float, "result.test_accuracy"),
+    "val_accuracy": (float, "result.val_accuracy"),
+    "train_accuracy": (float, "result.train_accuracy"),
+    "test_loss": (float, "result.test_loss"),
+    "val_loss": (float, "result.val_loss"),
+    "train_loss": (float, "result.train_loss"),
+    "best_epoch": (int, "result.best_epoch"),
+    "epochs": (int, "result.epochs"),
+    "stopped": (str, "result.stopped"),
+    "train_seconds": (float, "seconds.train"),
+    "total_seconds": (float, "seconds.total"),
+    "images_per_second": (float, "result.images_per_second"),
+    "peak_memory_mib": (float, "result.peak_memory_mib"),
+    "parameters": (int, "model.parameters"),
+    "trainable_parameters": (int, "model.trainable_parameters"),
+    "macs": (int, "model.macs"),
+    "data": (str, "data.name"),
+    "device": (str, "device.kind"),
+    "device_name": (str, "device.name"),
+    "precision": (str, "device.precision"),
+    "threads": (int, "device.threads"),
+    "code": (str, "code.digest"),
+    "started": (str, "started"),
+    "finished": (str, "finished"),
+    "error": (str, "error.message"),
+}
+
+
+def row(run: RunRecord) -> dict[str, Any]:
+    """Return a run as {column: value}, `folder` among them; None for what its record does not say, or says wrongly."""
+    values = {name: _value(run.info, kind, path) for name, (kind, path) in COLUMNS.items()}
+    values["status"] = "malformed" if run.problem else run.status
+    try:
+        values["superseded"] = is_superseded(run)
+    except UserError:  # of study.json, which says nothing of the run
+        values["superseded"] = False
+    return {**values, "error": run.problem or values["error"], "folder": str(run.folder)}
+
+
+def is_superseded(run: RunRecord) -> bool:
+    """Tell whether study.json has other runs for the run's arm now: of another config, data or own code.
+
+    Raises UserError if study.json cannot be read.
+    """
+    study = read_study(run.folder.parent)
+    present = {entry["fingerprint"] for entry in (study or {"runs": []})["runs"] if entry["arm"] == run.info.get("arm")}
+    return bool(present) and run.info.get("fingerprint") not in present
+
+
+def _value(info: Any, kind: type, path: str) -> Any:
+    for key in path.split("."):
+        info = info.get(key) if isinstance(info, dict) else None
+    allowed = (int, float) if kind is float else kind
+    if not isinstance(info, allowed) or isinstance(info, bool) or (isinstance(info, int) and abs(info) >= 2**63):
+        return None
+    return kind(info)
+
+
+def runs(folder: str | os.PathLike[str] = "outputs") -> "DataFrame":
+    """Return a table of all runs at or below a folder, a row each. Raises UserError if there is no such folder.
+
+    Accuracies are fractions, times seconds; `superseded` runs are of a config that their arm has no more; `started` and
+    `finished` are UTC. What a run does not have is missing; one that cannot be read has the status "malformed" and says
+    why under `error`.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame([row(run) for run in find_runs(Path(folder))], columns=[*COLUMNS, "folder"])
+    whole = {name: "Int64" for name, (kind, _) in COLUMNS.items() if kind is int}
+    fractional = {name: "float64" for name, (kind, _) in COLUMNS.items() if kind is float}
+    frame = frame.astype({**whole, **fractional, "superseded": bool})
+    for name in ("started", "finished"):
+        frame[name] = pd.to_datetime(frame[name], utc=True, errors="coerce")
+    return frame

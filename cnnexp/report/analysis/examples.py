@@ -1,0 +1,130 @@
+"""Which test images are worth seeing: each arm's most confident mistakes, and those that two arms never agree on.
+
+An arm's probabilities are its seeds' softmax probabilities, their mean. Only the first arms of a study are looked at.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnexp.pages.tables import Table
+from cnnexp.report.analysis.classes import class_names
+from cnnexp.report.analysis.disagreement import Disagreement, disagreements
+from cnnexp.report.read.answers import Answers, gather, rows_of
+from cnnexp.report.read.collect import Arm, Study
+from cnnexp.text import plain
+
+ARMS = 12  # arms looked at, the baseline among them
+MISTAKES = 12  # pictures an arm
+AGAINST = 6  # pictures for each side of a disagreement
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image and what was answered. true, answered: class names as they can be shown.
+
+    confidence: the mean probability of the class answered. wrong, seeds: how many networks have it wrong, of how many.
+    """
+
+    id: str
+    label: int
+    true: str
+    answered: str
+    confidence: float
+    wrong: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is worth seeing. mistakes: by arm, of those looked at. never_agreed: (disagreement, the images that only the
+    arm has right, those that only the baseline has right). left_out: labels of the arms that were not looked at.
+    """
+
+    mistakes: list[tuple[Arm, list[Example]]]
+    disagreements: list[Disagreement]
+    never_agreed: list[tuple[Disagreement, list[Example], list[Example]]]
+    left_out: list[str]
+
+
+def find_examples(study: Study) -> Examples:
+    """Look at the arms' answers. The predictions of the first arms are read once more, for their probabilities."""
+    gathered = {arm.key: found for arm in study.arms if (found := gather(arm))}
+    usable = [arm for arm in study.arms if arm.key in gathered]
+    disagreed = disagreements(study, gathered)
+    against = {d.arm.arm.key: d for d in disagreed}
+    mistakes, never, base = [], [], np.empty(0)
+    for arm in usable[:ARMS]:
+        probabilities = gathered[arm.key].probabilities()
+        mistakes.append((arm, most_confident(gathered[arm.key], probabilities)))
+        if arm is study.baseline:
+            base = probabilities
+        elif arm.key in against:
+            never.append(_never_agreed(against[arm.key], probabilities, base))
+    return Examples(mistakes, disagreed, never, [arm.label for arm in usable[ARMS:]])
+
+
+def most_confident(answers: Answers, probabilities: Array, count: int = MISTAKES) -> list[Example]:
+    """Return the images whose likeliest class is wrong, the most confident first. probabilities: (N, K)."""
+    answered = probabilities.argmax(1)
+    confidence = probabilities.max(1)
+    rows = np.flatnonzero(answered != answers.labels)
+    return _examples(answers, rows[np.argsort(-confidence[rows], kind="stable")][:count], probabilities)
+
+
+def _never_agreed(found: Disagreement, arm: Array, base: Array) -> tuple[Disagreement, list[Example], list[Example]]:
+    """Choose the images that the one side is surest of, and the other least. arm, base: (N, K) probabilities."""
+    rows = rows_of(found.base.ids, found.arm.ids)
+    assert rows is not None, "a disagreement is of the same images"
+    true = np.arange(len(rows)), found.base.labels
+    lead = arm[rows][true] - base[true]
+    by_arm = found.always_arm[np.argsort(-lead[found.always_arm], kind="stable")][:AGAINST]
+    by_base = found.always_base[np.argsort(lead[found.always_base], kind="stable")][:AGAINST]
+    return found, _examples(found.base, by_arm, base), _examples(found.arm, rows[by_base], arm)
+
+
+def _examples(answers: Answers, rows: Array, probabilities: Array) -> list[Example]:
+    """Tell of images what `answers` takes them for: the likeliest class but the true one."""
+    names = class_names(answers.arm)
+    examples = []
+    for row in rows:
+        label = int(answers.labels[row])
+        others = probabilities[row].copy()
+        others[label] = -1.0
+        answered = int(others.argmax())
+        wrong = int((answers.predicted[:, row] != label).sum())
+        shown = names[label], names[answered], float(others[answered])
+        examples.append(Example(str(answers.ids[row]), label, *shown, wrong, len(answers.runs)))
+    return examples
+
+
+def table(mistakes: Sequence[Example]) -> Table:
+    """Return an arm's mistakes as they are read."""
+    rows = [[plain(m.id), m.true, m.answered, f"{100 * m.confidence:.1f}", f"{m.wrong} of {m.seeds}"] for m in mistakes]
+    return Table(["Image", "True class", "Answered", "Confidence (%)", "Wrong at (seeds)"], rows, 3)
+
+
+def csv(examples: Examples) -> tuple[list[str], list[list[str | float | int]]]:
+    """Return the mistakes of all arms looked at, in full precision: headings with units, and rows."""
+    headings = ["arm", "rank", "image", "true_class", "answered_class", "confidence_percent", "seeds_wrong", "seeds"]
+    rows: list[list[str | float | int]] = []
+    for arm, mistakes in examples.mistakes:
+        for rank, m in enumerate(mistakes, start=1):
+            words = [plain(m.id), m.true, m.answered]
+            rows.append([arm.label, rank, *words, 100 * m.confidence, m.wrong, m.seeds])
+    return headings, rows
+
+
+def never_agreed_csv(examples: Examples) -> tuple[list[str], list[list[str | float | int]]]:
+    """Return the images of each disagreement that are shown, in full precision: headings with units, and rows."""
+    headings = ["arm", "baseline", "right_at_every_seed", "rank", "image", "true_class", "answered_by_the_other"]
+    rows: list[list[str | float | int]] = []
+    for found, by_arm, by_base in examples.never_agreed:
+        arm, base = found.arm.arm.label, found.base.arm.label
+        for right, side in ((arm, by_arm), (base, by_base)):
+            for rank, m in enumerate(side, start=1):
+                rows.append([arm, base, right, rank, plain(m.id), m.true, m.answered, 100 * m.confidence])
+    return [*headings, "confidence_percent"], rows

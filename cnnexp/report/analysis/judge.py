@@ -1,0 +1,150 @@
+"""A verdict on each claim of a study, corrected for all that the study tests."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cnnexp.claims.grammar import STD, Claim
+from cnnexp.claims.metrics import METRICS
+from cnnexp.report.analysis.evidence import Evidence, gather
+from cnnexp.report.analysis.statistics import LEVEL, MOST_SEEDS, NO_SPREAD, holm, paired
+from cnnexp.report.read.collect import Arm, Study
+
+VERDICTS = ("holds", "does not hold", "not decided", "within noise", "not tested")
+Hypothesis = tuple[str, tuple[tuple[str, str, int], ...], float, int]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict, which begins with one of VERDICTS, and a remark: what was tested, what would decide."""
+
+    evidence: Evidence
+    p_holm: float
+    verdict: str
+    remark: str
+
+
+def family(study: Study) -> dict[Hypothesis, float]:
+    """Return Holm's adjusted p of all that a study tests: each arm against the baseline, and the claims.
+
+    What is tested twice, as by the claim that an arm is better than the baseline, counts once.
+    """
+    base = study.baseline
+    others = [arm for arm in study.arms if arm is not base] if base else []
+    found = {against_baseline(arm, base): paired(arm.accuracies(), base.accuracies()).p for arm in others if base}
+    for evidence in gather(study):
+        if not evidence.reason:
+            found.setdefault(_hypothesis_of(evidence), evidence.test.p)
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def against_baseline(arm: Arm, base: Arm) -> Hypothesis:
+    """Return what the comparison of an arm with the baseline tests."""
+    return _hypothesis("mean", [(arm.key, "test_accuracy", 1), (base.key, "test_accuracy", -1)])
+
+
+def _hypothesis_of(evidence: Evidence) -> Hypothesis:
+    claim = evidence.claim
+    assert claim is not None
+    terms = [
+        ("+".join(arm.key for arm in evidence.arms[term]), f"{term.metric}{' spread' * term.spread}", term.times)
+        for term in claim.terms
+    ]
+    return _hypothesis(claim.kind, terms, claim.threshold, claim.direction)
+
+
+def _hypothesis(
+    kind: str, terms: Iterable[tuple[str, str, int]], threshold: float = 0.0, direction: int = 1
+) -> Hypothesis:
+    """Return a key that is the same for "a > b" and "b < a", and for "a < b": means are tested on two sides."""
+    ordered = sorted(terms)
+    if ordered[0][2] < 0:
+        ordered = [(arm, metric, -times) for arm, metric, times in ordered]
+        threshold, direction = (threshold if kind == STD else -threshold), -direction
+    return kind, tuple(ordered), threshold, direction if kind == "curve" else 0
+
+
+def judge(study: Study) -> list[Judged]:
+    """Judge every claim of the study, in its order."""
+    corrected = family(study)
+    tests = sum(not math.isnan(p) for p in corrected.values())
+    return [_judged(evidence, corrected, tests) for evidence in gather(study)]
+
+
+def _judged(evidence: Evidence, corrected: dict[Hypothesis, float], tests: int) -> Judged:
+    claim, test = evidence.claim, evidence.test
+    if claim is None or evidence.reason:
+        remark = ". ".join(part for part in (evidence.reason, evidence.beside) if part)
+        return Judged(evidence, math.nan, "not tested", remark)
+    p = corrected[_hypothesis_of(evidence)]
+    measured = _measured(evidence, claim)
+    if not p < LEVEL:
+        verdict, why = _undecided(evidence, claim, tests)
+        return Judged(evidence, p, verdict, _joined(measured, why))
+    side = 1 if test.mean > claim.threshold else -1
+    if flattered := _flattered(evidence, claim, side):
+        return Judged(evidence, p, "not tested", f"what diverged is left out, which flatters {', '.join(flattered)}")
+    return Judged(evidence, p, "holds" if side == claim.direction else "does not hold", measured)
+
+
+def _flattered(evidence: Evidence, claim: Claim, side: int) -> list[str]:
+    """Return the arms that speak for the verdict and had runs that diverged, which are in no mean."""
+    arms = []
+    for term in claim.terms:
+        speaks_for = side * term.times * METRICS[term.metric].better > 0 or claim.kind == STD or term.spread
+        arms += [arm.label for arm in evidence.arms[term] if arm.diverged and speaks_for]
+    return list(dict.fromkeys(arms))
+
+
+def _measured(evidence: Evidence, claim: Claim) -> str:
+    """Say what was measured where the claim's words leave it open."""
+    metrics = {term.metric for term in claim.terms}
+    if any(term.spread for term in claim.terms):
+        return "spread: the standard deviation over the arms of the name, for each seed"
+    if epochs := evidence.epochs:
+        names = dict.fromkeys(term.metric for term in claim.terms)
+        words = " and ".join(n.replace("val_", "validation ").replace("train_", "training ") for n in names)
+        of_another = f"; p: of epoch {epochs.decisive}" if epochs.decisive != epochs.smallest else ""
+        return f"the smallest lead is at epoch {epochs.smallest}, by {words}{of_another}"
+    if claim.kind == STD:
+        return "the ratio of the deviations over the seeds"
+    if claim.kind == "convergence":
+        return "epochs to a point below the lower of the two runs' best validation accuracies"
+    own = "epochs until within a point of the run's own best validation accuracy"
+    return own if "epochs_to_plateau" in metrics else ""
+
+
+def _undecided(evidence: Evidence, claim: Claim, tests: int) -> tuple[str, str]:
+    """Return the verdict on what is not decided, as the table of arms has it, and what would decide."""
+    test, decisive = evidence.test, evidence.decisive
+    if math.isnan(test.p):
+        verdict = f"not decided (n = {test.n}, no spread)"
+        return verdict, "the same difference at every seed; a t-test cannot judge it"
+    alone = test.p < LEVEL
+    verdict = f"not decided (n = {test.n})" if alone or test.n == 2 else "within noise"
+    if decisive.std <= NO_SPREAD:
+        return verdict, "no seed is off the number claimed" if claim.threshold else "no difference at any seed"
+    seeds = evidence.seeds_needed(LEVEL / tests)  # it must survive Holm, whichever of the tests it is
+    number = f"about {seeds} seeds" if seeds else f"more than {MOST_SEEDS:,} seeds"
+    if alone:
+        return verdict, f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
+    return verdict, f"{number} would decide if it stays as observed{_unless_equal(claim)}"
+
+
+def _unless_equal(claim: Claim) -> str:
+    """Say of "a <= b" what no number of seeds can show: that two equal arms are not better than one another."""
+    if not claim.or_equal or claim.threshold != (1 if claim.kind == STD else 0):
+        return ""
+    return ", none if they are equal: <= and >= are tested as < and >"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def summary(judged: list[Judged]) -> str:
+    """Count the verdicts: "2 hold, 1 does not hold, 1 not decided, 3 within noise, 1 not tested"."""
+    counts = {verdict: sum(j.verdict.startswith(verdict) for j in judged) for verdict in VERDICTS}
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    words = [f"{n} {plural.get(v, v) if n > 1 else v}" for v, n in counts.items() if n]
+    return ", ".join(words)

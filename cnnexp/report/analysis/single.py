@@ -1,0 +1,29 @@
+"""Two single runs: no seeds to judge by, so the test images that both answered are the sample."""
+
+from cnnexp.report.analysis.statistics import McNemar, image_interval, mcnemar, p_value
+from cnnexp.report.read.answers import rows_of
+from cnnexp.report.read.collect import Arm
+
+
+def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
+    """Return McNemar's exact test of two arms that share one seed; None unless both answered the same test images."""
+    mine, theirs = ({r.seed: r for r in a.runs} for a in (arm, base))
+    seed = min(mine.keys() & theirs.keys())
+    first, second = mine[seed].answers, theirs[seed].answers
+    rows = rows_of(first["ids"], second["ids"]) if first and second else None
+    if first is None or second is None or rows is None or (first["labels"] != second["labels"][rows]).any():
+        return None
+    return mcnemar(first["predicted"] == first["labels"], (second["predicted"] == second["labels"])[rows])
+
+
+def in_words(test: McNemar, first: str = "this one", second: str = "the baseline's") -> str:
+    """Say what the test images tell of two single networks, and what they do not speak of."""
+    low, high = (100 * x for x in image_interval(test))
+    p = f"McNemar's exact p {p_value(test.p, equals=True)}"
+    if not test.can_decide:
+        p = f"they differ on {test.only_first + test.only_second} images, too few for McNemar's test ever to decide"
+    return (
+        f"These two networks alone: {test.only_first} test images only {first} has right, {test.only_second} only "
+        f"{second} ({p}; difference {low:+.2f} to {high:+.2f} points by bootstrap over the {test.images:,} images); "
+        "another seed may say otherwise."
+    )

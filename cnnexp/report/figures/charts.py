@@ -1,0 +1,79 @@
+"""Test accuracy with its intervals and seeds, and accuracy against the time it cost."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cnnexp.pages.style import Figure, canvas, finish, plain_numbers
+from cnnexp.report.analysis.compare import Row
+from cnnexp.report.figures.looks import Look
+
+
+def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
+    """Draw each arm's mean, 95 % interval and single seeds; None if no arm has a finished run."""
+    rows = [row for row in rows if row.test.n]
+    if not rows:
+        return None
+    figure, (axis,) = canvas(7.2, 0.9 + 0.42 * len(rows))
+    for y, row in enumerate(rows):
+        look = looks[row.arm.key]
+        values = [100 * v for v in row.arm.accuracies().values()]
+        if row.test.n > 1:
+            ends = [100 * max(0.0, row.test.low), 100 * min(1.0, row.test.high)]
+            axis.plot(ends, [y, y], color=look.colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
+        axis.plot(
+            values, [y + 0.24] * len(values), "o", color=look.colour, markersize=3.5, alpha=0.65, markeredgewidth=0
+        )
+        axis.plot(100 * row.test.mean, y, look.marker, color=look.colour, markersize=6, zorder=3)
+        if row.is_baseline:
+            axis.axvline(100 * row.test.mean, color=look.colour, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    axis.set_yticks(range(len(rows)), [f"{looks[r.arm.key].label}  (n = {r.test.n})" for r in rows])
+    axis.set_ylim(len(rows) - 0.45, -0.55)
+    axis.set_xlim(*_limits(rows))
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("test accuracy (%)")
+    caption = (
+        "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar, cut at 0 and 100; none at "
+        "n = 1) and the single seeds (dots below). "
+    )
+    if any(row.is_baseline for row in rows):
+        caption += (
+            "The dashed line is the baseline's mean. Compare by the paired difference in the table, not by whether "
+            "bars overlap."
+        )
+    return finish(figure, "test_accuracy", caption.strip())
+
+
+def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """Return limits that hold every seed, and intervals as far as accuracy exists."""
+    ends = [x for r in rows for x in (r.test.low, r.test.high, *r.arm.accuracies().values()) if math.isfinite(x)]
+    low, high = 100 * max(0.0, min(ends)), 100 * min(1.0, max(ends))
+    margin = max(0.5, 0.05 * (high - low))
+    return low - margin, high + margin
+
+
+def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
+    """Draw test accuracy against training seconds, a point per seed and a marker per arm; None without times."""
+    rows = [row for row in rows if row.test.n and row.train_seconds.n]
+    if not rows:
+        return None
+    figure, (axis,) = canvas(7.2, 3.9)
+    for row in rows:
+        look = looks[row.arm.key]
+        points = [(run.number("seconds", "train"), 100 * run.test_accuracy) for run in row.arm.runs]
+        axis.plot(*zip(*points, strict=True), "o", color=look.colour, markersize=3.5, alpha=0.5, markeredgewidth=0)
+        seconds, mean = row.train_seconds.mean, 100 * row.test.mean
+        axis.plot(seconds, mean, look.marker, color=look.colour, markersize=8, zorder=3, label=look.label)
+    times = [row.train_seconds.mean for row in rows]
+    if min(times) > 0 and max(times) / min(times) > 20:
+        axis.set_xscale("log")
+        plain_numbers(axis.xaxis)
+    else:
+        axis.set_xlim(left=0)
+    axis.margins(0.08)
+    axis.set_xlabel("training time (s)")
+    axis.set_ylabel("test accuracy (%)")
+    figure.legend(loc="outside right upper")
+    caption = (
+        "Cost: test accuracy against training seconds (evaluation and data preparation not counted); dots are seeds."
+    )
+    return finish(figure, "cost", caption)

@@ -1,0 +1,235 @@
+"""Figures of what the probes saw of an arm: histograms over the epochs, gradients, updates, dead units, batch norm."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from cnnexp.pages.style import GREY, Figure, canvas, finish, label_lowest, plain_numbers, row_by_row, turn_off
+from cnnexp.report.analysis.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
+from cnnexp.report.read.probed import LOWEST, Probed, Series
+from cnnexp.text import shorten
+
+PREFIX = "probes_"
+PANELS = 12  # of a figure of histograms; of more layers some are left out, evenly
+IN_LEGEND = 10  # lines; more are told by their colour alone
+LABEL = 24
+SMALLEST = 1e-2  # share of a layer's numbers below which a bin is not worth room in a figure
+WHAT = {
+    "gradient": "Gradients of {}: how large they are, of one training step at each look, before clipping.",
+    "activation": "Activations of {}: how large they are on the first clean validation images (after the pooling, "
+    "where it comes before the ReLU).",
+}
+
+
+def draw(seen: Probed) -> Iterator[Figure | None]:
+    """Draw what there are rows of."""
+    yield histograms(seen, "gradient")
+    yield gradients_and_updates(seen)
+    yield histograms(seen, "activation")
+    yield dead_units(seen)
+    yield batch_norm(seen)
+
+
+def histograms(seen: Probed, kind: str) -> Figure | None:
+    """Draw how large the numbers of each layer are, look by look: a panel a layer; None without rows."""
+    every = seen.histograms(kind)
+    found = {layer: h for layer, h in every.items() if kind != "gradient" or "Norm" not in seen.type(layer)}
+    if not found:
+        return None
+    shown = spread(list(found), PANELS)
+    used = np.flatnonzero(np.max([found[layer][1].max(1) for layer in shown], 0) >= SMALLEST)
+    bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(-LOWEST - 4, -LOWEST)
+    top = max(float(found[layer][1].max()) for layer in shown)
+    columns = min(4, len(shown)) if len(shown) != 5 else 3
+    rows = math.ceil(len(shown) / columns)
+    figure, axes = canvas(max(4.4, 2.4 * columns + 0.7), 2.0 * rows + 0.5, rows, columns, sharex=True, sharey=True)
+    for i, (axis, layer) in enumerate(zip(axes, shown, strict=False)):
+        steps, shares = found[layer]
+        image = _heat(axis, [seen.epoch(s) for s in steps], shares, bins, top)
+        axis.set_title(shorten(seen.label(layer) if kind == "activation" else layer, LABEL))
+        if not i % columns:
+            axis.set_ylabel(f"|{kind}|")
+    label_lowest(axes, columns, len(shown), "epoch")
+    turn_off(axes[len(shown) :])
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01, aspect=30)
+    bar.set_label("share (%)")
+    bar.outline.set_visible(False)
+    left_out = f" {len(shown)} of {len(found)} layers are shown." if len(shown) < len(found) else ""
+    caption = (
+        f"{WHAT[kind].format(seen.arm.label)} The share is of the layer's numbers; a bin is a factor of two; what is "
+        f"missing to 100 % is zero.{left_out}{_seeds(seen)}"
+    )
+    return finish(figure, f"{PREFIX}{kind}s_{seen.arm.key}", caption, wide=columns > 2)
+
+
+def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: slice, top: float) -> Any:
+    """Draw the shares (bins, looks) of one layer: a column a look, powers of ten upwards."""
+    powers = (np.arange(bins.start, bins.stop + 1) + LOWEST) * math.log10(2)
+    drawn = 100 * shares[bins]
+    image = axis.pcolormesh(_edges(epochs), powers, drawn, cmap="Blues", vmin=0, vmax=100 * top, rasterized=True)
+    axis.grid(visible=False)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda power, _: f"1e{power:.0f}"))
+    _epochs(axis)
+    return image
+
+
+def gradients_and_updates(seen: Probed) -> Figure | None:
+    """Draw the gradients per weight and the updates of each layer, one beside the other; None without either."""
+    gradients, updates = seen.per_weight(), seen.updates()
+    drawn = [
+        (series, label)
+        for series, label in ((gradients, "gradient per weight"), (updates, "update / weight"))
+        if series
+    ]
+    if not drawn:
+        return None
+    lines = max((series for series, _ in drawn), key=len)
+    figure, axes = canvas(4.8 * len(drawn), 3.4 + _legend_height(lines), 1, len(drawn))
+    for axis, (series, label) in zip(axes, drawn, strict=True):
+        _lines(axis, seen, series, list(lines))
+        if any(value > 0 for steps in series.values() for value in steps.values()):
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _narrow(series) else (1,)))
+            plain_numbers(axis.yaxis)
+        axis.set_ylabel(label)
+        if series is updates:
+            axis.axhline(USUAL_UPDATE, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
+    _legend(figure, axes, list(lines))
+    norm = list(seen.total_norm().values())
+    told = f" The norm of the whole gradient is {norm[0]:.3g} at first and {norm[-1]:.3g} at the end." if norm else ""
+    caption = f"Training of {seen.arm.label}, by layer."
+    if gradients:
+        caption += f" Gradient: the root mean square over a layer's weights, of one step, before clipping.{told}"
+    if updates:
+        caption += (
+            " Update: the norm of what one step changes over the norm of the weights; dashed: 1e-3, about where it "
+            "should be (Stanford's CS231n notes, Neural Networks Part 3)."
+        )
+    return finish(figure, f"{PREFIX}steps_{seen.arm.key}", caption + _seeds(seen), wide=len(drawn) > 1)
+
+
+def dead_units(seen: Probed) -> Figure | None:
+    """Draw the share of dead units, a row a layer and a column a look; None without rows."""
+    series = seen.series("dead_units", "dead", per="units")
+    if not series:
+        return None
+    steps = sorted({step for s in series.values() for step in s})
+    shares = np.array([[100 * s.get(step, math.nan) for step in steps] for s in series.values()])
+    figure, (axis,) = canvas(7.2, 1.3 + 0.3 * len(series))
+    edges = _edges([seen.epoch(s) for s in steps])
+    image = axis.pcolormesh(edges, np.arange(len(series) + 1), shares, cmap="Reds", vmin=0, vmax=100, rasterized=True)
+    axis.set_yticks(np.arange(len(series)) + 0.5, [shorten(seen.label(layer), LABEL) for layer in series])
+    axis.set_ylim(len(series), 0)
+    axis.tick_params(length=0)
+    axis.grid(visible=False)
+    _epochs(axis)
+    axis.set_xlabel("epoch")
+    if len(steps) <= 16:
+        for (row, column), share in np.ndenumerate(shares):
+            if math.isfinite(share):
+                x = (edges[column] + edges[column + 1]) / 2
+                colour = "white" if share > 60 else "#303030"
+                axis.text(x, row + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+    bar = figure.colorbar(image, ax=axis, pad=0.01, aspect=max(8, 2 * len(series)))
+    bar.set_label("dead units (%)")
+    bar.outline.set_visible(False)
+    caption = (
+        f"Dead units of {seen.arm.label}: the share of a layer's units that are zero for all {_images(seen)}validation "
+        f"images, in %, by the weights in front of the activation.{_seeds(seen)}"
+    )
+    return finish(figure, f"{PREFIX}dead_units_{seen.arm.key}", caption)
+
+
+def batch_norm(seen: Probed) -> Figure | None:
+    """Draw how far running statistics are from those of the validation split; None without rows."""
+    shift, factor = seen.series("batch_norm", "mean_shift"), seen.series("batch_norm", "variance_ratio")
+    if not shift or not factor:
+        return None
+    figure, axes = canvas(9.6, 3.4 + _legend_height(shift), 1, 2)
+    drawn = ((shift, SHIFT, "distance of means (running std)"), (factor, FACTOR, "factor between variances"))
+    for axis, (series, threshold, label) in zip(axes, drawn, strict=True):
+        _lines(axis, seen, series, list(shift))
+        axis.axhline(threshold, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
+        axis.set_ylabel(label)
+    axes[0].set_ylim(bottom=0)
+    axes[1].set_yscale("log", base=2)
+    plain_numbers(axes[1].yaxis)
+    axes[1].set_ylim(bottom=1)
+    _legend(figure, axes, list(shift))
+    caption = (
+        f"Batch norm of {seen.arm.label}: what reaches it from the validation split against the running statistics "
+        "that it predicts with. Means: root mean square over channels; variances: geometric mean, the larger over the "
+        f"smaller. Dashed: where the text begins to speak of it.{_seeds(seen)}"
+    )
+    return finish(figure, f"{PREFIX}batch_norm_{seen.arm.key}", caption, wide=True)
+
+
+def spread(layers: Sequence[str], most: int) -> list[str]:
+    """Return at most so many of the layers, the first and the last among them, evenly apart."""
+    if len(layers) <= most:
+        return list(layers)
+    return [layers[round(i * (len(layers) - 1) / (most - 1))] for i in range(most)]
+
+
+def _seeds(seen: Probed) -> str:
+    return f" n = {seen.seeds} seed{'s' * (seen.seeds != 1)}."
+
+
+def _narrow(series: Series) -> bool:
+    """Tell whether all values lie within a factor of 30: powers of ten alone would leave an axis without ticks."""
+    values = [value for steps in series.values() for value in steps.values() if value > 0]
+    return max(values) < 30 * min(values)
+
+
+def _images(seen: Probed) -> str:
+    count = seen.arm.first.number("data", "val")
+    return f"{count:,.0f} " if math.isfinite(count) else ""
+
+
+def _edges(places: Sequence[float]) -> np.ndarray[Any, Any]:
+    """Return the borders of columns around rising places: half-way between them."""
+    if len(places) == 1:
+        return np.array([places[0] - 0.5, places[0] + 0.5])
+    middle = [(a + b) / 2 for a, b in itertools.pairwise(places)]
+    return np.array([2 * places[0] - middle[0], *middle, 2 * places[-1] - middle[-1]])
+
+
+def _epochs(axis: Axes) -> None:
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _lines(axis: Axes, seen: Probed, series: Series, order: Sequence[str]) -> None:
+    """Draw a line a layer, from dark (the first) to light (the last)."""
+    colours = colormaps["viridis"](np.linspace(0, 0.88, len(order)))
+    for layer, colour in zip(order, colours, strict=True):
+        steps = series.get(layer, {})
+        axis.plot(
+            [seen.epoch(s) for s in steps], list(steps.values()), color=colour, label=shorten(layer, LABEL),
+            marker="o" if len(steps) < 3 else None, markersize=3, linewidth=1.4,
+        )  # fmt: skip
+    _epochs(axis)
+    axis.set_xlabel("epoch")
+    axis.margins(x=0.02)
+
+
+def _legend_height(lines: Series) -> float:
+    return 0.2 * math.ceil(min(len(lines), IN_LEGEND) / 5)
+
+
+def _legend(figure: Canvas, axes: Sequence[Axes], order: Sequence[str]) -> None:
+    """Name the lines below the panels; of many the first and the last."""
+    handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda found: len(found[0]))
+    if len(order) > IN_LEGEND:
+        kept = spread([str(i) for i in range(len(handles))], 5)
+        handles, labels = ([items[int(i)] for i in kept] for items in (handles, labels))
+    columns = min(5, len(handles))
+    ordered = (row_by_row(items, columns) for items in (handles, labels))
+    figure.legend(*ordered, loc="outside lower center", ncols=columns)

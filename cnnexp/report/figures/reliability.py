@@ -1,0 +1,86 @@
+"""Reliability diagrams: accuracy against confidence, a panel per arm, with how many images are in each bin."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from cnnexp.pages.style import GREY, Figure, canvas, finish, label_lowest, turn_off
+from cnnexp.report.analysis.calibration import BINS, EDGES
+from cnnexp.report.analysis.confidence import Calibration
+from cnnexp.report.figures.looks import Look
+
+FEW = 10  # images over all seeds; a bin of fewer is drawn pale
+GAP = "#d62728"
+CENTRES = 100 * (EDGES[:-1] + EDGES[1:]) / 2  # %
+
+
+def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure | None:
+    """Draw the reliability diagrams; None without any."""
+    if not found:
+        return None
+    columns = min(4, len(found)) if len(found) != 5 else 3
+    rows = math.ceil(len(found) / columns)
+    figure, axes = canvas(
+        max(5.0, 2.5 * columns), 3.3 * rows + 0.4, 2 * rows, columns, sharex=True, height_ratios=[3, 1] * rows
+    )
+    for i, calibration in enumerate(found):
+        place = 2 * columns * (i // columns) + i % columns
+        upper, lower = axes[place], axes[place + columns]
+        look = looks[calibration.arm.key]
+        _accuracy(upper, calibration, look)
+        _counts(lower, calibration, look)
+        if i % columns:
+            for axis in (upper, lower):
+                axis.set_ylabel("")
+                axis.tick_params(labelleft=axis is lower)
+    lowest = [axes[2 * columns * (i // columns) + i % columns + columns] for i in range(len(found))]
+    label_lowest(lowest, columns, len(found), "confidence (%)")
+    empty = range(len(found), rows * columns)
+    turn_off([axes[2 * columns * (i // columns) + i % columns + below] for i in empty for below in (0, columns)])
+    figure.legend(handles=_handles(), loc="outside lower center", ncols=3 if columns > 2 else 2)
+    caption = (
+        f"Reliability: test images in {BINS} bins of confidence, means over the seeds. Bars: the share of a bin "
+        f"that is right (pale: fewer than {FEW} images in all); hatched: the gap to the bin's mean confidence. "
+        "Bars on the dashed line would be calibrated. Below: the share of the images in each bin, with the mean "
+        "confidence (dashed) and the accuracy (solid). ECE: mean over the seeds."
+    )
+    return finish(figure, "calibration", caption, wide=columns > 2)
+
+
+def _accuracy(axis: Axes, calibration: Calibration, look: Look) -> None:
+    bins = calibration.bins
+    filled = bins.count > 0
+    centres = CENTRES[filled]
+    right, sure = (100 * part[filled] / bins.count[filled] for part in (bins.right, bins.confidence))
+    many = bins.count[filled] * calibration.ece.n >= FEW
+    for shown, alpha in ((many, 0.85), (~many, 0.3)):
+        axis.bar(centres[shown], right[shown], 100 / BINS, color=look.colour, alpha=alpha, edgecolor="white", lw=0.6)
+    axis.bar(
+        centres, sure - right, 100 / BINS, right, facecolor="none", edgecolor=GAP, hatch="////", lw=0.5, alpha=0.55
+    )
+    axis.plot([0, 100], [0, 100], color="#707070", linestyle=(0, (3, 2)), linewidth=1)
+    axis.set_xlim(0, 100)
+    axis.set_ylim(0, 100)
+    axis.set_ylabel("accuracy (%)")
+    axis.set_title(look.label, color=look.colour)
+    axis.text(4, 93, f"ECE {100 * calibration.ece.mean:.1f} %", va="top", fontsize=8.5)
+
+
+def _counts(axis: Axes, calibration: Calibration, look: Look) -> None:
+    shares = 100 * calibration.bins.count / calibration.bins.count.sum()
+    axis.bar(CENTRES, shares, 100 / BINS, color=GREY, edgecolor="white", lw=0.6)
+    axis.axvline(100 * calibration.confidence.mean, color="#303030", linestyle=(0, (3, 2)), linewidth=1)
+    axis.axvline(100 * calibration.accuracy.mean, color=look.colour, linewidth=1.4)
+    axis.set_ylim(0, 1.1 * max(shares.max(), 1))
+    axis.set_ylabel("images (%)")
+
+
+def _handles() -> list[Line2D | Patch]:
+    return [
+        Line2D([], [], color="#707070", linestyle=(0, (3, 2)), label="calibrated; mean confidence"),
+        Line2D([], [], color="#404040", linewidth=1.4, label="accuracy"),
+        Patch(facecolor="none", edgecolor=GAP, hatch="////", alpha=0.55, label="gap to the confidence"),
+    ]

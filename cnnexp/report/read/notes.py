@@ -1,0 +1,129 @@
+"""What a reader must know before believing a table: what mixes in it, and which records contradict themselves."""
+
+import math
+from collections.abc import Sequence
+
+from cnnexp.config.keys import flatten, is_below
+from cnnexp.errors import UserError
+from cnnexp.report.read.runs import Run
+from cnnexp.text import plain
+
+MIXES = (
+    ("The arms were not trained and tested on the same data", ("data", "fingerprint")),
+    ("The runs come from different versions of the code", ("code", "digest")),
+    ("The runs come from different devices, so times do not compare", ("device", "name")),
+    ("The runs were validated on different images", ("protocol", "validate_on")),
+    ("The runs do not all count the same epoch, best or last", ("protocol", "keep_epoch")),
+    ("The runs computed on different kinds of device", ("device", "kind")),
+    ("The runs computed in different precisions", ("device", "precision")),
+    ("The runs used different numbers of threads, so times do not compare", ("device", "threads")),
+    ("The runs come from different versions of torch", ("environment", "torch")),
+)
+# Keys of a config that name, place or observe a run, or that the machine settles: they make no arm.
+APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "probes", "backbone", "device", "data.root",
+         "data.cache")  # fmt: skip
+
+
+def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Return notes on the runs of a table, each given with its arm's label."""
+    notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
+    if watched := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
+        notes.append(f"{', '.join(watched)}: the test images were looked at after every epoch, as published.")
+    notes += _quickened(used) + _leaks(used)
+    for label, run in used:
+        notes += [f"{label}, seed {run.seed}: {doubt}." for doubt in run.doubts]
+        if run.get("earlier"):
+            notes.append(f"{label}, seed {run.seed}: was resumed under another version of the code or its packages.")
+        if not math.isfinite(run.number("seconds", "train")):
+            notes.append(f"{label}, seed {run.seed}: no training time is recorded.")
+    return notes
+
+
+def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
+    """Return the keys by which an arm's config differs from the baseline's beyond what it says that it changes.
+
+    First those that neither says, which are none of the arm's technique: the two were made by different commands. Then
+    those that the baseline alone says, which are a second difference beside it. [] if a config is not to be read.
+    """
+    try:
+        ours, theirs = (flatten(run.record.config()) for run in (arm, baseline))
+    except UserError:
+        return [], []
+    told, told_there = _changed(arm), _changed(baseline)
+    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    rest = [
+        key for key in differing if not is_below(key, (*told, *APART)) and not any(is_below(t, [key]) for t in told)
+    ]
+    return [key for key in rest if not is_below(key, told_there)], [key for key in rest if is_below(key, told_there)]
+
+
+def _changed(run: Run) -> set[str]:
+    """Return the keys that a run says that it changes."""
+    changes = [change for change in run.get("changes") or [] if isinstance(change, str)]
+    told = {change.lstrip("+~").partition("=")[0] for change in changes}
+    return told | {"augmentation"} if "aug" in told else told
+
+
+def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) -> list[str]:
+    """Return a note for every arm, given with its first run, that differs from the baseline in more than it says."""
+    notes = []
+    for label, run in arms:
+        if run is baseline[1]:
+            continue
+        unsaid, of_baseline = beyond(run, baseline[1])
+        if unsaid:
+            notes.append(
+                f"{label} was not made as {baseline[0]} was: beyond what the arm changes, {_listed(unsaid)} differ."
+            )
+        if of_baseline:
+            notes.append(
+                f"{label} differs from {baseline[0]} in more than its own changes: also in {_listed(of_baseline)}, "
+                f"which {baseline[0]} changes."
+            )
+    return notes
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(plain(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
+
+
+def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Say of which arms the training was shortened, or mixed in precision, by something that can change last digits."""
+    labels: dict[str, list[str]] = {}
+    for label, run in used:
+        said = []
+        if run.text("features") == "computed once":
+            said.append("the frozen backbone's features were computed once, and images/s are those of the head alone")
+        if layers := run.texts("device", "fp32_layers"):
+            said.append(f"layers that bf16 does not serve on this processor computed in fp32: {', '.join(layers)}")
+        if mode := run.text("device", "compile"):
+            how = "torch.compile" if mode == "True" else f"torch.compile, {mode}"
+            said.append(f"the training steps were compiled ({how}): training is without its time, memory with it")
+        for what in said:
+            if label not in labels.setdefault(what, []):
+                labels[what].append(label)
+    return [f"{', '.join(names)}: {what}." for what, names in labels.items()]
+
+
+def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Say of which data sets test images are training images too."""
+    found = {
+        f"{run.text('data', 'name')}: {run.number('data', 'test_in_train'):,.0f} of "
+        f"{run.number('data', 'test'):,.0f} test images are training images too, pixel for pixel."
+        for _, run in used
+        if run.number("data", "test_in_train") > 0
+    }
+    return sorted(found)
+
+
+def _mixed(what: str, path: tuple[str, ...], used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Say which arms have which value of a field of run.json, if they differ."""
+    values: dict[str, list[str]] = {}
+    for label, run in used:
+        labels = values.setdefault(run.text(*path) or "not recorded", [])
+        if label not in labels:
+            labels.append(label)
+    if len(values) < 2:
+        return []
+    who = "; ".join(f"{value[:32]}: {', '.join(labels)}" for value, labels in values.items())
+    return [f"{what} ({who})."]

@@ -1,0 +1,148 @@
+"""What the probes of an arm's runs saw, as a report sees it: series over the looks, by layer, averaged over the seeds.
+
+No row is fatal: one without a layer or a step, or with a value that is no number, is left out.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnexp.records.run_record import PROBE_ROWS
+from cnnexp.report.read.collect import Arm
+from cnnexp.text import plain
+
+Series = dict[str, dict[int, float]]  # {layer: {step: value}}
+LOWEST, HIGHEST = -126, 128  # of the exponents of a histogram
+LARGEST = 1e38  # about the largest single-precision number
+
+
+@dataclass
+class Probed:
+    """The rows of an arm's runs with probes: those that are done, or if there are none, those that diverged."""
+
+    arm: Arm
+    seeds: int
+    steps_per_epoch: float
+    rows: dict[str, list[dict[str, Any]]]  # by kind, of all seeds, each with its seed
+
+    def epoch(self, step: int) -> float:
+        """Return how many epochs a number of steps is."""
+        return step / self.steps_per_epoch
+
+    def epoch_number(self, step: int) -> int:
+        """Return the epoch, counted from 1, that a step belongs to."""
+        return math.ceil(self.epoch(step))
+
+    def layers(self, kind: str) -> list[str]:
+        """Return the layers of a kind of row, in the order of the network."""
+        return list(dict.fromkeys(row["layer"] for row in self.rows[kind]))
+
+    def type(self, layer: str) -> str:
+        """Return the class of a layer's module, "" if it is not known."""
+        return next((plain(r.get("type", "")) for rows in self.rows.values() for r in rows if r["layer"] == layer), "")
+
+    def label(self, layer: str) -> str:
+        """Return how people know an activation: by the weights in front of it, "conv3" of act3, or its own name."""
+        after = {r["layer"]: r.get("after") for kind in ("activation", "dead_units") for r in self.rows[kind]}
+        alone = list(after.values()).count(after.get(layer)) == 1
+        return plain(after.get(layer) or layer) if alone else layer
+
+    def series(self, kind: str, column: str, per: str = "") -> Series:
+        """Return a column by layer and step, the mean over the seeds that have it; `per`: divided by this column."""
+        found: dict[str, dict[int, list[float]]] = {}
+        for row in self.rows[kind]:
+            value, unit = number(row.get(column)), number(row.get(per)) if per else 1.0
+            if math.isfinite(value) and unit > 0:
+                found.setdefault(row["layer"], {}).setdefault(row["step"], []).append(value / unit)
+        return {layer: {s: float(np.mean(v)) for s, v in sorted(steps.items())} for layer, steps in found.items()}
+
+    def per_weight(self) -> Series:
+        """Return the root mean square of the gradients of each layer that is not a normalisation."""
+        norms, numbers = self.series("gradient", "norm"), self.series("gradient", "numbers")
+        return {
+            layer: {step: norm / math.sqrt(numbers[layer][step]) for step, norm in steps.items()}
+            for layer, steps in norms.items()
+            if "Norm" not in self.type(layer) and all(numbers.get(layer, {}).get(step, 0) > 0 for step in steps)
+        }
+
+    def updates(self) -> Series:
+        """Return |change| / |weights| of a step, of each layer that is not a normalisation."""
+        return {n: steps for n, steps in self.series("update", "ratio").items() if "Norm" not in self.type(n)}
+
+    def total_norm(self) -> dict[int, float]:
+        """Return the norm of the whole gradient by step: of all layers of a seed together, its mean over the seeds."""
+        squares: dict[int, dict[int, float]] = {}
+        for row in self.rows["gradient"]:
+            if math.isfinite(norm := number(row.get("norm"))):
+                of_seeds = squares.setdefault(row["step"], {})
+                of_seeds[row["seed"]] = of_seeds.get(row["seed"], 0.0) + norm**2
+        return {step: float(np.mean([s**0.5 for s in squares[step].values()])) for step in sorted(squares)}
+
+    def histograms(self, kind: str) -> dict[str, tuple[list[int], np.ndarray[Any, Any]]]:
+        """Return by layer the steps and the shares (254, steps): [e - LOWEST] of numbers with 2**e <= |x| < 2**(e+1).
+
+        The counts of all seeds are added up; a share is of all numbers, zeros included.
+        """
+        found: dict[str, dict[int, np.ndarray[Any, Any]]] = {}
+        for row in self.rows[kind]:
+            counts = _counts(row)
+            if counts is not None:
+                steps = found.setdefault(row["layer"], {})
+                steps[row["step"]] = steps.get(row["step"], 0) + counts
+        return {
+            layer: (sorted(steps), np.stack([steps[s][:-1] / max(steps[s][-1], 1) for s in sorted(steps)], 1))
+            for layer, steps in found.items()
+        }
+
+
+def number(value: Any) -> float:
+    """Return a value as a number, nan if it is none that can be drawn: no number, negative or beyond all measure."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST
+    return float(value) if good else math.nan
+
+
+def _counts(row: dict[str, Any]) -> np.ndarray[Any, Any] | None:
+    """Return (255,): a row's histogram by exponent, and how many numbers there were; None if malformed."""
+    first, counts, numbers = row.get("first"), row.get("counts"), number(row.get("numbers"))
+    if (
+        not isinstance(first, int)
+        or not isinstance(counts, list)
+        or not all(type(c) is int and 0 <= c < LARGEST for c in counts)
+    ):
+        return None
+    if first < LOWEST or first + len(counts) > HIGHEST or not numbers > 0:
+        return None
+    full = np.zeros(HIGHEST - LOWEST + 1)
+    full[first - LOWEST : first - LOWEST + len(counts)] = counts
+    full[-1] = numbers
+    return full
+
+
+def probed(arm: Arm) -> Probed | None:
+    """Read what the probes of an arm's runs saw; None if there were none."""
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PROBE_ROWS}
+    seeds = 0
+    for run in arm.runs or arm.diverged:
+        found = list(_usable(run.probe_rows))
+        seeds += bool(found)
+        for row in found:
+            rows[row["kind"]].append({**row, "seed": run.seed})
+    steps = arm.first.number("schedule", "steps_per_epoch")
+    return Probed(arm, seeds, steps if steps > 0 else 1.0, rows) if seeds else None
+
+
+def _usable(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        step = row.get("step")
+        named = isinstance(row.get("kind"), str) and isinstance(row.get("layer"), str)
+        if (
+            named
+            and row["kind"] in PROBE_ROWS
+            and isinstance(step, int)
+            and not isinstance(step, bool)
+            and 0 < step < LARGEST
+        ):
+            yield {**row, "layer": plain(row["layer"])}

@@ -1,0 +1,133 @@
+"""Config -> objects: the only caller of Hydra's instantiate."""
+
+import dataclasses
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.config import compose as configs
+from cnnexp.data.images import ImageData
+from cnnexp.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from cnnexp.optim.schedules import Schedule
+
+
+def make(where: str, node: Any, **given: Any) -> Any:
+    """Call what a node names with the node's settings and those of `given` that its signature has."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    parameters = inspect.signature(configs.target(where, node)).parameters
+    given = {name: value for name, value in given.items() if name in parameters}
+    try:
+        return instantiate(node, _convert_="all", **given)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from error
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+def build_data(config: Any) -> ImageData:
+    """Build the dataset of a config, preparing its cache if there is none yet; remembered by this process.
+
+    With `validate_on: test` the test images stand in the validation split too. Raises UserError if there are others.
+    """
+    data = _remembered_data(json.dumps(dict(config["data"]), default=_plain))
+    if config.get("validate_on") != "test":
+        return data
+    if len(data.val):
+        raise UserError(
+            f"validate_on: given test; {data.name} has {len(data.val)} validation images: set data.val_fraction=0"
+        )
+    return dataclasses.replace(data, val=dataclasses.replace(data.test))
+
+
+def _plain(node: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=True)
+
+
+@functools.lru_cache(maxsize=2)
+def _remembered_data(node: str) -> ImageData:
+    data = make("data", json.loads(node))
+    if not isinstance(data, ImageData):
+        raise UserError(f"data._target_: gave a {type(data).__name__}; it must give a cnnexp.data.images.ImageData")
+    return data
+
+
+def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.Module":
+    """Build the network for images of shape (C, H, W) and K classes, on the CPU."""
+    from torch import nn
+
+    model = make("model", config["model"], image=image, classes=classes)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model._target_: gave a {type(model).__name__}; it must give a torch.nn.Module")
+    if lazy := [name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)]:
+        raise UserError(
+            f"model._target_: {lazy[0]} has no size yet; lazy layers are not taken: give the layer its sizes"
+        )
+    return model
+
+
+def build_augmentation(config: Any) -> Callable[..., Any]:
+    """Build the augmentation: a callable of ((N, C, H, W) float32 in [0, 1], generator)."""
+    augmentation = make("augmentation", config["augmentation"])
+    if not callable(augmentation):
+        raise UserError(f"augmentation._target_: gave a {type(augmentation).__name__}; it must give a callable")
+    if not config["augmentation"]["_target_"].startswith("cnnexp."):
+        from cnnexp.data.own_augmentation import OwnAugmentation
+
+        return OwnAugmentation(augmentation)
+    result: Callable[..., Any] = augmentation
+    return result
+
+
+def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
+    """Build the optimiser of the parameters that learn. Raises UserError if there are none."""
+    from cnnexp.optim.lean import lean, spare_compiler
+
+    params = [p for p in model.parameters() if p.requires_grad]
+    if not params:
+        raise UserError("model: no parameter learns; nothing can be trained")
+    spare_compiler()
+    optimizer: Optimizer = make("optimizer", config["optimizer"], params=params)
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(f"optimizer._target_: {type(optimizer).__name__} needs a closure, and is stepped without one")
+    return lean(optimizer)
+
+
+def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_per_epoch: int) -> "Schedule":
+    """Build the learning-rate schedule.
+
+    One of torch's own is stepped once an epoch, and then `total_steps` counts epochs; but one that a function gives
+    which asks for steps (total_steps, steps_per_epoch) is stepped after every step.
+    """
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from cnnexp.optim.schedules import Schedule, TorchSchedule
+
+    target = configs.target("scheduler", config["scheduler"])
+    in_steps = not (inspect.isclass(target) and issubclass(target, LRScheduler))
+    if not in_steps:
+        total_steps, steps_per_epoch = -(-total_steps // steps_per_epoch), 1
+    schedule = make(
+        "scheduler",
+        config["scheduler"],
+        optimizer=optimizer,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+    )
+    if isinstance(schedule, LRScheduler):
+        asked = inspect.signature(target).parameters.keys() & {"total_steps", "steps_per_epoch"}
+        return TorchSchedule(optimizer, schedule, every_step=in_steps and bool(asked))
+    if not isinstance(schedule, Schedule):
+        raise UserError(f"scheduler._target_: gave a {type(schedule).__name__}; it must give an LRScheduler")
+    return schedule

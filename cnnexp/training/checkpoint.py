@@ -1,0 +1,227 @@
+"""What is saved of a run, and how it comes back.
+
+    checkpoints/last.pt        the whole TrainState; it names the weights that are best so far
+    checkpoints/previous.pt    the last.pt before, should the last one be damaged
+    checkpoints/best-<e>.pt    the weights of epoch e, the best so far of one of the two, while the run is not done
+    checkpoints/best.pt        the weights that the result is about
+
+best-<e>.pt is durable before the last.pt that names it, and one that neither names goes after: a kill between any two
+of these leaves a last.pt, or a previous.pt, whose best weights are there. All are torch files, loaded with
+weights_only=True, that end with a checksum and hold the name of their run (storage/checksums.py).
+
+A save copies the state to the system's file cache and goes on training; a thread waits for the disk and then gives the
+files their names. The next save, and the end of the run, wait for it.
+"""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnexp import storage
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import FOR_RESUMING, LAST, PREVIOUS, PROBES, RunRecord
+from cnnexp.storage import Damaged, torch_files
+from cnnexp.training.device import Device, synchronize
+from cnnexp.training.loop import TrainState
+
+LARGEST_SHARE = 0.01  # of the time for which "auto" may keep the training waiting; the rest of a save runs beside it
+OFTEN = 60.0  # seconds after which "auto" does not wait for the end of the epoch
+SELDOM = 600.0  # seconds after which "auto" saves at whatever cost
+RATE = 10**9  # bytes a second that a disk is taken to write until the first save has told
+
+
+def draft(path: Path, content: dict[str, Any]) -> Path:
+    """Write a torch file with a checksum that is to become `path`; see storage.draft."""
+    with _without_its_own_checksums():
+        return storage.draft(path, lambda file: torch.save(content, file), True)
+
+
+@contextmanager
+def _without_its_own_checksums() -> Iterator[None]:
+    """Let torch compute none, which take longer than ours and which it never looks at."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
+
+
+def read(path: Path, run: str | None = None) -> dict[str, Any]:
+    """Read a torch file of a run: tensors, numbers and text only.
+
+    run: the name that the run whose it is must have. Raises Damaged naming the file if it is not what was written, and
+    UserError if it cannot be read just now, which says nothing of what is in it.
+    """
+    content, sealed = torch_files.load_and_tell(path)
+    if not isinstance(content, dict):
+        raise Damaged(f"{path}: is not a checkpoint")
+    if run is not None and content.get("run", None if sealed else run) != run:
+        raise Damaged(f"{path}: is of another run ({content.get('run')}, where {run} is wanted)")
+    return content
+
+
+class Checkpoints:
+    """Saves and restores the state of one run, and decides when a save is due."""
+
+    def __init__(self, folder: Path, every: int | None, steps_per_epoch: int, run: str = "", size: int = 0):
+        """folder: the run's `checkpoints/`. every: steps between saves, or None for "auto". run: its name.
+
+        size: about how many bytes a save writes.
+        """
+        self.folder = folder
+        self.every = every
+        self.steps_per_epoch = steps_per_epoch
+        self.run = run
+        self.best_of_last: Path | None = None  # the weights that last.pt names
+        self.saved_at = perf_counter()
+        self.cost = size / RATE  # seconds that the last save kept the training loop, or the first is expected to
+        self.beside: Future[None] | None = None
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+
+    def due(self, step: int) -> bool:
+        """Tell whether to save after `step` steps have been taken."""
+        if self.every is not None:
+            return step % self.every == 0
+        if self.beside is not None and not self.beside.done():
+            return False
+        since = perf_counter() - self.saved_at
+        wanted = since >= OFTEN or step % self.steps_per_epoch == 0
+        return wanted and (self.cost <= LARGEST_SHARE * since or since >= SELDOM)
+
+    def save(self, state: TrainState, device: Device, rows_digest: int) -> None:
+        """Save the state; it is durable after `settle`, which raises what went wrong in writing it.
+
+        rows_digest: of the metric rows that it stands for.
+        """
+        synchronize(device)
+        start = perf_counter()
+        self.settle()
+        drafts = {}
+        best = self._best_file(state.best) if state.best else None
+        if best is not None and best != self.best_of_last:
+            drafts[best] = draft(best, self._best(state))
+        last = self.folder / LAST
+        drafts[last] = draft(last, {**state.state_dict(), "run": self.run, "rows_digest": rows_digest})
+        self.beside = self.thread.submit(self._publish, drafts, {best, self.best_of_last})
+        self.best_of_last = best
+        self.saved_at = perf_counter()
+        self.cost = self.saved_at - start
+        state.seconds["checkpoint"] += self.cost
+
+    def _publish(self, drafts: dict[Path, Path], named: set[Path | None]) -> None:
+        """Give files their names, in order, and drop the best weights that no checkpoint names any more."""
+        for path, temporary in drafts.items():
+            storage.publish(temporary, path, self.folder / PREVIOUS if path.name == LAST else None)
+        for other in self.folder.glob("best-*.pt"):
+            if other not in named:
+                storage.remove(other)
+
+    def settle(self) -> None:
+        """Wait until the last save is durable. Raises what its writing raised, once."""
+        beside, self.beside = self.beside, None
+        if beside is not None:
+            beside.result()
+
+    def restore(self, state: TrainState, record: RunRecord) -> bool:
+        """Load the last saved state that is whole, with its best weights; False, and a clean folder, if none was saved.
+
+        Says so if that is not the last one. Raises UserError, naming the files, if there are some and none is whole.
+        """
+        storage.remove_drafts(self.folder)
+        faults = []
+        for file in (self.folder / LAST, self.folder / PREVIOUS):
+            if not file.exists():
+                continue
+            try:
+                self._load(file, state, record)
+            except Damaged as error:
+                faults.append(str(error))
+                continue
+            for fault in faults:
+                line = f"{fault}; going on from {file.name}, after step {state.step}"
+                print(f"cnnexp: {line}", file=sys.stderr)
+                record.log(line)
+            if file.name == PREVIOUS:
+                storage.rename(file, self.folder / LAST)
+            return True
+        if faults:
+            mend = f"put a copy back, or delete {self.folder.parent} to make the run from its start"
+            raise UserError(f"no checkpoint of this run is whole: {'; '.join(faults)}; {mend}")
+        for left_over in self.folder.glob("best*.pt"):
+            storage.remove(left_over)
+        return False
+
+    def _load(self, file: Path, state: TrainState, record: RunRecord) -> None:
+        """Load one saved state. Raises Damaged if it, its best weights or the rows that it stands for are not whole."""
+        content = read(file, self.run)
+        rows, digest = content.get("rows", 0), content.get("rows_digest")
+        if digest is None and "run" in content:
+            raise Damaged(f"{file}: does not say which rows it stands for")
+        if len(record.probe_rows()) < content.get("probe_rows", 0):
+            raise Damaged(f"{record.folder / PROBES}: has fewer rows than {file.name} stands for")
+        if digest is not None and record.digest(rows) != digest:
+            raise Damaged(f"{record.metrics}: its first {rows} rows are not those that {file.name} stands for")
+        try:
+            if content["best"] and type(content["best"]["epoch"]) is not int:  # it is a part of a file's name
+                raise TypeError(f"best.epoch is {content['best']['epoch']!r}")
+            state.load_state_dict(content)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise Damaged(f"{file}: does not fit this run ({reason})") from error
+        self.best_of_last = None
+        if state.best:
+            best = self._best_file(state.best)
+            weights = read(best, self.run)
+            if weights.get("epoch") != state.best["epoch"]:
+                raise Damaged(f"{best}: holds the weights of epoch {weights.get('epoch')}")
+            state.best_weights, self.best_of_last = _weights(best, weights), best
+
+    def keep_best(self, state: TrainState) -> None:
+        """Write the best weights as best.pt. last.pt stays: until the result is recorded, a resumed run needs it."""
+        best, saved = self.folder / "best.pt", self._best_file(state.best)
+        self.settle()
+        if saved == self.best_of_last:
+            storage.copy(saved, best)
+        else:
+            storage.publish(draft(best, self._best(state)), best)
+
+    def _best(self, state: TrainState) -> dict[str, Any]:
+        return {"model": state.best_weights, **state.best, "run": self.run}
+
+    def _best_file(self, best: dict[str, Any]) -> Path:
+        return self.folder / f"best-{best['epoch']}.pt"
+
+
+def drop_what_resumes(folder: Path) -> None:
+    """Drop from a run's checkpoints/ what only a resumed run needs. Called once the result is durable."""
+    for pattern in reversed(FOR_RESUMING):
+        for file in folder.glob(pattern):
+            storage.remove(file)
+
+
+def weights_in(path: Path, run: str | None = None) -> dict[str, Tensor]:
+    """Read the weights in a checkpoint, by name; run: the identity of the run that it must be of.
+
+    Raises UserError naming the file if it holds none, Damaged if it is not whole or of another run.
+    """
+    return _weights(path, read(path, run))
+
+
+def _weights(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
+    weights = content.get("model")
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise UserError(f"{path}: holds no weights")
+    return weights
+
+
+def copy_weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the model's weights and buffers, on its device."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

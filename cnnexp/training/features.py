@@ -1,0 +1,139 @@
+"""Features of a frozen backbone, computed once: where nothing below the head learns or varies, only the head trains.
+
+What goes into the head is then a function of the image and of whether it is mirrored, so each is computed once, kept on
+the device, and gathered by position: the same training up to rounding (a convolution's last bits depend on the batch).
+`cache_features: false` turns it off.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnexp import rng
+from cnnexp.data.augment import draw_flips, flips_only
+from cnnexp.data.batches import Batch, Batches, DeviceImages, free_bytes, in_order
+from cnnexp.data.geometry import send
+from cnnexp.training.device import Device
+
+LARGEST_SHARE = 0.25  # of the machine's memory, or of an accelerator's that is free
+
+
+def room(device: torch.device) -> int:
+    """Return how many bytes of memory there are where a device keeps its tensors."""
+    if device.type != "cpu":
+        return free_bytes(device)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def wanted(config: Mapping[str, Any]) -> bool:
+    """Tell whether a config asks for features that cannot vary: all frozen but the head, no augmentation but flips."""
+    model, augmentation = config["model"], config["augmentation"]
+    frozen = model.get("freeze") == "backbone" and model.get("bn") == "frozen"
+    return bool(config["cache_features"] and frozen and flips_only(augmentation) is not None)
+
+
+class Features:
+    """The head of a network with a frozen backbone, and what goes into it, by split."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: Device,
+        batch_size: int,
+        mean: list[float],
+        std: list[float],
+        check_stop: Callable[[], None] = lambda: None,
+    ):
+        """batch_size: of the passes through the backbone. The head is the module that holds what learns.
+
+        check_stop: called before each of these passes, and raises if a signal has asked to stop.
+        """
+        self.check_stop = check_stop
+        self.model, self.device, self.batch_size, self.mean, self.std = model, device, batch_size, mean, std
+        self.learning = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+        self.name = min(self.learning)
+        self.head = model.get_submodule(self.name)
+        self.kept: dict[tuple[int, bool], Tensor] = {}
+
+    def doubt(self, images: DeviceImages) -> str | None:
+        """Say why the features of these images may not be kept, or None: they do not vary, and there is room."""
+        if len(self.learning) > 1:
+            return f"more learns than the head: {', '.join(sorted(self.learning))}"
+        x = next(self._images(images, mirrored=False))[:8]
+        once, twin = self._pass(self.model.eval(), x), copy.deepcopy(self.model).train()
+        if not torch.allclose(once, self._pass(twin, x), rtol=1e-3, atol=1e-5):
+            return "they vary in training (dropout?)"
+        needed = 2 * once[0].nbytes * len(images)
+        if needed > LARGEST_SHARE * room(images.device):
+            return f"they would take {needed / 2**20:.0f} MiB"
+        return None
+
+    def of(self, images: DeviceImages, mirrored: bool = False) -> Tensor:
+        """Return the features (N, ...) of a split's images in their order, from a pass in eval mode the first time."""
+        key = (id(images), mirrored)
+        if key not in self.kept:
+            self.kept[key] = self._compute(images, mirrored)
+        return self.kept[key]
+
+    def _compute(self, images: DeviceImages, mirrored: bool) -> Tensor:
+        self.model.eval()
+        features, done = torch.empty(0), 0
+        for x in self._images(images, mirrored):
+            self.check_stop()
+            given = self._pass(self.model, x)
+            if not done:  # filled in place, as logits are: see evaluate.py
+                features = torch.empty(len(images), *given.shape[1:], dtype=given.dtype, device=given.device)
+            features[done : done + len(given)] = given
+            done += len(given)
+        return features
+
+    def _images(self, images: DeviceImages, mirrored: bool) -> Iterator[Tensor]:
+        for batch in in_order(images, self.batch_size, self.mean, self.std, self.device.layout):
+            x = batch.images.flip(-1) if mirrored else batch.images
+            yield x.contiguous(memory_format=self.device.layout)
+
+    def _pass(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Return what reaches a model's head."""
+        reached: list[Tensor] = []
+        hook = model.get_submodule(self.name).register_forward_pre_hook(lambda _, given: reached.append(given[0]))
+        try:
+            with torch.no_grad(), self.device.autocast():
+                model(x)
+        finally:
+            hook.remove()
+        return reached[0]
+
+    def in_order(self, images: DeviceImages, batch_size: int) -> Iterator[Batch]:
+        """Yield the features of a whole split in its order, as batches of images are."""
+        features = self.of(images)
+        for start in range(0, len(images), batch_size):
+            rows = torch.arange(start, min(start + batch_size, len(images)))
+            there = send(rows, images.device)
+            yield Batch(features[there], images.labels[there], 0, rows)
+
+
+class FeatureBatches:
+    """The batches of a run, of features instead of images: in the same order, mirrored by the same draws."""
+
+    def __init__(self, batches: Batches, features: Features, flips: list[float]):
+        """flips: the probability of each mirroring, in order."""
+        self.batches, self.features, self.flips = batches, features, flips
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step: features (N, ...) in the place of images. Pure."""
+        images = self.batches.images
+        epoch, rows = self.batches.rows(step)
+        there = send(rows, images.device)
+        x = self.features.of(images)[there]
+        if self.flips:
+            generator = rng.generator(self.batches.seed, "augment", step)
+            mirrored = torch.zeros(len(rows), dtype=torch.bool)
+            for p in self.flips:
+                mirrored ^= draw_flips(len(rows), p, generator)
+            chosen = send(mirrored, images.device).view(-1, *[1] * (x.ndim - 1))
+            x = torch.where(chosen, self.features.of(images, mirrored=True)[there], x)
+        return Batch(x, images.labels[there], epoch, rows)

@@ -1,0 +1,140 @@
+"""Where two runs part: a row of hashes for every training step, in <run>/hash_chain.jsonl (`log.hash_chain=true`).
+
+The links of a row are in the order in which one causes the next, so the first link that differs says why:
+
+    samples         which images, in which order
+    images          pixels and labels, augmented
+    learning_rate   of the first parameter group
+    random          the global generator after the step
+    loss            of the batch, every bit
+    optimizer       moments and counts after the step
+    weights         weights and buffers after the step
+    chain           all of these and the row before: equal last rows mean equal runs
+
+`cnnexp diff` compares the rows of two runs. What it costs is a line of docs/performance.md, row C9: every weight and
+moment is read once a step. Imports torch inside functions only.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnexp import storage
+from cnnexp.records.run_record import HASH_CHAIN
+from cnnexp.storage.trusted import own_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnnexp.data.batches import Batch
+    from cnnexp.training.loop import BatchSource, TrainState
+
+LINKS = {
+    "samples": "the order of samples",
+    "images": "the images or labels (the data, or its augmentation)",
+    "learning_rate": "the learning rate",
+    "random": "the random numbers drawn (dropout)",
+    "loss": "the loss (the forward pass)",
+    "optimizer": "the optimiser's moments (the gradients)",
+    "weights": "the weights after it (the gradients, or the optimiser's step)",
+}
+
+
+class HashChain:
+    """Stands between a run and its batches, and writes a row for each step that is taken."""
+
+    def __init__(self, folder: Path, source: "BatchSource", step: int):
+        """folder: the run's. step: steps taken before; the rows of later ones are gone by now (see `keep`)."""
+        self.file, self.source = folder / HASH_CHAIN, source
+        rows = read(folder)
+        self.chain = rows[-1]["chain"] if rows and rows[-1]["step"] == step else ""
+        self.batch: Batch | None = None
+
+    def at(self, step: int) -> "Batch":
+        """Return the batch of a step, as the source gives it."""
+        self.batch = self.source.at(step)
+        return self.batch
+
+    def row(self, state: "TrainState") -> None:
+        """Write the row of the step that was taken last."""
+        assert self.batch is not None
+        links = links_of(state, self.batch)
+        self.chain = digest([self.chain, *links.values()])
+        storage.append_row(self.file, {"step": state.step, **links, "chain": self.chain})
+
+
+def links_of(state: "TrainState", batch: "Batch") -> dict[str, str]:
+    """Return the hash of every link, in the order of LINKS, after a step on `batch`."""
+    import torch
+
+    device = batch.images.device
+    drawn = [torch.get_rng_state()]
+    if device.type == "cuda":
+        drawn.append(torch.cuda.get_rng_state(device))
+    found = {
+        "samples": batch.rows,
+        "images": [batch.images, batch.labels],
+        "learning_rate": state.schedule.learning_rate,
+        "random": drawn,
+        "loss": state.losses[(state.step - 1) % len(state.losses)],
+        "weights": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict()["state"],
+    }
+    return {link: digest(found[link]) for link in LINKS}
+
+
+def digest(content: Any) -> str:
+    """Hash tensors bit for bit, in nested mappings and lists, and anything else by its repr: 16 hexadecimal digits."""
+    found = blake2b(digest_size=8)
+    for part in _parts(content):
+        found.update(part)
+    return found.hexdigest()
+
+
+def _parts(content: Any) -> "Iterator[Any]":
+    import torch
+
+    if isinstance(content, torch.Tensor):
+        yield f"{content.dtype}{tuple(content.shape)}".encode()
+        yield _bytes(content)
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield repr(key).encode()
+            yield from _parts(value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _parts(value)
+    else:
+        yield repr(content).encode() + b";"
+
+
+def _bytes(tensor: "Tensor") -> Any:
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return a run's rows, [] if it has none. Raises UserError if they are behind a link, or larger than a run's."""
+    return storage.read_rows(own_file(folder, HASH_CHAIN))
+
+
+def keep(folder: Path, step: int) -> None:
+    """Drop the rows of the steps after `step`, which will be taken again."""
+    kept = sum(row["step"] <= step for row in read(folder))
+    storage.keep_rows(folder / HASH_CHAIN, kept)  # and what a kill has left of a row that was being written
+
+
+def parting(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> str | None:
+    """Say where two runs first differ: "step 17: the order of samples"; None if they do not.
+
+    Compared are the steps for which both have a row: a run may have been started with the chain off.
+    """
+    theirs = {row["step"]: row for row in second}
+    for mine in first:
+        other = theirs.get(mine["step"], mine)
+        for link, words in LINKS.items():
+            if mine[link] != other[link]:
+                return f"step {mine['step']}: {words}"
+    return None

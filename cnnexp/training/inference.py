@@ -1,0 +1,306 @@
+"""Trained models from run directories: `cnnexp.load(RUN)`. Torch is imported when one is loaded.
+
+A run directory may come from anyone: its config builds only what fence.py lets through, and its weights are read with
+weights_only=True.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.config.schema import DeviceConfig
+from cnnexp.config.user_code import changed_code
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import RunRecord, one_run
+from cnnexp.records.table import runs
+from cnnexp.storage import tell_once
+from cnnexp.storage.trusted import own_file, own_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image as Picture
+    from torch import Tensor, nn
+
+    from cnnexp.data.images import Pixels
+    from cnnexp.training.device import Device
+
+    AnyImage = str | os.PathLike[str] | Picture | NDArray[np.uint8]  # a file; a picture; (H, W) or (H, W, C) uint8
+
+__all__ = ["TrainedModel", "Transform", "load", "runs"]
+LARGEST_SIDE = 16_384  # pixels, or channels, of an image that a network is built for
+MOST_THREADS = 4096
+
+
+@dataclass(frozen=True)
+class Transform:
+    """An image, as the network was shown its test images: the same decoding, size, channels and normalisation.
+
+    image: (C, H, W). resize: "crop" or "squash", see cnnexp/data/decode.py. mean, std: C floats, of pixels / 255.
+    """
+
+    image: tuple[int, int, int]
+    resize: str
+    mean: list[float]
+    std: list[float]
+
+    def __call__(self, image: "AnyImage") -> "Tensor":
+        """Return an image as (C, H, W) float32 on the CPU. Raises UserError for what is no image."""
+        return self.batch([self.pixels(image)])[0]
+
+    def pixels(self, image: "AnyImage") -> "Pixels":
+        """Return an image as (H, W, C) uint8. Raises UserError, naming the file, for what is no image."""
+        import numpy as np
+        from PIL import Image, ImageOps
+
+        from cnnexp.data import decode
+
+        channels, height, width = self.image
+        if height != width or channels not in (1, 3):
+            raise UserError(
+                f"images of {channels} x {height} x {width} are not made from pictures; give tensors to .model"
+            )
+        if isinstance(image, (str, os.PathLike)):
+            return decode.decode(Path(image), height, self.resize, channels)
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and _is_picture(image.shape):
+            image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+        if not isinstance(image, Image.Image):
+            given = f"{type(image).__name__} {getattr(image, 'dtype', '')} {tuple(getattr(image, 'shape', ()))}"
+            raise UserError(f"image: given {given}; allowed: a path, a Pillow image, or (H, W[, 1, 3 or 4]) uint8")
+        try:
+            picture = decode.flatten(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+        except ValueError as error:
+            raise UserError(f"image: {error}") from error
+        return np.asarray(decode.square(picture, height, self.resize)).reshape(height, width, channels)
+
+    def batch(self, pixels: "Sequence[Pixels]", device: Any = "cpu") -> "Tensor":
+        """Return N images of (H, W, C) uint8 as (N, C, H, W) float32, normalised, channels_last, on a device."""
+        import numpy as np
+        import torch
+
+        from cnnexp.data.batches import Normalise, as_float
+
+        there = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
+        return Normalise(self.mean, self.std, there.device)(as_float(there))
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained network and what it needs to be used. `model` is in eval mode; it maps what `transform` gives."""
+
+    model: "nn.Module" = field(repr=False)
+    transform: Transform
+    classes: list[str]
+    config: dict[str, Any] = field(repr=False)
+    record: RunRecord = field(repr=False)
+    device: "Device"
+    weights: Path
+
+    def logits(self, images: Any, batch_size: int = 256) -> "NDArray[np.float32]":
+        """Return the logits (N, K) of images: one, several, or (N, H, W, C) uint8; a file, picture or array each."""
+        import torch
+
+        from cnnexp.data.batches import Batch
+        from cnnexp.training.evaluation import logits_of
+
+        several = _several(images)
+        no_rows = torch.zeros(0, dtype=torch.int64)
+        parts = (several[at : at + batch_size] for at in range(0, len(several), batch_size))
+        inputs = (self.transform.batch([self.transform.pixels(i) for i in part], self.device.torch) for part in parts)
+        batches = (Batch(x, torch.zeros(len(x), dtype=torch.int64), 0, no_rows) for x in inputs)
+        return logits_of(self.model, batches, self.device, len(several))[0]
+
+    def predict(self, images: Any, batch_size: int = 256) -> "NDArray[np.float64]":
+        """Return the probabilities (N, K) of the classes, for images as `logits` takes them. Rows add up to 1."""
+        import numpy as np
+
+        from cnnexp.metrics import log_softmax
+
+        return np.exp(log_softmax(self.logits(images, batch_size)))
+
+
+def _several(images: Any) -> list[Any]:
+    """Return a list of images. Raises UserError if it is empty."""
+    from PIL.Image import Image as Picture
+
+    single = isinstance(images, (str, os.PathLike, Picture)) or len(getattr(images, "shape", (0,) * 4)) < 4
+    several = [images] if single else list(images)
+    if not several:
+        raise UserError("images: given none; allowed: at least one")
+    return several
+
+
+def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] = ()) -> TrainedModel:
+    """Rebuild the network of a run with its best weights, in eval mode.
+
+    run: a run directory, or a checkpoint in it. device: cpu, cuda, mps, cuda:1 or auto. allow: further `_target_`s
+    that its config may build (your own functions; Module classes and cnnexp's own builders need no leave).
+    Raises UserError if there is no such run or it has no weights, or if its config asks for what is not allowed.
+    """
+    record, weights = find(Path(run))
+    config = record.config()
+    allow = set(allow)
+    _check_model(config, allow)
+    classes, image = _task(record)
+
+    import torch
+
+    from cnnexp.training.bf16 import keep_in_fp32
+
+    there = device_of(record, config, device)
+    mean, std = _normalisation(record, config, image[0], allow)
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
+        model = _built(config, image, len(classes))
+    for name in changed_code(record.info.get("own_code"), config["model"]):
+        tell_once(f"{record.folder} {name}", f"cnnexp: {name} is not as it was when {record.folder} was trained")
+    _take_weights(model, weights, record.identity)
+    if there.kind == "cpu" and there.precision == "bf16":
+        try:
+            keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{record.folder / 'run.json'}: device.fp32_layers names no layers of its network"
+            ) from error
+    model = model.to(there.torch).eval()
+    if there.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    resize = config["data"].get("resize", "squash")  # a source without this setting has images of one size
+    return TrainedModel(model, Transform(image, resize, mean, std), classes, config, record, there, weights)
+
+
+def find(path: Path) -> tuple[RunRecord, Path]:
+    """Return a run, and its best checkpoint (or the one that `path` is). Raises UserError if there is none."""
+    if path.suffix == ".pt" and not path.exists():
+        raise UserError(f"{path}: no such checkpoint; give a run directory, or its checkpoints/best.pt")
+    if path.is_file():
+        folder = path.resolve().parent.parent
+        if not (folder / "run.json").exists():
+            raise UserError(f"{path}: is not in a run directory; give a run, or its checkpoints/best.pt")
+        return one_run(folder), path.resolve()
+    record = one_run(path)
+    weights = own_file(own_folder(path, "checkpoints"), "best.pt")
+    if not weights.exists():
+        finish = f"; finish it with: {record.info.get('repeat')}" if record.status == "interrupted" else ""
+        raise UserError(f"{path}: has no checkpoints/best.pt (the run is {record.status}){finish}")
+    return record, weights
+
+
+def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> "Device":
+    """Resolve a device for a run: with the run's own precision and threads if it is of the kind it was trained on."""
+    from cnnexp.config import compose as configs
+    from cnnexp.config import signature
+    from cnnexp.training import device
+
+    signature.check("device", config["device"], DeviceConfig)
+    configs.check_device(kind)
+    there = device.resolve({**config["device"], "kind": kind, "precision": "auto", "threads": "auto"})
+    trained = record.info.get("device") or {}
+    if trained.get("kind") != there.kind:
+        return there
+    recorded = {**config["device"], "kind": kind, **{k: trained.get(k) for k in ("precision", "threads")}}
+    signature.check("device", recorded, DeviceConfig)
+    if recorded["threads"] != "auto" and recorded["threads"] > MOST_THREADS:
+        raise UserError(f"device.threads: given {recorded['threads']}; allowed: at most {MOST_THREADS}")
+    return device.resolve(recorded)
+
+
+def _check_model(config: dict[str, Any], allow: set[str]) -> None:
+    """Check what is to be built of a recorded config, and set `model.weights` aside: the checkpoint has them all."""
+    from cnnexp.config import compose as configs
+    from cnnexp.config import signature
+    from cnnexp.training.allowed import check_targets
+
+    for name in ("data", "model", "device"):
+        if not isinstance(config.get(name), dict):
+            raise UserError(f"config.yaml: {name} is missing")
+    if "weights" in config["model"]:
+        config["model"]["weights"] = "none"
+    check_targets("model", config["model"], allow)
+    signature.check("model", config["model"], configs.target("model", config["model"]), configs.GIVEN["model"])
+
+
+def _task(record: RunRecord) -> tuple[list[str], tuple[int, int, int]]:
+    """Return the classes and the (C, H, W) of a run's images."""
+    data = record.info.get("data") or {}
+    classes: Any = data.get("classes")
+    image: Any = data.get("image")
+    good = isinstance(classes, list) and isinstance(image, list) and [type(n) for n in image] == [int] * 3
+    if not good or not all(1 <= n <= LARGEST_SIDE for n in image):
+        raise UserError(f"{record.folder / 'run.json'}: does not say what data.classes and data.image are")
+    return [str(c) for c in classes], (image[0], image[1], image[2])
+
+
+def _normalisation(
+    record: RunRecord, config: dict[str, Any], channels: int, allow: Iterable[str]
+) -> tuple[list[float], list[float]]:
+    """Return the mean and std that the run's images were normalised with; older records leave them to the data."""
+    facts = record.info["data"]
+    if all(_are_numbers(facts.get(k), channels) for k in ("mean", "std")):
+        return facts["mean"], facts["std"]
+    from cnnexp.config import compose as configs
+    from cnnexp.config import signature
+    from cnnexp.training.allowed import check_targets
+    from cnnexp.training.build import build_data
+
+    check_targets("data", config["data"], allow)
+    node = elsewhere(config["data"], allow=allow)
+    signature.check("data", node, configs.target("data", node))
+    data = build_data({"data": node})
+    if data.fingerprint != facts.get("fingerprint"):
+        raise UserError(f"{record.folder}: its data has changed, and run.json does not hold data.mean and data.std")
+    return data.mean, data.std
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    good = isinstance(values, list) and len(values) == count and all(type(v) in (int, float) for v in values)
+    return good and all(abs(v) < 1e6 for v in values)
+
+
+def elsewhere(data: Mapping[str, Any], typed: Iterable[str] = (), allow: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a recorded `data` node that writes nothing where it says: prepared images go to the usual cache.
+
+    typed: what a person has chosen ("data.root", "data.cache"), which stays. allow: builders that a person trusts, with
+    their settings. Raises UserError if its images are not at data.root, where they would be downloaded to.
+    """
+    from cnnexp.config import compose as configs
+
+    root = data.get("root")
+    if data.get("_target_") in tuple(allow):
+        return dict(data)
+    if "data.root" not in typed and isinstance(root, str):
+        archive = getattr(configs.target("data", data), "archive", None)
+        folder = Path(root).expanduser() / (archive.folder if archive else "")
+        if not folder.is_dir():
+            raise UserError(f"data.root: the run's data was at {folder}, which is not there; give data.root=DIR")
+    return {**data, "cache": None} if "cache" in data and "data.cache" not in typed else dict(data)
+
+
+def _built(config: dict[str, Any], image: tuple[int, int, int], classes: int) -> "nn.Module":
+    """Build a recorded network. Raises UserError if that cannot be done: its settings may be anyone's."""
+    from cnnexp.training.build import build_model
+
+    try:
+        return build_model(config, image, classes)
+    except UserError:
+        raise
+    except Exception as error:  # settings of the right types that fit nothing, or ask for more memory than there is
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"config.yaml: model cannot be built ({type(error).__name__}: {told})") from error
+
+
+def _take_weights(model: "nn.Module", file: Path, run: str) -> None:
+    from cnnexp.training import checkpoint
+
+    weights = checkpoint.weights_in(file, run)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{file}: does not fit the network of config.yaml ({' '.join(str(error).split())[:200]})"
+        ) from error

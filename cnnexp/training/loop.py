@@ -1,0 +1,208 @@
+"""The training loop, to be seen whole: a pure batch for every step, and a list of (due, action) pairs after it."""
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnnexp.data.batches import Batch
+from cnnexp.errors import Diverged
+from cnnexp.optim.schedules import Schedule
+from cnnexp.rng import fold, seed_device
+from cnnexp.training.device import Device, synchronize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = ("features", "train", "evaluate", "checkpoint")
+Action = Callable[["TrainState"], None]
+Due = Callable[[int], bool]
+
+
+class BatchSource(Protocol):
+    """What `fit` trains on: a batch for every step, counted from 0, the same each time it is asked for."""
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step."""
+
+
+@dataclass
+class Settings:
+    """What `fit` needs to know beside the state. epochs of `steps_per_epoch`; `total_steps` in all."""
+
+    seed: int
+    total_steps: int
+    steps_per_epoch: int
+    label_smoothing: float
+    clip_norm: float | None
+    device: Device
+
+    @property
+    def epochs(self) -> int:
+        """Return the number of epochs, a partial last one included."""
+        return self.epoch(self.total_steps)
+
+    def epoch(self, step: int) -> int:
+        """Return the epoch, counted from 1, that the step belongs to which makes it `step` steps."""
+        return -(-step // self.steps_per_epoch)
+
+    def taken(self, step: int) -> int:
+        """Return how many steps of its epoch are taken after `step` steps: 1 to steps_per_epoch."""
+        return (step - 1) % self.steps_per_epoch + 1
+
+
+@dataclass
+class TrainState:
+    """Everything that a step changes; `state_dict` is all that a resumed run needs.
+
+    learner: what a batch goes through: the model, or its head where features are kept (features.py).
+    compiled: what training steps call in its place, if they are compiled (compiled.py).
+    """
+
+    model: nn.Module
+    learner: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler | None
+    losses: Tensor  # (steps_per_epoch,) of this epoch so far
+    correct: Tensor  # (steps_per_epoch,) right answers of this epoch so far
+    batch_size: int
+    step: int = 0
+    rows: int = 0
+    probe_rows: int = 0
+    best: dict[str, Any] = field(default_factory=dict)  # epoch, val_accuracy, val_loss
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    epochs_since_best: int = 0
+    stopped: str | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
+    epoch_seconds: float = 0.0
+    compiled: Callable[[Tensor], Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state but for `best_weights`, which have a file of their own."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
+            "losses": self.losses,
+            "correct": self.correct,
+            **{name: getattr(self, name) for name in PLAIN},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+        self.losses.copy_(state["losses"])
+        self.correct.copy_(state["correct"])
+        for name in PLAIN:
+            setattr(self, name, state[name] if name != "probe_rows" else state.get(name, 0))  # older ones have none
+
+    @contextmanager
+    def timed(self, what: str, device: Device) -> "Iterator[None]":
+        """Add the time of the block, the device's work included, to `seconds[what]`."""
+        start = perf_counter()
+        yield
+        synchronize(device)
+        self.seconds[what] = self.seconds.get(what, 0.0) + perf_counter() - start
+
+    def settle(self, device: Device) -> None:
+        """Wait for what an accelerator still has to do, which is training: for who looks at it between two steps."""
+        if device.kind != "cpu":
+            start = perf_counter()
+            synchronize(device)
+            waited = perf_counter() - start
+            self.seconds["train"] += waited
+            self.epoch_seconds += waited
+
+
+PLAIN = ("step", "rows", "probe_rows", "best", "epochs_since_best", "stopped", "seconds", "epoch_seconds")
+
+
+def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
+    """Take one optimiser step on a batch; the loss and the right answers stay on the device."""
+    if not state.learner.training:  # walking over all layers at every step takes longer than asking
+        state.learner.train()
+    state.schedule.before_step(state.step)
+    state.optimizer.zero_grad(set_to_none=True)  # now, so that activations need not find room around old gradients
+    seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
+    with settings.device.autocast():
+        logits = (state.learner if state.compiled is None else state.compiled)(batch.images)
+        loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
+    scaler = state.scaler
+    (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
+    if settings.clip_norm is not None:
+        if scaler:
+            scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
+    if scaler:
+        scaler.step(state.optimizer)
+        scaler.update()
+    else:
+        state.optimizer.step()
+    position = state.step % settings.steps_per_epoch
+    state.losses[position] = loss.detach()
+    state.correct[position] = (logits.detach().argmax(1) == batch.labels).sum()
+
+
+def fit(
+    state: TrainState,
+    batches: BatchSource,
+    settings: Settings,
+    actions: Iterable[tuple[Due, Action]],
+    before: Iterable[tuple[Due, Action]] = (),
+) -> None:
+    """Train from `state.step` to the end, or until an action sets `state.stopped`.
+
+    After each step every action whose `due(steps taken)` is true runs, in order; those of `before` run before it, asked
+    with the same number. On a CPU every loss is checked; elsewhere `check_finite` is for the actions to call, since
+    looking at a loss makes the host wait.
+    Raises Diverged if a loss is not finite.
+    """
+    actions, before = list(actions), list(before)
+    while state.step < settings.total_steps and state.stopped is None:
+        for due, action in before:
+            if due(state.step + 1):
+                action(state)
+        start = perf_counter()
+        train_step(state, batches.at(state.step), settings)
+        state.step += 1
+        if settings.device.kind == "cpu":
+            check_finite(state, settings)
+        if state.step % settings.steps_per_epoch == 0 or state.step == settings.total_steps:
+            synchronize(settings.device)  # so that the epoch's time holds all of its work
+        elapsed = perf_counter() - start
+        state.seconds["train"] += elapsed
+        state.epoch_seconds += elapsed
+        for due, action in actions:
+            if due(state.step):
+                action(state)
+
+
+def check_finite(state: TrainState, settings: Settings) -> None:
+    """Raise Diverged, naming the step, if a loss of this epoch is not finite."""
+    taken = settings.taken(state.step)
+    if math.isfinite(float(state.losses[:taken].sum())):
+        return
+    bad = (~torch.isfinite(state.losses[:taken])).nonzero()
+    if len(bad):
+        step = state.step - taken + int(bad[0]) + 1
+        raise Diverged(
+            f"the loss of step {step} (epoch {settings.epoch(step)}) is not finite; try a lower optimizer.lr", step
+        )
+
+
+def has_finite_weights(state: TrainState) -> bool:
+    """Tell whether all weights and buffers are finite; if not, the loss of the next step will not be either."""
+    numbers = [tensor for tensor in state.model.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())

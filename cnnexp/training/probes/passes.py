@@ -1,0 +1,153 @@
+"""A clean pass over a split, watched: activations, dead units, and what batch norm has stored against what it sees.
+
+A **unit** is a channel of a feature map after a convolution, and a single number after a fully connected layer. A unit
+is **dead** if it is zero for every image of the split, and everywhere in each image: nothing that it is connected to
+can learn from these images. Networks from YAML pool before a ReLU (models/layout.py), so their maps are watched after
+pooling: the largest of a window is zero where all of it is. Weights and images are as in evaluation: no dropout, no
+augmentation, batch norm with its running statistics.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
+
+from cnnexp.training.probes.magnitudes import counts, histogram
+
+IMAGES = 64  # the first of the split, whose activations make the histograms: a pass has 10^8 numbers and more
+SILENT = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.GELU, nn.Threshold)  # what can be exactly zero on a whole side
+ACTIVATIONS = (
+    *SILENT,
+    *(nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.Mish, nn.Softplus),
+    *(nn.Sigmoid, nn.Hardsigmoid, nn.Tanh),
+)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class Pass:
+    """Watches a network while the block runs, in which the images of a split pass through it once, in eval mode."""
+
+    def __init__(self, model: nn.Module, learner: nn.Module, wanted: Mapping[str, Any]):
+        """learner: what the images pass through, `model` or a part of it. wanted: the `probes` node of a config."""
+        inside = set(learner.modules())
+        self.learner, self.wanted = learner, wanted
+        self.named = {name: module for name, module in model.named_modules() if module in inside}
+        self.hooks: list[RemovableHandle] = []
+        self.batches = 0
+        self.calls: Counter[str] = Counter()  # in this batch: a module can be used more than once
+        self.after = ("", False)  # the weights that were used last, and if they are a convolution's
+        self.activations: dict[str, dict[str, Any]] = {}
+        self.alive: dict[str, Tensor] = {}  # (units,) bool
+        self.norms: dict[str, list[tuple[int, Tensor, Tensor]]] = {}  # (numbers, mean, mean square), from running_mean
+
+    def __enter__(self) -> Self:
+        self.hooks.append(self.learner.register_forward_pre_hook(self._begin))
+        for name, module in self.named.items():
+            if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+                self.hooks.append(module.register_forward_pre_hook(self._weights(name)))
+            elif isinstance(module, ACTIVATIONS) and (self.wanted["activations"] or self.wanted["dead_units"]):
+                self.hooks.append(module.register_forward_hook(self._activation(name)))
+            elif isinstance(module, _BatchNorm) and module.track_running_stats and self.wanted["batch_norm"]:
+                self.hooks.append(module.register_forward_pre_hook(self._batch_norm(name)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _begin(self, learner: nn.Module, given: tuple[Tensor, ...]) -> None:
+        self.batches += 1
+        self.calls.clear()
+        self.after = ("", False)
+
+    def _weights(self, name: str) -> Callable[..., None]:
+        def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            self.after = (name, isinstance(module, CONVOLUTIONS))
+
+        return note
+
+    def _activation(self, name: str) -> Callable[..., None]:
+        def look(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+            self.calls[name] += 1
+            layer = name if self.calls[name] == 1 else f"{name}, use {self.calls[name]}"
+            weights, convolution = self.after
+            if layer not in self.activations:
+                beside = weights.rpartition(".")[0] == name.rpartition(".")[0]
+                self.activations[layer] = {
+                    "layer": layer,
+                    "type": type(module).__name__,
+                    "after": weights if beside else "",
+                    **(moments(output[:IMAGES]) if self.wanted["activations"] else {}),
+                }
+            if self.wanted["dead_units"] and isinstance(module, SILENT):
+                alive = not_zero(output, 1 if convolution else -1)
+                self.alive[layer] = self.alive[layer] | alive if layer in self.alive else alive
+
+        return look
+
+    def _batch_norm(self, name: str) -> Callable[..., None]:
+        def look(module: _BatchNorm, given: tuple[Tensor, ...]) -> None:
+            assert module.running_mean is not None
+            x = given[0].float()
+            dims = [d for d in range(x.ndim) if d != 1]
+            away = x - module.running_mean.view(-1, *[1] * (x.ndim - 2))
+            found = (x.numel() // x.shape[1], away.mean(dims), away.square().mean(dims))
+            self.norms.setdefault(name, []).append(found)
+
+        return look
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the pass: activations, dead units and batch norm, each in the order of use."""
+        rows: list[dict[str, Any]] = []
+        for layer, facts in self.activations.items():
+            named = {key: facts[key] for key in ("layer", "type", "after")}
+            if "histogram" in facts:
+                rows.append({"kind": "activation", **named, **facts["moments"], **histogram(facts["histogram"])})
+            if layer in self.alive:
+                alive = self.alive[layer]
+                rows.append({"kind": "dead_units", **named, "units": len(alive), "dead": int((~alive).sum())})
+        for name, found in self.norms.items():
+            norm = self.named[name]
+            assert isinstance(norm, _BatchNorm) and norm.running_var is not None
+            rows.append(
+                {"kind": "batch_norm", "layer": name, "type": type(norm).__name__}
+                | drift(found, norm.running_var.cpu().double(), norm.eps)
+            )
+        return rows
+
+
+def moments(x: Tensor) -> dict[str, Any]:
+    """Return the mean and standard deviation of a tensor's numbers, and the counts of its histogram."""
+    deviation, mean = torch.std_mean(x.float(), correction=0)
+    return {"moments": {"mean": float(mean), "std": float(deviation)}, "histogram": counts(x)}
+
+
+def not_zero(x: Tensor, unit: int) -> Tensor:
+    """Return (units,) bool: which units are not zero somewhere. unit: the dimension of x that counts them."""
+    dims = [d for d in range(x.ndim) if d != unit % x.ndim]
+    return (x.amax(dims) != 0) | (x.amin(dims) != 0)
+
+
+def drift(found: list[tuple[int, Tensor, Tensor]], variance: Tensor, eps: float) -> dict[str, float]:
+    """Compare what reached a batch norm with the running statistics that it normalises with.
+
+    found: of each batch the numbers per channel, and the mean and mean square (C,) of x - running_mean. variance: the
+    running variance (C,). Returns mean_shift, the root mean square over channels of the distance of the means in
+    running standard deviations, and variance_ratio, the geometric mean over channels of the factor between the
+    variances, the larger over the smaller: 0 and 1 if the running statistics are those of the split.
+    """
+    weights = torch.tensor([number for number, _, _ in found], dtype=torch.float64)
+    weights = (weights / weights.sum()).view(-1, 1)
+    away = torch.stack([mean for _, mean, _ in found]).cpu().double()
+    square = torch.stack([mean for _, _, mean in found]).cpu().double()
+    shift = (weights * away).sum(0)
+    seen = (weights * square).sum(0) - shift.square()
+    factor = (seen.clamp_min(0) + eps).log() - (variance + eps).log()
+    return {
+        "mean_shift": float((shift.square() / (variance + eps)).mean().sqrt()),
+        "variance_ratio": float(factor.abs().mean().exp()),
+    }

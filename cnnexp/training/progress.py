@@ -1,0 +1,114 @@
+"""What a person sees while a run trains: bars on a terminal, a plain line an epoch elsewhere."""
+
+import sys
+from time import monotonic
+from typing import Any, Protocol
+
+from cnnexp.text import visible
+from cnnexp.training.loop import Settings, TrainState
+
+
+class Progress(Protocol):
+    """What `train.run` tells of its way."""
+
+    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+        """Begin (or go on) with a run."""
+
+    def step(self, state: TrainState) -> None:
+        """Take note of a step."""
+
+    def epoch(self, line: str, state: TrainState) -> None:
+        """Take note of an epoch; `line` says it in words."""
+
+    def close(self) -> None:
+        """End the run's bars."""
+
+
+def epoch_line(epoch: int, epochs: int, rows: dict[str, dict[str, Any]], best: bool) -> str:
+    """Return "epoch 3/15  loss 1.234  accuracy 56.7 %  val loss 1.345  val accuracy 54.3 % *  246 images/s"."""
+    train, val = rows["train"], rows.get("val")
+    text = f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {train['loss']:.3f}  accuracy {train['accuracy']:6.1%}"
+    if val:
+        text += f"  val loss {val['loss']:.3f}  val accuracy {val['accuracy']:6.1%}{' *' if best else '  '}"
+    return f"{text}  {train['images_per_second']:.0f} images/s"
+
+
+class Quiet:
+    """Says nothing."""
+
+    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+        """Say nothing."""
+
+    def step(self, state: TrainState) -> None:
+        """Say nothing."""
+
+    def epoch(self, line: str, state: TrainState) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Say nothing."""
+
+
+class Lines(Quiet):
+    """A plain line an epoch, for logs and pipes."""
+
+    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+        """Print the run's title."""
+        print(visible(title), flush=True)
+
+    def epoch(self, line: str, state: TrainState) -> None:
+        """Print the epoch's line."""
+        print(line, flush=True)
+
+
+class Bars(Quiet):
+    """One bar for the steps of the epoch and one for the epochs, with loss, accuracy and images/s."""
+
+    LOOK_SECONDS = 0.5  # between looks at the loss: each makes a GPU's host wait
+
+    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+        """Open the bars."""
+        from tqdm import tqdm
+
+        self.settings, self.looked = settings, monotonic()
+        print(visible(title))
+        every = settings.steps_per_epoch
+        self.epochs = tqdm(total=settings.epochs, initial=state.step // every, unit="epoch", position=1)
+        self.steps = tqdm(
+            total=every,
+            initial=state.step % every,
+            unit="step",
+            position=0,
+            leave=False,
+            mininterval=0.2,
+        )
+
+    def step(self, state: TrainState) -> None:
+        """Advance the step bar; now and then show the last loss and the epoch's accuracy so far."""
+        self.steps.update()
+        if monotonic() - self.looked > self.LOOK_SECONDS:
+            self.looked = monotonic()
+            state.settle(self.settings.device)
+            taken = self.settings.taken(state.step)
+            seen = taken * state.batch_size
+            self.steps.set_postfix_str(
+                f"loss {float(state.losses[taken - 1]):.3f}, accuracy {float(state.correct[:taken].sum()) / seen:.1%}, "
+                f"{seen / max(state.epoch_seconds, 1e-9):.0f} images/s"
+            )
+
+    def epoch(self, line: str, state: TrainState) -> None:
+        """Print the epoch's line above the bars and advance them."""
+        self.epochs.write(line)
+        self.epochs.update()
+        self.steps.reset()
+
+    def close(self) -> None:
+        """Close the bars."""
+        if hasattr(self, "steps"):
+            self.steps.close()
+            self.epochs.close()
+
+
+def for_terminal() -> Progress:
+    """Return bars if standard error is a terminal, else plain lines."""
+    return Bars() if sys.stderr.isatty() else Lines()

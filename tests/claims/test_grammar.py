@@ -1,0 +1,198 @@
+"""The words of a claim: what can be read, what is refused and how that is told, and that all of it is only words."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnexp import cli
+from cnnexp.claims.grammar import parse
+from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.study import check, check_arms, read_reported
+from cnnexp.config import compose as config
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import read_study
+from cnnexp.sweep.sweep import Sweep
+from cnnexp.training.plan import Job
+
+TEST, VAL, TRAIN, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "epochs_to_plateau"
+LOSS, VAL_LOSS, TRAIN_LOSS = "test_loss", "val_loss", "train_loss"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "terms", "direction", "threshold", "unit"),
+    [
+        ("combined > batchnorm", "mean", {("combined", TEST): 1, ("batchnorm", TEST): -1}, 1, 0, "points"),
+        ("a<=b", "mean", {("a", TEST): 1, ("b", TEST): -1}, -1, 0, "points"),
+        ("relu - sigmoid >= 5 points", "mean", {("relu", TEST): 1, ("sigmoid", TEST): -1}, 1, 5, "points"),
+        ("a - b > -1 point", "mean", {("a", TEST): 1, ("b", TEST): -1}, 1, -1, "points"),
+        ("a < 50.5 %", "mean", {("a", TEST): 1}, -1, 50.5, "%"),
+        (
+            "baseline.train_accuracy - baseline.test_accuracy > 10 points",
+            *("mean", {("baseline", TRAIN): 1, ("baseline", TEST): -1}, 1, 10, "points"),
+        ),
+        ("a.test_loss < b.test_loss", "mean", {("a", LOSS): 1, ("b", LOSS): -1}, -1, 0, "nats"),
+        ("a.val_loss - a.train_loss > 0.2 nats", "mean", {("a", VAL_LOSS): 1, ("a", TRAIN_LOSS): -1}, 1, 0.2, "nats"),
+        ("a.train_seconds < 60 s", "mean", {("a", "train_seconds"): 1}, -1, 60, "seconds"),
+        ("std(batch_norm) < std(base)", "std", {("batch_norm", TEST): 1, ("base", TEST): -1}, -1, 1, "ratio"),
+        ("a > b at every epoch", "curve", {("a", VAL): 1, ("b", VAL): -1}, 1, 0, "points"),
+        ("a.test_loss < b.test_loss at every epoch", "curve", {("a", VAL_LOSS): 1, ("b", VAL_LOSS): -1}, -1, 0, "nats"),
+        ("bn converges faster than base", "convergence", {("bn", EPOCHS): 1, ("base", EPOCHS): -1}, -1, 0, "epochs"),
+        ("a.epochs_to_plateau < b.epochs_to_plateau", "mean", {("a", EPOCHS): 1, ("b", EPOCHS): -1}, -1, 0, "epochs"),
+        ("a - c < b - c", "mean", {("a", TEST): 1, ("b", TEST): -1}, -1, 0, "points"),
+        ("a - c < b - c + c - d", "mean", {("a", TEST): 1, ("b", TEST): -1, ("c", TEST): -1, ("d", TEST): 1},
+            *(-1, 0, "points")),
+        ('"model.norm=batch" > "a b"', "mean", {("model.norm=batch", TEST): 1, ("a b", TEST): -1}, 1, 0, "points"),
+        ('"3x3".val_accuracy > b.val_accuracy', "mean", {("3x3", VAL): 1, ("b", VAL): -1}, 1, 0, "points"),
+        ("spread(a) < spread(b)", "mean", {("a", TEST): 1, ("b", TEST): -1}, -1, 0, "points"),
+        ('spread("n=1".val_accuracy) < 2 points', "mean", {("n=1", VAL): 1}, -1, 2, "points"),
+        ("std > a", "mean", {("std", TEST): 1, ("a", TEST): -1}, 1, 0, "points"),  # an arm of this name
+    ],
+)  # fmt: skip
+def test_what_can_be_read(
+    text: str, kind: str, terms: dict[tuple[str, str], int], direction: int, threshold: float, unit: str
+) -> None:
+    claim = parse(text)
+    assert {(term.arm, term.metric): term.times for term in claim.terms} == terms
+    assert (claim.text, claim.kind, claim.direction) == (text, kind, direction)
+    assert (claim.threshold, claim.unit) == (threshold, unit)
+
+
+REFUSED = {
+    "spread(a) < std(b)": "expected '",
+    "spread(a < spread(b)": "expected ')' after a; spread(...) holds one value",
+    "spread(spread(a)) < 1 points": "spread(...) holds one value",
+    "std(spread(a)) < std(b)": "std(...) is over the seeds of one arm; a spread is over arms",
+    "spread(a) > spread(b) at every epoch": "a spread has no value at every epoch",
+    "spread(a) converges faster than b": "'converges faster than' stands between two arms, without metrics",
+    "": "expected an arm, found the end",
+    "a": "expected <, <=, > or >=, found the end",
+    "a >": "expected an arm, found the end",
+    "a = b": "cannot read '= b'; compare with <, <=, > or >=",
+    "a-1 > b": "expected an arm, found '1'",
+    "a > 3x3": "the number is in 'x3', not in %",
+    "a > a": "compares a value with itself",
+    "a.val_accuracy > a.test_accuracy at every epoch": "compares a value with itself",  # validation stands for test
+    "a.val_loss > a.test_loss at every epoch": "compares a value with itself",
+    "a > b > c": "holds two comparisons; make two claims of them",
+    "a - b > c": "a difference is compared with a difference or a number, and a value with a value",
+    "a + b > 3 %": "a number is compared with one value, or with a difference",
+    "a - b > 5": "the number lacks its unit, points",
+    "a > 5": "the number lacks its unit, %",
+    "a - b > 5 %": "the number is in '%', not in points",
+    "a - b > 5 pints": "the number is in 'pints', not in points",
+    "a.tst_accuracy > b": "unknown metric 'tst_accuracy'; choose one of " + ", ".join(METRICS)
+    + " (did you mean 'test_accuracy'?)",
+    "a. > b": "unknown metric '>'",
+    "a.": "unknown metric ''",
+    "a.test_loss > b": "test_loss and test_accuracy have different units",
+    "std(a) < 3 points": "a deviation is compared with another one: std(a) < std(b)",
+    "std(a) - std(b) > 1 points": "expected <, <=, > or >=, found '-'",
+    "a > std(b)": "unexpected '('; a claim may end in 'at every epoch'",
+    "std(a - b) < std(c)": "expected ')' after a; std(...) holds one value",
+    "std(a) < std(a)": "compares a value with itself",
+    "a converges quicker than b": "expected 'converges faster than'",
+    "a converges faster than b.val_accuracy": "'converges faster than' stands between two arms, without metrics",
+    "a > b at each epoch": "unexpected 'at'",
+    "a.train_seconds > b.train_seconds at every epoch": "train_seconds has no value at every epoch",
+    "__import__('os').system('x') > a": "cannot read",
+    "a > 1e9 %": "the number is in 'e9', not in %",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_refused_says_why(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(text)
+    assert str(caught.value).startswith(f"study.claims: '{text}': ")
+    assert REFUSED[text] in str(caught.value)
+
+
+def test_reported_values() -> None:
+    given = {"baseline": 51.31, "wide": {"test_accuracy": 75, "std": 0.34, "train_seconds": 840}, 3: 1.0}
+    assert read_reported(given) == {
+        "baseline": {TEST: 51.31},
+        "wide": {TEST: 75.0, "std": 0.34, "train_seconds": 840.0},
+        "3": {TEST: 1.0},
+    }
+    assert read_reported(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ({"a": "75"}, "study.reported.a: given '75' for test_accuracy; allowed: a number >= 0, accuracies in per cent"),
+        ({"a": True}, "given True"),
+        ({"a": 101}, "given 101"),
+        ({"a": float("nan")}, "given nan"),
+        ({"a": {"tst_accuracy": 1}}, "unknown metric 'tst_accuracy'.*did you mean 'test_accuracy'"),
+        ([1], "is not a mapping"),
+    ],
+)
+def test_reported_values_that_are_none(node: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        read_reported(node)
+
+
+def test_arms_are_checked_where_they_are_known() -> None:
+    study = {"reported": {"a": 1.0}, "claims": ["a > b"]}
+    check(study)
+    check_arms(study, ["a", "b"])
+    check_arms(study, ["a"], others=["b"])
+    with pytest.raises(UserError, match=r"study\.claims: 'a > b': unknown arm 'b'; choose one of a, c, or another arm"):
+        check_arms(study, ["a", "c"])
+    with pytest.raises(UserError, match=r"study\.reported: unknown arm 'a'"):
+        check_arms(study, ["b"])
+    check_arms({"reported": None, "claims": None}, [])
+
+
+def test_a_wrong_claim_is_told_before_anything_is_done(
+    train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train('study.claims=["a > b", "a >> b"]') == 2
+    assert "study.claims: 'a >> b': expected an arm, found '>'" in capsys.readouterr().err
+    assert train("study.claims=a") == 2
+    assert "study.claims: given 'a'; allowed: a list of text or null" in capsys.readouterr().err
+    assert train("+study.reported.baseline=high") == 2
+    assert "study.reported.baseline: given 'high'" in capsys.readouterr().err
+    assert not outputs.exists()
+
+
+def test_claims_are_words_only(job: Callable[..., Job]) -> None:
+    with_words = job('study.claims=["a > b"]', "+study.reported.a=50", "study.source=a book")
+    assert with_words.fingerprint == job().fingerprint
+    before = {**with_words.config, "study": {"name": "s", "arm": "a", "question": None, "baseline": None}}
+    config.check(before)  # a config that was recorded when there were no claims
+
+
+SMALL = ["data.size=8", "data.num_train=40", "data.num_test=20", "slots=cpu:1", "device=cpu", "batch_size=4"]
+
+
+@pytest.fixture
+def study(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function that plans `+study=ablation` with two of its arms and writes study.json; nothing is trained."""
+    monkeypatch.setattr(Sweep, "run", lambda self: 0)
+    asked = ["train", "+study=ablation", "+arm=baseline,dropout", "seed=0", *SMALL, f"outputs={outputs}"]
+    return lambda *more: cli.main([*asked, *more])
+
+
+def test_study_json_carries_what_was_reported_and_claimed(study: Callable[..., int], outputs: Path) -> None:
+    assert study() == 0
+    written = read_study(outputs / "ablation") or {}
+    assert written["reported"]["combined"] == 75.67
+    assert written["source"].startswith("report A")
+    assert "combined > batchnorm" in written["claims"], "of arms that are not asked for now, too"
+    assert study("study.claims=null", "study.reported=null", "study.source=null") == 0
+    written = read_study(outputs / "ablation") or {}
+    assert [written[key] for key in ("reported", "source", "claims")] == [None, None, None]
+
+
+def test_arms_that_there_are_not(study: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study('study.claims=["combnied > baseline"]') == 2
+    error = capsys.readouterr().err
+    assert "study.claims: 'combnied > baseline': unknown arm 'combnied'" in error
+    assert "did you mean 'combined'" in error
+    assert study("+study.reported.nobody=3") == 2
+    assert "study.reported: unknown arm 'nobody'" in capsys.readouterr().err
+    assert not (outputs / "ablation").exists()

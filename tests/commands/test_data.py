@@ -1,0 +1,54 @@
+"""`cnnexp data`: what it prints, draws and deletes."""
+
+import re
+import subprocess
+import sys
+
+from image_folders import tree
+from PIL import Image
+
+from cnnexp import cli
+from cnnexp.commands import data
+
+
+def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
+    root = tree(tmp_path / "tree", count=10, mode="L")
+    given = ["folder", "--no-page", "--grid", str(tmp_path / "new/grid.png"), f"data.root={root}", "data.size=8"]
+    assert data.main(given) == 0
+    printed = capsys.readouterr().out
+    for line in (
+        "folder, 2 classes",
+        "1 x 8 x 8 (C x H x W), uint8, ",
+        "(0.0 MiB)",
+    ):
+        assert line in printed
+    assert ["cat", "9", "1", "10"] in [line.split() for line in printed.splitlines()]
+    with Image.open(tmp_path / "new/grid.png") as picture:
+        assert picture.format == "PNG" and picture.height == 2 * 66
+    assert data.main(["--clear-cache"]) == 0
+    assert "freed in" in capsys.readouterr().out
+    assert [f for f in (tmp_path / "cache").iterdir() if f.is_dir()] == []
+
+
+def test_wrong_settings_are_told(tmp_path, capsys):
+    for given, message in (
+        (["folder", f"data.root={tmp_path}/gone"], r"data.root: .*gone is not a folder"),
+        (["imagenet"], r"unknown choice 'imagenet'; .*did you mean 'imagenette'"),
+        (["data.sise=3"], r"data.sise: no such key"),
+        (["shapes", "data.val_fraction=1"], r"data.val_fraction: given 1; allowed: a number >= 0 and < 1"),
+        (["shapes", "data.normalize={mean: [0.5]}"], r"data.normalize.std: given None"),
+    ):
+        assert cli.main(["data", *given]) == 2
+        told = capsys.readouterr().err
+        assert re.search(message, told) and told.count("\n") == 1
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; from cnnexp.commands.data import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: assert 'torch' not in sys.modules and 'hydra' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "examples:" in done.stdout and len(done.stdout.splitlines()) < 25

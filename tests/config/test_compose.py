@@ -1,0 +1,281 @@
+"""The schema, durations, and the fingerprint: a run is named by what can change a number, and by that alone."""
+
+import copy
+import math
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnexp.config import compose as config
+from cnnexp.config import signature
+from cnnexp.config.keys import flatten
+from cnnexp.config.signature import Count, Duration, NonNegative, Positive, Probability, Range, Rate, Span
+from cnnexp.errors import UserError
+from cnnexp.optim import optimizers
+from cnnexp.records.run_record import RunRecord
+from cnnexp.training.plan import Job, quoted
+
+Jobs = Callable[..., Job]
+
+SAME = [
+    ["seed=7"],
+    ["study.name=other", "study.arm=other", "study.question=why", "study.baseline=other"],
+    ["outputs=elsewhere"],
+    ["slots=cpu:3"],
+    ["log.steps=1"],
+    ["checkpoint.every=1st"],
+    ["device.deterministic=true"],  # it is for CUDA only
+    ["epochs=3"],
+    ["backbone.weights=elsewhere"],
+    ["probes=all", "probes.every=7st"],
+    ["data.cache={cache}"],
+    ["device.resident=true"],
+    ["device.precision=fp32"],
+    ["device.kind=auto"],
+]
+OTHER = [
+    ["epochs=4ep"],
+    ["epochs=3st"],
+    ["batch_size=4"],
+    ["optimizer.lr=0.002"],
+    ["optimizer=adamw"],
+    ["scheduler=cosine"],
+    ["scheduler.warmup=1ep"],
+    ["augmentation=full"],
+    ["model.norm=none"],
+    ["model.dropout.fc=0.1"],
+    ["label_smoothing=0.1"],
+    ["clip_norm=1"],
+    ["early_stopping.patience=2"],
+    ["device.precision=bf16"],
+    ["device.threads=2"],
+    ["eval_batch_size=3"],  # sums of another order: the last digits of the validation loss
+    ["device.channels_last=false"],
+    ["data.val_fraction=0.1"],
+    ["data.split_seed=1"],
+    ["data.num_train=60"],
+    ["data.normalize={mean:[0.5,0.5,0.5],std:[0.5,0.5,0.5]}"],
+]
+
+
+@pytest.mark.parametrize("more", SAME, ids=" ".join)
+def test_what_cannot_change_a_number_changes_no_fingerprint(job: Jobs, tmp_path: Path, more: list[str]) -> None:
+    if "device.kind=auto" in more and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        pytest.skip("auto is not the CPU here")
+    assert job(*(word.format(cache=tmp_path) for word in more)).fingerprint == job().fingerprint
+
+
+def test_what_can_change_a_number_changes_the_fingerprint(job: Jobs) -> None:
+    prints = {"": job().fingerprint, **{" ".join(more): job(*more).fingerprint for more in OTHER}}
+    assert len(set(prints.values())) == len(prints), prints
+
+
+def test_the_fingerprint_is_frozen() -> None:
+    # Another value would orphan every run that was ever made: bump nothing here without a reason to tell.
+    node = {
+        "data": {"_target_": "cnnexp.data.sources.folder", "root": "/a", "cache": None, "size": 32},
+        "model": {"_target_": "cnnexp.models.convnet.convnet", "blocks": [{"conv": {"out": 8, "kernel": 3}}]},
+        "augmentation": {"_target_": "cnnexp.data.augment.pipeline", "ops": []},
+        "optimizer": {"_target_": "cnnexp.optim.optimizers.adam", "lr": 0.001},
+        "scheduler": {"_target_": "cnnexp.optim.schedules.constant", "warmup": "0ep"},
+        "device": {"kind": "cpu", "deterministic": False, "threads": 2},
+        "seed": 3,
+        "epochs": "15ep",
+    }
+    facts = {"device": "cpu", "precision": "fp32", "threads": 2, "data": "abc", "weights": None}
+    assert config.fingerprint(node, facts) == "ddb69842a1"
+
+
+def tree(root: Path, shade: int) -> Path:
+    """Make a tree of small images: two classes, 20 images to train on and 4 to test on. shade: of the last image."""
+    for part, count in (("train", 10), ("test", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = np.full((8, 8, 3), 20 * number + 5 * label, np.uint8)
+                if number == count - 1:
+                    pixels[0, 0] = shade
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def test_the_fingerprint_follows_the_content_of_the_data_not_its_place(job: Jobs, tmp_path: Path) -> None:
+    def print_of(name: str, shade: int) -> str:
+        root = tree(tmp_path / name, shade)
+        return job("data=folder", f"data.root={root}", "data.size=8", "data.val_fraction=0.2").fingerprint
+
+    first, moved, changed = print_of("a", 1), print_of("b", 1), print_of("c", 2)
+    assert first == moved != changed
+
+
+def test_the_fingerprint_follows_the_content_of_the_weights_not_their_place(job: Jobs, tmp_path: Path) -> None:
+    def print_of(file: Path | str) -> str:
+        return job("model=resnet18", f"model.weights={file}").fingerprint
+
+    file = tmp_path / "weights.pt"
+    torch.save({"head": torch.tensor(1)}, file)
+    first = print_of(file)
+    moved = shutil.copytree(tmp_path, tmp_path / "elsewhere") / file.name
+    torch.save({"head": torch.tensor(2)}, file)
+    assert print_of(moved) == first
+    assert len({first, print_of(file), print_of("none")}) == 3
+
+
+def test_weights_that_a_run_makes_are_part_of_the_fingerprint(job: Jobs) -> None:
+    chosen = job("model=resnet18", "model.weights={config:resnet18_textures}")
+    assert chosen.upstream is not None
+    assert chosen.facts["weights"] == f"{chosen.upstream.fingerprint}-s0"
+    assert chosen.config["model"]["weights"] == str(chosen.upstream.folder)
+    assert chosen.upstream.folder.parent.name == "pretrain"
+    assert [needed.arm for needed in chosen.chain()] == ["resnet18_textures", chosen.arm]
+
+
+def test_a_parameter_added_later_changes_no_fingerprint(job: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = job().fingerprint
+
+    def adam(params: Any, lr: Positive, betas: tuple[Rate, Rate], eps: Positive, weight_decay: NonNegative,
+             amsgrad: bool = False) -> Any:  # fmt: skip
+        """Stand for a later version of adam, with a parameter more."""
+
+    monkeypatch.setattr(optimizers, "adam", adam)
+    assert job().fingerprint == before
+    assert job("+optimizer.amsgrad=false").fingerprint == before
+    assert job("+optimizer.amsgrad=true").fingerprint != before
+
+
+def test_a_run_says_how_to_repeat_it_alone(
+    train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]], tiny: list[str], job: Jobs
+) -> None:
+    """What a sweep has settled for a run (its arm's name, its threads) is in the command, so that it names the same."""
+    swept = Job(**{**vars(job("model.norm=none")), "overrides": [*tiny, "model.norm=none"], "changes": []})
+    swept.config["study"]["arm"] = "model.norm=none,a b"
+    words = shlex.split(swept.repeat)
+    assert words[:2] == ["cnnexp", "train"]
+    assert "study.arm='model.norm=none,a b'" in words and "device.threads=1" in words
+    assert train(*words[2:], "epochs=1st") == 0
+    (alone,) = runs().values()
+    assert alone.info["arm"] == "model.norm=none,a b"
+    assert alone.info["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "allowed"),
+    [
+        (1, Count, True),
+        (0, Count, False),
+        (1.0, Count, False),
+        (True, Count, False),
+        (1, Positive, True),
+        (0.0, Positive, False),
+        (math.inf, Positive, False),
+        (math.nan, NonNegative, False),
+        (True, Positive, False),
+        (1, Rate, False),
+        (1, Probability, True),
+        ("1", Probability, False),
+        (None, int | None, True),
+        (None, Positive, False),
+        ("a", Literal["a", "b"], True),
+        (1, Literal[True], False),
+        ([0.1, 0.2], tuple[Rate, Rate], True),
+        ([0.1], tuple[Rate, Rate], False),
+        ([0.1, 2], tuple[Rate, Rate], False),
+        ([1, 2, 3], list[Count], True),
+        ([1, 0], list[Count], False),
+        ("ab", list[str], False),
+        ({"a": 1}, dict[str, Any], True),
+        ([], dict[str, Any], False),
+        (3, Annotated[int, Range(low=1, high=3)], True),
+        (4, Annotated[int, Range(low=1, high=3)], False),
+        (15, Span, True),
+        ("15ep", Span, True),
+        ("500st", Span, True),
+        ("15step", Span, False),
+        ("15epst", Span, False),
+        ("0ep", Span, False),
+        ("1.5ep", Span, False),
+        ("ep", Span, False),
+        ("-3st", Span, False),
+        ("٣ep", Span, False),
+        (1.5, Span, False),
+        (True, Span, False),
+    ],
+)
+def test_types_as_schema(value: Any, kind: Any, allowed: bool) -> None:
+    assert signature.matches(value, kind) is allowed
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Count, "a whole number >= 1"),
+        (Positive, "a number > 0"),
+        (Rate, "a number >= 0 and < 1"),
+        (Count | None, "a whole number >= 1 or null"),
+        (Literal["none", "batch"], "one of none, batch"),
+        (tuple[Rate, Rate], "a list of 2 values, each a number >= 0 and < 1"),
+        (list[str], "a list of text"),
+        (bool | Literal["auto"], "true or false or auto"),
+        (Span, "a duration of at least 1, in epochs (15ep) or steps (500st)"),
+    ],
+)
+def test_types_in_words(kind: Any, words: str) -> None:
+    assert signature.describe(kind) == words
+
+
+@pytest.mark.parametrize(("duration", "expected"), [("3ep", 21), (3, 21), ("3", 21), ("500st", 500), ("0st", 0)])
+def test_durations_in_steps(duration: int | str, expected: int) -> None:
+    assert signature.steps(duration, steps_per_epoch=7) == expected
+    assert Duration(low=0).holds(duration)
+
+
+def test_a_missing_key_is_named() -> None:
+    def builder(image: int, size: Count, name: str = "none") -> None:
+        """Stand for a builder."""
+
+    signature.check("model", {"_target_": "it", "size": 3}, builder, given=("image",))
+    with pytest.raises(UserError, match=r"model\.size: is missing; allowed: a whole number >= 1"):
+        signature.check("model", {"_target_": "it"}, builder, given=("image",))
+    with pytest.raises(UserError, match=r"model\.image: unknown key 'image'; choose one of size, name"):
+        signature.check("model", {"size": 3, "image": 5}, builder, given=("image",))
+
+
+def test_checks_leave_the_config_as_it_was(job: Jobs) -> None:
+    plain = job().config
+    before = copy.deepcopy(plain)
+    config.check(plain)
+    config.canonical(plain)
+    assert plain == before
+
+
+def test_flatten() -> None:
+    nested = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}, "g": None}
+    assert flatten(nested) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "f": {}, "g": None}
+
+
+@pytest.mark.parametrize("text", ["plain", "model.activation='gelu'", "ends with \\", "a\\'b", 'x"y, [1]'])
+def test_an_arms_name_is_quoted_as_hydra_reads_it(text: str) -> None:
+    (override,) = config.parse([f"study.arm={quoted(text)}"])
+    assert str(override.value()) == text
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "a\\udbffb", "\\udfff"])
+def test_half_a_character_is_told_with_its_key(
+    train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    """No file could hold it: it would end a run as its record is written."""
+    (tmp_path / "own" / "study").mkdir(parents=True)
+    content = f'# @package _global_\nstudy: {{name: odd, question: "{text}"}}\n'
+    (tmp_path / "own" / "study" / "odd.yaml").write_text(content)
+    assert train("--config-dir", str(tmp_path / "own"), "+study=odd") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"cnnexp: study.question: given '{text}'; allowed: text without half characters"
+    assert not outputs.exists()

@@ -1,0 +1,459 @@
+"""Every file under configs/ composes and trains; every arm of every study changes what its file says it changes."""
+
+import functools
+import itertools
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from cnnexp import cli
+from cnnexp.claims.grammar import parse
+from cnnexp.config import compose as config
+from cnnexp.config.changes import file_changes
+from cnnexp.config.keys import flatten
+from cnnexp.data.download import IMAGENETTE_CLASSES
+from cnnexp.records.run_record import RunRecord
+from cnnexp.sweep.sweep import Sweep
+from cnnexp.training.plan import Job
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FILES = {str(file.relative_to(CONFIGS).with_suffix("")): file for file in sorted(CONFIGS.rglob("*.yaml"))}
+OWN_PLUS = ("arm", "aug", "pretrain", "scale", "protocol", "study")  # groups that are not in the defaults list
+
+
+def names(group: str) -> list[str]:
+    """Return the choices of a group."""
+    return [name.removeprefix(f"{group}/") for name in FILES if name.rpartition("/")[0] == group]
+
+
+def load(name: str) -> dict[str, Any]:
+    """Read a config file by itself, without Hydra."""
+    return yaml.safe_load(FILES[name].read_text()) or {}
+
+
+@functools.cache
+def composed(*overrides: str) -> dict[str, Any]:
+    """Compose and check."""
+    plain = config.resolve(config.compose(list(overrides)))
+    config.check(plain)
+    return plain
+
+
+def header(name: str) -> str:
+    """Return the comment that a file starts with."""
+    return re.match(r"(#[^\n]*\n)*", FILES[name].read_text()).group()  # type: ignore[union-attr]
+
+
+def commands(name: str) -> list[str]:
+    """Return what the commands of a file's header train, but for those with a place to fill in."""
+    found = re.findall(r"cnnexp train((?: [^ \n]+)+)", header(name))
+    return [words for words in found if not re.search(r"NAME|/path/to|\.\.\.", words)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_says_what_it_is_and_how_to_run_it(name: str) -> None:
+    assert re.search(r"^# Run: +(cnnexp train|make) ?", header(name), re.MULTILINE), header(name)
+    assert header(name).removeprefix("# @package _global_\n").startswith("# ")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if commands(name)])
+def test_the_commands_of_the_headers_compose(name: str) -> None:
+    for line in commands(name):
+        words = [word for word in shlex.split(line) if "=" in word]  # no flags
+        first = [re.sub(r"=([^\[{,]+),.*", r"=\1", word) for word in words]  # of the values that a sweep takes
+        composed(*first)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/" in name and not name.startswith("recipe/")])
+def test_every_choice_composes(name: str) -> None:
+    group, _, choice = name.rpartition("/")
+    plain = composed(f"{'+' if group in OWN_PLUS else ''}{group}={choice}")
+    own = load(name)
+    if group in config.GIVEN:
+        inherited = {} if "defaults" not in own else load(f"{group}/{own.pop('defaults')[0]}")
+        assert plain[group] == {**inherited, **own}
+
+
+@pytest.mark.parametrize("name", names("aug"))
+def test_an_alias_is_what_it_names(name: str) -> None:
+    assert composed(f"+aug={name}") == composed(f"augmentation={name}")
+
+
+@pytest.mark.parametrize("data", names("recipe"))
+def test_a_recipe_comes_with_its_data_and_typed_values_win(data: str) -> None:
+    recipe = flatten(load(f"recipe/{data}"))
+    plain = flatten(composed(f"data={data}"))
+    assert {key: plain[key] for key in recipe} == recipe
+    assert composed(f"data={data}", "batch_size=77")["batch_size"] == 77
+
+
+# Training: data sets, networks, augmentations, optimisers and schedules go side by side, each at least once.
+GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler")
+SMALLEST = {"vgg_like": 16, "cifar_c1": 24, "cifar_c2": 24}  # pixels that a network needs; the others take 8
+ROWS = [
+    [f"{group}={row[i]}" for i, group in enumerate(GROUPS)]
+    for row in itertools.islice(
+        zip(*(itertools.cycle(names(g)) for g in GROUPS), strict=False), max(len(names(g)) for g in GROUPS)
+    )
+]
+
+
+def images(root: Path, parts: tuple[str, ...], classes: list[str], suffix: str) -> None:
+    """Make a tree of 8 px images, 8 of each class in every part."""
+    generator = np.random.default_rng(0)
+    for part, name in itertools.product(parts, classes):
+        (root / part / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = generator.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(root / part / name / f"{number}{suffix}")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with small stand-ins for the data sets on disk."""
+    root = tmp_path_factory.mktemp("data")
+    images(root / "imagenette2-160", ("train", "val"), list(IMAGENETTE_CLASSES), ".JPEG")
+    images(root / "cifar10-jpeg", ("train", "test"), ["cat", "dog"], ".jpg")
+    images(root / "own", ("train", "val"), ["cat", "dog"], ".png")
+    return root
+
+
+@pytest.fixture
+def cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put 40 images in the place of what is downloaded, and of what torchvision checks."""
+
+    def archive(root: str, train: bool, download: bool) -> SimpleNamespace:
+        assert not download
+        pixels = np.random.default_rng(train).integers(0, 256, (40, 32, 32, 3), np.uint8)
+        return SimpleNamespace(data=pixels, targets=[i % 10 for i in range(40)], classes=list("abcdefghij"))
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", archive)
+    monkeypatch.setattr("cnnexp.data.download.find", lambda archive, root: root / archive.folder)
+
+
+def small(data: str, root: Path) -> list[str]:
+    """Return overrides that make a data set small."""
+    drawn = ["data.num_train=40", "data.num_test=20"]
+    place = [f"data.root={root / 'own' if data == 'folder' else root}"]
+    few = ["data.val_fraction=0.2", "data.train_limit=16", "data.test_limit=10"]
+    return [*few, *(drawn if data in ("shapes", "textures") else place)]
+
+
+@pytest.mark.usefixtures("cifar10")
+@pytest.mark.parametrize("choices", ROWS, ids=" ".join)
+def test_every_choice_trains(choices: list[str], root: Path, outputs: Path, only: Callable[[], RunRecord]) -> None:
+    data = choices[0].removeprefix("data=")
+    shared = ["epochs=2st", "batch_size=4", "device=cpu", "device.threads=1", f"outputs={outputs}"]
+    size = f"data.size={SMALLEST.get(choices[1].removeprefix('model='), 8)}"
+    assert cli.main(["train", *choices, *small(data, root), size, *shared]) == 0
+    run = only()
+    assert run.status == "done"
+    assert run.info["data"]["name"] == data
+    assert run.info["schedule"]["total_steps"] == 2
+    assert [row["split"] for row in run.rows()] == ["train", "val"]
+
+
+@pytest.mark.parametrize("name", names("pretrain"))
+def test_every_pretraining_trains(name: str, outputs: Path, only: Callable[[], RunRecord]) -> None:
+    more = ["data.size=8", "data.num_train=40", "data.num_test=20", f"outputs={outputs}"]
+    shared = ["epochs=2st", "batch_size=4", "device=cpu", "device.threads=1"]
+    assert cli.main(["train", *more, *shared, f"+pretrain={name}"]) == 0
+    assert only().status == "done"
+
+
+def test_devices_that_are_there_train(train: Callable[..., int], only: Callable[[], RunRecord]) -> None:
+    assert train("device=auto", "epochs=2st") == 0
+    assert only().info["device"]["kind"] in ("cpu", "cuda", "mps")
+
+
+# Studies and their arms. An arm is what varies, the seed apart: ("+arm=dropout",), or a point of a grid,
+# ("optimizer.lr=0.002", "model.init.normal.std=0.05").
+Arm = tuple[str, ...]
+STUDIES = {name: load(f"study/{name}") for name in names("study")}
+
+
+def axes(study: str) -> dict[str, list[str]]:
+    """Return what a study varies beside its seed: {"+arm": ["baseline", "dropout"]}."""
+    params = STUDIES[study]["hydra"]["sweeper"]["params"]
+    sweeps = {key: config.parse([f"{key}={values}"])[0] for key, values in params.items()}
+    return {
+        key: list(sweep.sweep_string_iterator()) if sweep.is_sweep_override() else [str(sweep.value())]
+        for key, sweep in sweeps.items()
+        if key not in ("+study", "seed")
+    }
+
+
+def arms(study: str) -> list[Arm]:
+    """Return the arms of a study."""
+    keys, values = axes(study).keys(), axes(study).values()
+    return [tuple(f"{k}={v}" for k, v in zip(keys, row, strict=True)) for row in itertools.product(*values)]
+
+
+ARMS = [(study, arm) for study in STUDIES for arm in arms(study)]
+
+
+def arm_name(arm: Arm) -> str:
+    """Return how a run of this arm is called."""
+    overrides = config.parse(list(arm))
+    return ",".join(str(o.value()) if o.key_or_group == "arm" else f"{o.key_or_group}={o.value()}" for o in overrides)
+
+
+def parts(arm: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what an arm's file asks for, read without Hydra: choices of groups, and {"model.norm": "batch", ...}."""
+    own = load(f"arm/{arm}")
+    choices: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for entry in own.pop("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            inherited = parts(entry)
+            choices, values = choices | inherited[0], values | inherited[1]
+        elif isinstance(entry, dict):
+            choices |= {key.removeprefix("override /"): choice for key, choice in entry.items()}
+    return choices, values | flatten(own) if own else values
+
+
+def changes(arm: Arm) -> dict[str, Any]:
+    """Return every value that an arm asks for: {"model.norm": "batch", ...}."""
+    asked: dict[str, Any] = {}
+    for override in config.parse(list(arm)):
+        key, value = {"aug": "augmentation"}.get(override.key_or_group, override.key_or_group), override.value()
+        choices, values = parts(str(value)) if key == "arm" else ({key: str(value)} if names(key) else {}, {key: value})
+        for group, choice in choices.items():
+            own = {k: v for k, v in load(f"{group}/{choice}").items() if k != "defaults"}
+            asked |= {f"{group}.{k}": v for k, v in flatten(own).items()}
+        if values and (key == "arm" or not names(key)):
+            given = flatten(values)
+            replaced = {whole for whole in asked if any(k.startswith(f"{whole}.") for k in given)}
+            asked = {k: v for k, v in asked.items() if k not in replaced} | given
+    return asked
+
+
+@pytest.mark.parametrize(("study", "arm"), [pytest.param(*pair, id=f"{pair[0]} {arm_name(pair[1])}") for pair in ARMS])
+def test_every_override_of_an_arm_takes_effect(study: str, arm: Arm) -> None:
+    plain = composed(f"+study={study}", *arm)
+    leaves = flatten(plain)
+    for key, value in changes(arm).items():
+        found = plain["backbone"]["weights"] if value == "${backbone.weights}" else value
+        assert leaves.get(key, plain["model"].get(key.removeprefix("model."))) == found, f"{key} of arm {arm}"
+
+
+@pytest.mark.parametrize("arm", names("arm"))
+def test_what_an_arm_changes_is_said_once_and_as_it_is(arm: str) -> None:
+    choices, values = parts(arm)
+    said = dict(change.split("=", 1) for change in file_changes(arm, [CONFIGS]))
+    assert len(said) == len(file_changes(arm, [CONFIGS]))
+    assert {key: said[key] for key in choices} == choices
+    for key, value in values.items():
+        assert said[key] == str(value).lower() if isinstance(value, bool) else said[key] == str(value), key
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_setting_of_a_study_takes_effect(study: str) -> None:
+    own = {key: value for key, value in STUDIES[study].items() if key != "hydra"}
+    plain = composed(f"+study={study}")
+    leaves = flatten(plain)
+    for entry in own.pop("defaults", []):
+        ((group, choice),) = entry.items()
+        builder = load(f"{group.removeprefix('override /')}/{choice}").get("_target_")
+        assert builder in (plain[group.removeprefix("override /")]["_target_"], None)
+    for key, value in flatten(own).items():
+        assert leaves[key] == value, key
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_arms_of_a_study_are_different_and_have_a_baseline(study: str) -> None:
+    configs = {arm_name(arm): config.canonical(composed(f"+study={study}", *arm)) for arm in arms(study)}
+    for one, other in itertools.combinations(configs, 2):
+        assert configs[one] != configs[other], f"{one} and {other}"
+    assert STUDIES[study]["study"]["baseline"] in configs
+    params = STUDIES[study]["hydra"]["sweeper"]["params"]
+    assert next(iter(params.items())) == ("+study", study), "a study names itself first: study < arm < what was typed"
+    assert "+arm" not in params or set(params) == {"+study", "+arm", "seed"}, (
+        "an arm that is named is known by its name"
+    )
+    assert STUDIES[study]["study"]["name"] == study
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_header_of_a_study_says_what_was_reported(study: str) -> None:
+    for word in ("Question", "Run", "Expect", "Reported", "Assumed"):
+        assert re.search(rf"^# {word}: ", header(f"study/{study}"), re.MULTILINE), word
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_asks_about_all_its_arms_and_names_all_its_sources(study: str) -> None:
+    own = STUDIES[study]["study"]
+    named = {term.arm for text in own.get("claims", []) for term in parse(text).terms}
+    if "+arm" in axes(study) and ("claims" in own or "reported" in own):
+        assert set(axes(study)["+arm"]) <= named | set(own.get("reported", {}))
+    told = re.search(r"^# Reported: (.*?)^# Assumed: ", header(f"study/{study}"), re.MULTILINE | re.DOTALL)
+    assert told
+    sources = set(re.findall(r"\b[A-E]\b", own.get("source", "")))
+    assert sources >= set(re.findall(r"\(report ([A-E])", told[1])) or "source" not in own
+
+
+NUMBERS = {1: "one point", 5: "five points", 10: "ten points"}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_number_that_only_a_claim_names_is_told_as_assumed(study: str) -> None:
+    assumed = " ".join(header(f"study/{study}").partition("# Assumed: ")[2].replace("#", "").split())
+    for text in STUDIES[study]["study"].get("claims", []):
+        if number := parse(text).threshold * (not text.startswith("std(")):
+            assert NUMBERS[int(number)] in assumed, text
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_last_epoch_counts_where_the_header_says_so(study: str) -> None:
+    says = "the last epoch counts" in " ".join(header(f"study/{study}").replace("#", "").split())
+    assert (composed(f"+study={study}")["keep_epoch"] == "last") == says
+    assert says == (study in ("lenet_vgg", "mlp_dropout"))
+
+
+def test_the_arms_of_the_optimizers_study_set_the_optimizer_only() -> None:
+    for arm in axes("mlp_optimizers")["+arm"]:
+        assert parts(arm) == ({"optimizer": arm}, {})
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_study_claims_what_cannot_hold_where_arms_are_equal(study: str) -> None:
+    for text in STUDIES[study]["study"].get("claims", []):
+        claim = parse(text)
+        assert not claim.or_equal or claim.threshold, f"{text}: not better needs a margin: a - b < 1 points"
+
+
+def cheap(study: str, arm: Arm) -> bool:
+    """Tell whether an arm trains in the fast tests: those of the ablation, and the first one of every other study."""
+    return study == "ablation" or (arm == arms(study)[0] and not study.startswith("cifar"))  # those take 5 s
+
+
+IN_STUDIES = {arm.removeprefix("+arm=") for _, (arm, *_) in ARMS}
+ALONE: list[tuple[str | None, Arm]] = [(None, (f"+arm={name}",)) for name in names("arm") if name not in IN_STUDIES]
+TRAINED = [
+    pytest.param(
+        study,
+        arm,
+        marks=[] if study is None or cheap(study, arm) else pytest.mark.slow,
+        id=f"{study} {arm_name(arm)}",
+    )
+    for study, arm in [*ARMS, *ALONE]
+]
+
+
+@pytest.mark.parametrize(("study", "arm"), TRAINED)
+def test_every_arm_trains(study: str | None, arm: Arm, outputs: Path, only: Callable[[], RunRecord]) -> None:
+    # The weights that arms start from are not to be had in a test: those of a fresh network stand in for them.
+    chosen = [f"+study={study}", "hydra.mode=RUN"] if study else []
+    entries = STUDIES[study].get("defaults", []) if study else []
+    groups = {group: choice for entry in entries for group, choice in entry.items()}
+    model = groups.get("override /model", "custom")
+    if arm[0].startswith("+arm="):
+        model = parts(arm[0].removeprefix("+arm="))[0].get("model", model)
+    batch_size = [] if study and "batch_size" in axes(study) else ["batch_size=4", "data.train_limit=16"]
+    data = ["data=shapes", "data.num_train=80", "data.num_test=10", f"data.size={SMALLEST.get(model, 8)}"]
+    shared = ["epochs=2st", "device=cpu", "device.threads=1", "backbone.weights=none", f"outputs={outputs}"]
+    assert cli.main(["train", *chosen, *arm, *data, *batch_size, *shared]) == 0
+    run = only()
+    assert run.status == "done"
+    assert run.info["schedule"]["total_steps"] == 2
+    if study:
+        assert (run.info["study"], run.info["arm"]) == (study, arm_name(arm)) or not arm[0].startswith("+arm=")
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """Collect what a sweep would run instead of running it."""
+    found: list[Job] = []
+    monkeypatch.setattr(Sweep, "run", lambda self: found.extend(self.waiting) or 0)
+    return found
+
+
+@pytest.fixture
+def own_study(tmp_path: Path, outputs: Path) -> list[str]:
+    """Return a request for a person's own study of two arms in a folder of their own."""
+    study = {"mode": "MULTIRUN", "sweeper": {"params": {"+study": "mine", "+arm": "one,two", "seed": "0,1"}}}
+    texts = {
+        "study/mine": {"epochs": "5st", "batch_size": 5, "study": {"name": "mine", "baseline": "one"}, "hydra": study},
+        "arm/one": {"batch_size": 6},
+        "arm/two": {"batch_size": 9, "optimizer": {"lr": 0.5}},
+    }
+    for name, content in texts.items():
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / f"{name}.yaml").write_text("# @package _global_\n" + yaml.safe_dump(content))
+    return ["train", "--config-dir", str(tmp_path / "own"), "slots=cpu:1", f"outputs={outputs}", "data.size=8"]
+
+
+def test_study_then_arm_then_what_was_typed(own_study: list[str], jobs: list[Job]) -> None:
+    assert cli.main([*own_study, "label_smoothing=0.5", "+study=mine"]) == 0
+    assert [(job.arm, job.seed) for job in jobs] == [("one", 0), ("two", 0), ("one", 1), ("two", 1)], "breadth first"
+    assert {job.arm: job.config["batch_size"] for job in jobs} == {"one": 6, "two": 9}
+    assert {(job.study, job.config["epochs"], job.config["label_smoothing"]) for job in jobs} == {("mine", "5st", 0.5)}
+    assert [job.config["optimizer"]["lr"] for job in jobs[:2]] == [0.001, 0.5]
+    assert [job.changes for job in jobs[:2]] == [["batch_size=6"], ["batch_size=9", "optimizer.lr=0.5"]]
+
+
+@pytest.mark.parametrize("typed", [["batch_size=7", "+study=mine"], ["+study=mine", "batch_size=7"]])
+def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], jobs: list[Job], typed: list[str]) -> None:
+    assert cli.main([*own_study, *typed, "seed=4"]) == 0
+    assert [(job.arm, job.seed, job.config["batch_size"]) for job in jobs] == [("one", 4, 7), ("two", 4, 7)]
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if "+arm" not in axes(study)])
+def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outputs: Path, jobs: list[Job]) -> None:
+    tiny = ["data=shapes", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", f"outputs={outputs}"]
+    assert cli.main(["train", f"+study={study}", *tiny, "seed=3"]) == 0
+    assert [job.arm for job in jobs] == [arm_name(arm) for arm in arms(study)]
+    assert STUDIES[study]["study"]["baseline"] in [job.arm for job in jobs]
+    assert {job.seed for job in jobs} == {3}
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_a_scale_wins_over_study_and_arm_and_loses_to_what_was_typed(
+    own_study: list[str], jobs: list[Job], where: int
+) -> None:
+    words = ["+arm=two", "+study=mine"]
+    assert cli.main([*own_study, *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
+    assert cli.main([*own_study, "epochs=5st", *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
+    scaled, typed = (job.config for job in jobs)
+    assert (scaled["epochs"], scaled["data"]["train_limit"], scaled["batch_size"]) == ("4ep", 2000, 9)
+    assert (typed["epochs"], typed["data"]["test_limit"]) == ("5st", 1000)
+    assert {job.arm for job in jobs} == {"two"}
+
+
+def passes(leaves: dict[str, Any]) -> int:
+    """Return how many images a run trains on, over its epochs; Imagenette, the smallest set, has 9,469."""
+    return int(str(leaves["epochs"]).removesuffix("ep")) * (leaves.get("data.train_limit") or 9469)
+
+
+@pytest.mark.parametrize("scale", names("scale"))
+def test_a_scale_is_smaller_than_every_study(scale: str) -> None:
+    own = flatten(composed(f"+scale={scale}"))
+    for study in STUDIES:
+        leaves = flatten(composed(f"+study={study}", f"+scale={scale}"))
+        whole = flatten(composed(f"+study={study}"))
+        assert (leaves["epochs"], leaves["data.train_limit"]) == (own["epochs"], own["data.train_limit"])
+        assert passes(own) < passes(whole)
+        if re.search(rf"\+scale={scale}\b", header(f"study/{study}")):
+            assert leaves["data.size"] <= whole["data.size"]
+            assert leaves["data.size"] <= 64
+
+
+def test_one_run_of_a_study(own_study: list[str], jobs: list[Job]) -> None:
+    assert cli.main([*own_study, "+arm=two", "seed=3", "+study=mine"]) == 0
+    assert [(job.arm, job.seed, job.config["epochs"]) for job in jobs] == [("two", 3, "5st")]
+
+
+def test_equal_arms_are_named(own_study: list[str], jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*own_study, "+study=mine", "batch_size=7", "optimizer.lr=0.5"]) == 2
+    assert "arms 'one' and 'two' are equal after composition" in capsys.readouterr().err
+    assert cli.main([*own_study, "+study=ablation", "+arm=baseline,augmentation", "+aug=full"]) == 2
+    assert "arms 'baseline' and 'augmentation' are equal after composition" in capsys.readouterr().err
+    assert not jobs

@@ -1,0 +1,214 @@
+"""Downloads against a server on localhost that cuts, stalls, redirects and sends what it should not."""
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from https_server import CONTENT, Server, serving, trusting
+
+from cnnexp.data import download
+from cnnexp.errors import UserError
+from cnnexp.storage import fetch
+
+pytestmark = pytest.mark.counts("downloads")
+
+MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "STALLED_SECONDS", 0.2)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+def get(folder: Path, *mishaps: str, digest: str = MD5) -> Server:
+    """Fetch the file into `folder`, with mishaps; it must be whole in the end."""
+    with serving(*mishaps) as (url, server):
+        fetch.fetch(url, folder / "file.tgz", digest, trusting())
+    assert (folder / "file.tgz").read_bytes() == CONTENT
+    assert names(folder) == ["file.tgz"]
+    return server
+
+
+def refused(folder: Path, *mishaps: str, digest: str = MD5) -> tuple[str, Server]:
+    """Fetch the file into `folder`, which must fail; return why, without the URL."""
+    with serving(*mishaps) as (url, server):
+        with pytest.raises(fetch.Unavailable) as caught:
+            fetch.fetch(url, folder / "file.tgz", digest, trusting())
+        assert not (folder / "file.tgz").exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(url, "URL"), server
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def part(folder: Path) -> Path:
+    return folder / "file.tgz.part"
+
+
+def test_a_download_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    assert get(tmp_path).asked == [None]
+
+
+def test_what_was_cut_is_asked_for_from_there(tmp_path: Path) -> None:
+    half = len(CONTENT) // 2
+    assert get(tmp_path, "cut").asked == [None, f"bytes={half}-"]
+
+
+def test_what_stalls_is_asked_for_again(tmp_path: Path) -> None:
+    assert get(tmp_path, "stall").asked == [None, f"bytes={len(CONTENT) // 2}-"]
+
+
+@pytest.mark.parametrize("mishap", ["hang up", "no HTTP", "no length"])
+def test_mishaps_that_pass(tmp_path: Path, mishap: str) -> None:
+    get(tmp_path, mishap)
+
+
+def test_a_part_of_an_earlier_time_is_gone_on_with(tmp_path: Path) -> None:
+    message, _ = refused(tmp_path, "cut", "stall", "cut")
+    assert re.fullmatch(
+        r"the connection to URL ended after [\d,]+ of 1,024,000 bytes; the [\d,]+ bytes .* kept", message
+    )
+    have = part(tmp_path).stat().st_size
+    assert 0 < have < len(CONTENT) and part(tmp_path).read_bytes() == CONTENT[:have]
+    assert get(tmp_path).asked == [f"bytes={have}-"]
+
+
+def test_a_server_without_ranges_starts_again(tmp_path: Path) -> None:
+    assert len(get(tmp_path, "cut", "no ranges").asked) == 2
+
+
+def test_a_server_that_answers_with_another_part(tmp_path: Path) -> None:
+    assert get(tmp_path, "cut", "another part").asked[2] is None
+
+
+@pytest.mark.parametrize("old", [b"rubbish", CONTENT[:-1] + b"?", CONTENT + b"more"], ids=["short", "same", "long"])
+def test_a_part_of_another_file_is_dropped(tmp_path: Path, old: bytes) -> None:
+    part(tmp_path).write_bytes(old)
+    assert get(tmp_path).asked == [f"bytes={len(old)}-", None]
+
+
+def test_a_part_that_is_whole_is_taken(tmp_path: Path) -> None:
+    part(tmp_path).write_bytes(CONTENT)
+    assert get(tmp_path).asked == [f"bytes={len(CONTENT)}-"]
+
+
+@pytest.mark.parametrize("digest", [MD5, SHA256, SHA256[:15]], ids=["md5", "sha256", "first digits"])
+def test_wrong_bytes_are_refused_and_dropped(tmp_path: Path, digest: str) -> None:
+    get(tmp_path, digest=digest)
+    (tmp_path / "file.tgz").unlink()
+    message, server = refused(tmp_path, "wrong bytes", digest=digest)
+    assert re.fullmatch(rf"URL is not what is expected: it is (.+), not {digest}", message)
+    assert message.index(", not") - message.index("it is ") == len("it is ") + len(digest)
+    assert names(tmp_path) == [] and len(server.asked) == 1
+
+
+@pytest.mark.parametrize(("mishap", "told"), [("404", "URL answers 404 Not Found"), ("503", "URL answers 503 Service")])
+def test_what_is_not_there(tmp_path: Path, mishap: str, told: str) -> None:
+    message, server = refused(tmp_path, mishap)
+    assert message.startswith(told) and len(server.asked) == 1
+    assert names(tmp_path) == []
+
+
+def test_a_redirection_is_followed_over_https_alone(tmp_path: Path) -> None:
+    with serving() as (good, _):
+        get(tmp_path, f"302 {good}")
+    with serving(secure=False) as (plain, server):
+        message, _ = refused(tmp_path / "..", f"301 {plain}")
+        assert message == f"URL redirects to {plain}, which is not https" and server.asked == []
+    message, _ = refused(tmp_path / "..", "302 ftp://127.0.0.1/file")
+    assert message == "URL redirects to ftp://127.0.0.1/file, which is not https"
+
+
+def test_http_is_not_asked(tmp_path: Path) -> None:
+    with serving(secure=False) as (url, server):
+        with pytest.raises(fetch.Unavailable, match="is not https"):
+            fetch.fetch(url, tmp_path / "file.tgz", MD5)
+        assert server.asked == []
+
+
+def test_redirections_without_end(tmp_path: Path) -> None:
+    with serving(*(["302 /file.tgz"] * 30)) as (url, server):
+        with pytest.raises(fetch.Unavailable, match="answers 302"):
+            fetch.fetch(url, tmp_path / "file.tgz", MD5, trusting())
+        assert len(server.asked) < 15
+
+
+def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    with serving() as (url, server):
+        with pytest.raises(fetch.Unavailable, match="certificate verify failed"):
+            fetch.fetch(url, tmp_path / "file.tgz", MD5)
+        assert server.asked == []
+
+
+def test_what_is_too_large_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message, _ = refused(tmp_path, "huge")
+    assert message == "URL has 1,000,000,000,000,000 bytes, more than 4,294,967,296"
+    monkeypatch.setattr(fetch, "LARGEST", 500_000)
+    message, _ = refused(tmp_path, "no length")
+    assert message == "URL sends more than 500,000 bytes"
+
+
+def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 1_000_000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    message, _ = refused(tmp_path)
+    assert message == f"URL has 1,024,000 bytes, and {tmp_path} has 1,000,000 free"
+    part(tmp_path).write_bytes(CONTENT[:500_000])
+    get(tmp_path)
+
+
+def small_archive() -> bytes:
+    """Return a .tgz that holds imagenette2-160/train/x/1."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        info = tarfile.TarInfo("imagenette2-160/train/x/1")
+        info.size = 2
+        tar.addfile(info, io.BytesIO(b"hi"))
+    return buffer.getvalue()
+
+
+def of(url: str, content: bytes) -> download.Archive:
+    return download.Archive("imagenette2-160.tgz", url, f"md5:{hashlib.md5(content).hexdigest()}", "imagenette2-160")
+
+
+def test_an_archive_is_downloaded_and_unpacked_once(tmp_path: Path) -> None:
+    content = small_archive()
+    with serving("cut", content=content) as (url, server):
+        for _ in range(2):
+            found = download.find(of(url, content), tmp_path / "data", trusting())
+            assert (found / "train/x/1").read_text() == "hi"
+        assert len(server.asked) == 2, "cut, and gone on with; then nothing"
+
+
+def test_without_a_network_the_place_for_the_archive_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network here")
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", unreachable)
+    for archive in (download.IMAGENETTE, download.CIFAR10):
+        with pytest.raises(UserError) as caught:
+            download.find(archive, tmp_path)
+        assert str(caught.value) == (
+            f"data.root: {tmp_path / archive.folder} is not there and cannot be downloaded (no network here); "
+            f"put {archive.url} at {tmp_path / archive.name}"
+        )
+
+
+def test_an_archive_of_ones_own_that_is_another_is_left(tmp_path: Path) -> None:
+    (tmp_path / "imagenette2-160.tgz").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"imagenette2-160.tgz: is not the archive that is expected .*delete"):
+        download.find(download.IMAGENETTE, tmp_path)
+    assert (tmp_path / "imagenette2-160.tgz").read_bytes() == b"cut short"

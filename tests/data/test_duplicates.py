@@ -1,0 +1,103 @@
+"""Images that a data set holds more than once: found by content, counted by split, and told where they matter."""
+
+import shutil
+
+import numpy as np
+import pytest
+from image_folders import folder, picture, tree
+
+from cnnexp.data.arrays import image_data
+from cnnexp.data.duplicates import find_copies, leaked
+from cnnexp.explore import copies
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Return a tree with a training image in test, one under two classes, and one twice in train."""
+    root = tree(tmp_path / "tree", parts=("train", "val", "test"), count=6)
+    shutil.copy(root / "train/cat/0.png", root / "test/cat/leak.png")
+    shutil.copy(root / "train/cat/1.png", root / "train/dog/also.png")
+    shutil.copy(root / "train/dog/2.png", root / "train/dog/twice.png")
+    shutil.copy(root / "train/dog/2.png", root / "train/dog/thrice.png")
+    shutil.copy(root / "val/dog/3.png", root / "test/dog/seen.png")
+    return root
+
+
+def test_planted_copies_are_found_and_counted(planted):
+    data = folder(planted)
+    found = copies.find(data)
+    names = [sorted(copy.id for copy in group) for group in found.groups]
+    assert names[:2] == [["train/cat/1.png", "train/dog/also.png"], ["test/cat/leak.png", "train/cat/0.png"]]
+    rest = [["train/dog/2.png", "train/dog/thrice.png", "train/dog/twice.png"], ["test/dog/seen.png", "val/dog/3.png"]]
+    assert names[2:] == rest
+    assert [found.within(split) for split in ("train", "val", "test")] == [3, 0, 0]
+    assert {pair: found.shared(*pair) for pair in found.pairs()} == {
+        ("train", "val"): 0,
+        ("train", "test"): 1,
+        ("val", "test"): 1,
+    }
+    assert len(found.contradictions()) == 1 and leaked(data) == 1
+
+
+def test_the_warnings_say_which_number_is_in_doubt(planted):
+    first, second, third = copies.warnings(copies.find(folder(planted)))
+    assert first.startswith("Leak from train to test: 1 of 14 test images (7.1 %) is also in train, pixel for pixel;")
+    assert second.startswith("Leak from val to test: 1 of 14 test images")
+    assert third.startswith("Contradiction: 1 image stands under more than one class (2 copies)")
+
+
+def test_a_clean_set_has_no_copies_and_no_warnings(tmp_path):
+    data = folder(tree(tmp_path / "tree"))
+    found = copies.find(data)
+    assert data.copies == [] and copies.warnings(found) == [] and leaked(data) == 0
+    assert copies.summary(found) == "None of the 20 images is there twice (compared by their prepared pixels)."
+
+
+def test_images_of_a_subset_alone_are_compared(planted):
+    data = folder(planted, test_limit=2)
+    rows = np.concatenate([split.rows for split in data.splits().values()])
+    assert all(np.isin(group, rows).all() for group in data.copies)
+
+
+def test_equal_sums_are_not_enough():
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    images[0, 0, 0] = images[1, 1, 1] = images[2, 0, 0] = 9  # the second has the others' sums and other pixels
+    sums = np.stack([images.sum((1, 2), dtype=np.int64), np.square(images, dtype=np.int64).sum((1, 2))], axis=-1)
+    assert [group.tolist() for group in find_copies(images, sums, np.array([3, 2, 1, 0]))] == [[0, 2]]
+    assert find_copies(images, sums, np.array([1, 3])) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_against_counting_every_image_in_a_dictionary(share):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (300, 4, 4, 3), dtype=np.uint8)
+    again = generator.random(300) < share
+    images[again] = images[generator.integers(0, 300, again.sum())]
+    labels = np.arange(300) % 2
+    data = image_data("own", ["a", "b"], (images[:200], labels[:200]), (images[200:], labels[200:]))
+    seen: dict[bytes, list[int]] = {}
+    for row, image in enumerate(images):
+        seen.setdefault(image.tobytes(), []).append(row)
+    assert [group.tolist() for group in data.copies] == [rows for rows in seen.values() if len(rows) > 1]
+    train = {images[row].tobytes() for row in data.train.rows}
+    assert leaked(data) == sum(image.tobytes() in train for image in images[200:])
+
+
+def test_a_leak_is_recorded_logged_and_told_by_the_report(tmp_path, train, only):
+    root = tree(tmp_path / "tree", count=12)
+    for name in ("0", "1"):
+        shutil.copy(root / f"train/cat/{name}.png", root / f"test/cat/leak{name}.png")
+    assert train("data=folder", f"data.root={root}", "data.size=8", "data.val_fraction=0", "epochs=1ep") == 0
+    record = only()
+    assert record.info["data"]["test_in_train"] == 2
+    sentence = "2 of 26 test images are training images too, pixel for pixel"
+    assert sentence in (record.folder / "train.log").read_text()
+    from cnnexp.report.read.collect import collect
+
+    assert f"folder: {sentence}." in collect(record.folder.parent, [record]).notes
+
+
+def test_gray_pictures_are_compared_too(tmp_path):
+    root = tree(tmp_path / "tree", mode="L")
+    picture(0, mode="L").save(root / "test/cat/same.png")
+    assert leaked(folder(root, val_fraction=0)) == 1

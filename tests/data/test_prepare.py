@@ -1,0 +1,190 @@
+"""The cache: made once, by one process, whole or not at all, and made again when it is damaged or out of date."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_folders import folder, tree
+
+from cnnexp import storage
+from cnnexp.data import cache as caches
+from cnnexp.errors import UserError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def cache(tmp_path) -> str:
+    return str(tmp_path / "cache")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tree(tmp_path / "tree", count=70)  # more than two blocks
+
+
+def entries(cache: str) -> list[Path]:
+    return [f for f in Path(cache).iterdir() if f.is_dir()]
+
+
+def test_decoding_happens_once_and_is_shared(root, cache):
+    first, second = folder(root, cache=cache), folder(root, cache=cache, val_fraction=0.5, train_limit=20)
+    assert first.prepare_seconds > 0 and second.prepare_seconds == 0
+    assert first.fingerprint == second.fingerprint and first.cache == second.cache == str(entries(cache)[0])
+    assert isinstance(second.train.images, np.memmap) and not second.train.images.flags.writeable
+    assert second.train.images is second.val.images
+    assert sorted(f.name for f in entries(cache)[0].iterdir()) == sorted([*caches.ARRAYS, "meta.json"])
+
+
+@pytest.mark.parametrize("change", ["pixels", "size", "resize", "touched", "added", "moved"])
+def test_what_changes_pixels_is_prepared_anew(root, cache, change):
+    first, settings = folder(root, cache=cache), {}
+    file = root / "train/cat/0.png"
+    if change == "pixels":
+        shutil.copy(root / "train/dog/1.png", file)
+    elif change == "touched":
+        os.utime(file, ns=(1, 1))
+    elif change == "added":
+        shutil.copy(file, root / "train/cat/new.png")
+    elif change == "moved":
+        shutil.move(file, root / "train/dog/moved.png")
+    else:
+        settings = {"size": {"size": 9}, "resize": {"resize": "squash"}}[change]
+    second = folder(root, cache=cache, **settings)
+    assert second.prepare_seconds > 0 and len(entries(cache)) == 2
+    assert (second.fingerprint == first.fingerprint) == (change == "touched")
+
+
+def test_the_fingerprint_is_of_content_not_of_place(root, cache, tmp_path):
+    first = folder(root, cache=cache)
+    shutil.copytree(root, tmp_path / "copy")
+    assert folder(tmp_path / "copy", cache=str(tmp_path / "other")).fingerprint == first.fingerprint
+    (root / "test/dog").rename(root / "test/zebra")
+    (root / "train/dog").rename(root / "train/zebra")
+    assert folder(root, cache=cache).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "meta", "version"])
+def test_a_damaged_cache_is_prepared_anew(root, cache, damage):
+    first = folder(root, cache=cache)
+    place = Path(first.cache)
+    if damage == "cut":
+        os.truncate(place / "images.npy", 5000)
+    elif damage == "missing":
+        (place / "sums.npy").unlink()
+    elif damage == "meta":
+        (place / "meta.json").write_text("{")
+    else:
+        meta = json.loads((place / "meta.json").read_text())
+        (place / "meta.json").write_text(json.dumps({**meta, "version": -1}))
+    second = folder(root, cache=cache)
+    assert second.prepare_seconds > 0 and second.fingerprint == first.fingerprint
+    assert folder(root, cache=cache).prepare_seconds == 0
+
+
+def test_a_failure_or_a_full_disk_leaves_nothing(root, cache, monkeypatch):
+    (root / "train/dog/69.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"69.png"):
+        folder(root, cache=cache)
+    assert entries(cache) == []
+    shutil.copy(root / "train/dog/1.png", root / "train/dog/69.png")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage, "write_array", full)
+    with pytest.raises(UserError, match=r"cache: cannot be written \(No space left on device\); .*CNNEXP_CACHE"):
+        folder(root, cache=cache)
+    assert entries(cache) == []
+    with pytest.raises(UserError, match="cannot make this folder"):
+        folder(root, cache=str(root / "train/dog/1.png"))
+
+
+def test_what_a_killed_process_left_is_cleared(root, cache):
+    first = folder(root, cache=cache)
+    place = Path(first.cache)
+    leftover = place.with_name(f".{place.name}.tmp")
+    place.rename(leftover)
+    assert folder(root, cache=cache).prepare_seconds > 0
+    assert entries(cache) == [place]
+
+
+CODE = """
+import sys, time
+from cnnexp.data import sources, prepare, tree
+slow = tree.decode
+tree.decode = lambda *a: time.sleep(0.005) or slow(*a)
+print(sources.folder(**{node!r}).fingerprint)
+"""
+
+
+def test_two_processes_at_once_end_with_one_cache(root, cache):
+    import yaml
+
+    from cnnexp.config import compose as config
+
+    node = yaml.safe_load((config.folder() / "data/folder.yaml").read_text())
+    node.pop("_target_")
+    node.update(root=str(root), size=8, cache=cache)
+    command = [sys.executable, "-c", CODE.format(node=node)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": REPOSITORY}
+    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0] != ""
+    messages = outputs[0][1] + outputs[1][1]
+    assert messages.count("prepared 280 images") == 1
+    assert messages.count("waiting until it has prepared") == 1
+    assert len(entries(cache)) == 1
+
+
+def test_a_killed_preparation_leaves_no_cache_and_no_lock(root, cache):
+    import yaml
+
+    from cnnexp.config import compose as config
+
+    node = yaml.safe_load((config.folder() / "data/folder.yaml").read_text())
+    node.pop("_target_")
+    node.update(root=str(root), size=8, cache=cache)
+    process = subprocess.Popen([sys.executable, "-c", CODE.format(node=node)], cwd=REPOSITORY)
+    deadline = time.monotonic() + 30
+    while not list(Path(cache).glob(".*.tmp/images.npy")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert [f.suffix for f in entries(cache)] == [".tmp"]
+    assert folder(root, cache=cache).prepare_seconds > 0
+    assert [f.suffix for f in entries(cache)] == [""]
+
+
+def test_clearing_deletes_what_is_ours_alone(root, cache):
+    data = folder(root, cache=cache, name="my own/set")
+    assert data.name == "my own/set" and Path(data.cache).parent == Path(cache)
+    (Path(cache) / "mine").mkdir()
+    (Path(cache) / "notes-0123.txt").write_text("mine")
+    size = storage.size_bytes(Path(data.cache))
+    assert caches.cached(cache) == [(Path(data.cache), size)]
+    with storage.lock(Path(cache) / f".{Path(data.cache).name}.lock"):
+        assert caches.clear_cache(cache) == 0
+    assert caches.clear_cache(cache) == size and caches.cached(cache) == []
+    assert (Path(cache) / "mine").exists() and (Path(cache) / "notes-0123.txt").exists()
+    assert data.test.images[data.test.rows].shape == (140, 8, 8, 3)  # an open set stays readable
+
+
+def test_where_the_cache_lies(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    for variable in ("CNNEXP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert caches.cache_root(None) == Path("/home/someone/.cache/cnnexp")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert caches.cache_root(None) == Path("/xdg/cnnexp")
+    monkeypatch.setenv("CNNEXP_CACHE", "~/own")
+    assert caches.cache_root(None) == Path("/home/someone/own")
+    assert caches.cache_root("/given") == Path("/given")

@@ -1,0 +1,82 @@
+"""Validation and subsets: stratified, disjoint, nested, and a function of their own seed alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnexp.config import compose as configs
+from cnnexp.data import splits
+from cnnexp.errors import UserError
+from cnnexp.training import build
+
+counts_strategy = st.lists(st.integers(2, 400), min_size=2, max_size=12).map(lambda c: np.array(c, np.int64))
+
+
+@given(counts_strategy, st.data())
+@settings(max_examples=100, deadline=None)
+def test_apportioned_shares_add_up_within_one_of_the_quota(counts, data):
+    total = data.draw(st.integers(0, int(counts.sum())))
+    share = splits.apportion(counts, total, least=0)
+    assert share.sum() == total and (share >= 0).all() and (share <= counts).all()
+    assert np.abs(share - counts * total / counts.sum()).max() <= 1
+
+
+@given(counts_strategy, st.floats(0.05, 0.9), st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_validation_is_a_stratified_part(counts, fraction, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    total = int(np.floor(fraction * len(labels) + 0.5))
+    if total == 0 or total > len(labels) - len(counts):
+        with pytest.raises(UserError, match=r"data.val_fraction: "):
+            splits.validation(labels, fraction, len(counts), seed)
+        return
+    chosen = splits.validation(labels, fraction, len(counts), seed)
+    assert chosen.sum() == total
+    found = np.bincount(labels[chosen], minlength=len(counts))
+    assert (found < counts).all()
+    if (counts * (1 - fraction) >= 2).all():
+        assert np.abs(found - counts * total / len(labels)).max() <= 1
+
+
+def test_the_cut_depends_on_its_seed_and_larger_parts_contain_smaller_ones():
+    labels = np.arange(1000) % 10
+    small, same, large = (splits.validation(labels, f, 10, 0) for f in (0.1, 0.1, 0.3))
+    other = splits.validation(labels, 0.1, 10, 1)
+    assert np.array_equal(small, same) and (large | ~small).all()
+    assert 0 < (small & other).sum() < 30  # 10 expected of two independent draws of 100 out of 1000
+    assert np.flatnonzero(small)[:6].tolist() == [42, 59, 64, 72, 99, 110]  # for good: runs depend on it
+
+
+def test_limits_are_stratified_nested_and_keep_every_class():
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    few, more = (splits.limit(labels, n, 3, 0, "train_limit") for n in (20, 100))
+    assert np.bincount(labels[few]).tolist() == [18, 1, 1] and np.bincount(labels[more]).tolist() == [90, 9, 1]
+    assert (more | ~few).all()
+    for everything in (None, 1000, 5000):
+        assert splits.limit(labels, everything, 3, 0, "train_limit").all()
+    with pytest.raises(UserError, match=r"data.train_limit: given 2; allowed: at least 3"):
+        splits.limit(labels, 2, 3, 0, "train_limit")
+
+
+def test_each_split_has_a_limit_of_its_own(tmp_path):
+    words = ["data.num_train=200", "data.num_test=40", "data.size=8", f"data.cache={tmp_path}"]
+
+    def built(*more):
+        return build.build_data(configs.resolve(configs.compose([*words, *more])))
+
+    whole, few = built(), built("data.val_limit=10")
+    assert [len(whole.train), len(whole.val), len(whole.test)] == [180, 20, 40]
+    assert [len(few.train), len(few.val), len(few.test)] == [180, 10, 40]
+    assert set(few.val.ids) < set(whole.val.ids) and sorted(few.val.labels) == list(range(10))
+    assert len(built("data.val_limit=10", "data.val_fraction=0").val) == 0
+
+
+def test_statistics_are_exact_and_a_constant_channel_is_told(caplog):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 7, 5, 3))
+    pixels[..., 2] = 9
+    flat = pixels.reshape(30, 35, 3)
+    mean, std = splits.statistics(np.stack([flat.sum(1), (flat**2).sum(1)], -1), 35)
+    np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)) / 255, rtol=1e-14)
+    np.testing.assert_allclose(std[:2], pixels.std(axis=(0, 1, 2))[:2] / 255, rtol=1e-14)
+    assert std[2] == 1 and "a channel has the same value everywhere" in caplog.text

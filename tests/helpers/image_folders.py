@@ -1,0 +1,45 @@
+"""Image folders for tests, and data sets built from their shipped configs."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from cnnexp.config import compose as config
+from cnnexp.config import signature
+from cnnexp.data import sources
+
+
+def settings(name: str, /, **changes) -> dict:
+    node = yaml.safe_load((config.folder() / "data" / f"{name}.yaml").read_text())
+    node.update(changes)
+    return node
+
+
+def build(name: str, /, **changes):
+    node = settings(name, **changes)
+    builder = getattr(sources, node["_target_"].rsplit(".", 1)[1])
+    signature.check("data", node, builder)
+    builder.check("data", node, {})
+    node.pop("_target_")
+    return builder(**node)
+
+
+def picture(seed: int, size=(12, 10), mode="RGB") -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def tree(root: Path, parts=("train", "test"), classes=("cat", "dog"), count=5, mode="RGB") -> Path:
+    for p, part in enumerate(parts):
+        for k, name in enumerate(classes):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                picture(100 * p + 10 * k + i, mode=mode).save(folder / f"{i}.png")
+    return root
+
+
+def folder(root: Path, **changes):
+    return build("folder", **{"root": str(root), "size": 8, "val_fraction": 0.2, **changes})

@@ -1,0 +1,53 @@
+"""Runs that tests of what reads them share: trained once a session, in this process. Tests do not change them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnnexp import cli
+from cnnexp.records.run_record import find_runs
+
+SMALL = [
+    *("data=shapes", "data.num_train=60", "data.num_test=50", "data.size=8", "data.val_fraction=0.2", "device=cpu"),
+    *("device.threads=1", "epochs=2ep", "batch_size=16", "eval_batch_size=32"),
+]
+NETWORK = ["model.blocks=[{conv:{out:8,kernel:3}},{pool:{kernel:2}},{fc:{out:16}}]", "model.norm=batch"]
+OWN = "_target_: own_network.OwnNetwork\nwidth: 4\n"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Callable[..., Path]:
+    """Return a function that trains a small network and returns the run's directory."""
+
+    def make(name: str, *overrides: str) -> Path:
+        outputs = tmp_path_factory.mktemp("trained")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CNNEXP_CACHE", str(session_cache))
+            command = ["train", *overrides, *SMALL, f"outputs={outputs}", f"study.name={name}", f"study.arm={name}"]
+            assert cli.main(command) == 0
+        (run,) = find_runs(outputs)
+        return run.folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(made: Callable[..., Path]) -> Path:
+    """Return a run of a small network with batch norm, on the embedded shapes."""
+    return made("first", *NETWORK)
+
+
+@pytest.fixture(scope="session")
+def other_run(made: Callable[..., Path]) -> Path:
+    """Return a run of another study: another seed, another learning rate."""
+    return made("second", *NETWORK, "seed=1", "optimizer.lr=0.01")
+
+
+@pytest.fixture(scope="session")
+def own_run(made: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of a network that is a class of a person's own."""
+    configs = tmp_path_factory.mktemp("configs")
+    (configs / "model").mkdir()
+    (configs / "model" / "own.yaml").write_text(OWN)
+    return made("own", "--config-dir", str(configs), "model=own")

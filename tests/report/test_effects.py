@@ -1,0 +1,157 @@
+"""The arithmetic of an ablation: how arms are recognised, published contrasts, and what chance alone finds."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+from fake_records import study_in_memory, write_run
+from scipy import stats
+
+from cnnexp import report
+from cnnexp.pages import tables
+from cnnexp.records import run_record as record
+from cnnexp.report.analysis.effects import effects, layout
+from cnnexp.report.render import findings
+
+CHANGES = {
+    "base": [],
+    "n": ["model.norm=batch"],
+    "d": ["model.dropout.pool=0.3", "model.dropout.fc=0.3"],
+    "a": ["augmentation=full"],
+    "all": ["model.norm=batch", "model.dropout.pool=0.3", "model.dropout.fc=0.3", "augmentation=full"],
+    "resnet": ["model=resnet18", "model.bn=frozen"],
+}
+FULL = {
+    "base": [],
+    **{"t": ["t=1"], "c": ["c=1"], "k": ["k=1"]},
+    **{"tc": ["t=1", "c=1"], "tk": ["t=1", "k=1"], "ck": ["c=1", "k=1"], "tck": ["t=1", "c=1", "k=1"]},
+}
+
+
+def members(study):
+    return {arm.label: set(inside) for inside, arm in layout(study).items()}
+
+
+def of(changes, **fields):
+    return study_in_memory({arm: [0.5, 0.6] for arm in changes}, changes, **fields)
+
+
+def test_arms_are_recognised_by_their_changes():
+    found = members(of(CHANGES))
+    assert found == {"base": set(), "n": {"n"}, "d": {"d"}, "a": {"a"}, "all": {"n", "d", "a"}}
+    assert len(layout(of(FULL))) == 8
+
+
+def test_what_the_baseline_changes_too_is_no_technique():
+    swept = {f"{n},{d}": [f"model.norm={n}", f"model.dropout.fc={d}"] for n in ("none", "batch") for d in (0, 0.3)}
+    found = members(of(swept))
+    assert found["batch,0.3"] == {"none,0.3", "batch,0"}
+    assert found["none,0"] == set()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"base": [], "n": ["n=1"], "d": ["d=1"]},  # no combination
+        {"base": [], "n": ["n=1"], "both": ["n=1", "d=1"]},  # a part of it is no arm
+        {"base": [], "n": ["n=1"], "m": ["n=1"], "d": ["d=1"], "both": ["n=1", "d=1"]},  # two arms change the same
+        {"base": [], "x": ["1", "2"], "y": ["2", "3"], "both": ["1", "2", "3"]},  # they share a change
+    ],
+)
+def test_arms_that_do_not_add_up(changes):
+    assert effects(of(changes)) == []
+    assert layout(of(CHANGES, baseline=None)) == {}
+
+
+def test_a_textbook_factorial():
+    # Box, Hunter & Hunter, Statistics for Experimenters: the pilot plant's yields by temperature, concentration and
+    # catalyst, and its effects.
+    yields = {"base": 60, "t": 72, "c": 54, "tc": 68, "k": 52, "tk": 83, "ck": 45, "tck": 80}
+    found = effects(study_in_memory({arm: [y / 100] for arm, y in yields.items()}, FULL))
+    points = {effect.name: effect.points.mean for effect in found}
+    assert points == pytest.approx(
+        {
+            **{"t": 23.0, "c": -5.0, "k": 1.5, "t x c": 1.5, "t x k": 10.0, "c x k": 0.0, "t x c x k": 0.5},
+            "tck beyond the sum of its parts": 80 - 72 - 54 - 52 + 2 * 60,
+        }
+    )
+    assert {effect.verdict for effect in found} == {"one seed: no verdict"}
+
+
+def test_the_sum_of_the_parts_by_hand():
+    seeds = {
+        "base": [0.50, 0.51, 0.52, 0.53],
+        "n": [0.60, 0.62, 0.61, 0.63],
+        "d": [0.55, 0.56, 0.58, 0.57],
+        "a": [0.54, 0.55, 0.57, 0.58],
+        "all": [0.63, 0.64, 0.65, 0.65],
+        "resnet": [0.9, 0.9, 0.9, 0.9],
+    }
+    found = {effect.name: effect for effect in effects(study_in_memory(seeds, CHANGES))}
+    assert list(found) == ["n alone", "d alone", "a alone", "all", "all beyond the sum of its parts"]
+    beyond = found["all beyond the sum of its parts"]
+    y = {arm: 100 * np.array(values) for arm, values in seeds.items()}
+    by_seed = (y["all"] - y["base"]) - sum(y[arm] - y["base"] for arm in "nda")
+    expected = stats.ttest_1samp(by_seed, 0)
+    assert (beyond.points.mean, beyond.points.p) == (pytest.approx(by_seed.mean()), pytest.approx(expected.pvalue))
+    assert beyond.points.low == pytest.approx(expected.confidence_interval(0.95).low)
+    assert (beyond.formula, beyond.verdict) == ("all - n - d - a + 2 base", "less than the sum")
+    assert found["n alone"].points.mean == pytest.approx(10) and found["n alone"].verdict == ""
+    study = study_in_memory(seeds, CHANGES)
+    study.arms[4].diverged.append(study.arms[4].runs[0])
+    assert effects(study)[-1].verdict == "not decided (1 diverged)"
+
+
+def test_two_techniques_have_no_sum_beside_their_interaction():
+    changes = {"base": [], "n": ["n=1"], "d": ["d=1"], "nd": ["n=1", "d=1"]}
+    seeds = {"base": [0.50, 0.51, 0.52], "n": [0.60, 0.61, 0.63], "d": [0.55, 0.57, 0.57], "nd": [0.60, 0.61, 0.62]}
+    found = effects(study_in_memory(seeds, changes))
+    assert [effect.name for effect in found] == ["n", "d", "n x d"]
+    assert found[0].points.mean == pytest.approx(100 * np.mean([0.15, 0.14, 0.16]) / 2)
+    assert found[2].formula == "mean of the arms with 0 or 2 of them - mean of the others"
+    assert found[0].p_holm >= found[0].points.p
+
+
+def test_only_seeds_that_all_arms_have_count():
+    study = of(CHANGES)
+    del study.arms[3].runs[0]
+    assert {effect.name: effect.points.n for effect in effects(study)} == {
+        **{"n alone": 2, "d alone": 2, "a alone": 1, "all": 2},
+        "all beyond the sum of its parts": 1,
+    }
+
+
+def test_the_report_shows_effects(tmp_path):
+    for place, (arm, changes) in enumerate(FULL.items()):
+        for seed in range(3):
+            write_run(tmp_path, arm, seed, 0.5 + 0.02 * place + 0.001 * seed, changes=changes, epochs=1, images=100)
+    record.write_study(tmp_path / "demo", {"name": "demo", "baseline": "base", "arms": list(FULL), "runs": []})
+    written = report.write(tmp_path / "demo", figures=False)
+    page = written.index.read_text()
+    assert 'id="effects"' in page and "Contrasts of a full factorial" in page and "t x c x k" in page
+    assert "tck beyond the sum of its parts" in written.terminal
+    lines = list(csv.DictReader(io.StringIO((written.index.parent / "tables" / "effects.csv").read_text())))
+    assert len(lines) == 8 and lines[0]["effect"] == "t"
+    assert (written.index.parent / "tables" / "effects.md").exists()
+
+
+def test_without_a_factorial_only_the_tested_effect_is_in_the_terminal():
+    found = effects(of(CHANGES))
+    assert [row[0] for row in findings.effects_terminal(found).rows] == ["all beyond the sum of its parts"]
+    assert max(map(len, tables.to_terminal(findings.effects_terminal(found)).splitlines())) <= 120
+    assert len(findings.effect_notes(found)) == 2
+    assert "a family of their own" in findings.effect_notes(found)[1]
+
+
+def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_cover():
+    studies, generator = 300, np.random.default_rng(5)
+    wrong, covered = 0, []
+    for values in generator.normal(0.5, 0.01, (studies, 8, 3)):
+        found = effects(study_in_memory(dict(zip(FULL, values, strict=True)), FULL))
+        wrong += any(effect.verdict in (effect.words or ()) for effect in found)
+        covered += [effect.points.low <= 0 <= effect.points.high for effect in found[:1]]
+    error = 3 * math.sqrt(0.05 * 0.95 / studies)
+    assert wrong / studies < 0.05 + error
+    assert abs(np.mean(covered) - 0.95) < error

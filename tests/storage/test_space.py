@@ -1,0 +1,97 @@
+"""A disk that is full or not to be written on is told before anything is trained; and what checkpoints may take."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import RunRecord
+from cnnexp.storage import space as disk
+from cnnexp.training import build
+from cnnexp.training import setup as start
+from cnnexp.training.device import resolve
+from cnnexp.training.loop import train_step
+from cnnexp.training.plan import Job
+
+Train = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def never_trains(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "job" not in request.fixturenames:
+        monkeypatch.setattr("cnnexp.training.loop.train_step", lambda *_: pytest.fail("it was trained"))
+
+
+@pytest.mark.parametrize("sweep", [[], pytest.param(["-m", "seed=0,1"], marks=pytest.mark.slow)], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [("enospc", "No space left on device"), pytest.param("eacces", "Permission denied", marks=pytest.mark.slow)],
+    ids=["full", "closed"],
+)
+def test_outputs_that_cannot_be_written(
+    train: Train, tiny: list[str], outputs: Path, action: str, told: str, sweep: list[str]
+) -> None:
+    """In a process of its own, on whose first write of a file, once its data is prepared, the disk refuses."""
+    build._remembered_data.cache_clear()  # what this process remembers may be gone from the disk
+    assert train("-m", "seed=0", "--plan") == 0
+    shutil.rmtree(outputs, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnexp", "train", *tiny, *sweep],
+        env={**os.environ, "CNNEXP_FAILPOINT": f"replace.write:{action}:1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({told}); make room there, or")
+    assert list((outputs / "runs").iterdir()) == []
+
+
+def test_outputs_below_a_file(train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs.write_text("")
+    assert train() == 2
+    assert "outputs/runs: cannot make this folder (Not a directory)" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_for_the_checkpoints(
+    train: Train, only: Callable[[], RunRecord], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert train() == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"cnnexp: outputs: {only().folder} has 0 MiB free, and the checkpoints of this run need ")
+    assert only().status == "failed" and "MiB free" in only().info["error"]["message"]
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    disk.check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    disk.check_room(tmp_path, 1)
+    with pytest.raises(UserError, match=r"MiB free, and the checkpoints of this run need 1,048,576; make room"):
+        disk.check_room(tmp_path, 2**40)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_checkpoints_take_no_more_than_is_expected(job: Callable[..., Job], optimizer: str) -> None:
+    config = job("model.blocks=[{fc:{out:2000}}]", f"optimizer={optimizer}").config
+    device, data = resolve(config["device"]), build.build_data(config)
+    batches = start.batches_of(config, data, device)
+    settings = start.settings_of(config, batches, device)
+    state = start.new_state(config, data, settings)
+    expected = disk.checkpoint_bytes(state.model)
+    train_step(state, batches.at(0), settings)
+    size = 0
+    for files, content in ((3, state.state_dict()), (2, {"model": state.model.state_dict()})):
+        torch.save(content, buffer := io.BytesIO())
+        size += files * len(buffer.getvalue())
+    assert size < 1.01 * expected
+    assert optimizer != "adam" or size > 0.9 * expected

@@ -1,0 +1,92 @@
+"""The device of a run: what `auto` means, what is refused, and that peaks of memory are a run's own."""
+
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from cnnexp.errors import UserError
+from cnnexp.sweep import slots
+from cnnexp.training import device
+
+NODE = {
+    "kind": "auto",
+    "precision": "auto",
+    "threads": 1,
+    "channels_last": True,
+    "deterministic": False,
+    "resident": "auto",
+}
+
+
+def resolve(**settings: Any) -> device.Device:
+    return device.resolve({**NODE, **settings})
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda which: f"GPU {which.index}")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+
+
+def test_a_gpu_always_has_its_number(two_gpus: None) -> None:
+    for kind, index in (("auto", 0), ("cuda", 0), ("cuda:1", 1)):
+        found = resolve(kind=kind)
+        assert (found.torch, found.kind, found.name) == (torch.device("cuda", index), "cuda", f"GPU {index}")
+        assert found.precision == "bf16"
+    with pytest.raises(UserError, match="has 2 CUDA device"):
+        resolve(kind="cuda:2")
+
+
+def test_a_gpu_that_has_bf16_by_emulation_alone_takes_fp32(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert resolve(kind="cuda").precision == "fp32"
+    assert resolve(kind="cuda", precision="bf16").precision == "bf16", "who asks for it gets it"
+
+
+def test_precisions_are_told_apart(two_gpus: None) -> None:
+    assert resolve(precision="tf32").precision == "tf32"
+    for precision in ("fp16", "tf32"):
+        with pytest.raises(UserError, match=f"device.precision: given '{precision}'; allowed on cpu"):
+            resolve(kind="cpu", precision=precision)
+
+
+def test_a_sweep_has_a_slot_for_every_gpu(two_gpus: None) -> None:
+    assert [slot.device for slot in slots.resolve("auto", "auto")] == ["cuda:0", "cuda:1"]
+    assert [slot.device for slot in slots.resolve("cpu:3", "cpu")] == ["cpu"] * 3
+    with pytest.raises(UserError, match="given cpu:2 with"):
+        slots.resolve("cpu:2", "cuda")
+
+
+@pytest.mark.skipif(not hasattr(device.os, "sched_getaffinity"), reason="Linux alone counts anew")
+def test_a_runs_peak_of_memory_is_its_own() -> None:
+    code = (
+        "import numpy as np; from cnnexp.training import device\n"
+        f"cpu = device.resolve({ {**NODE, 'kind': 'cpu'} })\n"
+        "large = np.ones(200 * 2**17)  # 200 MiB\n"
+        "print(device.peak_memory_mib(cpu)); del large; device.set_up(cpu); print(device.peak_memory_mib(cpu))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    before, after = map(float, done.stdout.split())
+    assert after < before - 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.parametrize(("keep", "low", "high"), [(True, 200, 300), (False, 0, 50)])
+def test_freed_memory_is_kept_or_given_back(keep: bool, low: int, high: int) -> None:
+    """How many MiB are left of 64 blocks of 4 MiB after they are freed, in a process of its own."""
+    script = (
+        "import torch; from cnnexp.training import device\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) // 256\n"
+        f"device.keep_freed_memory({keep}); before = resident()\n"
+        "blocks = [torch.ones(2**20) for _ in range(64)]; del blocks\n"
+        "print(resident() - before)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert low <= int(out) <= high
