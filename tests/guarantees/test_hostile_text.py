@@ -194,9 +194,9 @@ def test_without_escaping_it_does(word):
 @pytest.mark.slow
 def test_without_the_engine_s_escaping_the_page_is_theirs(tmp_path, monkeypatch):
     """The control of the page: the same records, the engine told not to escape."""
-    engine = page.engine()
+    engine = page.engine(page.TEMPLATES)
     engine.autoescape = False
-    monkeypatch.setattr(page, "engine", lambda: engine)
+    monkeypatch.setattr(page, "engine", lambda *folders: engine)
     html = write(hostile_study(tmp_path), figures=False).index.read_text()
     assert "<script>" in Strangers(html).found and "<svg>" in Strangers(html).found
 
