@@ -108,47 +108,47 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
     from cnnexp.training.plan import plan
 
     changes = arm_changes(hydra_node, overrides)
-    job = plan(plain, overrides, changes, environment.command(), dict(hydra_node.runtime.choices))
-    for needed in job.chain():
+    planned = plan(plain, overrides, changes, environment.command(), dict(hydra_node.runtime.choices))
+    for needed in planned.chain():
         if (code := make(needed)) != EXIT_DONE:
             return code
     return EXIT_DONE
 
 
-def make(job: Any) -> int:
+def make(plan: Any) -> int:
     """Make one run in this process, with bars; returns the exit code."""
     from cnnexp.records.run_record import FINAL
     from cnnexp.storage.space import check_writable
     from cnnexp.training.progress import for_terminal
     from cnnexp.training.run import run
 
-    before = job.record().info.get("status")
+    before = plan.record().info.get("status")
     if before not in FINAL:
-        check_writable(job.folder.parent)
+        check_writable(plan.folder.parent)
     try:
-        record = run(job, for_terminal())
+        record = run(plan, for_terminal())
     except Diverged as error:
-        print(visible(f"cnnexp: {job.label}: diverged: {error}; see {job.folder / 'train.log'}"), file=sys.stderr)
+        print(visible(f"cnnexp: {plan.label}: diverged: {error}; see {plan.folder / 'train.log'}"), file=sys.stderr)
         return EXIT_SOME_FAILED
     except StorageError as error:
-        print(f"cnnexp: {job.label}: {error}", file=sys.stderr)
+        print(f"cnnexp: {plan.label}: {error}", file=sys.stderr)
         return EXIT_SOME_FAILED
     except (MemoryError, RuntimeError):  # torch's out-of-memory errors are RuntimeErrors, as are bugs
-        if (record := job.record()).status != "oom":
+        if (record := plan.record()).status != "oom":
             raise
-        print(visible(f"cnnexp: {job.label}: {record.info['error']['message']}"), file=sys.stderr)
+        print(visible(f"cnnexp: {plan.label}: {record.info['error']['message']}"), file=sys.stderr)
         return EXIT_SOME_FAILED
     if record.status == "diverged":
-        told = f"{job.label}: diverged before: {record.info['error']['message']}; to repeat it, delete {job.folder}"
+        told = f"{plan.label}: diverged before: {record.info['error']['message']}; to repeat it, delete {plan.folder}"
         print(visible(told))
         return EXIT_SOME_FAILED
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
     print(
         f"test accuracy {result['test_accuracy']:.2%}, validation {_percent(result['val_accuracy'])}, "
-        f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{visible(job.folder)}"
+        f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{visible(plan.folder)}"
     )
-    if job.lacks_probes():
+    if plan.lacks_probes():
         print("it was done without probes; to have them, make it again under another study.name=...")
     return EXIT_DONE
 

@@ -17,7 +17,7 @@ from cnnexp.records.run_record import RunRecord, find_runs
 if TYPE_CHECKING:
     from forks import Forks
 
-    from cnnexp.training.plan import Job
+    from cnnexp.training.plan import Plan
 
 
 @pytest.fixture(scope="session")
@@ -95,10 +95,10 @@ def untimed(run: RunRecord) -> list[str]:
 
 
 @pytest.fixture
-def job(tiny: list[str]) -> Callable[..., "Job"]:
+def plan(tiny: list[str]) -> Callable[..., "Plan"]:
     """Return a function that composes, checks and plans the tiny run with more overrides."""
 
-    def make(*more: str) -> "Job":
+    def make(*more: str) -> "Plan":
         from cnnexp.config import compose as config
         from cnnexp.training.plan import plan
 
@@ -110,16 +110,16 @@ def job(tiny: list[str]) -> Callable[..., "Job"]:
 
 
 @pytest.fixture
-def kind_job(job: Callable[..., "Job"], tmp_path: Path) -> Callable[..., "Job"]:
+def kind_plan(plan: Callable[..., "Plan"], tmp_path: Path) -> Callable[..., "Plan"]:
     """Return a function that plans the tiny run of a kind (lives.KINDS) with more overrides; its steps leave hashes."""
 
-    def make(kind: str, *more: str) -> "Job":
+    def make(kind: str, *more: str) -> "Plan":
         from lives import KINDS
 
         (tmp_path / "own" / "model").mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / "model" / "residual.yaml").write_text("_target_: own_network.OwnResidual\nwidth: 4\n")
         own = f"hydra.searchpath=[{(tmp_path / 'own').as_uri()}]"
-        return job(own, *KINDS[kind], "log.hash_chain=true", *more)
+        return plan(own, *KINDS[kind], "log.hash_chain=true", *more)
 
     return make
 

@@ -13,7 +13,7 @@ from cnnexp.records.run_record import FINAL, RunRecord, one_run
 from cnnexp.text import visible
 
 if TYPE_CHECKING:
-    from cnnexp.training.plan import Job
+    from cnnexp.training.plan import Plan
 
 EXAMPLES = """\
 examples:
@@ -55,11 +55,11 @@ def main(argv: list[str]) -> int:
         go_on = f"; finish it with: {original.info['repeat']}" if "repeat" in original.info else ""
         raise UserError(f"{given.run}: the run is {original.status}, so there is nothing to compare with{go_on}")
     check_numbers(original)
-    job = planned(original, given.places, given.device, given.allow, shlex.join(["cnnexp", STUDY, *argv]))
-    job.folder = given.out or free_folder(original, job)
-    if not is_free(job.folder, job):
-        raise UserError(f"--out: {job.folder} holds something else; name a folder that is not there yet")
-    again = made(job)
+    plan = planned(original, given.places, given.device, given.allow, shlex.join(["cnnexp", STUDY, *argv]))
+    plan.folder = given.out or free_folder(original, plan)
+    if not is_free(plan.folder, plan):
+        raise UserError(f"--out: {plan.folder} holds something else; name a folder that is not there yet")
+    again = made(plan)
     print(f"original  {visible(original.folder)}\nrerun     {visible(again.folder)}")
     reasons = [f"  {visible(line)}" for line in changed(original, again)]
     if differences := compare(original, again):
@@ -89,8 +89,8 @@ def undetermined(run: RunRecord) -> list[str]:
     return ["device.deterministic is false, so two runs on cuda may differ in the last bits"]
 
 
-def planned(record: RunRecord, places: list[str], device: str | None, allow: list[str], command: str) -> "Job":
-    """Turn a recorded config into a Job. Raises UserError for what a record may not build, or what is not here."""
+def planned(record: RunRecord, places: list[str], device: str | None, allow: list[str], command: str) -> "Plan":
+    """Turn a recorded config into a Plan. Raises UserError for what a record may not build, or what is not here."""
     from cnnexp.training.inference import elsewhere
 
     config = record.config()
@@ -112,9 +112,9 @@ def planned(record: RunRecord, places: list[str], device: str | None, allow: lis
 
     configs.check(config)
     words = shlex.split(str(record.info.get("repeat", "")))[2:]
-    job = plan(config, words, list(record.info.get("changes") or []), command)
-    job.fingerprint = fingerprint(job)
-    return job
+    again = plan(config, words, list(record.info.get("changes") or []), command)
+    again.fingerprint = fingerprint(again)
+    return again
 
 
 def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
@@ -128,33 +128,33 @@ def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
     fence.check_nodes(config, allow)
 
 
-def free_folder(original: RunRecord, job: "Job") -> Path:
+def free_folder(original: RunRecord, plan: "Plan") -> Path:
     """Return outputs/rerun/<name>, or the first <name>-2, -3, ... that is free."""
     number, folder = 1, Path("outputs") / STUDY / original.name
-    while not is_free(folder, job):
+    while not is_free(folder, plan):
         number += 1
         folder = folder.with_name(f"{original.name}-{number}")
     return folder
 
 
-def is_free(folder: Path, job: "Job") -> bool:
+def is_free(folder: Path, plan: "Plan") -> bool:
     """Tell whether a folder is not there, empty, or holds a rerun of the same that was not finished: it goes on."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return True
     info = RunRecord.read(folder).info
-    same = (info.get("study"), info.get("fingerprint"), info.get("seed")) == (STUDY, job.fingerprint, job.seed)
+    same = (info.get("study"), info.get("fingerprint"), info.get("seed")) == (STUDY, plan.fingerprint, plan.seed)
     return same and info["status"] not in FINAL
 
 
-def made(job: "Job") -> RunRecord:
+def made(plan: "Plan") -> RunRecord:
     """Make the run in this process; one that diverges is a result too."""
     from cnnexp.training.progress import for_terminal
     from cnnexp.training.run import run
 
     try:
-        return run(job, for_terminal())
+        return run(plan, for_terminal())
     except Diverged:
-        return job.record()
+        return plan.record()
 
 
 def compare(first: RunRecord, second: RunRecord) -> list[str]:
@@ -210,12 +210,12 @@ def changed(original: RunRecord, again: RunRecord) -> list[str]:
     return said
 
 
-def fingerprint(job: "Job") -> str:
+def fingerprint(plan: "Plan") -> str:
     """Return the fingerprint as the original's plan made it: from a run's weights by its name, not by their hash."""
     from cnnexp.config import compose as configs
 
-    upstream = RunRecord.read(Path(str(job.config["model"].get("weights")))).info
+    upstream = RunRecord.read(Path(str(plan.config["model"].get("weights")))).info
     if not upstream:
-        return job.fingerprint
-    facts = {**copy.deepcopy(job.facts), "weights": f"{upstream.get('fingerprint')}-s{upstream.get('seed')}"}
-    return configs.fingerprint(job.config, facts)
+        return plan.fingerprint
+    facts = {**copy.deepcopy(plan.facts), "weights": f"{upstream.get('fingerprint')}-s{upstream.get('seed')}"}
+    return configs.fingerprint(plan.config, facts)

@@ -45,7 +45,7 @@ class DeviceConfig:
     threads: Count | Literal["auto"]
     deterministic: bool
     channels_last: bool
-    resident: bool | Literal["auto"]
+    data_on_device: bool | Literal["auto"]
     keep_memory: bool = True
     compile: bool | Literal["reduce-overhead", "max-autotune"] = False
 

@@ -33,20 +33,20 @@ class Batch:
 class DeviceImages:
     """A split's uint8 images where the device reads them fastest, gathered by position.
 
-    resident: True copies the split to the device; False reads rows from the memory map for every batch; null decides:
+    on_device: True copies the split to the device; False reads rows from the memory map for every batch; null decides:
     on a CPU the memory map itself is used, and an accelerator gets a copy if that takes at most half of its free
     memory. The batches are the same.
     """
 
-    def __init__(self, split: Split, device: torch.device, resident: bool | None = None):
+    def __init__(self, split: Split, device: torch.device, on_device: bool | None = None):
         self.split, self.device = split, device
         self.labels = torch.from_numpy(split.labels).to(device)
-        if resident is None:
+        if on_device is None:
             size = len(split) * int(np.prod(split.images.shape[1:]))
-            resident = device.type != "cpu" and size <= free_bytes(device) // 2
-        self.resident = resident
+            on_device = device.type != "cpu" and size <= free_bytes(device) // 2
+        self.on_device = on_device
         self.map = _as_tensor(split.images)
-        self.copy = self.map[torch.from_numpy(split.rows)].to(device) if resident else None
+        self.copy = self.map[torch.from_numpy(split.rows)].to(device) if on_device else None
 
     def __len__(self) -> int:
         return len(self.split)

@@ -16,7 +16,7 @@ from cnnexp.records.run_record import TIMING, RunRecord
 # Keys of a config that name, place or observe a run, or that need not change a number.
 APART = (
     *("study", "outputs", "slots", "log", "checkpoint", "backbone", "cache_features", "eval_batch_size"),
-    *(f"device.{key}" for key in ("kind", "threads", "resident", "keep_memory", "compile")),
+    *(f"device.{key}" for key in ("kind", "threads", "data_on_device", "keep_memory", "compile")),
     *("data.root", "data.cache"),
 )
 Named = tuple[str, RunRecord]  # an arm's label and one of its runs

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import find_runs
 from cnnexp.text import visible
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 
 class Times:
@@ -40,14 +40,14 @@ class Times:
         self.own.setdefault(fingerprint, []).append(seconds)
         self.alike.setdefault(work, []).append(seconds)
 
-    def expected(self, job: Job) -> float | None:
+    def expected(self, plan: Plan) -> float | None:
         """Return the seconds that a run may take; None while nothing is known."""
-        known = self.own.get(job.fingerprint) or self.alike.get(work_of(job.config))
+        known = self.own.get(plan.fingerprint) or self.alike.get(work_of(plan.config))
         return mean(known) if known else None
 
-    def total(self, jobs: Iterable[Job], slots: int) -> float | None:
-        """Return the seconds that jobs may take on so many slots; None while nothing is known."""
-        expected = [self.expected(job) for job in jobs]
+    def total(self, plans: Iterable[Plan], slots: int) -> float | None:
+        """Return the seconds that plans may take on so many slots; None while nothing is known."""
+        expected = [self.expected(plan) for plan in plans]
         known = [seconds for seconds in expected if seconds is not None]
         if len(known) < len(expected):
             return None
@@ -82,14 +82,14 @@ class Board:
         else:
             print(line, flush=True)
 
-    def progress(self, job: Job, fraction: float, left: float | None) -> None:
+    def progress(self, plan: Plan, fraction: float, left: float | None) -> None:
         """Take note of how far a run is; left: seconds to the end of the sweep."""
-        self.fractions[job.label] = fraction
+        self.fractions[plan.label] = fraction
         self.show(left)
 
-    def ended(self, job: Job, status: str, line: str, left: float | None) -> None:
+    def ended(self, plan: Plan, status: str, line: str, left: float | None) -> None:
         """Take note of a run that ended, and say so."""
-        self.fractions.pop(job.label, None)
+        self.fractions.pop(plan.label, None)
         self.counts[status] = self.counts.get(status, 0) + 1
         self.say(f"[{sum(self.counts.values())}/{self.total}] {line}")
         self.show(left)
@@ -115,14 +115,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def plan_table(jobs: list[Job], statuses: Mapping[str, str], times: Times) -> str:
+def plan_table(plans: list[Plan], statuses: Mapping[str, str], times: Times) -> str:
     """Return a line a run: status, arm, seed, expected time, and what its arm changes."""
     from cnnexp.text import align
 
     rows = [("status", "arm", "seed", "time", "changes")]
-    for job in jobs:
-        expected = times.expected(job)
-        time = "" if statuses[str(job.folder)] == "done" else duration(expected) if expected is not None else "?"
-        changes = ", ".join(job.changes) or "nothing"
-        rows.append((statuses[str(job.folder)], job.arm, str(job.seed), time, changes))
+    for plan in plans:
+        expected = times.expected(plan)
+        time = "" if statuses[str(plan.folder)] == "done" else duration(expected) if expected is not None else "?"
+        changes = ", ".join(plan.changes) or "nothing"
+        rows.append((statuses[str(plan.folder)], plan.arm, str(plan.seed), time, changes))
     return align(rows)

@@ -24,13 +24,14 @@ from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import Times, duration, plan_table
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.server import import_ahead
-from cnnexp.training.plan import Job, plan
+from cnnexp.training import plan as planning
+from cnnexp.training.plan import Plan
 
 FAILURES = ("failed", "oom", "diverged")
 
 
 class LocalLauncher(Launcher):
-    """Runs the jobs of a sweep on this machine's slots."""
+    """Runs the plans of a sweep on this machine's slots."""
 
     def __init__(self, plan: bool, budget: int | None, fail_fast: bool):
         self.plan_only, self.budget, self.fail_fast = plan, budget, fail_fast
@@ -55,8 +56,8 @@ class LocalLauncher(Launcher):
         for plain in configs_by_arm:
             plain["device"]["kind"] = slots[0].device
         swept = varying(job_overrides)
-        jobs = [
-            plan(
+        plans = [
+            planning.plan(
                 plain,
                 list(overrides),
                 arm_changes(hydra_node, overrides, swept),
@@ -66,49 +67,49 @@ class LocalLauncher(Launcher):
             )
             for overrides, (plain, hydra_node) in zip(job_overrides, composed, strict=True)
         ]
-        different(jobs)
-        check_arms(jobs, self.context.config_loader.get_group_options("arm"))
-        jobs = breadth_first(jobs)
-        everything = with_upstream(jobs)
-        times = Times(job.folder.parent for job in everything)
+        different(plans)
+        check_arms(plans, self.context.config_loader.get_group_options("arm"))
+        plans = breadth_first(plans)
+        everything = with_upstream(plans)
+        times = Times(plan.folder.parent for plan in everything)
         if self.plan_only:
             show_plan(everything, times, len(slots))
-            return returns(jobs, job_overrides)
-        for place in dict.fromkeys(job.folder.parent for job in everything):
+            return returns(plans, job_overrides)
+        for place in dict.fromkeys(plan.folder.parent for plan in everything):
             check_writable(place)
-        write_studies(jobs, typed)
+        write_studies(plans, typed)
         code = self.make(everything, slots, times)
-        for folder in dict.fromkeys(str(job.folder.parent) for job in jobs):
-            print(f"compare them: {shlex.join(['cnnexp', 'report', folder, *first_as_baseline(jobs)])}", flush=True)
+        for folder in dict.fromkeys(str(plan.folder.parent) for plan in plans):
+            print(f"compare them: {shlex.join(['cnnexp', 'report', folder, *first_as_baseline(plans)])}", flush=True)
         if code != EXIT_DONE:
             raise SystemExit(code)
-        return returns(jobs, job_overrides)
+        return returns(plans, job_overrides)
 
-    def make(self, jobs: list[Job], slots: Any, times: Times) -> int:
-        """Make what is left of `jobs`; returns the exit code."""
+    def make(self, plans: list[Plan], slots: Any, times: Times) -> int:
+        """Make what is left of `plans`; returns the exit code."""
         from cnnexp.sweep.sweep import Sweep
 
-        left = [job for job in jobs if job.record().info.get("status") not in record.FINAL]
+        left = [plan for plan in plans if plan.record().info.get("status") not in record.FINAL]
         print(
-            f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {len(jobs) - len(left)} done before, on {describe(slots)}",
+            f"{len(plans)} run{'s' * (len(plans) != 1)}, {len(plans) - len(left)} done before, on {describe(slots)}",
             flush=True,
         )
-        if unseen := sum(job.lacks_probes() for job in jobs):
+        if unseen := sum(plan.lacks_probes() for plan in plans):
             print(
                 f"{unseen} done without probes; to have them, make them again under another study.name=...", flush=True
             )
-        code = Sweep(jobs, left, slots, times, self.budget, self.fail_fast).run() if left else EXIT_DONE
-        records = [(job.arm, job.record()) for job in jobs]
+        code = Sweep(plans, left, slots, times, self.budget, self.fail_fast).run() if left else EXIT_DONE
+        records = [(plan.arm, plan.record()) for plan in plans]
         for sentence in sentences(records):
             print(f"suspicious: {sentence}", flush=True)
         diverged = any(run.status == "diverged" for _, run in records)
         return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 
 
-def first_as_baseline(jobs: Sequence[Job]) -> list[str]:
+def first_as_baseline(plans: Sequence[Plan]) -> list[str]:
     """Return the words that compare a sweep's other arms with its first one, if nothing else says with which."""
-    arms = list(dict.fromkeys(job.arm for job in jobs))
-    unsaid = len(arms) > 1 and all(job.config["study"]["baseline"] is None for job in jobs)
+    arms = list(dict.fromkeys(plan.arm for plan in plans))
+    unsaid = len(arms) > 1 and all(plan.config["study"]["baseline"] is None for plan in plans)
     return ["--baseline", arms[0]] if unsaid else []
 
 
@@ -136,60 +137,60 @@ def varying(job_overrides: Sequence[Sequence[str]]) -> set[str]:
     return {o.partition("=")[0] for overrides in job_overrides for o in overrides if o not in shared}
 
 
-def different(jobs: list[Job]) -> None:
+def different(plans: list[Plan]) -> None:
     """Raise UserError if two arms are equal after composition, or two runs are the same run."""
-    seen: dict[tuple[str, int], Job] = {}
-    for job in jobs:
-        other = seen.setdefault((job.fingerprint, job.seed), job)
-        if other is job:
+    seen: dict[tuple[str, int], Plan] = {}
+    for plan in plans:
+        other = seen.setdefault((plan.fingerprint, plan.seed), plan)
+        if other is plan:
             continue
-        if other.arm != job.arm:
+        if other.arm != plan.arm:
             raise UserError(
-                f"arms '{other.arm}' and '{job.arm}' are equal after composition: both would train the same network "
+                f"arms '{other.arm}' and '{plan.arm}' are equal after composition: both would train the same network "
                 "in the same way; leave one out with +arm=..., or drop the override that makes them equal"
             )
-        raise UserError(f"{job.label}: asked for twice, by {' '.join(other.overrides)} and {' '.join(job.overrides)}")
+        raise UserError(f"{plan.label}: asked for twice, by {' '.join(other.overrides)} and {' '.join(plan.overrides)}")
 
 
-def check_arms(jobs: list[Job], named: Sequence[str]) -> None:
+def check_arms(plans: list[Plan], named: Sequence[str]) -> None:
     """Raise UserError if a study reports or claims something of an arm that there is not.
 
     named: the arms that have a file. The others are known by now: those of this sweep, and of the study's earlier runs.
     """
-    for folder in dict.fromkeys(job.folder.parent for job in jobs):
-        here = [job for job in jobs if job.folder.parent == folder]
+    for folder in dict.fromkeys(plan.folder.parent for plan in plans):
+        here = [plan for plan in plans if plan.folder.parent == folder]
         earlier = (record.read_study(folder) or {}).get("arms") or []
-        claims.check_arms(here[0].config["study"], [*(job.arm for job in here), *earlier], named)
+        claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *earlier], named)
 
 
-def breadth_first(jobs: list[Job]) -> list[Job]:
+def breadth_first(plans: list[Plan]) -> list[Plan]:
     """Order every arm at the first seed before any at the second."""
-    seeds = list(dict.fromkeys(job.seed for job in jobs))
-    return sorted(jobs, key=lambda job: seeds.index(job.seed))
+    seeds = list(dict.fromkeys(plan.seed for plan in plans))
+    return sorted(plans, key=lambda plan: seeds.index(plan.seed))
 
 
-def with_upstream(jobs: list[Job]) -> list[Job]:
+def with_upstream(plans: list[Plan]) -> list[Plan]:
     """Return the runs that others need, each once, before all others."""
-    first = {str(needed.folder): needed for job in jobs for needed in job.chain()[:-1]}
-    return [*first.values(), *jobs]
+    first = {str(needed.folder): needed for plan in plans for needed in plan.chain()[:-1]}
+    return [*first.values(), *plans]
 
 
-def write_studies(jobs: list[Job], command: str) -> None:
+def write_studies(plans: list[Plan], command: str) -> None:
     """Write study.json: a named arm's runs with another config are superseded; its other seeds and other arms stay.
 
     Arms that nobody named, those of `-m model.norm=none,batch`, supersede nothing: they are told apart by config.
     """
-    for folder in dict.fromkeys(job.folder.parent for job in jobs):
+    for folder in dict.fromkeys(plan.folder.parent for plan in plans):
         with storage.lock(folder / ".lock", wait=True):
-            write_study(folder, [job for job in jobs if job.folder.parent == folder], command)
+            write_study(folder, [plan for plan in plans if plan.folder.parent == folder], command)
 
 
-def write_study(folder: Path, jobs: list[Job], command: str) -> None:
+def write_study(folder: Path, plans: list[Plan], command: str) -> None:
     """Write one study's study.json."""
     present: dict[str, set[str]] = {}
-    for job in jobs:
-        if "arm" in job.choices:
-            present.setdefault(job.arm, set()).add(job.fingerprint)
+    for plan in plans:
+        if "arm" in plan.choices:
+            present.setdefault(plan.arm, set()).add(plan.fingerprint)
     old = record.read_study(folder) or {"runs": [], "arms": []}
     kept = [run for run in old["runs"] if run["fingerprint"] in present.get(run["arm"], {run["fingerprint"]})]
     if dropped := len(old["runs"]) - len(kept):
@@ -198,11 +199,11 @@ def write_study(folder: Path, jobs: list[Job], command: str) -> None:
         print("  (study.name=... keeps a new study apart)", flush=True)
     listed = {run["folder"] for run in kept}
     new = [
-        {"folder": job.folder.name, "arm": job.arm, "seed": job.seed, "fingerprint": job.fingerprint}
-        for job in jobs
-        if job.folder.name not in listed
+        {"folder": plan.folder.name, "arm": plan.arm, "seed": plan.seed, "fingerprint": plan.fingerprint}
+        for plan in plans
+        if plan.folder.name not in listed
     ]
-    study = jobs[0].config["study"]
+    study = plans[0].config["study"]
     content = {
         "name": study["name"],
         "question": study["question"],
@@ -211,34 +212,34 @@ def write_study(folder: Path, jobs: list[Job], command: str) -> None:
         "source": study["source"],
         "claims": study["claims"],
         "command": command,
-        "arms": list(dict.fromkeys([*old.get("arms", []), *(job.arm for job in jobs)])),
+        "arms": list(dict.fromkeys([*old.get("arms", []), *(plan.arm for plan in plans)])),
         "runs": kept + new,
     }
     if {**old, "written": None} != {**content, "written": None}:
         record.write_study(folder, {**content, "written": record.now()})
 
 
-def show_plan(jobs: list[Job], times: Times, slots: int) -> None:
+def show_plan(plans: list[Plan], times: Times, slots: int) -> None:
     """Print every run, which are done, and an estimate of the time that is left."""
     from cnnexp.records.provenance import digest
 
     statuses = {}
-    for job in jobs:
-        info = job.record()
-        statuses[str(job.folder)] = status = info.status if info.info else "to do"
+    for plan in plans:
+        info = plan.record()
+        statuses[str(plan.folder)] = status = info.status if info.info else "to do"
         if status == "done" and info.info.get("code", {}).get("digest") != digest():
-            statuses[str(job.folder)] = "done (stale: the code has changed since)"
-    print(plan_table(jobs, statuses, times))
-    left = [job for job in jobs if not statuses[str(job.folder)].startswith(("done", "diverged"))]
+            statuses[str(plan.folder)] = "done (stale: the code has changed since)"
+    print(plan_table(plans, statuses, times))
+    left = [plan for plan in plans if not statuses[str(plan.folder)].startswith(("done", "diverged"))]
     total = times.total(left, slots)
     time = f"about {duration(total)}" if total is not None else "an unknown time, until a first run is done"
-    done = f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {len(jobs) - len(left)} done"
+    done = f"{len(plans)} run{'s' * (len(plans) != 1)}, {len(plans) - len(left)} done"
     print(f"{done}, {len(left)} to do: {time} on {slots} slot(s)")
 
 
-def returns(jobs: list[Job], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
+def returns(plans: list[Plan], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
     """Return to Hydra's sweeper the validation accuracy of every run, for a search; never that of the test split."""
-    by_overrides = {json.dumps(job.overrides): job for job in jobs}
+    by_overrides = {json.dumps(plan.overrides): plan for plan in plans}
     results = []
     for overrides in job_overrides:
         info = by_overrides[json.dumps(list(overrides))].record().info

@@ -18,36 +18,36 @@ from cnnexp.sweep.server import CONTEXT
 from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.worker import GRACE_SECONDS, work
 from cnnexp.text import visible
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 
 @dataclass
 class Worker:
-    """A slot's process, and the job that it has in hand."""
+    """A slot's process, and the plan that it has in hand."""
 
     slot: Slot
     process: BaseProcess
     connection: Connection
-    job: Job | None = None
+    plan: Plan | None = None
     started: float = 0.0
     fraction: float = 0.0
 
 
 class Sweep:
-    """Makes `left` of the runs of `jobs` on slots."""
+    """Makes `left` of the runs of `plans` on slots."""
 
     def __init__(
-        self, jobs: list[Job], left: list[Job], slots: list[Slot], times: Times, budget: int | None, fail_fast: bool
+        self, plans: list[Plan], left: list[Plan], slots: list[Slot], times: Times, budget: int | None, fail_fast: bool
     ):
         self.waiting = list(left)
         self.slots, self.times, self.fail_fast = slots, times, fail_fast
         self.deadline = None if budget is None else monotonic() + budget
-        self.ended: list[tuple[Job, str, str]] = []
-        self.over_budget: list[Job] = []
+        self.ended: list[tuple[Plan, str, str]] = []
+        self.over_budget: list[Plan] = []
         self.workers: list[Worker] = []
         self.signal: int | None = None
         self.interrupted = False  # by hand, with SIGINT
-        self.board = Board(len(jobs), len(jobs) - len(left))
+        self.board = Board(len(plans), len(plans) - len(left))
 
     def run(self) -> int:
         """Run until nothing is left, or a signal comes; returns the exit code. No worker outlives this.
@@ -56,7 +56,7 @@ class Sweep:
         """
         with sent_to(self.ask):
             try:
-                while self.dispatch() or any(worker.job for worker in self.workers):
+                while self.dispatch() or any(worker.plan for worker in self.workers):
                     self.listen()
             finally:
                 for worker in self.workers:
@@ -73,7 +73,7 @@ class Sweep:
 
     def least(self) -> str:
         """Say how long the shortest run may take that the budget did not let start, where that is known."""
-        expected = [seconds for job in self.over_budget if (seconds := self.times.expected(job)) is not None]
+        expected = [seconds for plan in self.over_budget if (seconds := self.times.expected(plan)) is not None]
         return f"; the shortest may take {duration(min(expected))}" if expected else ""
 
     def failed(self) -> bool:
@@ -97,46 +97,46 @@ class Sweep:
         """Give every idle slot a run that can start; returns whether any run still waits."""
         if self.signal is not None or (self.fail_fast and self.failed()):
             return False
-        self.workers = [worker for worker in self.workers if worker.job or worker.process.is_alive()]
-        idle = [worker for worker in self.workers if worker.job is None]
-        while (idle or len(self.workers) < len(self.slots)) and (job := self.next_job()) is not None:
-            self.hand(job, idle.pop() if idle else self.hire())
+        self.workers = [worker for worker in self.workers if worker.plan or worker.process.is_alive()]
+        idle = [worker for worker in self.workers if worker.plan is None]
+        while (idle or len(self.workers) < len(self.slots)) and (plan := self.next_plan()) is not None:
+            self.hand(plan, idle.pop() if idle else self.hire())
         return bool(self.waiting)
 
-    def hand(self, job: Job, worker: Worker) -> None:
+    def hand(self, plan: Plan, worker: Worker) -> None:
         """Give a run to an idle worker; if the worker is gone, the run waits for the next one."""
-        job.config["device"]["kind"] = worker.slot.device
+        plan.config["device"]["kind"] = worker.slot.device
         try:
-            worker.connection.send(job)
+            worker.connection.send(plan)
         except OSError:
-            self.waiting.insert(0, job)
+            self.waiting.insert(0, plan)
             self.dismiss(worker)
             return
-        worker.job, worker.started, worker.fraction = job, monotonic(), 0.0
+        worker.plan, worker.started, worker.fraction = plan, monotonic(), 0.0
         if self.signal is not None:  # it came while the worker was being hired, and was not told to it
             worker.process.terminate()
 
-    def next_job(self) -> Job | None:
+    def next_plan(self) -> Plan | None:
         """Take the first waiting run whose upstream is done and which would end within the budget."""
-        for job in list(self.waiting):
-            needed = job.upstream
+        for plan in list(self.waiting):
+            needed = plan.upstream
             if needed is not None and (status := needed.record().status) != "done":
                 if not self.comes(needed):
-                    self.waiting.remove(job)
-                    self.skip(job, f"it starts from {needed.folder}, which is {status}")
+                    self.waiting.remove(plan)
+                    self.skip(plan, f"it starts from {needed.folder}, which is {status}")
                 continue
-            self.waiting.remove(job)
-            expected = self.times.expected(job)
+            self.waiting.remove(plan)
+            expected = self.times.expected(plan)
             if self.deadline is not None and monotonic() + (expected or 0.0) > self.deadline:
-                self.over_budget.append(job)
+                self.over_budget.append(plan)
                 continue
-            return job
+            return plan
         return None
 
-    def comes(self, needed: Job) -> bool:
+    def comes(self, needed: Plan) -> bool:
         """Tell whether a run that another one needs is still to be made, or being made, by this sweep."""
-        to_come = [*self.waiting, *(worker.job for worker in self.workers if worker.job)]
-        return any(job.folder == needed.folder for job in to_come)
+        to_come = [*self.waiting, *(worker.plan for worker in self.workers if worker.plan)]
+        return any(plan.folder == needed.folder for plan in to_come)
 
     def hire(self) -> Worker:
         """Start a worker on the first slot that has none."""
@@ -156,7 +156,7 @@ class Sweep:
 
     def listen(self) -> None:
         """Wait for news of the workers: progress, the end of a run, or a worker's death."""
-        busy = [worker for worker in self.workers if worker.job]
+        busy = [worker for worker in self.workers if worker.plan]
         if not busy:
             return
         ready = wait([w.connection for w in busy] + [w.process.sentinel for w in busy], timeout=1.0)
@@ -168,7 +168,7 @@ class Sweep:
 
     def hear(self, worker: Worker) -> None:
         """Take one message of a worker."""
-        assert worker.job is not None
+        assert worker.plan is not None
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
@@ -176,11 +176,11 @@ class Sweep:
             return
         if message[0] == "progress":
             worker.fraction = message[1]
-            self.board.progress(worker.job, worker.fraction, self.seconds_left())
+            self.board.progress(worker.plan, worker.fraction, self.seconds_left())
             return
         _, status, text, resident_mib = message
-        job, worker.job = worker.job, None
-        self.note(job, status, text, monotonic() - worker.started)
+        plan, worker.plan = worker.plan, None
+        self.note(plan, status, text, monotonic() - worker.started)
         grown = resident_mib > memory_mib() / (2 * len(self.slots))
         if grown or (status in ("failed", "oom") and worker.slot.device != "cpu"):  # a device's context may be spoilt
             self.dismiss(worker)
@@ -189,64 +189,64 @@ class Sweep:
         """Record the run of a worker that is gone as failed, and forget the worker."""
         worker.process.join()
         self.workers.remove(worker)
-        assert worker.job is not None
+        assert worker.plan is not None
         code = worker.process.exitcode or 0
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended its process with code {code}"
         if self.signal is not None:
-            self.note(worker.job, "interrupted", cause, monotonic() - worker.started)
+            self.note(worker.plan, "interrupted", cause, monotonic() - worker.started)
             return
         message = cause + (" (out of memory?)" if code == -signal.SIGKILL else "")
-        self.settle(worker.job, "failed", "Died", message, monotonic() - worker.started)
+        self.record_end(worker.plan, "failed", "Died", message, monotonic() - worker.started)
 
-    def skip(self, job: Job, reason: str) -> None:
+    def skip(self, plan: Plan, reason: str) -> None:
         """End a run whose upstream did not come about; one that would not fit the budget does not count as skipped."""
-        if any(needed.folder == other.folder for needed in job.chain() for other in self.over_budget):
-            self.over_budget.append(job)
+        if any(needed.folder == other.folder for needed in plan.chain() for other in self.over_budget):
+            self.over_budget.append(plan)
         else:
-            self.settle(job, "skipped", "Skipped", reason, 0.0)
+            self.record_end(plan, "skipped", "Skipped", reason, 0.0)
 
-    def settle(self, job: Job, status: str, kind: str, message: str, seconds: float) -> None:
+    def record_end(self, plan: Plan, status: str, kind: str, message: str, seconds: float) -> None:
         """Record how a run ended whose own process did not, unless a live process holds it, or its end is recorded."""
         from cnnexp.training.outcome import begin
 
         try:
-            with job.record().held():
-                record = job.record()  # as it was left
+            with plan.record().held():
+                record = plan.record()  # as it was left
                 if record.info.get("status") in FINAL:
                     status, message = record.status, ""
                 else:
-                    begin(job, record)
+                    begin(plan, record)
                     record.log(f"{status}: {message}")
                     record.update(status=status, finished=now(), error={"type": kind, "message": message})
         except storage.Locked as error:
             status, message = "held", str(error)
         except (OSError, UserError) as error:  # what cannot be written reads as interrupted; the other runs go on
             message = f"{message}; {error}"
-        self.note(job, status, message, seconds)
+        self.note(plan, status, message, seconds)
 
-    def note(self, job: Job, status: str, message: str, seconds: float) -> None:
+    def note(self, plan: Plan, status: str, message: str, seconds: float) -> None:
         """Take note of how a run ended, and say so at once."""
-        self.ended.append((job, status, message))
-        line = f"{status:<7} {job.label}"
+        self.ended.append((plan, status, message))
+        line = f"{status:<7} {plan.label}"
         if status == "done":
-            info = job.record().info
-            self.times.learn(job.fingerprint, work_of(job.config), info["seconds"]["total"])
+            info = plan.record().info
+            self.times.learn(plan.fingerprint, work_of(plan.config), info["seconds"]["total"])
             line += f": test accuracy {info['result']['test_accuracy']:.2%}, {duration(seconds)}"
         else:
-            line += f": {message}{where_to_look(job, status, 'see')}"
-        self.board.ended(job, status, line, self.seconds_left())
+            line += f": {message}{where_to_look(plan, status, 'see')}"
+        self.board.ended(plan, status, line, self.seconds_left())
 
     def seconds_left(self) -> float | None:
         """Return the expected seconds to the end of the sweep; None while no run has taught how long one takes."""
         waiting = self.times.total(self.waiting, len(self.slots))
-        running = [(self.times.expected(w.job), w.fraction) for w in self.workers if w.job]
+        running = [(self.times.expected(w.plan), w.fraction) for w in self.workers if w.plan]
         if waiting is None or any(expected is None for expected, _ in running):
             return None
         return waiting + sum((e or 0.0) * (1 - f) for e, f in running) / len(self.slots)
 
     def dismiss(self, worker: Worker) -> None:
         """End a worker: an idle one at once, a busy one after a time to save."""
-        if worker.job is not None:
+        if worker.plan is not None:
             worker.process.terminate()
         elif worker.process.is_alive():
             with contextlib.suppress(BrokenPipeError, OSError):  # it may be gone already, which is what is wanted
@@ -260,18 +260,18 @@ class Sweep:
 
     def summary(self) -> None:
         """Say at the end what did not come about, and why."""
-        for job, status, message in self.ended:
+        for plan, status, message in self.ended:
             if status != "done":
-                print(visible(f"{status}: {job.label}: {message}{where_to_look(job, status, 'log:')}"))
+                print(visible(f"{status}: {plan.label}: {message}{where_to_look(plan, status, 'log:')}"))
         if self.over_budget:
             print(f"not started: {len(self.over_budget)} runs, which would not end within the budget")
         if self.waiting:
             print(f"not started: {len(self.waiting)} runs; the same command goes on")
 
 
-def where_to_look(job: Job, status: str, word: str) -> str:
+def where_to_look(plan: Plan, status: str, word: str) -> str:
     """Return "; see .../train.log" of a run that ended by itself; that of one that was stopped says no more."""
-    return "" if status in ("held", "interrupted") else f"; {word} {job.folder / 'train.log'}"
+    return "" if status in ("held", "interrupted") else f"; {word} {plan.folder / 'train.log'}"
 
 
 def memory_mib() -> float:

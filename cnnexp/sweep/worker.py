@@ -1,4 +1,4 @@
-"""A slot's process: takes jobs from the sweep one after another, keeping imports, data and memory between them."""
+"""A slot's process: takes plans from the sweep one after another, keeping imports, data and memory between them."""
 
 import ctypes
 import faulthandler
@@ -16,50 +16,50 @@ from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
 from cnnexp.training.loop import Settings, TrainState
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 TELL_SECONDS = 0.5
 GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
 
 
 def work(connection: Connection) -> None:
-    """Run jobs until told None. Sends ("progress", fraction), then ("ended", status, message, resident MiB)."""
+    """Run plans until told None. Sends ("progress", fraction), then ("ended", status, message, resident MiB)."""
     os.setsid()  # a Ctrl-C reaches the sweep alone, which passes it on
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)  # blocked since this process began: see server.import_ahead
     end_with_parent()
     faulthandler.enable()
-    while (job := receive(connection)) is not None:
-        status, message = make_logged(job, Told(connection))
+    while (plan := receive(connection)) is not None:
+        status, message = make_logged(plan, Told(connection))
         with suppress(OSError):  # the sweep's process is gone, and with it who would want to know
             connection.send(("ended", status, message, resident_mib()))
 
 
-def receive(connection: Connection) -> Job | None:
-    """Wait for a job; None if there is none to come."""
+def receive(connection: Connection) -> Plan | None:
+    """Wait for a plan; None if there is none to come."""
     try:
-        job: Job | None = connection.recv()
+        plan: Plan | None = connection.recv()
     except (EOFError, OSError):
         return None
-    return job
+    return plan
 
 
-def make_logged(job: Job, progress: "Told") -> tuple[str, str]:
+def make_logged(plan: Plan, progress: "Told") -> tuple[str, str]:
     """Make a run as `make` does, with all that is printed in its train.log."""
     try:
-        catch_output(job.folder)
+        catch_output(plan.folder)
     except (OSError, UserError) as error:
         return "failed", f"{type(error).__name__}: {error}"
-    return make(job, progress)
+    return make(plan, progress)
 
 
-def make(job: Job, progress: "Told") -> tuple[str, str]:
+def make(plan: Plan, progress: "Told") -> tuple[str, str]:
     """Make a run; return how it ended (a status, or `held`) and why. Nothing that a run raises ends the worker."""
     from cnnexp.training.run import run
 
     try:
-        return run(job, progress).status, ""
+        return run(plan, progress).status, ""
     except Interrupted as error:
-        return ("done", "") if job.record().info.get("status") == "done" else ("interrupted", str(error))
+        return ("done", "") if plan.record().info.get("status") == "done" else ("interrupted", str(error))
     except Skipped as error:
         return "skipped", str(error)
     except Diverged as error:
@@ -67,7 +67,7 @@ def make(job: Job, progress: "Told") -> tuple[str, str]:
     except Locked as error:
         return "held", str(error)
     except BaseException as error:  # SystemExit too
-        status = job.record().info.get("status")
+        status = plan.record().info.get("status")
         return ("oom" if status == "oom" else "failed"), f"{type(error).__name__}: {error}".strip(": ")
 
 

@@ -97,13 +97,13 @@ class Checkpoints:
         return wanted and (self.cost <= LARGEST_SHARE * since or since >= SELDOM)
 
     def save(self, state: TrainState, device: Device, rows_digest: int) -> None:
-        """Save the state; it is durable after `settle`, which raises what went wrong in writing it.
+        """Save the state; it is durable after `wait`, which raises what went wrong in writing it.
 
         rows_digest: of the metric rows that it stands for.
         """
         synchronize(device)
         start = perf_counter()
-        self.settle()
+        self.wait()
         drafts = {}
         best = self._best_file(state.best) if state.best else None
         if best is not None and best != self.best_of_last:
@@ -124,7 +124,7 @@ class Checkpoints:
             if other not in named:
                 storage.remove(other)
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait until the last save is durable. Raises what its writing raised, once."""
         beside, self.beside = self.beside, None
         if beside is not None:
@@ -187,7 +187,7 @@ class Checkpoints:
     def keep_best(self, state: TrainState) -> None:
         """Write the best weights as best.pt. last.pt stays: until the result is recorded, a resumed run needs it."""
         best, saved = self.folder / "best.pt", self._best_file(state.best)
-        self.settle()
+        self.wait()
         if saved == self.best_of_last:
             storage.copy(saved, best)
         else:

@@ -22,7 +22,7 @@ from cnnexp.training.device import Device
 LARGEST_SHARE = 0.25  # of the machine's memory, or of an accelerator's that is free
 
 
-def room(device: torch.device) -> int:
+def memory_bytes(device: torch.device) -> int:
     """Return how many bytes of memory there are where a device keeps its tensors."""
     if device.type != "cpu":
         return free_bytes(device)
@@ -59,7 +59,7 @@ class Features:
         self.head = model.get_submodule(self.name)
         self.kept: dict[tuple[int, bool], Tensor] = {}
 
-    def doubt(self, images: DeviceImages) -> str | None:
+    def why_not_cacheable(self, images: DeviceImages) -> str | None:
         """Say why the features of these images may not be kept, or None: they do not vary, and there is room."""
         if len(self.learning) > 1:
             return f"more learns than the head: {', '.join(sorted(self.learning))}"
@@ -68,7 +68,7 @@ class Features:
         if not torch.allclose(once, self._pass(twin, x), rtol=1e-3, atol=1e-5):
             return "they vary in training (dropout?)"
         needed = 2 * once[0].nbytes * len(images)
-        if needed > LARGEST_SHARE * room(images.device):
+        if needed > LARGEST_SHARE * memory_bytes(images.device):
             return f"they would take {needed / 2**20:.0f} MiB"
         return None
 

@@ -52,7 +52,7 @@ class Settings:
         """Return the epoch, counted from 1, that the step belongs to which makes it `step` steps."""
         return -(-step // self.steps_per_epoch)
 
-    def taken(self, step: int) -> int:
+    def step_in_epoch(self, step: int) -> int:
         """Return how many steps of its epoch are taken after `step` steps: 1 to steps_per_epoch."""
         return (step - 1) % self.steps_per_epoch + 1
 
@@ -116,7 +116,7 @@ class TrainState:
         synchronize(device)
         self.seconds[what] = self.seconds.get(what, 0.0) + perf_counter() - start
 
-    def settle(self, device: Device) -> None:
+    def wait_for_device(self, device: Device) -> None:
         """Wait for what an accelerator still has to do, which is training: for who looks at it between two steps."""
         if device.kind != "cpu":
             start = perf_counter()
@@ -191,7 +191,7 @@ def fit(
 
 def check_finite(state: TrainState, settings: Settings) -> None:
     """Raise Diverged, naming the step, if a loss of this epoch is not finite."""
-    taken = settings.taken(state.step)
+    taken = settings.step_in_epoch(state.step)
     if math.isfinite(float(state.losses[:taken].sum())):
         return
     bad = (~torch.isfinite(state.losses[:taken])).nonzero()

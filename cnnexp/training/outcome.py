@@ -14,32 +14,32 @@ from cnnexp.records.provenance import code, environment
 from cnnexp.records.run_record import LAST, PREVIOUS, RunRecord
 from cnnexp.storage import StorageError
 from cnnexp.training.device import resolve
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")  # of the system, CUDA, its libraries
 
 
-def begin(job: Job, record: RunRecord) -> None:
+def begin(plan: Plan, record: RunRecord) -> None:
     """Write down what the run is, before anything can go wrong."""
     from omegaconf import OmegaConf
 
     record.problem = None
     made_by = {"code": code(), "environment": environment()}
     before = {name: record.info.get(name) for name in made_by}
-    resumes = any((job.folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
+    resumes = any((plan.folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
     earlier = record.info.get("earlier", []) if resumes else []
-    record.write_config(OmegaConf.to_yaml(OmegaConf.create(job.config)))
+    record.write_config(OmegaConf.to_yaml(OmegaConf.create(plan.config)))
     record.update(
         status="running",
-        study=job.study,
-        arm=job.arm,
-        seed=job.seed,
-        fingerprint=job.fingerprint,
-        changes=job.changes,
-        command=job.command,
-        repeat=job.repeat,
+        study=plan.study,
+        arm=plan.arm,
+        seed=plan.seed,
+        fingerprint=plan.fingerprint,
+        changes=plan.changes,
+        command=plan.command,
+        repeat=plan.repeat,
         **made_by,
-        **({"own_code": job.facts["own_code"]} if job.facts.get("own_code") else {}),
+        **({"own_code": plan.facts["own_code"]} if plan.facts.get("own_code") else {}),
         earlier=[*earlier, before] if resumes and before != made_by else earlier,
         started=record.info.get("started", records.now()),
         finished=None,
@@ -59,7 +59,7 @@ def check_record(record: RunRecord) -> None:
 
 
 @contextmanager
-def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
+def recorded_outcome(plan: Plan, record: RunRecord) -> Iterator[None]:
     """Record whatever the block raises as the run's status, with a traceback in train.log, and raise it again."""
     try:
         yield
@@ -68,7 +68,7 @@ def recorded_outcome(job: Job, record: RunRecord) -> Iterator[None]:
         status = outcome(error)
         message = str(error) or type(error).__name__
         if status == "oom":
-            message = smaller(job, error)
+            message = smaller(plan, error)
         told: dict[str, Any] = {"type": type(error).__name__, "message": message}
         if isinstance(error, Diverged) and error.step is not None:
             told |= {"step": error.step, "samples": error.samples}
@@ -105,15 +105,15 @@ def outcome(error: BaseException) -> str:
     return "oom" if out_of_memory else "failed"
 
 
-def smaller(job: Job, error: BaseException) -> str:
+def smaller(plan: Plan, error: BaseException) -> str:
     """Say what memory was too small for, and what to make smaller. Batch sizes are a person's to change."""
     at_work = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
     if "logits_of" in at_work:
-        given = job.config["eval_batch_size"]
-        at_once = given if isinstance(given, int) else resolve(job.config["device"]).evaluated_at_once
+        given = plan.config["eval_batch_size"]
+        at_once = given if isinstance(given, int) else resolve(plan.config["device"]).default_eval_batch_size
         return f"out of memory in an evaluation of {at_once} images at once; try eval_batch_size={max(1, at_once // 2)}"
     if "keep_features" in at_work:
         return "out of memory while the features of a frozen backbone were computed; try cache_features=false"
-    batch_size = job.config["batch_size"]
+    batch_size = plan.config["batch_size"]
     mend = f"batch_size={batch_size // 2}" if batch_size > 1 else "a smaller network, or a smaller data.size"
     return f"out of memory with batch_size={batch_size}; try {mend}"

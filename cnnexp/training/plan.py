@@ -21,7 +21,7 @@ from cnnexp.training.probes import OF_A_PASS, PROBES
 
 
 @dataclass
-class Job:
+class Plan:
     """One run to be made. overrides: what composes it again; changes: what its arm changes, in words."""
 
     config: dict[str, Any]
@@ -31,7 +31,7 @@ class Job:
     fingerprint: str
     folder: Path
     command: str
-    upstream: "Job | None" = None
+    upstream: "Plan | None" = None
     choices: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -67,7 +67,7 @@ class Job:
         """Return what tells the run from every other: <fingerprint>-s<seed>, as RunRecord.identity."""
         return f"{self.fingerprint}-s{self.seed}"
 
-    def chain(self) -> list["Job"]:
+    def chain(self) -> list["Plan"]:
         """Return this run after those that it needs, in the order to make them."""
         return [*(self.upstream.chain() if self.upstream else []), self]
 
@@ -106,8 +106,8 @@ def plan(
     command: str,
     choices: dict[str, str] | None = None,
     threads: int | None = None,
-) -> Job:
-    """Turn a checked config into a Job: prepare its data, resolve its device, name it.
+) -> Plan:
+    """Turn a checked config into a Plan: prepare its data, resolve its device, name it.
 
     config: resolved and checked. threads: what `device.threads=auto` means here (all cores if None).
     Raises UserError if the device, the data or the weights are not to be had.
@@ -142,7 +142,7 @@ def plan(
     if not named and (same := sorted(folder.parent.glob(f"*-s{config['seed']}-{fingerprint}"))):
         folder = same[0]  # the same run, typed in another way
         study["arm"] = RunRecord.read(folder).info.get("arm", study["arm"])
-    return Job(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices or {})
+    return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices or {})
 
 
 def check_data(config: dict[str, Any], data: ImageData) -> None:
@@ -173,7 +173,7 @@ def _device_facts(node: dict[str, Any], threads: int | None) -> dict[str, Any]:
     return resolve({**node, "threads": automatic if node["threads"] == "auto" else node["threads"]}).record()
 
 
-def _weights(config: dict[str, Any], command: str) -> tuple[Job | None, str | None]:
+def _weights(config: dict[str, Any], command: str) -> tuple[Plan | None, str | None]:
     """Resolve `model.weights`: plan the run that makes them, or hash the file. Returns (upstream, fingerprint)."""
     weights = config["model"].get("weights")
     if isinstance(weights, dict):
@@ -195,7 +195,7 @@ def _hash_file(file: Path, modified: int) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 
 
-def _upstream(name: str, config: dict[str, Any], command: str) -> Job:
+def _upstream(name: str, config: dict[str, Any], command: str) -> Plan:
     """Plan the run that `weights: {config: NAME}` names, on the same device and with the same folders."""
     overrides = [f"+pretrain={name}"]
     upstream = configs.resolve(configs.compose([*overrides, *configs.search_path(shlex.split(command))]))

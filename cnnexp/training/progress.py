@@ -88,8 +88,8 @@ class Bars(Quiet):
         self.steps.update()
         if monotonic() - self.looked > self.LOOK_SECONDS:
             self.looked = monotonic()
-            state.settle(self.settings.device)
-            taken = self.settings.taken(state.step)
+            state.wait_for_device(self.settings.device)
+            taken = self.settings.step_in_epoch(state.step)
             seen = taken * state.batch_size
             self.steps.set_postfix_str(
                 f"loss {float(state.losses[taken - 1]):.3f}, accuracy {float(state.correct[:taken].sum()) / seen:.1%}, "

@@ -38,14 +38,14 @@ class Evaluation:
         an epoch whose state is saved right after.
         """
         self.data, self.device, self.check_stop = data, device, check_stop
-        self.batch_size = device.evaluated_at_once if isinstance(batch_size, str) else batch_size
+        self.batch_size = device.default_eval_batch_size if isinstance(batch_size, str) else batch_size
         self.images = {} if train is None else {id(data.train): train}
         self.features: Features | None = None
 
     def of(self, split: Split) -> DeviceImages:
         """Return a split's images on the device."""
         if id(split) not in self.images:
-            self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.resident)
+            self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.data_on_device)
         return self.images[id(split)]
 
     def logits(self, model: torch.nn.Module, split: Split) -> Any:
@@ -54,7 +54,9 @@ class Evaluation:
             kept = self.features.in_order(self.of(split), self.batch_size)
             return logits_of(self.features.head, kept, self.device, len(split))
         batches = self._in_order(split)
-        return logits_of(model, batches if split is self.data.val else self._heeding(batches), self.device, len(split))
+        return logits_of(
+            model, batches if split is self.data.val else self._interruptible(batches), self.device, len(split)
+        )
 
     def shift_consistency(self, model: torch.nn.Module, logits: Any, pixels: int) -> float:
         """Return the share of test images that keep their class when moved up, down, left or right by `pixels`.
@@ -62,19 +64,19 @@ class Evaluation:
         logits: (N, K), those of the test images as they are.
         """
         test, moves = self.data.test, ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
-        moved = (shifted(self._heeding(self._in_order(test)), *move) for move in moves)
+        moved = (shifted(self._interruptible(self._in_order(test)), *move) for move in moves)
         return consistency(logits, (logits_of(model, images, self.device, len(test))[0] for images in moved))
 
     def _in_order(self, split: Split) -> Iterator[Batch]:
         return in_order(self.of(split), self.batch_size, self.data.mean, self.data.std, self.device.layout)
 
-    def _heeding(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def _interruptible(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             self.check_stop()
             yield batch
 
 
-class Journal:
+class Recorder:
     """Writes the metric rows and keeps count of which epoch is the best."""
 
     def __init__(
@@ -93,8 +95,8 @@ class Journal:
 
     def step_row(self, state: TrainState) -> None:
         """Write the last step's loss and accuracy, as measured while training."""
-        state.settle(self.settings.device)
-        last = self.settings.taken(state.step) - 1
+        state.wait_for_device(self.settings.device)
+        last = self.settings.step_in_epoch(state.step) - 1
         self.row(
             state,
             kind="step",
@@ -107,7 +109,7 @@ class Journal:
     def end_epoch(self, state: TrainState) -> None:
         """Write the epoch's rows, evaluate, step the schedule, and decide if this epoch is the best, or the last."""
         check_finite(state, self.settings)
-        taken = self.settings.taken(state.step)
+        taken = self.settings.step_in_epoch(state.step)
         seen = taken * state.batch_size
         rows = {
             "train": self.row(

@@ -20,10 +20,10 @@ from cnnexp.training.checkpoint import Checkpoints, drop_what_resumes
 from cnnexp.training.device import Device
 from cnnexp.training.loop import Action, Due, Settings, TrainState, check_finite, fit, has_finite_weights
 from cnnexp.training.outcome import begin, check_record, recorded_outcome
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.probes.watch import add_probes
 from cnnexp.training.progress import Progress
-from cnnexp.training.recorder import Evaluation, Journal
+from cnnexp.training.recorder import Evaluation, Recorder
 from cnnexp.training.setup import (
     batches_of,
     checkpoints_of,
@@ -37,39 +37,39 @@ from cnnexp.training.setup import (
 )
 
 
-def run(job: Job, progress: Progress) -> RunRecord:
+def run(plan: Plan, progress: Progress) -> RunRecord:
     """Make a run, or finish it; a run that is done or diverged is left alone.
 
     Raises storage.Locked if a live process holds it, Interrupted after a signal (the state is saved), and whatever
     went wrong, after recording it as skipped, diverged, oom or failed.
     """
-    with job.record().held():
-        record = job.record()
+    with plan.record().held():
+        record = plan.record()
         if record.info.get("status") in records.FINAL:
             if record.info["status"] == "done":  # a kill may have come before it dropped what resuming needs
-                drop_what_resumes(job.folder / "checkpoints")
+                drop_what_resumes(plan.folder / "checkpoints")
             return record
         check_record(record)
-        begin(job, record)
+        begin(plan, record)
         with stop_request() as stop:
-            with recorded_outcome(job, record):
-                result = execute(job, record, progress, stop)
+            with recorded_outcome(plan, record):
+                result = execute(plan, record, progress, stop)
                 record.update(status="done", result=result, files=record.seal(), finished=records.now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
-            drop_what_resumes(job.folder / "checkpoints")
+            drop_what_resumes(plan.folder / "checkpoints")
         return record
 
 
-def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) -> dict[str, Any]:
+def execute(plan: Plan, record: RunRecord, progress: Progress, stop: StopRequest) -> dict[str, Any]:
     """Build everything, train from the last checkpoint to the end, and return the result."""
-    config = job.config
+    config = plan.config
     device = devices.resolve(config["device"])
     devices.set_up(device)
     data = build.build_data(config)
     batches = batches_of(config, data, device)
     settings = settings_of(config, batches, device)
     state = new_state(config, data, settings)
-    job.check_unchanged(data)
+    plan.check_unchanged(data)
     in_fp32 = choose_precisions(state.model, config, data, device, record)
     record.update(
         device=device.record() | in_fp32,
@@ -80,8 +80,8 @@ def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) 
     )
     if leaked := record.info["data"]["test_in_train"]:
         record.log(f"data: {leaked} of {len(data.test)} test images are training images too, pixel for pixel")
-    disk.check_room(job.folder, disk.checkpoint_bytes(state.model))
-    checkpoints = checkpoints_of(job, settings, state.model)
+    disk.check_room(plan.folder, disk.checkpoint_bytes(state.model))
+    checkpoints = checkpoints_of(plan, settings, state.model)
     if checkpoints.restore(state, record):
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
@@ -89,9 +89,9 @@ def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) 
     record.keep_probe_rows(state.probe_rows)
     hash_chain.keep(record.folder, state.step)
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, stop.check)
-    journal = Journal(record, progress, settings, evaluation, config)
-    actions = actions_of(config, settings, state, record, journal, checkpoints, stop.check)
-    progress.start(f"{job.label}: {job.folder}", settings, state)
+    recorder = Recorder(record, progress, settings, evaluation, config)
+    actions = actions_of(config, settings, state, record, recorder, checkpoints, stop.check)
+    progress.start(f"{plan.label}: {plan.folder}", settings, state)
     try:
         source = keep_features(config, state, batches, evaluation, record)
         compile_steps(config, state, source, settings, record, stop)
@@ -109,7 +109,7 @@ def execute(job: Job, record: RunRecord, progress: Progress, stop: StopRequest) 
         raise
     finally:
         progress.close()
-        checkpoints.settle()
+        checkpoints.wait()
 
 
 def actions_of(
@@ -117,7 +117,7 @@ def actions_of(
     settings: Settings,
     state: TrainState,
     record: RunRecord,
-    journal: Journal,
+    recorder: Recorder,
     checkpoints: Checkpoints,
     check_stop: Callable[[], None],
 ) -> list[tuple[Due, Action]]:
@@ -126,7 +126,7 @@ def actions_of(
     log_steps = None if config["log"]["steps"] is None else steps(config["log"]["steps"], every)
 
     def save(state: TrainState) -> None:
-        state.settle(settings.device)  # what the device still has to do is training, not saving
+        state.wait_for_device(settings.device)  # what the device still has to do is training, not saving
         check_finite(state, settings)
         if not has_finite_weights(state):  # the next step tells; what is there to go back to stays
             return
@@ -138,13 +138,13 @@ def actions_of(
             check_stop()
         except Interrupted:
             save(state)
-            checkpoints.settle()
+            checkpoints.wait()
             raise
 
     return [
-        (lambda step: log_steps is not None and step % log_steps == 0, journal.step_row),
-        (lambda step: True, journal.progress.step),
-        (lambda step: step % every == 0 or step == total, journal.end_epoch),
+        (lambda step: log_steps is not None and step % log_steps == 0, recorder.step_row),
+        (lambda step: True, recorder.progress.step),
+        (lambda step: step % every == 0 or step == total, recorder.end_epoch),
         (lambda step: step == total or state.stopped is not None or checkpoints.due(step), save),
         (lambda step: True, stop_if_asked),
     ]

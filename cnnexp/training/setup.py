@@ -22,13 +22,13 @@ from cnnexp.training.compile import compiled
 from cnnexp.training.device import Device
 from cnnexp.training.features import FeatureBatches, Features, wanted
 from cnnexp.training.loop import BatchSource, Settings, TrainState
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.recorder import Evaluation
 
 
 def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batches:
     """Return the run's training batches."""
-    images = DeviceImages(data.train, device.torch, device.resident)
+    images = DeviceImages(data.train, device.torch, device.data_on_device)
     augmentation = build.build_augmentation(config)
     return Batches(images, config["batch_size"], config["seed"], augmentation, data.mean, data.std, device.layout)
 
@@ -77,12 +77,12 @@ def check_output(model: torch.nn.Module, data: ImageData, device: Device) -> Non
         raise UserError(f"model: gave {given} for one image; it must give {(1, len(data.classes))}, a number per class")
 
 
-def checkpoints_of(job: Job, settings: Settings, model: torch.nn.Module) -> Checkpoints:
+def checkpoints_of(plan: Plan, settings: Settings, model: torch.nn.Module) -> Checkpoints:
     """Return the run's checkpoints, with their cadence in steps."""
-    every = job.config["checkpoint"]["every"]
+    every = plan.config["checkpoint"]["every"]
     cadence = None if every == "auto" else steps(every, settings.steps_per_epoch)
     size = disk.bytes_of_a_save(model)
-    return Checkpoints(job.folder / "checkpoints", cadence, settings.steps_per_epoch, job.identity, size)
+    return Checkpoints(plan.folder / "checkpoints", cadence, settings.steps_per_epoch, plan.identity, size)
 
 
 def choose_precisions(
@@ -112,9 +112,9 @@ def keep_features(
         return batches
     device, data = evaluation.device, evaluation.data
     features = Features(state.model, device, evaluation.batch_size, data.mean, data.std, evaluation.check_stop)
-    doubt = features.doubt(batches.images)
-    record.update(features=f"computed for every batch: {doubt}" if doubt else "computed once")
-    if doubt:
+    reason = features.why_not_cacheable(batches.images)
+    record.update(features=f"computed for every batch: {reason}" if reason else "computed once")
+    if reason:
         return batches
     with state.timed("features", device):
         for mirrored in (False, True) if flips else (False,):

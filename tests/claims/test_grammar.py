@@ -14,7 +14,7 @@ from cnnexp.config import compose as config
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import read_study
 from cnnexp.sweep.sweep import Sweep
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 TEST, VAL, TRAIN, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "epochs_to_plateau"
 LOSS, VAL_LOSS, TRAIN_LOSS = "test_loss", "val_loss", "train_loss"
@@ -159,9 +159,9 @@ def test_a_wrong_claim_is_told_before_anything_is_done(
     assert not outputs.exists()
 
 
-def test_claims_are_words_only(job: Callable[..., Job]) -> None:
-    with_words = job('study.claims=["a > b"]', "+study.reported.a=50", "study.source=a book")
-    assert with_words.fingerprint == job().fingerprint
+def test_claims_are_words_only(plan: Callable[..., Plan]) -> None:
+    with_words = plan('study.claims=["a > b"]', "+study.reported.a=50", "study.source=a book")
+    assert with_words.fingerprint == plan().fingerprint
     before = {**with_words.config, "study": {"name": "s", "arm": "a", "question": None, "baseline": None}}
     config.check(before)  # a config that was recorded when there were no claims
 

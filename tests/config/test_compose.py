@@ -20,9 +20,9 @@ from cnnexp.config.signature import Count, Duration, NonNegative, Positive, Prob
 from cnnexp.errors import UserError
 from cnnexp.optim import optimizers
 from cnnexp.records.run_record import RunRecord
-from cnnexp.training.plan import Job, quoted
+from cnnexp.training.plan import Plan, quoted
 
-Jobs = Callable[..., Job]
+Plans = Callable[..., Plan]
 
 SAME = [
     ["seed=7"],
@@ -36,7 +36,7 @@ SAME = [
     ["backbone.weights=elsewhere"],
     ["probes=all", "probes.every=7st"],
     ["data.cache={cache}"],
-    ["device.resident=true"],
+    ["device.data_on_device=true"],
     ["device.precision=fp32"],
     ["device.kind=auto"],
 ]
@@ -66,14 +66,14 @@ OTHER = [
 
 
 @pytest.mark.parametrize("more", SAME, ids=" ".join)
-def test_what_cannot_change_a_number_changes_no_fingerprint(job: Jobs, tmp_path: Path, more: list[str]) -> None:
+def test_what_cannot_change_a_number_changes_no_fingerprint(plan: Plans, tmp_path: Path, more: list[str]) -> None:
     if "device.kind=auto" in more and (torch.cuda.is_available() or torch.backends.mps.is_available()):
         pytest.skip("auto is not the CPU here")
-    assert job(*(word.format(cache=tmp_path) for word in more)).fingerprint == job().fingerprint
+    assert plan(*(word.format(cache=tmp_path) for word in more)).fingerprint == plan().fingerprint
 
 
-def test_what_can_change_a_number_changes_the_fingerprint(job: Jobs) -> None:
-    prints = {"": job().fingerprint, **{" ".join(more): job(*more).fingerprint for more in OTHER}}
+def test_what_can_change_a_number_changes_the_fingerprint(plan: Plans) -> None:
+    prints = {"": plan().fingerprint, **{" ".join(more): plan(*more).fingerprint for more in OTHER}}
     assert len(set(prints.values())) == len(prints), prints
 
 
@@ -107,18 +107,18 @@ def tree(root: Path, shade: int) -> Path:
     return root
 
 
-def test_the_fingerprint_follows_the_content_of_the_data_not_its_place(job: Jobs, tmp_path: Path) -> None:
+def test_the_fingerprint_follows_the_content_of_the_data_not_its_place(plan: Plans, tmp_path: Path) -> None:
     def print_of(name: str, shade: int) -> str:
         root = tree(tmp_path / name, shade)
-        return job("data=folder", f"data.root={root}", "data.size=8", "data.val_fraction=0.2").fingerprint
+        return plan("data=folder", f"data.root={root}", "data.size=8", "data.val_fraction=0.2").fingerprint
 
     first, moved, changed = print_of("a", 1), print_of("b", 1), print_of("c", 2)
     assert first == moved != changed
 
 
-def test_the_fingerprint_follows_the_content_of_the_weights_not_their_place(job: Jobs, tmp_path: Path) -> None:
+def test_the_fingerprint_follows_the_content_of_the_weights_not_their_place(plan: Plans, tmp_path: Path) -> None:
     def print_of(file: Path | str) -> str:
-        return job("model=resnet18", f"model.weights={file}").fingerprint
+        return plan("model=resnet18", f"model.weights={file}").fingerprint
 
     file = tmp_path / "weights.pt"
     torch.save({"head": torch.tensor(1)}, file)
@@ -129,8 +129,8 @@ def test_the_fingerprint_follows_the_content_of_the_weights_not_their_place(job:
     assert len({first, print_of(file), print_of("none")}) == 3
 
 
-def test_weights_that_a_run_makes_are_part_of_the_fingerprint(job: Jobs) -> None:
-    chosen = job("model=resnet18", "model.weights={config:resnet18_textures}")
+def test_weights_that_a_run_makes_are_part_of_the_fingerprint(plan: Plans) -> None:
+    chosen = plan("model=resnet18", "model.weights={config:resnet18_textures}")
     assert chosen.upstream is not None
     assert chosen.facts["weights"] == f"{chosen.upstream.fingerprint}-s0"
     assert chosen.config["model"]["weights"] == str(chosen.upstream.folder)
@@ -138,24 +138,24 @@ def test_weights_that_a_run_makes_are_part_of_the_fingerprint(job: Jobs) -> None
     assert [needed.arm for needed in chosen.chain()] == ["resnet18_textures", chosen.arm]
 
 
-def test_a_parameter_added_later_changes_no_fingerprint(job: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = job().fingerprint
+def test_a_parameter_added_later_changes_no_fingerprint(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan().fingerprint
 
     def adam(params: Any, lr: Positive, betas: tuple[Rate, Rate], eps: Positive, weight_decay: NonNegative,
              amsgrad: bool = False) -> Any:  # fmt: skip
         """Stand for a later version of adam, with a parameter more."""
 
     monkeypatch.setattr(optimizers, "adam", adam)
-    assert job().fingerprint == before
-    assert job("+optimizer.amsgrad=false").fingerprint == before
-    assert job("+optimizer.amsgrad=true").fingerprint != before
+    assert plan().fingerprint == before
+    assert plan("+optimizer.amsgrad=false").fingerprint == before
+    assert plan("+optimizer.amsgrad=true").fingerprint != before
 
 
 def test_a_run_says_how_to_repeat_it_alone(
-    train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]], tiny: list[str], job: Jobs
+    train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]], tiny: list[str], plan: Plans
 ) -> None:
     """What a sweep has settled for a run (its arm's name, its threads) is in the command, so that it names the same."""
-    swept = Job(**{**vars(job("model.norm=none")), "overrides": [*tiny, "model.norm=none"], "changes": []})
+    swept = Plan(**{**vars(plan("model.norm=none")), "overrides": [*tiny, "model.norm=none"], "changes": []})
     swept.config["study"]["arm"] = "model.norm=none,a b"
     words = shlex.split(swept.repeat)
     assert words[:2] == ["cnnexp", "train"]
@@ -248,8 +248,8 @@ def test_a_missing_key_is_named() -> None:
         signature.check("model", {"size": 3, "image": 5}, builder, given=("image",))
 
 
-def test_checks_leave_the_config_as_it_was(job: Jobs) -> None:
-    plain = job().config
+def test_checks_leave_the_config_as_it_was(plan: Plans) -> None:
+    plain = plan().config
     before = copy.deepcopy(plain)
     config.check(plain)
     config.canonical(plain)

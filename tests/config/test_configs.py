@@ -22,7 +22,7 @@ from cnnexp.config.keys import flatten
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.sweep.sweep import Sweep
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = {str(file.relative_to(CONFIGS).with_suffix("")): file for file in sorted(CONFIGS.rglob("*.yaml"))}
@@ -369,9 +369,9 @@ def test_every_arm_trains(study: str | None, arm: Arm, outputs: Path, only: Call
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """Collect what a sweep would run instead of running it."""
-    found: list[Job] = []
+    found: list[Plan] = []
     monkeypatch.setattr(Sweep, "run", lambda self: found.extend(self.waiting) or 0)
     return found
 
@@ -391,41 +391,45 @@ def own_study(tmp_path: Path, outputs: Path) -> list[str]:
     return ["train", "--config-dir", str(tmp_path / "own"), "slots=cpu:1", f"outputs={outputs}", "data.size=8"]
 
 
-def test_study_then_arm_then_what_was_typed(own_study: list[str], jobs: list[Job]) -> None:
+def test_study_then_arm_then_what_was_typed(own_study: list[str], plans: list[Plan]) -> None:
     assert cli.main([*own_study, "label_smoothing=0.5", "+study=mine"]) == 0
-    assert [(job.arm, job.seed) for job in jobs] == [("one", 0), ("two", 0), ("one", 1), ("two", 1)], "breadth first"
-    assert {job.arm: job.config["batch_size"] for job in jobs} == {"one": 6, "two": 9}
-    assert {(job.study, job.config["epochs"], job.config["label_smoothing"]) for job in jobs} == {("mine", "5st", 0.5)}
-    assert [job.config["optimizer"]["lr"] for job in jobs[:2]] == [0.001, 0.5]
-    assert [job.changes for job in jobs[:2]] == [["batch_size=6"], ["batch_size=9", "optimizer.lr=0.5"]]
+    assert [(plan.arm, plan.seed) for plan in plans] == [("one", 0), ("two", 0), ("one", 1), ("two", 1)], (
+        "breadth first"
+    )
+    assert {plan.arm: plan.config["batch_size"] for plan in plans} == {"one": 6, "two": 9}
+    assert {(plan.study, plan.config["epochs"], plan.config["label_smoothing"]) for plan in plans} == {
+        ("mine", "5st", 0.5)
+    }
+    assert [plan.config["optimizer"]["lr"] for plan in plans[:2]] == [0.001, 0.5]
+    assert [plan.changes for plan in plans[:2]] == [["batch_size=6"], ["batch_size=9", "optimizer.lr=0.5"]]
 
 
 @pytest.mark.parametrize("typed", [["batch_size=7", "+study=mine"], ["+study=mine", "batch_size=7"]])
-def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], jobs: list[Job], typed: list[str]) -> None:
+def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], plans: list[Plan], typed: list[str]) -> None:
     assert cli.main([*own_study, *typed, "seed=4"]) == 0
-    assert [(job.arm, job.seed, job.config["batch_size"]) for job in jobs] == [("one", 4, 7), ("two", 4, 7)]
+    assert [(plan.arm, plan.seed, plan.config["batch_size"]) for plan in plans] == [("one", 4, 7), ("two", 4, 7)]
 
 
 @pytest.mark.parametrize("study", [study for study in STUDIES if "+arm" not in axes(study)])
-def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outputs: Path, jobs: list[Job]) -> None:
+def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outputs: Path, plans: list[Plan]) -> None:
     tiny = ["data=shapes", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", f"outputs={outputs}"]
     assert cli.main(["train", f"+study={study}", *tiny, "seed=3"]) == 0
-    assert [job.arm for job in jobs] == [arm_name(arm) for arm in arms(study)]
-    assert STUDIES[study]["study"]["baseline"] in [job.arm for job in jobs]
-    assert {job.seed for job in jobs} == {3}
+    assert [plan.arm for plan in plans] == [arm_name(arm) for arm in arms(study)]
+    assert STUDIES[study]["study"]["baseline"] in [plan.arm for plan in plans]
+    assert {plan.seed for plan in plans} == {3}
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])
 def test_a_scale_wins_over_study_and_arm_and_loses_to_what_was_typed(
-    own_study: list[str], jobs: list[Job], where: int
+    own_study: list[str], plans: list[Plan], where: int
 ) -> None:
     words = ["+arm=two", "+study=mine"]
     assert cli.main([*own_study, *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
     assert cli.main([*own_study, "epochs=5st", *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
-    scaled, typed = (job.config for job in jobs)
+    scaled, typed = (plan.config for plan in plans)
     assert (scaled["epochs"], scaled["data"]["train_limit"], scaled["batch_size"]) == ("4ep", 2000, 9)
     assert (typed["epochs"], typed["data"]["test_limit"]) == ("5st", 1000)
-    assert {job.arm for job in jobs} == {"two"}
+    assert {plan.arm for plan in plans} == {"two"}
 
 
 def passes(leaves: dict[str, Any]) -> int:
@@ -446,14 +450,14 @@ def test_a_scale_is_smaller_than_every_study(scale: str) -> None:
             assert leaves["data.size"] <= 64
 
 
-def test_one_run_of_a_study(own_study: list[str], jobs: list[Job]) -> None:
+def test_one_run_of_a_study(own_study: list[str], plans: list[Plan]) -> None:
     assert cli.main([*own_study, "+arm=two", "seed=3", "+study=mine"]) == 0
-    assert [(job.arm, job.seed, job.config["epochs"]) for job in jobs] == [("two", 3, "5st")]
+    assert [(plan.arm, plan.seed, plan.config["epochs"]) for plan in plans] == [("two", 3, "5st")]
 
 
-def test_equal_arms_are_named(own_study: list[str], jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_arms_are_named(own_study: list[str], plans: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*own_study, "+study=mine", "batch_size=7", "optimizer.lr=0.5"]) == 2
     assert "arms 'one' and 'two' are equal after composition" in capsys.readouterr().err
     assert cli.main([*own_study, "+study=ablation", "+arm=baseline,augmentation", "+aug=full"]) == 2
     assert "arms 'baseline' and 'augmentation' are equal after composition" in capsys.readouterr().err
-    assert not jobs
+    assert not plans

@@ -23,8 +23,8 @@ def split(tmp_path_factory) -> Split:
     return Split(images, rows, rows % 7, np.array([f"train/{r}" for r in rows]))
 
 
-def batches(split: Split, seed: int = 0, augmentation=None, resident: bool | None = None) -> Batches:
-    return Batches(DeviceImages(split, CPU, resident), 5, seed, augmentation, MEAN, STD)
+def batches(split: Split, seed: int = 0, augmentation=None, on_device: bool | None = None) -> Batches:
+    return Batches(DeviceImages(split, CPU, on_device), 5, seed, augmentation, MEAN, STD)
 
 
 def expected(split: Split, rows: torch.Tensor) -> torch.Tensor:
@@ -32,9 +32,9 @@ def expected(split: Split, rows: torch.Tensor) -> torch.Tensor:
     return (pixels - torch.tensor(MEAN, dtype=torch.float64).view(3, 1, 1)) / torch.tensor(STD).double().view(3, 1, 1)
 
 
-@pytest.mark.parametrize("resident", [None, False, True])
-def test_a_batch_holds_the_rows_it_says(split, resident):
-    batch = batches(split, resident=resident).at(6)
+@pytest.mark.parametrize("on_device", [None, False, True])
+def test_a_batch_holds_the_rows_it_says(split, on_device):
+    batch = batches(split, on_device=on_device).at(6)
     assert batch.epoch == 1 and batch.images.dtype == torch.float32 and batch.images.shape == (5, 3, 6, 5)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(batch.labels, torch.from_numpy(split.labels)[batch.rows])
@@ -44,7 +44,7 @@ def test_a_batch_holds_the_rows_it_says(split, resident):
 def test_batches_are_the_same_wherever_the_images_lie(split):
     flip = augment.pipeline([{"flip": {"p": 0.5}}])
     for step in (0, 5, 9):
-        first, second, third = (batches(split, 3, flip, resident).at(step) for resident in (None, False, True))
+        first, second, third = (batches(split, 3, flip, on_device).at(step) for on_device in (None, False, True))
         assert torch.equal(first.images, second.images) and torch.equal(first.images, third.images)
 
 
@@ -121,11 +121,11 @@ def test_gray_images_go_through_everything():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("resident", [None, False])
-def test_cuda_draws_and_computes_the_same(split, resident):
+@pytest.mark.parametrize("on_device", [None, False])
+def test_cuda_draws_and_computes_the_same(split, on_device):
     ops = [{"flip": {"p": 0.5}}, {"rotate": {"degrees": 10}}, {"crop": {"padding": 1}}]
     ops.append({"jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "order": "random"}})
-    there = Batches(DeviceImages(split, torch.device("cuda"), resident), 5, 0, augment.pipeline(ops), MEAN, STD)
+    there = Batches(DeviceImages(split, torch.device("cuda"), on_device), 5, 0, augment.pipeline(ops), MEAN, STD)
     here = batches(split, 0, augment.pipeline(ops))
     for step in range(6):
         one, other = here.at(step), there.at(step)

@@ -28,7 +28,7 @@ from cnnexp.storage import checksums
 from cnnexp.training import bf16, build, checkpoint
 from cnnexp.training import run as runner
 from cnnexp.training.checkpoint import Checkpoints
-from cnnexp.training.plan import Job, plan
+from cnnexp.training.plan import Plan, plan
 from cnnexp.training.progress import Quiet
 
 WORDS = [
@@ -45,7 +45,7 @@ class Cut(Quiet):
             raise KeyboardInterrupt
 
 
-def job(outputs: Path, arm: str, seed: int = 0, *more: str) -> Job:
+def planned(outputs: Path, arm: str, seed: int = 0, *more: str) -> Plan:
     """Plan a run."""
     words = [word for word in WORDS if word.partition("=")[0] not in {m.partition("=")[0] for m in more}]
     plain = config.resolve(config.compose([*words, *more, f"study.arm={arm}", f"seed={seed}", f"outputs={outputs}"]))
@@ -53,9 +53,9 @@ def job(outputs: Path, arm: str, seed: int = 0, *more: str) -> Job:
     return plan(plain, [*WORDS, f"study.arm={arm}", f"seed={seed}"], [], "cnnexp train")
 
 
-def half(outputs: Path, arm: str = "half", seed: int = 0, *more: str) -> Job:
+def half(outputs: Path, arm: str = "half", seed: int = 0, *more: str) -> Plan:
     """Make a run that was interrupted."""
-    own = job(outputs, arm, seed, *more)
+    own = planned(outputs, arm, seed, *more)
     with pytest.raises(KeyboardInterrupt):
         runner.run(own, Cut())
     return own
@@ -101,7 +101,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> list[Target]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNEXP_CACHE", str(root / "cache"))
         build._remembered_data.cache_clear()  # it may lie in another test's cache
-        done = [runner.run(job(root / "outputs", "done", seed), Quiet()).folder for seed in (0, 1)]
+        done = [runner.run(planned(root / "outputs", "done", seed), Quiet()).folder for seed in (0, 1)]
         halves = [half(root / "outputs", seed=seed) for seed in (0, 1)]
         for size in ("8", "10"):
             build.build_data(config.resolve(config.compose([*WORDS, f"data.size={size}"])))
@@ -128,7 +128,7 @@ def of_a_done_run(mine: Path, other: Path) -> list[Target]:
     ]
 
 
-def of_an_interrupted_run(mine: Job, other: Job) -> list[Target]:
+def of_an_interrupted_run(mine: Plan, other: Plan) -> list[Target]:
     """Return the files that an interrupted run goes on from."""
     here, there = mine.folder / "checkpoints", other.folder / "checkpoints"
     last = checkpoint.read(here / "last.pt")
@@ -235,7 +235,7 @@ def test_torch_keeps_its_own_checksums_elsewhere(tmp_path: Path) -> None:
 @pytest.fixture
 def expected(tmp_path: Path) -> dict[str, Any]:
     """Return what the run comes to that nothing happens to."""
-    return results(runner.run(job(tmp_path / "undisturbed", "half"), Quiet()))
+    return results(runner.run(planned(tmp_path / "undisturbed", "half"), Quiet()))
 
 
 def damage(file: Path) -> None:
@@ -272,7 +272,7 @@ def test_the_checkpoint_before_steps_in(
 
 def test_the_best_weights_that_the_checkpoint_before_names_are_kept(tmp_path: Path) -> None:
     last_is_best = "data.val_fraction=0"  # so each of the two names other weights
-    undisturbed = results(runner.run(job(tmp_path / "undisturbed", "half", 0, last_is_best), Quiet()))
+    undisturbed = results(runner.run(planned(tmp_path / "undisturbed", "half", 0, last_is_best), Quiet()))
     own = half(tmp_path / "outputs", "half", 0, last_is_best)
     folder = own.folder / "checkpoints"
     assert sorted(file.name for file in folder.glob("best-*.pt")) == ["best-1.pt", "best-2.pt"]
@@ -358,7 +358,7 @@ def test_a_checkpoint_of_another_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("done", [True, False])
 def test_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str], done: bool) -> None:
-    own = job(tmp_path / "outputs", "one") if done else half(tmp_path / "outputs", "one")
+    own = planned(tmp_path / "outputs", "one") if done else half(tmp_path / "outputs", "one")
     if done:
         runner.run(own, Quiet())
     damage(own.folder / "run.json")
@@ -371,7 +371,7 @@ def test_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str], do
         assert "resumed after step 12" in (own.folder / "train.log").read_text()
 
 
-def age(own: Job) -> None:
+def age(own: Plan) -> None:
     """Take all checksums out of a run and its cache, as if an older version had written them."""
     info = storage.read_json(own.folder / "run.json")
     info.pop("files", None)

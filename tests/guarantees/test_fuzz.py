@@ -42,7 +42,6 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[f
     def checked(*_: Any, **__: Any) -> NoReturn:
         raise Checked
 
-    monkeypatch.setattr("cnnexp.sweep.launcher.plan", checked)  # first: what it imports then is the real one
     monkeypatch.setattr("cnnexp.training.plan.plan", checked)
     monkeypatch.setattr("cnnexp.sweep.launcher.import_ahead", lambda: None)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)

@@ -18,11 +18,11 @@ from cnnexp.errors import Interrupted
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import checkpoint
 from cnnexp.training import run as runner
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Quiet
 
 Train = Callable[..., int]
-Jobs = Callable[..., Job]
+Plans = Callable[..., Plan]
 
 PLATEAU = ["augmentation=full", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01"]
 KEPT = ["model=resnet18", "model.freeze=backbone", "model.bn=frozen", "augmentation=flip"]
@@ -41,27 +41,27 @@ def uncut() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def expected(job: Jobs, outputs: Path, uncut: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def expected(plan: Plans, outputs: Path, uncut: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Return a function that gives what a run computes when it is not cut."""
 
     def run(*more: str) -> dict[str, Any]:
         key = " ".join(more)
         if key not in uncut:
-            uncut[key] = everything(runner.run(job(*more, f"outputs={outputs.parent / 'uncut'}"), Quiet()).folder)
+            uncut[key] = everything(runner.run(plan(*more, f"outputs={outputs.parent / 'uncut'}"), Quiet()).folder)
         return uncut[key]
 
     return run
 
 
-def cut(job: Job, step: int, number: signal.Signals | None) -> None:
+def cut(plan: Plan, step: int, number: signal.Signals | None) -> None:
     """Run until a step and no further."""
     with pytest.raises(Killed if number is None else Interrupted):
-        runner.run(job, CutAt(step, number))
-    assert job.record().status == ("failed" if number is None else "interrupted")
+        runner.run(plan, CutAt(step, number))
+    assert plan.record().status == ("failed" if number is None else "interrupted")
 
 
-def test_kept_features_cut_by_signals(job: Jobs, expected: Callable[..., dict[str, Any]]) -> None:
-    own, cuts = job(*KEPT), [4, 9]
+def test_kept_features_cut_by_signals(plan: Plans, expected: Callable[..., dict[str, Any]]) -> None:
+    own, cuts = plan(*KEPT), [4, 9]
     for step in cuts:
         cut(own, step, signal.SIGTERM)
         assert checkpoint.read(own.folder / "checkpoints" / "last.pt")["step"] == step
@@ -71,9 +71,11 @@ def test_kept_features_cut_by_signals(job: Jobs, expected: Callable[..., dict[st
 
 
 @pytest.mark.parametrize(("every", "cuts"), [("2st", [7, 9, 11]), ("auto", [3, 12]), ("100st", [8, 14]), ("1st", [15])])
-def test_cut_without_a_warning(job: Jobs, expected: Callable[..., dict[str, Any]], every: str, cuts: list[int]) -> None:
+def test_cut_without_a_warning(
+    plan: Plans, expected: Callable[..., dict[str, Any]], every: str, cuts: list[int]
+) -> None:
     more = [*PLATEAU, "log.steps=1st"]
-    own = job(*more, f"checkpoint.every={every}")
+    own = plan(*more, f"checkpoint.every={every}")
     for step in cuts:
         cut(own, step, None)
     assert difference(everything(runner.run(own, Quiet()).folder), expected(*more)) is None
@@ -104,10 +106,10 @@ FAST = random.Random(0).sample(range(1, 70), 4)
 
 @pytest.mark.parametrize("count", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in range(90)])
 def test_a_crash_between_any_two_writes(
-    job: Jobs, expected: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, count: int
+    plan: Plans, expected: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     more = [*PLATEAU, "checkpoint.every=3st", "log.steps=4st"]
-    own = job(*more)
+    own = plan(*more)
     with monkeypatch.context() as patch:
         asked = crash_after(patch, count)
         try:
@@ -155,7 +157,7 @@ def interrupt(command: list[str], outputs: Path, number: signal.Signals, delay: 
     return process.wait(60)
 
 
-def compare_processes(tiny: list[str], job: Jobs, outputs: Path, signals: list[signal.Signals], seed: int) -> None:
+def compare_processes(tiny: list[str], plan: Plans, outputs: Path, signals: list[signal.Signals], seed: int) -> None:
     """Interrupt a command again and again, let the run end, and compare with one that was not interrupted."""
     draw = random.Random(seed)
     more = [*PLATEAU, f"epochs={40 * len(signals)}ep", "checkpoint.every=7st", "study.arm=cut"]
@@ -165,18 +167,18 @@ def compare_processes(tiny: list[str], job: Jobs, outputs: Path, signals: list[s
         assert interrupt(command, outputs, number, draw.random() * 0.3) == codes[number]
         (folder,) = (outputs / "runs").iterdir()
         assert RunRecord.read(folder).status == "interrupted"
-    run = runner.run(job(*more), Quiet())
+    run = runner.run(plan(*more), Quiet())
     assert run.folder == folder, "the same command names the same run"
     assert run.info["resumed"] >= len(signals) - 1, "the first may come before there is anything to go on from"
-    uncut = runner.run(job(*more, f"outputs={outputs.parent / 'uncut'}"), Quiet())
+    uncut = runner.run(plan(*more, f"outputs={outputs.parent / 'uncut'}"), Quiet())
     assert difference(everything(run.folder), everything(uncut.folder)) is None
 
 
-def test_killed_and_interrupted(tiny: list[str], job: Jobs, outputs: Path) -> None:
-    compare_processes(tiny, job, outputs, [signal.SIGKILL, signal.SIGINT], seed=0)
+def test_killed_and_interrupted(tiny: list[str], plan: Plans, outputs: Path) -> None:
+    compare_processes(tiny, plan, outputs, [signal.SIGKILL, signal.SIGINT], seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_killed_again_and_again(tiny: list[str], job: Jobs, outputs: Path, seed: int) -> None:
-    compare_processes(tiny, job, outputs, [signal.SIGKILL] * 4 + [signal.SIGTERM], seed=seed)
+def test_killed_again_and_again(tiny: list[str], plan: Plans, outputs: Path, seed: int) -> None:
+    compare_processes(tiny, plan, outputs, [signal.SIGKILL] * 4 + [signal.SIGTERM], seed=seed)

@@ -11,11 +11,11 @@ from forks import Died, Forks
 from lives import EPOCH, KINDS, difference, everything, last, live
 
 from cnnexp.training.hash_chain import LINKS
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 pytestmark = pytest.mark.counts("cuts")
 
-Plan = Callable[..., Job]
+Plans = Callable[..., Plan]
 STEPS = 3 * EPOCH
 
 
@@ -27,32 +27,32 @@ def uncut() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def expected(
-    forks: Forks, kind_job: Plan, tmp_path: Path, uncut: dict[str, dict[str, Any]]
+    forks: Forks, kind_plan: Plans, tmp_path: Path, uncut: dict[str, dict[str, Any]]
 ) -> Callable[[str], dict[str, Any]]:
     """Return a function that gives what a run of a kind computes if it is not cut."""
 
     def find(kind: str) -> dict[str, Any]:
         if kind not in uncut:
-            job = kind_job(kind, f"outputs={tmp_path / 'uncut'}")
-            assert forks(live, job) == "done"
-            uncut[kind] = everything(job.folder)
+            plan = kind_plan(kind, f"outputs={tmp_path / 'uncut'}")
+            assert forks(live, plan) == "done"
+            uncut[kind] = everything(plan.folder)
         return uncut[kind]
 
     return find
 
 
-def history(forks: Forks, job: Job, ends: list[tuple[str, int]]) -> dict[str, Any]:
+def history(forks: Forks, plan: Plan, ends: list[tuple[str, int]]) -> dict[str, Any]:
     """Let a run live until each of the ends, then to its own; return what it computed."""
     for end, step in ends:
         if end == "signal":
-            assert forks(live, job, end, step) == "interrupted"
+            assert forks(live, plan, end, step) == "interrupted"
         else:
             with pytest.raises(Died, match="ended with -9"):
-                forks(live, job, end, step)
-        assert last(job.folder)["step"] == step
-    assert forks(live, job) == "done"
-    assert job.record().info["resumed"] == len(ends)
-    return everything(job.folder)
+                forks(live, plan, end, step)
+        assert last(plan.folder)["step"] == step
+    assert forks(live, plan) == "done"
+    assert plan.record().info["resumed"] == len(ends)
+    return everything(plan.folder)
 
 
 def drawn_ends(kind: str, number: int) -> list[tuple[str, int]]:
@@ -64,9 +64,9 @@ def drawn_ends(kind: str, number: int) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("kind", ["torch's step", "early stopping"])
 def test_several_ends_in_a_row(
-    forks: Forks, kind_job: Plan, expected: Callable[[str], dict[str, Any]], kind: str
+    forks: Forks, kind_plan: Plans, expected: Callable[[str], dict[str, Any]], kind: str
 ) -> None:
-    found = history(forks, kind_job(kind), drawn_ends(kind, 0))
+    found = history(forks, kind_plan(kind), drawn_ends(kind, 0))
     assert difference(found, expected(kind)) is None
     rows = found["hash chain"]
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1)) and len(rows) >= STEPS
@@ -81,7 +81,7 @@ MOVING = ("samples", "images", "random", "loss", "weights")  # what every step m
 @pytest.mark.slow
 @pytest.mark.counts("interruptions", STEPS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_boundary(forks: Forks, kind_job: Plan, expected: Callable[[str], dict[str, Any]], kind: str) -> None:
+def test_every_boundary(forks: Forks, kind_plan: Plans, expected: Callable[[str], dict[str, Any]], kind: str) -> None:
     first = list(KINDS).index(kind)
     ends = [(("signal", "kill")[(first + step) % 2], step) for step in range(1, STEPS + 1)]
-    assert difference(history(forks, kind_job(kind), ends), expected(kind)) is None
+    assert difference(history(forks, kind_plan(kind), ends), expected(kind)) is None

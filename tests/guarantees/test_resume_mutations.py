@@ -13,11 +13,11 @@ from lives import last, live
 from mutants import Place, go_on, live_long, places
 
 from cnnexp.training import checkpoint
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 pytestmark = pytest.mark.counts("mutations")
 
-Plan = Callable[..., Job]
+Plans = Callable[..., Plan]
 BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss scaled": 7, "onecycle": 7}  # kind: step
 # What torch's own states hold and nothing that is computed here depends on: switches of how an optimiser computes,
 # counters that nothing reads, settings that only another setting would make matter, and, beside a schedule of ours, the
@@ -48,18 +48,18 @@ NEEDLESS = {
 class Base:
     """A run that was cut at a step, and the same one that was not."""
 
-    def __init__(self, forks: Forks, plan: Plan, folder: Path, kind: str, step: int):
+    def __init__(self, forks: Forks, plan: Plans, folder: Path, kind: str, step: int):
         self.forks = forks
-        self.job, uncut = plan(kind), plan(kind, f"outputs={folder / 'uncut'}")
+        self.plan, uncut = plan(kind), plan(kind, f"outputs={folder / 'uncut'}")
         assert forks(live, uncut) == "done"
-        assert forks(live_long, self.job, step) == "interrupted"
-        self.cut, self.uncut = self.job.folder, uncut.folder
+        assert forks(live_long, self.plan, step) == "interrupted"
+        self.cut, self.uncut = self.plan.folder, uncut.folder
         self.state = last(self.cut)
         assert self.lose(None) == [], "what loses nothing computes the same"
 
     def lose(self, place: Place | None, file: str = "last.pt", leave_out: bool = False) -> list[str]:
         """Return what differs if a field of a checkpoint is lost."""
-        found: list[str] = self.forks(go_on, self.job, self.cut, self.uncut, file, place, leave_out)
+        found: list[str] = self.forks(go_on, self.plan, self.cut, self.uncut, file, place, leave_out)
         return found
 
     def unnoticed(self, lost: list[Place]) -> set[str]:
@@ -80,8 +80,8 @@ def depends(where: str, lost: Place) -> bool:
     return where not in (f"state.{place}", f"best.{place}") and not where.startswith("hash chain")
 
 
-def test_a_lost_field_is_noticed(forks: Forks, kind_job: Plan, tmp_path: Path) -> None:
-    base = Base(forks, kind_job, tmp_path, "early stopping", BASES["early stopping"])
+def test_a_lost_field_is_noticed(forks: Forks, kind_plan: Plans, tmp_path: Path) -> None:
+    base = Base(forks, kind_plan, tmp_path, "early stopping", BASES["early stopping"])
     lost = [place for place in places(base.state) if place[0] not in ("seconds", "schedule")]
     assert base.unnoticed(random.Random(1).sample(lost, 6)) <= set(NEEDLESS["early stopping"])
 
@@ -89,9 +89,9 @@ def test_a_lost_field_is_noticed(forks: Forks, kind_job: Plan, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
 def test_every_lost_field_is_noticed(
-    forks: Forks, kind_job: Plan, tmp_path: Path, kind: str, record_property: Callable[[str, object], None]
+    forks: Forks, kind_plan: Plans, tmp_path: Path, kind: str, record_property: Callable[[str, object], None]
 ) -> None:
-    base = Base(forks, kind_job, tmp_path, kind, BASES[kind])
+    base = Base(forks, kind_plan, tmp_path, kind, BASES[kind])
     lost = list(places(base.state))
     if kind != "early stopping":  # what is not in that one's checkpoint: one of each name
         lost = list({named(place): place for place in lost if place[0] in ("optimizer", "schedule", "scaler")}.values())
@@ -102,8 +102,8 @@ def test_every_lost_field_is_noticed(
 
 
 @pytest.mark.slow
-def test_a_file_without_a_field_is_refused_or_noticed(forks: Forks, kind_job: Plan, tmp_path: Path) -> None:
-    base = Base(forks, kind_job, tmp_path, "early stopping", BASES["early stopping"])
+def test_a_file_without_a_field_is_refused_or_noticed(forks: Forks, kind_plan: Plans, tmp_path: Path) -> None:
+    base = Base(forks, kind_plan, tmp_path, "early stopping", BASES["early stopping"])
     for key in (key for key, value in base.state.items() if value != {} and key not in LATER):
         assert base.lose((key,), leave_out=True), f"{key} is not in the file"
     best = f"best-{base.state['best']['epoch']}.pt"
@@ -112,7 +112,7 @@ def test_a_file_without_a_field_is_refused_or_noticed(forks: Forks, kind_job: Pl
 
 
 @pytest.mark.slow
-def test_that_a_run_has_stopped_is_noticed(forks: Forks, kind_job: Plan, tmp_path: Path) -> None:
-    base = Base(forks, kind_job, tmp_path, "early stopping", 15)
+def test_that_a_run_has_stopped_is_noticed(forks: Forks, kind_plan: Plans, tmp_path: Path) -> None:
+    base = Base(forks, kind_plan, tmp_path, "early stopping", 15)
     assert base.state["stopped"] == "early"
     assert base.unnoticed([("stopped",), ("best", "epoch"), ("best", "val_accuracy"), ("best", "val_loss")]) == set()

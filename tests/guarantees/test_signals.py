@@ -22,12 +22,12 @@ from lives import EPOCH, difference, everything, last, live
 from cnnexp import signals
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training import run as runner
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Quiet
 
 pytestmark = pytest.mark.counts("signals")
 
-Plan = Callable[..., Job]
+Plans = Callable[..., Plan]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGUSR2: 75, signal.SIGHUP: 75}
 COMMAND = [sys.executable, "-W", "error", "-m", "cnnexp"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -56,21 +56,21 @@ def hangups_are_heard() -> Iterator[None]:
     ],
 )
 def test_in_the_middle_of(
-    forks: Forks, kind_job: Plan, tmp_path: Path, moment: str, number: int, step: int | None
+    forks: Forks, kind_plan: Plans, tmp_path: Path, moment: str, number: int, step: int | None
 ) -> None:
     more = ["log.steps=3st", "checkpoint.every=1ep"]
-    job, uncut = kind_job("plateau", *more), kind_job("plateau", *more, f"outputs={tmp_path / 'uncut'}")
-    assert forks(live, job, moment, number) == "interrupted"
-    assert last(job.folder)["step"] == step
-    assert not (job.folder / "predictions.npz").exists()
-    assert forks(live, job) == "done" and job.record().info["resumed"] == 1
+    plan, uncut = kind_plan("plateau", *more), kind_plan("plateau", *more, f"outputs={tmp_path / 'uncut'}")
+    assert forks(live, plan, moment, number) == "interrupted"
+    assert last(plan.folder)["step"] == step
+    assert not (plan.folder / "predictions.npz").exists()
+    assert forks(live, plan) == "done" and plan.record().info["resumed"] == 1
     assert forks(live, uncut) == "done"
-    assert difference(everything(job.folder), everything(uncut.folder)) is None
+    assert difference(everything(plan.folder), everything(uncut.folder)) is None
 
 
 @pytest.mark.slow
-def test_while_features_are_computed(forks: Forks, job: Plan) -> None:
-    own = job("model=resnet18", "model.freeze=backbone", "model.bn=frozen", "augmentation=none", "epochs=2st")
+def test_while_features_are_computed(forks: Forks, plan: Plans) -> None:
+    own = plan("model=resnet18", "model.freeze=backbone", "model.bn=frozen", "augmentation=none", "epochs=2st")
     assert forks(live, own, "features", 3) == "interrupted"
     assert not (own.folder / "checkpoints" / "last.pt").exists(), "nothing was trained"
     assert forks(live, own) == "done"
@@ -199,7 +199,7 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, fl
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_run_at_any_moment(
-    tiny: list[str], job: Plan, outputs: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    tiny: list[str], plan: Plans, outputs: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
     draw, more = random.Random(seed), ["epochs=200ep", "study.arm=cut", "log.hash_chain=true"]
@@ -216,7 +216,7 @@ def test_a_run_at_any_moment(
         interrupted += code == CODES[number]
         assert seconds < 2
     assert interrupted >= 2
-    run = runner.run(job(*more), Quiet())
+    run = runner.run(plan(*more), Quiet())
     (uncut,) = find_runs(outputs.parent / "measured")
     kept = everything_but_the_last_checkpoint(run)
     assert difference(kept, everything_but_the_last_checkpoint(uncut)) is None

@@ -25,7 +25,7 @@ from cnnexp.config import compose as config
 from cnnexp.sweep import launcher, sweep
 from cnnexp.training import progress
 from cnnexp.training.loop import Settings, TrainState
-from cnnexp.training.plan import Job, plan
+from cnnexp.training.plan import Plan, plan
 from cnnexp.training.progress import Quiet
 
 CONTEXT: Any = multiprocessing.get_context("fork")
@@ -76,10 +76,10 @@ def contest(folder: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     """Let so many processes want one run, round after round; in every third the winner is killed, and they go again."""
     base = config.resolve(config.compose([*SHORT, f"outputs={folder}"]))
     config.check(base)
-    job = plan(base, [], [], "cnnexp train")
+    planned = plan(base, [], [], "cnnexp train")
     found = []
     for number in range(rounds):
-        own = replace(job, folder=folder / f"round-{number}")
+        own = replace(planned, folder=folder / f"round-{number}")
         for dies in (True, False) if number % 3 == 0 else (False,):
             turned_away = CONTEXT.Semaphore(0)
             said = race(count, lambda _, own=own, dies=dies, away=turned_away: want(own, count - 1, dies, away))
@@ -87,10 +87,10 @@ def contest(folder: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     return found
 
 
-def want(job: Job, others: int, dies: bool, turned_away: Any) -> int:
+def want(plan: Plan, others: int, dies: bool, turned_away: Any) -> int:
     """Do what `cnnexp train` does after planning; returns the exit code."""
     progress.for_terminal = lambda: Holds(turned_away, others, dies)  # type: ignore[assignment, return-value]
-    train.launch = lambda argv: train.make(job)
+    train.launch = lambda argv: train.make(plan)
     code = cli.main(["train"])
     if code:
         turned_away.release()

@@ -8,19 +8,19 @@ from cnnexp.data.batches import Batches, DeviceImages
 from cnnexp.training import build, device
 from cnnexp.training import setup as start
 from cnnexp.training.loop import Settings, TrainState
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Quiet
 
 
-def prepared(job: Job) -> tuple[TrainState, Batches, Settings]:
+def prepared(plan: Plan) -> tuple[TrainState, Batches, Settings]:
     """Build what `fit` needs, as a run does."""
-    where = device.resolve(job.config["device"])
-    data = build.build_data(job.config)
-    augmentation = build.build_augmentation(job.config)
-    images = DeviceImages(data.train, where.torch, where.resident)
-    batches = Batches(images, job.config["batch_size"], job.seed, augmentation, data.mean, data.std)
-    settings = start.settings_of(job.config, batches, where)
-    return start.new_state(job.config, data, settings), batches, settings
+    where = device.resolve(plan.config["device"])
+    data = build.build_data(plan.config)
+    augmentation = build.build_augmentation(plan.config)
+    images = DeviceImages(data.train, where.torch, where.data_on_device)
+    batches = Batches(images, plan.config["batch_size"], plan.seed, augmentation, data.mean, data.std)
+    settings = start.settings_of(plan.config, batches, where)
+    return start.new_state(plan.config, data, settings), batches, settings
 
 
 class Killed(BaseException):

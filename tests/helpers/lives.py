@@ -18,7 +18,7 @@ from cnnexp.training import run as runner
 from cnnexp.training.checkpoint import Checkpoints
 from cnnexp.training.features import Features
 from cnnexp.training.loop import TrainState
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Quiet
 from cnnexp.training.recorder import Evaluation
 
@@ -65,7 +65,7 @@ class SignalAt(Quiet):
             os.kill(os.getpid(), self.number)
 
 
-def live(job: Job, end: str = "", at: int | None = None) -> str:
+def live(plan: Plan, end: str = "", at: int | None = None) -> str:
     """Make a run, or a part of it, in this process, which is to end after that; return how the run ended.
 
     end: "" goes on to the run's own end; "signal" asks it to stop at step `at`; "kill" kills the process as soon as
@@ -75,13 +75,13 @@ def live(job: Job, end: str = "", at: int | None = None) -> str:
     runner.drop_what_resumes = lambda folder: None
     if end == "kill":
         kill_after_save(at)
-        job.config["checkpoint"]["every"] = "1st"
+        plan.config["checkpoint"]["every"] = "1st"
     if end in MOMENTS:
         signal_at_call(*MOMENTS[end], at)
-    if job.arm == "scaled":
+    if plan.arm == "scaled":
         scale_losses()
     try:
-        return runner.run(job, SignalAt(at if end == "signal" else None)).status
+        return runner.run(plan, SignalAt(at if end == "signal" else None)).status
     except Interrupted:
         return "interrupted"
 
@@ -113,7 +113,7 @@ def kill_after_save(step: int | None) -> None:
     def last_save(self: Checkpoints, state: TrainState, *more: Any) -> None:
         save(self, state, *more)
         if state.step == step:
-            self.settle()
+            self.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
     Checkpoints.save = last_save  # type: ignore[method-assign]

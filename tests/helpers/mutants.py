@@ -13,14 +13,14 @@ from cnnexp import storage
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import checkpoint
 from cnnexp.training.loop import TrainState
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 Place = tuple[Any, ...]
 MISSING = object()
 LONG = 1000.0  # seconds
 
 
-def live_long(job: Job, step: int) -> str:
+def live_long(plan: Plan, step: int) -> str:
     """Let a run live until a step, as if it had taken very long: time that is lost later is then seen."""
     before = SignalAt.step
 
@@ -31,7 +31,7 @@ def live_long(job: Job, step: int) -> str:
         before(self, state)
 
     SignalAt.step = slow  # type: ignore[method-assign]
-    return live(job, "signal", step)
+    return live(plan, "signal", step)
 
 
 def places(node: Any, place: Place = ()) -> Iterator[Place]:
@@ -83,16 +83,16 @@ def other(value: Any) -> Any:
     return "something else"
 
 
-def go_on(job: Job, base: Path, uncut: Path, file: str, place: Place | None, leave_out: bool) -> list[str]:
+def go_on(plan: Plan, base: Path, uncut: Path, file: str, place: Place | None, leave_out: bool) -> list[str]:
     """Go on from a copy of the run in `base` whose checkpoint has lost a field; return what then differs from `uncut`.
 
     file: last.pt or the best weights'. place: None loses nothing. leave_out: the field is not in the file; else it is
     forgotten (see `forget`). A run that refuses to go on differs in that alone.
     """
-    job = replace(job, folder=base.with_name("mutant"))
-    storage.remove(job.folder)
-    shutil.copytree(base, job.folder)
-    storage.remove(job.folder / "checkpoints" / "previous.pt")  # a run would go on from it, and come out the same
+    plan = replace(plan, folder=base.with_name("mutant"))
+    storage.remove(plan.folder)
+    shutil.copytree(base, plan.folder)
+    storage.remove(plan.folder / "checkpoints" / "previous.pt")  # a run would go on from it, and come out the same
     if place is not None and file == "last.pt":
         load = TrainState.load_state_dict
 
@@ -102,15 +102,15 @@ def go_on(job: Job, base: Path, uncut: Path, file: str, place: Place | None, lea
 
         TrainState.load_state_dict = load_less  # type: ignore[method-assign]
     elif place is not None:
-        path = job.folder / "checkpoints" / file
+        path = plan.folder / "checkpoints" / file
         content = checkpoint.read(path)
         lose(content, {}, place, leave_out)
         storage.publish(checkpoint.draft(path, content), path)
     try:
-        live(job)
+        live(plan)
     except Exception as error:
         return [f"refused: {type(error).__name__}: {error}"]
-    return [*differences(everything(job.folder), everything(uncut)), *lost_times(base, job.folder)]
+    return [*differences(everything(plan.folder), everything(uncut)), *lost_times(base, plan.folder)]
 
 
 def lose(saved: dict[str, Any], fresh: dict[str, Any], place: Place, leave_out: bool) -> None:

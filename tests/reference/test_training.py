@@ -20,7 +20,7 @@ from cnnexp.reference import layers, optimizers, update_rules
 from cnnexp.reference.comparison import largest_difference
 from cnnexp.reference.layers import BY_FORMULA, compute_by_formula
 from cnnexp.reference.stepping import ByRule
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BLOCKS: list[Any] = [
@@ -154,10 +154,10 @@ def test_training_gives_the_same_losses(
         assert type(model.conv1) is layers.ReferenceConv2d and type(model.norm1) is layers.ReferenceBatchNorm2d
 
 
-def test_torchs_own_layers_are_the_neutral_choice(job: Callable[..., Job]) -> None:
-    plain = job().fingerprint
-    assert job("~model.impl").fingerprint == job("model.impl=torch").fingerprint == plain
-    assert len({plain, job("model.impl=im2col").fingerprint, job("model.impl=loops").fingerprint}) == 3
+def test_torchs_own_layers_are_the_neutral_choice(plan: Callable[..., Plan]) -> None:
+    plain = plan().fingerprint
+    assert plan("~model.impl").fingerprint == plan("model.impl=torch").fingerprint == plain
+    assert len({plain, plan("model.impl=im2col").fingerprint, plan("model.impl=loops").fingerprint}) == 3
 
 
 def test_an_unknown_choice_is_told(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

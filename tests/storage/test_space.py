@@ -19,14 +19,14 @@ from cnnexp.training import build
 from cnnexp.training import setup as start
 from cnnexp.training.device import resolve
 from cnnexp.training.loop import train_step
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 Train = Callable[..., int]
 
 
 @pytest.fixture(autouse=True)
 def never_trains(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    if "job" not in request.fixturenames:
+    if "plan" not in request.fixturenames:
         monkeypatch.setattr("cnnexp.training.loop.train_step", lambda *_: pytest.fail("it was trained"))
 
 
@@ -81,8 +81,8 @@ def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_checkpoints_take_no_more_than_is_expected(job: Callable[..., Job], optimizer: str) -> None:
-    config = job("model.blocks=[{fc:{out:2000}}]", f"optimizer={optimizer}").config
+def test_checkpoints_take_no_more_than_is_expected(plan: Callable[..., Plan], optimizer: str) -> None:
+    config = plan("model.blocks=[{fc:{out:2000}}]", f"optimizer={optimizer}").config
     device, data = resolve(config["device"]), build.build_data(config)
     batches = start.batches_of(config, data, device)
     settings = start.settings_of(config, batches, device)

@@ -34,7 +34,7 @@ from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.sweep import Sweep, Worker
 from cnnexp.training import outcome
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 
 pytestmark = pytest.mark.counts("sweeps")
 
@@ -309,8 +309,8 @@ class Thread:
 
 def until_told(connection: Any) -> None:
     """Do what a worker's process does, but for what concerns the process."""
-    while (job := connection.recv()) is not None:
-        connection.send(("ended", *workers.make(job, workers.Told(connection)), 0.0))
+    while (plan := connection.recv()) is not None:
+        connection.send(("ended", *workers.make(plan, workers.Told(connection)), 0.0))
     connection.close()
 
 
@@ -490,8 +490,8 @@ class TestWithThreads:
     ) -> None:
         hand = Sweep.hand
 
-        def hand_to_a_gpu(self: Sweep, job: Job, worker: Worker) -> None:
-            hand(self, job, worker)
+        def hand_to_a_gpu(self: Sweep, plan: Plan, worker: Worker) -> None:
+            hand(self, plan, worker)
             worker.slot = Slot("cuda:0", 1)
 
         monkeypatch.setattr(Sweep, "hand", hand_to_a_gpu)
@@ -502,11 +502,11 @@ class TestWithThreads:
         self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def died(self: Sweep, worker: Worker) -> None:
-            assert worker.job is not None
+            assert worker.plan is not None
             message = worker.connection.recv()
             if message[0] == "ended":  # and nobody heard of it
-                job, worker.job = worker.job, None
-                self.settle(job, "failed", "Died", "killed by SIGKILL", 1.0)
+                plan, worker.plan = worker.plan, None
+                self.record_end(plan, "failed", "Died", "killed by SIGKILL", 1.0)
 
         monkeypatch.setattr(Sweep, "hear", died)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
@@ -518,26 +518,26 @@ class TestWithThreads:
     ) -> None:
         begin = outcome.begin
 
-        def full(job: Job, record: RunRecord) -> None:
-            if job.seed == 1:
-                raise StorageError(job.folder, OSError(errno.ENOSPC, "No space left on device"))
-            begin(job, record)
+        def full(plan: Plan, record: RunRecord) -> None:
+            if plan.seed == 1:
+                raise StorageError(plan.folder, OSError(errno.ENOSPC, "No space left on device"))
+            begin(plan, record)
 
         def died(self: Sweep, worker: Worker) -> None:
-            assert worker.job is not None
+            assert worker.plan is not None
             worker.connection.recv()
-            job, worker.job = worker.job, None
-            self.settle(job, "failed", "Died", "killed by SIGKILL", 1.0)
+            plan, worker.plan = worker.plan, None
+            self.record_end(plan, "failed", "Died", "killed by SIGKILL", 1.0)
 
         monkeypatch.setattr(outcome, "begin", full)
-        monkeypatch.setattr(workers, "make", lambda job, told: ("done", ""))
+        monkeypatch.setattr(workers, "make", lambda plan, told: ("done", ""))
         monkeypatch.setattr(Sweep, "hear", died)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1,2", "study.arm=some") == 3
         statuses = {name: run.status for name, run in runs().items() if run.info}
         assert statuses == {"some-s0": "failed", "some-s2": "failed"}
 
-    def test_a_run_whose_log_is_a_link_ends_alone(self, job: Callable[..., Job], outputs: Path) -> None:
-        wanted = job()
+    def test_a_run_whose_log_is_a_link_ends_alone(self, plan: Callable[..., Plan], outputs: Path) -> None:
+        wanted = plan()
         wanted.folder.mkdir(parents=True)
         (wanted.folder / "train.log").symlink_to(outputs / "elsewhere")
         status, message = workers.make_logged(wanted, workers.Told(Pipe()[0]))
@@ -581,21 +581,21 @@ class TestWithThreads:
         assert 0 < moved <= 0.0011
 
 
-# The decisions alone: jobs that only say how they end.
+# The decisions alone: plans that only say how they end.
 
 
-def plain_job(folder: Path, arm: str, seed: int = 0, upstream: Job | None = None) -> Job:
-    """Return a Job that no run can be made of, but that has a place to be recorded."""
+def plain_plan(folder: Path, arm: str, seed: int = 0, upstream: Plan | None = None) -> Plan:
+    """Return a Plan that no run can be made of, but that has a place to be recorded."""
     config = {"study": {"name": "s", "arm": arm}, "seed": seed, "device": {"kind": "cpu", "threads": 1}}
-    return Job(config, [], [], {}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
+    return Plan(config, [], [], {}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
 
 
-def finish(job: Job, status: str) -> None:
+def finish(plan: Plan, status: str) -> None:
     """Record a run as ended, without having run it."""
-    (job.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    job.record().update(
+    (plan.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    plan.record().update(
         status=status,
-        arm=job.arm,
+        arm=plan.arm,
         seconds={"total": 1.0},
         result={"test_accuracy": 0.5} if status == "done" else None,
         finished=now(),
@@ -605,23 +605,23 @@ def finish(job: Job, status: str) -> None:
 
 @pytest.fixture
 def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let jobs end as their arm's name says; return the order in which they were started."""
+    """Let plans end as their arm's name says; return the order in which they were started."""
     started: list[str] = []
 
-    def make(job: Job, progress: Any) -> tuple[str, str]:
-        started.append(job.label)
-        status = job.arm.partition(" ")[0]
+    def make(plan: Plan, progress: Any) -> tuple[str, str]:
+        started.append(plan.label)
+        status = plan.arm.partition(" ")[0]
         if status != "held":
-            finish(job, status)
+            finish(plan, status)
         return status, "as its name says"
 
     monkeypatch.setattr(workers, "make", make)
     return started
 
 
-def sweep_of(jobs: list[Job], budget: int | None = None, times: Times | None = None, slots: int = 1) -> int:
-    """Make jobs on slots; returns the exit code."""
-    return Sweep(jobs, list(jobs), [Slot("cpu", 1)] * slots, times or Times([]), budget, False).run()
+def sweep_of(plans: list[Plan], budget: int | None = None, times: Times | None = None, slots: int = 1) -> int:
+    """Make plans on slots; returns the exit code."""
+    return Sweep(plans, list(plans), [Slot("cpu", 1)] * slots, times or Times([]), budget, False).run()
 
 
 @pytest.mark.usefixtures("threads")
@@ -639,38 +639,38 @@ def sweep_of(jobs: list[Job], budget: int | None = None, times: Times | None = N
 def test_what_needs_another_run_follows_it(
     tmp_path: Path, order: list[str], slots: int, upstream: str, dependents: str, code: int
 ) -> None:
-    first = plain_job(tmp_path, upstream)
-    jobs = [
+    first = plain_plan(tmp_path, upstream)
+    plans = [
         first,
-        *(plain_job(tmp_path, "done then", seed, first) for seed in (0, 1)),
-        plain_job(tmp_path, "done alone"),
+        *(plain_plan(tmp_path, "done then", seed, first) for seed in (0, 1)),
+        plain_plan(tmp_path, "done alone"),
     ]
-    assert sweep_of(jobs, slots=slots) == code
-    assert [job.record().status for job in jobs[1:]] == [dependents, dependents, "done"]
+    assert sweep_of(plans, slots=slots) == code
+    assert [plan.record().status for plan in plans[1:]] == [dependents, dependents, "done"]
     made = [label for label in order if label.startswith("done then")]
     assert len(made) == (2 if dependents == "done" else 0)
     if made:
         assert order.index(first.label) < min(order.index(label) for label in made)
     else:
-        message = jobs[1].record().info["error"]["message"]
+        message = plans[1].record().info["error"]["message"]
         assert message.startswith(f"it starts from {first.folder}, which is ")
-        assert message in (jobs[1].folder / "train.log").read_text()
+        assert message in (plans[1].folder / "train.log").read_text()
 
 
 @pytest.mark.usefixtures("threads")
 def test_an_upstream_that_diverged_before_is_not_waited_for(tmp_path: Path, order: list[str]) -> None:
-    first = plain_job(tmp_path, "diverged")
+    first = plain_plan(tmp_path, "diverged")
     finish(first, "diverged")
-    then = plain_job(tmp_path, "done then", upstream=first)
+    then = plain_plan(tmp_path, "done then", upstream=first)
     assert Sweep([first, then], [then], [Slot("cpu", 1)], Times([]), None, False).run() == 0
     assert (then.record().status, order) == ("skipped", [])
 
 
 @pytest.mark.usefixtures("threads")
 def test_a_chain_of_upstreams(tmp_path: Path, order: list[str]) -> None:
-    first = plain_job(tmp_path, "done first")
-    second = plain_job(tmp_path, "done second", upstream=first)
-    third = plain_job(tmp_path, "done third", upstream=second)
+    first = plain_plan(tmp_path, "done first")
+    second = plain_plan(tmp_path, "done second", upstream=first)
+    third = plain_plan(tmp_path, "done third", upstream=second)
     assert third.chain() == [first, second, third]
     assert sweep_of([third, second, first], slots=2) == 0
     assert order == [first.label, second.label, third.label]
@@ -680,43 +680,43 @@ def test_a_chain_of_upstreams(tmp_path: Path, order: list[str]) -> None:
 def test_what_needs_a_run_beyond_the_budget_is_beyond_it(
     tmp_path: Path, order: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = plain_job(tmp_path, "done first")
-    then = plain_job(tmp_path, "done then", upstream=first)
+    first = plain_plan(tmp_path, "done first")
+    then = plain_plan(tmp_path, "done then", upstream=first)
     times = Times([])
     times.learn(first.fingerprint, work_of(first.config), 1000.0)
     with pytest.raises(UserError, match=r"^--budget: too short for any of the 2 runs left; .* 17 min$"):
         sweep_of([first, then], budget=60, times=times)
     assert order == [] and not then.folder.exists()
     assert "not started: 2 runs, which would not end within the budget" in capsys.readouterr().out
-    other = plain_job(tmp_path, "done other", 1)
+    other = plain_plan(tmp_path, "done other", 1)
     times.learn(other.fingerprint, work_of(other.config), 1.0)
     assert sweep_of([first, other], budget=60, times=times) == 75, "the same command goes on"
     assert order == [other.label]
 
 
 def test_a_search_sees_the_validation_split_alone(tmp_path: Path) -> None:
-    jobs = [plain_job(tmp_path, "done a"), plain_job(tmp_path, "failed b")]
-    for job in jobs:
-        job.overrides = [job.arm]
-    finish(jobs[0], "done")
-    jobs[0].record().update(result={"val_accuracy": 0.7, "test_accuracy": 0.9})
-    finish(jobs[1], "failed")
-    found = returns(jobs[::-1], [["done a"], ["failed b"]])
+    plans = [plain_plan(tmp_path, "done a"), plain_plan(tmp_path, "failed b")]
+    for plan in plans:
+        plan.overrides = [plan.arm]
+    finish(plans[0], "done")
+    plans[0].record().update(result={"val_accuracy": 0.7, "test_accuracy": 0.9})
+    finish(plans[1], "failed")
+    found = returns(plans[::-1], [["done a"], ["failed b"]])
     assert [one.return_value for one in found] == [0.7, None]
 
 
 def test_times_are_those_of_the_config_else_of_its_like(tmp_path: Path) -> None:
-    def job_with(arm: str, **more: Any) -> Job:
-        job = plain_job(tmp_path, arm)
-        job.config.update(model={"name": "a"}, **more)
-        return job
+    def plan_with(arm: str, **more: Any) -> Plan:
+        plan = plain_plan(tmp_path, arm)
+        plan.config.update(model={"name": "a"}, **more)
+        return plan
 
-    one, two, other = job_with("one", epochs=3), job_with("two", epochs=3), job_with("other", epochs=4)
+    one, two, other = plan_with("one", epochs=3), plan_with("two", epochs=3), plan_with("other", epochs=4)
     times = Times([tmp_path])
     assert times.expected(one) is None and times.total([one], 2) is None
-    for job, seconds in ((one, 10.0), (one, 20.0), (two, 45.0)):
-        times.learn(job.fingerprint, work_of(job.config), seconds)
-    like = job_with("like", epochs=3, clip_norm=1.0)
+    for plan, seconds in ((one, 10.0), (one, 20.0), (two, 45.0)):
+        times.learn(plan.fingerprint, work_of(plan.config), seconds)
+    like = plan_with("like", epochs=3, clip_norm=1.0)
     assert (times.expected(one), times.expected(two), times.expected(like)) == (15.0, 45.0, 25.0)
     assert times.expected(other) is None and times.total([one, other], 1) is None, "four epochs are not three"
     assert times.total([one, one, two], 3) == 45.0, "no shorter than the longest"

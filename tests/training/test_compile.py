@@ -21,10 +21,10 @@ from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training import run as runner
 from cnnexp.training import setup as start
 from cnnexp.training.compile import compiled
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Quiet
 
-Jobs = Callable[..., Job]
+Plans = Callable[..., Plan]
 ON = "device.compile=true"
 
 
@@ -35,14 +35,14 @@ def compiler_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("cnnexp.training.compile.GIVEN", str(session_cache.parent / "torch"))
 
 
-def made(job: Jobs, *more: str) -> RunRecord:
+def made(plan: Plans, *more: str) -> RunRecord:
     """Make the tiny run, which has batch norm and dropout, by SGD, whose steps are no larger than its gradients."""
-    return runner.run(job("optimizer=sgd", "log.steps=1st", *more), Quiet())
+    return runner.run(plan("optimizer=sgd", "log.steps=1st", *more), Quiet())
 
 
 @pytest.mark.slow
 def test_a_compiled_run_is_the_same_up_to_rounding(
-    job: Jobs, session_cache: Path, monkeypatch: pytest.MonkeyPatch
+    plan: Plans, session_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
 
@@ -52,7 +52,7 @@ def test_a_compiled_run_is_the_same_up_to_rounding(
         return lambda images: (sizes.append(len(images)), step(images))[1]
 
     monkeypatch.setattr(start, "compiled", noted)
-    plain, through = made(job), made(job, ON)
+    plain, through = made(plan), made(plan, ON)
     assert sizes == [8] * 15, "every step, and nothing else, goes through what was compiled"
     assert through.info["fingerprint"] != plain.info["fingerprint"]
     assert through.info["device"]["compile"] is True and "compile" not in plain.info["device"]
@@ -68,27 +68,27 @@ def test_a_compiled_run_is_the_same_up_to_rounding(
 
 @pytest.mark.slow
 def test_a_compiled_run_that_is_cut_is_the_same_to_the_bit(
-    kind_job: Jobs, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    kind_plan: Plans, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
-    own = kind_job("residual", ON)
+    own = kind_plan("residual", ON)
     for step in (4, 9):
         with pytest.raises(Interrupted):
             runner.run(own, CutAt(step, signal.SIGTERM))
     run = runner.run(own, Quiet())
     assert run.info["resumed"] == 2
-    uncut = runner.run(kind_job("residual", ON, f"outputs={outputs.parent / 'uncut'}"), Quiet())
+    uncut = runner.run(kind_plan("residual", ON, f"outputs={outputs.parent / 'uncut'}"), Quiet())
     assert difference(everything(run.folder), everything(uncut.folder)) is None
 
 
 @pytest.mark.slow
-def test_each_run_of_a_process_is_compiled(job: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_run_of_a_process_is_compiled(plan: Plans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo import config, utils
 
     monkeypatch.setattr("cnnexp.training.compile.GIVEN", None)
     with config.patch(recompile_limit=1):  # 8 by default: from then on torch takes a function as it is
         for size in (4, 5, 6):
-            state, batches, settings = prepared(job(f"batch_size={size}"))
+            state, batches, settings = prepared(plan(f"batch_size={size}"))
             before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
             device = replace(settings.device, compile=True)
             step = compiled(state, batches.at(0), device, tmp_path, print)
@@ -117,8 +117,8 @@ class Restless(nn.Module):
 
 
 @pytest.mark.slow
-def test_weights_that_change_are_put_back(job: Jobs, tmp_path: Path) -> None:
-    state, batches, settings = prepared(job())
+def test_weights_that_change_are_put_back(plan: Plans, tmp_path: Path) -> None:
+    state, batches, settings = prepared(plan())
     state.learner, device = Restless(compilable=True), replace(settings.device, compile=True)
     before = state.learner.fc.weight.clone()
     compiled(state, batches.at(0), device, tmp_path, print)
@@ -126,19 +126,19 @@ def test_weights_that_change_are_put_back(job: Jobs, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_not_compiled_at_all_is_said(job: Jobs, tmp_path: Path) -> None:
-    state, batches, settings = prepared(job())
+def test_what_is_not_compiled_at_all_is_said(plan: Plans, tmp_path: Path) -> None:
+    state, batches, settings = prepared(plan())
     state.learner, device = Restless(compilable=False), replace(settings.device, compile=True)
     with pytest.raises(UserError, match="no part of the network"):
         compiled(state, batches.at(0), device, tmp_path, print)
 
 
 @pytest.mark.slow
-def test_what_cannot_be_compiled_is_said(job: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_cannot_be_compiled_is_said(plan: Plans, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from torch._inductor import config
 
     monkeypatch.setattr("cnnexp.training.compile.GIVEN", str(tmp_path / "compiled"))
-    own, told = job(ON), r"device.compile: torch could not compile .*C\+\+ .*try device.compile=false"
+    own, told = plan(ON), r"device.compile: torch could not compile .*C\+\+ .*try device.compile=false"
     with config.patch({"cpp.cxx": (None, "nonesuch")}), pytest.raises(UserError, match=told):
         runner.run(own, Quiet())
     assert own.record().status == "failed" and own.record().info["error"]["type"] == "UserError"
@@ -146,7 +146,7 @@ def test_what_cannot_be_compiled_is_said(job: Jobs, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_memory_that_runs_out_in_the_compiler_is_told_as_such(job: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_in_the_compiler_is_told_as_such(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.exc import TorchDynamoException
 
     def full(images: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def test_memory_that_runs_out_in_the_compiler_is_told_as_such(job: Jobs, monkeyp
         raise error
 
     monkeypatch.setattr(torch, "compile", lambda learner, mode: full)
-    own = job(ON)
+    own = plan(ON)
     with pytest.raises(torch.OutOfMemoryError):
         runner.run(own, Quiet())
     assert own.record().status == "oom" and "try batch_size=4" in own.record().info["error"]["message"]
@@ -186,6 +186,6 @@ def test_a_signal_ends_the_compiler(tiny: list[str], outputs: Path, tmp_path: Pa
     assert run.status == "interrupted"
 
 
-def test_what_is_not_compiled_keeps_its_name(job: Jobs) -> None:
-    names = [job(word).fingerprint for word in ("device.compile=false", ON, "device.compile=reduce-overhead")]
-    assert names[0] == job().fingerprint and len(set(names)) == 3
+def test_what_is_not_compiled_keeps_its_name(plan: Plans) -> None:
+    names = [plan(word).fingerprint for word in ("device.compile=false", ON, "device.compile=reduce-overhead")]
+    assert names[0] == plan().fingerprint and len(set(names)) == 3

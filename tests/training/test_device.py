@@ -18,7 +18,7 @@ NODE = {
     "threads": 1,
     "channels_last": True,
     "deterministic": False,
-    "resident": "auto",
+    "data_on_device": "auto",
 }
 
 

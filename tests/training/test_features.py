@@ -104,14 +104,14 @@ def features(model: nn.Module, cpu: Device) -> Features:
 
 def test_dropout_below_the_head_is_noticed(cpu: Device) -> None:
     images: Any = FourPixels()
-    assert features(Noisy(0.0), cpu).doubt(images) is None
-    assert "vary" in str(features(Noisy(0.5), cpu).doubt(images))
+    assert features(Noisy(0.0), cpu).why_not_cacheable(images) is None
+    assert "vary" in str(features(Noisy(0.5), cpu).why_not_cacheable(images))
 
 
 def test_more_than_a_head_is_noticed(cpu: Device) -> None:
     model = Noisy(0.0)
     model.below.bias.requires_grad_(True)
-    assert str(features(model, cpu).doubt(FourPixels())) == "more learns than the head: below, fc"  # type: ignore[arg-type]
+    assert str(features(model, cpu).why_not_cacheable(FourPixels())) == "more learns than the head: below, fc"  # type: ignore[arg-type]
 
 
 def test_features_are_what_reaches_the_head(cpu: Device) -> None:

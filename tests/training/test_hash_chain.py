@@ -14,19 +14,19 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.training import hash_chain
 from cnnexp.training import run as runner
 from cnnexp.training.hash_chain import LINKS, digest, parting
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Quiet
 
-Plan = Callable[..., Job]
+Plans = Callable[..., Plan]
 
 
 @pytest.fixture
-def chained(job: Plan, outputs: Path) -> Callable[..., RunRecord]:
+def chained(plan: Plans, outputs: Path) -> Callable[..., RunRecord]:
     """Return a function that trains the tiny run for seven steps, with a hash chain, in a folder of its own."""
 
     def make(name: str, *more: str) -> RunRecord:
         where = f"outputs={outputs / name}"
-        return runner.run(job("epochs=7st", "log.hash_chain=true", where, *more), Quiet())
+        return runner.run(plan("epochs=7st", "log.hash_chain=true", where, *more), Quiet())
 
     return make
 
@@ -85,9 +85,9 @@ def test_the_step_is_named(
 
 
 def test_it_is_off_by_default_and_changes_no_fingerprint(
-    job: Plan, outputs: Path, capsys: pytest.CaptureFixture[str]
+    plan: Plans, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, chained = job("epochs=2st"), job("epochs=2st", "log.hash_chain=true")
+    plain, chained = plan("epochs=2st"), plan("epochs=2st", "log.hash_chain=true")
     assert plain.fingerprint == chained.fingerprint
     (plain.folder / "checkpoints").mkdir(parents=True)
     (plain.folder / "hash_chain.jsonl").write_text('{"step": 1, "chain": "of an earlier attempt"}\n')

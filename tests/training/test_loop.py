@@ -20,15 +20,15 @@ from cnnexp.training import run as runner
 from cnnexp.training import setup as start
 from cnnexp.training.checkpoint import Checkpoints
 from cnnexp.training.loop import train_step
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Bars, Quiet
-from cnnexp.training.recorder import Evaluation, Journal
+from cnnexp.training.recorder import Evaluation, Recorder
 
 Train = Callable[..., int]
 Only = Callable[[], RunRecord]
 
 
-def test_it_learns_a_few_images_by_heart(job: Callable[..., Job]) -> None:
+def test_it_learns_a_few_images_by_heart(plan: Callable[..., Plan]) -> None:
     easy = [
         "data.num_train=32",
         "data.val_fraction=0",
@@ -37,7 +37,7 @@ def test_it_learns_a_few_images_by_heart(job: Callable[..., Job]) -> None:
         "model.blocks.0.conv.out=16",
     ]
     more = [*easy, "model.dropout={pool:0,fc:0}", "optimizer.lr=0.01", "epochs=40ep"]
-    run = runner.run(job(*more), Quiet())
+    run = runner.run(plan(*more), Quiet())
     assert run.info["result"]["train_accuracy"] == 1.0
     assert run.info["result"]["train_loss"] < 0.1
 
@@ -47,9 +47,9 @@ def total_norm(model: torch.nn.Module) -> float:
     return float(sum((p.grad.double() ** 2).sum() for p in model.parameters() if p.grad is not None) ** 0.5)
 
 
-def test_gradients_are_clipped(job: Callable[..., Job]) -> None:
-    free, batches, settings = prepared(job("clip_norm=null"))
-    clipped, _, bounded = prepared(job("clip_norm=0.05"))
+def test_gradients_are_clipped(plan: Callable[..., Plan]) -> None:
+    free, batches, settings = prepared(plan("clip_norm=null"))
+    clipped, _, bounded = prepared(plan("clip_norm=0.05"))
     for state, own in ((free, settings), (clipped, bounded)):
         train_step(state, batches.at(0), own)
     assert total_norm(free.model) > 0.5
@@ -61,14 +61,14 @@ def test_gradients_are_clipped(job: Callable[..., Job]) -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_the_loss_is_the_smoothed_cross_entropy(job: Callable[..., Job], smoothing: float) -> None:
-    state, batches, settings = prepared(job(f"label_smoothing={smoothing}"))
+def test_the_loss_is_the_smoothed_cross_entropy(plan: Callable[..., Plan], smoothing: float) -> None:
+    state, batches, settings = prepared(plan(f"label_smoothing={smoothing}"))
     batch = batches.at(0)
     torch.manual_seed(fold(0, "dropout", 0))
     state.model.train()
     with torch.no_grad():
         log = torch.log_softmax(state.model(batch.images).double(), 1)
-    fresh, _, _ = prepared(job(f"label_smoothing={smoothing}"))
+    fresh, _, _ = prepared(plan(f"label_smoothing={smoothing}"))
     train_step(fresh, batch, settings)
     target = torch.full_like(log, smoothing / 10)  # Szegedy et al. 2016, section 7
     target[torch.arange(len(log)), batch.labels] += 1 - smoothing
@@ -76,9 +76,9 @@ def test_the_loss_is_the_smoothed_cross_entropy(job: Callable[..., Job], smoothi
     assert int(fresh.correct[0]) == int((log.argmax(1) == batch.labels).sum())
 
 
-def test_first_weights_depend_on_the_seed_alone(job: Callable[..., Job]) -> None:
+def test_first_weights_depend_on_the_seed_alone(plan: Callable[..., Plan]) -> None:
     def weights(*more: str) -> dict[str, Any]:
-        return prepared(job(*more))[0].model.state_dict()
+        return prepared(plan(*more))[0].model.state_dict()
 
     first, other = weights(), weights("seed=1")
     again = weights("optimizer=sgd", "augmentation=full", "model.dropout.fc=0.5", "batch_size=4")
@@ -123,11 +123,11 @@ def test_no_run_is_done_with_what_is_not_finite(
     assert all(torch.isfinite(tensor).all() for tensor in checkpoint.read(best)["model"].values())
 
 
-def test_the_batch_without_a_finite_loss_is_recorded(train: Train, only: Only, job: Callable[..., Job]) -> None:
+def test_the_batch_without_a_finite_loss_is_recorded(train: Train, only: Only, plan: Callable[..., Plan]) -> None:
     assert train(*DIVERGE, "checkpoint.every=1st") == 3
     error = only().info["error"]
-    data = build.build_data(job(*DIVERGE).config)
-    _, batches, _ = prepared(job(*DIVERGE))
+    data = build.build_data(plan(*DIVERGE).config)
+    _, batches, _ = prepared(plan(*DIVERGE))
     _, rows = batches.rows(6)
     assert error["step"] == 7
     assert error["samples"] == data.train.ids[rows].tolist() and len(set(error["samples"])) == 8
@@ -202,17 +202,17 @@ def test_an_operation_without_a_deterministic_form_is_told_in_a_line(
     assert "Traceback" not in told and only().status == "failed"
 
 
-def journal(patience: int | None = None) -> tuple[Journal, Any]:
-    """Return a Journal and a state that has all that `choose` looks at."""
+def recorder(patience: int | None = None) -> tuple[Recorder, Any]:
+    """Return a Recorder and a state that has all that `choose` looks at."""
     model = torch.nn.Linear(1, 1)
     state = SimpleNamespace(model=model, best={}, best_weights={}, epochs_since_best=0, stopped=None)
-    own: Any = Journal.__new__(Journal)
+    own: Any = Recorder.__new__(Recorder)
     own.patience, own.keeps_last = patience, False
     return own, state
 
 
 def test_the_best_epoch_is_the_first_of_the_highest() -> None:
-    own, state = journal()
+    own, state = recorder()
     accuracies = [0.1, 0.5, 0.5, 0.3, 0.6, 0.6]
     chosen = []
     for epoch, accuracy in enumerate(accuracies, 1):
@@ -226,7 +226,7 @@ def test_the_best_epoch_is_the_first_of_the_highest() -> None:
 
 @pytest.mark.parametrize(("patience", "last"), [(1, 3), (2, 4), (3, 8), (4, None), (None, None)])
 def test_patience_counts_epochs_since_the_best(patience: int | None, last: int | None) -> None:
-    own, state = journal(patience)
+    own, state = recorder(patience)
     stopped_at = None
     for epoch, accuracy in enumerate([0.1, 0.5, 0.5, 0.3, 0.6, 0.2, 0.6, 0.1], 1):
         own.choose(state, epoch, {"accuracy": accuracy, "loss": 1.0})
@@ -284,10 +284,10 @@ def test_what_watches_the_validation_split_needs_one(
     assert "set data.val_fraction above 0" in capsys.readouterr().err
 
 
-def test_bfloat16_on_a_cpu(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_on_a_cpu(plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     # layers as small as these are as slow in either precision: let none stay in fp32 for it
     monkeypatch.setattr(start, "unfit", lambda *given: [])
-    half, full = (runner.run(job(f"device.precision={p}"), Quiet()) for p in ("bf16", "fp32"))
+    half, full = (runner.run(plan(f"device.precision={p}"), Quiet()) for p in ("bf16", "fp32"))
     assert (half.info["device"]["precision"], full.info["device"]["precision"]) == ("bf16", "fp32")
     assert half.folder != full.folder
     logits = [run.predictions()["logits"] for run in (half, full)]
@@ -297,7 +297,7 @@ def test_bfloat16_on_a_cpu(job: Callable[..., Job], monkeypatch: pytest.MonkeyPa
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32, torch.int64}
 
 
-def test_what_is_written_down_of_a_run(train: Train, only: Only, job: Callable[..., Job]) -> None:
+def test_what_is_written_down_of_a_run(train: Train, only: Only, plan: Callable[..., Plan]) -> None:
     assert train("data.num_train=53", "seed=3") == 0  # 42 or 43 images: the last few of an epoch are left out
     run = only()
     info, found = run.info, run.predictions()
@@ -309,7 +309,7 @@ def test_what_is_written_down_of_a_run(train: Train, only: Only, job: Callable[.
     assert (info["result"]["best_epoch"], info["result"]["val_accuracy"]) == (best["epoch"], best["accuracy"])
     assert sorted(file.name for file in (run.folder / "checkpoints").iterdir()) == ["best.pt"]
     assert info["seconds"]["total"] == pytest.approx(sum(v for k, v in info["seconds"].items() if k != "total"))
-    assert json.dumps(run.config()["study"]) == json.dumps(job("seed=3").config["study"] | {"arm": info["arm"]})
+    assert json.dumps(run.config()["study"]) == json.dumps(plan("seed=3").config["study"] | {"arm": info["arm"]})
 
     # The predictions are those of the checkpoint's weights, which are those of the best epoch.
     again = build.build_model(run.config(), (3, 8, 8), 10)
@@ -411,10 +411,10 @@ def test_a_damaged_checkpoint_is_named(train: Train, only: Only, capsys: pytest.
     assert told.count("\n") == 1
 
 
-def test_bars_show_what_is_recorded(job: Callable[..., Job], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bars_show_what_is_recorded(plan: Callable[..., Plan], capsys: pytest.CaptureFixture[str]) -> None:
     bars = Bars()
     bars.LOOK_SECONDS = 0.0
-    record = runner.run(job(), bars)
+    record = runner.run(plan(), bars)
     told = capsys.readouterr()
     for row in record.rows(split="val"):
         assert f"epoch {row['epoch']}/3" in told.out and f"val loss {row['loss']:.3f}" in told.out
@@ -423,8 +423,8 @@ def test_bars_show_what_is_recorded(job: Callable[..., Job], capsys: pytest.Capt
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_an_epoch_never_waits_for_the_device(job: Callable[..., Job]) -> None:
-    state, batches, settings = prepared(job("device=cuda", "device.precision=bf16", "device.resident=true"))
+def test_an_epoch_never_waits_for_the_device(plan: Callable[..., Plan]) -> None:
+    state, batches, settings = prepared(plan("device=cuda", "device.precision=bf16", "device.data_on_device=true"))
     for step in range(2):  # kernels are loaded, which waits
         train_step(state, batches.at(step), settings)
     before = torch.cuda.get_sync_debug_mode()
@@ -441,10 +441,10 @@ def epochs_kept(run: RunRecord) -> tuple[list[float], dict[str, Any]]:
     return [row["accuracy"] for row in run.rows(split="val")], run.info["result"]
 
 
-def test_the_last_epoch_can_count_instead_of_the_best(job: Callable[..., Job]) -> None:
+def test_the_last_epoch_can_count_instead_of_the_best(plan: Callable[..., Plan]) -> None:
     shared = ["epochs=6ep", "optimizer.lr=0.05"]
-    seen, best = epochs_kept(runner.run(job(*shared), Quiet()))
-    again, last = epochs_kept(runner.run(job(*shared, "keep_epoch=last"), Quiet()))
+    seen, best = epochs_kept(runner.run(plan(*shared), Quiet()))
+    again, last = epochs_kept(runner.run(plan(*shared, "keep_epoch=last"), Quiet()))
     assert seen == again
     assert best["best_epoch"] == seen.index(max(seen)) + 1 < 6, (
         "the best epoch is not the last, else this tests nothing"
@@ -453,25 +453,25 @@ def test_the_last_epoch_can_count_instead_of_the_best(job: Callable[..., Job]) -
     assert last["test_accuracy"] != best["test_accuracy"] or last["test_loss"] != best["test_loss"]
 
 
-def test_patience_counts_from_the_highest_accuracy_when_the_last_epoch_is_kept(job: Callable[..., Job]) -> None:
+def test_patience_counts_from_the_highest_accuracy_when_the_last_epoch_is_kept(plan: Callable[..., Plan]) -> None:
     shared = ["epochs=9ep", "optimizer.lr=0.05", "early_stopping.patience=2"]
-    seen, best = epochs_kept(runner.run(job(*shared), Quiet()))
-    again, last = epochs_kept(runner.run(job(*shared, "keep_epoch=last"), Quiet()))
+    seen, best = epochs_kept(runner.run(plan(*shared), Quiet()))
+    again, last = epochs_kept(runner.run(plan(*shared, "keep_epoch=last"), Quiet()))
     assert (seen, best["stopped"], last["stopped"]) == (again, "early", "early")
     assert last["best_epoch"] == len(seen) == best["best_epoch"] + 2
 
 
-def test_as_published_the_test_images_are_watched(job: Callable[..., Job]) -> None:
-    run = runner.run(job("+protocol=as_published", "data.val_fraction=0"), Quiet())
+def test_as_published_the_test_images_are_watched(plan: Callable[..., Plan]) -> None:
+    run = runner.run(plan("+protocol=as_published", "data.val_fraction=0"), Quiet())
     seen, result = epochs_kept(run)
     assert (run.info["data"]["train"], run.info["data"]["val"]) == (50, run.info["data"]["test"])
     assert result["test_accuracy"] == seen[-1] == result["val_accuracy"]
     assert run.info["protocol"] == {"validate_on": "test", "keep_epoch": "last"}
 
 
-def test_watching_test_images_beside_validation_images_is_refused(job: Callable[..., Job]) -> None:
+def test_watching_test_images_beside_validation_images_is_refused(plan: Callable[..., Plan]) -> None:
     with pytest.raises(UserError, match=r"validate_on: given test; .* set data.val_fraction=0"):
-        job("validate_on=test")
+        plan("validate_on=test")
 
 
 class Corner(torch.nn.Module):
@@ -487,12 +487,12 @@ class Corner(torch.nn.Module):
         return torch.stack([value, -value], dim=1)
 
 
-def test_shift_consistency_counts_what_a_shift_changes(job: Callable[..., Job]) -> None:
-    run = runner.run(job("shift_pixels=2"), Quiet())
+def test_shift_consistency_counts_what_a_shift_changes(plan: Callable[..., Plan]) -> None:
+    run = runner.run(plan("shift_pixels=2"), Quiet())
     assert 0 < run.info["result"]["shift_consistency"] <= 1
-    assert "shift_consistency" not in runner.run(job(), Quiet()).info["result"]
-    data = build.build_data(job().config)
-    evaluation = Evaluation(data, device.resolve(job().config["device"]), "auto")
+    assert "shift_consistency" not in runner.run(plan(), Quiet()).info["result"]
+    data = build.build_data(plan().config)
+    evaluation = Evaluation(data, device.resolve(plan().config["device"]), "auto")
     pixels = data.test.images[data.test.rows][..., 0].astype(float) / 255
     bright = (pixels - data.mean[0]) / data.std[0] > 0
     logits, _ = evaluation.logits(Corner(3), data.test)

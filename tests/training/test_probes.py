@@ -18,13 +18,13 @@ from cnnexp.errors import Interrupted, UserError
 from cnnexp.records.run_record import PROBE_ROWS, RunRecord
 from cnnexp.training import run as runner
 from cnnexp.training.loop import TrainState
-from cnnexp.training.plan import Job
+from cnnexp.training.plan import Plan
 from cnnexp.training.probes.magnitudes import counts, histogram
 from cnnexp.training.probes.passes import Pass
 from cnnexp.training.probes.weights import Step
 from cnnexp.training.progress import Quiet
 
-Jobs = Callable[..., Job]
+Plans = Callable[..., Plan]
 ALL = {"gradients": True, "updates": True, "activations": True, "dead_units": True, "batch_norm": True}
 LEFT_OUT = ("torch's step", "residual")  # without validation images to look at; with a config of the other tests
 EVERY_KIND = {"gradient", "update", "activation", "dead_units", "batch_norm"}
@@ -49,10 +49,10 @@ def by_kind(rows: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
         if k not in LEFT_OUT
     ],
 )
-def test_a_probe_changes_no_bit(job: Jobs, outputs: Any, kind: str) -> None:
-    without = runner.run(job(*KINDS[kind]), Quiet())
-    probed = job(*KINDS[kind], "probes=all", "probes.every=2st", f"outputs={outputs}/probed")
-    assert probed.fingerprint == job(*KINDS[kind]).fingerprint
+def test_a_probe_changes_no_bit(plan: Plans, outputs: Any, kind: str) -> None:
+    without = runner.run(plan(*KINDS[kind]), Quiet())
+    probed = plan(*KINDS[kind], "probes=all", "probes.every=2st", f"outputs={outputs}/probed")
+    assert probed.fingerprint == plan(*KINDS[kind]).fingerprint
     run = runner.run(probed, Quiet())
     assert not without.probe_rows() and "probes" not in without.info["seconds"]
     assert run.probe_rows() and run.info["seconds"]["probes"] > 0
@@ -75,12 +75,12 @@ class NoHooks(Quiet):
 
 
 @pytest.mark.parametrize("more", [["probes=none"], ["probes=all", "probes.every=1st"]], ids=" ".join)
-def test_no_hook_stays(job: Jobs, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+def test_no_hook_stays(plan: Plans, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     made = []
     for kind in (Step, Pass):
         monkeypatch.setattr(kind, "__init__", _noting(kind.__init__, made))
     watch = NoHooks()
-    run = runner.run(job("epochs=1ep", *more), watch)
+    run = runner.run(plan("epochs=1ep", *more), watch)
     assert watch.steps == 5
     assert len(made) == (0 if more == ["probes=none"] else 10)
     assert (run.folder / "probes.jsonl").exists() == bool(made)
@@ -111,10 +111,10 @@ class StopAt(Quiet):
     ("every", "cuts", "kills"),
     [("1ep", [4, 5, 6], False), ("2st", [1, 7, 8], False), ("2st", [4, 8, 14], True), ("1ep", [14], True)],
 )
-def test_rows_are_the_same_after_any_cut(job: Jobs, outputs: Any, every: str, cuts: list[int], kills: bool) -> None:
+def test_rows_are_the_same_after_any_cut(plan: Plans, outputs: Any, every: str, cuts: list[int], kills: bool) -> None:
     more = ["probes=all", f"probes.every={every}", "checkpoint.every=3st"]
-    whole = runner.run(job(*more, f"outputs={outputs}/uncut"), Quiet())
-    own = job(*more)
+    whole = runner.run(plan(*more, f"outputs={outputs}/uncut"), Quiet())
+    own = plan(*more)
     for step in cuts:
         with pytest.raises(KeyboardInterrupt if kills else Interrupted):
             runner.run(own, StopAt(step, kills))
@@ -126,8 +126,8 @@ def test_rows_are_the_same_after_any_cut(job: Jobs, outputs: Any, every: str, cu
     assert difference(everything(run.folder), everything(whole.folder)) is None
 
 
-def test_rows_have_the_columns_that_the_record_names(job: Jobs) -> None:
-    run = runner.run(job("probes=all", "epochs=1ep"), Quiet())
+def test_rows_have_the_columns_that_the_record_names(plan: Plans) -> None:
+    run = runner.run(plan("probes=all", "epochs=1ep"), Quiet())
     assert {row["kind"] for row in run.probe_rows()} == EVERY_KIND == set(PROBE_ROWS)
     for row in run.probe_rows():
         columns = set(row) - {"epoch", "step", "kind", "layer", "type"}
@@ -136,12 +136,12 @@ def test_rows_have_the_columns_that_the_record_names(job: Jobs) -> None:
 
 
 @pytest.mark.parametrize("name", ["gradients", "updates", "activations", "dead_units", "batch_norm"])
-def test_a_probe_alone(job: Jobs, name: str) -> None:
-    run = runner.run(job(f"probes={name}", "epochs=1ep"), Quiet())
+def test_a_probe_alone(plan: Plans, name: str) -> None:
+    run = runner.run(plan(f"probes={name}", "epochs=1ep"), Quiet())
     assert {row["kind"] for row in run.probe_rows()} == {name.removesuffix("s") if name != "dead_units" else name}
 
 
-def test_kept_features_show_the_head_alone(job: Jobs) -> None:
+def test_kept_features_show_the_head_alone(plan: Plans) -> None:
     frozen = [
         "model=resnet18",
         "model.freeze=backbone",
@@ -150,9 +150,9 @@ def test_kept_features_show_the_head_alone(job: Jobs) -> None:
         "probes=all",
         "epochs=1ep",
     ]
-    kept = runner.run(job(*frozen), Quiet())
+    kept = runner.run(plan(*frozen), Quiet())
     assert {(row["kind"], row["layer"]) for row in kept.probe_rows()} == {("gradient", "fc"), ("update", "fc")}
-    whole = runner.run(job(*frozen, "cache_features=false", "study.name=whole"), Quiet())
+    whole = runner.run(plan(*frozen, "cache_features=false", "study.name=whole"), Quiet())
     rows = [row for row in whole.probe_rows() if row["kind"] in ("gradient", "update")]
     assert {row["layer"] for row in rows} == {"fc"}, "what is frozen has no gradient"
     assert len(by_kind(whole.probe_rows(), "batch_norm")) == 20
@@ -160,8 +160,8 @@ def test_kept_features_show_the_head_alone(job: Jobs) -> None:
     assert mine == pytest.approx(theirs, rel=1e-3)
 
 
-def test_the_reference_layers_are_seen_as_torchs_are(job: Jobs) -> None:
-    runs = [runner.run(job("probes=all", "epochs=1ep", f"model.impl={impl}"), Quiet()) for impl in ("torch", "im2col")]
+def test_the_reference_layers_are_seen_as_torchs_are(plan: Plans) -> None:
+    runs = [runner.run(plan("probes=all", "epochs=1ep", f"model.impl={impl}"), Quiet()) for impl in ("torch", "im2col")]
     mine, theirs = (by_kind(run.probe_rows(), "gradient") for run in runs)
     assert list(mine) == list(theirs) == ["conv1", "norm1", "fc1", "norm2", "head"]
     for layer, row in mine.items():
@@ -337,10 +337,10 @@ def test_a_wrong_probe_is_told(
     assert told in capsys.readouterr().err
 
 
-def test_a_pass_needs_a_validation_split(job: Jobs) -> None:
+def test_a_pass_needs_a_validation_split(plan: Plans) -> None:
     with pytest.raises(UserError, match=r"probes\.activations: there is no validation split to look at"):
-        job("probes=all", "data.val_fraction=0")
-    assert job("probes=gradients", "data.val_fraction=0")
+        plan("probes=all", "data.val_fraction=0")
+    assert plan("probes=gradients", "data.val_fraction=0")
 
 
 def test_probes_make_no_arm(train: Callable[..., int], outputs: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,14 +37,14 @@ class Watch:
         return self.due, self._look
 
     def _prepare(self, state: TrainState) -> None:
-        state.settle(self.settings.device)
+        state.wait_for_device(self.settings.device)
         with state.timed("probes", self.settings.device):
             scale = state.scaler.get_scale() if state.scaler else 1.0
             self.step = Step(state.model, self.wanted["gradients"], self.wanted["updates"], scale)
 
     def _look(self, state: TrainState) -> None:
         assert self.step is not None
-        state.settle(self.settings.device)
+        state.wait_for_device(self.settings.device)
         with state.timed("probes", self.settings.device):
             rows = self.step.rows()
             self.step = None

@@ -30,15 +30,14 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
     import cnnexp.sweep.plugin  # noqa: F401
     from cnnexp import cli
     from cnnexp.config import compose as config
-    from cnnexp.training import plan as job
-    from cnnexp.training import run
+    from cnnexp.training import plan, run
 
     stages["other imports"] = time.perf_counter() - started
     spent: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         for name in ("new_state", "compile_steps", "fit", "conclude"):
             stack.enter_context(clocked(run, name, spent))
-        for owner, name in ((config, "check"), (job, "plan"), (job, "build_data")):
+        for owner, name in ((config, "check"), (plan, "plan"), (plan, "build_data")):
             stack.enter_context(clocked(owner, name, spent))
         stack.enter_context(clocked(hydra, "main", spent, calls=True))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
