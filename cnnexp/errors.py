@@ -1,4 +1,4 @@
-"""The errors that a person can mend, and the exit codes of every command."""
+"""The errors that a user can fix, and the exit codes of every command."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,17 +12,18 @@ EXIT_INTERRUPTED = 130
 
 
 class UserError(ValueError):
-    """The request cannot be done as asked. Shown as one line, without a traceback; exit code 2."""
+    """The user can fix this. The command line shows it as one line without a traceback; exit code 2."""
 
 
 class Skipped(UserError):
-    """The needs of a run cannot be met here (weights that are not to be had, say); its message says which."""
+    """A run cannot start here because something is missing, such as pretrained weights; the message names it."""
 
 
 class Diverged(RuntimeError):
-    """The loss stopped being finite. The run keeps its last good checkpoint and is recorded as `diverged`.
+    """The loss is no longer finite. The run keeps its last good checkpoint and is recorded as `diverged`.
 
-    step: the first whose training loss is not finite, None if it was the validation loss. samples: ids of its batch.
+    step: the first step with a training loss that is not finite; None if it was the validation loss.
+    samples: ids of the images of that step's batch.
     """
 
     def __init__(self, message: str, step: int | None = None):
@@ -32,14 +33,14 @@ class Diverged(RuntimeError):
 
 
 class Interrupted(RuntimeError):
-    """A signal asked the run to stop; its state is saved. `exit_code` is 130 (by hand) or 75 (by a scheduler)."""
+    """A signal stopped the run; its state is saved. `exit_code` is 130 (Ctrl-C) or 75 (a scheduler's signal)."""
 
     def __init__(self, exit_code: int):
-        super().__init__("interrupted; the same command goes on from here")
+        super().__init__("interrupted; the same command continues from here")
         self.exit_code = exit_code
 
 
-MANY = 30  # names that are not all told
+MAX_NAMES = 30  # longer lists of names are shortened to the closest ones
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
@@ -49,27 +50,27 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
 
 
 def unknown(where: str, what: str, given: str, allowed: Iterable[str]) -> UserError:
-    """Build the error for a name that is not one of `allowed`: where, what was given, what is allowed, a guess.
+    """Return the error for a name that is not in `allowed`: it says where, what was given, and what is allowed.
 
-    Of very many names those nearest to what was given are told.
+    It suggests the closest name. If there are more than MAX_NAMES, it lists only the closest ones.
     """
     allowed = [str(a) for a in allowed]
-    told = ", ".join(allowed)
-    if len(allowed) > MANY:
+    listed = ", ".join(allowed)
+    if len(allowed) > MAX_NAMES:
         near = difflib.get_close_matches(str(given), allowed, n=6, cutoff=0.3) or allowed[:6]
-        told = f"{', '.join(sorted(near))}, ... ({len(allowed)} in all)"
-    return UserError(f"{where}: unknown {what} '{given}'; choose one of {told}{did_you_mean(given, allowed)}")
+        listed = f"{', '.join(sorted(near))}, ... ({len(allowed)} in all)"
+    return UserError(f"{where}: unknown {what} '{given}'; choose one of {listed}{did_you_mean(given, allowed)}")
 
 
-LONGEST = 800  # characters of a message
+MAX_MESSAGE = 800  # characters
 
 
 def one_line(message: object) -> str:
-    """Return a message as one printable line; what would steer a terminal is escaped, a long one loses its middle.
+    """Return a message as one printable line: control characters are escaped, and a long message loses its middle.
 
-    Names and values in it may hold newlines, escape sequences, or bytes that are no text.
+    Names and values in a message may contain newlines, escape sequences, or bytes that are not text.
     """
     text = str(message).strip()
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
+    if len(text) > MAX_MESSAGE:
+        text = f"{text[: MAX_MESSAGE * 2 // 3]} ... {text[-MAX_MESSAGE // 3 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -1,24 +1,28 @@
-"""Text that comes from elsewhere (configs, folders, files, exceptions), made harmless for who reads it.
+"""Text for terminals, tables and files: untrusted text made harmless, numbers and durations formatted.
 
-Class names, file names, commands and messages may hold anything: sequences that a terminal obeys (colours, titles, its
-clipboard), backspaces, characters that turn the direction of what follows. HTML is escaped by the template engine.
+Class names, file names, commands and messages come from configs, folders and exceptions. They may contain terminal
+escape sequences (colours, window titles, clipboard commands), backspaces and characters that reverse the direction of
+the text after them. HTML is escaped by the template engine.
+Every number and duration that a person reads is formatted by `number`, `percent`, `large`, `mib` and `duration`.
 """
 
+import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-LONGEST = 10_000  # characters of one text; the longest honest one is the traceback or the command of a large sweep
+DASH = "-"
+MAX_CHARACTERS = 10_000  # of one text; the longest legitimate one is the traceback or command of a large sweep
 _ESCAPES = re.compile(
     r"(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*+(?:\x07|\x1b\\|\x9c)?"  # commands: titles, clipboard
     r"|(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"  # control sequences, such as colours
     r"|\x1b[ -/]*+[0-~]?"
 )
-_OBEYED = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of characters, breaks of lines
-_TURNS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # of direction
-_NO_CHARACTERS = frozenset("\ufffe\uffff")  # XML has no way to write them
-# Where a cell may begin, the white space there (each run is looked at once), and what a formula begins with.
-_BEGINNING = re.compile(r"(^|;|(?<![\s;])(?=\s))(\s*+)([=+\-@＝＋－＠]?)")
+_CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # controls, surrogates, line and paragraph separators
+_DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NOT_IN_XML = frozenset("\ufffe\uffff")
+# Where a cell may begin, the white space there (scanned once), and the characters that a formula begins with.
+_FORMULA_START = re.compile(r"(^|;|(?<![\s;])(?=\s))(\s*+)([=+\-@＝＋－＠]?)")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -37,12 +41,12 @@ _LATEX = {
 
 
 def plain(text: object, lines: bool = False) -> str:
-    """Return `text` without terminal escapes, control and direction characters; white space becomes one space.
+    """Remove terminal escapes, control and direction characters from `text`; collapse white space to one space.
 
-    With `lines`, line breaks and the spaces within a line stay. Of a very long text the beginning is returned.
+    lines: keep line breaks and the spaces within a line. A text of more than MAX_CHARACTERS is cut there.
     """
     kept = str(text)
-    kept = kept if len(kept) <= LONGEST else f"{kept[:LONGEST]}…"
+    kept = kept if len(kept) <= MAX_CHARACTERS else f"{kept[:MAX_CHARACTERS]}…"
     kept = _ESCAPES.sub("", kept).replace("\r\n", "\n").replace("\t", "    ")
     kept = "".join(_harmless(c) for c in kept)
     return kept.strip("\n") if lines else " ".join(kept.split())
@@ -50,7 +54,7 @@ def plain(text: object, lines: bool = False) -> str:
 
 def _harmless(character: str) -> str:
     kind = unicodedata.category(character)
-    if character in _NO_CHARACTERS:
+    if character in _NOT_IN_XML:
         return "\ufffd"
     if character == "\n" or kind not in ("Cc", "Cf", "Cs"):
         return character
@@ -58,24 +62,24 @@ def _harmless(character: str) -> str:
 
 
 def visible(text: object, lines: bool = False) -> str:
-    r"""Return `text` with each character that a terminal would obey written out: an escape as \x1b.
+    r"""Replace each control and direction character of `text` by its escape sequence, such as \x1b.
 
-    All else stays as it is, so that a file's name can be recognised. With `lines`, line breaks and tabs stay.
+    All other characters stay, so that a file name can be recognised. lines: keep line breaks and tabs.
     """
     kept = str(text)
     if kept.isprintable():
         return kept
-    return "".join(c if lines and c in "\n\t" else _written_out(c) for c in kept)
+    return "".join(c if lines and c in "\n\t" else _escaped(c) for c in kept)
 
 
-def _written_out(character: str) -> str:
-    if character in _TURNS or unicodedata.category(character) in _OBEYED:
+def _escaped(character: str) -> str:
+    if character in _DIRECTION_MARKS or unicodedata.category(character) in _CONTROL_CATEGORIES:
         return character.encode("unicode_escape").decode("ascii")
     return character
 
 
 def shorten(text: str, width: int) -> str:
-    """Return `text` in at most `width` characters, its middle replaced by an ellipsis: ends tell arms apart."""
+    """Cut `text` to at most `width` characters: an ellipsis replaces the middle, because names differ at their ends."""
     if len(text) <= width:
         return text
     tail = (width - 1) // 3
@@ -83,26 +87,26 @@ def shorten(text: str, width: int) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return `text` for a cell of a Markdown table: no markup, HTML or cell border of its own."""
+    """Escape `text` for a cell of a Markdown table: it adds no markup, HTML or cell border."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def latex(text: str) -> str:
-    """Return `text` for a cell of a LaTeX table. A leading [ or * would be read as an argument of the row before."""
+    """Escape `text` for a cell of a LaTeX table. A leading [ or * would be an argument of the row before it."""
     return ("{}" if text[:1] in ("[", "*") else "") + "".join(_LATEX.get(c, c) for c in text)
 
 
 def csv_cell(text: str) -> str:
-    """Return `text` so that no spreadsheet takes it, or a part of it, for a formula (OWASP, CSV injection).
+    """Escape `text` so that no spreadsheet runs it, or a part of it, as a formula (OWASP, CSV injection).
 
-    A spreadsheet may split a cell at semicolons or tabs, where these separate columns in the reader's language.
+    A spreadsheet may split a cell at semicolons or tabs if these separate columns in the reader's locale.
     """
-    return visible(_BEGINNING.sub(_guarded, text))
+    return visible(_FORMULA_START.sub(_guarded, text))
 
 
 def _guarded(found: re.Match[str]) -> str:
-    """Put an apostrophe where a cell may begin, before the cell's text, if that is a formula, a tab or a return."""
+    """Put an apostrophe where a cell may begin if its text starts with a formula character, a tab or a newline."""
     before, space, sign = found.groups()
     end = len(space) if sign else max(space.rfind("\t"), space.rfind("\r"))
     quoted = "".join(c + "'" * (c in "\t\r\n" and i < end) for i, c in enumerate(space))
@@ -110,9 +114,51 @@ def _guarded(found: re.Match[str]) -> str:
     return f"{before}{chr(39) * bool(first)}{quoted}{sign}"
 
 
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text with their columns aligned to the left, the last one ragged."""
+def align(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Return rows of text as lines of aligned columns. right: indices of the columns that are aligned to the right."""
     rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines)
+    columns: list[list[str]] = []
+    for index, column in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([cell.rjust(width) if index in right else cell.ljust(width) for cell in column])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """Format a number as "1,234.5"; a dash for None and nan."""
+    return DASH if value is None or math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """Format a fraction as "61.20%"; a dash for None and nan."""
+    return DASH if fraction is None or math.isnan(fraction) else f"{fraction:.{digits}%}"
+
+
+def large(value: float) -> str:
+    """Format a count with a prefix, as "390 k", "12.3 M" or "1.82 G"; a dash for nan."""
+    if math.isnan(value):
+        return DASH
+    for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= 0.9995 * size:  # what rounds to 1,000 gets the next prefix
+            return f"{value / size:.3g}{prefix}"
+    return f"{value:.0f}"
+
+
+def mib(size: float) -> str:
+    """Format a number of bytes as "1,234.5 MiB"."""
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Format a time as "45 s", "12 min", "3 h 20 min" or "4 d 7 h"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 2880 else f"{minutes // 1440} d {minutes // 60 % 24} h"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return "1 run", "1,000 runs"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

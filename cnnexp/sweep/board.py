@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import find_runs
-from cnnexp.text import visible
+from cnnexp.text import duration, visible
 from cnnexp.training.plan import Plan
 
 
@@ -105,14 +105,6 @@ class Board:
     def close(self) -> None:
         """End the bar."""
         self.bar.close()
-
-
-def duration(seconds: float) -> str:
-    """Return "45 s", "12 min" or "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def plan_table(plans: list[Plan], statuses: Mapping[str, str], times: Times) -> str:

@@ -21,9 +21,10 @@ from cnnexp.records import run_record as record
 from cnnexp.records.identical import sentences
 from cnnexp.records.provenance import command
 from cnnexp.storage.space import check_writable
-from cnnexp.sweep.board import Times, duration, plan_table
+from cnnexp.sweep.board import Times, plan_table
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.server import import_ahead
+from cnnexp.text import duration
 from cnnexp.training import plan as planning
 from cnnexp.training.plan import Plan
 

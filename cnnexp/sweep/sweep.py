@@ -13,11 +13,11 @@ from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.records.run_record import FINAL, now
 from cnnexp.signals import CODES, let_go_of_a_closed_terminal, sent_to
-from cnnexp.sweep.board import Board, Times, duration, work_of
+from cnnexp.sweep.board import Board, Times, work_of
 from cnnexp.sweep.server import CONTEXT
 from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.worker import GRACE_SECONDS, work
-from cnnexp.text import visible
+from cnnexp.text import duration, visible
 from cnnexp.training.plan import Plan
 
 

@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 
 from cnnexp import cli
 from cnnexp.config.hydra_errors import of_a_reader
-from cnnexp.errors import LONGEST
+from cnnexp.errors import MAX_MESSAGE
 
 pytestmark = pytest.mark.counts("requests")
 
@@ -85,7 +85,7 @@ def wrong_about(case: fuzzing.Case, code: int, told: str, seconds: float) -> str
         return ""
     if not told.startswith("cnnexp: ") or told.count("\n") != 1 or not told[:-1].isprintable():
         return "is not told in one printable line"
-    if len(told) > LONGEST * 2:
+    if len(told) > MAX_MESSAGE * 2:
         return f"is told in {len(told)} characters"
     if case.blame and not any(found(name, told, case.apart) for name in case.blame):
         return f"does not name {case.blame[0]}"

@@ -132,7 +132,7 @@ def test_exit_codes_of_signals(
         assert train() == code
     (folder,) = (outputs / "runs").iterdir()
     assert RunRecord.read(folder).status == "interrupted"
-    assert capsys.readouterr().err.endswith("cnnexp: interrupted; the same command goes on from here\n")
+    assert capsys.readouterr().err.endswith("cnnexp: interrupted; the same command continues from here\n")
     assert {one: signal.getsignal(one) for one in handlers} == handlers
     assert train() == 0
     assert RunRecord.read(folder).info["resumed"] == 1

@@ -28,7 +28,7 @@ from cnnexp.records.run_record import RunRecord, find_runs, now, read_study
 from cnnexp.storage import StorageError
 from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers
-from cnnexp.sweep.board import Times, duration, work_of
+from cnnexp.sweep.board import Times, work_of
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
@@ -722,13 +722,6 @@ def test_times_are_those_of_the_config_else_of_its_like(tmp_path: Path) -> None:
     assert times.total([one, one, two], 3) == 45.0, "no shorter than the longest"
     assert times.total([one, two, two], 2) == pytest.approx((15 + 45 + 45) / 2)
     assert times.total([], 2) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(5, "5 s"), (89, "89 s"), (100, "2 min"), (5399, "90 min"), (7260, "2 h 1 min")]
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words.replace("90 min", "1 h 30 min")
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_a_signal_ends_the_compiler(tiny: list[str], outputs: Path, tmp_path: Pa
         time.sleep(0.05)
     process.send_signal(number)
     _, told = process.communicate(timeout=10)
-    assert process.returncode == code and told.endswith("interrupted; the same command goes on from here\n")
+    assert process.returncode == code and told.endswith("interrupted; the same command continues from here\n")
     assert gone(int(there.read_text()))
     (run,) = find_runs(outputs)
     assert run.status == "interrupted"

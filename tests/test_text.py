@@ -1,0 +1,54 @@
+"""How numbers, durations and tables are written for a person."""
+
+import math
+
+import pytest
+
+from cnnexp import text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (-1, "0 s"), (0.4, "0 s"), (5, "5 s"), (89, "89 s"), (90, "2 min"), (100, "2 min"), (5369, "89 min"),
+        (5370, "1 h 30 min"), (5399, "1 h 30 min"), (7260, "2 h 1 min"), (12_000, "3 h 20 min"),
+        (172_769, "47 h 59 min"), (172_770, "2 d 0 h"), (370_000, "4 d 6 h"),
+    ],
+)  # fmt: skip
+def test_durations_have_two_units_at_most(seconds: float, written: str) -> None:
+    assert text.duration(seconds) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (999_400, "999 k"),
+        (1000, "1 k"),
+        (12_345_678, "12.3 M"),
+        (999_600, "1 M"),
+        (1_814_073_344, "1.81 G"),
+    ],
+)
+def test_large_counts_get_a_prefix(value: float, written: str) -> None:
+    assert text.large(value) == written
+
+
+def test_numbers_and_what_is_missing() -> None:
+    assert [text.number(1234.56, 1), text.percent(0.61204), text.mib(3 * 2**30), text.large(math.nan)] == [
+        "1,234.6",
+        "61.20%",
+        "3,072.0 MiB",
+        "-",
+    ]
+    assert [text.number(None), text.number(math.nan), text.percent(None), text.percent(math.nan)] == ["-"] * 4
+    assert [text.plural(count, "run") for count in (0, 1, 1000)] == ["0 runs", "1 run", "1,000 runs"]
+
+
+def test_columns_are_aligned_left_or_right() -> None:
+    assert text.align([("arm", "n", ""), ("a", "12", "x\x1b")], right=[1]).splitlines() == [
+        "arm   n",
+        "a    12  x\\x1b",
+    ]
+    assert text.align([]) == ""
