@@ -149,5 +149,5 @@ def grid(data: "ImageData", columns: int = 10, side: int = 64) -> bytes:
 def _first(split: "Split", label: int, count: int) -> list["Image"]:
     from PIL import Image
 
-    rows = split.rows[split.labels == label][:count]
+    rows = split.indices[split.labels == label][:count]
     return [Image.fromarray(split.images[row].squeeze()) for row in rows]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnexp.data.cache import Prepared
 from cnnexp.data.images import ImageData
-from cnnexp.data.splits import cut
+from cnnexp.data.splits import make_splits
 from cnnexp.errors import UserError
 
 Pairs = tuple[NDArray[np.uint8], NDArray[np.integer]]
@@ -39,7 +39,7 @@ def image_data(
     prepared = Prepared(
         name, list(classes), images, labels, ids, numbers, sums, content.hexdigest(), [], 0.0, Path("memory")
     )
-    return cut(prepared, val_fraction, 0, None, None, "dataset")
+    return make_splits(prepared, val_fraction, 0, None, None, "dataset")
 
 
 def _check(name: str, what: str, images: Any, labels: Any, shape: tuple[int, ...], classes: int) -> None:

@@ -21,13 +21,13 @@ Layout = torch.memory_format
 class Batch:
     """images: (N, C, H, W) float32, in the layout asked for, normalised. labels: (N,) int64. Both are on the device.
 
-    rows: (N,) int64 on the CPU, positions in the split (split.labels[rows], split.ids[rows]).
+    positions: (N,) int64 on the CPU, places in the split: split.labels[positions], split.ids[positions].
     """
 
     images: Tensor
     labels: Tensor
     epoch: int
-    rows: Tensor
+    positions: Tensor
 
 
 class DeviceImages:
@@ -46,18 +46,18 @@ class DeviceImages:
             on_device = device.type != "cpu" and size <= free_bytes(device) // 2
         self.on_device = on_device
         self.map = _as_tensor(split.images)
-        self.copy = self.map[torch.from_numpy(split.rows)].to(device) if on_device else None
+        self.copy = self.map[torch.from_numpy(split.indices)].to(device) if on_device else None
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images (N, C, H, W) uint8, channels_last, and labels (N,) of positions `rows` (N,) on the CPU."""
-        there = send(rows, self.device)
+    def gather(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, H, W) uint8, channels_last, and labels (N,) at `positions` (N,) on the CPU."""
+        there = send(positions, self.device)
         if self.copy is not None:
             images = self.copy.index_select(0, there)
         else:  # index_select: on a CPU indexing by [...] takes longer
-            images = send(self.map.index_select(0, torch.from_numpy(self.split.rows)[rows]), self.device)
+            images = send(self.map.index_select(0, torch.from_numpy(self.split.indices)[positions]), self.device)
         return images.permute(0, 3, 1, 2), self.labels[there]
 
 
@@ -131,19 +131,19 @@ class Batches:
             self._epoch = epoch
         return self._order
 
-    def rows(self, step: int) -> tuple[int, Tensor]:
+    def positions(self, step: int) -> tuple[int, Tensor]:
         """Return the epoch of a step, counted from 0 over all epochs, and the positions (N,) of its images."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return epoch, self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs. Pure."""
-        epoch, rows = self.rows(step)
-        pixels, labels = self.images.gather(rows)
+        epoch, positions = self.positions(step)
+        pixels, labels = self.images.gather(positions)
         x = as_float(pixels)
         if self.augmentation is not None:
             x = self.augmentation(x, rng.generator(self.seed, "augment", step))
-        return Batch(self.normalise(x), labels, epoch, rows)
+        return Batch(self.normalise(x), labels, epoch, positions)
 
 
 def in_order(
@@ -156,6 +156,6 @@ def in_order(
     """Yield clean batches of a whole split in its order, the partial last one included; their epoch is 0."""
     normalise = Normalise(mean, std, images.device, layout)
     for start in range(0, len(images), batch_size):
-        rows = torch.arange(start, min(start + batch_size, len(images)))
-        pixels, labels = images.gather(rows)
-        yield Batch(normalise(as_float(pixels)), labels, 0, rows)
+        positions = torch.arange(start, min(start + batch_size, len(images)))
+        pixels, labels = images.gather(positions)
+        yield Batch(normalise(as_float(pixels)), labels, 0, positions)

@@ -1,4 +1,4 @@
-"""What a data source returns: splits as row numbers into one memory-mapped uint8 array. Imports no torch."""
+"""What a data source returns: splits as indices into one memory-mapped uint8 array. Imports no torch."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one split, as rows of an array that splits may share.
+    """The images of one split, as indices into an array that several splits may share.
 
-    images: (M, H, W, C) uint8, memory-mapped, read-only. rows: (N,) int64, which of them are in the split.
+    images: (M, H, W, C) uint8, memory-mapped, read-only. indices: (N,) int64, the images that are in the split.
     labels: (N,) int64, indices into ImageData.classes. ids: (N,) str, paths relative to the source's root.
     """
 
     images: Pixels
-    rows: Integers
+    indices: Integers
     labels: Integers
     ids: NDArray[np.str_]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.indices)
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class ImageData:
     image: (C, H, W). mean, std: C floats, of pixels / 255. fingerprint: a hash of all pixels, labels, class names and
     of which images the source calls train, val and test; how validation is cut and pixels are normalised is not in it.
     skipped: the files that `on_corrupt: skip` left out. prepare_seconds: time spent on decoding, 0 from the cache.
-    cache: the folder that holds the prepared arrays. copies: groups of rows, over all three splits, whose images are
-    equal in every pixel. files: the folder below which ids are image files, None where images are not files.
+    cache: the folder that holds the prepared arrays. copies: groups of indices, over all three splits, whose images
+    are equal in every pixel. files: the folder below which ids are image files, None where images are not files.
     """
 
     name: str

@@ -42,7 +42,7 @@ def shapes(
     """Ten drawn shapes, size x size RGB: embedded, the same on every machine. See data/shapes.py."""
     listing = _drawn(SHAPES, num_train, num_test, size, draw_shape)
     prepared = prepare("shapes", [num_train, num_test, size], cache, lambda: listing)
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+    return splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
 
 
 def textures(
@@ -60,7 +60,7 @@ def textures(
     """Ten drawn textures, size x size RGB: embedded, another task to pretrain on. See data/textures.py."""
     listing = _drawn(TEXTURES, num_train, num_test, size, draw_texture)
     prepared = prepare("textures", [num_train, num_test, size], cache, lambda: listing)
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+    return splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
 
 
 def _drawn(classes: list[str], num_train: int, num_test: int, size: int, draw: Callable[..., Any]) -> Listing:
@@ -94,7 +94,7 @@ def imagenette(
     """
     tree = find(IMAGENETTE, Path(root).expanduser())
     prepared = read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
-    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+    data = splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
     return replace(data, files=str(tree))
 
 
@@ -112,7 +112,7 @@ def cifar10(
     """CIFAR-10 from its Python archive in `root`, downloaded there if need be and checked."""
     key = [CIFAR10.name, size]
     prepared = prepare("cifar10", key, cache, lambda: cifar10_listing(Path(root).expanduser(), size))
-    return splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+    return splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
 
 
 def folder(
@@ -138,7 +138,7 @@ def folder(
     """
     tree = Path(root).expanduser() / path
     prepared = read_tree(name, tree, Reader(size, resize, channels, on_corrupt), cache)
-    data = splits.cut(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+    data = splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
     return replace(data, files=str(tree))
 
 

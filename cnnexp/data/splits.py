@@ -14,7 +14,7 @@ from cnnexp.data.duplicates import find_copies
 from cnnexp.data.images import ImageData, Integers, Split
 from cnnexp.errors import UserError
 
-VALIDATION, LIMIT = 1, 2  # what an order of rows is drawn for
+VALIDATION, LIMIT = 1, 2  # what an order of images is drawn for
 
 
 def apportion(counts: Integers, total: int, least: int) -> Integers:
@@ -31,7 +31,7 @@ def apportion(counts: Integers, total: int, least: int) -> Integers:
     return share
 
 
-def pick(labels: Integers, share: Integers, seed: int, purpose: int) -> NDArray[np.bool_]:
+def stratified_sample(labels: Integers, share: Integers, seed: int, purpose: int) -> NDArray[np.bool_]:
     """Choose share[k] of the images of every class k, at random. A larger share contains a smaller one."""
     keys = counter.bits(seed, purpose, np.arange(len(labels)))
     chosen = np.zeros(len(labels), bool)
@@ -47,7 +47,7 @@ def limit(labels: Integers, count: int | None, classes: int, seed: int, key: str
         return np.ones(len(labels), bool)
     if count < classes:
         raise UserError(f"data.{key}: given {count}; allowed: at least {classes}, one image of every class")
-    return pick(labels, apportion(np.bincount(labels, minlength=classes), count, least=1), seed, LIMIT)
+    return stratified_sample(labels, apportion(np.bincount(labels, minlength=classes), count, least=1), seed, LIMIT)
 
 
 def validation(labels: Integers, fraction: float, classes: int, seed: int) -> NDArray[np.bool_]:
@@ -59,7 +59,7 @@ def validation(labels: Integers, fraction: float, classes: int, seed: int) -> ND
     if total == 0 or total > len(labels) - classes:
         what = "no validation image" if total == 0 else "less than one image of every class for training"
         raise UserError(f"data.val_fraction: {fraction} of {len(labels)} training images leaves {what}")
-    return pick(labels, _leaving_one(counts, total), seed, VALIDATION)
+    return stratified_sample(labels, _leaving_one(counts, total), seed, VALIDATION)
 
 
 def _leaving_one(counts: Integers, total: int) -> Integers:
@@ -85,7 +85,7 @@ def statistics(sums: Integers, pixels: int) -> tuple[list[float], list[float]]:
     return mean, [s or 1.0 for s in std]
 
 
-def cut(
+def make_splits(
     prepared: Prepared,
     val_fraction: float,
     split_seed: int,
@@ -113,7 +113,7 @@ def cut(
         mean, std = statistics(prepared.sums[train], height * width)
     else:
         mean, std = normalisation(normalize, channels)
-    splits = [Split(prepared.images, rows, labels[rows], prepared.ids[rows]) for rows in (train, val, test)]
+    splits = [Split(prepared.images, part, labels[part], prepared.ids[part]) for part in (train, val, test)]
     return ImageData(
         name=prepared.name,
         classes=prepared.classes,

@@ -52,7 +52,7 @@ def find(data: ImageData) -> Copies:
     split_of = np.full(len(data.train.images), -1, np.int8)
     place_of: Integers = np.zeros(len(split_of), np.int64)
     for number, split in enumerate(splits.values()):
-        split_of[split.rows], place_of[split.rows] = number, np.arange(len(split))
+        split_of[split.indices], place_of[split.indices] = number, np.arange(len(split))
     names = list(splits)
 
     def member(row: int) -> Copy:

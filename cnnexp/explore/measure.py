@@ -25,7 +25,7 @@ def pixel_counts(split: Split) -> Integers:
     channels, width = split.images.shape[-1], split.images.shape[2]
     counts: Integers = np.zeros(channels * 256, np.int64)
     for start in range(0, len(split), BLOCK):
-        block = split.images[split.rows[start : start + BLOCK]]
+        block = split.images[split.indices[start : start + BLOCK]]
         shape = (-1, width, channels) if channels == 3 else (-1, width)
         counts += np.array(Image.fromarray(block.reshape(shape)).histogram())
     return counts.reshape(channels, 256)

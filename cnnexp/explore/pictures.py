@@ -35,7 +35,7 @@ def samples(data: ImageData, augmented: Augmented | None) -> Figure:
     shown = np.unique(np.linspace(0, len(data.classes) - 1, min(CLASSES, len(data.classes))).astype(int))
     width = 3 if augmented else 5
     places = [_spread(np.flatnonzero(data.train.labels == label), width) for label in shown]
-    raw = [[data.train.images[data.train.rows[i]] for i in row] for row in places]
+    raw = [[data.train.images[data.train.indices[i]] for i in row] for row in places]
     panels = {"as stored": raw, "normalised": [[normalised(image, data) for image in row] for row in raw]}
     if augmented:
         panels["augmented: 4 draws of the first"] = _draws([row[0] for row in raw], 4, augmented)

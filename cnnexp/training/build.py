@@ -82,9 +82,9 @@ def build_augmentation(config: Any) -> Callable[..., Any]:
     if not callable(augmentation):
         raise UserError(f"augmentation._target_: gave a {type(augmentation).__name__}; it must give a callable")
     if not config["augmentation"]["_target_"].startswith("cnnexp."):
-        from cnnexp.data.own_augmentation import OwnAugmentation
+        from cnnexp.data.user_augmentation import UserAugmentation
 
-        return OwnAugmentation(augmentation)
+        return UserAugmentation(augmentation)
     result: Callable[..., Any] = augmentation
     return result
 

@@ -126,7 +126,7 @@ class FeatureBatches:
     def at(self, step: int) -> Batch:
         """Return the batch of a step: features (N, ...) in the place of images. Pure."""
         images = self.batches.images
-        epoch, rows = self.batches.rows(step)
+        epoch, rows = self.batches.positions(step)
         there = send(rows, images.device)
         x = self.features.of(images)[there]
         if self.flips:

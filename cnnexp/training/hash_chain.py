@@ -73,7 +73,7 @@ def links_of(state: "TrainState", batch: "Batch") -> dict[str, str]:
     if device.type == "cuda":
         drawn.append(torch.cuda.get_rng_state(device))
     found = {
-        "samples": batch.rows,
+        "samples": batch.positions,
         "images": [batch.images, batch.labels],
         "learning_rate": state.schedule.learning_rate,
         "random": drawn,

@@ -123,7 +123,7 @@ class Recorder:
             )
         }
         state.epoch_seconds = 0.0
-        if len(self.evaluation.data.val.rows):
+        if len(self.evaluation.data.val.indices):
             rows["val"] = self.validate(state)
             state.schedule.after_epoch(rows["val"]["loss"])
         else:

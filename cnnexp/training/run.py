@@ -103,7 +103,7 @@ def execute(plan: Plan, record: RunRecord, progress: Progress, stop: StopRequest
         return conclude(state, record, checkpoints, evaluation, data, batches, config["shift_pixels"])
     except Diverged as error:
         if error.step is not None:
-            error.samples = [str(name) for name in data.train.ids[batches.rows(error.step - 1)[1]]]
+            error.samples = [str(name) for name in data.train.ids[batches.positions(error.step - 1)[1]]]
         if state.best:
             checkpoints.keep_best(state)
         raise

@@ -67,7 +67,7 @@ def shapes(lab: Lab) -> Path:
         os.environ["CNNEXP_CACHE"] = str(lab.folder("cache"))
         data = build.build_data(config.resolve(config.compose(["data=shapes"])))
         for part, split in (("train", data.train), ("train", data.val), ("test", data.test)):
-            for row, label in zip(split.rows, split.labels, strict=True):
+            for row, label in zip(split.indices, split.labels, strict=True):
                 folder = tree / part / data.classes[label]
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(split.images[row]).save(folder / f"{row:06d}.png")

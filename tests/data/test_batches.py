@@ -28,7 +28,7 @@ def batches(split: Split, seed: int = 0, augmentation=None, on_device: bool | No
 
 
 def expected(split: Split, rows: torch.Tensor) -> torch.Tensor:
-    pixels = torch.from_numpy(split.images[split.rows[rows.numpy()]].astype(np.float64)).permute(0, 3, 1, 2) / 255
+    pixels = torch.from_numpy(split.images[split.indices[rows.numpy()]].astype(np.float64)).permute(0, 3, 1, 2) / 255
     return (pixels - torch.tensor(MEAN, dtype=torch.float64).view(3, 1, 1)) / torch.tensor(STD).double().view(3, 1, 1)
 
 
@@ -37,8 +37,8 @@ def test_a_batch_holds_the_rows_it_says(split, on_device):
     batch = batches(split, on_device=on_device).at(6)
     assert batch.epoch == 1 and batch.images.dtype == torch.float32 and batch.images.shape == (5, 3, 6, 5)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(batch.labels, torch.from_numpy(split.labels)[batch.rows])
-    torch.testing.assert_close(batch.images.double(), expected(split, batch.rows), atol=1e-6, rtol=0)
+    assert torch.equal(batch.labels, torch.from_numpy(split.labels)[batch.positions])
+    torch.testing.assert_close(batch.images.double(), expected(split, batch.positions), atol=1e-6, rtol=0)
 
 
 def test_batches_are_the_same_wherever_the_images_lie(split):
@@ -51,7 +51,7 @@ def test_batches_are_the_same_wherever_the_images_lie(split):
 def test_an_epoch_is_a_permutation_without_the_partial_batch(split):
     made = batches(split)
     assert made.steps_per_epoch == 4  # of 23 images, 5 at a time
-    epochs = [torch.cat([made.at(epoch * 4 + i).rows for i in range(4)]).tolist() for epoch in range(3)]
+    epochs = [torch.cat([made.at(epoch * 4 + i).positions for i in range(4)]).tolist() for epoch in range(3)]
     for rows in epochs:
         assert len(set(rows)) == 20 and set(rows) <= set(range(23))
     assert epochs[0] != epochs[1] != epochs[2]
@@ -72,7 +72,7 @@ def test_augmentation_leaves_order_and_labels_and_the_global_generator_alone(spl
     state = torch.get_rng_state()
     flip = augment.pipeline([{"flip": {"p": 1.0}}])
     plain, mirrored = batches(split).at(7), batches(split, 0, flip).at(7)
-    assert torch.equal(plain.rows, mirrored.rows) and torch.equal(plain.labels, mirrored.labels)
+    assert torch.equal(plain.positions, mirrored.positions) and torch.equal(plain.labels, mirrored.labels)
     torch.testing.assert_close(plain.images.flip(-1), mirrored.images)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -86,7 +86,7 @@ def test_augmentation_sees_pixels_between_0_and_1(split):
 def test_in_order_yields_the_whole_split_once(split):
     made = list(in_order(DeviceImages(split, CPU), 10, MEAN, STD))
     assert [len(b.images) for b in made] == [10, 10, 3]
-    assert torch.cat([b.rows for b in made]).tolist() == list(range(23))
+    assert torch.cat([b.positions for b in made]).tolist() == list(range(23))
     torch.testing.assert_close(
         torch.cat([b.images for b in made]).double(), expected(split, torch.arange(23)), atol=1e-6, rtol=0
     )
@@ -129,7 +129,7 @@ def test_cuda_draws_and_computes_the_same(split, on_device):
     here = batches(split, 0, augment.pipeline(ops))
     for step in range(6):
         one, other = here.at(step), there.at(step)
-        assert torch.equal(one.rows, other.rows) and torch.equal(one.labels, other.labels.cpu())
+        assert torch.equal(one.positions, other.positions) and torch.equal(one.labels, other.labels.cpu())
         assert other.images.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(one.images, other.images.cpu(), atol=1e-4, rtol=0)
 

@@ -55,7 +55,7 @@ def test_a_clean_set_has_no_copies_and_no_warnings(tmp_path):
 
 def test_images_of_a_subset_alone_are_compared(planted):
     data = folder(planted, test_limit=2)
-    rows = np.concatenate([split.rows for split in data.splits().values()])
+    rows = np.concatenate([split.indices for split in data.splits().values()])
     assert all(np.isin(group, rows).all() for group in data.copies)
 
 
@@ -79,7 +79,7 @@ def test_against_counting_every_image_in_a_dictionary(share):
     for row, image in enumerate(images):
         seen.setdefault(image.tobytes(), []).append(row)
     assert [group.tolist() for group in data.copies] == [rows for rows in seen.values() if len(rows) > 1]
-    train = {images[row].tobytes() for row in data.train.rows}
+    train = {images[row].tobytes() for row in data.train.indices}
     assert leaked(data) == sum(image.tobytes() in train for image in images[200:])
 
 

@@ -175,7 +175,7 @@ def test_clearing_deletes_what_is_ours_alone(root, cache):
         assert caches.clear_cache(cache) == 0
     assert caches.clear_cache(cache) == size and caches.cached(cache) == []
     assert (Path(cache) / "mine").exists() and (Path(cache) / "notes-0123.txt").exists()
-    assert data.test.images[data.test.rows].shape == (140, 8, 8, 3)  # an open set stays readable
+    assert data.test.images[data.test.indices].shape == (140, 8, 8, 3)  # an open set stays readable
 
 
 def test_where_the_cache_lies(monkeypatch):

@@ -90,7 +90,7 @@ def test_an_image_depends_on_its_own_number_alone(classes, draw):
 def test_more_images_leave_the_first_ones_as_they_are():
     few, many = build("shapes", num_train=20, num_test=10), build("shapes", num_train=40, num_test=20)
     assert np.array_equal(few.train.images[:20], many.train.images[:20])
-    assert np.array_equal(few.test.images[few.test.rows], many.test.images[many.test.rows[:10]])
+    assert np.array_equal(few.test.images[few.test.indices], many.test.images[many.test.indices[:10]])
 
 
 def test_drawing_is_the_same_in_another_process():

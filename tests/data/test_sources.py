@@ -58,7 +58,7 @@ def test_a_tree_is_read_as_it_lies(tmp_path):
     assert "train/cat/deeper/x.JPEG" in data.train.ids
     for split in data.splits().values():
         assert [i.split("/")[1] for i in split.ids] == [data.classes[k] for k in split.labels]
-        for row, name in zip(split.rows, split.ids, strict=True):
+        for row, name in zip(split.indices, split.ids, strict=True):
             assert np.array_equal(split.images[row], decode(root / name, 8, "crop", 3))
 
 
@@ -70,7 +70,7 @@ def test_without_test_val_is_the_test_split(tmp_path):
 
 def test_statistics_are_those_of_the_training_split(tmp_path):
     data = folder(tree(tmp_path / "tree"), train_limit=5)
-    pixels = data.train.images[data.train.rows].astype(np.float64) / 255
+    pixels = data.train.images[data.train.indices].astype(np.float64) / 255
     assert len(pixels) == 5
     np.testing.assert_allclose(data.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(data.std, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
@@ -139,7 +139,7 @@ def test_corrupt_images_are_skipped_counted_and_told(tmp_path, caplog):
         ]
         assert len(data.train) + len(data.val) == 9 and len(data.test) == 9
         assert not {*data.train.ids, *data.val.ids, *data.test.ids} & set(data.skipped)
-        for row, name in zip(data.test.rows, data.test.ids, strict=True):
+        for row, name in zip(data.test.indices, data.test.ids, strict=True):
             assert np.array_equal(data.test.images[row], decode(root / name, 8, "crop", 3))
     for file in (root / "test/dog").iterdir():
         file.write_bytes(b"")
@@ -275,7 +275,7 @@ def test_cifar10_is_read_from_its_folder(tmp_path, monkeypatch):
     (folder / "elsewhere").rename(folder / "test_batch")
     data = build("cifar10", root=str(tmp_path), val_fraction=0.5)
     assert data.classes == names and data.image == (3, 32, 32) and len(data.test) == 20
-    assert np.array_equal(data.test.images[data.test.rows[3]], pixels[23].reshape(3, 32, 32).transpose(1, 2, 0))
+    assert np.array_equal(data.test.images[data.test.indices[3]], pixels[23].reshape(3, 32, 32).transpose(1, 2, 0))
     assert build("cifar10", root=str(tmp_path), val_fraction=0.5, size=16).image == (3, 16, 16)
 
 
@@ -289,4 +289,4 @@ def test_real_images(tmp_path):
     assert np.abs(np.array(data.mean) - [0.463, 0.458, 0.430]).max() < 0.01
     data = build("imagenette", root=root, size=160, train_limit=10, test_limit=10)
     untouched = np.asarray(Image.open(Path(root) / "imagenette2-160" / str(data.test.ids[0])).convert("RGB"))
-    assert np.array_equal(data.test.images[data.test.rows[0]], untouched)
+    assert np.array_equal(data.test.images[data.test.indices[0]], untouched)

@@ -36,7 +36,7 @@ def made(classes, counts, side=4, channels=3, seed=0):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_are_counted_exactly(channels):
     data = made(["a", "b"], [200, 100], channels=channels)
-    pixels = data.train.images[data.train.rows].reshape(-1, channels)
+    pixels = data.train.images[data.train.indices].reshape(-1, channels)
     counts = measure.pixel_counts(data.train)
     for k in range(channels):
         assert np.array_equal(counts[k], np.bincount(pixels[:, k], minlength=256))

@@ -228,7 +228,7 @@ def test_class_names_and_paths_of_any_letters(tmp_path: Path) -> None:
     data = read(root, tmp_path)
     assert data.classes == sorted(ODD)
     assert len(data.test) == 5 * len(ODD)
-    for row, name in zip(data.test.rows[::5], data.test.ids[::5], strict=True):
+    for row, name in zip(data.test.indices[::5], data.test.ids[::5], strict=True):
         assert np.array_equal(data.test.images[row], decode(root / name, 8, "crop", 3))
 
 

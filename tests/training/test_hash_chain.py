@@ -65,13 +65,13 @@ def test_the_step_is_named(
     chained: Callable[..., RunRecord], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = chained("a")
-    rows = Batches.rows
+    positions = Batches.positions
 
     def swapped(self: Batches, step: int) -> tuple[int, Tensor]:
-        epoch, found = rows(self, step)
+        epoch, found = positions(self, step)
         return epoch, found.flip(0) if step == 5 else found
 
-    monkeypatch.setattr(Batches, "rows", swapped)
+    monkeypatch.setattr(Batches, "positions", swapped)
     other = chained("b")
     assert cli.main(["diff", str(one.folder), str(other.folder)]) == 0
     assert capsys.readouterr().out.endswith("training steps\n  differ first at step 6: the order of samples\n")

@@ -42,7 +42,7 @@ def test_loaded_network_gives_the_recorded_logits(trained_run):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not model.model.training and model.classes[0] == "arrow" and model.config["seed"] == 0
     test = build_data(model.config).test
-    images, stored = test.images[test.rows], record.RunRecord.read(trained_run).predictions()
+    images, stored = test.images[test.indices], record.RunRecord.read(trained_run).predictions()
     assert np.array_equal(model.logits(images), stored["logits"])
     exact = torch.from_numpy(stored["logits"]).double().softmax(1).numpy()
     np.testing.assert_allclose(model.predict(list(images[:7])), exact[:7], rtol=1e-6)
@@ -59,7 +59,7 @@ def test_transform_is_that_of_the_data(trained_run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
     data = build_data(model.config)
-    own = data.train.images[data.train.rows] / 255
+    own = data.train.images[data.train.indices] / 255
     expected = (pixels / 255 - own.mean((0, 1, 2))) / own.std((0, 1, 2))  # an independent truth, in float64
     for image in (tmp_path / "image.png", str(tmp_path / "image.png"), Image.fromarray(pixels), pixels):
         x = model.transform(image)
@@ -195,7 +195,7 @@ def test_a_network_of_one_s_own_is_loaded(own_run):
     assert type(model.model).__name__ == "OwnNetwork"
     stored = model.record.predictions()
     test = build_data(model.config).test
-    assert np.array_equal(model.logits(test.images[test.rows]), stored["logits"])
+    assert np.array_equal(model.logits(test.images[test.indices]), stored["logits"])
 
 
 def test_runs_are_a_table(tmp_path):

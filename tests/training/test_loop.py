@@ -128,7 +128,7 @@ def test_the_batch_without_a_finite_loss_is_recorded(train: Train, only: Only, p
     error = only().info["error"]
     data = build.build_data(plan(*DIVERGE).config)
     _, batches, _ = prepared(plan(*DIVERGE))
-    _, rows = batches.rows(6)
+    _, rows = batches.positions(6)
     assert error["step"] == 7
     assert error["samples"] == data.train.ids[rows].tolist() and len(set(error["samples"])) == 8
     last = checkpoint.read(only().folder / "checkpoints" / "last.pt")  # saved after every step, while it was finite
@@ -315,7 +315,7 @@ def test_what_is_written_down_of_a_run(train: Train, only: Only, plan: Callable[
     again = build.build_model(run.config(), (3, 8, 8), 10)
     again.load_state_dict(checkpoint.read(run.folder / "checkpoints" / "best.pt")["model"])
     data = build.build_data(run.config())
-    pixels = torch.from_numpy(np.stack([data.test.images[row] for row in data.test.rows])).permute(0, 3, 1, 2) / 255
+    pixels = torch.from_numpy(np.stack([data.test.images[row] for row in data.test.indices])).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (data.mean, data.std))
     with torch.no_grad():
         logits = again.eval()((pixels - mean) / std)
@@ -493,7 +493,7 @@ def test_shift_consistency_counts_what_a_shift_changes(plan: Callable[..., Plan]
     assert "shift_consistency" not in runner.run(plan(), Quiet()).info["result"]
     data = build.build_data(plan().config)
     evaluation = Evaluation(data, device.resolve(plan().config["device"]), "auto")
-    pixels = data.test.images[data.test.rows][..., 0].astype(float) / 255
+    pixels = data.test.images[data.test.indices][..., 0].astype(float) / 255
     bright = (pixels - data.mean[0]) / data.std[0] > 0
     logits, _ = evaluation.logits(Corner(3), data.test)
     stays = [(bright[:, 3, 3] == bright[:, 3 + a, 3 + b]).mean() for a, b in ((2, 0), (-2, 0), (0, 2), (0, -2))]

@@ -69,7 +69,7 @@ def batch(
     data: ImageData, split: Split, rows: Tensor, augment: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return normalised images (N, C, H, W), channels_last, and labels (N,) of positions in a split."""
-    pixels = torch.from_numpy(split.images)[torch.from_numpy(split.rows)[rows]].permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(split.images)[torch.from_numpy(split.indices)[rows]].permute(0, 3, 1, 2)
     x = torch.empty(pixels.shape).copy_(pixels).mul_(1 / 255)
     if augment is not None:
         x = augment(x)

@@ -11,7 +11,7 @@ from cnnexp.errors import UserError
 from cnnexp.rng import seed_device
 
 
-class OwnAugmentation:
+class UserAugmentation:
     """Calls an augmentation that is not of this package.
 
     It may draw from the generator that it is given, or, as most of what there is, from the global ones of torch, NumPy
