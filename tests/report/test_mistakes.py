@@ -15,10 +15,10 @@ from cnnexp.pages.style import style
 from cnnexp.report.analysis import examples
 from cnnexp.report.analysis.classes import confusions_table
 from cnnexp.report.analysis.disagreement import between_seeds, class_differences
-from cnnexp.report.figures import figures
+from cnnexp.report.figures import draw
 from cnnexp.report.figures.grids import grids
+from cnnexp.report.figures.images import MAX_SIDE_PIXELS, Missing, fetch, open_test_split, shrink
 from cnnexp.report.figures.looks import looks
-from cnnexp.report.figures.pictures import LARGEST, Missing, fetch, open_pictures, shrink
 from cnnexp.report.read.answers import gather, rows_of
 from cnnexp.report.read.collect import collect, find_groups
 
@@ -152,12 +152,12 @@ def test_tables_of_a_report(tmp_path):
 def test_pictures_are_those_of_the_prepared_data(tmp_path, prepared):
     data = {"name": "shapes", "fingerprint": prepared(), "classes": NAMES}
     found = examples.find_examples(study_of(two_arms(tmp_path, data=data)))
-    album = fetch(found)
-    assert not album.missing
+    images = fetch(found)
+    assert not images.missing
     for arm, mistakes in found.mistakes:
         assert mistakes
         for e in mistakes:
-            np.testing.assert_array_equal(album.get(arm, e), pixels(e.id))
+            np.testing.assert_array_equal(images.get(arm, e), pixels(e.id))
 
 
 def test_the_same_pictures_give_the_same_files(tmp_path, prepared):
@@ -175,7 +175,7 @@ def test_the_same_pictures_give_the_same_files(tmp_path, prepared):
 @pytest.mark.parametrize("there", ["nothing", "another fingerprint", "other names"])
 def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "draw", lambda study, rows, seen, album: drawn.append(album) or [])
+    monkeypatch.setattr(draw, "draw", lambda study, rows, seen, images: drawn.append(images) or [])
     fingerprint = "f00d" if there != "other names" else prepared(ids=[f"test/x{i}.png" for i in range(6)])
     if there == "another fingerprint":
         other = prepared()
@@ -202,9 +202,9 @@ def test_the_cache_of_the_config_is_looked_in(tmp_path, prepared, monkeypatch):
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "elsewhere"))
     (arm,) = study_of(tmp_path / "demo").arms
     with pytest.raises(Missing, match="elsewhere does not hold"):
-        open_pictures(arm.first)
+        open_test_split(arm.first)
     run.write_config(f"data: {{cache: {tmp_path / 'cache'}}}\n")
-    pictures = open_pictures(arm.first)
+    pictures = open_test_split(arm.first)
     assert pictures.get(IDS[0], 0) is not None
     assert pictures.get(IDS[0], 1) is None and pictures.get("train/0.png", 0) is None  # another label; no test image
 
@@ -216,19 +216,19 @@ def test_a_damaged_cache_is_as_good_as_none(tmp_path, prepared):
     (folder,) = (f for f in (tmp_path / "cache").glob("shapes-*") if f.is_dir())
     (folder / "images.npy").write_bytes(b"")
     with pytest.raises(Missing, match="does not hold"):
-        open_pictures(arm.first)
+        open_test_split(arm.first)
     (folder / "meta.json").write_text("[]")
     with pytest.raises(Missing, match="does not hold"):
-        open_pictures(arm.first)
+        open_test_split(arm.first)
 
 
 def test_large_pictures_are_averaged_down():
-    image = np.zeros((2 * LARGEST, 2 * LARGEST + 2, 3), np.uint8)
+    image = np.zeros((2 * MAX_SIDE_PIXELS, 2 * MAX_SIDE_PIXELS + 2, 3), np.uint8)
     image[::2, ::2] = 100
     small = shrink(image)
     assert small.shape == (85, 86, 3)  # by 3: 2 would leave 129 pixels
-    assert shrink(image[:, :-2]).shape == (LARGEST, LARGEST, 3) and (shrink(image[:, :-2]) == 25).all()
-    assert shrink(image[:5, :LARGEST]) is not None and shrink(image[:1, :300]).shape[1] <= LARGEST
+    assert shrink(image[:, :-2]).shape == (MAX_SIDE_PIXELS, MAX_SIDE_PIXELS, 3) and (shrink(image[:, :-2]) == 25).all()
+    assert shrink(image[:5, :MAX_SIDE_PIXELS]) is not None and shrink(image[:1, :300]).shape[1] <= MAX_SIDE_PIXELS
 
 
 def test_only_the_first_arms_are_looked_at(tmp_path):

@@ -2,37 +2,34 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from cnnexp.pages.style import Figure, finish, turn_off
 from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.analysis.examples import AGAINST, Example, Examples
+from cnnexp.report.figures.images import Image, TestImages
 from cnnexp.report.figures.looks import Look
-from cnnexp.report.figures.pictures import Album
 from cnnexp.report.read.collect import Arm
 from cnnexp.text import shorten
 
-Image = np.ndarray[Any, Any]
 COLUMNS = AGAINST
 CLASS_LABEL = 17  # characters below a picture
 WIDE, HIGH, HEADING = 1.25, 1.6, 0.3  # inches a picture with its words, and above a row
 
 
-def grids(examples: Examples, album: Album, looks: Mapping[str, Look]) -> Iterator[Figure | None]:
-    """Draw the examples whose pictures are to be had."""
+def grids(examples: Examples, images: TestImages, looks: Mapping[str, Look]) -> Iterator[Figure | None]:
+    """Draw the examples whose images are available."""
     for arm, mistakes in examples.mistakes:
-        yield most_confident(arm, mistakes, album)
+        yield most_confident(arm, mistakes, images)
     for found, by_arm, by_base in examples.never_agreed:
-        yield never_agreed(found, by_arm, by_base, album, looks)
+        yield never_agreed(found, by_arm, by_base, images, looks)
 
 
-def most_confident(arm: Arm, mistakes: Sequence[Example], album: Album) -> Figure | None:
-    """Draw an arm's most confident mistakes; None without pictures."""
-    shown = _with_pictures(arm, mistakes, album)
+def most_confident(arm: Arm, mistakes: Sequence[Example], images: TestImages) -> Figure | None:
+    """Draw an arm's most confident mistakes; None without images."""
+    shown = _with_images(arm, mistakes, images)
     if not shown:
         return None
     rows = math.ceil(len(shown) / COLUMNS)
@@ -47,12 +44,16 @@ def most_confident(arm: Arm, mistakes: Sequence[Example], album: Album) -> Figur
 
 
 def never_agreed(
-    found: Disagreement, by_arm: Sequence[Example], by_base: Sequence[Example], album: Album, looks: Mapping[str, Look]
+    found: Disagreement,
+    by_arm: Sequence[Example],
+    by_base: Sequence[Example],
+    images: TestImages,
+    looks: Mapping[str, Look],
 ) -> Figure | None:
-    """Draw the images that one of two arms has right at every seed and the other at none; None without pictures."""
+    """Draw the images that one of two arms has right at every seed and the other at none; None without images."""
     arm, base = found.arm.arm, found.base.arm
     sides = [(arm, found.always_arm, by_arm), (base, found.always_base, by_base)]
-    parts = [(of, len(rows), shown) for of, rows, side in sides if (shown := _with_pictures(base, side, album))]
+    parts = [(of, len(rows), shown) for of, rows, side in sides if (shown := _with_images(base, side, images))]
     if not parts:
         return None
     figure = Canvas(figsize=(WIDE * COLUMNS, (HIGH + HEADING) * len(parts)), layout="constrained")
@@ -74,8 +75,8 @@ def never_agreed(
     return finish(figure, f"disagreement_{arm.key}", caption, wide=True)
 
 
-def _with_pictures(arm: Arm, examples: Sequence[Example], album: Album) -> list[tuple[Example, Image]]:
-    return [(e, image) for e in examples if (image := album.get(arm, e)) is not None]
+def _with_images(arm: Arm, examples: Sequence[Example], images: TestImages) -> list[tuple[Example, Image]]:
+    return [(e, image) for e in examples if (image := images.get(arm, e)) is not None]
 
 
 def _fill(axes: Sequence[Axes], shown: Sequence[tuple[Example, Image]]) -> None:

@@ -18,7 +18,7 @@ from cnnexp.report.analysis.confidence import calibrations
 from cnnexp.report.analysis.effects import effects
 from cnnexp.report.analysis.examples import Examples, find_examples
 from cnnexp.report.analysis.judge import judge, summary
-from cnnexp.report.figures.pictures import Album, fetch
+from cnnexp.report.figures.images import TestImages, fetch
 from cnnexp.report.read.collect import Study, collect, find_groups
 from cnnexp.report.render import columns, findings, page, verdicts
 from cnnexp.storage.trusted import own_folder
@@ -86,19 +86,19 @@ def _write_group(study: Study, out: Path, with_figures: bool, command: str, tell
     make_folders(out)
     rows, seen = compare(study), find_examples(study)
     files = _tables(study, rows, seen)
-    drawn, album = [], Album()
+    drawn, images = [], TestImages()
     if with_figures:
-        from cnnexp.report.figures.figures import draw  # imports matplotlib, which takes longer than all the rest
+        from cnnexp.report.figures.draw import draw  # imports matplotlib, which takes longer than all the rest
 
         tell(f"{study.name}: drawing figures")
-        album = fetch(seen)
-        for line in album.missing:
+        images = fetch(seen)
+        for line in images.missing:
             tell(f"{study.name}: {line}")
-        drawn = draw(study, rows, seen, album)
+        drawn = draw(study, rows, seen, images)
     for figure in drawn:
         files[f"figures/{figure.name}.png"] = figure.png
         files[f"figures/{figure.name}.svg"] = figure.svg
-    whole = page.render(study, rows, seen, drawn, command, album.missing)
+    whole = page.render(study, rows, seen, drawn, command, images.missing)
     files["index.html"] = whole.encode("utf-8", errors="replace")
     replace_files(out, files)
     return terminal(study, rows)
