@@ -1,7 +1,19 @@
-"""Numbers from logits, in float64 with numpy, so that training and reports agree to the last digit."""
+"""Numbers from logits, in float64 with numpy, so that training and reports agree to the last digit.
+
+Confidence: the softmax probability of the predicted class. Reliability bins and expected calibration error: Guo et al.
+2017, "On Calibration of Modern Neural Networks", equations 2 to 4. Brier score: Brier 1950, summed over the classes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+NUM_BINS = 15  # as in Guo et al. 2017
+BIN_EDGES = np.linspace(0, 1, NUM_BINS + 1)
 
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -25,3 +37,60 @@ def confusion(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDAr
     num_classes = logits.shape[1]
     pairs = np.asarray(labels) * num_classes + np.argmax(logits, axis=1)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def probability_scores(logits: NDArray[Any], labels: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
+    """Return {confidence: (N,), nll: (), brier: ()} of logits (N, K) and labels (N,); nan where logits are not finite.
+
+    nll: the mean negative log-likelihood in nats. brier: the mean over images of sum_k (p_k - [k is true])^2, 0 to 2.
+    """
+    with np.errstate(invalid="ignore"):  # infinite logits give nan, which says so
+        log_probabilities = log_softmax(logits)
+    probabilities = np.exp(log_probabilities)
+    true = np.arange(len(labels)), labels
+    brier = (probabilities**2).sum(1) - 2 * probabilities[true] + 1
+    return {"confidence": probabilities.max(1), "nll": -log_probabilities[true].mean(), "brier": brier.mean()}
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """Images sorted by confidence p into ((m - 1) / 15, m / 15]: (15,) numbers of each bin, or their means over seeds.
+
+    count: images. right: correctly classified images. confidence: the sum of p. variance: the sum of p (1 - p), the
+    variance of `right` if the confidences are true.
+    """
+
+    count: NDArray[np.float64]
+    right: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+    @property
+    def ece(self) -> float:
+        """Return the expected calibration error, a fraction: the gaps of the bins, weighted by their images."""
+        return float(np.abs(self.right - self.confidence).sum() / self.count.sum())
+
+    @property
+    def ece_by_chance(self) -> float:
+        """Return the approximate ECE of so many images if every confidence were true: it is never 0.
+
+        A bin's |right - confidence| is then sqrt(2 v / pi) on average (half-normal), and at most 2 v where v is small.
+        """
+        return float(np.minimum(np.sqrt(2 * self.variance / math.pi), 2 * self.variance).sum() / self.count.sum())
+
+
+def reliability_bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> ReliabilityBins:
+    """Sort images into bins. confidence: (N,) in [0, 1]. right: (N,), whether each is correctly classified."""
+    place = np.clip(np.searchsorted(BIN_EDGES, confidence, side="left") - 1, 0, NUM_BINS - 1)
+
+    def total(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.bincount(place, values, minlength=NUM_BINS).astype(np.float64, copy=False)
+
+    ones, variance = np.ones(len(place)), confidence * (1 - confidence)
+    return ReliabilityBins(total(ones), total(right), total(confidence), total(variance))
+
+
+def mean_bins(seeds: Sequence[ReliabilityBins]) -> ReliabilityBins:
+    """Return the mean of each number over the seeds."""
+    names = ("count", "right", "confidence", "variance")
+    return ReliabilityBins(*(np.mean([getattr(bins, name) for bins in seeds], axis=0) for name in names))

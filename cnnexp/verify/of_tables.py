@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnexp.claims.grammar import STD
-from cnnexp.report.analysis import reported
 from cnnexp.report.analysis.classes import class_names
-from cnnexp.report.analysis.compare import compare
 from cnnexp.report.read.collect import Arm
 from cnnexp.verify.arithmetic import spread
 from cnnexp.verify.of_answers import Answered
@@ -43,7 +41,7 @@ class Tables(Answered):
     def comparison(self) -> Table:
         """Return what comparison.csv should hold."""
         corrected = self.family()
-        words = {id(row.arm): row.verdict for row in compare(self.study)}
+        words = {id(row.arm): row.verdict for row in self.findings.rows}
         return [self.arm_row(arm, corrected, words[id(arm)]) for arm in self.study.arms]
 
     def arm_row(self, arm: Arm, corrected: Mapping[Any, float], verdict: str) -> dict[str, Any]:
@@ -121,7 +119,7 @@ class Tables(Answered):
     def beside_reported(self) -> Table:
         """Return what reported.csv should hold."""
         lines = []
-        for row in reported.beside(self.study):
+        for row in self.findings.reported:
             arms = self.study.named(row.arm)
             found = spread(list(self.metric(arms[0], row.metric).values()) if len(arms) == 1 else [])
             given = self.study.reported[row.arm]

@@ -9,8 +9,9 @@ import numpy as np
 from cnnexp.claims.grammar import STD, Claim, Term
 from cnnexp.claims.metrics import METRICS
 from cnnexp.report.analysis import effects as contrasts
-from cnnexp.report.analysis import judge, single
-from cnnexp.report.analysis.evidence import Evidence, gather
+from cnnexp.report.analysis import paired_runs
+from cnnexp.report.analysis.evidence import Evidence
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import WITHIN
 from cnnexp.verify.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
@@ -26,7 +27,8 @@ class Tested:
     def __init__(self, study: Study):
         self.study = study
         self.runs = {id(run): Recomputed(run) for run in study.runs}
-        self.evidence = gather(study)
+        self.findings = analyse(study)
+        self.evidence = [judged.evidence for judged in self.findings.judged]
 
     def of(self, arm: Arm) -> dict[int, Recomputed]:
         """Return {seed: run} of an arm's done runs."""
@@ -48,7 +50,7 @@ class Tested:
 
     def mcnemar(self, arm: Arm, base: Arm) -> float:
         """Return McNemar's p of two arms at the one seed that they share; nan if their test images differ."""
-        if single.same_images_test(arm, base) is None:
+        if paired_runs.same_images_test(arm, base) is None:
             return math.nan
         (seed,) = self.of(arm).keys() & self.of(base).keys()
         first, second = (self.of(a)[seed].right() for a in (arm, base))
@@ -125,7 +127,7 @@ class Tested:
         """Return what claims.csv should hold."""
         corrected = self.family() if self.evidence else {}
         lines = []
-        for evidence, judged in zip(self.evidence, judge.judge(self.study), strict=True):
+        for evidence, judged in zip(self.evidence, self.findings.judged, strict=True):
             test = self.tested(evidence)
             p = math.nan if evidence.reason else corrected[_claimed(evidence)]
             numbers = {f"{k}{limits(k)}": test[k] for k in COLUMNS}
@@ -135,7 +137,7 @@ class Tested:
     def effects(self) -> Table:
         """Return what effects.csv should hold."""
         layout = contrasts.layout(self.study)
-        found = contrasts.effects(self.study)
+        found = self.findings.effects
         points = [self.effect(_weights(effect, layout), layout) for effect in found]
         tested = iter(holm([p["p"] for p, effect in zip(points, found, strict=True) if effect.words]))
         return [

@@ -8,8 +8,8 @@ import pytest
 from fake_records import write_run
 
 from cnnexp import metrics, report
-from cnnexp.report.analysis.calibration import average, fill, measure
-from cnnexp.report.analysis.confidence import NOTES, calibrate, calibrations, sentence, table
+from cnnexp.metrics import mean_bins, probability_scores, reliability_bins
+from cnnexp.report.analysis.calibration import NOTES, calibrate, calibrations, sentence, table
 from cnnexp.report.read.collect import collect, find_groups
 
 
@@ -33,11 +33,11 @@ def drawn(generator, images, sharpness, classes=10):
 
 
 def bins_of(logits, labels):
-    return fill(measure(logits, labels)["confidence"], logits.argmax(1) == labels)
+    return reliability_bins(probability_scores(logits, labels)["confidence"], logits.argmax(1) == labels)
 
 
 def test_ece_by_hand():
-    bins = fill(np.array([0.95, 0.95, 0.55, 0.25]), np.array([True, False, True, False]))
+    bins = reliability_bins(np.array([0.95, 0.95, 0.55, 0.25]), np.array([True, False, True, False]))
     # (0.933, 1]: |0.5 - 0.95| of 2 images; (0.533, 0.6]: |1 - 0.55| of 1; (0.2, 0.267]: |0 - 0.25| of 1
     assert bins.ece == pytest.approx((2 * 0.45 + 0.45 + 0.25) / 4)
     assert [(m, n) for m, n in enumerate(bins.count) if n] == [(3, 1), (8, 1), (14, 2)]
@@ -45,13 +45,13 @@ def test_ece_by_hand():
 
 
 def test_a_bin_holds_its_upper_edge_and_not_its_lower():
-    bins = fill(np.array([1 / 15, 0.2, np.nextafter(0.2, 1), 1.0, 0.0]), np.zeros(5, bool))
+    bins = reliability_bins(np.array([1 / 15, 0.2, np.nextafter(0.2, 1), 1.0, 0.0]), np.zeros(5, bool))
     assert [int(n) for n in bins.count] == [2, 0, 1, 1, *[0] * 10, 1]
 
 
 def test_scores_by_hand():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
-    found = measure(np.log(probabilities), np.array([0, 1]))
+    found = probability_scores(np.log(probabilities), np.array([0, 1]))
     assert found["confidence"] == pytest.approx([0.7, 0.4])
     assert found["nll"] == pytest.approx(-(math.log(0.7) + math.log(0.3)) / 2)
     assert found["brier"] == pytest.approx((0.3**2 + 0.2**2 + 0.1**2 + 0.3**2 + 0.7**2 + 0.4**2) / 2)
@@ -62,7 +62,7 @@ def test_ece_is_that_of_another_implementation(classes, sharpness):
     logits, labels = drawn(np.random.default_rng(classes), 400, sharpness, classes)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert bins_of(logits, labels).ece == pytest.approx(ece_by_loops(probabilities, labels), abs=1e-12)
-    found = measure(logits, labels)
+    found = probability_scores(logits, labels)
     onehot = np.eye(classes)[labels]
     assert found["brier"] == pytest.approx(((probabilities - onehot) ** 2).sum(1).mean())
     assert found["nll"] == pytest.approx(metrics.cross_entropy(logits, labels))
@@ -82,7 +82,8 @@ def test_a_calibrated_network_has_the_ece_of_chance(images):
 
 
 def test_bins_are_averaged_over_seeds():
-    bins = average([fill(np.array([0.9, 0.5]), np.array([True, True])), fill(np.array([0.9, 0.9]), np.zeros(2, bool))])
+    first = reliability_bins(np.array([0.9, 0.5]), np.array([True, True]))
+    bins = mean_bins([first, reliability_bins(np.array([0.9, 0.9]), np.zeros(2, bool))])
     assert bins.count.sum() == 2 and bins.count[13] == 1.5 and bins.right[13] == 0.5
 
 

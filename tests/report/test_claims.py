@@ -11,13 +11,14 @@ from scipy import stats
 
 from cnnexp import report, storage
 from cnnexp.pages import tables
-from cnnexp.report.analysis import judge, reported
-from cnnexp.report.analysis.compare import compare
+from cnnexp.report.analysis import judge, reported_comparison
 from cnnexp.report.analysis.deviations import ratio_of_deviations
 from cnnexp.report.analysis.effects import effects
+from cnnexp.report.analysis.evidence import gather_evidence
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.analysis.statistics import paired
 from cnnexp.report.read.collect import collect, find_groups
-from cnnexp.report.render import findings
+from cnnexp.report.render import claim_tables
 
 BASE, UP = [0.50, 0.51, 0.52, 0.49, 0.50], [0.60, 0.62, 0.61, 0.60, 0.59]
 
@@ -25,7 +26,7 @@ BASE, UP = [0.50, 0.51, 0.52, 0.49, 0.50], [0.60, 0.62, 0.61, 0.60, 0.59]
 def only(study, claim):
     """Return the verdict on one claim of a study in memory."""
     study.claims = [claim]
-    (judged,) = judge.judge(study)
+    (judged,) = analyse(study).judged
     return judged
 
 
@@ -62,10 +63,14 @@ def test_a_claim_against_scipy():
     assert (test.low, test.high) == (pytest.approx(limits.low), pytest.approx(limits.high))
 
 
+def corrected(study):
+    return judge.corrected_p_values(study, gather_evidence(study))
+
+
 def test_holm_counts_what_is_tested_twice_once():
     study = study_in_memory({"base": BASE, "up": UP, "other": UP[::-1]})
     study.claims = ["up > base", "base < up", "up - base > 5 points", "up > other", "nobody > base"]
-    found = judge.family(study)
+    found = corrected(study)
     raw = [
         *(stats.ttest_rel(study.arms[i].values("result", "test_accuracy"), BASE).pvalue for i in (1, 2)),
         stats.ttest_1samp(100 * (np.array(UP) - BASE), 5).pvalue,
@@ -77,10 +82,10 @@ def test_holm_counts_what_is_tested_twice_once():
         largest = max(largest, min(1.0, (4 - rank) * p))
         expected[p] = largest
     assert sorted(found.values()) == pytest.approx(sorted(expected.values()))
-    judged = judge.judge(study)
-    assert judged[0].p_holm == judged[1].p_holm == compare(study)[1].p_holm
+    judged = analyse(study).judged
+    assert judged[0].p_holm == judged[1].p_holm == analyse(study).rows[1].p_holm
     study.claims = []
-    assert compare(study)[1].p_holm < judged[0].p_holm, "the claims make the correction stricter"
+    assert analyse(study).rows[1].p_holm < judged[0].p_holm, "the claims make the correction stricter"
 
 
 def test_how_many_seeds_would_decide():
@@ -103,7 +108,7 @@ def test_no_number_of_seeds_is_promised_where_equal_arms_are_never_decided(claim
     study = study_in_memory({"a": [0.50, 0.52, 0.51, 0.53], "b": [0.51, 0.51, 0.53, 0.50]})
     promises_less = "none if they are equal: <= and >= are tested as < and >" in only(study, claim).remark
     assert promises_less == (claim in ("a <= b", "a >= b", "std(a) <= std(b)"))
-    assert any("never holds where they are equal" in note for note in findings.CLAIM_NOTES)
+    assert any("never holds where they are equal" in note for note in claim_tables.CLAIM_NOTES)
 
 
 def test_an_interval_that_decides_alone_may_not_after_holm():
@@ -111,19 +116,23 @@ def test_an_interval_that_decides_alone_may_not_after_holm():
     study = study_in_memory({**arms, **{f"other{i}": [0.5, 0.52 + i / 100, 0.51] for i in range(4)}})
     found = only(study, "up > base")
     assert found.evidence.test.low > 0
-    assert found.verdict == next(row.verdict for row in compare(study) if row.arm.name == "up") == "not decided (n = 3)"
+    assert (
+        found.verdict
+        == next(row.verdict for row in analyse(study).rows if row.arm.name == "up")
+        == "not decided (n = 3)"
+    )
     assert "the interval alone decides, but not after Holm over 5 tests; about" in found.remark
     n = found.evidence.seeds_needed(0.05 / 5)
     assert n > 3 and f"about {n} seeds" in found.remark
     study.claims = ["up > base", "other0 > base"]
-    assert judge.summary(judge.judge(study)) == "1 not decided, 1 within noise"
+    assert judge.summary(analyse(study).judged) == "1 not decided, 1 within noise"
 
 
 @pytest.mark.parametrize("up", [[0.52, 0.535, 0.55], [0.5, 0.6, 0.55], [0.6, 0.6, 0.61], [0.5, 0.5, 0.5], [0.52, 0.53]])
 def test_a_claim_and_the_table_of_arms_say_the_same_of_the_same(up):
     study = study_in_memory({"base": [0.50, 0.51, 0.52], "up": up, "other": [0.5, 0.53, 0.48]})
     same = {"better": "holds", "worse": "does not hold"}
-    arm = next(row.verdict for row in compare(study) if row.arm.name == "up")
+    arm = next(row.verdict for row in analyse(study).rows if row.arm.name == "up")
     assert only(study, "up > base").verdict == same.get(arm, arm)
 
 
@@ -182,7 +191,7 @@ def test_a_lead_at_every_epoch_is_tested_at_each(tmp_path):
         assert (test.n, test.mean, test.p) == (3, pytest.approx(sign * 17 / 3), pytest.approx(max(p_values(0))))
         assert sorted([abs(test.low), abs(test.high)]) == pytest.approx([limits.low, limits.high])
     study.claims = ["a > b at every epoch", "b < a at every epoch", "b > a at every epoch"]
-    assert len(judge.family(study)) == 2, "that b leads is not that a does not"
+    assert len(corrected(study)) == 2, "that b leads is not that a does not"
     losses = only(study, "a.test_loss < b.test_loss at every epoch").evidence.test
     assert losses.mean == pytest.approx(-0.17 / 3)
     assert "no seed has train_accuracy" in only(study, "a.train_accuracy > 3 % at every epoch").remark
@@ -299,13 +308,13 @@ def test_two_single_runs_are_compared_on_their_test_images(tmp_path):
 def test_reported_beside_reproduced():
     values = {"base": {"test_accuracy": 51.31, "std": 0.34}, "gone": {"test_accuracy": 60.0}, "up": {"test_loss": 1.5}}
     study = study_in_memory({"base": BASE, "up": UP}, reported=values)
-    rows = reported.beside(study)
+    rows = analyse(study).reported
     assert rows[0].here.mean == pytest.approx(50.4) and rows[0].difference == pytest.approx(50.4 - 51.31)
-    table = reported.table(rows)
+    table = reported_comparison.table(rows)
     assert table.rows[0] == ["base", "test_accuracy (%)", "51.31 ± 0.34", "50.40 ± 1.14", "-0.91", "5"]
     assert table.rows[1] == ["gone", "test_accuracy (%)", "60.00", "no finished run", "-", "0"]
     assert table.rows[2][:3] == ["up", "test_loss (nats)", "1.500"]
-    lines = list(csv.DictReader(io.StringIO(tables.to_csv(*reported.csv(rows)))))
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(*reported_comparison.csv(rows)))))
     assert float(lines[0]["difference"]) == rows[0].difference and lines[1]["mean"] == ""
     study.reported["up"] = {"test_accuracy": 60.0}
     assert only(study, "up - base > 5 points").evidence.reported == pytest.approx(60 - 51.31)
@@ -387,7 +396,7 @@ def test_a_study_of_equal_arms_with_claims_is_decided_in_at_most_5_percent():
     wrong = 0
     for accuracies in generator.normal(0.5, 0.01, (studies, 4, 4)):
         study = study_in_memory(dict(zip("abcd", accuracies, strict=True)), claims=claims)
-        decided = [row.verdict for row in compare(study)] + [found.verdict for found in judge.judge(study)]
+        decided = [row.verdict for row in analyse(study).rows] + [found.verdict for found in analyse(study).judged]
         wrong += bool({"better", "worse", "holds", "does not hold"} & set(decided))
     assert 0 < wrong / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
 
@@ -425,8 +434,8 @@ def test_the_interval_of_a_ratio_covers_as_often_as_promised():
 
 def test_tables_of_nothing():
     study = study_in_memory({"base": BASE})
-    assert judge.judge(study) == [] and judge.summary([]) == "" and effects(study) == []
-    assert findings.claims([]).rows == findings.effects([]).rows == reported.table([]).rows == []
+    assert analyse(study).judged == [] and judge.summary([]) == "" and effects(study) == []
+    assert claim_tables.claims([]).rows == claim_tables.effects([]).rows == reported_comparison.table([]).rows == []
 
 
 def test_the_claims_of_several_studies_are_gathered(tmp_path):
@@ -491,10 +500,10 @@ def test_a_spread_without_an_arm_that_did_not_finish_is_not_tested(tmp_path):
     arms = {name: (values[0], 0.1, 9.0) for name, values in SPREADS.items()}
     claim = 'spread("norm=batch") < spread("norm=none")'
     folder = write_study(tmp_path, arms, 3, claims=[claim])
-    (judged,) = judge.judge(study_of(folder))
+    (judged,) = analyse(study_of(folder)).judged
     assert judged.verdict == "holds"
     for run in folder.glob("norm=none,lr=3-*"):
         info = storage.read_json(run / "run.json")
         storage.write_json(run / "run.json", {**info, "status": "failed"})
-    (judged,) = judge.judge(study_of(folder))
+    (judged,) = analyse(study_of(folder)).judged
     assert judged.verdict == "not tested" and "no finished run of norm=none,lr=3 (3 failed)" in judged.remark

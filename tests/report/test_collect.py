@@ -8,8 +8,9 @@ from fake_records import predictions, write_run, write_study
 
 from cnnexp.errors import UserError
 from cnnexp.records import run_record as record
-from cnnexp.report.analysis.classes import class_accuracies, confusion
-from cnnexp.report.analysis.compare import compare, sentences
+from cnnexp.report.analysis.classes import class_results
+from cnnexp.report.analysis.compare import sentences
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import columns
 
@@ -49,7 +50,7 @@ def test_every_status_has_its_place(tmp_path):
     assert "loss is nan at step 7" in found[study.arms[1].diverged[0].name][1]
     assert "cannot be read" in found["torn-s0-ff"][1]
     assert [len(a.runs) for a in study.arms] == [3, 3]
-    assert compare(study)[1].verdict == "not decided (1 diverged)"
+    assert analyse(study).rows[1].verdict == "not decided (1 diverged)"
 
 
 def test_older_configs_of_an_arm_are_superseded(tmp_path):
@@ -104,7 +105,7 @@ def test_done_without_a_usable_test_accuracy_is_malformed(tmp_path, value):
     study = study_of(tmp_path / "demo")
     assert study.arms == []
     assert "result.test_accuracy" in left_out(study)[run.folder.name][1]
-    assert sentences(study, compare(study)) == ["No run is done yet, so there is nothing to compare."]
+    assert sentences(study, analyse(study).rows) == ["No run is done yet, so there is nothing to compare."]
 
 
 @pytest.mark.parametrize("fields", [{"seed": "0"}, {"arm": None}, {"fingerprint": 3}, {"seed": True}])
@@ -116,7 +117,7 @@ def test_identity_of_the_wrong_type_is_malformed(tmp_path, fields):
 def test_sections_of_the_wrong_type_are_survived(tmp_path):
     write_run(tmp_path, "dropout", 0).update(data=[1], seconds="long", model=None, device=3, changes={}, code=False)
     study = study_of(tmp_path / "demo")
-    row = compare(study)[0]
+    row = analyse(study).rows[0]
     assert row.test.n == 1 and row.train_seconds.n == 0
     assert study.notes == ["dropout, seed 0: no training time is recorded."]
 
@@ -149,8 +150,8 @@ def test_damaged_predictions_leave_the_accuracy(tmp_path, content):
     if content is not None:
         (run.folder / "predictions.npz").write_bytes(content)
     study = study_of(tmp_path / "demo")
-    assert compare(study)[0].test.mean == 0.6
-    assert confusion(study.arms[0]) is None
+    assert analyse(study).rows[0].test.mean == 0.6
+    assert class_results(study.arms[0]) is None
     assert "predictions are missing or malformed" in study.notes[0]
 
 
@@ -158,7 +159,7 @@ def test_damaged_predictions_leave_the_accuracy(tmp_path, content):
 def test_labels_out_of_range_are_unusable(tmp_path, labels):
     run = write_run(tmp_path, "dropout", 0, 0.6)
     np.savez(run.folder / "predictions.npz", logits=np.eye(2, 3), labels=np.array(labels), ids=np.array(["a", "b"]))
-    assert confusion(study_of(tmp_path / "demo").arms[0]) is None
+    assert class_results(study_of(tmp_path / "demo").arms[0]) is None
 
 
 def test_confusion_is_true_by_predicted_and_summed_over_seeds(tmp_path):
@@ -166,10 +167,11 @@ def test_confusion_is_true_by_predicted_and_summed_over_seeds(tmp_path):
         run = write_run(tmp_path, "dropout", seed, 0.5, classes=["a", "b"], images=4)
         logits = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], float)  # says a, b, b, b
         run.write_predictions(logits, [0, 0, 1, 1 - seed], list("wxyz"))
-    counts, seeds = confusion(study_of(tmp_path / "demo").arms[0])
+    found = class_results(study_of(tmp_path / "demo").arms[0])
+    counts, seeds = found.counts, found.seeds
     # seed 0: true 0 -> a, b; true 1 -> b, b.   seed 1: true 0 -> a, b, b; true 1 -> b.
     assert counts.tolist() == [[2, 3], [0, 3]] and seeds == 2
-    shares = class_accuracies(study_of(tmp_path / "demo").arms[0])
+    shares = found.accuracies
     assert [s.mean for s in shares] == [pytest.approx((1 / 2 + 1 / 3) / 2), 1.0]
 
 
@@ -179,7 +181,7 @@ def test_epochs_to_plateau(tmp_path):
     for epoch, accuracy in enumerate([0.5, 0.689, 0.69, 0.70, 0.60], start=1):
         run.append(kind="epoch", epoch=epoch, split="val", loss=1.0, accuracy=accuracy)
     run.sync()
-    assert compare(study_of(tmp_path / "demo"))[0].epochs_to_plateau == 3
+    assert analyse(study_of(tmp_path / "demo")).rows[0].epochs_to_plateau == 3
 
 
 def test_unequal_seeds_compare_on_those_shared(tmp_path):
@@ -187,7 +189,7 @@ def test_unequal_seeds_compare_on_those_shared(tmp_path):
         write_run(tmp_path, "baseline", seed, 0.5 + 0.01 * seed)
     for seed in (2, 3, 7):
         write_run(tmp_path, "dropout", seed, 0.6 + 0.02 * seed)
-    row = compare(study_of(tmp_path / "demo"))[1]
+    row = analyse(study_of(tmp_path / "demo")).rows[1]
     assert (row.test.n, row.difference.n) == (3, 2)
     assert row.difference.mean == pytest.approx(((0.64 - 0.52) + (0.66 - 0.53)) / 2)
 
@@ -197,7 +199,7 @@ def test_baseline_missing(tmp_path):
     for run in folder.glob("baseline-*"):
         shutil.rmtree(run)
     study = study_of(folder)
-    rows = compare(study)
+    rows = analyse(study).rows
     assert study.baseline is None and rows[0].difference is None and rows[0].verdict == ""
     assert any("'baseline' has no finished run" in note for note in study.notes)
     with pytest.raises(UserError, match=r"--baseline: unknown arm 'dropuot'.*did you mean 'dropout'"):
@@ -206,7 +208,7 @@ def test_baseline_missing(tmp_path):
 
 def test_another_baseline_comes_first(tmp_path):
     study = study_of(write_study(tmp_path, TWO), "dropout")
-    rows = compare(study)
+    rows = analyse(study).rows
     assert [r.arm.label for r in rows] == ["dropout", "baseline"]
     assert rows[1].verdict == "worse"
 
@@ -215,10 +217,10 @@ def test_single_seeds_give_mcnemar_and_no_verdict(tmp_path):
     write_run(tmp_path, "baseline", 0, 0.5)
     write_run(tmp_path, "dropout", 0, 0.7)
     study = study_of(tmp_path / "demo")
-    row = compare(study)[1]
+    row = analyse(study).rows[1]
     assert row.verdict == "one seed: no verdict"
     assert row.mcnemar.only_first - row.mcnemar.only_second == 200  # of 1000 images
-    assert "only this one has right" in sentences(study, compare(study))[1]
+    assert "only this one has right" in sentences(study, analyse(study).rows)[1]
 
 
 def test_mcnemar_needs_the_same_images(tmp_path):
@@ -226,16 +228,16 @@ def test_mcnemar_needs_the_same_images(tmp_path):
     run = write_run(tmp_path, "dropout", 0, 0.7)
     logits, labels, ids = predictions(0.7, 0)
     run.write_predictions(logits[::-1], labels[::-1], ids[::-1])
-    assert compare(study_of(tmp_path / "demo"))[1].mcnemar is not None  # the same images in another order
+    assert analyse(study_of(tmp_path / "demo")).rows[1].mcnemar is not None  # the same images in another order
     run.write_predictions(logits, labels, np.char.add("other/", ids))
-    assert compare(study_of(tmp_path / "demo"))[1].mcnemar is None
+    assert analyse(study_of(tmp_path / "demo")).rows[1].mcnemar is None
 
 
 def test_all_runs_of_an_arm_diverged(tmp_path):
     write_run(tmp_path, "baseline", 0, 0.5)
     write_run(tmp_path, "dropout", 0, status="diverged")
     study = study_of(tmp_path / "demo")
-    row = compare(study)[1]
+    row = analyse(study).rows[1]
     assert (row.test.n, row.diverged, row.verdict) == (0, 1, "all runs diverged")
 
 
@@ -301,9 +303,9 @@ def test_what_quickened_a_run_is_noted(tmp_path):
 
 def test_features_are_a_column_of_the_costs_where_they_were_computed(tmp_path):
     folder = write_study(tmp_path, TWO, seeds=2)
-    table = columns.cost(compare(study_of(folder)))
+    table = columns.cost(analyse(study_of(folder)).rows)
     assert "Features (s)" not in table.headings and len(table.headings) == len(table.rows[0])
     for run in record.find_runs(folder):
         run.update(seconds={**run.info["seconds"], "features": 7.5 if run.info["arm"] == "dropout" else 0.0})
-    table = columns.cost(compare(study_of(folder)))
+    table = columns.cost(analyse(study_of(folder)).rows)
     assert [row[table.headings.index("Features (s)")] for row in table.rows] == ["0.0", "7.5"]

@@ -113,7 +113,7 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     assert diagnostics.sentences(found) == [
         "conv1: more than 10 % of its units are dead from epoch 1, 20 % at the end."
     ]
-    assert diagnostics.table([("dropout", found)]).rows == [["dropout", "2", "20 (conv1)", "-", "-", "-", "-"]]
+    assert diagnostics.table([found]).rows == [["dropout", "2", "20 (conv1)", "-", "-", "-", "-"]]
 
 
 def test_the_norm_of_the_whole_gradient_is_the_mean_of_the_seeds(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_sentences_on_updates_are_of_the_layers_in_the_figure(run: RunRecord) ->
     found = seen(run.folder)
     assert list(found.updates()) == ["conv1"]
     assert diagnostics.sentences(found) == []
-    assert diagnostics.table([("dropout", found)]).rows[0][4] == "1.0e-03"
+    assert diagnostics.table([found]).rows[0][4] == "1.0e-03"
 
 
 def test_histograms_are_added_up_and_shared_out(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from cnnexp import report
 from cnnexp.pages import tables
 from cnnexp.records import run_record as record
 from cnnexp.report.analysis.effects import effects, layout
-from cnnexp.report.render import findings
+from cnnexp.report.render import claim_tables
 
 CHANGES = {
     "base": [],
@@ -139,10 +139,10 @@ def test_the_report_shows_effects(tmp_path):
 
 def test_without_a_factorial_only_the_tested_effect_is_in_the_terminal():
     found = effects(of(CHANGES))
-    assert [row[0] for row in findings.effects_terminal(found).rows] == ["all beyond the sum of its parts"]
-    assert max(map(len, tables.to_terminal(findings.effects_terminal(found)).splitlines())) <= 120
-    assert len(findings.effect_notes(found)) == 2
-    assert "a family of their own" in findings.effect_notes(found)[1]
+    assert [row[0] for row in claim_tables.effects_terminal(found).rows] == ["all beyond the sum of its parts"]
+    assert max(map(len, tables.to_terminal(claim_tables.effects_terminal(found)).splitlines())) <= 120
+    assert len(claim_tables.effect_notes(found)) == 2
+    assert "a family of their own" in claim_tables.effect_notes(found)[1]
 
 
 def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_cover():

@@ -14,13 +14,14 @@ from cnnexp.data.prepare import Listing, prepare
 from cnnexp.pages.style import style
 from cnnexp.report.analysis import examples
 from cnnexp.report.analysis.classes import confusions_table
-from cnnexp.report.analysis.disagreement import between_seeds, class_differences
+from cnnexp.report.analysis.disagreement import between_seeds
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.figures import draw
 from cnnexp.report.figures.grids import grids
 from cnnexp.report.figures.images import MAX_SIDE_PIXELS, Missing, fetch, open_test_split, shrink
 from cnnexp.report.figures.looks import looks
-from cnnexp.report.read.answers import gather, rows_of
 from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.read.predictions import predictions_of, rows_of
 
 IDS = [f"test/{i}.png" for i in range(6)]
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -73,8 +74,8 @@ def prepared(tmp_path, monkeypatch):
 
 
 def test_disagreement_by_hand(tmp_path):
-    found = examples.find_examples(study_of(two_arms(tmp_path)))
-    (d,) = found.disagreements
+    findings = analyse(study_of(two_arms(tmp_path)))
+    (d,), found = findings.disagreements, findings.examples
     # seed 0: baseline right on 1-5, better on 0-3; seed 1: baseline on 1, 2, 4, better on 0, 1, 2, 5
     assert [d.both.mean, d.only_arm.mean] == pytest.approx([(3 + 2) / 12, (1 + 2) / 12])
     assert [d.only_base.mean, d.neither.mean] == pytest.approx([(2 + 1) / 12, (0 + 1) / 12])
@@ -90,11 +91,11 @@ def test_disagreement_by_hand(tmp_path):
 
 def test_the_order_of_images_does_not_matter(tmp_path):
     study = two_arms(tmp_path)
-    before = examples.find_examples(study_of(study)).disagreements[0]
+    before = analyse(study_of(study)).disagreements[0]
     order = np.array([3, 0, 5, 1, 2, 4])
     ids = [IDS[i] for i in order]
     answer(tmp_path, "better", 1, np.array([0, 0, 1, 0, 0, 2])[order], ids=ids, labels=LABELS[order])
-    after = examples.find_examples(study_of(study)).disagreements[0]
+    after = analyse(study_of(study)).disagreements[0]
     assert (after.both, after.only_base, list(after.always_arm)) == (before.both, before.only_base, [0])
     assert rows_of(np.array(IDS), np.array(ids)).tolist() == [1, 3, 4, 0, 5, 2]
     assert rows_of(np.array(IDS), np.array([*IDS[:5], "another"])) is None
@@ -103,8 +104,8 @@ def test_the_order_of_images_does_not_matter(tmp_path):
 def test_other_images_are_not_compared(tmp_path):
     answer(tmp_path, "baseline", 0, [1, 0, 1, 1, 2, 2])
     answer(tmp_path, "better", 0, LABELS, ids=[f"other/{i}" for i in range(6)])
-    found = examples.find_examples(study_of(tmp_path / "demo"))
-    assert not found.disagreements and len(found.mistakes) == 2
+    findings = analyse(study_of(tmp_path / "demo"))
+    assert not findings.disagreements and len(findings.examples.mistakes) == 2
 
 
 def test_two_seeds_of_an_arm():
@@ -117,7 +118,7 @@ def test_two_seeds_of_an_arm():
 def test_most_confident_mistakes_are_of_the_mean_over_seeds(tmp_path):
     answer(tmp_path, "net", 0, [1, 1, 1, 1, 2, 0], confidence=0.9)
     answer(tmp_path, "net", 1, [1, 0, 1, 1, 0, 0], confidence=0.5)
-    ((_, found),) = examples.find_examples(study_of(tmp_path / "demo")).mistakes
+    ((_, found),) = analyse(study_of(tmp_path / "demo")).examples.mistakes
     # image 1: dog at 0.91 and cat at 0.51; image 4: owl, right, at 0.94 outweighs cat at 0.54; images 0 and 5: both
     assert [(e.id, e.true, e.answered, e.wrong) for e in found] == [
         ("test/5.png", "owl", "cat", 2),
@@ -129,7 +130,7 @@ def test_most_confident_mistakes_are_of_the_mean_over_seeds(tmp_path):
 
 def test_classes_against_the_baseline(tmp_path):
     study = study_of(two_arms(tmp_path))
-    found = class_differences(study.arms[1], study.arms[0])
+    found = analyse(study).class_differences["better"]
     assert [d.mean for d in found] == pytest.approx([0.5, 0, (-1 + 0) / 2])  # cat, dog, owl
     assert found[2].n == 2 and found[2].low < -0.5 < found[2].high
 
@@ -151,7 +152,7 @@ def test_tables_of_a_report(tmp_path):
 
 def test_pictures_are_those_of_the_prepared_data(tmp_path, prepared):
     data = {"name": "shapes", "fingerprint": prepared(), "classes": NAMES}
-    found = examples.find_examples(study_of(two_arms(tmp_path, data=data)))
+    found = analyse(study_of(two_arms(tmp_path, data=data))).examples
     images = fetch(found)
     assert not images.missing
     for arm, mistakes in found.mistakes:
@@ -163,7 +164,7 @@ def test_pictures_are_those_of_the_prepared_data(tmp_path, prepared):
 def test_the_same_pictures_give_the_same_files(tmp_path, prepared):
     data = {"name": "shapes", "fingerprint": prepared(channels=1), "classes": NAMES}
     study = study_of(two_arms(tmp_path, data=data))
-    found = examples.find_examples(study)
+    found = analyse(study).examples
     with style():
         first, second = (list(grids(found, fetch(found), looks(study.arms, study.baseline))) for _ in range(2))
     assert [(f.name, f.png, f.svg) for f in first] == [(f.name, f.png, f.svg) for f in second]
@@ -175,7 +176,7 @@ def test_the_same_pictures_give_the_same_files(tmp_path, prepared):
 @pytest.mark.parametrize("there", ["nothing", "another fingerprint", "other names"])
 def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, monkeypatch):
     drawn = []
-    monkeypatch.setattr(draw, "draw", lambda study, rows, seen, images: drawn.append(images) or [])
+    monkeypatch.setattr(draw, "draw", lambda findings, images: drawn.append(images) or [])
     fingerprint = "f00d" if there != "other names" else prepared(ids=[f"test/x{i}.png" for i in range(6)])
     if there == "another fingerprint":
         other = prepared()
@@ -248,7 +249,7 @@ def test_many_classes_have_a_table_in_place_of_a_matrix(tmp_path):
     assert not list((written.index.parent / "figures").glob("confusion_*"))
     text = Page(written.index.read_text()).text
     assert "Most frequent confusions" in text and "60 classes are too many for a matrix" in text
-    rows = confusions_table(study_of(tmp_path / "demo").arms).rows
+    rows = confusions_table(list(analyse(study_of(tmp_path / "demo")).classes.values())).rows
     mean = [(float(r[2]) + float(r[3])) / 2 for r in rows]
     assert len(rows) == 20 and mean == sorted(mean, reverse=True)
 
@@ -275,6 +276,6 @@ def test_an_arm_without_predictions_is_passed_over(tmp_path):
     write_run(tmp_path, "baseline", 0, 0.5, with_predictions=False)
     answer(tmp_path, "other", 0, LABELS)
     study = study_of(tmp_path / "demo")
-    assert gather(study.arms[0]) is None
-    found = examples.find_examples(study)
-    assert not found.disagreements and [arm.label for arm, _ in found.mistakes] == ["other"]
+    assert predictions_of(study.arms[0]) is None
+    found = analyse(study)
+    assert not found.disagreements and [arm.label for arm, _ in found.examples.mistakes] == ["other"]

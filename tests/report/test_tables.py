@@ -10,7 +10,7 @@ from fake_records import write_run, write_study
 from cnnexp import text
 from cnnexp.pages import tables
 from cnnexp.pages.tables import Table
-from cnnexp.report.analysis.compare import compare
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.analysis.statistics import Summary, p_value
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import columns
@@ -19,7 +19,7 @@ TABLE = Table(["Arm", "n"], [["a|b", "3"], ["*c*", "12"]])
 
 
 def rows_of(folder):
-    return compare(collect(*find_groups(folder)[0]))
+    return analyse(collect(*find_groups(folder)[0])).rows
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,49 @@
 """Per class: confusion matrices summed over seeds, accuracies, and what is most often taken for what."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cnnexp.pages.tables import Table
-from cnnexp.report.analysis.statistics import Summary, summarise
+from cnnexp.report.analysis.statistics import Difference, Summary, paired, summarise
 from cnnexp.report.read.collect import Arm
 from cnnexp.report.render.columns import interval, percent
 
 MATRIX = 40  # classes; a matrix of more has no room for their names, and the most frequent confusions stand for it
 LOWEST = 10  # classes that stand for more than MATRIX
+
+
+@dataclass(frozen=True)
+class ClassResults:
+    """An arm's results by class, K classes. names: as they can be shown. seeds: how many have predictions.
+
+    counts: (K, K) test images, true by predicted class, summed over the seeds. by_seed: for each class, {seed: the
+    share of its test images that are recognised}, of the seeds that have any. accuracies: their summary.
+    """
+
+    arm: Arm
+    names: list[str]
+    counts: np.ndarray[Any, Any]
+    seeds: int
+    by_seed: list[dict[int, float]]
+    accuracies: list[Summary]
+
+
+def class_results(arm: Arm) -> ClassResults | None:
+    """Return the arm's results by class; None without predictions. A seed with other classes is left out."""
+    tables = {run.seed: run.confusion for run in arm.runs if run.confusion is not None}
+    if not tables:
+        return None
+    size = len(next(iter(tables.values())))
+    tables = {seed: table for seed, table in tables.items() if len(table) == size}
+    by_seed = [
+        {seed: float(table[k, k] / table[k].sum()) for seed, table in tables.items() if table[k].sum()}
+        for k in range(size)
+    ]
+    accuracies = [summarise(list(shares.values())) for shares in by_seed]
+    return ClassResults(arm, class_names(arm), np.sum(list(tables.values()), axis=0), len(tables), by_seed, accuracies)
 
 
 def class_names(arm: Arm) -> list[str]:
@@ -21,36 +53,19 @@ def class_names(arm: Arm) -> list[str]:
     return names if len(names) == size else [str(i) for i in range(size)]
 
 
-def confusion(arm: Arm) -> tuple[np.ndarray[Any, Any], int] | None:
-    """Return the arm's (K, K) counts, true by predicted class, summed over its seeds, and how many seeds they are."""
-    counts = [r.confusion for r in arm.runs if r.confusion is not None]
-    counts = [c for c in counts if c.shape == counts[0].shape]
-    return (np.sum(counts, axis=0), len(counts)) if counts else None
+def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None) -> dict[str, list[Difference]]:
+    """Return each arm's accuracy by class minus the baseline's, paired by seed, of the arms with the same classes.
 
-
-def class_accuracies(arm: Arm) -> list[Summary]:
-    """Summarise over the seeds, for each class, the share of its test images that are recognised."""
-    return [summarise(list(shares.values())) for shares in shares_by_seed(arm)]
-
-
-def shares_by_seed(arm: Arm) -> list[dict[int, float]]:
-    """Return, for each class, {seed: the share of its test images that are recognised}, of seeds that have any."""
-    size = len(class_names(arm))
-    tables = {r.seed: r.confusion for r in arm.runs if r.confusion is not None and len(r.confusion) == size}
-    return [
-        {seed: float(table[k, k] / table[k].sum()) for seed, table in tables.items() if table[k].sum()}
-        for k in range(size)
-    ]
-
-
-def per_class(arms: list[Arm]) -> Table | None:
-    """Return accuracy per class, a column per arm; None unless all arms with predictions have the same classes."""
-    arms = [a for a in arms if confusion(a)]
-    if not arms or any(class_names(a) != class_names(arms[0]) for a in arms):
-        return None
-    columns = [class_accuracies(a) for a in arms]
-    rows = [[name, *(percent(c[k]) for c in columns)] for k, name in enumerate(class_names(arms[0]))]
-    return Table(["Class", *(a.label for a in arms)], rows)
+    results and the answer: by arm.key.
+    """
+    base = results.get(baseline.key) if baseline else None
+    if base is None:
+        return {}
+    others = {key: found for key, found in results.items() if found is not base and found.names == base.names}
+    return {
+        key: [paired(mine, theirs) for mine, theirs in zip(found.by_seed, base.by_seed, strict=True)]
+        for key, found in others.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -63,12 +78,9 @@ class Confusion:
     share: float
 
 
-def confusions(arm: Arm, count: int) -> list[Confusion]:
+def confusions(found: ClassResults, count: int) -> list[Confusion]:
     """Return the arm's most frequent confusions, the most frequent first, at most `count`."""
-    found = confusion(arm)
-    if found is None:
-        return []
-    counts, names = found[0], class_names(arm)
+    counts, names = found.counts, found.names
     wrong = counts * (1 - np.eye(len(counts), dtype=np.int64))
     pairs = [divmod(int(i), len(wrong)) for i in np.argsort(-wrong, axis=None, kind="stable")[:count]]
     return [
@@ -78,52 +90,59 @@ def confusions(arm: Arm, count: int) -> list[Confusion]:
     ]
 
 
-def most_confused(arm: Arm, count: int = 3) -> list[str]:
+def most_confused(found: ClassResults, count: int = 3) -> list[str]:
     """Say which true classes are most often taken for which others, over the arm's seeds."""
-    return [f"{c.true} taken for {c.answered} ({c.count} times)" for c in confusions(arm, count)]
+    return [f"{c.true} taken for {c.answered} ({c.count} times)" for c in confusions(found, count)]
 
 
-def confusions_table(arms: list[Arm], count: int = 20) -> Table:
+def per_class(results: Sequence[ClassResults]) -> Table | None:
+    """Return accuracy per class, a column per arm; None unless all arms have the same classes."""
+    if not results or any(found.names != results[0].names for found in results):
+        return None
+    rows = [[name, *(percent(r.accuracies[k]) for r in results)] for k, name in enumerate(results[0].names)]
+    return Table(["Class", *(found.arm.label for found in results)], rows)
+
+
+def confusions_table(results: Sequence[ClassResults], count: int = 20) -> Table:
     """Return the confusions that are most frequent over the arms, a column an arm; without rows if classes differ."""
-    found = [(arm, c[0]) for arm in arms if (c := confusion(arm))]
-    if not found or any(class_names(arm) != class_names(found[0][0]) for arm, _ in found):
+    if not results or any(found.names != results[0].names for found in results):
         return Table(["True class", "Answered"], [])
-    names = class_names(found[0][0])
-    shares = np.stack([counts / np.maximum(counts.sum(1, keepdims=True), 1) for _, counts in found])
+    names = results[0].names
+    shares = np.stack([r.counts / np.maximum(r.counts.sum(1, keepdims=True), 1) for r in results])
     shares[:, range(len(names)), range(len(names))] = 0
     mean = shares.mean(0)
     pairs = [divmod(int(i), len(names)) for i in np.argsort(-mean, axis=None, kind="stable")[:count]]
     rows = [
         [names[t], names[p], *(f"{100 * share:.1f}" for share in shares[:, t, p])] for t, p in pairs if mean[t, p] > 0
     ]
-    return Table(["True class", "Answered", *(arm.label for arm, _ in found)], rows, 2)
+    return Table(["True class", "Answered", *(found.arm.label for found in results)], rows, 2)
 
 
-def confusions_csv(arms: list[Arm], count: int = 20) -> tuple[list[str], list[list[str | float | int]]]:
+def confusions_csv(results: Sequence[ClassResults], count: int = 20) -> tuple[list[str], list[list[str | float | int]]]:
     """Return each arm's most frequent confusions in full precision: headings with units, and rows."""
     headings = ["arm", "rank", "true_class", "answered_class", "count", "share_of_true_class_percent"]
     rows: list[list[str | float | int]] = []
-    for arm in arms:
-        for rank, c in enumerate(confusions(arm, count), start=1):
-            rows.append([arm.label, rank, c.true, c.answered, c.count, 100 * c.share])
+    for found in results:
+        for rank, c in enumerate(confusions(found, count), start=1):
+            rows.append([found.arm.label, rank, c.true, c.answered, c.count, 100 * c.share])
     return headings, rows
 
 
-def own_table(arm: Arm) -> Table:
+def own_table(results: ClassResults) -> Table:
     """Return an arm's accuracy per class with its interval; of many classes the lowest ones."""
-    found = list(zip(class_names(arm), class_accuracies(arm), strict=True))
+    found = list(zip(results.names, results.accuracies, strict=True))
     if len(found) > MATRIX:
         found = sorted((pair for pair in found if pair[1].n), key=lambda pair: pair[1].mean)[:LOWEST]
     rows = [[name, percent(s), interval(s)] for name, s in found]
     return Table(["Class", "Accuracy (%)", "95 % interval"], rows)
 
 
-def per_class_csv(arms: list[Arm]) -> tuple[list[str], list[list[str | float | int]]]:
+def per_class_csv(results: Sequence[ClassResults]) -> tuple[list[str], list[list[str | float | int]]]:
     """Return accuracy per arm and class in full precision: headings with units, and rows."""
     headings = ["arm", "class", "n", "accuracy_mean_percent", "accuracy_std_percent"]
     headings += ["accuracy_low95_percent", "accuracy_high95_percent"]
     lines: list[list[str | float | int]] = []
-    for arm in arms:
-        for name, s in zip(class_names(arm), class_accuracies(arm), strict=True):
-            lines.append([arm.label, name, s.n, *(100 * x for x in (s.mean, s.std, s.low, s.high))])
+    for found in results:
+        for name, s in zip(found.names, found.accuracies, strict=True):
+            lines.append([found.arm.label, name, s.n, *(100 * x for x in (s.mean, s.std, s.low, s.high))])
     return headings, lines

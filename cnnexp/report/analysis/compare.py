@@ -1,10 +1,11 @@
 """The comparison: one row per arm, with what its seeds show beside the baseline's."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnexp.report.analysis import single
-from cnnexp.report.analysis.judge import Hypothesis, against_baseline, family
+from cnnexp.report.analysis import paired_runs
+from cnnexp.report.analysis.judge import Hypothesis, against_baseline
 from cnnexp.report.analysis.statistics import Difference, McNemar, Summary, p_value, paired, summarise, verdict
 from cnnexp.report.read.collect import Arm, Study
 
@@ -39,13 +40,12 @@ class Row:
         return len(self.arm.diverged)
 
 
-def compare(study: Study) -> list[Row]:
-    """Compare every arm with the baseline, paired by seed; p values are corrected over all that the study tests."""
-    corrected = family(study)
+def compare(study: Study, corrected: Mapping[Hypothesis, float]) -> list[Row]:
+    """Compare every arm with the baseline, paired by seed. corrected: p values from judge.corrected_p_values."""
     return [_row(arm, study.baseline, corrected) for arm in study.arms]
 
 
-def _row(arm: Arm, base: Arm | None, corrected: dict[Hypothesis, float]) -> Row:
+def _row(arm: Arm, base: Arm | None, corrected: Mapping[Hypothesis, float]) -> Row:
     def mean(*path: str) -> float:
         return summarise(arm.values(*path)).mean
 
@@ -64,7 +64,7 @@ def _row(arm: Arm, base: Arm | None, corrected: dict[Hypothesis, float]) -> Row:
         difference=difference if difference and difference.n else None,
         p_holm=p_holm,
         verdict=words,
-        mcnemar=single.same_images_test(arm, base) if one_seed and base else None,
+        mcnemar=paired_runs.same_images_test(arm, base) if one_seed and base else None,
         best_epoch=mean("result", "best_epoch"),
         epochs_to_plateau=summarise([run.epochs_to_plateau() for run in arm.runs]).mean,
         train_accuracy=summarise(arm.values("result", "train_accuracy")),
@@ -78,7 +78,7 @@ def _row(arm: Arm, base: Arm | None, corrected: dict[Hypothesis, float]) -> Row:
     )
 
 
-def sentences(study: Study, rows: list[Row]) -> list[str]:
+def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
     """Say the outcome in words: first the summary, then a sentence for each arm."""
     if not any(row.test.n for row in rows):
         return ["No run is done yet, so there is nothing to compare."]
@@ -90,7 +90,7 @@ def sentences(study: Study, rows: list[Row]) -> list[str]:
     return [_summary(study.baseline.label, others), *(_sentence(row, study.baseline.label) for row in others)]
 
 
-def _without_baseline(rows: list[Row]) -> str:
+def _without_baseline(rows: Sequence[Row]) -> str:
     if len(rows) == 1:
         return f"One arm, {rows[0].arm.label}: nothing to compare it with."
     return f"{len(rows)} arms and no baseline: they are listed, not ranked (name one with --baseline ARM)."
@@ -117,7 +117,7 @@ def _sentence(row: Row, baseline: str) -> str:
         return f"{label}: {row.verdict}.{diverged}"
     points = f"{100 * difference.mean:+.2f} points against {baseline}"
     if difference.n < FEWEST_FOR_WORDS:
-        tail = f" {single.in_words(row.mcnemar)}" if row.mcnemar else ""
+        tail = f" {paired_runs.in_words(row.mcnemar)}" if row.mcnemar else ""
         return f"{label}: {points} at the one seed they share: no verdict.{tail}{diverged}"
     interval = f"95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
     p = (

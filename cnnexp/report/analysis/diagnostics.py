@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnexp.pages.tables import Table
-from cnnexp.report.read.collect import Study
-from cnnexp.report.read.probed import Probed, Series, probed
+from cnnexp.report.read.probed import Probed, Series
 
 # Where something is worth a sentence. None of these is a law: each says where it is from, and the page prints it.
 DEAD = 0.1  # share of a layer's units
@@ -48,14 +47,17 @@ class Crossing:
     lasting: bool
 
 
-def section(study: Study) -> dict[str, Any]:
+def section(found: Sequence[Probed]) -> dict[str, Any]:
     """Return what the page shows: {arms: [{label, sentences, figures}], table, notes}; no arms if none has probes."""
-    found = [(arm, seen) for arm in study.arms if (seen := probed(arm))]
     arms = [
-        {"label": arm.label, "sentences": sentences(seen), "figures": [f"probes_{name}_{arm.key}" for name in FIGURES]}
-        for arm, seen in found
+        {
+            "label": seen.arm.label,
+            "sentences": sentences(seen),
+            "figures": [f"probes_{name}_{seen.arm.key}" for name in FIGURES],
+        }
+        for seen in found
     ]
-    return {"arms": arms, "table": table([(arm.label, seen) for arm, seen in found]), "notes": NOTES}
+    return {"arms": arms, "table": table(found), "notes": NOTES}
 
 
 def crossings(
@@ -172,8 +174,8 @@ def _batch_norm(seen: Probed) -> list[str]:
     ]
 
 
-def table(found: Sequence[tuple[str, Probed]]) -> Table:
-    """Return an arm a row: the worst layer at the end of the run by each probe. found: the arms' labels and rows."""
+def table(found: Sequence[Probed]) -> Table:
+    """Return an arm a row: the worst layer at the end of the run by each probe."""
     headings = [
         "Arm",
         "n",
@@ -183,7 +185,7 @@ def table(found: Sequence[tuple[str, Probed]]) -> Table:
         "Mean shift",
         "Variance factor",
     ]
-    return Table(headings, [[label, str(seen.seeds), *_worst(seen)] for label, seen in found])
+    return Table(headings, [[seen.arm.label, str(seen.seeds), *_worst(seen)] for seen in found])
 
 
 def _worst(seen: Probed) -> list[str]:

@@ -3,18 +3,21 @@
 Shapes: N images, K classes, S seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnexp.pages.tables import Table
-from cnnexp.report.analysis.classes import class_names, shares_by_seed
-from cnnexp.report.analysis.statistics import Difference, Summary, paired, summarise
-from cnnexp.report.read.answers import Answers, rows_of
-from cnnexp.report.read.collect import Arm, Study
+from cnnexp.report.analysis.classes import class_names
+from cnnexp.report.analysis.statistics import Difference, Summary, summarise
+from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.predictions import Predictions, rows_of
 from cnnexp.report.render.columns import number, percent
+
+if TYPE_CHECKING:
+    from cnnexp.report.analysis.findings import Findings
 
 NOTES = (
     "Of the same seed's two networks, in % of the test images: both right, only one of them right, both wrong; mean ± "
@@ -38,8 +41,8 @@ class Disagreement:
     within_arm, within_base: the share on which two seeds of one arm disagree, nan of one seed.
     """
 
-    arm: Answers
-    base: Answers
+    arm: Predictions
+    base: Predictions
     both: Summary
     only_arm: Summary
     only_base: Summary
@@ -50,19 +53,19 @@ class Disagreement:
     always_base: np.ndarray[Any, Any]
 
 
-def disagreements(study: Study, gathered: dict[str, Answers]) -> list[Disagreement]:
-    """Compare every arm with the baseline; [] without one. gathered: {arm.key: its answers}.
+def disagreements(predictions: Mapping[str, Predictions], baseline: Arm | None) -> list[Disagreement]:
+    """Compare every arm with the baseline; [] without one. predictions: by arm.key.
 
     An arm that was tested on other images or classes is left out.
     """
-    base = gathered.get(study.baseline.key) if study.baseline else None
+    base = predictions.get(baseline.key) if baseline else None
     if base is None:
         return []
-    others = [gathered[arm.key] for arm in study.arms if arm is not study.baseline and arm.key in gathered]
-    return [found for other in others if (found := compare_answers(other, base))]
+    others = [other for other in predictions.values() if other is not base]
+    return [found for other in others if (found := compare_predictions(other, base))]
 
 
-def compare_answers(arm: Answers, base: Answers) -> Disagreement | None:
+def compare_predictions(arm: Predictions, base: Predictions) -> Disagreement | None:
     """Compare two arms image by image; None unless both answered the same images with the same classes."""
     rows = rows_of(base.ids, arm.ids)
     if rows is None or (arm.labels[rows] != base.labels).any() or class_names(arm.arm) != class_names(base.arm):
@@ -120,30 +123,14 @@ def csv(found: Sequence[Disagreement]) -> tuple[list[str], list[list[str | float
     return [*headings, "only_arm_at_every_seed_images", "only_baseline_at_every_seed_images"], rows
 
 
-def class_differences(arm: Arm, base: Arm) -> list[Difference]:
-    """Return, for each class, the arm's accuracy minus the baseline's, paired by seed; [] of other classes."""
-    names = class_names(base)
-    if not names or class_names(arm) != names:
-        return []
-    mine, theirs = (shares_by_seed(a) for a in (arm, base))
-    return [paired(mine[k], theirs[k]) for k in range(len(names))]
-
-
-def by_class(study: Study) -> dict[str, list[Difference]]:
-    """Return {arm's key: its differences to the baseline, by class}, of the arms that have the baseline's classes."""
-    if study.baseline is None:
-        return {}
-    others = [arm for arm in study.arms if arm is not study.baseline]
-    return {arm.key: found for arm in others if (found := class_differences(arm, study.baseline))}
-
-
-def class_table(study: Study) -> Table:
+def class_table(findings: "Findings") -> Table:
     """Return the difference of each class to the baseline, a column an arm; without rows if there is none."""
-    found = by_class(study)
-    if not found or study.baseline is None:
+    found = findings.class_differences
+    if not found or findings.baseline is None:
         return Table(["Class"], [])
-    rows = [[name, *(_points(d[k]) for d in found.values())] for k, name in enumerate(class_names(study.baseline))]
-    return Table(["Class", *(arm.label for arm in study.arms if arm.key in found)], rows)
+    names = findings.classes[findings.baseline.key].names
+    rows = [[name, *(_points(d[k]) for d in found.values())] for k, name in enumerate(names)]
+    return Table(["Class", *(arm.label for arm in findings.arms if arm.key in found)], rows)
 
 
 def _points(difference: Difference) -> str:
@@ -153,13 +140,13 @@ def _points(difference: Difference) -> str:
     return f"{100 * difference.mean:+.2f}{interval}"
 
 
-def class_csv(study: Study) -> tuple[list[str], list[list[str | float | int]]]:
+def class_csv(findings: "Findings") -> tuple[list[str], list[list[str | float | int]]]:
     """Return the differences of each arm and class in full precision: headings with units, and rows."""
     headings = ["arm", "baseline", "class", "n", "difference_mean_points", "difference_low95_points"]
     rows: list[list[str | float | int]] = []
-    found = by_class(study)
-    for arm in study.arms:
-        for name, d in zip(class_names(study.baseline) if study.baseline else [], found.get(arm.key, []), strict=False):
-            label = study.baseline.label if study.baseline else ""
-            rows.append([arm.label, label, name, d.n, 100 * d.mean, 100 * d.low, 100 * d.high])
+    labels = {arm.key: arm.label for arm in findings.arms}
+    for key, differences in findings.class_differences.items():
+        assert findings.baseline is not None
+        for name, d in zip(findings.classes[key].names, differences, strict=True):
+            rows.append([labels[key], findings.baseline.label, name, d.n, 100 * d.mean, 100 * d.low, 100 * d.high])
     return [*headings, "difference_high95_points"], rows

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean
-from cnnexp.report.analysis import deviations, single
+from cnnexp.report.analysis import deviations, paired_runs
 from cnnexp.report.analysis.epochs import OverEpochs, over_epochs
 from cnnexp.report.analysis.statistics import LEVEL, Difference, against, seeds_needed
 from cnnexp.report.read.collect import Arm, Study
@@ -56,7 +56,7 @@ class Evidence:
         return seeds_needed(self.test.mean - self.claim.threshold, self.test.std, level)
 
 
-def gather(study: Study) -> list[Evidence]:
+def gather_evidence(study: Study) -> list[Evidence]:
     """Return the evidence for every claim of the study, in its order."""
     return [_evidence(study, text) for text in study.claims]
 
@@ -205,7 +205,9 @@ def _two_networks(claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> str:
     accuracies = {(term.metric, term.spread) for term in claim.terms} == {("test_accuracy", False)}
     if claim.kind != "mean" or not accuracies or len(claim.terms) != 2 or set(times) != {1, -1} or claim.threshold:
         return ""
-    test = single.same_images_test(times[1], times[-1])
+    test = paired_runs.same_images_test(times[1], times[-1])
     return (
-        single.in_words(test, times[1].label, times[-1].label) if test else "Their test images are not the same ones."
+        paired_runs.in_words(test, times[1].label, times[-1].label)
+        if test
+        else "Their test images are not the same ones."
     )

@@ -3,7 +3,7 @@
 An arm's probabilities are its seeds' softmax probabilities, their mean. Only the first arms of a study are looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from cnnexp.pages.tables import Table
 from cnnexp.report.analysis.classes import class_names
-from cnnexp.report.analysis.disagreement import Disagreement, disagreements
-from cnnexp.report.read.answers import Answers, gather, rows_of
-from cnnexp.report.read.collect import Arm, Study
+from cnnexp.report.analysis.disagreement import Disagreement
+from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.predictions import Predictions, rows_of
 from cnnexp.text import plain
 
 ARMS = 12  # arms looked at, the baseline among them
@@ -45,29 +45,30 @@ class Examples:
     """
 
     mistakes: list[tuple[Arm, list[Example]]]
-    disagreements: list[Disagreement]
     never_agreed: list[tuple[Disagreement, list[Example], list[Example]]]
     left_out: list[str]
 
 
-def find_examples(study: Study) -> Examples:
-    """Look at the arms' answers. The predictions of the first arms are read once more, for their probabilities."""
-    gathered = {arm.key: found for arm in study.arms if (found := gather(arm))}
-    usable = [arm for arm in study.arms if arm.key in gathered]
-    disagreed = disagreements(study, gathered)
-    against = {d.arm.arm.key: d for d in disagreed}
-    mistakes, never, base = [], [], np.empty(0)
-    for arm in usable[:ARMS]:
-        probabilities = gathered[arm.key].probabilities()
-        mistakes.append((arm, most_confident(gathered[arm.key], probabilities)))
-        if arm is study.baseline:
+def find_examples(
+    predictions: Mapping[str, Predictions], disagreements: Sequence[Disagreement], baseline: Arm | None
+) -> Examples:
+    """Choose examples from the first arms, whose predictions are read a second time for their probabilities.
+
+    predictions: by arm.key, the baseline's first.
+    """
+    against = {found.arm.arm.key: found for found in disagreements}
+    usable, mistakes, never, base = list(predictions.values()), [], [], np.empty(0)
+    for of_arm in usable[:ARMS]:
+        probabilities = of_arm.probabilities()
+        mistakes.append((of_arm.arm, most_confident(of_arm, probabilities)))
+        if of_arm.arm is baseline:
             base = probabilities
-        elif arm.key in against:
-            never.append(_never_agreed(against[arm.key], probabilities, base))
-    return Examples(mistakes, disagreed, never, [arm.label for arm in usable[ARMS:]])
+        elif of_arm.arm.key in against:
+            never.append(_never_agreed(against[of_arm.arm.key], probabilities, base))
+    return Examples(mistakes, never, [of_arm.arm.label for of_arm in usable[ARMS:]])
 
 
-def most_confident(answers: Answers, probabilities: Array, count: int = MISTAKES) -> list[Example]:
+def most_confident(answers: Predictions, probabilities: Array, count: int = MISTAKES) -> list[Example]:
     """Return the images whose likeliest class is wrong, the most confident first. probabilities: (N, K)."""
     answered = probabilities.argmax(1)
     confidence = probabilities.max(1)
@@ -86,7 +87,7 @@ def _never_agreed(found: Disagreement, arm: Array, base: Array) -> tuple[Disagre
     return found, _examples(found.base, by_arm, base), _examples(found.arm, rows[by_base], arm)
 
 
-def _examples(answers: Answers, rows: Array, probabilities: Array) -> list[Example]:
+def _examples(answers: Predictions, rows: Array, probabilities: Array) -> list[Example]:
     """Tell of images what `answers` takes them for: the likeliest class but the true one."""
     names = class_names(answers.arm)
     examples = []

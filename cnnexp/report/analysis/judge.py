@@ -1,12 +1,12 @@
 """A verdict on each claim of a study, corrected for all that the study tests."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnexp.claims.grammar import STD, Claim
 from cnnexp.claims.metrics import METRICS
-from cnnexp.report.analysis.evidence import Evidence, gather
+from cnnexp.report.analysis.evidence import Evidence
 from cnnexp.report.analysis.statistics import LEVEL, MOST_SEEDS, NO_SPREAD, holm, paired
 from cnnexp.report.read.collect import Arm, Study
 
@@ -24,17 +24,17 @@ class Judged:
     remark: str
 
 
-def family(study: Study) -> dict[Hypothesis, float]:
-    """Return Holm's adjusted p of all that a study tests: each arm against the baseline, and the claims.
+def corrected_p_values(study: Study, evidence: Sequence[Evidence]) -> dict[Hypothesis, float]:
+    """Return Holm's adjusted p of every test of a study: each arm against the baseline, and the claims' evidence.
 
-    What is tested twice, as by the claim that an arm is better than the baseline, counts once.
+    A hypothesis tested twice, as by the claim that an arm is better than the baseline, counts once.
     """
     base = study.baseline
     others = [arm for arm in study.arms if arm is not base] if base else []
     found = {against_baseline(arm, base): paired(arm.accuracies(), base.accuracies()).p for arm in others if base}
-    for evidence in gather(study):
-        if not evidence.reason:
-            found.setdefault(_hypothesis_of(evidence), evidence.test.p)
+    for of_claim in evidence:
+        if not of_claim.reason:
+            found.setdefault(_hypothesis_of(of_claim), of_claim.test.p)
     return dict(zip(found, holm(list(found.values())), strict=True))
 
 
@@ -64,14 +64,13 @@ def _hypothesis(
     return kind, tuple(ordered), threshold, direction if kind == "curve" else 0
 
 
-def judge(study: Study) -> list[Judged]:
-    """Judge every claim of the study, in its order."""
-    corrected = family(study)
+def judge(evidence: Sequence[Evidence], corrected: Mapping[Hypothesis, float]) -> list[Judged]:
+    """Judge every claim by its evidence. corrected: from corrected_p_values, of all tests of the study."""
     tests = sum(not math.isnan(p) for p in corrected.values())
-    return [_judged(evidence, corrected, tests) for evidence in gather(study)]
+    return [_judged(of_claim, corrected, tests) for of_claim in evidence]
 
 
-def _judged(evidence: Evidence, corrected: dict[Hypothesis, float], tests: int) -> Judged:
+def _judged(evidence: Evidence, corrected: Mapping[Hypothesis, float], tests: int) -> Judged:
     claim, test = evidence.claim, evidence.test
     if claim is None or evidence.reason:
         remark = ". ".join(part for part in (evidence.reason, evidence.beside) if part)
@@ -142,7 +141,7 @@ def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def summary(judged: list[Judged]) -> str:
+def summary(judged: Sequence[Judged]) -> str:
     """Count the verdicts: "2 hold, 1 does not hold, 1 not decided, 3 within noise, 1 not tested"."""
     counts = {verdict: sum(j.verdict.startswith(verdict) for j in judged) for verdict in VERDICTS}
     plural = {"holds": "hold", "does not hold": "do not hold"}

@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cnnexp.pages.style import Figure, canvas, finish, turn_off
-from cnnexp.report.analysis.classes import MATRIX, class_names, confusion
+from cnnexp.report.analysis.classes import MATRIX, ClassResults
 from cnnexp.report.figures.looks import Look
-from cnnexp.report.read.collect import Arm
 from cnnexp.text import shorten
 
 WITH_COUNTS = 20  # classes; more have no room for a number in each cell
@@ -33,16 +32,15 @@ def _draw(axis: Axes, counts: np.ndarray[Any, Any], names: list[str], size: floa
     return image
 
 
-def one(arm: Arm) -> Figure | None:
-    """Draw an arm's confusion matrix, counts summed over its seeds; None without predictions, or of many classes."""
-    found = confusion(arm)
-    if found is None or len(found[0]) > MATRIX:
+def one(results: ClassResults) -> Figure | None:
+    """Draw an arm's confusion matrix, counts summed over its seeds; None of many classes."""
+    if len(results.counts) > MATRIX:
         return None
-    counts, seeds = found
+    arm, counts, seeds = results.arm, results.counts, results.seeds
     classes = len(counts)
     side = min(7.5, max(3.6, 1.4 + 0.42 * classes))
     figure, (axis,) = canvas(side + 1.2, side + 0.2, square=True)
-    image = _draw(axis, counts, class_names(arm), 8.5 if classes <= WITH_COUNTS else 5.5)
+    image = _draw(axis, counts, results.names, 8.5 if classes <= WITH_COUNTS else 5.5)
     if classes <= WITH_COUNTS:
         half = 0.5 * np.maximum(counts.sum(1), 1)
         size = 7.5 if classes <= 12 else 5.5
@@ -58,21 +56,22 @@ def one(arm: Arm) -> Figure | None:
     return finish(figure, f"confusion_{arm.key}", caption)
 
 
-def side_by_side(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
+def side_by_side(results: Sequence[ClassResults], looks: Mapping[str, Look]) -> Figure | None:
     """Draw the matrices of arms beside each other; None unless two arms or more have one, of at most MATRIX classes."""
-    found = [(arm, *c) for arm in arms if (c := confusion(arm)) and len(c[0]) <= MATRIX]
+    found = [of_arm for of_arm in results if len(of_arm.counts) <= MATRIX]
     if len(found) < 2:
         return None
     columns = min(4, len(found)) if len(found) != 5 else 3
     rows = math.ceil(len(found) / columns)
     figure, axes = canvas(2.6 * columns + 1.6, 2.75 * rows + 1.1, rows, columns, square=True)
     image = None
-    for i, (axis, (arm, counts, seeds)) in enumerate(zip(axes, found, strict=False)):
-        image = _draw(axis, counts, class_names(arm), 6.5 if len(counts) <= 12 else 4.5)
-        axis.set_title(f"{looks[arm.key].label} (n = {seeds})", color=looks[arm.key].colour)
+    for i, (axis, of_arm) in enumerate(zip(axes, found, strict=False)):
+        counts, look = of_arm.counts, looks[of_arm.arm.key]
+        image = _draw(axis, counts, of_arm.names, 6.5 if len(counts) <= 12 else 4.5)
+        axis.set_title(f"{look.label} (n = {of_arm.seeds})", color=look.colour)
         if len(counts) <= 12:
             _diagonal(axis, counts)
-        _outer(axis, i, columns, len(found), all(class_names(a) == class_names(arm) for a, _, _ in found))
+        _outer(axis, i, columns, len(found), all(other.names == of_arm.names for other in found))
     turn_off(axes[len(found) :])
     if image is not None:
         bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.01, aspect=40)

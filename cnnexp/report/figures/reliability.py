@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from cnnexp.metrics import BIN_EDGES, NUM_BINS
 from cnnexp.pages.style import GREY, Figure, canvas, finish, label_lowest, turn_off
-from cnnexp.report.analysis.calibration import BINS, EDGES
-from cnnexp.report.analysis.confidence import Calibration
+from cnnexp.report.analysis.calibration import Calibration
 from cnnexp.report.figures.looks import Look
 
 FEW = 10  # images over all seeds; a bin of fewer is drawn pale
 GAP = "#d62728"
-CENTRES = 100 * (EDGES[:-1] + EDGES[1:]) / 2  # %
+CENTRES = 100 * (BIN_EDGES[:-1] + BIN_EDGES[1:]) / 2  # %
 
 
 def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure | None:
@@ -42,7 +42,7 @@ def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure 
     turn_off([axes[2 * columns * (i // columns) + i % columns + below] for i in empty for below in (0, columns)])
     figure.legend(handles=_handles(), loc="outside lower center", ncols=3 if columns > 2 else 2)
     caption = (
-        f"Reliability: test images in {BINS} bins of confidence, means over the seeds. Bars: the share of a bin "
+        f"Reliability: test images in {NUM_BINS} bins of confidence, means over the seeds. Bars: the share of a bin "
         f"that is right (pale: fewer than {FEW} images in all); hatched: the gap to the bin's mean confidence. "
         "Bars on the dashed line would be calibrated. Below: the share of the images in each bin, with the mean "
         "confidence (dashed) and the accuracy (solid). ECE: mean over the seeds."
@@ -57,9 +57,11 @@ def _accuracy(axis: Axes, calibration: Calibration, look: Look) -> None:
     right, sure = (100 * part[filled] / bins.count[filled] for part in (bins.right, bins.confidence))
     many = bins.count[filled] * calibration.ece.n >= FEW
     for shown, alpha in ((many, 0.85), (~many, 0.3)):
-        axis.bar(centres[shown], right[shown], 100 / BINS, color=look.colour, alpha=alpha, edgecolor="white", lw=0.6)
+        axis.bar(
+            centres[shown], right[shown], 100 / NUM_BINS, color=look.colour, alpha=alpha, edgecolor="white", lw=0.6
+        )
     axis.bar(
-        centres, sure - right, 100 / BINS, right, facecolor="none", edgecolor=GAP, hatch="////", lw=0.5, alpha=0.55
+        centres, sure - right, 100 / NUM_BINS, right, facecolor="none", edgecolor=GAP, hatch="////", lw=0.5, alpha=0.55
     )
     axis.plot([0, 100], [0, 100], color="#707070", linestyle=(0, (3, 2)), linewidth=1)
     axis.set_xlim(0, 100)
@@ -71,7 +73,7 @@ def _accuracy(axis: Axes, calibration: Calibration, look: Look) -> None:
 
 def _counts(axis: Axes, calibration: Calibration, look: Look) -> None:
     shares = 100 * calibration.bins.count / calibration.bins.count.sum()
-    axis.bar(CENTRES, shares, 100 / BINS, color=GREY, edgecolor="white", lw=0.6)
+    axis.bar(CENTRES, shares, 100 / NUM_BINS, color=GREY, edgecolor="white", lw=0.6)
     axis.axvline(100 * calibration.confidence.mean, color="#303030", linestyle=(0, (3, 2)), linewidth=1)
     axis.axvline(100 * calibration.accuracy.mean, color=look.colour, linewidth=1.4)
     axis.set_ylim(0, 1.1 * max(shares.max(), 1))

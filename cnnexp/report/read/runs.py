@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnnexp.errors import UserError
+from cnnexp.metrics import probability_scores
 from cnnexp.records.run_record import RunRecord
-from cnnexp.report.analysis.calibration import measure
 from cnnexp.text import plain
 
 LARGEST = 1e30  # beyond it a number is no measurement: arithmetic on it would overflow
@@ -127,7 +127,7 @@ class Run:
     def answers(self) -> dict[str, np.ndarray[Any, Any]] | None:
         """Return {labels, predicted: (N,) int64, ids: (N,) str, classes: ()} of the test split, None if unusable.
 
-        And {confidence: (N,), nll, brier: ()} as calibration.measure gives them; nan where the logits are not finite.
+        And {confidence: (N,), nll, brier: ()} of metrics.probability_scores; nan where the logits are not finite.
         """
         try:
             stored = self.record.predictions()
@@ -140,7 +140,7 @@ class Run:
         if labels.min() < 0 or labels.max() >= logits.shape[1]:
             return None
         answers = {"labels": labels, "predicted": logits.argmax(1), "ids": ids, "classes": np.array(logits.shape[1])}
-        return answers | measure(logits, labels)
+        return answers | probability_scores(logits, labels)
 
     @cached_property
     def confusion(self) -> np.ndarray[Any, Any] | None:

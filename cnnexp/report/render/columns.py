@@ -1,7 +1,7 @@
 """What the tables of a report hold: the comparison, its cost, the runs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cnnexp.pages.tables import Table
 from cnnexp.report.analysis.compare import Row
@@ -98,7 +98,7 @@ TERMINAL = {  # a shorter selection, under shorter headings
 }
 
 
-def comparison(rows: list[Row], columns: tuple[str, ...] = tuple(COLUMNS)) -> Table:
+def comparison(rows: Sequence[Row], columns: tuple[str, ...] = tuple(COLUMNS)) -> Table:
     """Return the comparison as it is read, in the columns chosen."""
     return Table(list(columns), [[COLUMNS[c](row) for c in columns] for row in rows], words=WORDS)
 
@@ -139,7 +139,7 @@ CSV_COLUMNS: dict[str, Callable[[Row], str | float | int]] = {
 }
 
 
-def comparison_terminal(rows: list[Row], reported: dict[str, dict[str, float]] | None = None) -> Table:
+def comparison_terminal(rows: Sequence[Row], reported: dict[str, dict[str, float]] | None = None) -> Table:
     """Return the comparison for a terminal of 120 columns; reported: {arm: {metric: number}}, shown beside the test."""
     headings, lines = list(TERMINAL.values()), [[COLUMNS[column](row) for column in TERMINAL] for row in rows]
     if reported:
@@ -149,7 +149,7 @@ def comparison_terminal(rows: list[Row], reported: dict[str, dict[str, float]] |
     return Table(headings, lines, words=WORDS)
 
 
-def comparison_csv(rows: list[Row]) -> tuple[list[str], list[list[str | float | int]]]:
+def comparison_csv(rows: Sequence[Row]) -> tuple[list[str], list[list[str | float | int]]]:
     """Return the comparison in full precision: headings with units, and rows."""
     return list(CSV_COLUMNS), [[get(row) for get in CSV_COLUMNS.values()] for row in rows]
 
@@ -194,7 +194,7 @@ _SECONDS = {
 }
 
 
-def cost(rows: list[Row]) -> Table:
+def cost(rows: Sequence[Row]) -> Table:
     """Return what a run of each arm costs: seconds by what they were spent on, throughput, memory, size."""
     spent = {part: [summarise(row.arm.values("seconds", part)).mean for row in rows] for part in _SECONDS}
     for part in ("features", "compile"):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp.pages.tables import Table
 from cnnexp.pages.template import engine
-from cnnexp.report.analysis import classes, confidence, diagnostics, disagreement, examples, reported
-from cnnexp.report.analysis.compare import Row, sentences
-from cnnexp.report.analysis.effects import effects
-from cnnexp.report.analysis.judge import judge, summary
+from cnnexp.report.analysis import calibration, classes, diagnostics, disagreement, examples, reported_comparison
+from cnnexp.report.analysis.compare import sentences
+from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.judge import summary
 from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import Run
-from cnnexp.report.render import columns, findings, verdicts
+from cnnexp.report.render import claim_tables, columns, verdicts
 
 if TYPE_CHECKING:
     from cnnexp.pages.style import Figure
@@ -53,37 +53,36 @@ ENVIRONMENT = (
 
 
 def render(
-    study: Study,
-    rows: Sequence[Row],
-    seen: examples.Examples,
+    findings: Findings,
     figures: Sequence["Figure"],
     command: str,
     no_pictures: Sequence[str] = (),
 ) -> str:
     """Return the report's page. command: the one that made it; no_pictures: why pictures are left out, in lines."""
     by_name = {figure.name: figure for figure in figures}
-    comparison = columns.comparison(list(rows))
+    study, rows, classes_of = findings.study, findings.rows, list(findings.classes.values())
+    comparison = columns.comparison(rows)
     context = {
         "study": study,
-        "sentences": sentences(study, list(rows)),
+        "sentences": sentences(study, rows),
         "comparison": comparison,
         "notes": columns.NOTES,
         "rule": _rule(study),
         "figures": [f for f in figures if f.name == "confusion_all" or not f.name.startswith(ELSEWHERE)],
         "cost_figure": by_name.get("cost"),
         "cost": columns.cost([row for row in rows if row.test.n]),
-        "arms": [_arm(arm, by_name) for arm in study.arms],
-        "per_class": classes.per_class(study.arms),
-        "confusions": _confusions(study.arms),
+        "arms": [_arm(arm, findings.classes.get(arm.key), by_name) for arm in study.arms],
+        "per_class": classes.per_class(classes_of),
+        "confusions": _confusions(classes_of),
         "environment": _environment([run for arm in study.arms for run in arm.runs]),
         "left_out": columns.left_out(study),
         "runs": columns.runs(study),
         "commands": _commands(study),
         "repeats": _repeats(run for arm in study.arms for run in arm.runs),
         "report_command": command,
-        **_found(study),
-        **_answers(study, seen, by_name, no_pictures),
-        "diagnostics": diagnostics.section(study),
+        **_found(findings),
+        **_answers(findings, by_name, no_pictures),
+        "diagnostics": diagnostics.section(findings.probes),
         "figure_of": by_name,
     }
     shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment")}
@@ -103,49 +102,48 @@ def render(
     return engine(TEMPLATES).get_template("page.html.j2").render(context)
 
 
-def _answers(
-    study: Study, seen: examples.Examples, figures: dict[str, "Figure"], no_pictures: Sequence[str]
-) -> dict[str, Any]:
+def _answers(findings: Findings, figures: dict[str, "Figure"], no_pictures: Sequence[str]) -> dict[str, Any]:
     """Return what the page shows of single test images, of classes against the baseline, and of calibration."""
-    calibrated = confidence.calibrations(study.arms)
+    calibrated, seen = findings.calibrations, findings.examples
+    baseline = findings.baseline.label if findings.baseline else ""
     mistakes = [(arm, figures.get(f"mistakes_{arm.key}"), examples.table(found)) for arm, found in seen.mistakes]
     return {
         "mistakes": [(arm.label, figure, table) for arm, figure, table in mistakes if table.rows],
         "mistakes_left_out": seen.left_out,
         "no_pictures": no_pictures,
-        "disagreement": disagreement.table(seen.disagreements),
+        "disagreement": disagreement.table(findings.disagreements),
         "disagreement_notes": disagreement.NOTES,
         "disagreement_figures": [f for name, f in figures.items() if name.startswith("disagreement_")],
-        "class_differences": disagreement.class_table(study),
-        "class_note": disagreement.CLASS_NOTE.format(baseline=study.baseline.label if study.baseline else ""),
-        "calibration": confidence.table(calibrated),
+        "class_differences": disagreement.class_table(findings),
+        "class_note": disagreement.CLASS_NOTE.format(baseline=baseline),
+        "calibration": calibration.table(calibrated),
         "calibration_figure": figures.get("calibration"),
-        "calibration_sentences": [confidence.sentence(c) for c in calibrated],
-        "calibration_notes": confidence.NOTES,
+        "calibration_sentences": [calibration.sentence(c) for c in calibrated],
+        "calibration_notes": calibration.NOTES,
     }
 
 
-def _found(study: Study) -> dict[str, Any]:
+def _found(findings: Findings) -> dict[str, Any]:
     """Return what the page shows of reported numbers, claims and effects; tables without rows where there are none."""
-    judged, found = judge(study), effects(study)
+    judged, found = findings.judged, findings.effects
     return {
-        "beside": reported.table(reported.beside(study)),
-        "beside_notes": reported.NOTES,
-        "claims": findings.claims(judged),
+        "beside": reported_comparison.table(findings.reported),
+        "beside_notes": reported_comparison.NOTES,
+        "claims": claim_tables.claims(judged),
         "claims_summary": summary(judged),
-        "claim_notes": findings.CLAIM_NOTES,
-        "effects": findings.effects(found),
-        "effect_notes": findings.effect_notes(found),
+        "claim_notes": claim_tables.CLAIM_NOTES,
+        "effects": claim_tables.effects(found),
+        "effect_notes": claim_tables.effect_notes(found),
     }
 
 
-def render_overview(pages: Sequence[dict[str, str]], studies: Sequence[Study], command: str) -> str:
+def render_overview(pages: Sequence[dict[str, str]], studies: Sequence[Findings], command: str) -> str:
     """Return the page that leads to several reports, each {link, name, question, headline}, and has their verdicts."""
     context = {
         "pages": pages,
         "claims": verdicts.of_claims(studies),
         "claims_summary": verdicts.count(studies),
-        "claim_notes": findings.CLAIM_NOTES,
+        "claim_notes": claim_tables.CLAIM_NOTES,
         "beside": verdicts.of_reported(studies),
         "beside_notes": verdicts.notes(studies),
         "sizes": verdicts.of_sizes(studies),
@@ -154,24 +152,23 @@ def render_overview(pages: Sequence[dict[str, str]], studies: Sequence[Study], c
     return engine(TEMPLATES).get_template("overview.html.j2").render(context)
 
 
-def _confusions(arms: list[Arm]) -> Table | None:
+def _confusions(results: Sequence[classes.ClassResults]) -> Table | None:
     """Return the most frequent confusions where there are too many classes for matrices."""
-    table = classes.confusions_table(arms[: examples.ARMS])
-    return table if table.rows and any(len(classes.class_names(arm)) > classes.MATRIX for arm in arms) else None
+    table = classes.confusions_table(results[: examples.ARMS])
+    return table if table.rows and any(len(found.names) > classes.MATRIX for found in results) else None
 
 
-def _arm(arm: Arm, figures: dict[str, "Figure"]) -> dict[str, Any]:
-    table = classes.own_table(arm)
+def _arm(arm: Arm, results: classes.ClassResults | None, figures: dict[str, "Figure"]) -> dict[str, Any]:
     return {
         "label": arm.label,
         "changes": arm.first.texts("changes"),
         "fingerprint": arm.first.text("fingerprint"),
         "seeds": ", ".join(str(run.seed) for run in arm.runs),
         "figure": figures.get(f"confusion_{arm.key}"),
-        "has_predictions": classes.confusion(arm) is not None,
-        "classes": table if table.rows else None,
-        "many": len(classes.class_names(arm)) if len(classes.class_names(arm)) > classes.MATRIX else 0,
-        "confused": classes.most_confused(arm),
+        "has_predictions": results is not None,
+        "classes": classes.own_table(results) if results else None,
+        "many": len(results.names) if results and len(results.names) > classes.MATRIX else 0,
+        "confused": classes.most_confused(results) if results else [],
         "repeats": _repeats(arm.runs),
     }
 

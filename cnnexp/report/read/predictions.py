@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """The answers of an arm's seeds to the same test images.
 
     ids: (N,) str. labels: (N,) int64. predicted: (S, N) int64, a row for each of `runs`. classes: K.
@@ -45,7 +45,7 @@ class Answers:
         return total / len(self.runs)
 
 
-def gather(arm: Arm) -> Answers | None:
+def predictions_of(arm: Arm) -> Predictions | None:
     """Return the answers of the arm's runs to the test images of the first that has any; None without predictions.
 
     A run with other images, other labels or numbers that are not finite is left out.
@@ -61,7 +61,7 @@ def gather(arm: Arm) -> Answers | None:
         if same and np.array_equal(answers["labels"][rows], first["labels"]):
             runs.append(run)
             predicted.append(answers["predicted"][rows])
-    return Answers(arm, runs, first["ids"], first["labels"], np.stack(predicted), int(first["classes"]))
+    return Predictions(arm, runs, first["ids"], first["labels"], np.stack(predicted), int(first["classes"]))
 
 
 def rows_of(ids: Array, given: Array) -> Array | None:

@@ -1,6 +1,7 @@
 """The arms of a study beside what its source reports of them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnexp.claims.grammar import STD
@@ -19,7 +20,7 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Beside:
+class ReportedComparison:
     """A reported number and what the seeds here give, in the metric's unit. reported_std: nan if none is reported."""
 
     arm: str
@@ -34,7 +35,7 @@ class Beside:
         return self.here.mean - self.reported
 
 
-def beside(study: Study) -> list[Beside]:
+def compare_reported(study: Study) -> list[ReportedComparison]:
     """Return every reported number with what its arm gives here: n = 0 without finished runs, or of several configs."""
     found = []
     for name, metrics in study.reported.items():
@@ -42,7 +43,7 @@ def beside(study: Study) -> list[Beside]:
         for metric in (m for m in metrics if m != STD):
             here = summarise(list(by_seed(arms[0], metric).values()) if len(arms) == 1 else [])
             std = metrics.get(STD, math.nan) if metric == "test_accuracy" else math.nan
-            found.append(Beside(plain(name), metric, metrics[metric], std, here))
+            found.append(ReportedComparison(plain(name), metric, metrics[metric], std, here))
     return found
 
 
@@ -56,7 +57,7 @@ def with_std(mean: float, std: float, unit: str, signed: bool = False) -> str:
     return amount(mean, unit, signed) + ("" if math.isnan(std) else f" ± {amount(std, unit)}")
 
 
-def table(rows: list[Beside]) -> Table:
+def table(rows: Sequence[ReportedComparison]) -> Table:
     """Return the numbers as they are read."""
     lines = []
     for row in rows:
@@ -68,7 +69,7 @@ def table(rows: list[Beside]) -> Table:
     return Table(["Arm", "Metric", "Reported", "Reproduced", "Difference", "n"], lines, left=2)
 
 
-def csv(rows: list[Beside]) -> tuple[list[str], list[list[str | float | int]]]:
+def csv(rows: Sequence[ReportedComparison]) -> tuple[list[str], list[list[str | float | int]]]:
     """Return the numbers in full precision: headings, and rows."""
     headings = ["arm", "metric", "unit", "reported", "reported_std", "mean", "std", "low95", "high95", "n"]
     lines: list[list[str | float | int]] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cnnexp.pages.tables import Table
 from cnnexp.report.analysis.effects import Effect
 from cnnexp.report.analysis.judge import Judged
-from cnnexp.report.analysis.reported import amount, with_std
+from cnnexp.report.analysis.reported_comparison import amount, with_std
 from cnnexp.report.analysis.statistics import Difference, p_value
 
 WORDS = frozenset({"Claim", "Verdict", "Remark", "Effect", "Of the arms"})

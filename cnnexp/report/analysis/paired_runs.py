@@ -1,8 +1,8 @@
 """Two single runs: no seeds to judge by, so the test images that both answered are the sample."""
 
 from cnnexp.report.analysis.statistics import McNemar, image_interval, mcnemar, p_value
-from cnnexp.report.read.answers import rows_of
 from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.predictions import rows_of
 
 
 def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
