@@ -39,7 +39,7 @@ def image_data(
     prepared = Prepared(
         name, list(classes), images, labels, ids, numbers, sums, content.hexdigest(), [], 0.0, Path("memory")
     )
-    return make_splits(prepared, val_fraction, 0, None, None, "dataset")
+    return make_splits(prepared, val_fraction, 0, None, None, None, "dataset")
 
 
 def _check(name: str, what: str, images: Any, labels: Any, shape: tuple[int, ...], classes: int) -> None:

@@ -34,7 +34,10 @@ _whole: set[tuple[Path, int, int]] = set()  # what this process has found to mat
 
 @dataclass(frozen=True)
 class Prepared:
-    """A source's images, decoded and memory-mapped. The arrays are those of the module's docstring."""
+    """A source's images, decoded and memory-mapped. The arrays are those of the module's docstring.
+
+    files: the folder below which ids are image files, None where images are not files.
+    """
 
     name: str
     classes: list[str]
@@ -47,6 +50,7 @@ class Prepared:
     skipped: list[str]
     seconds: float
     folder: Path
+    files: str | None = None
 
 
 def cache_root(cache: str | None) -> Path:

@@ -1,66 +1,40 @@
-"""The data sources that configs name: each a function from its YAML to ImageData. Imports no torch, and needs none but
-to read CIFAR-10.
+"""The data sources that configs name: each a function from its YAML to ImageData. Only CIFAR-10 imports torch.
 
-Parameters that all of them have:
-    val_fraction, split_seed   the part of the training images held out for validation, stratified; its own fixed seed
-    train_limit, val_limit,    stratified subsets for cheap studies; null takes all
-        test_limit
-    normalize                  "dataset": mean and std of the training split itself; or {mean: [...], std: [...]}
-    cache                      where prepared images lie; null: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp
+A source is written as a function that prepares images; `@with_splits` adds the parameters that all sources share:
+val_fraction, split_seed, train_limit, val_limit, test_limit and normalize (see splits.make_splits). cache is the folder
+of prepared images; None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cnnexp.config.signature import Count, Index, Range, Rate
-from cnnexp.data import splits
+from cnnexp.config.signature import Count, Range
+from cnnexp.data.cache import Prepared
 from cnnexp.data.download import CIFAR10, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
-from cnnexp.data.images import ImageData
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.shapes import SHAPES, draw_shape
+from cnnexp.data.splits import with_splits
 from cnnexp.data.textures import TEXTURES, draw_texture
 from cnnexp.data.tree import Reader, read_tree
 
 Side = Annotated[int, Range(low=8, high=1024)]
-Normalize = Literal["dataset"] | dict[str, Any]
+Resize = Literal["crop", "squash"]
+OnCorrupt = Literal["error", "skip"]
 
 
-def shapes(
-    num_train: Count,
-    num_test: Count,
-    size: Side,
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    test_limit: Count | None,
-    normalize: Normalize,
-    cache: str | None,
-    val_limit: Count | None = None,
-) -> ImageData:
-    """Ten drawn shapes, size x size RGB: embedded, the same on every machine. See data/shapes.py."""
+@with_splits
+def shapes(num_train: Count, num_test: Count, size: Side, cache: str | None) -> Prepared:
+    """Ten drawn shapes, size x size RGB: drawn by the package, the same on every machine. See data/shapes.py."""
     listing = _drawn(SHAPES, num_train, num_test, size, draw_shape)
-    prepared = prepare("shapes", [num_train, num_test, size], cache, lambda: listing)
-    return splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+    return prepare("shapes", [num_train, num_test, size], cache, lambda: listing)
 
 
-def textures(
-    num_train: Count,
-    num_test: Count,
-    size: Side,
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    test_limit: Count | None,
-    normalize: Normalize,
-    cache: str | None,
-    val_limit: Count | None = None,
-) -> ImageData:
-    """Ten drawn textures, size x size RGB: embedded, another task to pretrain on. See data/textures.py."""
+@with_splits
+def textures(num_train: Count, num_test: Count, size: Side, cache: str | None) -> Prepared:
+    """Ten drawn textures, size x size RGB: drawn by the package, a task to pretrain on. See data/textures.py."""
     listing = _drawn(TEXTURES, num_train, num_test, size, draw_texture)
-    prepared = prepare("textures", [num_train, num_test, size], cache, lambda: listing)
-    return splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+    return prepare("textures", [num_train, num_test, size], cache, lambda: listing)
 
 
 def _drawn(classes: list[str], num_train: int, num_test: int, size: int, draw: Callable[..., Any]) -> Listing:
@@ -75,74 +49,40 @@ def _drawn(classes: list[str], num_train: int, num_test: int, size: int, draw: C
     )
 
 
-def imagenette(
-    root: str,
-    size: Side,
-    resize: Literal["crop", "squash"],
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    test_limit: Count | None,
-    normalize: Normalize,
-    on_corrupt: Literal["error", "skip"],
-    cache: str | None,
-    val_limit: Count | None = None,
-) -> ImageData:
+@with_splits
+def imagenette(root: str, size: Side, resize: Resize, on_corrupt: OnCorrupt, cache: str | None) -> Prepared:
     """Imagenette v2, 160 px, from root/imagenette2-160; downloaded into `root` if it is not there.
 
-    Its 3,925 validation images are the test split, as everywhere; validation is cut from its 9,469 training images.
+    Its 3,925 validation images are the test split, as is usual; validation is drawn from its 9,469 training images.
     """
     tree = find(IMAGENETTE, Path(root).expanduser())
-    prepared = read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
-    data = splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
-    return replace(data, files=str(tree))
+    return read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
 
 
-def cifar10(
-    root: str,
-    size: Side,
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    test_limit: Count | None,
-    normalize: Normalize,
-    cache: str | None,
-    val_limit: Count | None = None,
-) -> ImageData:
-    """CIFAR-10 from its Python archive in `root`, downloaded there if need be and checked."""
-    key = [CIFAR10.name, size]
-    prepared = prepare("cifar10", key, cache, lambda: cifar10_listing(Path(root).expanduser(), size))
-    return splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
+@with_splits
+def cifar10(root: str, size: Side, cache: str | None) -> Prepared:
+    """CIFAR-10 from its Python archive in `root`, downloaded into `root` if it is not there, and checked."""
+    return prepare("cifar10", [CIFAR10.name, size], cache, lambda: cifar10_listing(Path(root).expanduser(), size))
 
 
+@with_splits
 def folder(
     name: str,
     root: str,
     path: str,
     size: Side,
-    resize: Literal["crop", "squash"],
+    resize: Resize,
     channels: Literal["auto", 1, 3],
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    test_limit: Count | None,
-    normalize: Normalize,
-    on_corrupt: Literal["error", "skip"],
+    on_corrupt: OnCorrupt,
     cache: str | None,
-    val_limit: Count | None = None,
-) -> ImageData:
-    """Any tree of class folders: root/path/train/<class>/..., and test/ or val/ or both.
+) -> Prepared:
+    """Read any tree of class folders: root/path/train/<class>/..., and test/ or val/ or both.
 
-    With test/ and val/ each is used as what it is; with test/ alone validation is cut from train/; with val/ alone
-    that is the test split, and validation is cut from train/. See data/decode.py for what happens to odd images.
+    With test/ and val/, each is used under its own name. With test/ alone, validation is drawn from train/. With val/
+    alone, val/ is the test split and validation is drawn from train/. data/decode.py says how unusual images are read.
     """
-    tree = Path(root).expanduser() / path
-    prepared = read_tree(name, tree, Reader(size, resize, channels, on_corrupt), cache)
-    data = splits.make_splits(prepared, val_fraction, split_seed, train_limit, test_limit, normalize, val_limit)
-    return replace(data, files=str(tree))
+    return read_tree(name, Path(root).expanduser() / path, Reader(size, resize, channels, on_corrupt), cache)
 
 
-for _source in (shapes, textures, imagenette, cifar10, folder):
-    setattr(_source, "check", splits.check)  # noqa: B010 - a function has no such attribute for a type checker
 for _source, _archive in ((imagenette, IMAGENETTE), (cifar10, CIFAR10)):
-    setattr(_source, "archive", _archive)  # noqa: B010
+    setattr(_source, "archive", _archive)  # noqa: B010 - a function has no such attribute for a type checker

@@ -1,13 +1,16 @@
 """Cutting validation from the training images, taking subsets, and the statistics of what is left."""
 
+import functools
+import inspect
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnexp.config.signature import Count, Index, Rate
 from cnnexp.data import counter
 from cnnexp.data.cache import Prepared
 from cnnexp.data.duplicates import find_copies
@@ -87,21 +90,22 @@ def statistics(sums: Integers, pixels: int) -> tuple[list[float], list[float]]:
 
 def make_splits(
     prepared: Prepared,
-    val_fraction: float,
-    split_seed: int,
-    train_limit: int | None,
-    test_limit: int | None,
-    normalize: str | Mapping[str, Any],
-    val_limit: int | None = None,
+    val_fraction: Rate,
+    split_seed: Index,
+    train_limit: Count | None,
+    val_limit: Count | None,
+    test_limit: Count | None,
+    normalize: Literal["dataset"] | dict[str, Any],
 ) -> ImageData:
-    """Cut prepared images into train, val and test, and measure (or take) the normalisation.
+    """Split prepared images into train, val and test, and take or compute the normalisation.
 
-    Validation is the source's own, if it has one (then val_fraction has no effect), else a stratified part of train.
+    val_fraction: the stratified part of the training images held out for validation; without effect if the source has
+    validation images. split_seed: seeds that draw and the subsets; it is not the run's seed. *_limit: the size of a
+    stratified subset of a split; None takes all. normalize: "dataset", the mean and std of the training split, or
+    {"mean": C floats, "std": C floats} of pixels / 255. Raises UserError for a number that the images do not allow.
     """
-    classes = len(prepared.classes)
-    parts = {name: np.flatnonzero(prepared.parts == number) for number, name in enumerate(("train", "val", "test"))}
-    labels = prepared.labels
-    train, val, test = parts["train"], parts["val"], parts["test"]
+    classes, labels = len(prepared.classes), prepared.labels
+    train, val, test = (np.flatnonzero(prepared.parts == part) for part in (0, 1, 2))
     if not len(val):
         held_out = validation(labels[train], val_fraction, classes, split_seed)
         train, val = train[~held_out], train[held_out]
@@ -128,7 +132,27 @@ def make_splits(
         prepare_seconds=prepared.seconds,
         cache=str(prepared.folder),
         copies=find_copies(prepared.images, prepared.sums, np.concatenate([train, val, test])),
+        files=prepared.files,
     )
+
+
+def with_splits(prepares: Callable[..., Prepared]) -> Callable[..., ImageData]:
+    """Make a data source of a function that prepares images: it also takes the parameters of `make_splits`.
+
+    Its signature, which is the schema of its YAML, names both. All are given by name.
+    """
+    own, shared = (dict(inspect.signature(function).parameters) for function in (prepares, make_splits))
+    del shared["prepared"]
+    signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *shared.values())])
+
+    @functools.wraps(prepares)
+    def source(**settings: Any) -> ImageData:
+        signature.bind(**settings)  # a TypeError before anything is prepared
+        splitting = {name: settings.pop(name) for name in shared}
+        return make_splits(prepares(**settings), **splitting)
+
+    vars(source).update(__signature__=signature, check=check)
+    return source
 
 
 def normalisation(given: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:

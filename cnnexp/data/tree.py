@@ -4,7 +4,7 @@ import logging
 import os
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cnnexp.data.cache import Prepared
@@ -134,4 +134,4 @@ def read_tree(
         count = f"{len(prepared.skipped)} of {len(files)}"
         told = one_line(f"data: {count} images cannot be read and are left out: {first}")
         logging.getLogger(__name__).warning("%s", told)
-    return prepared
+    return replace(prepared, files=str(root))

@@ -17,6 +17,7 @@ from cnnexp import cli
 from cnnexp.data import decode as decoding
 from cnnexp.data import sources
 from cnnexp.data.decode import decode, is_gray
+from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training.plan import quoted
@@ -44,9 +45,9 @@ def tree(root: Path, classes: list[str] | None = None) -> Path:
     return root
 
 
-def read(root: Path, tmp_path: Path, on_corrupt: str = "error", path: str = ".") -> sources.ImageData:
+def read(root: Path, tmp_path: Path, on_corrupt: str = "error", path: str = ".") -> ImageData:
     settings = {"size": 8, "resize": "crop", "channels": "auto", "val_fraction": 0.2, "split_seed": 0}
-    limits = {"train_limit": None, "test_limit": None, "normalize": "dataset"}
+    limits = {"train_limit": None, "val_limit": None, "test_limit": None, "normalize": "dataset"}
     return sources.folder(
         name="folder", root=str(root), path=path, **settings, **limits, on_corrupt=on_corrupt, cache=str(tmp_path / "c")
     )
