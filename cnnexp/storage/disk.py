@@ -1,8 +1,7 @@
-"""The operations on the disk, one function each: past their failpoint, and with errors that name the file.
+"""The operations on the disk, one function each: it reaches its failpoint first, and its errors name the file.
 
-Nothing outside this package opens a file to write it, renames, links, syncs, deletes or locks
-(tests/storage/test_one_place.py).
-role: what an operation is for, the first half of its failpoint's name.
+Nothing outside this package writes, renames, links, syncs, deletes or locks files (tests/storage/test_one_place.py).
+role: the purpose of an operation, which is the first half of its failpoint's name.
 """
 
 import errno
@@ -17,37 +16,37 @@ from typing import TYPE_CHECKING
 
 from cnnexp.errors import UserError
 from cnnexp.storage.failpoints import reach
-from cnnexp.storage.trusted import no_link
+from cnnexp.storage.untrusted import open_no_link
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-CHUNK = 1 << 20  # bytes that are gathered before the system is asked to write them
-NEW, AT_THE_END = os.O_TRUNC, os.O_APPEND  # what becomes of a file that is there
-MENDS = {
-    errno.ENOSPC: "make room; the same command goes on",
-    errno.EDQUOT: "make room; the same command goes on",
-    errno.EIO: "the disk or the network folder fails; the same command goes on once it works",
-    errno.EACCES: "give leave to write there, or choose another folder",
-    errno.EPERM: "give leave to write there, or choose another folder",
+BUFFER_BYTES = 1 << 20
+NEW, APPEND = os.O_TRUNC, os.O_APPEND  # what happens to an existing file
+FIXES = {
+    errno.ENOSPC: "free some space; the same command continues",
+    errno.EDQUOT: "free some space; the same command continues",
+    errno.EIO: "the disk or the network folder fails; the same command continues once it works",
+    errno.EACCES: "allow writing there, or choose another folder",
+    errno.EPERM: "allow writing there, or choose another folder",
     errno.EROFS: "choose a folder that can be written",
 }
 
 
 class StorageError(OSError, UserError):
-    """The disk did not do what was asked; the message names the file. Both an OSError and a line for a person."""
+    """An operation on the disk failed; the message names the file. It is both an OSError and a UserError."""
 
     def __init__(self, path: Path, error: OSError):
         super().__init__(error.errno, error.strerror or str(error), str(path))
 
     def __str__(self) -> str:
-        mend = MENDS.get(self.errno or 0)
-        return f"{self.filename}: cannot be written ({self.strerror})" + (f"; {mend}" if mend else "")
+        fix = FIXES.get(self.errno or 0)
+        return f"{self.filename}: cannot be written ({self.strerror})" + (f"; {fix}" if fix else "")
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a StorageError that names `path`."""
+    """Turn an OSError in the block into a StorageError that names `path`."""
     try:
         yield
     except StorageError:
@@ -57,42 +56,42 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def open_descriptor(path: Path, role: str, mode: int) -> int:
-    """Open a file for writing, making it if need be; the caller closes it. A link is not followed."""
+    """Open a file for writing, and create it if it is missing; the caller closes it. A link is not followed."""
     with naming(path):
         reach(f"{role}.open", path)
-        return no_link(str(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode)
+        return open_no_link(str(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode)
 
 
 class Raw(io.RawIOBase):
-    """A file that is being written, without a buffer. crc32: of what was written to it, in order."""
+    """An unbuffered file for writing. crc32: checksum of what was written, in order."""
 
     def __init__(self, path: Path, role: str, mode: int):
         self.path, self.role, self.crc32 = path, role, 0
-        self.descriptor: int | None = None  # should it not be opened, there is nothing to close
+        self.descriptor: int | None = None  # if opening fails, there is nothing to close
         self.descriptor = open_descriptor(path, role, mode)
-        self.offset = os.lseek(self.descriptor, 0, os.SEEK_END) if mode == AT_THE_END else 0
+        self.offset = os.lseek(self.descriptor, 0, os.SEEK_END) if mode == APPEND else 0
 
     def writable(self) -> bool:
-        """Tell that it can be written."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it can be written anywhere."""
+        """Return True."""
         return True
 
     def write(self, content: "ReadableBuffer") -> int:
-        """Write some or all of `content`; return how many bytes."""
+        """Write some or all of `content`; return the number of bytes written."""
         assert self.descriptor is not None
-        whole = memoryview(content).cast("B")
+        view = memoryview(content).cast("B")
         with naming(self.path):
-            part = whole[: reach(f"{self.role}.write", self.path, whole, self.offset)]
+            part = view[: reach(f"{self.role}.write", self.path, view, self.offset)]
             written = os.write(self.descriptor, part)
         self.crc32 = zlib.crc32(part[:written], self.crc32)
         self.offset += written
         return written
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go on elsewhere."""
+        """Move to another position."""
         assert self.descriptor is not None
         self.offset = os.lseek(self.descriptor, offset, whence)
         return self.offset
@@ -113,12 +112,12 @@ class Raw(io.RawIOBase):
 
 
 def opened(path: Path, role: str, mode: int = NEW) -> io.BufferedWriter:
-    """Open a file for writing, behind a buffer; `raw` is its Raw."""
-    return io.BufferedWriter(Raw(path, role, mode), CHUNK)
+    """Open a file for buffered writing; its `raw` is a Raw."""
+    return io.BufferedWriter(Raw(path, role, mode), BUFFER_BYTES)
 
 
 def sync_folder(folder: Path, role: str = "folder") -> None:
-    """Make renames and new names in `folder` durable."""
+    """Make new and changed names in `folder` durable."""
     sync(folder, role)
 
 
@@ -134,28 +133,28 @@ def sync(path: Path, role: str) -> None:
 
 
 def rename(old: Path, new: Path, role: str) -> None:
-    """Give a file another name; one that has it goes."""
+    """Rename a file; it replaces a file at `new`."""
     with naming(new):
         reach(f"{role}.rename", old, to=new)
         os.replace(old, new)
 
 
 def rename_folder(old: Path, new: Path) -> None:
-    """Give a folder another name. Raises StorageError if something has it already."""
+    """Rename a folder. Raises StorageError if `new` exists."""
     with naming(new):
         reach("folder.rename", old, to=new)
         os.rename(old, new)
 
 
 def link(old: Path, new: Path, role: str) -> None:
-    """Give a file a second name."""
+    """Make a hard link `new` to a file."""
     with naming(new):
         reach(f"{role}.link", old, to=new)
         os.link(old, new)
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder, and its parents, durably; nothing happens if it is there."""
+    """Create a folder and its parents, durably; nothing happens if it exists."""
     if path.is_dir():
         return
     if not path.parent.exists():
@@ -167,7 +166,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Delete a file; nothing happens if it is not there."""
+    """Delete a file; nothing happens if it is missing."""
     if path.exists() or path.is_symlink():
         with naming(path):
             reach("remove.file", path)
@@ -175,7 +174,7 @@ def remove_file(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder and all below it."""
+    """Delete a folder and everything below it."""
     with naming(path):
         reach("remove.folder", path)
         shutil.rmtree(path)

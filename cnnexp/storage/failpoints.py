@@ -1,10 +1,10 @@
-"""Named places where storage can be made to fail, so that tests can cut a run at every one of them.
+"""Named places where storage can be made to fail, so that tests can interrupt a run at every one of them.
 
-    CNNEXP_FAILPOINT=replace.sync:kill:3 cnnexp train        dies as it is about to sync a third new file
-    CNNEXP_FAILPOINT='*:enospc:40+' cnnexp train             finds the disk full from the 40th operation on
+    CNNEXP_FAILPOINT=replace.sync:kill:3 cnnexp train        is killed before it syncs a third new file
+    CNNEXP_FAILPOINT='*:enospc:40+' cnnexp train             the disk is full from the 40th operation on
 
-Every operation on the disk passes `reach` first, under the name `<what it is for>.<operation>`: replace.write,
-rows.sync, lock.open. They are listed nowhere: an operation has its place by being done through `storage.disk`.
+Every operation on the disk calls `reach` first, with the name `<role>.<operation>`: replace.write, rows.sync,
+lock.open. There is no list of them: every function of `storage.disk` has its failpoint.
 """
 
 import errno
@@ -24,7 +24,7 @@ Content = bytes | memoryview
 
 @dataclass(frozen=True)
 class Passage:
-    """An operation that is about to be done. content, offset: of a write; to: the new name, of a rename or a link."""
+    """The next operation. content, offset: of a write; to: the new name, of a rename or a link."""
 
     point: str
     path: Path
@@ -37,36 +37,36 @@ Observer = Callable[[Passage], int | None]
 
 
 def reach(point: str, path: Path, content: Content = b"", offset: int = 0, to: Path | None = None) -> int | None:
-    """Tell the observer, if there is one, what is about to be done. It may end the process, or raise OSError.
+    """Report the next operation to the observer, if there is one. It may kill the process, or raise OSError.
 
-    Returns how many bytes of a write to do before calling again; None for all of them.
+    Returns how many bytes to write before the next call; None for all of them.
     """
     return None if observer is None else observer(Passage(point, path, content, offset, to))
 
 
 class Failpoint:
-    """Fails at the n-th passage of a point ("*": of all together), or from then on."""
+    """Fails at the n-th operation at a point ("*": at any point); with `onward`, at every later one too."""
 
     def __init__(self, point: str, action: str, number: int, onward: bool):
         self.point, self.action, self.number, self.onward = point, action, number, onward
         self.passed = 0
 
     def __call__(self, passage: Passage) -> int | None:
-        """Count a passage, and fail if it is the one."""
+        """Count an operation, and fail if its turn has come."""
         if self.point not in ("*", passage.point):
             return None
         self.passed += 1
         halves = self.action in ("short", "torn")
         size = memoryview(passage.content).nbytes
         if self.passed == self.number and halves and size > 1:
-            self.number += 1  # fail when called for the other half
+            self.number += 1  # fail at the second half
             return size // 2
         if self.passed == self.number or (self.onward and self.passed > self.number):
             self.fail(passage.path)
         return None
 
     def fail(self, path: Path) -> None:
-        """Do what the failpoint is for."""
+        """Kill the process, or raise the error."""
         if self.action in ("kill", "torn"):
             os.kill(os.getpid(), signal.SIGKILL)
         number = ERRORS.get(self.action, errno.ENOSPC)
@@ -74,7 +74,7 @@ class Failpoint:
 
 
 def parse(text: str) -> Failpoint:
-    """Read POINT:ACTION:N, or POINT:ACTION:N+. Raises UserError if it is something else."""
+    """Parse POINT:ACTION:N, or POINT:ACTION:N+. Raises UserError for anything else."""
     point, action, number = [*text.split(":"), "", ""][:3]
     if not point or action not in ACTIONS or not number.removesuffix("+").isdigit():
         raise UserError(

@@ -1,6 +1,6 @@
-"""One file over HTTPS: into a part file that a later attempt goes on with, checked, and only then renamed into place.
+"""Download one file over HTTPS: into a part file, which is checked and then renamed into place.
 
-Never over HTTP, not even where a server redirects there. What is cut or stalls is asked for again, from where it ended.
+Never over HTTP, not even where a server redirects there. A transfer that ends early or stalls resumes where it ended.
 """
 
 import hashlib
@@ -21,23 +21,23 @@ from cnnexp import storage
 
 ATTEMPTS = 3
 STALLED_SECONDS = 30.0  # without a byte
-LARGEST = 4 * 2**30  # bytes; the largest of torchvision's weights have 2.4 GiB
-BLOCK = 2**18
+MAX_FILE_BYTES = 4 * 2**30  # torchvision's largest weights have 2.4 GiB
+BLOCK_BYTES = 2**18
 
 
 class Unavailable(OSError):
-    """A file cannot be had, and asking again at once would not help; the message says why."""
+    """A file cannot be downloaded, and a second attempt would not help; the message says why."""
 
 
 class Cut(OSError):
-    """A transfer ended, or stood still, before its end."""
+    """A transfer ended early or stalled."""
 
 
 class OnlyHttps(HTTPRedirectHandler):
-    """Follows redirections, but never away from https."""
+    """Follows redirects, but only to https."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        """Return the request to follow with. Raises Unavailable for another scheme."""
+        """Return the next request. Raises Unavailable for another scheme."""
         if urlsplit(newurl).scheme != "https":
             fp.close()
             raise Unavailable(f"{req.full_url} redirects to {newurl}, which is not https")
@@ -45,12 +45,12 @@ class OnlyHttps(HTTPRedirectHandler):
 
 
 def fetch(url: str, path: Path, digest: str, context: ssl.SSLContext | None = None) -> None:
-    """Download `url` to `path`, whose folder exists; the caller keeps others from doing so at the same time.
+    """Download `url` to `path`. Its folder exists; the caller holds a lock.
 
-    digest: of the whole file, as "md5:..." or "sha256:..." in hexadecimal digits, of which the first may do. context:
-    whom to trust; the system's certificates if None. The bytes so far lie in <path>.part, also after an error, and the
-    next call goes on from there.
-    Raises Unavailable, or another OSError (no network, no room, no permission), and then there is no `path`.
+    digest: of the file, as "md5:..." or "sha256:..." in hexadecimal digits; a prefix of the digits is enough.
+    context: the certificates to trust; the system's if None.
+    The bytes so far are in <path>.part, also after an error, and the next call resumes there.
+    Raises Unavailable, or another OSError (no network, no space, no permission); then `path` does not exist.
     """
     if urlsplit(url).scheme != "https":
         raise Unavailable(f"{url} is not https")
@@ -65,16 +65,16 @@ def fetch(url: str, path: Path, digest: str, context: ssl.SSLContext | None = No
                 return storage.publish(part, path)
             storage.remove(part)
             if not resumed:
-                raise Unavailable(f"{url} is not what is expected: it is {found}, not {digest}")
+                raise Unavailable(f"{url} has the wrong content: its digest is {found}, not {digest}")
         except Cut as error:
             if attempt == ATTEMPTS:
                 kept = f"; the {part.stat().st_size:,} bytes so far are kept" if part.exists() else ""
                 raise Unavailable(f"{error}{kept}") from error
-    raise Unavailable(f"{url} gave something else each time")
+    raise Unavailable(f"{url} sent other content each time")
 
 
 def digest_of(path: Path, like: str) -> str:
-    """Return the digest of a file in the form of `like`: of the same kind, and with as many digits."""
+    """Return the digest of a file in the form of `like`: the same kind and number of digits."""
     kind, _, digits = like.partition(":")
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
@@ -82,14 +82,14 @@ def digest_of(path: Path, like: str) -> str:
 
 
 def _receive(opener: OpenerDirector, url: str, part: Path) -> None:
-    """Ask for what `part` lacks of a file, and append it. Raises Cut, keeping what came, or Unavailable."""
+    """Download the rest of a file and append it to `part`. Raises Cut, keeping what arrived, or Unavailable."""
     have = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = opener.open(request, timeout=STALLED_SECONDS)
     except HTTPError as error:
         error.close()
-        if have and error.code == 416:  # the file is not longer than the part: whether it is the same, its digest says
+        if have and error.code == 416:  # the part is complete; the digest is checked next
             return
         reason = str(error.reason).splitlines()[:1]
         raise Unavailable(f"{url} answers {error.code} {''.join(reason)}".strip()) from error
@@ -98,15 +98,15 @@ def _receive(opener: OpenerDirector, url: str, part: Path) -> None:
     except URLError as error:
         raise Unavailable(f"{error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise Cut(f"{url} gives no answer ({error!r})") from error
+        raise Cut(f"{url} does not answer ({error!r})") from error
     with response:
         if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             storage.remove(part)
             if response.status == 206:
-                raise Cut(f"{url} answers with another part than was asked for")
-            have = 0  # the server sends all of it
+                raise Cut(f"{url} answers with another part than requested")
+            have = 0  # the server sends the file from its start
         total = None if response.length is None else have + response.length
-        _need_room(url, part, have, total)
+        _check_free_space(url, part, have, total)
         title = f"download {part.stem}"
         with tqdm(
             total=total, initial=have, unit="B", unit_scale=True, desc=title, file=sys.stderr, disable=None
@@ -115,10 +115,10 @@ def _receive(opener: OpenerDirector, url: str, part: Path) -> None:
 
 
 def _blocks(url: str, response: Any, have: int, total: int | None, bar: Any) -> Iterator[bytes]:
-    """Yield what comes. Raises Cut if it ends before `total` bytes or stands still, Unavailable if it does not end."""
+    """Yield what arrives. Raises Cut if it ends before `total` bytes or stalls, Unavailable if it is too large."""
     while True:
         try:
-            block = response.read1(BLOCK)  # what is there, so that nothing is lost if no more comes
+            block = response.read1(BLOCK_BYTES)  # what has arrived, so that nothing is lost if the connection breaks
         except TimeoutError as error:
             raise Cut(f"{url} sent nothing for {STALLED_SECONDS:g} s") from error
         except (OSError, http.client.HTTPException) as error:
@@ -126,18 +126,18 @@ def _blocks(url: str, response: Any, have: int, total: int | None, bar: Any) -> 
         if not block:
             break
         have += len(block)
-        if have > LARGEST:
-            raise Unavailable(f"{url} sends more than {LARGEST:,} bytes")
+        if have > MAX_FILE_BYTES:
+            raise Unavailable(f"{url} sends more than {MAX_FILE_BYTES:,} bytes")
         bar.update(len(block))
         yield block
     if total is not None and have < total:
         raise Cut(f"the connection to {url} ended after {have:,} of {total:,} bytes")
 
 
-def _need_room(url: str, part: Path, have: int, total: int | None) -> None:
-    """Raise Unavailable if the file is larger than any that is fetched, or than what is free on the disk."""
+def _check_free_space(url: str, part: Path, have: int, total: int | None) -> None:
+    """Raise Unavailable if the file is larger than MAX_FILE_BYTES, or than the free space on the disk."""
     free = shutil.disk_usage(part.parent).free
-    if total is not None and total > LARGEST:
-        raise Unavailable(f"{url} has {total:,} bytes, more than {LARGEST:,}")
+    if total is not None and total > MAX_FILE_BYTES:
+        raise Unavailable(f"{url} has {total:,} bytes, more than {MAX_FILE_BYTES:,}")
     if total is not None and total - have > free:
         raise Unavailable(f"{url} has {total:,} bytes, and {part.parent} has {free:,} free")

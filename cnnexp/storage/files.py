@@ -1,23 +1,28 @@
-"""Whole files, replaced so that a reader, or a crash, sees the old one or the new one and nothing between.
+"""Files written as a unit: a reader, or a crash, sees the old file or the new one and nothing between.
 
-A temporary file in the same folder, fsync, rename, fsync of the folder. A rename that is not durable yet is undone by
-a power loss, never half done; nothing that counts on it goes on before the folder is synced.
+Each write goes to a temporary file in the same folder, then fsync, rename, fsync of the folder. A power loss may undo a
+rename whose folder is not synced yet; it never leaves half a file. What depends on a file waits for that sync.
+JSON objects carry a checksum (see checksums.py). Folders of arrays are written beside their final place and renamed.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError
-from cnnexp.storage import disk
-from cnnexp.storage.checksums import trailer
+from cnnexp.storage import checksums, disk
+from cnnexp.storage.checksums import Damaged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Replace `path` by `content`, atomically and durably.
 
-    Raises StorageError (disk full, no permission) and then leaves the old file as it was.
+    Raises StorageError (disk full, no permission) and then leaves the old file unchanged.
     """
     publish(draft(path, lambda file: file.write(content)), path)
 
@@ -27,20 +32,44 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8", errors="surrogateescape"))
 
 
-def draft(path: Path, write: Callable[[IO[bytes]], Any], sealed: bool = False) -> Path:
-    """Let `write` fill a temporary file beside `path`, and return it: seen and durable once it is published.
+def write_json(path: Path, content: Any) -> None:
+    """Replace `path` by indented JSON, atomically and durably; an object gets a checksum.
 
-    sealed: end it with a checksum of all before, for `checksums.check`; `write` then writes in order, without seeking.
-    Raises what `write` raises, or StorageError, and then leaves nothing behind.
+    Non-finite numbers are written as NaN or Infinity.
+    """
+    if isinstance(content, dict):
+        write_bytes(path, checksums.encode(content, indent=2))
+    else:
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file and check its checksum, which is not part of the result.
+
+    Raises UserError naming the file if it is missing or malformed, Damaged if it does not match its checksum.
+    """
+    try:
+        return checksums.decode(path.read_bytes())
+    except Damaged as error:
+        raise Damaged(f"{path}: {error}; it was damaged, or changed by hand") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def draft(path: Path, write: Callable[[IO[bytes]], Any], checksum: bool = False) -> Path:
+    """Let `write` fill a temporary file beside `path`, and return it. `publish` makes it visible and durable.
+
+    checksum: append a checksum of the content, for `verify_checksum`; `write` must then write without seeking.
+    Raises what `write` raises, or StorageError, and then leaves no file behind.
     """
     temporary = _temporary(path)
     try:
         with disk.opened(temporary, "replace") as file:
             write(file)
-            if sealed:
+            if checksum:
                 file.flush()
                 assert isinstance(file.raw, disk.Raw)
-                file.write(trailer(file.raw.crc32, file.raw.offset))
+                file.write(checksums.trailer(file.raw.crc32, file.raw.offset))
     except BaseException:
         disk.remove_file(temporary)
         raise
@@ -48,9 +77,9 @@ def draft(path: Path, write: Callable[[IO[bytes]], Any], sealed: bool = False) -
 
 
 def publish(temporary: Path, path: Path, keep_as: Path | None = None) -> None:
-    """Put a draft in the place of `path`, atomically and durably. Raises StorageError, and then drops the draft.
+    """Rename a draft to `path`, atomically and durably. Raises StorageError, and then deletes the draft.
 
-    keep_as: the name that the file which was at `path` gets; a crash between leaves it there, and nothing at `path`.
+    keep_as: the new name of the file that was at `path`; after a crash between the two renames, `path` is missing.
     """
     try:
         disk.sync(temporary, "replace")
@@ -64,23 +93,16 @@ def publish(temporary: Path, path: Path, keep_as: Path | None = None) -> None:
 
 
 def append_blocks(path: Path, blocks: Iterable[bytes]) -> None:
-    """Append blocks of bytes as they come; what came before an error of `blocks` stays. Durable once published."""
-    with disk.opened(path, "blocks", disk.AT_THE_END) as file:
+    """Append blocks of bytes; an error of `blocks` keeps those before it. Durable once published."""
+    with disk.opened(path, "blocks", disk.APPEND) as file:
         for block in blocks:
             file.write(block)
 
 
-def sync_tree(folder: Path) -> None:
-    """Make all files below a folder durable, and their names, before the folder gets a name that is looked for."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        disk.sync(path, "blocks")
-    disk.sync_folder(folder)
-
-
 def copy(source: Path, path: Path) -> None:
-    """Put a copy of a durable file in the place of `path`, atomically: a second name for it where that is possible.
+    """Replace `path` by a copy of a durable file, atomically: a hard link if the file system has them.
 
-    Files are replaced here and never changed, so both names keep what they stand for.
+    Files are replaced and never changed in place, so the two names stay independent.
     """
     if path.exists() and path.samefile(source):  # a rename of one name to the other would do nothing
         disk.sync_folder(path.parent)
@@ -94,20 +116,28 @@ def copy(source: Path, path: Path) -> None:
     publish(temporary, path)
 
 
+def rename(old: Path, new: Path) -> None:
+    """Move a file to `new`, replacing it, durably."""
+    disk.rename(old, new, "move")
+    disk.sync_folder(new.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with its content; nothing happens if it is missing."""
+    if path.is_dir() and not path.is_symlink():
+        disk.remove_folder(path)
+    else:
+        disk.remove_file(path)
+
+
 def remove_drafts(folder: Path) -> None:
-    """Delete what writers that were killed have left in `folder`. Only for who holds the folder."""
+    """Delete the drafts that killed writers left in `folder`. The caller holds the folder's lock."""
     for left_over in folder.glob(".*.tmp"):
         disk.remove_file(left_over)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def rename(old: Path, new: Path) -> None:
-    """Move a file over `new`, durably."""
-    disk.rename(old, new, "move")
-    disk.sync_folder(new.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -118,16 +148,52 @@ def make_folder(path: Path) -> None:
         raise UserError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
-def remove(path: Path) -> None:
-    """Delete a file or a whole folder; nothing happens if it is not there."""
-    if path.is_dir() and not path.is_symlink():
-        disk.remove_folder(path)
-    else:
-        disk.remove_file(path)
-
-
 def size_bytes(path: Path) -> int:
     """Return the size of a file, or of all files below a folder."""
     if path.is_dir():
         return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file())
     return path.stat().st_size
+
+
+def sync_tree(folder: Path) -> None:
+    """Make all files below a folder, and their names, durable. Call it before the folder gets its final name."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        disk.sync(path, "blocks")
+    disk.sync_folder(folder)
+
+
+def write_array(path: Path, blocks: Iterable["NDArray[Any]"]) -> tuple[int, ...]:
+    """Write blocks of rows of one dtype and row shape as one new .npy file, with one block in memory at a time.
+
+    Returns the array's shape. Not atomic: the file lies in a folder that `publish_folder` makes visible.
+    """
+    import numpy as np
+
+    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (0,)}
+    rows = 0
+    with disk.opened(path, "array") as file:
+        for block in blocks:
+            if not rows:
+                header["descr"], header["shape"] = np.lib.format.dtype_to_descr(block.dtype), (0, *block.shape[1:])
+                np.lib.format.write_array_header_1_0(file, header)  # it reserves space for the count, written last
+            file.write(np.ascontiguousarray(block).data)
+            rows += len(block)
+        shape: tuple[int, ...] = (rows, *header["shape"][1:])
+        header["shape"] = shape
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header)
+    return shape
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Rename a finished folder to its final name; if another process did so first, delete ours and keep its folder."""
+    for file in sorted(temporary.iterdir()):
+        disk.sync(file, "array")
+    disk.sync_folder(temporary)
+    try:
+        disk.rename_folder(temporary, final)
+    except OSError:
+        if not final.exists():
+            raise
+        remove(temporary)
+    disk.sync_folder(final.parent)

@@ -1,4 +1,4 @@
-"""Locks that one process holds at a time, and that the kernel drops when the process ends."""
+"""File locks: one process holds a lock at a time, and the kernel releases it when the process ends."""
 
 import errno
 import fcntl
@@ -14,20 +14,20 @@ from cnnexp.errors import UserError
 from cnnexp.storage.disk import StorageError, naming
 from cnnexp.storage.failpoints import reach
 from cnnexp.storage.files import make_folder
-from cnnexp.storage.trusted import no_link
+from cnnexp.storage.untrusted import open_no_link
 
-LOOK_SECONDS = 0.1
+RETRY_SECONDS = 0.1
 
 
 class Locked(UserError):
-    """Another live process holds the lock; the message names its pid and host."""
+    """Another live process holds the lock; the message names its process id and host."""
 
 
 @contextmanager
 def lock(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on `path` while the block runs; the kernel drops it when the process ends.
+    """Hold an exclusive lock on `path` while the block runs.
 
-    With `wait` it waits for the holder; otherwise it raises Locked, naming the holder's pid and host.
+    wait: wait for the holder. Otherwise a held lock raises Locked, which names the holder's process id and host.
     """
     make_folder(path.parent)
     with _held_file(path, wait) as file:
@@ -38,12 +38,12 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # the name of a process that is gone does no harm
+            with suppress(OSError):  # a stale name in the file is harmless
                 file.truncate(0)
 
 
 def _held_file(path: Path, wait: bool) -> IO[str]:
-    """Open and lock the file at `path`; the one that is there when it is locked, should it have been deleted since."""
+    """Open and lock the file at `path`. If it was deleted meanwhile, lock the new file there."""
     while True:
         file = _lock_file(path)
         try:
@@ -55,7 +55,7 @@ def _held_file(path: Path, wait: bool) -> IO[str]:
             holder = file.read().strip() or "another process"
             file.close()
             raise Locked(f"{path.parent}: is in use by {holder}") from error
-        except OSError as error:  # a file system without locks, for one
+        except OSError as error:  # for example a file system without locks
             file.close()
             raise StorageError(path, error) from error
         file.close()
@@ -66,16 +66,16 @@ def _lock_file(path: Path) -> IO[str]:
     try:
         with naming(path):
             reach("lock.open", path)
-            return open(path, "a+", encoding="utf-8", opener=no_link)
+            return open(path, "a+", encoding="utf-8", opener=open_no_link)
     except OSError as error:
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise Locked(f"{path}: is not a lock, but a link or a folder; delete it") from error
+            raise Locked(f"{path}: is not a lock file, but a link or a folder; delete it") from error
         raise
 
 
 def _take(file: IO[str], wait: bool) -> None:
-    """Take the lock of an open file; without `wait` give up after LOOK_SECONDS: `is_locked` holds it for a moment."""
-    end = monotonic() + LOOK_SECONDS
+    """Lock an open file. Without `wait`, retry for RETRY_SECONDS, because `is_locked` holds the lock for a moment."""
+    end = monotonic() + RETRY_SECONDS
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -86,14 +86,14 @@ def _take(file: IO[str], wait: bool) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a live process holds the lock at `path`."""
+    """Return whether a live process holds the lock at `path`."""
     try:
-        # Reading is all that a folder of someone else's may allow.
-        file = open(path, "rb", opener=no_link)  # noqa: SIM115
+        # Another user's folder may be readable only.
+        file = open(path, "rb", opener=open_no_link)  # noqa: SIM115
     except FileNotFoundError:
         return False
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, folder or socket: no lock of ours
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, folder or socket: not one of our locks
             return False
         raise
     with file:

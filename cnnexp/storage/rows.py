@@ -1,6 +1,6 @@
-"""Files that grow by lines: metric rows, a JSON object each with its checksum, and logs.
+"""Files that grow by lines: rows of metrics (JSON objects with a checksum each), and logs.
 
-Rows are durable once `sync_file` has returned. A last row that was torn by a kill is dropped on reading.
+Rows are durable once `sync_file` has returned. A last row that a kill cut short is dropped on reading.
 """
 
 from collections.abc import Iterator
@@ -9,40 +9,40 @@ from typing import Any
 
 from cnnexp.errors import UserError
 from cnnexp.storage import disk
-from cnnexp.storage.checksums import Damaged, seal, unseal
+from cnnexp.storage.checksums import Damaged, decode, encode
 from cnnexp.storage.files import write_bytes
 from cnnexp.text import visible
 
 
 def append_row(path: Path, row: dict[str, Any]) -> bytes:
-    """Append one JSON object as a line, and return the line. Rows are durable once `sync_file(path)` has returned."""
-    line = seal(row)
-    with disk.opened(path, "rows", disk.AT_THE_END) as file:
+    """Append one JSON object as a line, and return the line. It is durable once `sync_file(path)` has returned."""
+    line = encode(row)
+    with disk.opened(path, "rows", disk.APPEND) as file:
         file.write(line)
     return line
 
 
 def sync_file(path: Path) -> None:
-    """Make what was appended to `path`, and its name in the folder, durable."""
-    with disk.Raw(path, "rows", disk.AT_THE_END) as file:
+    """Make the rows of `path`, and its name in the folder, durable."""
+    with disk.Raw(path, "rows", disk.APPEND) as file:
         file.sync()
     disk.sync_folder(path.parent)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSON-lines file, [] if it is missing; reading stops at the first torn or damaged line."""
-    return [row for _, row in _good(path)]
+    """Read the rows of a JSON-lines file, [] if it is missing. Reading stops at the first damaged line."""
+    return [row for _, row in _intact(path)]
 
 
 def keep_rows(path: Path, count: int) -> list[dict[str, Any]]:
-    """Cut a JSON-lines file down to its first `count` rows, and return them.
+    """Truncate a JSON-lines file to its first `count` rows, and return them.
 
-    Raises UserError if it has fewer that can be read.
+    Raises UserError if fewer can be read.
     """
-    kept = list(_good(path))[:count]
+    kept = list(_intact(path))[:count]
     if len(kept) < count:
         raise UserError(
-            f"{path}: has {len(kept)} readable rows, where {count} are to be kept; it was damaged or deleted"
+            f"{path}: has {len(kept)} readable rows, but {count} are needed; it was damaged or deleted"
         )
     content = b"".join(line for line, _ in kept)
     if path.exists() and path.stat().st_size != len(content):
@@ -50,14 +50,14 @@ def keep_rows(path: Path, count: int) -> list[dict[str, Any]]:
     return [row for _, row in kept]
 
 
-def _good(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _intact(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return
     for line in lines:
         try:
-            row = unseal(line)
+            row = decode(line)
         except (ValueError, RecursionError, Damaged):
             return
         if not line.endswith(b"\n") or not isinstance(row, dict):
@@ -67,11 +67,11 @@ def _good(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 def append_text(path: Path, text: str) -> None:
     """Append text to a log."""
-    with disk.opened(path, "log", disk.AT_THE_END) as file:
+    with disk.opened(path, "log", disk.APPEND) as file:
         file.write(visible(text, lines=True).encode("utf-8", errors="backslashreplace"))
 
 
 def log_descriptor(path: Path) -> int:
-    """Open a log for what a process prints, at its end; the caller closes it. Makes its folder."""
+    """Open a log, for the output of a process, at its end; the caller closes it. Creates the folder."""
     disk.make_folder(path.parent)
-    return disk.open_descriptor(path, "log", disk.AT_THE_END)
+    return disk.open_descriptor(path, "log", disk.APPEND)
