@@ -1,6 +1,7 @@
 """The errors that a user can fix, and the exit codes of every command."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 EXIT_DONE = 0
@@ -60,6 +61,16 @@ def unknown(where: str, what: str, given: str, allowed: Iterable[str]) -> UserEr
         near = difflib.get_close_matches(str(given), allowed, n=6, cutoff=0.3) or allowed[:6]
         listed = f"{', '.join(sorted(near))}, ... ({len(allowed)} in all)"
     return UserError(f"{where}: unknown {what} '{given}'; choose one of {listed}{did_you_mean(given, allowed)}")
+
+
+_warned: set[str] = set()
+
+
+def warn_once(kind: str, line: str) -> None:
+    """Print a line to standard error, unless this process has printed one of the same kind before."""
+    if kind not in _warned:
+        _warned.add(kind)
+        print(line, file=sys.stderr, flush=True)
 
 
 MAX_MESSAGE = 800  # characters

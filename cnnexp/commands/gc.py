@@ -12,7 +12,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records import run_record as record
 from cnnexp.records.run_record import RunRecord
 from cnnexp.records.table import is_superseded
-from cnnexp.storage.trusted import own_file
+from cnnexp.storage.untrusted import checked_file
 from cnnexp.text import plain
 
 EXAMPLES = """\
@@ -151,7 +151,7 @@ def superseded(runs: list[RunRecord]) -> list[Item]:
 
 def _config_text(run: RunRecord) -> str:
     try:
-        return own_file(run.folder, "config.yaml").read_text(encoding="utf-8", errors="replace")
+        return checked_file(run.folder, "config.yaml").read_text(encoding="utf-8", errors="replace")
     except (OSError, UserError):
         return ""
 

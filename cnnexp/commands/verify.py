@@ -38,11 +38,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Compare, and say how many numbers agree. Raises UserError if there are no runs, or no numbers."""
     given = parser().parse_args(argv)
-    from cnnexp.storage.trusted import own_folder
+    from cnnexp.storage.untrusted import checked_folder
     from cnnexp.text import plain, visible
     from cnnexp.verify.check import check
 
-    done = check(given.folder, given.report or own_folder(given.folder, "report"))
+    done = check(given.folder, given.report or checked_folder(given.folder, "report"))
     for folder in done.without_report:
         print(f"cnnexp: no report in {visible(folder)}: run.json alone is compared", file=sys.stderr)
     if not done.numbers:

@@ -76,11 +76,7 @@ def damage(folder: Path, meta: dict[str, Any], most: float = CHECKED) -> str | N
         stat = (folder / name).stat()
         if stat.st_size != meta["files"][name]:
             return name
-        if "crc32" not in meta:
-            storage.tell_once(
-                "old cache", f"{folder}: has no checksums, as older caches have none; it is read unchecked"
-            )
-        elif stat.st_size <= most and (seen := (folder / name, stat.st_ino, stat.st_mtime_ns)) not in _whole:
+        if stat.st_size <= most and (seen := (folder / name, stat.st_ino, stat.st_mtime_ns)) not in _whole:
             if f"{storage.crc32_of(folder / name):08x}" != meta["crc32"][name]:
                 return name
             _whole.add(seen)

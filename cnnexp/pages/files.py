@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cnnexp import storage
-from cnnexp.storage.trusted import own_file, own_folder
+from cnnexp.storage.untrusted import checked_file, checked_folder
 
 MANIFEST = "report.json"
 OWN_FOLDERS = ("figures", "tables")
@@ -13,7 +13,7 @@ OWN_FOLDERS = ("figures", "tables")
 def make_folders(out: Path) -> None:
     """Create the folder of a page, and those within it. Raises UserError if that is impossible."""
     for name in OWN_FOLDERS:
-        storage.make_folder(own_folder(out, name))
+        storage.make_folder(checked_folder(out, name))
 
 
 def replace_files(out: Path, files: Mapping[str, bytes]) -> None:
@@ -21,7 +21,7 @@ def replace_files(out: Path, files: Mapping[str, bytes]) -> None:
 
     Raises OSError. `make_folders` comes before it, best before any work is done.
     """
-    earlier = storage.read_json(own_file(out, MANIFEST)) if (out / MANIFEST).exists() else []
+    earlier = storage.read_json(checked_file(out, MANIFEST)) if (out / MANIFEST).exists() else []
     for name, content in files.items():
         storage.write_bytes(out / name, content)
     for name in earlier if isinstance(earlier, list) else []:

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp import storage
-from cnnexp.errors import UserError
-from cnnexp.storage.trusted import own_file, own_folder
+from cnnexp.errors import UserError, warn_once
+from cnnexp.storage.untrusted import checked_file, checked_folder
 
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
 FINAL = ("done", "diverged")
@@ -112,7 +112,7 @@ class RunRecord:
     def read(cls, folder: Path) -> "RunRecord":
         """Read a run directory. A missing or malformed run.json gives a record with `problem` set."""
         try:
-            info = storage.read_json(own_file(folder, "run.json"))
+            info = storage.read_json(checked_file(folder, "run.json"))
         except UserError as error:
             return cls(folder, problem=str(error))
         if not isinstance(info, dict) or info.get("status") not in STATUSES:
@@ -121,8 +121,6 @@ class RunRecord:
         named = re.search(r"-s(\d+)-([0-9a-f]{10})$", folder.name)
         if named and "fingerprint" in info and run.identity != f"{named[2]}-s{named[1]}":
             return cls(folder, problem=f"{folder / 'run.json'}: is the record of another run ({run.identity})")
-        if not storage.has_checksum(folder / "run.json"):
-            storage.tell_once("old run", f"{folder}: has no checksums, as older runs have none; it is read unchecked")
         return run
 
     @property
@@ -146,13 +144,13 @@ class RunRecord:
     @property
     def metrics(self) -> Path:
         """Return the file of the metric rows. Raises UserError if it is a link, or larger than a run writes."""
-        return own_file(self.folder, "metrics.jsonl")
+        return checked_file(self.folder, "metrics.jsonl")
 
     def check_file(self, name: str) -> None:
         """Raise Damaged if one of RESULT_FILES of a run that is done is not what the run left there."""
         files = self.info.get("files")
         expected = files.get(name) if isinstance(files, dict) else None
-        file = own_file(self.folder, name)
+        file = checked_file(self.folder, name)
         if expected is not None and (not file.exists() or f"{storage.crc32_of(file):08x}" != expected):
             raise storage.Damaged(f"{file}: is not what the run left there; it was damaged, changed or deleted")
 
@@ -160,11 +158,11 @@ class RunRecord:
         """Return the resolved config. Says so if it was changed by hand. Raises UserError if it cannot be read."""
         from omegaconf import OmegaConf
 
-        file = own_file(self.folder, "config.yaml")
+        file = checked_file(self.folder, "config.yaml")
         try:
             self.check_file("config.yaml")
         except storage.Damaged as error:
-            storage.tell_once(str(error), f"cnnexp: {error}")
+            warn_once(str(error), f"cnnexp: {error}")
         try:
             _check_aliases(file.read_text(encoding="utf-8"))
             config = OmegaConf.to_container(OmegaConf.load(file))
@@ -186,7 +184,7 @@ class RunRecord:
     def probe_rows(self) -> list[dict[str, Any]]:
         """Return what the probes saw, [] of a run without. Raises Damaged if the run is done and they are not that."""
         self.check_file(PROBES)
-        return storage.read_rows(own_file(self.folder, PROBES))
+        return storage.read_rows(checked_file(self.folder, PROBES))
 
     def predictions(self) -> dict[str, Any]:
         """Return {logits (N, K) float32, labels (N,) int64, ids (N,) str} of the test split, as numpy arrays.
@@ -197,7 +195,7 @@ class RunRecord:
 
         self.check_file("predictions.npz")
         try:
-            file = own_file(self.folder, "predictions.npz")
+            file = checked_file(self.folder, "predictions.npz")
             with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 if any(member.compress_type for member in arrays.zip.infolist()):  # a small file may unpack to any size
                     raise ValueError("it is compressed, which a run's own is not")
@@ -210,7 +208,7 @@ class RunRecord:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run for writing. Raises storage.Locked, naming pid and host, if a live process holds it."""
-        storage.make_folder(own_folder(self.folder, "checkpoints"))
+        storage.make_folder(checked_folder(self.folder, "checkpoints"))
         with storage.lock(self.folder / ".lock"):
             storage.remove_drafts(self.folder)
             yield
@@ -231,7 +229,7 @@ class RunRecord:
 
     def append_probe(self, **row: Any) -> None:
         """Append a row of what a probe saw; it is durable after the next `sync`."""
-        storage.append_row(own_file(self.folder, PROBES), row)
+        storage.append_row(checked_file(self.folder, PROBES), row)
 
     def log(self, line: str) -> None:
         """Append a line to train.log."""
@@ -259,7 +257,7 @@ class RunRecord:
 
     def keep_probe_rows(self, count: int) -> None:
         """Drop the rows of probes after the first `count`."""
-        storage.keep_rows(own_file(self.folder, PROBES), count)
+        storage.keep_rows(checked_file(self.folder, PROBES), count)
 
     def count_rows(self) -> int:
         """Return the number of metric rows of all kinds."""
@@ -267,7 +265,7 @@ class RunRecord:
 
     def seal(self) -> dict[str, str]:
         """Return the checksums of RESULT_FILES, for run.json."""
-        files = (own_file(self.folder, name) for name in RESULT_FILES)
+        files = (checked_file(self.folder, name) for name in RESULT_FILES)
         return {file.name: f"{storage.crc32_of(file):08x}" for file in files if file.exists()}
 
     def write_predictions(self, logits: Any, labels: Any, ids: Any) -> None:
@@ -328,7 +326,7 @@ def read_study(folder: Path) -> dict[str, Any] | None:
     if not (folder / "study.json").exists():
         return None
     try:
-        study = storage.read_json(own_file(folder, "study.json"))
+        study = storage.read_json(checked_file(folder, "study.json"))
     except UserError as error:
         raise UserError(f"{error}; put a copy back, or delete it: the study's commands write it anew") from error
     if not isinstance(study, dict) or not isinstance(study.get("runs"), list):

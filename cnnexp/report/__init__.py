@@ -33,6 +33,6 @@ def write(
     from cnnexp.report.render.assemble import (
         write_groups,  # numpy, scipy and jinja2 are imported only when a report is made
     )
-    from cnnexp.storage.trusted import own_folder
+    from cnnexp.storage.untrusted import checked_folder
 
-    return write_groups(folder, out or own_folder(folder, "report"), baseline, figures, command, tell)
+    return write_groups(folder, out or checked_folder(folder, "report"), baseline, figures, command, tell)

@@ -41,9 +41,7 @@ def keep_rows(path: Path, count: int) -> list[dict[str, Any]]:
     """
     kept = list(_intact(path))[:count]
     if len(kept) < count:
-        raise UserError(
-            f"{path}: has {len(kept)} readable rows, but {count} are needed; it was damaged or deleted"
-        )
+        raise UserError(f"{path}: has {len(kept)} readable rows, but {count} are needed; it was damaged or deleted")
     content = b"".join(line for line, _ in kept)
     if path.exists() and path.stat().st_size != len(content):
         write_bytes(path, content)

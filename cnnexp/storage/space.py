@@ -47,7 +47,7 @@ def save_bytes(model: "nn.Module") -> int:
 
 
 def checkpoint_bytes(model: "nn.Module") -> int:
-    """Return the largest size of a run's checkpoints: those kept, previous.pt among them, and the next being written."""
+    """Return the largest size of a run's checkpoints: those kept, previous.pt too, and the next being written."""
     return 3 * save_bytes(model) - _weights(model)
 
 

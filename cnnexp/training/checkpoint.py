@@ -40,7 +40,7 @@ RATE = 10**9  # bytes a second that a disk is taken to write until the first sav
 def draft(path: Path, content: dict[str, Any]) -> Path:
     """Write a torch file with a checksum that is to become `path`; see storage.draft."""
     with _without_its_own_checksums():
-        return storage.draft(path, lambda file: torch.save(content, file), True)
+        return storage.draft(path, lambda file: torch.save(content, file), checksum=True)
 
 
 @contextmanager
@@ -60,10 +60,10 @@ def read(path: Path, run: str | None = None) -> dict[str, Any]:
     run: the name that the run whose it is must have. Raises Damaged naming the file if it is not what was written, and
     UserError if it cannot be read just now, which says nothing of what is in it.
     """
-    content, sealed = torch_files.load_and_tell(path)
+    content = torch_files.load(path)
     if not isinstance(content, dict):
         raise Damaged(f"{path}: is not a checkpoint")
-    if run is not None and content.get("run", None if sealed else run) != run:
+    if run is not None and content.get("run") != run:
         raise Damaged(f"{path}: is of another run ({content.get('run')}, where {run} is wanted)")
     return content
 
@@ -163,11 +163,11 @@ class Checkpoints:
         """Load one saved state. Raises Damaged if it, its best weights or the rows that it stands for are not whole."""
         content = read(file, self.run)
         rows, digest = content.get("rows", 0), content.get("rows_digest")
-        if digest is None and "run" in content:
+        if digest is None:
             raise Damaged(f"{file}: does not say which rows it stands for")
         if len(record.probe_rows()) < content.get("probe_rows", 0):
             raise Damaged(f"{record.folder / PROBES}: has fewer rows than {file.name} stands for")
-        if digest is not None and record.digest(rows) != digest:
+        if record.digest(rows) != digest:
             raise Damaged(f"{record.metrics}: its first {rows} rows are not those that {file.name} stands for")
         try:
             if content["best"] and type(content["best"]["epoch"]) is not int:  # it is a part of a file's name

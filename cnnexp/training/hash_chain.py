@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
 from cnnexp.records.run_record import HASH_CHAIN
-from cnnexp.storage.trusted import own_file
+from cnnexp.storage.untrusted import checked_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +117,7 @@ def _bytes(tensor: "Tensor") -> Any:
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return a run's rows, [] if it has none. Raises UserError if they are behind a link, or larger than a run's."""
-    return storage.read_rows(own_file(folder, HASH_CHAIN))
+    return storage.read_rows(checked_file(folder, HASH_CHAIN))
 
 
 def keep(folder: Path, step: int) -> None:

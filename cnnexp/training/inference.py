@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp.config.schema import DeviceConfig
 from cnnexp.config.user_code import changed_code
-from cnnexp.errors import UserError
+from cnnexp.errors import UserError, warn_once
 from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.records.table import runs
-from cnnexp.storage import tell_once
-from cnnexp.storage.trusted import own_file, own_folder
+from cnnexp.storage.untrusted import checked_file, checked_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,7 +157,7 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
         model = _built(config, image, len(classes))
     for name in changed_code(record.info.get("own_code"), config["model"]):
-        tell_once(f"{record.folder} {name}", f"cnnexp: {name} is not as it was when {record.folder} was trained")
+        warn_once(f"{record.folder} {name}", f"cnnexp: {name} is not as it was when {record.folder} was trained")
     _take_weights(model, weights, record.identity)
     if there.kind == "cpu" and there.precision == "bf16":
         try:
@@ -184,7 +183,7 @@ def find(path: Path) -> tuple[RunRecord, Path]:
             raise UserError(f"{path}: is not in a run directory; give a run, or its checkpoints/best.pt")
         return one_run(folder), path.resolve()
     record = one_run(path)
-    weights = own_file(own_folder(path, "checkpoints"), "best.pt")
+    weights = checked_file(checked_folder(path, "checkpoints"), "best.pt")
     if not weights.exists():
         finish = f"; finish it with: {record.info.get('repeat')}" if record.status == "interrupted" else ""
         raise UserError(f"{path}: has no checkpoints/best.pt (the run is {record.status}){finish}")

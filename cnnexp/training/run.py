@@ -80,7 +80,7 @@ def execute(plan: Plan, record: RunRecord, progress: Progress, stop: StopRequest
     )
     if leaked := record.info["data"]["test_in_train"]:
         record.log(f"data: {leaked} of {len(data.test)} test images are training images too, pixel for pixel")
-    disk.check_room(plan.folder, disk.checkpoint_bytes(state.model))
+    disk.check_free_space(plan.folder, disk.checkpoint_bytes(state.model))
     checkpoints = checkpoints_of(plan, settings, state.model)
     if checkpoints.restore(state, record):
         record.update(resumed=record.info["resumed"] + 1)

@@ -81,7 +81,7 @@ def checkpoints_of(plan: Plan, settings: Settings, model: torch.nn.Module) -> Ch
     """Return the run's checkpoints, with their cadence in steps."""
     every = plan.config["checkpoint"]["every"]
     cadence = None if every == "auto" else steps(every, settings.steps_per_epoch)
-    size = disk.bytes_of_a_save(model)
+    size = disk.save_bytes(model)
     return Checkpoints(plan.folder / "checkpoints", cadence, settings.steps_per_epoch, plan.identity, size)
 
 

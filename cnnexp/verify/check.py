@@ -11,7 +11,7 @@ from cnnexp.errors import UserError
 from cnnexp.records.run_record import RESULT_FILES, RunRecord
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.read.runs import Run
-from cnnexp.storage.trusted import own_file, own_folder
+from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.text import csv_cell
 from cnnexp.verify.of_runs import Number
 from cnnexp.verify.of_tables import KNOWN, Tables
@@ -100,7 +100,7 @@ def _check_tables(folder: Path, expected: Mapping[str, Table], done: Checked) ->
 
 def _read(file: Path) -> list[dict[str, str]] | None:
     """Return the rows of a CSV file, None if it is not there. Raises UserError for a link, and for what is no table."""
-    own_file(own_folder(file.parent.parent, file.parent.name), file.name)
+    checked_file(checked_folder(file.parent.parent, file.parent.name), file.name)
     if not file.exists():
         return None
     try:

@@ -1,6 +1,5 @@
 """`cnnexp rerun`: the same numbers again from the record alone, or which are others, and what is not as it was."""
 
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from checksummed import lines_of
 
 from cnnexp import cli, storage
 from cnnexp.commands.rerun import undetermined
@@ -75,7 +75,7 @@ def test_the_same_numbers_again(rerun: Rerun, trained_run: Path, tmp_path: Path)
 def test_other_numbers_are_named_with_what_is_not_as_it_was(rerun: Rerun, copied: Path) -> None:
     rows = storage.read_rows(copied / "metrics.jsonl")
     rows[2]["loss"] += 0.25
-    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (copied / "metrics.jsonl").write_bytes(lines_of(rows))
     record = RunRecord.read(copied)
     record.update(
         result={**record.info["result"], "test_accuracy": 0.125},

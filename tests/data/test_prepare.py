@@ -1,7 +1,6 @@
 """The cache: made once, by one process, whole or not at all, and made again when it is damaged or out of date."""
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -82,8 +81,7 @@ def test_a_damaged_cache_is_prepared_anew(root, cache, damage):
     elif damage == "meta":
         (place / "meta.json").write_text("{")
     else:
-        meta = json.loads((place / "meta.json").read_text())
-        (place / "meta.json").write_text(json.dumps({**meta, "version": -1}))
+        storage.write_json(place / "meta.json", {**storage.read_json(place / "meta.json"), "version": -1})
     second = folder(root, cache=cache)
     assert second.prepare_seconds > 0 and second.fingerprint == first.fingerprint
     assert folder(root, cache=cache).prepare_seconds == 0

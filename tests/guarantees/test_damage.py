@@ -218,13 +218,13 @@ def test_no_damage_is_taken_for_whole(
 def test_a_larger_sealed_file_is_held_to_its_checksum(tmp_path: Path, size: int) -> None:
     file = tmp_path / "it.pt"
     storage.publish(checkpoint.draft(file, {"model": {"weight": torch.ones(checksums.BLOCK // 4 * size + 3)}}), file)
-    assert storage.check(file)
+    storage.verify_checksum(file)
     assert torch.equal(torch.load(file, weights_only=True, mmap=True)["model"]["weight"][:2], torch.ones(2))
     whole = bytearray(file.read_bytes())
     whole[len(whole) // 2] ^= 16
     file.write_bytes(whole)
     with pytest.raises(storage.Damaged, match="does not match its checksum"):
-        storage.check(file)
+        storage.verify_checksum(file)
 
 
 def test_torch_keeps_its_own_checksums_elsewhere(tmp_path: Path) -> None:
@@ -312,11 +312,11 @@ def test_a_disk_that_does_not_answer_says_nothing_of_what_is_on_it(
     files = [own.folder / "checkpoints" / name for name in ("last.pt", "previous.pt")]
     before = [file.read_bytes() for file in files]
 
-    def fail(path: Path, foreign: bool = False) -> bool:
+    def fail(path: Path, foreign: bool = False) -> None:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "check", fail)
+        patch.setattr(storage, "verify_checksum", fail)
         with pytest.raises(UserError, match=r"last\.pt: cannot be read now \(Input/output error\); the same command"):
             runner.run(own, Quiet())
     assert [file.read_bytes() for file in files] == before, "the one before has not taken the place of the last"
@@ -371,32 +371,20 @@ def test_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str], do
         assert "resumed after step 12" in (own.folder / "train.log").read_text()
 
 
-def age(own: Plan) -> None:
-    """Take all checksums out of a run and its cache, as if an older version had written them."""
-    info = storage.read_json(own.folder / "run.json")
-    info.pop("files", None)
-    (own.folder / "run.json").write_text(json.dumps(info))
-    rows = storage.read_rows(own.folder / "metrics.jsonl")
-    (own.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for file in (own.folder / "checkpoints").iterdir():
-        content = checkpoint.read(file)
-        torch.save({key: value for key, value in content.items() if key not in ("run", "rows_digest")}, file)
-    (own.folder / "checkpoints" / "previous.pt").unlink(missing_ok=True)
-
-
-def test_an_older_run_goes_on_and_is_read(
-    tmp_path: Path, expected: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checksums, "_told", set())
+def test_a_file_without_its_checksum_is_damaged(tmp_path: Path, expected: dict[str, Any]) -> None:
     own = half(tmp_path / "outputs")
-    age(own)
-    assert difference(results(runner.run(own, Quiet())), expected) is None
-    own.record(), own.record()
-    told = capsys.readouterr().err
-    assert told.count("has no checksum") == 2, told  # once of records, once of checkpoints
-    age(own)
-    run = RunRecord.read(own.folder)
-    assert run.status == "done" and len(run.rows()) == 6 and len(run.predictions()["labels"]) == 20
+    last = own.folder / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[: -checksums.TRAILER_SIZE])
+    with pytest.raises(storage.Damaged, match=r"last\.pt: .*is cut short or damaged"):
+        checkpoint.read(last)
+    rows = own.folder / "metrics.jsonl"
+    lines = rows.read_bytes().splitlines(keepends=True)
+    rows.write_bytes(b"".join([*lines[:-1], json.dumps(checksums.decode(lines[-1])).encode() + b"\n"]))
+    assert len(storage.read_rows(rows)) == len(lines) - 1
+    assert difference(results(runner.run(own, Quiet())), expected) is None, "it continues from previous.pt"
+    file = own.folder / "run.json"
+    file.write_text(json.dumps(storage.read_json(file)))
+    assert "it has no checksum" in str(RunRecord.read(own.folder).problem)
 
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checksummed import add_trailer
 from hostile import CONTAINERS, PAYLOADS, TORCH_PAYLOADS, Call, edit_record, untrained_run
 
 import cnnexp
-from cnnexp import cli
+from cnnexp import cli, storage
 from cnnexp.errors import UserError
 from cnnexp.models.weights import from_file
 from cnnexp.records.run_record import RunRecord
@@ -75,6 +76,7 @@ RAW = list(raw(Path("x")))
 def test_no_payload_fires(tmp_path, payload, container):
     canary, file = tmp_path / "canary", tmp_path / "best.pt"
     CONTAINERS[container](file, {"model": {"weight": EVERY[payload](canary)}})
+    add_trailer(file)
     for read in (checkpoint.read, checkpoint.weights_in, from_file):
         with pytest.raises(UserError, match=r"best\.pt"):
             read(file)
@@ -86,6 +88,7 @@ def test_no_pickle_written_by_hand_fires(tmp_path, name):
     canary, file = tmp_path / "canary", tmp_path / "best.pt"
     for prefix in (b"", _legacy_head()):
         file.write_bytes(prefix + raw(canary)[name])
+        add_trailer(file)
         with pytest.raises(UserError, match=r"best\.pt: cannot be read as a checkpoint"):
             checkpoint.read(file)
     assert not canary.exists()
@@ -116,6 +119,7 @@ def test_no_place_in_a_checkpoint_fires(tmp_path, place):
     torch.save(content, file)
     if place == "persistent":  # the storage's place in the file, which the pickle may name as it likes
         _replace_in_zip(file, b"storage", pickle.dumps(payload, 2))
+    add_trailer(file)
     with pytest.raises(UserError):
         checkpoint.read(file)
     assert not canary.exists()
@@ -149,6 +153,7 @@ def test_archives_with_odd_names_neither_fire_nor_write(tmp_path, name):
         }.get(name, [(name, payload), ("a/version", b"3\n")])
         for entry, content in entries:
             archive.writestr(entry, content)
+    add_trailer(file)
     with nullcontext() if name == "twice" else pytest.raises(UserError, match=r"best\.pt"):
         checkpoint.read(file)  # of two entries of a name torch takes the harmless one
     assert not canary.exists() and sorted(tmp_path.iterdir()) == [file.parent]
@@ -162,6 +167,7 @@ def test_the_oldest_format_does_not_fire(tmp_path):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+    add_trailer(file)
     with pytest.raises(UserError):
         checkpoint.read(file)
     assert not canary.exists()
@@ -171,6 +177,7 @@ def test_the_oldest_format_does_not_fire(tmp_path):
 def test_no_variable_of_the_environment_opens_the_door(tmp_path, monkeypatch, variable):
     canary, file = tmp_path / "canary", tmp_path / "best.pt"
     torch.save({"model": Call(os.system, touch(canary).decode())}, file)
+    add_trailer(file)
     monkeypatch.setenv(variable, "1")
     for read in (checkpoint.read, from_file):
         with pytest.raises(UserError):
@@ -189,6 +196,7 @@ def test_no_command_fires_the_weights_of_a_run(run, tmp_path, way, capsys):
     canary, best = tmp_path / "canary", run / "checkpoints" / "best.pt"
     assert cnnexp.load(run).classes[0] == "a"  # it is a run that loads
     torch.save({"model": {"weight": Call(os.system, touch(canary).decode())}}, best)
+    add_trailer(best)
     if way.startswith("load"):
         with pytest.raises(UserError, match="cannot be read as a checkpoint"):
             cnnexp.load(run if way == "load" else best)
@@ -211,7 +219,8 @@ def test_no_command_fires_the_weights_of_a_run(run, tmp_path, way, capsys):
     ids=str,
 )
 def test_weights_of_another_kind_are_told_in_one_line(run, weights):
-    torch.save({"model": weights}, run / "checkpoints" / "best.pt")
+    torch.save({"model": weights, "run": RunRecord.read(run).identity}, run / "checkpoints" / "best.pt")
+    add_trailer(run / "checkpoints" / "best.pt")
     with pytest.raises(UserError, match=r"best\.pt") as told:
         cnnexp.load(run)
     assert "\n" not in str(told.value)
@@ -222,8 +231,10 @@ def test_the_best_epoch_is_no_path(tmp_path, epoch):
     """Without the check, victim.pt would be taken for the best weights, and later be written over."""
     folder = tmp_path / "run" / "checkpoints"
     (folder / "best-..").mkdir(parents=True)  # so that best-../../../victim.pt is a path
-    torch.save({"model": {}}, tmp_path / "run" / "victim.pt")
-    torch.save({"best": {"epoch": epoch}}, folder / "last.pt")
+    torch.save({"model": {}, "run": ""}, tmp_path / "run" / "victim.pt")
+    torch.save({"best": {"epoch": epoch}, "run": "", "rows": 0, "rows_digest": 0}, folder / "last.pt")
+    for file in (tmp_path / "run" / "victim.pt", folder / "last.pt"):
+        add_trailer(file)
     if epoch == "../../../victim":
         assert (folder / f"best-{epoch}.pt").exists()  # the canary: without the check this would be read
     with pytest.raises(UserError, match=r"last\.pt: does not fit this run \(TypeError: best\.epoch"):
@@ -278,9 +289,11 @@ def test_a_resumed_run_does_not_fire(train, only, tmp_path, file, capsys):
     run, canary = only().folder, tmp_path / "canary"
     shutil.copy(run / "checkpoints" / "best.pt", run / "checkpoints" / "best-1.pt")
     torch.save({"model": Call(os.system, touch(canary).decode()), "best": {}}, run / "checkpoints" / file)
+    add_trailer(run / "checkpoints" / file)
     if file != "last.pt":  # a state that names the hostile weights as its best
-        state = {"step": 5, "best": {"epoch": 1}}
+        state = {"step": 5, "best": {"epoch": 1}, "run": only().identity, "rows_digest": 0}
         torch.save(state, run / "checkpoints" / "last.pt")
+        add_trailer(run / "checkpoints" / "last.pt")
     edit_record(run, status="interrupted")
     assert train("checkpoint.every=1ep") == 2
     assert not canary.exists() and only().status == "failed"
@@ -293,6 +306,7 @@ def test_weights_from_elsewhere_do_not_fire(train, only, tmp_path, shape, capsys
     (place / "checkpoints").mkdir(parents=True)
     best = place / "checkpoints" / "best.pt"
     torch.save({"model": Call(os.system, touch(canary).decode())}, best)
+    add_trailer(best)
     weights = place if shape == "a run directory" else best
     code = train("model=resnet18", f"model.weights={weights}", "epochs=1ep")
     assert code == 2 and not canary.exists() and "cannot be read as a checkpoint" in capsys.readouterr().err
@@ -300,8 +314,6 @@ def test_weights_from_elsewhere_do_not_fire(train, only, tmp_path, shape, capsys
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy"])
 def test_arrays_of_objects_in_the_cache_do_not_fire(tmp_path, name):
-    import json
-
     from cnnexp.data import cache
 
     canary, folder = tmp_path / "canary", tmp_path / "shapes-0123456789abcdef"
@@ -311,7 +323,8 @@ def test_arrays_of_objects_in_the_cache_do_not_fire(tmp_path, name):
         np.save(folder / file, content, allow_pickle=True)
     meta = {"version": cache.CODE_VERSION, "name": "x", "classes": [], "fingerprint": "", "skipped": []}
     meta["files"] = {file: (folder / file).stat().st_size for file in cache.ARRAYS}
-    (folder / "meta.json").write_text(json.dumps(meta))
+    meta["crc32"] = {file: f"{storage.crc32_of(folder / file):08x}" for file in cache.ARRAYS}
+    storage.write_json(folder / "meta.json", meta)
     assert cache.load(folder) is None and not canary.exists()
     np.load(folder / name, allow_pickle=True)  # the control
     assert canary.exists()

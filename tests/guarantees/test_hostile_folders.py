@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checksummed import with_checksum
 from fake_records import write_run, write_study
 from hostile import edit_record, untrained_run, with_answers
 
@@ -272,7 +273,7 @@ JSON = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JSON)
 def test_no_record_is_a_bomb(tmp_path, run, name, capsys):
-    (run / "run.json").write_text(JSON[name])
+    (run / "run.json").write_text(with_checksum(JSON[name]))
     start = time.monotonic()
     all_read(run)
     assert time.monotonic() - start < 20 and "Traceback" not in capsys.readouterr().err
@@ -282,7 +283,7 @@ def test_no_record_is_a_bomb(tmp_path, run, name, capsys):
 @pytest.mark.parametrize("name", JSON)
 def test_no_study_is_a_bomb(tmp_path, name, capsys):
     folder = write_study(tmp_path / "outputs", {"baseline": (0.5, 0.1, 9.0)}, seeds=1)
-    (folder / "study.json").write_text(JSON[name])
+    (folder / "study.json").write_text(with_checksum(JSON[name]))
     write(folder, figures=False)
     assert cli.main(["gc", str(folder), "--superseded"]) in (0, 2), "a study that cannot be read supersedes nothing"
 
@@ -320,7 +321,7 @@ ROWS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_no_row_is_a_bomb(tmp_path, run, name, capsys):
-    (run / "metrics.jsonl").write_text(ROWS[name])
+    (run / "metrics.jsonl").write_text(with_checksum(ROWS[name]))
     all_read(run)
     assert "Traceback" not in capsys.readouterr().err
 

@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import itertools
-import json
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from checksummed import lines_of
 from fake_records import write_run, write_study
 from hostile import edit_record, untrained_run
 
@@ -434,7 +434,7 @@ def hostile_records(tmp_path_factory):
             environment={"torch": everything + name}, repeat=everything,
         )  # fmt: skip
         row = {"kind": "epoch", "epoch": everything + name, "split": everything, "loss": everything}
-        (first.with_name(name) / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        (first.with_name(name) / "metrics.jsonl").write_bytes(lines_of([row]))
     for number, word in enumerate(TERMINAL[:-1]):
         folder = first.with_name(f"{number}{file_name(word)}")
         shutil.copytree(first, folder)

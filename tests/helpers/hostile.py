@@ -22,6 +22,7 @@ from tiny import TINY
 
 from cnnexp import storage
 from cnnexp.records.run_record import RunRecord, run_folder
+from cnnexp.training import checkpoint
 from cnnexp.training.build import build_model
 
 
@@ -131,7 +132,9 @@ def _made() -> tempfile.TemporaryDirectory[str]:
 
         run.write_config(OmegaConf.to_yaml(OmegaConf.create(config)))
         weights = build_model(config, (3, 8, 8), 10).state_dict()
-        torch.save({"model": weights, "epoch": 1}, run.folder / "checkpoints" / "best.pt")
+        run.info.update(seed=0, fingerprint="abcdef0123")
+        best = run.folder / "checkpoints" / "best.pt"
+        storage.publish(checkpoint.draft(best, {"model": weights, "epoch": 1, "run": run.identity}), best)
         run.update(
             status="done", study="strange", arm="baseline", seed=0, fingerprint="abcdef0123", data=data,
             device={"kind": "cpu", "precision": "fp32", "threads": 1}, result={"test_accuracy": 0.5}, resumed=0,

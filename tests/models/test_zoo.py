@@ -134,7 +134,7 @@ def test_imagenet_weights_are_version_1_over_https_and_named_by_their_sha256() -
 def test_other_bytes_than_the_name_says_are_not_taken(published: Callable[..., Any], tmp_path: Path) -> None:
     content = saved({})
     with published(content, "wrong bytes") as (_, file):
-        with pytest.raises(Skipped, match=r"is not what is expected: it is sha256:\w{8}, not sha256:\w{8}\)"):
+        with pytest.raises(Skipped, match=r"has the wrong content: its digest is sha256:\w{8}, not sha256:\w{8}\)"):
             build(weights="imagenet")
         assert not file.exists()
         file.write_bytes(b"mine")

@@ -1,4 +1,4 @@
-"""One room for files: nothing outside cnnexp/storage writes, syncs, renames, links, locks or deletes one."""
+"""Nothing outside cnnexp/storage writes, syncs, renames, links, locks or deletes a file."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.counts("rules")
 
 PACKAGE = Path(__file__).resolve().parents[2] / "cnnexp"
 MODULES = [file for file in sorted(PACKAGE.rglob("*.py")) if file.parent != PACKAGE / "storage"]
-INSIDE = [PACKAGE / "storage" / f"{name}.py" for name in ("files", "arrays", "objects", "rows", "checksums")]
+INSIDE = [PACKAGE / "storage" / f"{name}.py" for name in ("files", "rows", "checksums")]
 CALLS = {
     "os": {
         *("open", "write", "pwrite", "fsync", "fdatasync", "sync", "truncate", "ftruncate", "link", "symlink", "chmod"),
@@ -25,16 +25,14 @@ ANY = {  # methods, of whatever object: those of paths, of arrays and of tables
     *("write_text", "write_bytes", "unlink", "rmdir", "touch", "symlink_to", "hardlink_to", "extractall", "flock"),
     *("lockf", "tofile", "to_pickle", "to_parquet", "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory", "mkstemp"),
 }
-MODULES_NOBODY_NEEDS = {"fcntl", "tempfile", "tarfile", "zipfile", "sqlite3", "shelve"}
+BANNED_MODULES = {"fcntl", "tempfile", "tarfile", "zipfile", "sqlite3", "shelve"}
 ALLOWED = {
-    "data/archive.py": ["import tarfile"],  # it reads members, and writes them through this room
-    "own_files.py": ["os.open"],  # how this room opens files: following no link
-    "signals.py": ["os.write"]
-    * 2,  # of nothing, to a terminal that may be gone; to the standard error, as handlers must
+    "data/archive.py": ["import tarfile"],  # it reads members, and writes them through cnnexp.storage
+    "signals.py": ["os.write"] * 2,  # nothing, to a terminal that may be gone; to standard error, as handlers must
 }
-KERNEL = ("/proc/", "/dev/null")  # what is written there is said to the kernel, and kept nowhere
+KERNEL = ("/proc/", "/dev/null")  # nothing written there is kept
 GIVEN = {"np.savez": 0, "torch.save": 1}  # which argument may be a `buffer`, or the `file` of storage.draft
-OURS = ("", "storage", "disk")  # whose functions of these names are this room's own
+OURS = ("", "storage", "disk")  # the functions of these names in cnnexp.storage
 
 
 def writes(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -42,7 +40,7 @@ def writes(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            yield from ((node.lineno, f"import {name}") for name in names if name in MODULES_NOBODY_NEEDS)
+            yield from ((node.lineno, f"import {name}") for name in names if name in BANNED_MODULES)
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
@@ -60,7 +58,7 @@ def writes(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("file", [*MODULES, *INSIDE], ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_files_are_changed_in_one_room(file: Path) -> None:
+def test_files_are_changed_only_by_storage(file: Path) -> None:
     found = [what for _, what in writes(ast.parse(file.read_text()))]
     assert found == ALLOWED.get(str(file.relative_to(PACKAGE)), [])
 

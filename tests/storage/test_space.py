@@ -52,7 +52,7 @@ def test_outputs_that_cannot_be_written(
     )
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({told}); make room there, or")
+    assert last.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({told}); free some space there, or")
     assert list((outputs / "runs").iterdir()) == []
 
 
@@ -75,9 +75,9 @@ def test_a_disk_without_room_for_the_checkpoints(
 def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
     disk.check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
-    disk.check_room(tmp_path, 1)
-    with pytest.raises(UserError, match=r"MiB free, and the checkpoints of this run need 1,048,576; make room"):
-        disk.check_room(tmp_path, 2**40)
+    disk.check_free_space(tmp_path, 1)
+    with pytest.raises(UserError, match=r"MiB free, and the checkpoints of this run need 1,048,576; free some space"):
+        disk.check_free_space(tmp_path, 2**40)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -14,6 +14,7 @@ import pytest
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.storage import checksums
 
 pytestmark = pytest.mark.counts("operations")
 
@@ -84,10 +85,10 @@ def test_a_row_that_a_kill_tore_is_dropped_and_written_over(tmp_path: Path, cut:
 def test_reading_stops_at_what_is_no_row(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     assert storage.read_rows(file) == []
-    file.write_bytes(b'{"a": 1}\n[2]\n{"a": 3}\n')
-    assert storage.read_rows(file) == [{"a": 1}]
-    file.write_bytes(b'{"a": 1}\n\xff\xfe\n{"a": 3}\n')
-    assert storage.read_rows(file) == [{"a": 1}]
+    first, third = checksums.encode({"a": 1}), checksums.encode({"a": 3})
+    for second in (b"[2]\n", b"\xff\xfe\n", b'{"a": 2}\n'):
+        file.write_bytes(first + second + third)
+        assert storage.read_rows(file) == [{"a": 1}]
 
 
 def test_blocks_of_rows_become_one_array(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_rows_that_are_gone_are_missed(tmp_path: Path) -> None:
         storage.append_row(path, {"number": number})
     storage.keep_rows(path, 2)
     assert storage.read_rows(path) == [{"number": 0}, {"number": 1}]
-    with pytest.raises(UserError, match="has 2 readable rows, where 3 are to be kept"):
+    with pytest.raises(UserError, match="has 2 readable rows, but 3 are needed"):
         storage.keep_rows(path, 3)
     path.unlink()
     with pytest.raises(UserError, match="has 0 readable rows"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnnexp import cli
+from cnnexp import cli, storage
 from cnnexp.data.batches import Batches
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import hash_chain
@@ -90,7 +90,7 @@ def test_it_is_off_by_default_and_changes_no_fingerprint(
     plain, chained = plan("epochs=2st"), plan("epochs=2st", "log.hash_chain=true")
     assert plain.fingerprint == chained.fingerprint
     (plain.folder / "checkpoints").mkdir(parents=True)
-    (plain.folder / "hash_chain.jsonl").write_text('{"step": 1, "chain": "of an earlier attempt"}\n')
+    storage.append_row(plain.folder / "hash_chain.jsonl", {"step": 1, "chain": "of an earlier attempt"})
     run = runner.run(plain, Quiet())
     assert hash_chain.read(run.folder) == [], "nothing of a run that is begun anew is left"
     assert "hash_chain" not in run.info["seconds"]

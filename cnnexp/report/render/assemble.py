@@ -19,7 +19,7 @@ from cnnexp.report.analysis.judge import summary
 from cnnexp.report.figures.images import TestImages, fetch
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import claim_tables, columns, page, verdicts
-from cnnexp.storage.trusted import own_folder
+from cnnexp.storage.untrusted import checked_folder
 
 TERMINAL = 120  # columns
 
@@ -54,7 +54,7 @@ def _write_several(
         findings = analyse(collect(path, records, baseline))
         study = findings.study
         studies.append(findings)
-        place = functools.reduce(own_folder, Path(name).parts, out)
+        place = functools.reduce(checked_folder, Path(name).parts, out)
         printed.append(_write_group(findings, place, figures, command, tell))
         headline = sentences(study, findings.rows)[0]
         pages.append(
