@@ -1,7 +1,7 @@
-"""The blocks that networks are described with. A block is a function here, and its signature is its schema.
+"""The blocks of a described network. A block is a function here, and its signature is the schema of its YAML.
 
-A block gets the `Walk`, which knows what reaches it, and adds its layers. To add a kind of block, write its function,
-name it in BLOCKS, and teach network.py its layer if that is a new one. `None` means "as the network says".
+A block gets the `Walk`, which knows the shape that reaches it, and adds its layers. To add a kind of block, write its
+function, name it in BLOCKS, and add its layer to network.LAYERS if that is a new one. None takes the network's setting.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cnnexp.config.signature import Count, Index, Rate
 from cnnexp.errors import UserError
-from cnnexp.models.activations import activation_of
+from cnnexp.models.choices import activation_of
 from cnnexp.models.plan import Walk
 
 Norm = Literal["none", "batch"]
@@ -29,7 +29,7 @@ def conv(
     activation: str | dict[str, Any] | None = None,
     dropout: Rate = 0.0,
 ) -> None:
-    """Convolve, then normalise, activate, drop out. With padding `same` the output is ceil(input / stride) wide."""
+    """Convolve, normalise, activate, drop out. With padding `same` the output is ceil(input / stride) wide."""
     channels, height, width = walk.need_image()
     window = dilation * (kernel - 1) + 1
     if padding == "same" and window % 2 == 0:
@@ -40,15 +40,11 @@ def conv(
         if value % groups:
             raise UserError(f"{walk.where}.groups: {groups} must divide {key} ({value})")
     size = ((height + 2 * pad - window) // stride + 1, (width + 2 * pad - window) // stride + 1)
-    weight = (out, channels // groups, kernel, kernel)
-    walk.see(window, stride)
     number = walk.number("weights")
     walk.add(
         f"conv{walk.number('conv')}",
         "conv",
         (out, *size),
-        weights=(weight, (out,)) if bias else (weight,),
-        macs=kernel * kernel * (channels // groups) * out * size[0] * size[1],
         channels=channels,
         out=out,
         kernel=kernel,
@@ -58,16 +54,15 @@ def conv(
         groups=groups,
         bias=bias,
     )
-    _finish(walk, number, _image_norm(walk) if norm is None else norm, activation, dropout)
+    _finish(walk, number, norm or _image_norm(walk), activation, dropout)
 
 
 def pool(walk: Walk, kernel: Count, stride: Count | None = None, kind: Literal["max", "avg"] = "max",
          dropout: Rate | None = None) -> None:  # fmt: skip
-    """Pool without padding, the windows side by side unless `stride` says otherwise; then drop out."""
+    """Pool without padding, then drop out. stride: None is the kernel, so that windows do not overlap."""
     channels, height, width = walk.need_image()
     stride = kernel if stride is None else stride
     _fits(walk, kernel, kernel, 0)
-    walk.see(kernel, stride)
     shape = (channels, (height - kernel) // stride + 1, (width - kernel) // stride + 1)
     walk.add(f"pool{walk.number('pool')}", f"{kind}_pool", shape, kernel=kernel, stride=stride)
     _drop(walk, walk.defaults.pool_dropout if dropout is None else dropout)
@@ -76,7 +71,6 @@ def pool(walk: Walk, kernel: Count, stride: Count | None = None, kind: Literal["
 def global_pool(walk: Walk) -> None:
     """Average each channel over the whole image: (C, H, W) -> (C, 1, 1)."""
     channels, _, _ = walk.need_image()
-    walk.receptive_field = None
     walk.add("global_pool", "global_pool", (channels, 1, 1))
 
 
@@ -88,22 +82,17 @@ def fc(
     activation: str | dict[str, Any] | None = None,
     dropout: Rate | None = None,
 ) -> None:
-    """Connect fully, then normalise, activate, drop out.
+    """Connect fully, normalise, activate, drop out.
 
-    The network's norm and dropout.fc are the first one's, or with `fc_layers: all` every one's.
+    The network's norm and dropout.fc apply to the first fc block, or with `fc_layers: all` to every one.
     """
     features = walk.flatten()
-    number, own = walk.number("weights"), walk.number("fc")
-    meant = own == 1 or walk.defaults.fc_layers == "all"
-    _linear(walk, f"fc{own}", features, out, bias)
-    default_norm, default_dropout = (walk.defaults.norm, walk.defaults.fc_dropout) if meant else ("none", 0.0)
-    _finish(
-        walk,
-        number,
-        default_norm if norm is None else norm,
-        activation,
-        default_dropout if dropout is None else dropout,
-    )
+    number, place = walk.number("weights"), walk.number("fc")
+    walk.add(f"fc{place}", "fc", (out,), features=features, out=out, bias=bias)
+    if place > 1 and walk.defaults.fc_layers == "first":
+        norm, dropout = norm or "none", dropout or 0.0
+    dropout = walk.defaults.fc_dropout if dropout is None else dropout
+    _finish(walk, number, norm or walk.defaults.norm, activation, dropout)
 
 
 def dropout(walk: Walk, p: Rate) -> None:
@@ -111,24 +100,17 @@ def dropout(walk: Walk, p: Rate) -> None:
     _drop(walk, p)
 
 
-BLOCKS: dict[str, Callable[..., None]] = {
-    "conv": conv,
-    "pool": pool,
-    "fc": fc,
-    "dropout": dropout,
-    "global_pool": global_pool,
-}
+BLOCKS: dict[str, Callable[..., None]] = {b.__name__: b for b in (conv, pool, fc, dropout, global_pool)}
 
 
 def head(walk: Walk, classes: int, norm: Norm) -> None:
-    """End in one number per class. With norm `batch` these logits are normalised too."""
-    features = walk.flatten()
-    _linear(walk, "head", features, classes, bias=True)
+    """Connect fully to one logit per class. With norm `batch`, normalise the logits too."""
+    walk.add("head", "fc", (classes,), features=walk.flatten(), out=classes, bias=True)
     _norm(walk, "head_norm", norm)
 
 
 def _fits(walk: Walk, kernel: int, window: int, pad: int) -> None:
-    """Refuse a window larger than what reaches it, or than the network's own image: padding must not hide that."""
+    """Raise UserError for a window larger than its padded input or than the network's image, however it is padded."""
     _, height, width = walk.need_image()
     spans = f"{kernel}" if window == kernel else f"{kernel} spans {window} pixels when dilated, and"
     if window > min(height, width) + 2 * pad:
@@ -142,18 +124,13 @@ def _fits(walk: Walk, kernel: int, window: int, pad: int) -> None:
 
 
 def _image_norm(walk: Walk) -> str:
-    """Return the network's norm for a convolution that names none of its own."""
+    """Return the network's norm, for a convolution that sets none. Raises UserError if that is layer norm."""
     if walk.defaults.norm == "layer":
         raise UserError(
             f"{walk.where}.norm: the network's norm is layer, which is for fc blocks; "
             "give this block its own, none or batch"
         )
     return walk.defaults.norm
-
-
-def _linear(walk: Walk, name: str, features: int, out: int, bias: bool) -> None:
-    weights = ((out, features), (out,)) if bias else ((out, features),)
-    walk.add(name, "fc", (out,), weights=weights, macs=features * out, features=features, out=out, bias=bias)
 
 
 def _finish(walk: Walk, number: int, norm: str, activation: Any, dropout: float) -> None:
@@ -168,7 +145,7 @@ def _norm(walk: Walk, name: str, norm: str) -> None:
     if norm != "none":
         width = walk.shape[0]
         kind = "layer_norm" if norm == "layer" else "batch_norm" if len(walk.shape) == 3 else "batch_norm_features"
-        walk.add(name, kind, walk.shape, weights=((width,), (width,)), width=width)
+        walk.add(name, kind, walk.shape, width=width)
 
 
 def _drop(walk: Walk, p: float) -> None:

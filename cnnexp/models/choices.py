@@ -1,16 +1,70 @@
-"""A choice with or without settings, as YAML gives it: `relu`, or `leaky_relu: {slope: 0.1}`. Imports no torch."""
+"""The choices of a network that can have settings: activations and initialisations. Imports no torch.
+
+YAML gives a choice by its name, `relu`, or with settings, `leaky_relu: {slope: 0.1}`.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cnnexp.config import signature
+from cnnexp.config.signature import Positive
 from cnnexp.errors import UserError, unknown
 
+# Each activation with the default values of its settings.
+ACTIVATIONS: dict[str, dict[str, float]] = {
+    "none": {},
+    "relu": {},
+    "leaky_relu": {"slope": 0.01},  # Maas et al. 2013
+    "elu": {"alpha": 1.0},
+    "selu": {},
+    "gelu": {},
+    "silu": {},
+    "mish": {},
+    "hardswish": {},
+    "softplus": {},
+    "sigmoid": {},
+    "tanh": {},
+}
+INITS = ("default", "kaiming", "xavier", "normal")
 
-def named(where: str, what: str, given: Any, known: Iterable[str], example: str) -> tuple[str, dict[str, Any]]:
+
+def activation_of(where: str, given: Any) -> tuple[str, dict[str, float]]:
+    """Return name and settings of an activation given as `relu` or `{leaky_relu: {slope: 0.1}}`; of None, ("none", {}).
+
+    Raises UserError for an unknown name or setting.
+    """
+    if given is None:
+        return "none", {}
+    name, settings = _named(where, "activation", given, ACTIVATIONS, "leaky_relu: {slope: 0.1}")
+    for key, value in settings.items():
+        if key not in ACTIVATIONS[name]:
+            raise unknown(f"{where}.{name}", "setting", key, ACTIVATIONS[name])
+        signature.check_value(f"{where}.{name}.{key}", value, float)
+    return name, ACTIVATIONS[name] | settings
+
+
+def init_of(where: str, given: Any) -> tuple[str, dict[str, float]]:
+    """Return name and settings of an initialisation given as `kaiming` or `{normal: {std: 0.01}}`.
+
+    Raises UserError for an unknown name or setting, and for a std that is missing or not above 0.
+    """
+    name, settings = _named(where, "initialisation", given, INITS, "normal: {std: 0.01}")
+    signature.check(f"{where}.{name}", settings, _normal if name == "normal" else _no_settings, inner=True)
+    return name, settings
+
+
+def _no_settings() -> None:
+    """State the schema of the initialisations without settings."""
+
+
+def _normal(std: Positive) -> None:
+    """State the schema of `normal`."""
+
+
+def _named(where: str, what: str, given: Any, known: Iterable[str], example: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the settings of `given`, the settings unchecked; {} where there are none.
 
-    what: what is chosen ("activation"); known: the names; example: one with settings, for the error.
+    what: what is chosen ("activation"). known: the names. example: a choice with settings, for the error.
     Raises UserError for an unknown name, several of them, or settings that are no mapping.
     """
     if isinstance(given, Mapping) and len(given) != 1:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnexp.config import signature
 from cnnexp.config.signature import Rate
 from cnnexp.errors import UserError
-from cnnexp.models.activations import activation_of
 from cnnexp.models.blocks import FcNorm, Norm
-from cnnexp.models.init import init_of
+from cnnexp.models.choices import activation_of, init_of
 from cnnexp.models.layout import lay_out, parse
 from cnnexp.models.plan import Defaults, Layer
 

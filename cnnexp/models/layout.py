@@ -1,14 +1,13 @@
-"""From the blocks of a YAML file to the plan of a network: each checked, then laid out in order. Imports no torch."""
+"""From the blocks of a YAML file to the layers of a network: each block checked, then laid out. Imports no torch."""
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from cnnexp.config import signature
 from cnnexp.errors import UserError, unknown
-from cnnexp.models.activations import activation_of
 from cnnexp.models.blocks import BLOCKS, Norm, head
+from cnnexp.models.choices import activation_of
 from cnnexp.models.plan import Defaults, Layer, Walk
 
 
@@ -47,16 +46,13 @@ def lay_out(
 
 
 def pooled_first(plan: list[Layer]) -> list[Layer]:
-    """Take each max-pooling before the ReLU in front of it: the same bits, forward and backward, for less work.
+    """Swap each ReLU with the max-pooling after it: the same bits, forward and backward, for less work.
 
-    The largest of a window is the same one before and after; where it is not above 0, no gradient passes either way.
-    Measured: 8 % more images/s (compact network at 64 px, fp32, 2 threads).
+    The same number of a window is largest before and after the ReLU; if it is not above 0, no gradient passes either
+    way. Measured: 8 % more images/s (compact network at 64 px, fp32, 2 threads).
     """
     order = list(plan)
     for place, (first, second) in enumerate(itertools.pairwise(plan)):
         if first.settings.get("activation") == "relu" and second.kind == "max_pool":
-            order[place], order[place + 1] = (
-                second,
-                replace(first, output=second.output, receptive_field=second.receptive_field),
-            )
+            order[place], order[place + 1] = second, first
     return order

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cnnexp.models.init import init_of
+from cnnexp.models.choices import init_of
 from cnnexp.models.plan import Layer
 from cnnexp.models.pooling import MaxPool2d
 

@@ -17,16 +17,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from cnnexp.errors import UserError
-from cnnexp.models.plan import written
 from cnnexp.models.receptive import Field, Fields
+
+
+def written(*shapes: tuple[int, ...]) -> tuple[str, int]:
+    """Write out how many numbers tensors of these shapes hold, and count them.
+
+    Torch's weight shapes read backwards give the textbook order: (32, 3, 7, 7), (32,) -> "7*7*3*32 + 32 = 4,736", 4736.
+    """
+    count = sum(math.prod(shape) for shape in shapes)
+    text = " + ".join("*".join(str(n) for n in reversed(shape)) or "1" for shape in shapes)
+    return (text if text == str(count) else f"{text} = {count:,}") if shapes else "", count
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer, each time it is used. output: its shape without the batch; None if it is not used in eval mode.
+    """One use of one layer. output: its shape without the batch; None if it is not used in eval mode.
 
-    parameters: of its own, counted where it is used first. macs: for one image. receptive_field: side of the square of
-    input pixels that one output can see; None where that is not known (see receptive.py).
+    parameters: its own, counted at its first use. macs: for one image. receptive_field: side of the square of input
+    pixels that one output depends on; None where that is not known (see receptive.py).
     """
 
     name: str

@@ -14,18 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnnexp.commands.summary import main, render
 from cnnexp.errors import UserError
-from cnnexp.models.convnet import convnet, plan
-from cnnexp.models.plan import Layer
+from cnnexp.models.convnet import convnet
 from cnnexp.models.summary import Summary, count, summarise
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"norm": "none", "activation": "relu", "init": "default", "head": {"norm": "none"}}
 SETTINGS["dropout"] = {"pool": 0.0, "fc": 0.0}
-
-
-def plan_of(blocks: list[Any], image: tuple[int, int, int], classes: int, **settings: Any) -> list[Layer]:
-    given = {key: value for key, value in (SETTINGS | settings).items() if key != "init"}
-    return plan("model", image, classes, blocks, **given)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1"])
@@ -67,26 +61,32 @@ def test_the_receptive_field_is_what_a_gradient_reaches() -> None:
     rows = {row.name: row for row in summarise(network, (1, 81, 81)).rows}
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.1)
-    planned = plan_of(blocks, (1, 81, 81), 2, activation="softplus")
-    for i, layer in enumerate(planned[: [layer.name for layer in planned].index("flatten")]):
+    names = [name for name, _ in network.named_children()]
+    for i, name in enumerate(names[: names.index("flatten")]):
         x = torch.zeros(1, 1, 81, 81, dtype=torch.float64, requires_grad=True)
         upto: Tensor = network.double()[: i + 1](x)
         upto[0, 0, upto.shape[2] // 2, upto.shape[3] // 2].backward()
         assert x.grad is not None
         reached = x.grad[0, 0].nonzero()
         side = int((reached.max(0).values - reached.min(0).values + 1)[0])
-        assert (layer.name, side) == (layer.name, layer.receptive_field)
-        assert rows[layer.name].receptive_field == side
+        assert (name, side) == (name, rows[name].receptive_field)
     assert rows["head"].receptive_field is None
 
 
-def test_a_convnet_is_summarised_as_it_was_planned() -> None:
+def test_a_described_network_is_summarised_as_the_arithmetic_says() -> None:
     blocks = [{"conv": {"out": 4, "kernel": 3}}, {"pool": {"kernel": 2}}, {"fc": {"out": 6}}]
-    network = convnet((3, 9, 8), 5, blocks, **(SETTINGS | {"norm": "batch"}))
-    planned = plan_of(blocks, (3, 9, 8), 5, norm="batch")
-    seen = [(r.name, r.output, r.parameters, r.arithmetic, r.macs, r.receptive_field) for r in
-            summarise(network, (3, 9, 8)).rows]  # fmt: skip
-    assert seen == [(p.name, p.output, p.parameters, p.arithmetic, p.macs, p.receptive_field) for p in planned]
+    rows = summarise(convnet((3, 9, 8), 5, blocks, **(SETTINGS | {"norm": "batch"})), (3, 9, 8)).rows
+    assert [(r.name, r.output, r.parameters, r.arithmetic, r.macs, r.receptive_field) for r in rows] == [
+        ("conv1", (4, 9, 8), 112, "3*3*3*4 + 4 = 112", 108 * 72, 3),
+        ("norm1", (4, 9, 8), 8, "4 + 4 = 8", 0, 3),
+        ("pool1", (4, 4, 4), 0, "", 0, 4),
+        ("act1", (4, 4, 4), 0, "", 0, 4),
+        ("flatten", (64,), 0, "", 0, None),
+        ("fc1", (6,), 390, "64*6 + 6 = 390", 384, None),
+        ("norm2", (6,), 12, "6 + 6 = 12", 0, None),
+        ("act2", (6,), 0, "", 0, None),
+        ("head", (5,), 35, "6*5 + 5 = 35", 30, None),
+    ]
 
 
 def test_a_persons_own_network_with_functions_and_shared_and_unused_layers() -> None:

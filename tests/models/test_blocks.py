@@ -1,4 +1,4 @@
-"""The shape plan: known parameter tables, receptive fields, and an error for every mistake in a block."""
+"""The layers of a described network: published parameter tables, shapes, and an error for every mistake in a block."""
 
 import subprocess
 import sys
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from cnnexp.errors import UserError
-from cnnexp.models.convnet import check, plan
+from cnnexp.models.convnet import check, convnet, plan
 from cnnexp.models.plan import Layer
+from cnnexp.models.summary import Row, summarise
 
 ROOT = Path(__file__).parents[2]
 REPORTED = [
@@ -40,8 +41,13 @@ def node(blocks: Any, **settings: Any) -> dict[str, Any]:
     return defaults | settings | ({"blocks": blocks} if blocks else {})
 
 
+def summary_of(blocks: Any, image: tuple[int, int, int] = (3, 32, 32), **settings: Any) -> dict[str, Row]:
+    network = convnet(image, 10, blocks, **node([], **settings))
+    return {row.name: row for row in summarise(network, image).rows}
+
+
 def test_parameters_are_those_of_a_published_table() -> None:
-    layers = {layer.name: layer for layer in lay(REPORTED) if layer.parameters}
+    layers = {name: row for name, row in summary_of(REPORTED).items() if row.parameters}
     assert {name: layer.parameters for name, layer in layers.items()} == {
         "conv1": 2_432,
         "conv2": 51_264,
@@ -61,7 +67,7 @@ def test_shapes_and_receptive_fields_follow_the_arithmetic() -> None:
         {"conv": {"out": 8, "kernel": 3, "dilation": 2, "groups": 4, "bias": False}},
         "global_pool",
     ]
-    layers = {layer.name: layer for layer in lay(blocks, image=(3, 65, 33))}
+    layers = summary_of(blocks, image=(3, 65, 33))
     assert layers["conv1"].output == (8, 33, 17)
     assert layers["pool1"].output == (8, 16, 8)
     assert [layers[n].receptive_field for n in ("conv1", "pool1", "conv2", "global_pool")] == [7, 11, 27, None]
@@ -98,7 +104,9 @@ def test_the_networks_norm_and_dropout_are_for_the_first_fc_block_or_for_all() -
     names = [layer.name for layer in lay(blocks, fc_layers="first", **settings)]
     assert names == ["flatten", "fc1", "norm1", "act1", "drop1", "fc2", "act2", "fc3", "act3", "head"]
     norm = next(layer for layer in lay(blocks, **settings) if layer.name == "norm1")
-    assert (norm.kind, norm.arithmetic, norm.output) == ("layer_norm", "6 + 6 = 12", (6,))
+    assert (norm.kind, norm.settings) == ("layer_norm", {"width": 6})
+    row = summary_of(blocks, **settings)["norm1"]
+    assert (row.arithmetic, row.output) == ("6 + 6 = 12", (6,))
 
 
 def test_layer_norm_stands_beside_convolutions_that_name_their_own() -> None:

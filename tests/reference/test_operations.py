@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cnnexp.models.activations import ACTIVATIONS as NAMES
+from cnnexp.models.choices import ACTIVATIONS as NAMES
 from cnnexp.optim.lean import lean, spare_compiler
 from cnnexp.reference import OPERATIONS, dense, normalization, operations, update_rules
 from cnnexp.reference.activations import ACTIVATIONS
