@@ -31,6 +31,7 @@ SETS = {
     "Two at once": "tests/guarantees/test_concurrency.py",
     "Repeated from the record": "tests/commands/test_rerun.py",
     "Numbers verified": "tests/commands/test_verify.py",
+    "Numbers computed twice": "tests/report/test_oracle.py",
     "Bad requests": "tests/guarantees/test_fuzz.py",
     "Bad images": "tests/guarantees/test_hostile_images.py",
     "Downloads": "tests/data/test_download.py",

@@ -16,14 +16,14 @@ def make_folders(out: Path) -> None:
         storage.make_folder(checked_folder(out, name))
 
 
-def replace_files(out: Path, files: Mapping[str, bytes]) -> None:
+def replace_files(out: Path, files: Mapping[str, str | bytes]) -> None:
     """Write {path in `out`: content}, and remove what an earlier call wrote into OWN_FOLDERS and this one does not.
 
     Raises OSError. `make_folders` comes before it, best before any work is done.
     """
     earlier = storage.read_json(checked_file(out, MANIFEST)) if (out / MANIFEST).exists() else []
     for name, content in files.items():
-        storage.write_bytes(out / name, content)
+        storage.write_bytes(out / name, content.encode("utf-8", "replace") if isinstance(content, str) else content)
     for name in earlier if isinstance(earlier, list) else []:
         parts = Path(str(name)).parts
         if len(parts) == 2 and parts[0] in OWN_FOLDERS and parts[1] != ".." and name not in files:

@@ -22,7 +22,7 @@ MAX_BYTES = {  # far more than a run writes: a thousand classes with long names,
     "hash_chain.jsonl": 1024 * MIB,
     "predictions.npz": 4096 * MIB,
     ".pt": 64 * 1024 * MIB,
-    ".csv": 1024 * MIB,
+    **dict.fromkeys((".csv", ".md", ".tex"), 1024 * MIB),
 }
 
 

@@ -45,6 +45,19 @@ def other_run(made: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def trained_study(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Path:
+    """Return a study of four arms, two seeds each, with claims and a reported number."""
+    outputs = tmp_path_factory.mktemp("study")
+    claims = "study.claims=['batchnorm > baseline','baseline > 20 %','batchnorm > baseline at every epoch']"
+    arms = ["-m", "study.name=trained", "+arm=baseline,batchnorm,dropout,batchnorm_dropout", "seed=0,1"]
+    reported = ["study.baseline=baseline", "study.reported={baseline: 50.0}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNEXP_CACHE", str(session_cache))
+        assert cli.main(["train", *arms, *reported, claims, *SMALL, NETWORK[0], f"outputs={outputs}"]) == 0
+    return find_runs(outputs)[0].folder.parent
+
+
+@pytest.fixture(scope="session")
 def own_run(made: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run of a network that is a class of a person's own."""
     configs = tmp_path_factory.mktemp("configs")

@@ -61,29 +61,30 @@ def _write_several(
             {"link": f"{name}/index.html", "name": study.name, "question": study.question, "headline": headline}
         )
     storage.make_folder(out / "tables")
-    files = _over_all(studies) | {"index.html": page.render_overview(pages, studies, command)}
-    replace_files(out, {name: content.encode("utf-8", errors="replace") for name, content in files.items()})
+    files = {f"tables/{name}": text for name, text in tables_over(studies).items()}
+    replace_files(out, files | {"index.html": page.render_overview(pages, studies, command)})
     if verdict := verdicts.count(studies):
         printed.append(f"Claims of all studies: {verdict}. {out / 'tables' / 'claims.md'}\n")
     return Report(out / "index.html", "\n".join(printed))
 
 
-def _over_all(studies: list[Findings]) -> dict[str, str]:
-    """Return the tables over all studies as {file: content}."""
+def tables_over(studies: list[Findings]) -> dict[str, str]:
+    """Return the tables over all studies as {name: content}."""
     claims, beside = verdicts.of_claims(studies), verdicts.of_reported(studies)
-    texts = {"tables/studies.md": tables.to_markdown(verdicts.of_sizes(studies))}
+    texts = {"studies.md": tables.to_markdown(verdicts.of_sizes(studies))}
     if claims.rows:
-        texts["tables/claims.md"] = _with_notes(claims, claim_tables.CLAIM_NOTES)
-        texts["tables/claims.csv"] = tables.to_csv(*verdicts.of_claims_csv(studies))
+        texts["claims.md"] = _with_notes(claims, claim_tables.CLAIM_NOTES)
+        texts["claims.csv"] = tables.to_csv(*verdicts.of_claims_csv(studies))
     if beside.rows:
-        texts["tables/reported.md"] = _with_notes(beside, verdicts.notes(studies))
+        texts["reported.md"] = _with_notes(beside, verdicts.notes(studies))
     return texts
 
 
 def _write_group(findings: Findings, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:
     """Write one report; return what the terminal shows of it."""
     make_folders(out)
-    files, name = _tables(findings), findings.study.name
+    files: dict[str, str | bytes] = {f"tables/{name}": text for name, text in tables_of(findings).items()}
+    name = findings.study.name
     drawn, images = [], TestImages()
     if with_figures:
         from cnnexp.report.figures.draw import draw  # imports matplotlib, which takes longer than all the rest
@@ -96,14 +97,13 @@ def _write_group(findings: Findings, out: Path, with_figures: bool, command: str
     for figure in drawn:
         files[f"figures/{figure.name}.png"] = figure.png
         files[f"figures/{figure.name}.svg"] = figure.svg
-    whole = page.render(findings, drawn, command, images.missing)
-    files["index.html"] = whole.encode("utf-8", errors="replace")
+    files["index.html"] = page.render(findings, drawn, command, images.missing)
     replace_files(out, files)
     return terminal(findings)
 
 
-def _tables(findings: Findings) -> dict[str, bytes]:
-    """Return the tables as {path in the report: content}."""
+def tables_of(findings: Findings) -> dict[str, str]:
+    """Return the tables of a study's report as {name: content}."""
     study, rows, classes_of = findings.study, findings.rows, list(findings.classes.values())
     whole, short = columns.comparison(rows), columns.comparison(rows, columns.ACCURACY)
     cost, runs = columns.cost([r for r in rows if r.test.n]), columns.runs(study)
@@ -121,8 +121,7 @@ def _tables(findings: Findings) -> dict[str, bytes]:
         texts["per_class.md"] = tables.to_markdown(per_class)
         texts["per_class.csv"] = tables.to_csv(*classes.per_class_csv(classes_of))
         texts["per_class.tex"] = tables.to_latex(per_class, ("accuracy in %, mean and deviation over the seeds",))
-    texts |= _found(findings) | _answers(findings)
-    return {f"tables/{name}": text.encode("utf-8", errors="replace") for name, text in texts.items()}
+    return texts | _found(findings) | _answers(findings)
 
 
 def _answers(findings: Findings) -> dict[str, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError
 from cnnexp.report.read.runs import WITHIN, Run
-from cnnexp.verify.arithmetic import accuracy_and_loss
+from recomputed.arithmetic import accuracy_and_loss
 
 CLOSE = 1e-9  # of the larger of the two: sums in another order round otherwise; what was changed is farther off
 TINY = 1e-12  # below it both are 0, but for rounding

@@ -1,6 +1,6 @@
 """The tables of a report, computed a second time: {file: rows of {column: value}}.
 
-Words are the report's own; columns that hold what nothing is computed of (a remark, a command) are left out.
+Verdicts are the report's own words; remarks and formulas, which are sentences, are left out.
 """
 
 import math
@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnexp.claims.grammar import STD
+from cnnexp.claims.metrics import METRICS
 from cnnexp.report.analysis.classes import class_names
 from cnnexp.report.read.collect import Arm
-from cnnexp.verify.arithmetic import spread
-from cnnexp.verify.of_answers import Answered
-from cnnexp.verify.of_tests import Table, compared, limits
+from recomputed.arithmetic import spread
+from recomputed.of_answers import Answered
+from recomputed.of_tests import Table, compared, limits
 
 IN_EVERY_REPORT = ("comparison.csv", "runs.csv")
 KNOWN = (  # every table that a report may have
@@ -84,15 +85,18 @@ class Tables(Answered):
         lines = []
         for run in self.study.runs:
             own = self.runs[id(run)]
-            accuracies = ("val_accuracy", "test_accuracy", "train_accuracy")
+            accuracies = ("val_accuracy", "test_accuracy", "train_accuracy", "shift_consistency")
             lines.append(
-                {"run": run.name, "seed": run.seed, "fingerprint": run.text("fingerprint"), "status": run.status}
+                {"run": run.name, "arm": run.text("arm"), "seed": run.seed, "fingerprint": run.text("fingerprint")}
+                | {"status": run.status, "repeat": run.text("repeat")}
                 | {f"{name}_percent": 100 * own.number("result", name) for name in accuracies}
                 | {name: own.number("result", name) for name in plain}
                 | {f"{part}_seconds": run.number("seconds", part) for part in parts}
             )
             if run.status != "done":
-                lines[-1] = {name: lines[-1][name] for name in ("run", "seed", "fingerprint", "status")}
+                lines[-1] = {
+                    name: value for name, value in lines[-1].items() if isinstance(value, str) or name == "seed"
+                }
         return lines
 
     def per_class(self) -> Table:
@@ -125,7 +129,8 @@ class Tables(Answered):
             given = self.study.reported[row.arm]
             std = given.get(STD, math.nan) if row.metric == "test_accuracy" else math.nan
             lines.append(
-                {"arm": row.arm, "metric": row.metric, "reported": given[row.metric], "reported_std": std}
+                {"arm": row.arm, "metric": row.metric, "unit": METRICS[row.metric].level, "reported": given[row.metric]}
+                | {"reported_std": std}
                 | {f"{k}{limits(k)}": found[k] for k in ("mean", "std", "low", "high", "n")}
                 | {"difference": found["mean"] - given[row.metric]}
             )

@@ -14,8 +14,8 @@ from cnnexp.report.analysis.evidence import Evidence
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import WITHIN
-from cnnexp.verify.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
-from cnnexp.verify.of_runs import Recomputed
+from recomputed.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
+from recomputed.of_runs import Recomputed
 
 Table = list[dict[str, Any]]
 COLUMNS = ("mean", "std", "low", "high", "n", "p")
@@ -131,8 +131,21 @@ class Tested:
             test = self.tested(evidence)
             p = math.nan if evidence.reason else corrected[_claimed(evidence)]
             numbers = {f"{k}{limits(k)}": test[k] for k in COLUMNS}
-            lines.append({"claim": evidence.text, **numbers, "p_holm": p, "verdict": judged.verdict})
+            claim = evidence.claim
+            line = {"claim": evidence.text, "unit": claim.unit if claim else "", "reported": self.reported(claim)}
+            lines.append({**line, **numbers, "p_holm": p, "verdict": judged.verdict})
         return lines
+
+    def reported(self, claim: Claim | None) -> float:
+        """Return a claim's number of the reported values; nan if one of them is missing."""
+        if claim is None or claim.kind in ("curve", "convergence") or any(term.spread for term in claim.terms):
+            return math.nan
+        of_std = claim.kind == STD and all(term.metric == "test_accuracy" for term in claim.terms)
+        names = [STD if of_std else term.metric for term in claim.terms]
+        values = [self.study.reported.get(t.arm, {}).get(n, math.nan) for t, n in zip(claim.terms, names, strict=True)]
+        if claim.kind == STD:
+            return values[0] / values[1] if of_std and values[1] else math.nan
+        return math.fsum(term.times * value for term, value in zip(claim.terms, values, strict=True))
 
     def effects(self) -> Table:
         """Return what effects.csv should hold."""

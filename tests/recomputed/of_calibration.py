@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnexp.report.read.collect import Arm
-from cnnexp.verify.arithmetic import log_softmax, spread
-from cnnexp.verify.of_runs import Recomputed
-from cnnexp.verify.of_tests import Table, Tested, limits
+from recomputed.arithmetic import log_softmax, spread
+from recomputed.of_runs import Recomputed
+from recomputed.of_tests import Table, Tested, limits
 
 BINS = 15
 Array = NDArray[Any]

@@ -1,0 +1,215 @@
+"""Whether run.json and the tables of a report agree with the logits and metric rows that the runs stored."""
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import RESULT_FILES, RunRecord
+from cnnexp.report.analysis.findings import analyse
+from cnnexp.report.read.collect import Study, collect, find_groups
+from cnnexp.report.read.runs import Run
+from cnnexp.report.render import assemble
+from cnnexp.storage.untrusted import checked_file, checked_folder
+from cnnexp.text import csv_cell
+
+CLOSE, TINY = 1e-9, 1e-12  # relative difference that rounding may make on another machine; what counts as 0
+SEPARATORS = {".csv": ",", ".md": " | ", ".tex": " & "}  # of cells, by the ending of a table's file
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number or words, as stored and as recomputed. where: the file and the line; name: the column or field."""
+
+    where: str
+    name: str
+    stored: Any
+    recomputed: Any
+
+    @property
+    def agrees(self) -> bool:
+        """Tell whether the two are equal; numbers may differ by rounding."""
+        a, b = _number(self.stored), _number(self.recomputed)
+        if self.stored == self.recomputed or a is None or b is None:
+            return bool(self.stored == self.recomputed)
+        return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=CLOSE) or max(abs(a), abs(b)) < TINY
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, or a text that is a float in full precision; nan for None, None for other words."""
+    try:
+        number = math.nan if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if isinstance(value, str) and repr(number) != value else number
+
+
+@dataclass
+class Checked:
+    """The compared values, how many runs and tables they are from, and where a report is missing."""
+
+    values: list[Value] = field(default_factory=list)
+    runs: int = 0
+    tables: int = 0
+    without_report: list[Path] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[Value]:
+        """Return the values that do not agree."""
+        return [value for value in self.values if not value.agrees]
+
+
+def check(folder: Path, report: Path) -> Checked:
+    """Recompute the result of every run at or below a folder, and every table of their reports below `report`.
+
+    A damaged or malformed file is a value that does not agree. Raises UserError if the folder holds no runs.
+    """
+    groups, done, studies = find_groups(folder), Checked(), []
+    for path, records in groups:
+        name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
+        tables = (report if len(groups) == 1 else report / name) / "tables"
+        try:
+            study = _study(path, records, tables / "comparison.csv")
+            _check_runs(study.runs, done)
+            studies.append(analyse(study))
+            if _table_files(tables):
+                _check_tables(tables, assemble.tables_of(studies[-1]), done)
+            else:
+                done.without_report.append(tables.parent)
+        except UserError as error:  # a file that cannot be read at all, such as a link
+            done.values.append(Value(str(path), "records", str(error), "readable"))
+    if len(groups) > 1 and len(done.without_report) < len(groups):
+        _check_tables(report / "tables", assemble.tables_over(studies), done)
+    return done
+
+
+def _study(path: Path, records: list[RunRecord], comparison: Path) -> Study:
+    """Collect a study, with the baseline of its report's comparison.csv."""
+    study = collect(path, records)
+    heading, *rows = _stored_rows(comparison) or [[]]
+    lines = [dict(zip(heading, row, strict=False)) for row in rows]
+    named = next((line.get("arm") for line in lines if line.get("is_baseline") == "1"), None)
+    chosen = next((arm for arm in study.arms if csv_cell(arm.label) == named), study.baseline)
+    return study if chosen is None or chosen is study.baseline else collect(path, records, chosen.label)
+
+
+def _check_runs(runs: list[Run], done: Checked) -> None:
+    """Compare the files of each run with their checksums, and run.json with what follows from them.
+
+    A result that does not agree is replaced in memory, so that the tables are rebuilt from the recomputed one.
+    """
+    for run in runs:
+        if run.status == "malformed":
+            done.values.append(Value(f"{run.name}/run.json", "record", run.reason, "one that can be read"))
+            continue
+        for name in RESULT_FILES:
+            try:
+                run.record.check_file(name)
+            except UserError as error:
+                done.values.append(Value(f"{run.name}/{name}", "content", str(error), "what the run left there"))
+        if run.status == "done":
+            values = list(_of_record(run))
+            wrong = {v.name.removeprefix("result."): v.recomputed for v in values if not v.agrees}
+            result = run.record.info["result"]
+            run.record.info["result"] = {**result, **{name: wrong[name] for name in wrong if name in _result(run)}}
+            done.values += values
+            done.runs += 1
+
+
+def _of_record(run: Run) -> Iterator[Value]:
+    """Yield every number of run.json that follows from the logits, the metric rows and its other numbers."""
+    where, rows, spent = f"{run.name}/run.json", run.rows.get("train"), run.get("seconds")
+    for file, usable in (("predictions.npz", run.answers), ("metrics.jsonl", rows)):
+        if not usable:
+            yield Value(f"{run.name}/{file}", "content", "nothing that can be used", "what the run wrote")
+    for name, number in _result(run).items():
+        yield Value(where, f"result.{name}", run.get("result", name), number)
+    if run.answers is not None:
+        yield Value(where, "data.test", run.get("data", "test"), len(run.answers["labels"]))
+    if isinstance(spent, dict) and "total" in spent:
+        yield Value(where, "seconds.total", spent["total"], sum(s for part, s in spent.items() if part != "total"))
+
+
+def _result(run: Run) -> dict[str, float]:
+    """Return the fields of `result` that can be recomputed; training accuracy, shifts and memory cannot."""
+    found: dict[str, float] = {}
+    if run.answers is not None:
+        right = run.answers["predicted"] == run.answers["labels"]
+        found = {"test_accuracy": float(right.mean()), "test_loss": float(run.answers["nll"])}
+    if not (rows := run.rows.get("train")):
+        return found
+    accuracies, losses = run.curve("val", "accuracy"), run.curve("val", "loss")
+    best = last = max(rows)
+    if accuracies and run.text("protocol", "keep_epoch") != "last":
+        best = max(accuracies, key=lambda epoch: accuracies[epoch])  # the first of equal ones
+    found |= {"epochs": last, "best_epoch": best, "val_accuracy": accuracies.get(best, math.nan)}
+    found["val_loss"] = losses.get(best, math.nan)
+    images = max(row.get("step", 0) for row in rows.values()) * _batch_size(run)
+    seconds = run.number("seconds", "train")
+    return found | ({"images_per_second": images / seconds} if images and seconds > 0 else {})
+
+
+def _batch_size(run: Run) -> int:
+    """Return the batch size of the config; 0 if the config cannot be read, which its checksum reports."""
+    try:
+        given = run.record.config().get("batch_size")
+    except UserError:
+        return 0
+    return given if isinstance(given, int) else 0
+
+
+def _table_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.glob("*")) if file.suffix in SEPARATORS]
+
+
+def _check_tables(folder: Path, expected: Mapping[str, str], done: Checked) -> None:
+    """Compare every table of a report with the rebuilt one; expected: {name: content}."""
+    for name, content in expected.items():
+        done.values += _compared(folder / name, _rows(name, content))
+        done.tables += 1
+    others = [file for file in _table_files(folder) if file.name not in expected]
+    done.values += [Value(str(file), "table", "one that is there", "none: not of these runs") for file in others]
+
+
+def _compared(file: Path, expected: list[list[str]]) -> Iterator[Value]:
+    """Yield every cell of a rebuilt table with the one that the file has in its place."""
+    try:
+        stored = _stored_rows(file)
+    except UserError as error:
+        yield Value(str(file), "content", str(error), "a table")
+        return
+    if stored is None or len(stored) != len(expected):
+        yield Value(str(file), "rows", "no such file" if stored is None else len(stored), len(expected))
+    heading = next(row for row in expected if len(row) > 1)
+    for number, (line, row) in enumerate(zip(stored or [], expected, strict=False), start=1):
+        where, names = (
+            (f"{file}, line {number} ({row[0]})", heading) if len(row) > 1 else (f"{file}, line {number}", [])
+        )
+        for name, given, found in itertools.zip_longest(names, line, row):
+            yield Value(where, name or "text", given, found)
+
+
+def _stored_rows(file: Path) -> list[list[str]] | None:
+    """Return the cells of a table's file, None if there is none. Raises UserError for a link, and for no table."""
+    checked_file(checked_folder(file.parent.parent, file.parent.name), file.name)
+    if not file.exists():
+        return None
+    try:
+        with open(file, encoding="utf-8", errors="replace", newline="") as opened:
+            return _rows(file.name, opened.read())
+    except csv.Error as error:
+        raise UserError(f"{file}: cannot be read ({error})") from error
+
+
+def _rows(name: str, content: str) -> list[list[str]]:
+    """Return the cells of each line of a table's file; a line outside the table is one cell."""
+    if name.endswith(".csv"):
+        return list(csv.reader(io.StringIO(content, newline="")))
+    ends, separator = (r" \\", " & ") if name.endswith(".tex") else (" |", " | ")
+    lines = [line.removeprefix("| ").removesuffix(ends) for line in content.split("\n")]
+    return [[line] if line.startswith("%") else line.split(separator) for line in lines]

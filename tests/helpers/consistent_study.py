@@ -1,0 +1,136 @@
+"""Fake runs in which every number agrees, and the changes that `cnnexp verify` and the oracle must find."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from checksummed import lines_of
+
+from cnnexp import metrics
+from cnnexp.records.run_record import RunRecord, find_runs
+
+CLAIMS = [
+    *("combined > batchnorm", "std(dropout) < std(baseline)", "batchnorm - baseline >= 5 points"),
+    *("combined > baseline at every epoch", "combined converges faster than baseline", "nobody > baseline"),
+    *("dropout.test_loss < baseline.test_loss", "combined - batchnorm < 20 points", "batchnorm.train_accuracy > 50 %"),
+    *("baseline < combined", "baseline < combined at every epoch", "std(baseline) > std(dropout)"),
+]
+REPORTED = {"baseline": 60.0, "combined": {"test_accuracy": 75.0, "std": 1.0, "val_accuracy": 74.0}, "nobody": 1.0}
+NORM, DROPOUT, CROP = "model.norm=batch", "model.dropout.fc=0.5", "augmentation=crop"
+FACTORIAL = {"baseline": [], "batchnorm": [NORM], "dropout": [DROPOUT], "combined": [NORM, DROPOUT]}
+GAINS = {**FACTORIAL, "combined": [NORM, DROPOUT, CROP], "augmentation": [CROP]}
+ROWS = {  # of the CSV tables of the report
+    **{"comparison": 7, "runs": 23, "per_class": 70, "reported": 4, "claims": 12, "effects": 3, "calibration": 7},
+    **{"calibration_bins": 105, "confusions": 140, "mistakes": 84, "disagreement": 6, "never_agreed": 30},
+    "per_class_difference": 60,
+}
+CELLS = {  # {table: columns}: a cell of each kind of number, and of the words
+    "comparison": [
+        *("test_accuracy_mean_percent", "test_accuracy_high95_percent", "n", "difference_low95_points", "p_paired_t"),
+        *("p_holm", "train_seconds_mean", "epochs_to_plateau_mean", "verdict", "seeds", "macs", "diverged"),
+    ],
+    "runs": ["test_accuracy_percent", "val_loss", "train_seconds", "best_epoch", "status"],
+    "per_class": ["accuracy_mean_percent", "accuracy_std_percent", "class", "n"],
+    "reported": ["reported", "mean", "low95", "difference"],
+    "claims": ["mean", "low95", "p", "p_holm", "n", "verdict"],
+    "calibration": ["ece_mean_percent", "ece_by_chance_percent", "brier_std", "nll_mean_nats", "accuracy_mean_percent"],
+    "calibration_bins": ["bin", "images_per_seed", "confidence_mean_percent", "accuracy_percent"],
+    "confusions": ["rank", "true_class", "answered_class", "count", "share_of_true_class_percent"],
+    "mistakes": ["image", "true_class", "answered_class", "confidence_percent", "seeds_wrong", "seeds"],
+    "disagreement": ["images", "both_mean_percent", "only_baseline_at_every_seed_images", "two_seeds_of_arm_percent"],
+    "never_agreed": ["right_at_every_seed", "image", "answered_by_the_other", "confidence_percent"],
+    "per_class_difference": ["class", "difference_mean_points", "difference_low95_points"],
+    "effects": ["points_mean", "points_low95", "p", "p_holm", "verdict"],
+}
+
+
+def make_consistent(outputs: Path, changes: dict[str, list[str]]) -> None:
+    """Give fake runs the loss of their logits, the sum of their seconds, and what their arms change."""
+    for run in find_runs(outputs):
+        run.update(changes=changes.get(run.info["arm"], [f"other={run.info['arm']}"]))
+        if run.status == "done":
+            stored = run.predictions()
+            loss = metrics.cross_entropy(stored["logits"], stored["labels"])
+            spent = {part: seconds for part, seconds in run.info["seconds"].items() if part != "total"}
+            accuracy = {**run.info["result"], "test_loss": loss, "shift_consistency": 0.875}
+            run.update(result=accuracy, seconds={**spent, "total": sum(spent.values())})
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with open(file, newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def change_a_cell(file: Path, column: str) -> None:
+    """Change a cell of a CSV table in its eighth digit, or its words."""
+    rows = rows_of(file)
+    row = next(row for row in rows[1:] if row[column])
+    try:
+        row[column] = repr(float(row[column]) * (1 + 1e-8) or 1.0)
+    except ValueError:
+        row[column] = "changed"
+    with open(file, "w", newline="") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def change_cells(tables: Path, cells: dict[str, list[str]]) -> set[tuple[str, str]]:
+    """Change one cell of each of the columns; return {(table, column)}."""
+    for table, columns in cells.items():
+        for column in columns:
+            change_a_cell(tables / f"{table}.csv", column)
+    return {(table, column) for table, columns in cells.items() for column in columns}
+
+
+def _change_result(run: RunRecord, **fields: Any) -> None:
+    run.update(result={**run.info["result"], **fields})
+
+
+def _lower_a_logit(run: RunRecord) -> None:
+    stored = run.predictions()
+    stored["logits"][4, stored["labels"][4]] -= 0.1
+    run.write_predictions(**stored)
+
+
+def _change_a_label(run: RunRecord) -> None:
+    stored = run.predictions()
+    stored["labels"][0] = (stored["labels"][0] + 1) % 10
+    run.write_predictions(**stored)
+
+
+def _change_a_row(run: RunRecord) -> None:
+    rows = run.rows()
+    best = run.info["result"]["best_epoch"]
+    next(row for row in rows if row["split"] == "val" and row["epoch"] == best)["accuracy"] -= 0.5
+    (run.folder / "metrics.jsonl").write_bytes(lines_of(rows))
+
+
+TAMPER: list[tuple[str, Callable[[RunRecord], Any]]] = [  # the name of the value that must not agree; the change
+    ("result.test_accuracy", lambda run: _change_result(run, test_accuracy=run.info["result"]["test_accuracy"] + 1e-6)),
+    ("result.test_loss", lambda run: _change_result(run, test_loss=run.info["result"]["test_loss"] * 1.0001)),
+    ("result.val_accuracy", lambda run: _change_result(run, val_accuracy=0.99)),
+    ("result.best_epoch", lambda run: _change_result(run, best_epoch=1)),
+    ("train_accuracy_percent", lambda run: _change_result(run, train_accuracy=0.99)),
+    ("seconds.total", lambda run: run.update(seconds={**run.info["seconds"], "total": 1.0})),
+    ("data.test", lambda run: run.update(data={**run.info["data"], "test": 999})),
+    ("result.test_loss", _lower_a_logit),
+    ("result.test_accuracy", _change_a_label),
+    ("result.best_epoch", _change_a_row),
+    ("content", lambda run: (run.folder / "predictions.npz").write_bytes(b"no")),
+    ("content", lambda run: (run.folder / "metrics.jsonl").unlink()),
+]
+
+
+def tamper(folder: Path) -> tuple[list[tuple[str, str]], set[str]]:
+    """Change a run by each of TAMPER; return [(run, name of the value)], and the names of the runs left as they were.
+
+    The runs are done and in the order of their folders, so the first ones are changed.
+    """
+    done = [run for run in find_runs(folder) if run.info["status"] == "done"]
+    for (_, change), run in zip(TAMPER, done, strict=False):
+        change(run)
+    changed = [(run.name, name) for (name, _), run in zip(TAMPER, done, strict=False)]
+    return changed, {run.name for run in done[len(TAMPER) :]}
