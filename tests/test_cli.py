@@ -12,6 +12,7 @@ from time import perf_counter
 
 import pytest
 import yaml
+from fake_records import write_run
 
 from cnnexp import __version__, cli, train
 from cnnexp.errors import UserError
@@ -20,6 +21,7 @@ from cnnexp.records.run_record import RunRecord
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "torchvision", "hydra", "omegaconf", "pandas", "matplotlib", "scipy", "numpy")
+MAX_HELP_LINES = {**dict.fromkeys(("runs", "evaluate", "predict", "diff", "gc"), 35), "data": 25}
 LOOK = f"""
 import json, sys
 from cnnexp.cli import main
@@ -41,10 +43,22 @@ def test_help_is_short_light_and_quick(command: str) -> None:
         seconds.append(perf_counter() - start)
     assert json.loads(done.stderr) == [0, []], "the exit code, and what need not be imported for a help"
     assert f"usage: cnnexp {command}".strip() in done.stdout
-    assert "example" in done.stdout
-    assert done.stdout.count("\n") < 45
+    assert "examples:" in done.stdout
+    assert done.stdout.count("\n") < MAX_HELP_LINES.get(command, 45)
     assert max(map(len, done.stdout.splitlines())) <= 120
     assert statistics.median(seconds) < 1.5  # 0.1 s on an idle machine
+
+
+def test_commands_that_read_records_import_no_torch(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, "baseline", seed)
+    first, second = sorted(str(f) for f in (tmp_path / "demo").iterdir())
+    code = (
+        "import sys; from cnnexp.cli import main\n"
+        f"assert [main(['runs', {str(tmp_path)!r}]), main(['gc', {str(tmp_path)!r}])] == [0, 0]\n"
+        f"assert main(['diff', {first!r}, {second!r}]) == 0 and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

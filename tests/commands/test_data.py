@@ -1,8 +1,6 @@
 """`cnnexp data`: what it prints, draws and deletes."""
 
 import re
-import subprocess
-import sys
 
 from image_folders import tree
 from PIL import Image
@@ -42,13 +40,3 @@ def test_wrong_settings_are_told(tmp_path, capsys):
         assert cli.main(["data", *given]) == 2
         told = capsys.readouterr().err
         assert re.search(message, told) and told.count("\n") == 1
-
-
-def test_help_needs_no_torch():
-    code = (
-        "import sys; from cnnexp.commands.data import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: assert 'torch' not in sys.modules and 'hydra' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "examples:" in done.stdout and len(done.stdout.splitlines()) < 25

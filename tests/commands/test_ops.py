@@ -9,24 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from cnnexp import cli
 from cnnexp.commands import ops
 from cnnexp.reference import OPERATIONS, comparison
 from cnnexp.reference.catalogue import catalogue
 from cnnexp.reference.comparison import Row, compare, seconds
 
 Cnnexp = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cnnexp(capsys: pytest.CaptureFixture[str]) -> Cnnexp:
-    """Return a function that runs a command in this process: (exit code, stdout, stderr)."""
-
-    def run(*argv: str) -> tuple[int, str, str]:
-        code = cli.main(list(argv))
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

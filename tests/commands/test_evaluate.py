@@ -1,0 +1,111 @@
+"""`cnnexp evaluate`: the recorded numbers again, other data, and wrong requests."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnexp import load, metrics, storage
+from cnnexp.commands.evaluate import with_classes_of
+from cnnexp.records.run_record import RunRecord
+from cnnexp.training.build import build_data
+
+pytest_plugins = ["trained_runs"]
+
+
+@pytest.mark.parametrize("split", ["test", "val", "train"])
+def test_evaluate_reproduces_what_was_recorded(cnnexp, trained_run, split):
+    code, out, err = cnnexp("evaluate", trained_run, "--split", split)
+    recorded = RunRecord.read(trained_run).info["result"][f"{split}_accuracy"]
+    assert code == 0 and out.splitlines()[-1] == "as recorded", err
+    assert f"{split}: accuracy {recorded:.2%}, loss " in out
+
+
+def test_evaluate_counts_every_class(cnnexp, trained_run):
+    facts = json.loads(cnnexp("evaluate", trained_run, "--json")[1])
+    stored = RunRecord.read(trained_run).predictions()
+    assert facts["reproduced"] is True and facts["n"] == 50
+    assert facts["loss"] == metrics.cross_entropy(stored["logits"], stored["labels"])
+    right = stored["logits"].argmax(1) == stored["labels"]
+    assert [c["accuracy"] for c in facts["classes"].values()] == [
+        right[stored["labels"] == k].mean() for k in range(10)
+    ]
+    assert {c["n"] for c in facts["classes"].values()} == {5}
+
+
+def test_evaluate_says_what_was_not_reproduced(cnnexp, trained_run, tmp_path):
+    folder = tmp_path / trained_run.name
+    shutil.copytree(trained_run, folder)
+    info = storage.read_json(folder / "run.json")
+    info["result"]["test_accuracy"] = 0.99
+    info["environment"]["torch"] = "1.0"
+    storage.write_json(folder / "run.json", info)
+    out = cnnexp("evaluate", folder)[1]
+    assert "not as recorded: 99.00%; torch " in out and "then 1.0" in out
+
+
+def tree(folder, classes):
+    """Write a folder of gray images, two of each class in each split, as bright as the class's place in `classes`."""
+    for split in ("train", "test"):
+        for number, name in enumerate(classes):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for i in range(2):
+                Image.new("L", (20, 12), 20 * number + i).save(place / f"{i}.png")
+    return folder
+
+
+def test_evaluate_on_other_data_keeps_the_normalisation(cnnexp, trained_run, tmp_path):
+
+    model = load(trained_run)
+    root = tree(tmp_path / "tree", model.classes)
+    given = ["data=folder", f"data.root={root}", "data.val_fraction=0"]
+    code, out, err = cnnexp("evaluate", trained_run, *given, "--json")
+    files = [root / "test" / name / f"{i}.png" for name in model.classes for i in range(2)]
+    labels = np.arange(10).repeat(2)
+    logits = model.logits(files)
+    facts = json.loads(out)
+    assert (code, facts["n"], facts["accuracy"]) == (0, 20, (logits.argmax(1) == labels).mean())
+    assert facts["loss"] == pytest.approx(metrics.cross_entropy(logits, labels), rel=1e-5)
+    assert facts["reproduced"] is None
+    assert "named differently" not in err
+    named = cnnexp("evaluate", trained_run, *given[1:], "data=folder", "--split", "val")
+    assert named[0] == 2 and "has no images in val" in named[2]
+
+
+def test_evaluate_matches_classes_by_name_or_says_so(cnnexp, trained_run, tmp_path):
+    others = [f"class {c}" for c in "abcdefghij"]
+    root = tree(tmp_path / "tree", others)
+    code, _, err = cnnexp("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
+    assert code == 0 and "taken by position: class a for arrow, " in err
+    model = load(trained_run)
+    data = build_data(model.config)
+    turned = replace(data, classes=data.classes[::-1])
+    assert np.array_equal(with_classes_of(model, turned).test.labels, 9 - data.test.labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["seed=1"], "seed=1: allowed: data=NAME and data.KEY=VALUE"),
+        (["data.sise=8"], r"data.sise: no such key.*did you mean 'size'"),
+        (["data.size=9"], "images of 3x9x9 (C x H x W); the run's network takes 3x8x8"),
+        (["data.num_test=-1"], "data.num_test: given -1; allowed"),
+        (["data=shaps"], "did you mean 'shapes'"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
+    ],
+)
+def test_evaluate_tells_mistakes(cnnexp, trained_run, given, message):
+    code, out, err = cnnexp("evaluate", trained_run, *given)
+    assert code == 2 and out == ""
+    assert message in err or re.search(message, err), err
+
+
+def test_evaluate_needs_as_many_classes(cnnexp, trained_run, tmp_path):
+    root = tree(tmp_path / "tree", ["cat", "dog"])
+    code, _, err = cnnexp("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
+    assert code == 2 and "folder has 2 classes; the run was trained on 10" in err
