@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     from cnnexp.config.signature import Count, check_value
     from cnnexp.training import device
     from cnnexp.training import inference as trained
-    from cnnexp.training.recorder import Evaluation
+    from cnnexp.training.evaluation import Evaluation
 
     model = trained.load(given.run, given.device or _usual_device(given.run), given.allow)
     device.set_up(model.device)

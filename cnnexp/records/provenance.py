@@ -49,6 +49,11 @@ def digest() -> str:
     return content.hexdigest()[:12]
 
 
+def made_by() -> dict[str, Any]:
+    """Return {code, environment}: what makes a number now."""
+    return {"code": code(), "environment": environment()}
+
+
 @functools.lru_cache(maxsize=1)
 def code() -> dict[str, Any]:
     """Return {version, commit (null outside a checkout), digest of the sources}."""

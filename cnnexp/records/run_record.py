@@ -27,6 +27,7 @@ from typing import Any
 
 from cnnexp import storage
 from cnnexp.errors import UserError, warn_once
+from cnnexp.records import provenance
 from cnnexp.storage.untrusted import checked_file, checked_folder
 
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
@@ -213,6 +214,31 @@ class RunRecord:
             storage.remove_drafts(self.folder)
             yield
 
+    @property
+    def resumes(self) -> bool:
+        """Tell whether there is a checkpoint to resume from."""
+        return any((self.folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
+
+    def begin(self, config: dict[str, Any], **fields: Any) -> None:
+        """Write config.yaml and what the run is, before anything can go wrong."""
+        from omegaconf import OmegaConf
+
+        self.problem = None
+        before = {name: self.info.get(name) for name in ("code", "environment")}
+        now_made_by = provenance.made_by()
+        earlier = self.info.get("earlier", []) if self.resumes else []
+        self.write_config(OmegaConf.to_yaml(OmegaConf.create(config)))
+        self.update(
+            status="running",
+            **fields,
+            **now_made_by,
+            earlier=[*earlier, before] if self.resumes and before != now_made_by else earlier,
+            started=self.info.get("started", now()),
+            finished=None,
+            error=None,
+            resumed=self.info.get("resumed", 0),
+        )
+
     def update(self, **fields: Any) -> None:
         """Set fields of run.json, durably."""
         self.info.update(fields)
@@ -255,9 +281,18 @@ class RunRecord:
             found = digest(row, found)
         return found if len(rows) == count else None
 
-    def keep_probe_rows(self, count: int) -> None:
-        """Drop the rows of probes after the first `count`."""
-        storage.keep_rows(checked_file(self.folder, PROBES), count)
+    def cut_back(self, rows: int, probe_rows: int, step: int) -> None:
+        """Drop what was written after a checkpoint: all but so many rows, and the hashes of the steps after `step`."""
+        self.keep_rows(rows)
+        storage.keep_rows(checked_file(self.folder, PROBES), probe_rows)
+        hashes = checked_file(self.folder, HASH_CHAIN)
+        storage.keep_rows(hashes, sum(row["step"] <= step for row in storage.read_rows(hashes)))
+
+    def drop_resume_files(self) -> None:
+        """Delete the checkpoints that only a resumed run needs. Called once the result is durable."""
+        for pattern in reversed(FOR_RESUMING):
+            for file in (self.folder / "checkpoints").glob(pattern):
+                storage.remove(file)
 
     def count_rows(self) -> int:
         """Return the number of metric rows of all kinds."""

@@ -207,15 +207,13 @@ class Sweep:
 
     def record_end(self, plan: Plan, status: str, kind: str, message: str, seconds: float) -> None:
         """Record how a run ended whose own process did not, unless a live process holds it, or its end is recorded."""
-        from cnnexp.training.outcome import begin
-
         try:
             with plan.record().held():
                 record = plan.record()  # as it was left
                 if record.info.get("status") in FINAL:
                     status, message = record.status, ""
                 else:
-                    begin(plan, record)
+                    plan.begin(record)
                     record.log(f"{status}: {message}")
                     record.update(status=status, finished=now(), error={"type": kind, "message": message})
         except storage.Locked as error:

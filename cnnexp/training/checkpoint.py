@@ -26,7 +26,7 @@ from torch import Tensor
 
 from cnnexp import storage
 from cnnexp.errors import UserError
-from cnnexp.records.run_record import FOR_RESUMING, LAST, PREVIOUS, PROBES, RunRecord
+from cnnexp.records.run_record import LAST, PREVIOUS, PROBES, RunRecord
 from cnnexp.storage import Damaged, torch_files
 from cnnexp.training.device import Device, synchronize
 from cnnexp.training.loop import TrainState
@@ -198,13 +198,6 @@ class Checkpoints:
 
     def _best_file(self, best: dict[str, Any]) -> Path:
         return self.folder / f"best-{best['epoch']}.pt"
-
-
-def drop_what_resumes(folder: Path) -> None:
-    """Drop from a run's checkpoints/ what only a resumed run needs. Called once the result is durable."""
-    for pattern in reversed(FOR_RESUMING):
-        for file in folder.glob(pattern):
-            storage.remove(file)
 
 
 def weights_in(path: Path, run: str | None = None) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import sys
+import traceback
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from cnnexp.errors import UserError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")  # of the system, CUDA, its libraries
 
 
 @dataclass(frozen=True)
@@ -169,3 +171,32 @@ def synchronize(device: Device) -> None:
         torch.cuda.synchronize(device.torch)
     elif device.kind == "mps":
         torch.mps.synchronize()
+
+
+def explained(error: BaseException) -> BaseException:
+    """Return torch's error for a missing deterministic kernel as a UserError that names the setting; others as is."""
+    what, found, _ = str(error).partition(" does not have a deterministic implementation")
+    if isinstance(error, RuntimeError) and found:
+        return UserError(f"device.deterministic: {what} has no deterministic form here; give false")
+    return error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, of the machine or of an accelerator."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def less_memory(error: BaseException, config: dict[str, Any]) -> str:
+    """Say what a run had no memory for, and which setting to make smaller. Only the user changes a batch size."""
+    functions = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+    if "logits_of" in functions:
+        given = config["eval_batch_size"]
+        size = given if isinstance(given, int) else resolve(config["device"]).default_eval_batch_size
+        return f"out of memory in an evaluation of {size} images at once; try eval_batch_size={max(1, size // 2)}"
+    if "keep_features" in functions:
+        return "out of memory while the features of a frozen backbone were computed; try cache_features=false"
+    size = config["batch_size"]
+    smaller = f"batch_size={size // 2}" if size > 1 else "a smaller network, or a smaller data.size"
+    return f"out of memory with batch_size={size}; try {smaller}"

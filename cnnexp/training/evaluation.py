@@ -1,6 +1,6 @@
-"""Logits of a split: one clean pass in eval mode; and whether small shifts change what they say."""
+"""Evaluation: the logits of a split from one pass in eval mode, and how stable the classes are under small shifts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,17 +8,73 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
 
-from cnnexp.data.batches import Batch
+from cnnexp.data.batches import Batch, DeviceImages, in_order
+from cnnexp.data.images import ImageData, Split
 from cnnexp.training.device import Device
+from cnnexp.training.features import Features
+
+
+class Evaluation:
+    """Evaluates networks on the splits of a data set: no augmentation, no dropout, the split's own order.
+
+    features: if set, training and validation images go through the head alone; test images never do.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        device: Device,
+        batch_size: int | str,
+        train: DeviceImages | None = None,
+        check_stop: Callable[[], None] = lambda: None,
+    ):
+        """batch_size: images per batch, or "auto": the default of the device. train: `data.train`, if it is loaded.
+
+        check_stop: called between batches; raises if a signal has asked to stop. It is not called on the validation
+        split, because the state is saved right after each validation.
+        """
+        self.data, self.device, self.check_stop = data, device, check_stop
+        self.batch_size = device.default_eval_batch_size if isinstance(batch_size, str) else batch_size
+        self.images = {} if train is None else {id(data.train): train}
+        self.features: Features | None = None
+
+    def images_of(self, split: Split) -> DeviceImages:
+        """Return a split's images on the device, where they stay."""
+        if id(split) not in self.images:
+            self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.data_on_device)
+        return self.images[id(split)]
+
+    def logits(self, model: torch.nn.Module, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return logits (N, K) and labels (N,) of a split, in its order."""
+        if self.features is not None and split is not self.data.test:
+            features = self.features.in_order(self.images_of(split), self.batch_size)
+            return logits_of(self.features.head, features, self.device, len(split))
+        return logits_of(model, self._batches(split), self.device, len(split))
+
+    def shift_consistency(self, model: torch.nn.Module, logits: NDArray[np.float32], pixels: int) -> float:
+        """Return the share of test images that keep their class when moved up, down, left or right by `pixels`.
+
+        logits: (N, K), those of the test images in place.
+        """
+        test, moves = self.data.test, ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
+        moved = (shifted(self._batches(test), *move) for move in moves)
+        return consistency(logits, (logits_of(model, batches, self.device, len(test))[0] for batches in moved))
+
+    def _batches(self, split: Split) -> Iterator[Batch]:
+        images, data = self.images_of(split), self.data
+        for batch in in_order(images, self.batch_size, data.mean, data.std, self.device.layout):
+            if split is not data.val:
+                self.check_stop()
+            yield batch
 
 
 def logits_of(
     model: torch.nn.Module, batches: Iterable[Batch], device: Device, count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return logits (N, K) and labels (N,) of clean batches of `count` images in all, in their order.
+    """Return logits (N, K) and labels (N,) of batches that hold N = `count` images in all, in their order.
 
-    The model is left in eval mode. Both are filled in place: results that were kept batch by batch would lie between
-    the freed activations of a CPU's heap, which then grew with every batch.
+    The model is left in eval mode. Both results are filled in place: a list of results per batch would fragment the
+    CPU's heap between the freed activations, which then grew with every batch.
     """
     model.eval()
     logits = labels = torch.empty(0)
@@ -37,7 +93,7 @@ def logits_of(
 
 
 def shifted(batches: Iterable[Batch], down: int, right: int) -> Iterator[Batch]:
-    """Move every image (C, H, W) by whole pixels, up and left if negative; what comes in repeats the border."""
+    """Move every image (C, H, W) by whole pixels, up and left if negative; the border is repeated into the gap."""
     top, bottom, left, rest = (max(n, 0) for n in (down, -down, right, -right))
     for batch in batches:
         height, width = batch.images.shape[-2:]
@@ -48,9 +104,8 @@ def shifted(batches: Iterable[Batch], down: int, right: int) -> Iterator[Batch]:
 def consistency(logits: NDArray[np.float32], others: Iterable[NDArray[np.float32]]) -> float:
     """Return the share of images that keep their class, mean over `others`, each (N, K) as `logits` is.
 
-    After Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486, section 4, which compares
-    an image moved at random with the same image moved at random again, both cut from a larger one. Here the unmoved
-    image is compared with each moved one, and what comes in repeats the border.
+    After Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486, section 4. There, two
+    random crops of a larger image are compared; here, the image in place with each shifted one.
     """
     classes = logits.argmax(axis=1)
     return float(np.mean([(other.argmax(axis=1) == classes).mean() for other in others]))

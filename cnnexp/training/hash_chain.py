@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnnexp.data.batches import Batch
+    from cnnexp.training.device import Device
     from cnnexp.training.loop import BatchSource, TrainState
 
 LINKS = {
@@ -44,9 +45,9 @@ LINKS = {
 class HashChain:
     """Stands between a run and its batches, and writes a row for each step that is taken."""
 
-    def __init__(self, folder: Path, source: "BatchSource", step: int):
-        """folder: the run's. step: steps taken before; the rows of later ones are gone by now (see `keep`)."""
-        self.file, self.source = folder / HASH_CHAIN, source
+    def __init__(self, folder: Path, source: "BatchSource", step: int, device: "Device"):
+        """folder: the run's. step: the steps taken so far; the file has no rows of later ones."""
+        self.file, self.source, self.device = folder / HASH_CHAIN, source, device
         rows = read(folder)
         self.chain = rows[-1]["chain"] if rows and rows[-1]["step"] == step else ""
         self.batch: Batch | None = None
@@ -59,9 +60,10 @@ class HashChain:
     def row(self, state: "TrainState") -> None:
         """Write the row of the step that was taken last."""
         assert self.batch is not None
-        links = links_of(state, self.batch)
-        self.chain = digest([self.chain, *links.values()])
-        storage.append_row(self.file, {"step": state.step, **links, "chain": self.chain})
+        with state.timed("hash_chain", self.device):
+            links = links_of(state, self.batch)
+            self.chain = digest([self.chain, *links.values()])
+            storage.append_row(self.file, {"step": state.step, **links, "chain": self.chain})
 
 
 def links_of(state: "TrainState", batch: "Batch") -> dict[str, str]:
@@ -118,12 +120,6 @@ def _bytes(tensor: "Tensor") -> Any:
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return a run's rows, [] if it has none. Raises UserError if they are behind a link, or larger than a run's."""
     return storage.read_rows(checked_file(folder, HASH_CHAIN))
-
-
-def keep(folder: Path, step: int) -> None:
-    """Drop the rows of the steps after `step`, which will be taken again."""
-    kept = sum(row["step"] <= step for row in read(folder))
-    storage.keep_rows(folder / HASH_CHAIN, kept)  # and what a kill has left of a row that was being written
 
 
 def parting(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> str | None:

@@ -84,6 +84,20 @@ class Plan:
         if changed:
             raise UserError(f"{changed[0]}: has changed since this run was planned; the same command plans it anew")
 
+    def begin(self, record: RunRecord) -> None:
+        """Write what the run is to its record, before anything can go wrong."""
+        record.begin(
+            self.config,
+            study=self.study,
+            arm=self.arm,
+            seed=self.seed,
+            fingerprint=self.fingerprint,
+            changes=self.changes,
+            command=self.command,
+            repeat=self.repeat,
+            **({"own_code": self.facts["own_code"]} if self.facts["own_code"] else {}),
+        )
+
     def record(self) -> RunRecord:
         """Read the run directory as it is now."""
         return RunRecord.read(self.folder)

@@ -24,10 +24,13 @@ class Progress(Protocol):
         """End the run's bars."""
 
 
-def epoch_line(epoch: int, epochs: int, rows: dict[str, dict[str, Any]], best: bool) -> str:
-    """Return "epoch 3/15  loss 1.234  accuracy 56.7 %  val loss 1.345  val accuracy 54.3 % *  246 images/s"."""
-    train, val = rows["train"], rows.get("val")
-    text = f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {train['loss']:.3f}  accuracy {train['accuracy']:6.1%}"
+def epoch_line(epochs: int, train: dict[str, Any], val: dict[str, Any] | None, best: bool) -> str:
+    """Return "epoch 3/15  loss 1.234  accuracy 56.7 %  val loss 1.345  val accuracy 54.3 % *  246 images/s".
+
+    train, val: the epoch's metric rows. best: its validation accuracy is the highest so far.
+    """
+    epoch = f"epoch {train['epoch']:>{len(str(epochs))}}/{epochs}"
+    text = f"{epoch}  loss {train['loss']:.3f}  accuracy {train['accuracy']:6.1%}"
     if val:
         text += f"  val loss {val['loss']:.3f}  val accuracy {val['accuracy']:6.1%}{' *' if best else '  '}"
     return f"{text}  {train['images_per_second']:.0f} images/s"

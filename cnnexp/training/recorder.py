@@ -1,100 +1,35 @@
-"""What happens at the end of an epoch: metric rows, evaluation, the choice of the best epoch, early stopping."""
+"""What a run writes while it trains: metric rows, the best epoch, the end by early stopping, and the result."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
 from typing import Any
 
-import torch
-
-from cnnexp.data.batches import Batch, DeviceImages, in_order
-from cnnexp.data.images import ImageData, Split
 from cnnexp.errors import Diverged
 from cnnexp.metrics import accuracy, cross_entropy
-from cnnexp.records.run_record import RunRecord
 from cnnexp.training.checkpoint import copy_weights
-from cnnexp.training.device import Device
-from cnnexp.training.evaluation import consistency, logits_of, shifted
-from cnnexp.training.features import Features
-from cnnexp.training.loop import Settings, TrainState, check_finite, has_finite_weights
+from cnnexp.training.device import peak_memory_mib
+from cnnexp.training.loop import TrainState, check_finite, has_finite_weights
 from cnnexp.training.progress import Progress, epoch_line
-
-
-class Evaluation:
-    """Clean passes over splits, each held on the device once.
-
-    features: if they are kept, training and validation images go through the head alone; test images never do.
-    """
-
-    def __init__(
-        self,
-        data: ImageData,
-        device: Device,
-        batch_size: int | str,
-        train: DeviceImages | None = None,
-        check_stop: Callable[[], None] = lambda: None,
-    ):
-        """batch_size: images at once, or "auto", what suits the device.
-
-        check_stop: called between batches, and raises if a signal has asked to stop; not while validating, which ends
-        an epoch whose state is saved right after.
-        """
-        self.data, self.device, self.check_stop = data, device, check_stop
-        self.batch_size = device.default_eval_batch_size if isinstance(batch_size, str) else batch_size
-        self.images = {} if train is None else {id(data.train): train}
-        self.features: Features | None = None
-
-    def of(self, split: Split) -> DeviceImages:
-        """Return a split's images on the device."""
-        if id(split) not in self.images:
-            self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.data_on_device)
-        return self.images[id(split)]
-
-    def logits(self, model: torch.nn.Module, split: Split) -> Any:
-        """Return (logits (N, K), labels (N,)) of a split, as numpy arrays in the split's order."""
-        if self.features is not None and split is not self.data.test:
-            kept = self.features.in_order(self.of(split), self.batch_size)
-            return logits_of(self.features.head, kept, self.device, len(split))
-        batches = self._in_order(split)
-        return logits_of(
-            model, batches if split is self.data.val else self._interruptible(batches), self.device, len(split)
-        )
-
-    def shift_consistency(self, model: torch.nn.Module, logits: Any, pixels: int) -> float:
-        """Return the share of test images that keep their class when moved up, down, left or right by `pixels`.
-
-        logits: (N, K), those of the test images as they are.
-        """
-        test, moves = self.data.test, ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
-        moved = (shifted(self._interruptible(self._in_order(test)), *move) for move in moves)
-        return consistency(logits, (logits_of(model, images, self.device, len(test))[0] for images in moved))
-
-    def _in_order(self, split: Split) -> Iterator[Batch]:
-        return in_order(self.of(split), self.batch_size, self.data.mean, self.data.std, self.device.layout)
-
-    def _interruptible(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            self.check_stop()
-            yield batch
+from cnnexp.training.setup import Setup
 
 
 class Recorder:
-    """Writes the metric rows and keeps count of which epoch is the best."""
+    """Writes the metric rows, chooses the best epoch, and shows progress."""
 
-    def __init__(
-        self, record: RunRecord, progress: Progress, settings: Settings, evaluation: Evaluation, config: dict[str, Any]
-    ):
-        self.record, self.progress, self.settings, self.evaluation = record, progress, settings, evaluation
-        self.patience = config["early_stopping"]["patience"]
-        self.keeps_last = config.get("keep_epoch") == "last"
+    def __init__(self, setup: Setup, progress: Progress):
+        self.setup, self.record, self.settings = setup, setup.record, setup.settings
+        self.evaluation, self.progress = setup.evaluation, progress
+        self.patience = setup.config["early_stopping"]["patience"]
+        self.keeps_last = setup.config["keep_epoch"] == "last"
 
     def row(self, state: TrainState, **fields: Any) -> dict[str, Any]:
-        """Append a row for the state's step, and count it."""
+        """Append a metric row for the state's step, and return it."""
         row = {"kind": "epoch", "epoch": self.settings.epoch(state.step), "step": state.step, **fields}
         self.record.append(**row)
         state.rows += 1
         return row
 
     def step_row(self, state: TrainState) -> None:
-        """Write the last step's loss and accuracy, as measured while training."""
+        """Append a row of the last step: loss and accuracy of its batch, in training mode."""
         state.wait_for_device(self.settings.device)
         last = self.settings.step_in_epoch(state.step) - 1
         self.row(
@@ -107,36 +42,31 @@ class Recorder:
         )
 
     def end_epoch(self, state: TrainState) -> None:
-        """Write the epoch's rows, evaluate, step the schedule, and decide if this epoch is the best, or the last."""
+        """Append the epoch's rows, evaluate, step the schedule, and decide if the epoch is the best, or the last."""
         check_finite(state, self.settings)
-        taken = self.settings.step_in_epoch(state.step)
-        seen = taken * state.batch_size
-        rows = {
-            "train": self.row(
-                state,
-                split="train",
-                loss=float(state.losses[:taken].cpu().double().mean()),
-                accuracy=int(state.correct[:taken].sum()) / seen,
-                learning_rate=state.schedule.learning_rate,
-                seconds=state.epoch_seconds,
-                images_per_second=seen / state.epoch_seconds,
-            )
-        }
+        steps = self.settings.step_in_epoch(state.step)
+        images = steps * state.batch_size
+        train = self.row(
+            state,
+            split="train",
+            loss=float(state.losses[:steps].cpu().double().mean()),
+            accuracy=int(state.correct[:steps].sum()) / images,
+            learning_rate=state.schedule.learning_rate,
+            seconds=state.epoch_seconds,
+            images_per_second=images / state.epoch_seconds,
+        )
         state.epoch_seconds = 0.0
-        if len(self.evaluation.data.val.indices):
-            rows["val"] = self.validate(state)
-            state.schedule.after_epoch(rows["val"]["loss"])
-        else:
-            if not has_finite_weights(state):
-                raise Diverged(f"the weights after step {state.step} are not finite; try a lower optimizer.lr")
-            state.schedule.after_epoch(rows["train"]["loss"])
-        best = self.choose(state, rows["train"]["epoch"], rows.get("val"))
-        line = epoch_line(rows["train"]["epoch"], self.settings.epochs, rows, best)
+        val = self.validate(state) if len(self.evaluation.data.val) else None
+        if val is None and not has_finite_weights(state):
+            raise Diverged(f"the weights after step {state.step} are not finite; try a lower optimizer.lr")
+        state.schedule.after_epoch((val or train)["loss"])
+        best = self.choose(state, train["epoch"], val)
+        line = epoch_line(self.settings.epochs, train, val, best)
         self.record.log(line)
         self.progress.epoch(line, state)
 
     def validate(self, state: TrainState) -> dict[str, Any]:
-        """Evaluate the validation split and write its row. Raises Diverged if the loss is not finite."""
+        """Evaluate the validation split and append its row. Raises Diverged if the loss is not finite."""
         before = state.seconds["evaluate"]
         with state.timed("evaluate", self.settings.device):
             logits, labels = self.evaluation.logits(state.model, self.evaluation.data.val)
@@ -147,10 +77,10 @@ class Recorder:
         return self.row(state, split="val", loss=loss, accuracy=accuracy(logits, labels), seconds=seconds)
 
     def choose(self, state: TrainState, epoch: int, val: dict[str, Any] | None) -> bool:
-        """Keep the epoch's weights if its validation accuracy is the highest yet (ties to the earlier epoch).
+        """Keep the epoch's weights if its validation accuracy is the highest so far (the earlier epoch wins ties).
 
         Without a validation split, and with `keep_epoch: last`, every epoch is kept, so the last one stays. Sets
-        `stopped` when the patience is at its end. Returns whether the accuracy is the highest yet.
+        `stopped` when the patience is used up. Returns whether the accuracy is the highest so far.
         """
         highest = state.best.get("highest", state.best.get("val_accuracy"))
         better = val is None or highest is None or val["accuracy"] > highest
@@ -167,3 +97,38 @@ class Recorder:
         if self.patience is not None and state.epochs_since_best >= self.patience:
             state.stopped = "early"
         return better
+
+    def evaluate_best(self, state: TrainState) -> dict[str, Any]:
+        """Evaluate the best weights on the test and training images, once; write predictions and best.pt.
+
+        Returns the result. Raises Diverged if the test loss is not finite.
+        """
+        evaluation, data, shift_pixels = self.evaluation, self.evaluation.data, self.setup.config["shift_pixels"]
+        state.model.load_state_dict(state.best_weights)
+        shifts = {}
+        with state.timed("evaluate", self.settings.device):
+            logits, labels = evaluation.logits(state.model, data.test)
+            train_logits, train_labels = evaluation.logits(state.model, data.train)
+            if shift_pixels:
+                shifts = {"shift_consistency": evaluation.shift_consistency(state.model, logits, shift_pixels)}
+        if not math.isfinite(cross_entropy(logits, labels)):
+            raise Diverged("the test loss is not finite; try a lower optimizer.lr")
+        self.record.write_predictions(logits, labels, data.test.ids)
+        self.setup.checkpoints.keep_best(state)
+        self.record.sync()
+        seconds = {"prepare": data.prepare_seconds, **state.seconds}
+        self.record.update(seconds={**seconds, "total": sum(seconds.values())})
+        return {
+            "best_epoch": state.best["epoch"],
+            "epochs": self.settings.epoch(state.step),
+            "val_accuracy": state.best["val_accuracy"],
+            "val_loss": state.best["val_loss"],
+            "test_accuracy": accuracy(logits, labels),
+            "test_loss": cross_entropy(logits, labels),
+            "train_accuracy": accuracy(train_logits, train_labels),
+            "train_loss": cross_entropy(train_logits, train_labels),
+            "images_per_second": state.step * state.batch_size / state.seconds["train"],
+            "peak_memory_mib": peak_memory_mib(self.settings.device),
+            "stopped": state.stopped or "completed",
+            **shifts,
+        }

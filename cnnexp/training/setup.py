@@ -1,5 +1,6 @@
-"""What a run starts with: batches, network, optimiser, schedule, precisions and checkpoints; and the facts of these."""
+"""What a run computes with, built from its config: `prepare`. And the batches that it trains on: `training_batches`."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,19 +12,71 @@ from cnnexp.data.cache import cache_root, compiled_folder
 from cnnexp.data.duplicates import leaked
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
+from cnnexp.models.summary import count
 from cnnexp.records.run_record import RunRecord
 from cnnexp.rng import fold
 from cnnexp.signals import StopRequest
 from cnnexp.storage import space as disk
 from cnnexp.training import build
+from cnnexp.training import device as devices
 from cnnexp.training.bf16 import keep_in_fp32, unfit
 from cnnexp.training.checkpoint import Checkpoints
 from cnnexp.training.compile import compiled
 from cnnexp.training.device import Device
+from cnnexp.training.evaluation import Evaluation
 from cnnexp.training.features import FeatureBatches, Features, wanted
 from cnnexp.training.loop import BatchSource, Settings, TrainState
 from cnnexp.training.plan import Plan
-from cnnexp.training.recorder import Evaluation
+
+
+@dataclass
+class Setup:
+    """What one run computes with. `state` is at step 0 until a checkpoint is restored. stop: set by a signal."""
+
+    config: dict[str, Any]
+    record: RunRecord
+    stop: StopRequest
+    data: ImageData
+    batches: Batches
+    settings: Settings
+    state: TrainState
+    evaluation: Evaluation
+    checkpoints: Checkpoints
+
+
+def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
+    """Build a run and write the facts of its parts to run.json.
+
+    Raises UserError if parts do not fit together, if the data has changed since the plan, or if the disk is too small.
+    """
+    config = plan.config
+    device = devices.resolve(config["device"])
+    devices.set_up(device)
+    data = build.build_data(config)
+    batches = batches_of(config, data, device)
+    settings = settings_of(config, batches, device)
+    state = new_state(config, data, settings)
+    plan.check_unchanged(data)
+    in_fp32 = choose_precisions(state.model, config, data, device, record)
+    record.update(
+        device=device.record() | in_fp32,
+        data=data_facts(data),
+        model=count(state.model, data.image),
+        schedule={name: getattr(settings, name) for name in ("steps_per_epoch", "total_steps", "epochs")},
+        protocol={key: config[key] for key in ("validate_on", "keep_epoch")},
+    )
+    if both := record.info["data"]["test_in_train"]:
+        record.log(f"data: {both} of {len(data.test)} test images are training images too, pixel for pixel")
+    disk.check_free_space(plan.folder, disk.checkpoint_bytes(state.model))
+    checkpoints = Checkpoints(
+        plan.folder / "checkpoints",
+        every=None if (every := config["checkpoint"]["every"]) == "auto" else steps(every, settings.steps_per_epoch),
+        steps_per_epoch=settings.steps_per_epoch,
+        run=plan.identity,
+        size=disk.save_bytes(state.model),
+    )
+    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, stop.check)
+    return Setup(config, record, stop, data, batches, settings, state, evaluation, checkpoints)
 
 
 def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batches:
@@ -34,14 +87,14 @@ def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batch
 
 
 def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Settings:
-    """Return what `fit` needs to know."""
+    """Return the constants of the training loop."""
     return Settings(
-        config["seed"],
-        steps(config["epochs"], batches.steps_per_epoch),
-        batches.steps_per_epoch,
-        config["label_smoothing"],
-        config["clip_norm"],
-        device,
+        seed=config["seed"],
+        total_steps=steps(config["epochs"], batches.steps_per_epoch),
+        steps_per_epoch=batches.steps_per_epoch,
+        label_smoothing=config["label_smoothing"],
+        clip_norm=config["clip_norm"],
+        device=device,
     )
 
 
@@ -54,21 +107,20 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
         model = model.to(memory_format=torch.channels_last)
     check_output(model, data, device)
     optimizer = build.build_optimizer(config, model)
-    schedule = build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch)
     return TrainState(
-        model,
-        model,
-        optimizer,
-        schedule,
-        torch.amp.GradScaler(device.kind) if device.precision == "fp16" else None,
-        torch.zeros(settings.steps_per_epoch, device=device.torch),
-        torch.zeros(settings.steps_per_epoch, dtype=torch.int64, device=device.torch),
-        config["batch_size"],
+        model=model,
+        learner=model,
+        optimizer=optimizer,
+        schedule=build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch),
+        scaler=torch.amp.GradScaler(device.kind) if device.precision == "fp16" else None,
+        losses=torch.zeros(settings.steps_per_epoch, device=device.torch),
+        correct=torch.zeros(settings.steps_per_epoch, dtype=torch.int64, device=device.torch),
+        batch_size=config["batch_size"],
     )
 
 
 def check_output(model: torch.nn.Module, data: ImageData, device: Device) -> None:
-    """Raise UserError unless the network gives a row of K numbers for an image."""
+    """Raise UserError unless the network gives logits (1, K) for an image (1, C, H, W)."""
     model.eval()
     with torch.inference_mode():
         output = model(torch.zeros(1, *data.image, device=device.torch))
@@ -77,20 +129,12 @@ def check_output(model: torch.nn.Module, data: ImageData, device: Device) -> Non
         raise UserError(f"model: gave {given} for one image; it must give {(1, len(data.classes))}, a number per class")
 
 
-def checkpoints_of(plan: Plan, settings: Settings, model: torch.nn.Module) -> Checkpoints:
-    """Return the run's checkpoints, with their cadence in steps."""
-    every = plan.config["checkpoint"]["every"]
-    cadence = None if every == "auto" else steps(every, settings.steps_per_epoch)
-    size = disk.save_bytes(model)
-    return Checkpoints(plan.folder / "checkpoints", cadence, settings.steps_per_epoch, plan.identity, size)
-
-
 def choose_precisions(
     model: torch.nn.Module, config: dict[str, Any], data: ImageData, device: Device, record: RunRecord
 ) -> dict[str, list[str]]:
-    """Keep those layers in fp32 that bf16 does not serve on this CPU; return {fp32_layers: names}, to be recorded.
+    """Keep in fp32 the layers where bf16 is slower or less accurate on this CPU; return {"fp32_layers": names}.
 
-    What is recorded already is kept: a resumed run goes on as it began.
+    A resumed run keeps the choice that is recorded.
     """
     if device.kind != "cpu" or device.precision != "bf16":
         return {}
@@ -98,46 +142,9 @@ def choose_precisions(
     if names is None:
         names = unfit(model, data.image, config["batch_size"], device, cache_root(config["data"].get("cache")))
     if names:
-        record.log(f"in fp32, for bf16 is slower or less exact here: {', '.join(names)}")
+        record.log(f"in fp32, because bf16 is slower or less accurate here: {', '.join(names)}")
     keep_in_fp32(model, names)
     return {"fp32_layers": names}
-
-
-def keep_features(
-    config: dict[str, Any], state: TrainState, batches: Batches, evaluation: Evaluation, record: RunRecord
-) -> BatchSource:
-    """Let the head alone train, on features computed once, if the config allows it; return the batches to train on."""
-    flips = flips_only(config["augmentation"])
-    if not wanted(config) or flips is None:
-        return batches
-    device, data = evaluation.device, evaluation.data
-    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std, evaluation.check_stop)
-    reason = features.why_not_cacheable(batches.images)
-    record.update(features=f"computed for every batch: {reason}" if reason else "computed once")
-    if reason:
-        return batches
-    with state.timed("features", device):
-        for mirrored in (False, True) if flips else (False,):
-            features.of(batches.images, mirrored)
-        features.of(evaluation.of(data.val))
-    state.learner, evaluation.features = features.head, features
-    return FeatureBatches(batches, features, flips)
-
-
-def compile_steps(
-    config: dict[str, Any],
-    state: TrainState,
-    source: BatchSource,
-    settings: Settings,
-    record: RunRecord,
-    stop: StopRequest,
-) -> None:
-    """Let the training steps that are left go through torch's compiler, if the config asks for it."""
-    if not settings.device.compile or state.step >= settings.total_steps or state.stopped is not None:
-        return
-    with stop.at_once(), state.timed("compile", settings.device):
-        folder = compiled_folder(config["data"].get("cache"))
-        state.compiled = compiled(state, source.at(state.step), settings.device, folder, record.log)
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:
@@ -149,19 +156,43 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         "image": list(data.image),
         "mean": data.mean,
         "std": data.std,
-        "train": len(data.train.indices),
-        "val": len(data.val.indices),
-        "test": len(data.test.indices),
+        **{name: len(split) for name, split in data.splits().items()},
         "test_in_train": leaked(data),
         "skipped": len(data.skipped),
         "prepare_seconds": data.prepare_seconds,
     }
 
 
-def schedule_facts(settings: Settings) -> dict[str, int]:
-    """Return what run.json says of the length of the run."""
-    return {
-        "steps_per_epoch": settings.steps_per_epoch,
-        "total_steps": settings.total_steps,
-        "epochs": settings.epochs,
-    }
+def training_batches(setup: Setup) -> BatchSource:
+    """Return what the state is trained on from here: batches of images, or of features of a frozen backbone.
+
+    Features are computed now, if the config allows it; the head alone then trains. The training steps that are left are
+    compiled now, if the config asks for it.
+    """
+    source = keep_features(setup)
+    state, device = setup.state, setup.settings.device
+    if device.compile and state.step < setup.settings.total_steps and state.stopped is None:
+        with setup.stop.at_once(), state.timed("compile", device):
+            folder = compiled_folder(setup.config["data"].get("cache"))
+            state.compiled = compiled(state, source.at(state.step), device, folder, setup.record.log)
+    return source
+
+
+def keep_features(setup: Setup) -> BatchSource:
+    """Return batches of features computed once, if the config asks for them and they can be kept; else of images."""
+    batches, evaluation, data, state = setup.batches, setup.evaluation, setup.data, setup.state
+    flips = flips_only(setup.config["augmentation"])
+    if not wanted(setup.config) or flips is None:
+        return batches
+    device = setup.settings.device
+    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std, setup.stop.check)
+    reason = features.why_not_cacheable(batches.images)
+    setup.record.update(features=f"computed for every batch: {reason}" if reason else "computed once")
+    if reason:
+        return batches
+    with state.timed("features", device):
+        for mirrored in (False, True) if flips else (False,):
+            features.of(batches.images, mirrored)
+        features.of(evaluation.images_of(data.val))
+    state.learner, evaluation.features = features.head, features
+    return FeatureBatches(batches, features, flips)

@@ -31,7 +31,7 @@ KEPT = ["model=resnet18", "model.freeze=backbone", "model.bn=frozen", "augmentat
 @pytest.fixture(autouse=True)
 def keep_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep last.pt of runs that are done, so that the whole state at the end can be compared."""
-    monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
+    monkeypatch.setattr(RunRecord, "drop_resume_files", lambda self: None)
 
 
 @pytest.fixture(scope="module")

@@ -201,7 +201,7 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, fl
 def test_a_run_at_any_moment(
     tiny: list[str], plan: Plans, outputs: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
+    monkeypatch.setattr(RunRecord, "drop_resume_files", lambda self: None)
     draw, more = random.Random(seed), ["epochs=200ep", "study.arm=cut", "log.hash_chain=true"]
     measured = start(["train", *tiny, *more, f"outputs={outputs.parent / 'measured'}"])
     began = time.monotonic()

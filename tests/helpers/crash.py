@@ -101,8 +101,8 @@ def serve() -> None:
 def be(request: dict[str, Any]) -> None:
     """Be the command, and end."""
     from cnnexp import cli
+    from cnnexp.records.run_record import RunRecord
     from cnnexp.storage import failpoints
-    from cnnexp.training import run as runner
 
     room = Path(request["room"])
     os.setsid()
@@ -115,14 +115,14 @@ def be(request: dict[str, Any]) -> None:
         failpoints.observer = failpoints.parse(request["failpoint"])
     if request["record"]:
         failpoints.observer = lambda p: passages.append((p.point, str(p.path), bytes(p.content), p.offset, str(p.to)))
-    drop = runner.drop_what_resumes
+    drop = RunRecord.drop_resume_files
 
-    def keep_state(folder: Path) -> None:
-        if (last := folder / "last.pt").exists():
+    def keep_state(run: RunRecord) -> None:
+        if (last := run.folder / "checkpoints" / "last.pt").exists():
             shutil.copy(last, room / "end.pt")
-        drop(folder)
+        drop(run)
 
-    runner.drop_what_resumes = keep_state
+    RunRecord.drop_resume_files = keep_state  # type: ignore[method-assign]
     try:
         code = cli.main(request["argv"])
     except BaseException:

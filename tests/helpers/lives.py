@@ -15,12 +15,13 @@ from cnnexp.errors import Interrupted
 from cnnexp.records.run_record import TIMING, RunRecord
 from cnnexp.training import checkpoint, hash_chain
 from cnnexp.training import run as runner
+from cnnexp.training import setup as start
 from cnnexp.training.checkpoint import Checkpoints
+from cnnexp.training.evaluation import Evaluation
 from cnnexp.training.features import Features
 from cnnexp.training.loop import TrainState
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Quiet
-from cnnexp.training.recorder import Evaluation
 
 EPOCH = 5  # steps
 # What is added to a run of 3 epochs of 5 steps on 8 x 8 images, with batch norm, dropout and random crops.
@@ -72,7 +73,7 @@ def live(plan: Plan, end: str = "", at: int | None = None) -> str:
     the checkpoint of step `at` is durable; a key of MOMENTS asks it to stop at the beginning of what is done there for
     the `at`-th time. last.pt of a run that is done stays, so that its state can be compared.
     """
-    runner.drop_what_resumes = lambda folder: None
+    RunRecord.drop_resume_files = lambda self: None  # type: ignore[method-assign]
     if end == "kill":
         kill_after_save(at)
         plan.config["checkpoint"]["every"] = "1st"
@@ -121,14 +122,14 @@ def kill_after_save(step: int | None) -> None:
 
 def scale_losses() -> None:
     """Let runs scale their losses as with fp16 on a GPU, by factors that are no powers of 2, each for 4 steps."""
-    new_state = runner.new_state
+    new_state = start.new_state
 
     def scaled(*arguments: Any) -> TrainState:
         state = new_state(*arguments)
         state.scaler = torch.amp.GradScaler("cpu", init_scale=10.0, growth_factor=1.5, growth_interval=4)
         return state
 
-    runner.new_state = scaled
+    start.new_state = scaled
 
 
 def last(folder: Path) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.sweep import Sweep, Worker
-from cnnexp.training import outcome
 from cnnexp.training.plan import Plan
 
 pytestmark = pytest.mark.counts("sweeps")
@@ -516,7 +515,7 @@ class TestWithThreads:
     def test_a_run_whose_end_cannot_be_recorded_ends_alone(
         self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        begin = outcome.begin
+        begin = Plan.begin
 
         def full(plan: Plan, record: RunRecord) -> None:
             if plan.seed == 1:
@@ -529,7 +528,7 @@ class TestWithThreads:
             plan, worker.plan = worker.plan, None
             self.record_end(plan, "failed", "Died", "killed by SIGKILL", 1.0)
 
-        monkeypatch.setattr(outcome, "begin", full)
+        monkeypatch.setattr(Plan, "begin", full)
         monkeypatch.setattr(workers, "make", lambda plan, told: ("done", ""))
         monkeypatch.setattr(Sweep, "hear", died)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1,2", "study.arm=some") == 3

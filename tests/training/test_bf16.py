@@ -88,7 +88,7 @@ def test_a_run_records_its_choice_and_keeps_it(
     assert train("device.precision=bf16", "epochs=1st") == 0
     run = only()
     assert tested and run.info["device"]["fp32_layers"] == ["conv1"]
-    assert "in fp32, for bf16 is slower" in (run.folder / "train.log").read_text()
+    assert "in fp32, because bf16 is slower" in (run.folder / "train.log").read_text()
     answered(monkeypatch, lambda key: Answer(9.0, 1.0, 0.0))
     import cnnexp
 

@@ -70,7 +70,7 @@ def test_a_compiled_run_is_the_same_up_to_rounding(
 def test_a_compiled_run_that_is_cut_is_the_same_to_the_bit(
     kind_plan: Plans, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
+    monkeypatch.setattr(RunRecord, "drop_resume_files", lambda self: None)
     own = kind_plan("residual", ON)
     for step in (4, 9):
         with pytest.raises(Interrupted):

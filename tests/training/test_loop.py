@@ -19,10 +19,11 @@ from cnnexp.training import build, checkpoint, device
 from cnnexp.training import run as runner
 from cnnexp.training import setup as start
 from cnnexp.training.checkpoint import Checkpoints
+from cnnexp.training.evaluation import Evaluation
 from cnnexp.training.loop import train_step
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Bars, Quiet
-from cnnexp.training.recorder import Evaluation, Recorder
+from cnnexp.training.recorder import Recorder
 
 Train = Callable[..., int]
 Only = Callable[[], RunRecord]

@@ -33,7 +33,7 @@ EVERY_KIND = {"gradient", "update", "activation", "dead_units", "batch_norm"}
 @pytest.fixture(autouse=True)
 def keep_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep last.pt of runs that are done, so that the whole state at the end can be compared."""
-    monkeypatch.setattr(runner, "drop_what_resumes", lambda folder: None)
+    monkeypatch.setattr(RunRecord, "drop_resume_files", lambda self: None)
 
 
 def by_kind(rows: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:

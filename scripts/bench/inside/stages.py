@@ -30,14 +30,16 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
     import cnnexp.sweep.plugin  # noqa: F401
     from cnnexp import cli
     from cnnexp.config import compose as config
-    from cnnexp.training import plan, run
+    from cnnexp.training import plan, run, setup
+    from cnnexp.training.recorder import Recorder
 
     stages["other imports"] = time.perf_counter() - started
     spent: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
-        for name in ("new_state", "compile_steps", "fit", "conclude"):
-            stack.enter_context(clocked(run, name, spent))
-        for owner, name in ((config, "check"), (plan, "plan"), (plan, "build_data")):
+        for owner, name in (
+            *((config, "check"), (plan, "plan"), (plan, "build_data"), (setup, "new_state")),
+            *((run, "training_batches"), (run, "fit"), (Recorder, "evaluate_best")),
+        ):
             stack.enter_context(clocked(owner, name, spent))
         stack.enter_context(clocked(hydra, "main", spent, calls=True))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
@@ -56,7 +58,7 @@ def named(spent: dict[str, float], outputs: Path) -> dict[str, float]:
     from cnnexp.records.run_record import find_runs
 
     recorded = find_runs(outputs)[0].info["seconds"]
-    stages = ("main", "check", "plan", "new_state", "compile_steps", "fit", "conclude")
+    stages = ("main", "check", "plan", "new_state", "training_batches", "fit", "evaluate_best")
     accounted = sum(spent[name] for name in stages)
     return {
         "compose": spent["main"],
@@ -64,9 +66,9 @@ def named(spent: dict[str, float], outputs: Path) -> dict[str, float]:
         "open the prepared data": spent["build_data"],
         "plan the run (device, fingerprint, folder)": spent["plan"] - spent["build_data"],
         "build network and optimiser": spent["new_state"],
-        "compile (device.compile: none by default)": spent["compile_steps"],
+        "compile (device.compile: none by default)": spent["training_batches"],
         "training loop": spent["fit"],
-        "conclude (best weights on test and training images, predictions)": spent["conclude"],
+        "conclude (best weights on test and training images, predictions)": spent["evaluate_best"],
         **{f"of loop and conclusion: {name}": recorded[name] for name in ("train", "evaluate", "checkpoint")},
         "records, locks, the rest": spent["whole"] - accounted,
     }
