@@ -586,7 +586,7 @@ class TestWithThreads:
 def plain_plan(folder: Path, arm: str, seed: int = 0, upstream: Plan | None = None) -> Plan:
     """Return a Plan that no run can be made of, but that has a place to be recorded."""
     config = {"study": {"name": "s", "arm": arm}, "seed": seed, "device": {"kind": "cpu", "threads": 1}}
-    return Plan(config, [], [], {}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
+    return Plan(config, [], [], {"own_code": {}}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
 
 
 def finish(plan: Plan, status: str) -> None:
