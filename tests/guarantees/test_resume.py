@@ -88,11 +88,11 @@ def crash_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[str]:
     def dying(name: str) -> Callable[..., Any]:
         original = getattr(storage, name)
 
-        def write(*arguments: Any) -> Any:
+        def write(*arguments: Any, **named: Any) -> Any:
             asked.append(name)
             if len(asked) > count:
                 raise Killed(name)
-            return original(*arguments)
+            return original(*arguments, **named)
 
         return write
 

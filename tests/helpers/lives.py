@@ -99,10 +99,10 @@ def signal_at_call(owner: Any, name: str, number: int | None) -> None:
     """Let this process send itself SIGTERM whenever a function is called for the `number`-th time."""
     original, calls = getattr(owner, name), itertools.count(1)
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
         if next(calls) == number:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(*arguments)
+        return original(*arguments, **named)
 
     setattr(owner, name, call)
 
