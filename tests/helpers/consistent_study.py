@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from checksummed import lines_of
+from fake_records import write_run
 
 from cnnexp import metrics
 from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.records.run_record import write_study as write_study_file
 
 CLAIMS = [
     *("combined > batchnorm", "std(dropout) < std(baseline)", "batchnorm - baseline >= 5 points"),
@@ -55,6 +58,48 @@ def make_consistent(outputs: Path, changes: dict[str, list[str]]) -> None:
             spent = {part: seconds for part, seconds in run.info["seconds"].items() if part != "total"}
             accuracy = {**run.info["result"], "test_loss": loss, "shift_consistency": 0.875}
             run.update(result=accuracy, seconds={**spent, "total": sum(spent.values())})
+
+
+def write_edge_cases(outputs: Path) -> Path:
+    """Write a study of arms that differ by nothing, by the same at every seed, at other seeds, or have no runs done."""
+    baseline = {0: 0.5, 1: 0.52, 2: 0.51, 3: 0.53}
+    arms = {
+        "baseline": baseline,
+        "equal": baseline,
+        "shifted": {seed: value + 0.1 for seed, value in baseline.items()},
+        "constant": dict.fromkeys(baseline, 0.6),
+        "near": {0: 0.51, 1: 0.51, 2: 0.52, 3: 0.53},
+        "other_seeds": {1: 0.6, 2: 0.55, 3: 0.62, 7: 0.7},
+        "two_seeds": {0: 0.55, 1: 0.58},
+        "one_seed": {2: 0.4},
+    }
+    for arm, accuracies in arms.items():
+        for seed, accuracy in accuracies.items():
+            gap = 0.2 if arm == "constant" else 0.1 + seed / 100
+            run = write_run(
+                outputs, arm, seed, accuracy, study="edges", gap=gap, images=200, epochs=5 + 2 * len(arm) % 7
+            )
+            stored = run.predictions()
+            scales = np.random.default_rng([seed, len(arm)]).uniform(0, 1, (200, 1))
+            run.write_predictions(stored["logits"] * scales, stored["labels"], stored["ids"])  # of any confidence
+    write_run(outputs, "diverging", 0, status="diverged", study="edges")
+    write_run(outputs, "near", 9, status="diverged", study="edges")
+    claims = [
+        *("equal > baseline", "shifted > baseline", "near >= baseline", "other_seeds - baseline > 5 points"),
+        *("std(constant) < std(baseline)", "std(near) < std(baseline)", "std(two_seeds) < std(baseline)"),
+        *("two_seeds > baseline", "one_seed < baseline", "diverging > baseline", "near > baseline at every epoch"),
+        *("two_seeds converges faster than baseline", "other_seeds converges faster than near"),
+        "near.epochs_to_plateau < baseline.epochs_to_plateau",
+    ]
+    folder = outputs / "edges"
+    reported = {"near": {"test_accuracy": 51.0, "std": 2.0}, "baseline": {"test_accuracy": 50.0, "std": 1.0}}
+    write_study_file(
+        folder,
+        {"name": "edges", "question": "", "baseline": "baseline", "reported": reported, "runs": []}
+        | {"source": "", "claims": claims, "command": "", "written": "", "arms": list(arms)},
+    )
+    make_consistent(outputs, {})
+    return folder
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

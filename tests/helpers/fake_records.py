@@ -161,6 +161,7 @@ def write_study(
     arms: dict[str, tuple[float, float, float]] | None = None,
     seeds: int = 3,
     study: str = "demo",
+    images: int = 1000,
     **fields: Any,
 ) -> Path:
     """Write a whole study, seeds spread by about a point around each arm's accuracy, and its study.json.
@@ -178,6 +179,7 @@ def write_study(
             study=study,
             gap=gap,
             seconds=seconds * (1 + seed / 50),
+            images=images,
         )
         for arm, (top, gap, seconds) in arms.items()
         for seed in range(seeds)

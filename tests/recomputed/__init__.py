@@ -1,5 +1,5 @@
-"""The oracle of the report: its numbers, computed a second time from the stored logits and metric rows.
+"""The oracle of the report: its numbers and verdicts, computed a second time from the stored logits and metric rows.
 
-Plain numpy and SciPy, none of the functions of cnnexp.report.analysis that make these numbers. Which runs make an arm,
-and the words of a table, come from the report.
+It uses nothing of cnnexp.report.analysis: which runs make an arm comes from cnnexp.report.read, the reading of a claim
+from cnnexp.claims, and the rest is written here in plain numpy and SciPy.
 """

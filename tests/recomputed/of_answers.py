@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnexp.report.analysis.classes import class_names
 from cnnexp.report.read.collect import Arm
 from cnnexp.text import plain
 from recomputed.arithmetic import log_softmax, spread
-from recomputed.of_calibration import Calibrated, answers_of
+from recomputed.of_calibration import MOST_CLASSES, Calibrated, answers_of, class_names
 from recomputed.of_runs import Recomputed
 from recomputed.of_tests import Table
 
 CONFUSIONS, ARMS, MISTAKES, AGAINST = 20, 12, 12, 6  # rows of an arm; arms looked at; rows of an arm, of a side
-MOST_CLASSES = 4096  # of more, nothing is counted by class
 Array = NDArray[Any]
 
 

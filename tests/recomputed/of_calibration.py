@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from cnnexp.report.read.collect import Arm
 from recomputed.arithmetic import log_softmax, spread
+from recomputed.of_effects import Effects
 from recomputed.of_runs import Recomputed
-from recomputed.of_tests import Table, Tested, limits
+from recomputed.of_tests import Table, limits
 
 BINS = 15
+MOST_CLASSES = 4096  # of more, nothing is counted by class
 Array = NDArray[Any]
 
 
-class Calibrated(Tested):
+class Calibrated(Effects):
     """The calibration of one study's arms."""
 
     def finite(self, arm: Arm) -> dict[int, Recomputed]:
@@ -91,6 +93,14 @@ def answers_of(run: Recomputed) -> tuple[Array, Array, Array]:
     """Return logits (N, K), labels (N,) and ids (N,) of a run that has some."""
     assert run.answers is not None
     return run.answers
+
+
+def class_names(arm: Arm) -> list[str]:
+    """Return the names of the classes of an arm's first run that counts by class; numbers if the record has others."""
+    sizes = [int(run.answers["classes"]) for run in arm.runs if run.answers is not None]
+    size = next((size for size in sizes if size <= MOST_CLASSES), 0)
+    names = arm.first.texts("data", "classes")
+    return names if len(names) == size else [str(number) for number in range(size)]
 
 
 def in_bins(sure: Array) -> list[Array]:

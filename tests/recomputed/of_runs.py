@@ -130,9 +130,16 @@ class Recomputed:
             given = self.run.get("result", "images_per_second")
             yield Number(where, "result.images_per_second", given, steps * batch_size / seconds)
 
-    def right(self) -> NDArray[np.bool_] | None:
-        """Return which test images are named right, in the order of their ids; None without logits."""
+    def images(self) -> list[tuple[str, int]] | None:
+        """Return (id, label) of every test image, in the order of the ids; None without logits."""
         if self.answers is None:
             return None
+        _, labels, ids = self.answers
+        order = ids.argsort(kind="stable")
+        return list(zip(ids[order].tolist(), labels[order].tolist(), strict=True))
+
+    def right(self) -> NDArray[np.bool_]:
+        """Return which test images are named right, in the order of their ids."""
+        assert self.answers is not None
         logits, labels, ids = self.answers
         return np.asarray((logits.argmax(axis=1) == labels)[ids.argsort(kind="stable")])

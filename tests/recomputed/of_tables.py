@@ -1,6 +1,6 @@
 """The tables of a report, computed a second time: {file: rows of {column: value}}.
 
-Verdicts are the report's own words; remarks and formulas, which are sentences, are left out.
+Verdicts too; remarks and formulas, which are sentences, are left out.
 """
 
 import math
@@ -9,11 +9,13 @@ from typing import Any
 
 from cnnexp.claims.grammar import STD
 from cnnexp.claims.metrics import METRICS
-from cnnexp.report.analysis.classes import class_names
 from cnnexp.report.read.collect import Arm
-from recomputed.arithmetic import spread
+from cnnexp.text import plain
+from recomputed.arithmetic import Spread, spread
 from recomputed.of_answers import Answered
-from recomputed.of_tests import Table, compared, limits
+from recomputed.of_calibration import class_names
+from recomputed.of_effects import BETTER
+from recomputed.of_tests import Table, compared, limits, verdict_of
 
 IN_EVERY_REPORT = ("comparison.csv", "runs.csv")
 KNOWN = (  # every table that a report may have
@@ -42,10 +44,9 @@ class Tables(Answered):
     def comparison(self) -> Table:
         """Return what comparison.csv should hold."""
         corrected = self.family()
-        words = {id(row.arm): row.verdict for row in self.findings.rows}
-        return [self.arm_row(arm, corrected, words[id(arm)]) for arm in self.study.arms]
+        return [self.arm_row(arm, corrected) for arm in self.study.arms]
 
-    def arm_row(self, arm: Arm, corrected: Mapping[Any, float], verdict: str) -> dict[str, Any]:
+    def arm_row(self, arm: Arm, corrected: Mapping[Any, float]) -> dict[str, Any]:
         """Return an arm's line."""
         base = self.study.baseline
 
@@ -65,9 +66,9 @@ class Tables(Answered):
             "pairs": found["n"],
             **{f"difference_{k}{limits(k)}_points": found[k] for k in ("mean", "low", "high")},
             "p_paired_t": found["p"],
-            "p_holm": corrected.get(compared(arm, base), math.nan) if base else math.nan,
+            "p_holm": (p_holm := corrected.get(compared(arm, base), math.nan) if base else math.nan),
             "p_mcnemar_exact": self.mcnemar(arm, base) if base and found["n"] == 1 else math.nan,
-            "verdict": verdict,
+            "verdict": self.verdict(arm, found, p_holm),
             "best_epoch_mean": mean("result", "best_epoch"),
             "epochs_to_plateau_mean": spread([r.epochs_to_plateau for r in self.of(arm).values()])["mean"],
             "val_accuracy_mean_percent": 100 * mean("result", "val_accuracy"),
@@ -77,6 +78,17 @@ class Tables(Answered):
             "peak_memory_mib_mean": mean("result", "peak_memory_mib"),
             **{name: arm.first.number("model", name) for name in ("parameters", "trainable_parameters", "macs")},
         }
+
+    def verdict(self, arm: Arm, found: Spread, p_holm: float) -> str:
+        """Return the verdict on an arm; none on the baseline."""
+        base = self.study.baseline
+        if base is None or arm is base:
+            return ""
+        return (
+            verdict_of(found, p_holm, len(arm.diverged), len(base.diverged), BETTER)
+            if arm.runs
+            else "all runs diverged"
+        )
 
     def every_run(self) -> Table:
         """Return what runs.csv should hold."""
@@ -123,15 +135,14 @@ class Tables(Answered):
     def beside_reported(self) -> Table:
         """Return what reported.csv should hold."""
         lines = []
-        for row in self.findings.reported:
-            arms = self.study.named(row.arm)
-            found = spread(list(self.metric(arms[0], row.metric).values()) if len(arms) == 1 else [])
-            given = self.study.reported[row.arm]
-            std = given.get(STD, math.nan) if row.metric == "test_accuracy" else math.nan
-            lines.append(
-                {"arm": row.arm, "metric": row.metric, "unit": METRICS[row.metric].level, "reported": given[row.metric]}
-                | {"reported_std": std}
-                | {f"{k}{limits(k)}": found[k] for k in ("mean", "std", "low", "high", "n")}
-                | {"difference": found["mean"] - given[row.metric]}
-            )
+        for name, given in self.study.reported.items():
+            arms = self.study.named(name)
+            for metric in given:
+                if metric == STD:
+                    continue
+                found = spread(list(self.metric(arms[0], metric).values()) if len(arms) == 1 else [])
+                std = given.get(STD, math.nan) if metric == "test_accuracy" else math.nan
+                line = {"arm": plain(name), "metric": metric, "unit": METRICS[metric].level, "reported": given[metric]}
+                line |= {f"{k}{limits(k)}": found[k] for k in ("mean", "std", "low", "high", "n")}
+                lines.append({**line, "reported_std": std, "difference": found["mean"] - given[metric]})
         return lines

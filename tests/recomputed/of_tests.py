@@ -1,17 +1,15 @@
-"""What a study tests, computed a second time: differences from the baseline, claims, effects, and Holm over them."""
+"""What a study tests, computed a second time: differences from the baseline, claims, and Holm over both."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cnnexp.claims.grammar import STD, Claim, Term
+from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import METRICS
-from cnnexp.report.analysis import effects as contrasts
-from cnnexp.report.analysis import paired_runs
-from cnnexp.report.analysis.evidence import Evidence
-from cnnexp.report.analysis.findings import analyse
+from cnnexp.errors import UserError
 from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import WITHIN
 from recomputed.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
@@ -19,6 +17,16 @@ from recomputed.of_runs import Recomputed
 
 Table = list[dict[str, Any]]
 COLUMNS = ("mean", "std", "low", "high", "n", "p")
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A claim of a study. claim: None if it cannot be read; arms: of each term, {} if one has no finished runs."""
+
+    text: str
+    claim: Claim | None
+    arms: Mapping[Term, Sequence[Arm]]
 
 
 class Tested:
@@ -27,8 +35,23 @@ class Tested:
     def __init__(self, study: Study):
         self.study = study
         self.runs = {id(run): Recomputed(run) for run in study.runs}
-        self.findings = analyse(study)
-        self.evidence = [judged.evidence for judged in self.findings.judged]
+        self.stated = [self.state(text) for text in study.claims]
+
+    def state(self, text: str) -> Stated:
+        """Read a claim, and find its arms."""
+        try:
+            claim = parse(text)
+        except UserError:
+            return Stated(text, None, {})
+        known = [*(arm.name for arm in self.study.arms), *(run.arm for run in self.study.left_out)]
+        arms: dict[Term, Sequence[Arm]] = {}
+        for term in claim.terms:
+            names = members(term.arm, known) if term.spread else [term.arm]
+            found = [self.study.named(name) for name in names]
+            if (term.spread and len(names) < 2) or any(len(same) != 1 or not same[0].runs for same in found):
+                return Stated(text, claim, {})
+            arms[term] = [same[0] for same in found]
+        return Stated(text, claim, arms)
 
     def of(self, arm: Arm) -> dict[int, Recomputed]:
         """Return {seed: run} of an arm's done runs."""
@@ -50,11 +73,11 @@ class Tested:
 
     def mcnemar(self, arm: Arm, base: Arm) -> float:
         """Return McNemar's p of two arms at the one seed that they share; nan if their test images differ."""
-        if paired_runs.same_images_test(arm, base) is None:
-            return math.nan
         (seed,) = self.of(arm).keys() & self.of(base).keys()
-        first, second = (self.of(a)[seed].right() for a in (arm, base))
-        return math.nan if first is None or second is None else mcnemar(first, second)
+        first, second = (self.of(a)[seed] for a in (arm, base))
+        if first.images() is None or first.images() != second.images():
+            return math.nan
+        return mcnemar(first.right(), second.right())
 
     def family(self) -> dict[Any, float]:
         """Return Holm's p of every hypothesis that the study tests: arms against the baseline, and claims."""
@@ -63,21 +86,22 @@ class Tested:
         for arm in self.study.arms if base else []:
             if base and arm is not base:
                 found[compared(arm, base)] = self.against_baseline(arm, base)["p"]
-        for evidence in self.evidence:
-            if not evidence.reason:
-                found.setdefault(_claimed(evidence), self.tested(evidence)["p"])
+        for stated in self.stated:
+            test = self.tested(stated)
+            if can_decide(stated, test):
+                found.setdefault(_claimed(stated), test["p"])
         return dict(zip(found, holm(list(found.values())), strict=True))
 
-    def tested(self, evidence: Evidence) -> Spread:
+    def tested(self, stated: Stated) -> Spread:
         """Return the numbers of a claim."""
-        claim = evidence.claim
-        if claim is None or not evidence.arms:
+        claim = stated.claim
+        if claim is None or not stated.arms:
             return spread([])
         if claim.kind == "convergence":
-            return spread(self.epochs_apart(*(evidence.arms[term][0] for term in claim.terms)))
+            return spread(self.epochs_apart(*(stated.arms[term][0] for term in claim.terms)))
         if claim.kind == "curve":
-            return lasting(self.leads(claim, evidence.arms), claim.threshold, claim.direction)
-        values = [self.value(term, evidence.arms[term]) for term in claim.terms]
+            return lasting(self.leads(claim, stated.arms), claim.threshold, claim.direction)
+        values = [self.value(term, stated.arms[term]) for term in claim.terms]
         seeds = sorted(set.intersection(*(set(value) for value in values)))
         if claim.kind == STD:
             return ratio(*([value[seed] for seed in seeds] for value in values))
@@ -125,15 +149,14 @@ class Tested:
 
     def claims(self) -> Table:
         """Return what claims.csv should hold."""
-        corrected = self.family() if self.evidence else {}
+        corrected = self.family() if self.stated else {}
         lines = []
-        for evidence, judged in zip(self.evidence, self.findings.judged, strict=True):
-            test = self.tested(evidence)
-            p = math.nan if evidence.reason else corrected[_claimed(evidence)]
+        for stated in self.stated:
+            claim, test = stated.claim, self.tested(stated)
+            p = corrected[_claimed(stated)] if can_decide(stated, test) else math.nan
             numbers = {f"{k}{limits(k)}": test[k] for k in COLUMNS}
-            claim = evidence.claim
-            line = {"claim": evidence.text, "unit": claim.unit if claim else "", "reported": self.reported(claim)}
-            lines.append({**line, **numbers, "p_holm": p, "verdict": judged.verdict})
+            line = {"claim": stated.text, "unit": claim.unit if claim else "", "reported": self.reported(claim)}
+            lines.append({**line, **numbers, "p_holm": p, "verdict": verdict_on(stated, test, p)})
         return lines
 
     def reported(self, claim: Claim | None) -> float:
@@ -147,29 +170,44 @@ class Tested:
             return values[0] / values[1] if of_std and values[1] else math.nan
         return math.fsum(term.times * value for term, value in zip(claim.terms, values, strict=True))
 
-    def effects(self) -> Table:
-        """Return what effects.csv should hold."""
-        layout = contrasts.layout(self.study)
-        found = self.findings.effects
-        points = [self.effect(_weights(effect, layout), layout) for effect in found]
-        tested = iter(holm([p["p"] for p, effect in zip(points, found, strict=True) if effect.words]))
-        return [
-            {
-                "effect": effect.name,
-                **{f"points_{k}{limits(k)}": p[k] for k in ("mean", "std", "low", "high")},
-                "n": p["n"],
-                "p": p["p"],
-                "p_holm": next(tested) if effect.words else math.nan,
-                "verdict": effect.verdict,
-            }
-            for p, effect in zip(points, found, strict=True)
-        ]
 
-    def effect(self, weights: Mapping[frozenset[str], float], layout: contrasts.Layout) -> Spread:
-        """Return a weighted sum of the arms' accuracies, in points."""
-        values = {members: self.metric(layout[members], "test_accuracy") for members in weights}
-        seeds = set.intersection(*(set(value) for value in values.values()))
-        return spread([sum(w * values[members][seed] for members, w in weights.items()) for seed in sorted(seeds)])
+def can_decide(stated: Stated, test: Spread) -> bool:
+    """Tell whether a claim is tested: by two seeds or more; a ratio of deviations by three, and with a p value."""
+    assert stated.claim is not None or not test["n"]
+    of_std = stated.claim is not None and stated.claim.kind == STD
+    return test["n"] >= (3 if of_std else 2) and not (of_std and math.isnan(test["p"]))
+
+
+def verdict_on(stated: Stated, test: Spread, p_holm: float) -> str:
+    """Return the verdict on a claim. Runs that diverged and would have weakened a side keep it from being tested."""
+    claim, n = stated.claim, test["n"]
+    if claim is None or not can_decide(stated, test):
+        return "not tested"
+    if p_holm < SIGNIFICANT:
+        side = math.copysign(1, test["mean"] - claim.threshold)
+        for term in claim.terms:
+            helps = term.spread or claim.kind == STD or side * term.times * METRICS[term.metric].better > 0
+            if helps and any(arm.diverged for arm in stated.arms[term]):
+                return "not tested"
+        return "holds" if side == claim.direction else "does not hold"
+    if math.isnan(test["p"]):
+        return f"not decided (n = {n}, no spread)"
+    return f"not decided (n = {n})" if n == 2 or test["p"] < SIGNIFICANT else "within noise"
+
+
+def verdict_of(test: Spread, p_holm: float, diverged: int, of_baseline: int, words: tuple[str, str]) -> str:
+    """Return the verdict on a difference in one of two words (above 0, below 0), or why there is none."""
+    n = test["n"]
+    if n < 2:
+        return "one seed: no verdict" if n else "no shared seed: no verdict"
+    if math.isnan(p_holm):
+        return f"not decided (n = {n}, no spread)"
+    beyond_noise = test["low"] > 0 or test["high"] < 0
+    if p_holm < SIGNIFICANT and beyond_noise:
+        above = test["mean"] > 0
+        lost = diverged if above else of_baseline
+        return f"not decided ({lost} diverged)" if lost else words[0 if above else 1]
+    return f"not decided (n = {n})" if beyond_noise or n == 2 else "within noise"
 
 
 def limits(name: str) -> str:
@@ -182,12 +220,12 @@ def compared(arm: Arm, base: Arm) -> Any:
     return _hypothesis([(arm.key, "test_accuracy", 1), (base.key, "test_accuracy", -1)], 0.0)
 
 
-def _claimed(evidence: Evidence) -> Any:
+def _claimed(stated: Stated) -> Any:
     """Return a key that is the same for claims that test the same: the other way round, or with another >= for >."""
-    claim = evidence.claim
+    claim = stated.claim
     assert claim is not None
     terms = [
-        ("+".join(arm.key for arm in evidence.arms[term]), f"{term.metric}{' spread' * term.spread}", term.times)
+        ("+".join(arm.key for arm in stated.arms[term]), f"{term.metric}{' spread' * term.spread}", term.times)
         for term in claim.terms
     ]
     if claim.kind == "convergence":
@@ -202,17 +240,3 @@ def _claimed(evidence: Evidence) -> Any:
 def _hypothesis(terms: Sequence[tuple[str, str, int]], threshold: float, direction: int = 0) -> Any:
     turned = frozenset((arm, metric, -times) for arm, metric, times in terms)
     return frozenset([(frozenset(terms), threshold, direction), (turned, -threshold, -direction)])
-
-
-def _weights(effect: contrasts.Effect, layout: contrasts.Layout) -> dict[frozenset[str], float]:
-    """Return how much each arm counts in an effect: by its name, and who is in which combination."""
-    by_label = {arm.label: members for members, arm in layout.items()}
-    nothing: frozenset[str] = frozenset()
-    if effect.formula.startswith("mean of the arms"):
-        chosen = frozenset(effect.name.split(" x "))
-        half = len(layout) / 2
-        return {members: (1 if (len(chosen - members) % 2 == 0) else -1) / half for members in layout}
-    if effect.name.endswith(" beyond the sum of its parts"):
-        members = by_label[effect.name.removesuffix(" beyond the sum of its parts")]
-        return {members: 1.0, **{frozenset({single}): -1.0 for single in members}, nothing: len(members) - 1.0}
-    return {by_label[effect.name.removesuffix(" alone")]: 1.0, nothing: -1.0}

@@ -18,6 +18,7 @@ from consistent_study import (
     make_consistent,
     rows_of,
     tamper,
+    write_edge_cases,
 )
 from fake_records import write_run, write_study
 from recomputed import arithmetic
@@ -60,6 +61,20 @@ def test_every_column_is_compared(demo: Path) -> None:
 def test_every_table_that_a_report_may_write_is_known() -> None:
     names = set(re.findall(r'"(?:tables/)?(\w+\.csv)"', inspect.getsource(assemble)))
     assert names == set(KNOWN) == {f"{name}.csv" for name in ROWS}
+
+
+def test_arms_without_differences_with_other_seeds_or_without_runs_agree(tmp_path: Path) -> None:
+    folder = write_edge_cases(tmp_path)
+    tables = written(folder)
+    assert wrong(folder) == []
+    verdicts = {row["arm"]: row["verdict"] for row in rows_of(tables / "comparison.csv")}
+    assert verdicts == {
+        **{"baseline": "", "equal": "within noise", "shifted": "not decided (n = 4, no spread)", "constant": "better"},
+        **{"near": "within noise", "other_seeds": "not decided (n = 3)", "two_seeds": "not decided (n = 2)"},
+        **{"one_seed": "one seed: no verdict", "diverging": "all runs diverged"},
+    }
+    filled = [row for row in rows_of(tables / "calibration_bins.csv") if row["accuracy_percent"]]
+    assert len({row["bin"] for row in filled}) > 10
 
 
 @pytest.mark.slow
