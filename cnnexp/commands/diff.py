@@ -1,123 +1,95 @@
-"""`cnnexp diff`: how two runs differ, in what was asked for, what it ran on, and what came out. Imports no torch."""
+"""`cnnexp diff`: how two runs differ in configs, versions, results, test images and rows. Imports no torch."""
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE
-from cnnexp.records.run_record import HASH_CHAIN, TIMING, RunRecord, one_run
-from cnnexp.text import visible
+from cnnexp.records.run_record import HASH_CHAIN, RunRecord, one_run
+from cnnexp.text import align, plain, shorten, visible
 
 EXAMPLES = """\
 examples:
   cnnexp diff outputs/ablation/baseline-s0-1a2b3c4d5e outputs/ablation/dropout-s0-5e4d3c2b1a
   cnnexp diff outputs/runs/A outputs/other/B      runs of different studies can be compared too
 """
-Row = tuple[str, str, str, str]
+Row = tuple[str, ...]  # name, a, b, difference
 ENVIRONMENT = ("code", "own_code", "environment", "device", "data", "model", "schedule")
-LARGEST = 1e30  # beyond it a number is no measurement, and may not even be formatted
-RESULT = {  # what came out: the heading, and how a value and a difference are written
-    "test_accuracy": "percent",
-    "val_accuracy": "percent",
-    "train_accuracy": "percent",
-    "test_loss": "number",
-    "val_loss": "number",
-    "train_loss": "number",
-    "best_epoch": "whole",
-    "epochs": "whole",
-    "images_per_second": "whole",
-    "peak_memory_mib": "whole",
+MAX_VALUE = 1e30  # a larger number is not a measurement, and may not even be formatted
+RESULTS = {  # column of a table of runs: factor, decimals, unit, unit of the difference
+    **dict.fromkeys(("test_accuracy", "val_accuracy", "train_accuracy"), (100, 2, " %", " points")),
+    **dict.fromkeys(("test_loss", "val_loss", "train_loss"), (1, 4, "", "")),
+    **dict.fromkeys(("best_epoch", "epochs", "images_per_second", "peak_memory_mib"), (1, 0, "", "")),
+    "train_seconds": (1, 1, " s", " s"),
 }
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    arguments = argparse.ArgumentParser(
-        prog="cnnexp diff",
-        description="Say how two runs differ: config, code, versions, device, data, results, and where they part.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    arguments.add_argument("first", type=Path, metavar="RUN")
-    arguments.add_argument("second", type=Path, metavar="RUN")
-    return arguments
 
 
 def main(argv: list[str]) -> int:
     """Print the differences. Raises UserError if one of the folders is not a run."""
-    given = parser().parse_args(argv)
+    parser = arguments.parser(
+        "diff",
+        "Show how two runs differ: config, code, versions, device, data, results, and the first row that differs.",
+        EXAMPLES,
+    )
+    parser.add_argument("first", type=Path, metavar="RUN")
+    parser.add_argument("second", type=Path, metavar="RUN")
+    given = parser.parse_args(argv)
     first, second = one_run(given.first), one_run(given.second)
     print(f"a  {visible(first.folder)}  ({first.status})\nb  {visible(second.folder)}  ({second.status})")
-    _show("config", config_rows(first, second), "the same")
-    _show("code, versions, device, data", environment_rows(first, second), "the same")
-    _show("results", result_rows(first, second), "neither run has any")
-    print(f"\ntest images\n  {same_images(first, second)}\n\nmetric rows\n  {visible(parting(first, second))}")
-    print(f"\ntraining steps\n  {visible(steps_parting(first, second))}")
+    _print("config", config_rows(first, second), "the same")
+    _print("code, versions, device, data", environment_rows(first, second), "the same")
+    _print("results", result_rows(first, second), "neither run has any")
+    print(f"\ntest images\n  {same_images(first, second)}\n\nmetric rows\n  {visible(metric_rows(first, second))}")
+    print(f"\ntraining steps\n  {visible(training_steps(first, second))}")
     return EXIT_DONE
 
 
-def _show(title: str, rows: list[Row], none: str) -> None:
-    from cnnexp.text import align, plain, shorten
-
-    print(f"\n{title}")
-    if not rows:
-        print(f"  {none}")
-        return
+def _print(title: str, rows: list[Row], none: str) -> None:
     cells = [[shorten(plain(cell), 60) for cell in row] for row in [("", "a", "b", ""), *rows]]
-    print("\n".join(f"  {line}" for line in align(cells).splitlines()))
+    print(f"\n{title}\n  " + (align(cells).replace("\n", "\n  ") if rows else none))
 
 
 def config_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the settings that differ, by dotted key; a list is one setting."""
-    from cnnexp.config.keys import flatten
-
-    return _differences(flatten(first.config()), flatten(second.config()))
+    return _differences(first.config(), second.config())
 
 
 def environment_rows(first: RunRecord, second: RunRecord) -> list[Row]:
-    """Return the facts in run.json that differ and that no one set: code, versions, device, data, size of the model."""
+    """Return the other facts in run.json that differ: code, versions, device, data, size of the model."""
+    facts = [{key: run.info[key] for key in ENVIRONMENT if key in run.info} for run in (first, second)]
+    return [row for row in _differences(*facts) if row[0] != "data.prepare_seconds"]
+
+
+def _differences(*nodes: dict[str, Any]) -> list[Row]:
     from cnnexp.config.keys import flatten
 
-    facts = [flatten({k: run.info[k] for k in ENVIRONMENT if k in run.info}) for run in (first, second)]
-    own = [{k: v for k, v in side.items() if k != "data.prepare_seconds"} for side in facts]
-    return _differences(*own)
-
-
-def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[Row]:
-    keys = [*first, *(key for key in second if key not in first)]
+    first, second = map(flatten, nodes)
     missing = object()
-    pairs = {key: (first.get(key, missing), second.get(key, missing)) for key in keys}
-    text: Callable[[Any], str] = lambda v: "-" if v is missing else "null" if v is None else str(v)  # noqa: E731
-    return [(key, text(a), text(b), "") for key, (a, b) in pairs.items() if a != b]
+    rows = []
+    for key in {**first, **second}:
+        pair = first.get(key, missing), second.get(key, missing)
+        if pair[0] != pair[1]:
+            a, b = ("-" if value is missing else "null" if value is None else str(value) for value in pair)
+            rows.append((key, a, b, ""))
+    return rows
 
 
 def result_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the numbers of both results, and b - a: percentages and points, nats, seconds."""
-    rows = [
-        _compared(name, kind, *((run.info.get("result") or {}).get(name) for run in (first, second)))
-        for name, kind in RESULT.items()
-    ]
-    seconds = ((run.info.get("seconds") or {}).get("train") for run in (first, second))
-    return [row for row in [*rows, _compared("train_seconds", "seconds", *seconds)] if row is not None]
+    from cnnexp.records.table import row
 
-
-def _compared(name: str, kind: str, a: Any, b: Any) -> Row | None:
-    known = [isinstance(value, (int, float)) and abs(value) < LARGEST for value in (a, b)]
-    if not any(known):
-        return None
-    scale, places, unit, change = {
-        "percent": (100, 2, " %", " points"),
-        "number": (1, 4, "", ""),
-        "whole": (1, 0, "", ""),
-        "seconds": (1, 1, " s", " s"),
-    }[kind]
-    texts = [f"{scale * v:.{places}f}{unit}" if k else "-" for v, k in zip((a, b), known, strict=True)]
-    return name, texts[0], texts[1], f"{scale * (b - a):+.{places}f}{change}" if all(known) else ""
+    results, rows = (row(first), row(second)), []
+    for name, (factor, decimals, unit, unit_of_difference) in RESULTS.items():
+        a, b = (v if v is not None and abs(v) < MAX_VALUE else None for v in (result[name] for result in results))
+        texts = ["-" if value is None else f"{factor * value:.{decimals}f}{unit}" for value in (a, b)]
+        difference = "" if a is None or b is None else f"{factor * (b - a):+.{decimals}f}{unit_of_difference}"
+        if texts != ["-", "-"]:
+            rows.append((name, *texts, difference))
+    return rows
 
 
 def same_images(first: RunRecord, second: RunRecord) -> str:
-    """Say what McNemar's exact test finds on the test images that both runs answered."""
+    """Describe McNemar's exact test on the test images of both runs."""
     import numpy as np
 
     from cnnexp.report.analysis.statistics import mcnemar, p_value
@@ -139,26 +111,20 @@ def same_images(first: RunRecord, second: RunRecord) -> str:
     return (
         f"{len(shared)} shared: {test.only_first} only a has right, {test.only_second} only b; b - a: {points:+.2f} "
         f"points, McNemar's exact p {p_value(test.p, equals=True)}\n"
-        "  (of these two networks alone; what other seeds would say is for `cnnexp report`)"
+        "  (this compares these two networks only; `cnnexp report` compares arms over their seeds)"
     )
 
 
-def parting(first: RunRecord, second: RunRecord) -> str:
-    """Say where the rows of an epoch and split first differ; times are not compared."""
-    a, b = ([{k: v for k, v in r.items() if k not in TIMING} for r in run.rows()] for run in (first, second))
-    for number, (mine, theirs) in enumerate(zip(a, b, strict=False)):
-        if mine != theirs:
-            keys = [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]
-            values = ", ".join(f"{k} {mine.get(k)} and {theirs.get(k)}" for k in keys)
-            where = f"epoch {mine.get('epoch')}, {mine.get('split')}"
-            return f"differ first in row {number + 1} ({where}): {values}"
-    if len(a) != len(b):
-        return f"the same for {min(len(a), len(b))} rows; then only {'a' if len(a) > len(b) else 'b'} goes on"
-    return f"all {len(a)} are the same" if a else "neither run has any"
+def metric_rows(first: RunRecord, second: RunRecord) -> str:
+    """Describe the first metric row that differs; times are not compared."""
+    from cnnexp.records.identical import first_difference, untimed
+
+    count = len(untimed(first))
+    return first_difference(first, second) or (f"all {count} are the same" if count else "neither run has any")
 
 
-def steps_parting(first: RunRecord, second: RunRecord) -> str:
-    """Say at which training step two runs that kept a hash chain first differ, and in what."""
+def training_steps(first: RunRecord, second: RunRecord) -> str:
+    """Describe the first training step at which the hash chains of two runs differ, and in what."""
     from cnnexp.training import hash_chain
 
     for run in (first, second):
@@ -166,6 +132,6 @@ def steps_parting(first: RunRecord, second: RunRecord) -> str:
     a, b = (hash_chain.read(run.folder) for run in (first, second))
     shared = len({row["step"] for row in a} & {row["step"] for row in b})
     if not shared:
-        return "not known: runs trained with log.hash_chain=true tell at which step they part, and why"
+        return "not known: runs trained with log.hash_chain=true show the step at which they part, and why"
     where = hash_chain.parting(a, b)
     return f"differ first at {where}" if where else f"all {shared} are the same, bit for bit"

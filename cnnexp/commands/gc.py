@@ -1,6 +1,5 @@
-"""`cnnexp gc`: what no study needs any more, with its size; deletes it when told to. Imports no torch."""
+"""`cnnexp gc`: list what no study needs any more, with its size, and delete it on request. Imports no torch."""
 
-import argparse
 import sys
 import time
 from contextlib import nullcontext
@@ -8,35 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnexp import storage
+from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records import run_record as record
 from cnnexp.records.run_record import RunRecord
 from cnnexp.records.table import is_superseded
 from cnnexp.storage.untrusted import checked_file
-from cnnexp.text import plain
+from cnnexp.text import mib, plain
 
 EXAMPLES = """\
 kinds:
-  superseded    runs of an arm whose present config, by study.json, is another one; with their results
-  checkpoints   those of runs that failed, ran out of memory, were skipped or interrupted: they would start over
-  leftovers     what only a resumed run needs, of runs that are done or diverged; temporary files older than an hour
+  superseded    runs whose arm has another config in study.json now; with their results
+  checkpoints   of runs that failed, ran out of memory, were skipped or interrupted: they would start from the beginning
+  leftovers     resume files of runs that are done or diverged; temporary files older than an hour
   cache         prepared images that this version cannot use, or that were never finished
-  compiled      what torch's compiler keeps for device.compile; left while a run of FOLDER is under way
+  compiled      code that torch's compiler made for device.compile; skipped while a run of FOLDER is in progress
 
 examples:
-  cnnexp gc                                     look; nothing is deleted
-  cnnexp gc outputs/ablation --superseded       look at one kind
+  cnnexp gc                                     list; nothing is deleted
+  cnnexp gc outputs/ablation --superseded       list one kind
   cnnexp gc --leftovers --cache --delete        delete these
 """
 KINDS = ("superseded", "checkpoints", "leftovers", "cache", "compiled")
-HARMLESS = ("leftovers", "cache")  # what --delete takes when no kind is named: nothing that a result or a resume needs
+HARMLESS = ("leftovers", "cache")  # deleted by --delete alone: no result and no resumed run needs them
 STOPPED = ("failed", "oom", "skipped", "interrupted")
-HOUR = 3600.0  # a temporary file lives for a second or so; one that is older was left by a kill
+MIN_AGE_SECONDS = 3600.0  # a temporary file lives for about a second; an old one was left by a killed process
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file or folder that could go, and why. run: whose it is; lock: must be free, or whoever holds it needs it."""
+    """A file or folder that can be deleted, and why. run: its run; lock: a process that holds it needs the item."""
 
     kind: str
     path: Path
@@ -45,52 +45,42 @@ class Item:
     lock: Path | None = None
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    arguments = argparse.ArgumentParser(
-        prog="cnnexp gc",
-        description="List what no study needs any more, with its size. Runs that a live process holds are left alone.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    arguments.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
-    for kind in KINDS:
-        arguments.add_argument(f"--{kind}", action="store_true", help="this kind only (several can be given)")
-    arguments.add_argument(
-        "--delete", action="store_true", help="delete: of the kinds that are named, else leftovers and cache"
-    )
-    return arguments
-
-
 def main(argv: list[str]) -> int:
-    """List what could go, and delete it if asked to; 3 if something could not be deleted."""
-    given = parser().parse_args(argv)
+    """List what can be deleted, and delete it if asked to; 3 if something could not be deleted."""
+    parser = arguments.parser(
+        "gc", "List what no study needs any more, with its size. Runs that a process is using are skipped.", EXAMPLES
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", action="store_true", help="only this kind; several can be given")
+    parser.add_argument("--delete", action="store_true", help="delete the named kinds, or else leftovers and cache")
+    given = parser.parse_args(argv)
     named = {kind for kind in KINDS if getattr(given, kind)}
     deleted = named or set(HARMLESS)
     kinds = deleted if given.delete else named or set(KINDS)
     items = [(item, storage.size_bytes(item.path)) for item in find(given.folder, kinds)]
     for item, size in items:
-        print(f"{size / 2**20:9.1f} MiB  {item.kind:11}  {plain(item.path)}  ({plain(item.why)})")
+        print(f"{mib(size):>13}  {item.kind:11}  {plain(item.path)}  ({plain(item.why)})")
     total = sum(size for _, size in items)
     if not given.delete:
-        end = " could go; nothing was deleted: --delete does it" if items else ": there is nothing to delete"
+        end = " can be deleted; nothing was: use --delete" if items else ": there is nothing to delete"
         if asked := sorted({item.kind for item, _ in items} - deleted):
-            end += f" ({' and '.join(asked)} only if named: --{' --'.join(asked)})"
-        print(f"{total / 2**20:9.1f} MiB{end}")
+            end += f" (for {' and '.join(asked)} add --{' --'.join(asked)})"
+        print(f"{mib(total):>13}{end}")
         return EXIT_DONE
-    freed, left = 0, False
+    freed, kept = 0, 0
     for item, size in items:
-        reason = delete(item)
-        freed += 0 if reason else size
-        if reason:
-            left = True
-            print(f"cnnexp: {plain(item.path)}: left ({plain(reason)})", file=sys.stderr)
-    print(f"{freed / 2**20:9.1f} MiB freed")
-    return EXIT_SOME_FAILED if left else EXIT_DONE
+        if reason := delete(item):
+            kept += 1
+            print(f"cnnexp: {plain(item.path)}: not deleted ({plain(reason)})", file=sys.stderr)
+        else:
+            freed += size
+    print(f"{mib(freed):>13} freed")
+    return EXIT_SOME_FAILED if kept else EXIT_DONE
 
 
 def delete(item: Item) -> str:
-    """Delete an item, unless it is in use or its run has changed since it was found; return why not, or ""."""
+    """Delete an item, unless it is in use or its run has changed since it was found; return the reason, or ""."""
     try:
         with storage.lock(item.lock) if item.lock else nullcontext():
             if item.run is not None and RunRecord.read(item.run.folder).info != item.run.info:
@@ -104,7 +94,7 @@ def delete(item: Item) -> str:
 
 
 def find(folder: Path, kinds: set[str]) -> list[Item]:
-    """Return what could go of some kinds, each file once. Raises UserError if there is no such folder."""
+    """Return what can be deleted of some kinds, each file once. Raises UserError if there is no such folder."""
     every = record.find_runs(folder)
     held = {run.folder for run in every if storage.is_locked(run.folder / ".lock")}
     free = [run for run in every if not run.problem and run.folder not in held]
@@ -112,7 +102,13 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
     rest = [run for run in free if run.folder not in {item.path for item in items}]
     if "checkpoints" in kinds:
         items += [
-            Item("checkpoints", file, f"{run.status}; without it the run starts over", run, run.folder / ".lock")
+            Item(
+                "checkpoints",
+                file,
+                f"{run.status}; without it the run starts from the beginning",
+                run,
+                run.folder / ".lock",
+            )
             for run in rest
             if run.status in STOPPED
             for file in _checkpoints(run, "*.pt")
@@ -125,20 +121,20 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
             for pattern in record.FOR_RESUMING
             for file in _checkpoints(run, pattern)
         ]
-        apart = {run.folder for run in every} - {run.folder for run in rest}
-        items += temporary(folder, apart)
+        excluded = {run.folder for run in every} - {run.folder for run in rest}
+        items += temporary(folder, excluded)
     items += unusable_cache() if "cache" in kinds else []
     return items + (compiled() if "compiled" in kinds and not held else [])
 
 
 def _checkpoints(run: RunRecord, pattern: str) -> list[Path]:
-    """Return a run's checkpoints; none where the folder is a link: what it leads to is not the run's."""
+    """Return a run's checkpoints; none if the folder is a link, because its target is not the run's."""
     folder = run.folder / "checkpoints"
     return [] if folder.is_symlink() else sorted(folder.glob(pattern))
 
 
 def superseded(runs: list[RunRecord]) -> list[Item]:
-    """Return the runs whose arm has another config in study.json now, but for those that another run starts from."""
+    """Return the runs whose arm has another config in study.json now, except those that another run starts from."""
     configs = {run.folder: _config_text(run) for run in runs}
     items = []
     for run in runs:
@@ -156,15 +152,15 @@ def _config_text(run: RunRecord) -> str:
         return ""
 
 
-def temporary(folder: Path, apart: set[Path]) -> list[Item]:
-    """Return the temporary files that a kill left behind, but for those in the run directories `apart`."""
-    files = [f for f in sorted(folder.rglob(".*.tmp")) if f.is_file() and not apart & set(f.parents)]
-    old = [f for f in files if time.time() - f.stat().st_mtime > HOUR]
+def temporary(folder: Path, excluded: set[Path]) -> list[Item]:
+    """Return the temporary files that killed processes left behind, except those in the run directories `excluded`."""
+    files = [f for f in sorted(folder.rglob(".*.tmp")) if f.is_file() and not excluded & set(f.parents)]
+    old = [f for f in files if time.time() - f.stat().st_mtime > MIN_AGE_SECONDS]
     return [Item("leftovers", file, "left by a process that was killed") for file in old]
 
 
 def unusable_cache() -> list[Item]:
-    """Return the prepared sets, in the cache folder, that this version cannot open or that were never finished."""
+    """Return the prepared data sets in the cache that this version cannot open or that were never finished."""
     from cnnexp.data.cache import cached, load
 
     items = []
@@ -177,7 +173,7 @@ def unusable_cache() -> list[Item]:
 
 
 def compiled() -> list[Item]:
-    """Return the folder of what was compiled, if there is one."""
+    """Return the folder of compiled code, if there is one."""
     from cnnexp.data.cache import compiled_folder
 
     folder = compiled_folder(None)

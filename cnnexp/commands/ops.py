@@ -1,21 +1,22 @@
-"""`cnnexp ops`: the operations written from their formulas, held to torch's, and what they cost."""
+"""`cnnexp ops`: compare the operations written from their formulas with torch: differences and times."""
 
-import argparse
 import itertools
 import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_BUG, EXIT_DONE, unknown
 from cnnexp.reference import OPERATIONS
+from cnnexp.text import align, number
 
 if TYPE_CHECKING:
     from cnnexp.reference.comparison import Row
 
 EXAMPLES = f"""\
-difference: the largest from torch's output and gradients, in float64, on numbers around 1
-ms, torch:  forward and backward in float32 on one thread of this machine; times: the first over the second
+difference: the largest from torch's output and gradients, in float64, for inputs of magnitude 1
+ms, torch:  forward and backward pass in float32 on one thread of this machine; times: the first over the second
 
 operations:
   {", ".join(OPERATIONS[:9])},
@@ -28,27 +29,21 @@ examples:
   cnnexp ops batch_norm layer_norm --json
   cnnexp train model.impl=im2col optimizer=reference_adam     train with them
 """
-LARGEST = 1e-9  # a difference in float64 that rounding cannot make: the sums here are of some thousand numbers
-BUDGET = 0.03  # seconds that a time is measured for; the loops take one call, which is longer
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    arguments = argparse.ArgumentParser(
-        prog="cnnexp ops",
-        description="Compare the operations that are written here from their formulas with torch's.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    arguments.add_argument("operations", nargs="*", metavar="OPERATION", help="which; without any, all")
-    arguments.add_argument("--json", action="store_true", help="as JSON, times in seconds")
-    return arguments
+MAX_DIFFERENCE = 1e-9  # rounding in float64 stays below it: the sums have some thousand terms
+TIMING_SECONDS = 0.03  # the duration of one measurement; the loops take one call, which is longer
 
 
 def main(argv: list[str]) -> int:
-    """Print the comparison; 1 if an operation is not torch's to rounding. Raises UserError for an unknown name."""
-    given = parser().parse_args(argv)
+    """Print the comparison; 1 if an operation differs from torch by more than rounding.
+
+    Raises UserError for an unknown name.
+    """
+    parser = arguments.parser(
+        "ops", "Compare the operations that are written here from their formulas with torch.", EXAMPLES
+    )
+    parser.add_argument("operations", nargs="*", metavar="OPERATION", help="the operations (default: all)")
+    parser.add_argument("--json", action="store_true", help="as JSON, times in seconds")
+    given = parser.parse_args(argv)
     for name in given.operations:
         if name not in OPERATIONS:
             raise unknown("ops", "operation", name, OPERATIONS)
@@ -63,46 +58,33 @@ def main(argv: list[str]) -> int:
     spare_compiler()
     torch.set_num_threads(1)
     table = catalogue()
-    rows = [row for name in given.operations or OPERATIONS for row in compare(name, table[name], BUDGET)]
-    machine = {"device": cpu_name(), "threads": 1, "torch": torch.__version__}
+    rows = [row for name in given.operations or OPERATIONS for row in compare(name, table[name], TIMING_SECONDS)]
     if given.json:
+        machine = {"device": cpu_name(), "threads": 1, "torch": torch.__version__}
         print(json.dumps({**machine, "rows": [{**row._asdict(), "ratio": row.ratio} for row in rows]}, indent=1))
     else:
-        print(render(rows))
-        print(f"\n{machine['device']}, one thread, torch {machine['torch']}")
-    wrong = [f"{row.operation} ({row.implementation})" for row in rows if not row.difference <= LARGEST]
+        print(f"{as_table(rows)}\n\n{cpu_name()}, one thread, torch {torch.__version__}")
+    wrong = [f"{row.operation} ({row.implementation})" for row in rows if not row.difference <= MAX_DIFFERENCE]
     if wrong:
-        print(f"cnnexp: not torch's numbers: {', '.join(wrong)}", file=sys.stderr)
+        print(f"cnnexp: differ from torch: {', '.join(wrong)}", file=sys.stderr)
     return EXIT_BUG if wrong else EXIT_DONE
 
 
-def render(rows: Sequence["Row"]) -> str:
-    """Lay rows out as a table, and say of ways of one operation how they compare with each other."""
-    from cnnexp.text import align
-
-    head = ("operation", "implementation", "difference", "ms", "torch", "times", "on")
-    columns = [list(column) for column in zip(head, *map(_cells, rows), strict=True)]
-    for number in (2, 3, 4, 5):
-        columns[number] = [cell.rjust(max(map(len, columns[number]))) for cell in columns[number]]
-    lines = [align(list(zip(*columns, strict=True)))]
+def as_table(rows: Sequence["Row"]) -> str:
+    """Return a table of the comparison, and a line for each two implementations of one operation."""
+    cells = [("operation", "implementation", "difference", "ms", "torch", "times", "on"), *map(_cells, rows)]
+    lines = [align(cells, right=(2, 3, 4, 5))]
     for one, other in itertools.pairwise(rows):
         if one.operation == other.operation:
-            times = _short(one.seconds / other.seconds)
+            times = _ratio(one.seconds / other.seconds)
             lines.append(f"{one.operation}: {one.implementation} takes {times} times as long as {other.implementation}")
     return "\n".join(lines)
 
 
 def _cells(row: "Row") -> tuple[str, ...]:
-    return (
-        row.operation,
-        row.implementation,
-        f"{row.difference:.1e}",
-        f"{1e3 * row.seconds:.2f}",
-        f"{1e3 * row.torch_seconds:.2f}",
-        _short(row.ratio),
-        row.measured_on,
-    )
+    times = f"{1e3 * row.seconds:.2f}", f"{1e3 * row.torch_seconds:.2f}", _ratio(row.ratio)
+    return row.operation, row.implementation, f"{row.difference:.1e}", *times, row.measured_on
 
 
-def _short(ratio: float) -> str:
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
+def _ratio(ratio: float) -> str:
+    return number(ratio, 0 if ratio >= 100 else 1)

@@ -1,6 +1,5 @@
-"""`cnnexp runs`: list the runs below a folder and how they went. Reads records only: fast, without torch."""
+"""`cnnexp runs`: list the runs below a folder, with status and results. It reads records only: fast, without torch."""
 
-import argparse
 import csv
 import datetime
 import io
@@ -10,39 +9,32 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, unknown
-from cnnexp.text import visible
+from cnnexp.text import DASH, align, csv_cell, duration, number, plain, plural, shorten, visible
 
 EXAMPLES = """\
 examples:
   cnnexp runs                                    every run below outputs
   cnnexp runs outputs/ablation --newest          one study, the newest run first
-  cnnexp runs --status failed --status oom       what went wrong
+  cnnexp runs --status failed --status oom       failed runs, with the reason
   cnnexp runs --csv > runs.csv                   every column; fractions, seconds
 """
-WIDEST = 44  # characters of an arm's name
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    arguments = argparse.ArgumentParser(
-        prog="cnnexp runs",
-        description="List the runs below a folder: study, arm, seed, status, test accuracy, epochs, time, age.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    arguments.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
-    arguments.add_argument("--status", action="append", metavar="STATUS", help="only runs of this status; repeatable")
-    arguments.add_argument("--newest", action="store_true", help="the newest first, not by study, arm and seed")
-    form = arguments.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="every column, as JSON")
-    form.add_argument("--csv", action="store_true", help="every column, as CSV")
-    return arguments
+MAX_NAME = 44  # characters of an arm's name
 
 
 def main(argv: list[str]) -> int:
     """List the runs. Raises UserError if there is no such folder or status."""
-    given = parser().parse_args(argv)
+    parser = arguments.parser(
+        "runs", "List the runs below a folder: study, arm, seed, status, test accuracy, epochs, time, age.", EXAMPLES
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
+    parser.add_argument("--status", action="append", metavar="STATUS", help="only runs with this status; repeatable")
+    parser.add_argument("--newest", action="store_true", help="sort by start, newest first")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="every column, as JSON")
+    form.add_argument("--csv", action="store_true", help="every column, as CSV")
+    given = parser.parse_args(argv)
     from cnnexp.records.run_record import STATUSES, find_runs
     from cnnexp.records.table import row
 
@@ -59,7 +51,7 @@ def main(argv: list[str]) -> int:
     elif given.csv:
         print(as_csv(rows), end="")
     else:
-        print(table(rows) if rows else f"{visible(given.folder)}: {'no such' if found else 'holds no'} runs")
+        print(as_table(rows) if rows else f"{visible(given.folder)}: {'no such' if found else 'holds no'} runs")
     return EXIT_DONE
 
 
@@ -68,9 +60,8 @@ def _finite(value: Any) -> Any:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Return every column, with a header; text that a spreadsheet would take for a formula is quoted."""
+    """Return every column, with a header; text that a spreadsheet could run as a formula is escaped."""
     from cnnexp.records.table import COLUMNS
-    from cnnexp.text import csv_cell
 
     text = io.StringIO()
     writer = csv.DictWriter(text, [*COLUMNS, "folder"], lineterminator="\n")
@@ -79,22 +70,14 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Lay runs out for a terminal, with a line that counts them; of what is not done, the reason stands behind."""
-    from cnnexp.text import align
-
+def as_table(rows: list[dict[str, Any]]) -> str:
+    """Return a table for a terminal, and a line with the counts by status; the last column says why a run failed."""
     cells = [("study", "arm", "seed", "status", "test %", "epochs", "time", "age", ""), *map(_cells, rows)]
-    columns = [list(column) for column in zip(*cells, strict=True)]
-    for number in (2, 4, 5, 6, 7):
-        columns[number] = [cell.rjust(max(map(len, columns[number]))) for cell in columns[number]]
-    counts = Counter(r["status"] for r in rows)
-    total = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    return f"{align(list(zip(*columns, strict=True)))}\n{len(rows)} run{'s' * (len(rows) != 1)}: {total}"
+    counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in rows).most_common())
+    return f"{align(cells, right=(2, 4, 5, 6, 7))}\n{plural(len(rows), 'run')}: {counts}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    from cnnexp.text import plain, shorten
-
     folder = Path(row["folder"])
     now = datetime.datetime.now(datetime.UTC)
     started, finished = _time(row["started"]), _time(row["finished"])
@@ -103,14 +86,14 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         seconds, finished = (now - started).total_seconds(), None
     last, accuracy = finished or started, row["test_accuracy"]
     return (
-        shorten(plain(row["study"] or folder.parent.name), WIDEST),
-        shorten(plain(row["arm"] or folder.name), WIDEST),
-        "-" if row["seed"] is None else str(row["seed"]),
+        shorten(plain(row["study"] or folder.parent.name), MAX_NAME),
+        shorten(plain(row["arm"] or folder.name), MAX_NAME),
+        DASH if row["seed"] is None else str(row["seed"]),
         row["status"],
-        "-" if accuracy is None else f"{100 * accuracy:.2f}",
-        str(row["epochs"] or _epochs_so_far(folder) or "-"),
-        "-" if seconds is None else span(seconds),
-        span((now - last).total_seconds()) if last else "-",
+        number(None if accuracy is None else 100 * accuracy, 2),
+        str(row["epochs"] or _epochs_so_far(folder) or DASH),
+        DASH if seconds is None else duration(seconds),
+        duration((now - last).total_seconds()) if last else DASH,
         shorten(plain(row["error"] or ("superseded: the arm has another config now" if row["superseded"] else "")), 60),
     )
 
@@ -128,11 +111,3 @@ def _time(text: str | None) -> datetime.datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
-
-
-def span(seconds: float) -> str:
-    """Return a time in its largest sensible unit: "45 s", "12 min", "5 h" or "3 d"."""
-    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < most * size:
-            return f"{max(seconds, 0) / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} d"

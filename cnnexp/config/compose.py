@@ -174,12 +174,21 @@ def check(config: Mapping[str, Any]) -> None:
     check_study(config["study"])
     check_device(config["device"]["kind"])
     for name, given in GIVEN.items():
-        builder = target(name, config[name])
-        signature.check(name, config[name], builder, given)
+        signature.check(name, config[name], target(name, config[name]), given)
     for name in GIVEN:
-        further = getattr(target(name, config[name]), "check", None)
-        if callable(further):
-            further(name, config[name], config)
+        check_node(name, config[name], config)
+
+
+def check_node(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check a node against its builder's signature, and by the builder's own `check`, if it has one.
+
+    config: the other nodes. Raises UserError for the first thing that is wrong.
+    """
+    builder = target(name, node)
+    signature.check(name, node, builder, GIVEN[name])
+    further = getattr(builder, "check", None)
+    if callable(further):
+        further(name, node, config)
 
 
 def _check_texts(where: str, node: Any) -> None:

@@ -66,6 +66,19 @@ def untimed(run: RunRecord) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
 
 
+def first_difference(first: RunRecord, second: RunRecord, names: tuple[str, str] = ("a", "b")) -> str | None:
+    """Describe the first metric row that differs between two runs; None if all are the same. names: of the runs."""
+    rows, others = untimed(first), untimed(second)
+    for number, (row, other) in enumerate(zip(rows, others, strict=False), 1):
+        if json.dumps(row) != json.dumps(other):  # as text, because nan is not equal to itself
+            keys = [key for key in {**row, **other} if json.dumps(row.get(key)) != json.dumps(other.get(key))]
+            values = ", ".join(f"{key} {row.get(key)} and {other.get(key)}" for key in keys)
+            return f"differ first in row {number} (epoch {row.get('epoch')}, {row.get('split')}): {values}"
+    if len(rows) == len(others):
+        return None
+    return f"the same for {min(len(rows), len(others))} rows; only {names[len(others) > len(rows)]} has more"
+
+
 def differing(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the settings by which the configs of runs differ, but for those that need not change a number."""
     if len({(run.info.get("fingerprint"), run.info.get("seed")) for run in runs}) == 1:

@@ -49,9 +49,9 @@ def test_diff_finds_where_two_runs_part(cnnexp, tmp_path):
         storage.make_folder(run.folder)
         for epoch, loss in list(enumerate((0.1, 0.2, third, 0.5), 1))[:count]:
             run.append(kind="epoch", epoch=epoch, split="train", loss=loss, seconds=epoch * third)
-    assert diff.parting(first, second) == "differ first in row 3 (epoch 3, train): loss 0.3 and 0.4"
+    assert diff.metric_rows(first, second) == "differ first in row 3 (epoch 3, train): loss 0.3 and 0.4"
     second.keep_rows(2)
-    assert diff.parting(first, second) == "the same for 2 rows; then only a goes on"
-    assert diff.parting(second, second) == "all 2 are the same"
+    assert diff.metric_rows(first, second) == "the same for 2 rows; only a has more"
+    assert diff.metric_rows(second, second) == "all 2 are the same"
     code, _, err = cnnexp("diff", first.folder, second.folder)
     assert code == 2 and "is not a run directory" in err

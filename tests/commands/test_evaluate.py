@@ -81,7 +81,7 @@ def test_evaluate_matches_classes_by_name_or_says_so(cnnexp, trained_run, tmp_pa
     others = [f"class {c}" for c in "abcdefghij"]
     root = tree(tmp_path / "tree", others)
     code, _, err = cnnexp("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
-    assert code == 0 and "taken by position: class a for arrow, " in err
+    assert code == 0 and "matched by position: class a for arrow, " in err
     model = load(trained_run)
     data = build_data(model.config)
     turned = replace(data, classes=data.classes[::-1])

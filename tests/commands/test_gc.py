@@ -61,8 +61,8 @@ def test_gc_lists_and_deletes_nothing(cnnexp, messy):
     code, out, _ = cnnexp("gc", outputs)
     listed = {line.split()[3] for line in out.splitlines()[:-1]}
     assert code == 0 and listed == {str(path) for path in could_go.values()}
-    assert "nothing was deleted" in out and files(outputs) == before
-    assert out.endswith("--delete does it (checkpoints and superseded only if named: --checkpoints --superseded)\n")
+    assert "nothing was: use --delete" in out and files(outputs) == before
+    assert out.endswith("use --delete (for checkpoints and superseded add --checkpoints --superseded)\n")
 
 
 def test_runs_that_are_superseded_are_marked(messy, cnnexp):
@@ -131,7 +131,7 @@ def test_gc_finds_prepared_images_that_cannot_be_used(cnnexp, tmp_path, monkeypa
     code, out, _ = cnnexp("gc", outputs, "--cache", "--delete")
     assert code == 0 and out.count("\n") == 3
     assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["compiled", "else", good.rpartition("/")[2]]
-    assert cnnexp("gc", outputs)[1].endswith("--delete does it (compiled only if named: --compiled)\n")
+    assert cnnexp("gc", outputs)[1].endswith("use --delete (for compiled add --compiled)\n")
     with storage.lock(write_run(outputs, "other", 0).folder / ".lock"):
         assert gc.find(outputs, {"compiled"}) == [], "a run that is under way may need it"
     cnnexp("gc", outputs, "--compiled", "--delete")

@@ -20,7 +20,7 @@ Cnnexp = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure each time once."""
-    monkeypatch.setattr(ops, "BUDGET", 0.0)
+    monkeypatch.setattr(ops, "TIMING_SECONDS", 0.0)
 
 
 def test_one_operation(cnnexp: Cnnexp) -> None:
@@ -56,7 +56,7 @@ def test_a_wrong_operation_is_told(cnnexp: Cnnexp, monkeypatch: pytest.MonkeyPat
         broken = honest._replace(ways={"broken": lambda i, u, wrong=wrong: [*map(wrong, honest.torch(i, u))]})
         monkeypatch.setattr("cnnexp.reference.catalogue.catalogue", lambda broken=broken: {"relu": broken})
         code, _, err = cnnexp("ops", "relu")
-        assert (code, err) == (1, "cnnexp: not torch's numbers: relu (broken)\n")
+        assert (code, err) == (1, "cnnexp: differ from torch: relu (broken)\n")
 
 
 def test_an_unknown_name_is_told_in_one_line(cnnexp: Cnnexp) -> None:
@@ -93,7 +93,7 @@ def test_the_table_is_short_and_compares_ways_with_each_other() -> None:
         Row("conv", "im2col", "2x3", 2e-15, 0.004, 0.001),
         Row("relu", "formula", "4", 0.0, 0.001, 0.002),
     ]
-    head, *lines = ops.render(rows).splitlines()
+    head, *lines = ops.as_table(rows).splitlines()
     ends = [line.index(word) + len(word) for line, word in zip([head, *lines], ["ms", "2000.00", "4.00"], strict=False)]
     assert len(set(ends)) == 1, "numbers end where their heading does"
     assert lines[0].split()[3:6] == ["2000.00", "1.00", "2,000"] and lines[2].split()[5] == "0.5"

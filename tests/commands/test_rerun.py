@@ -91,7 +91,7 @@ def test_other_numbers_are_named_with_what_is_not_as_it_was(rerun: Rerun, copied
         "not the same:",
         "metric rows: differ first in row 3 (epoch 2, train): loss ",
         "  test_accuracy: 0.125 then, 0.",
-        "not as it was:",
+        "changed since then:",
         "  environment.torch: 1.0 then, ",
         "  code.commit: abc-dirty then, ",
         "  data.fingerprint: other images then, ",
@@ -109,14 +109,14 @@ def test_other_numbers_with_nothing_else_changed(rerun: Rerun, copied: Path) -> 
     code, out, _ = rerun(copied)
     assert code == 3
     assert "\n  test logits: the largest difference is 0.5\n" in out
-    assert out.endswith("\ncode, versions, device and data are as they were\n")
+    assert out.endswith("\ncode, versions, device and data are unchanged\n")
 
 
 def test_equal_numbers_under_other_versions(rerun: Rerun, copied: Path) -> None:
     record = RunRecord.read(copied)
     record.update(environment={**record.info["environment"], "numpy": "0.1"})
     code, out, _ = rerun(copied)
-    assert code == 0 and "although not all is as it was:\n  environment.numpy: 0.1 then, " in out
+    assert code == 0 and "although this has changed:\n  environment.numpy: 0.1 then, " in out
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_equal_numbers_under_other_versions(rerun: Rerun, copied: Path) -> None:
     [
         (["optimizer.lr=3"], "optimizer.lr=3: allowed: data.root=DIR, data.cache=DIR; all else is recorded"),
         (["--device", "tpu"], "device.kind: unknown device 'tpu'"),
-        (["--out", "."], "--out: . holds something else; name a folder that is not there yet"),
+        (["--out", "."], "--out: . holds something else; name a folder that does not exist yet"),
     ],
 )
 def test_wrong_requests(rerun: Rerun, trained_run: Path, words: list[str], told: str) -> None:
@@ -201,10 +201,10 @@ def test_a_run_that_starts_from_another_keeps_its_fingerprint(
     assert train(*more, f"model.weights={weights}", "study.arm=third") == 0
     for arm in ("second", "third"):
         code, out, _ = rerun(runs()[f"{arm}-s0"].folder, "--out", str(tmp_path / arm))
-        assert code == 0 and "not all is as it was" not in out, out
+        assert code == 0 and "this has changed" not in out, out
     weights.write_bytes(weights.read_bytes() + b" ")
     code, out, _ = rerun(runs()["third-s0"].folder)
-    assert code == 0 and "your own code, or the weights that it starts from (the fingerprint is another one)" in out
+    assert code == 0 and "your own code, or the weights that the run starts from (the fingerprint differs)" in out
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "predictions.npz"])

@@ -9,7 +9,7 @@ from own_network import OwnNetwork
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnexp.commands.summary import main, render
+from cnnexp.commands.summary import as_table, main
 from cnnexp.errors import UserError
 from cnnexp.models.convnet import convnet
 from cnnexp.models.summary import Summary, count, summarise
@@ -149,13 +149,13 @@ def test_an_image_that_does_not_pass_names_the_layer_and_leaves_no_hooks() -> No
 
 @pytest.mark.parametrize("columns", [40, 80, 100, 400])
 def test_the_table_fits_the_terminal(columns: int) -> None:
-    lines = render(summarise(torchvision.models.mobilenet_v3_small(), (3, 64, 64)), columns).splitlines()
+    lines = as_table(summarise(torchvision.models.mobilenet_v3_small(), (3, 64, 64)), columns).splitlines()
     assert max(map(len, lines)) <= min(max(columns, 80), 120)
     assert len({line.index("Conv2d") for line in lines if "Conv2d" in line}) == 1
 
 
 def test_an_empty_table_has_a_header() -> None:
-    assert render(Summary([], 0, 0, 0, 0), 80).startswith("layer  kind")
+    assert as_table(Summary([], 0, 0, 0, 0), 80).startswith("layer  kind")
 
 
 def test_the_command_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +163,7 @@ def test_the_command_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "7*7*3*32 + 32" in out and "image 3x64x64, 10 classes" in out
     parameters = 4_736 + 51_264 + 73_856 + (8_192 * 512 + 512) + 5_130
-    assert f"{parameters:,} parameters, {parameters:,} of them learn" in out
+    assert f"{parameters:,} parameters, {parameters:,} of them trainable" in out
 
 
 def test_one_line_overrides_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_one_line_overrides_reach_the_network(capsys: pytest.CaptureFixture[str]
     stage = ["Conv2d", "BatchNorm2d", "GELU", "MaxPool2d", "Dropout"]
     assert kinds[:20] == [*stage, *stage, *stage, "Flatten", "Linear", "BatchNorm1d", "GELU", "Linear"]
     assert main(["model=torchvision", "model.name=squeezenet1_1", "model.freeze=backbone"]) == 0
-    assert "5,130 of them learn" in capsys.readouterr().out
+    assert "5,130 of them trainable" in capsys.readouterr().out
 
 
 def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +184,7 @@ def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--image", "3x64"], "--image: given '3x64'; allowed: channels, height and width, as 3x64x64"),
+        (["--image", "3x64"], "--image: given '3x64'; allowed: channels, height and width, such as 3x64x64"),
         (["--classes", "0"], "--classes: given 0; allowed: a whole number >= 1"),
         (
             ["+model.fo=1"],

@@ -95,7 +95,7 @@ def test_it_is_off_by_default_and_changes_no_fingerprint(
     assert hash_chain.read(run.folder) == [], "nothing of a run that is begun anew is left"
     assert "hash_chain" not in run.info["seconds"]
     assert cli.main(["diff", str(run.folder), str(run.folder)]) == 0
-    assert "not known: runs trained with log.hash_chain=true tell" in capsys.readouterr().out
+    assert "not known: runs trained with log.hash_chain=true show" in capsys.readouterr().out
 
 
 def test_every_bit_counts() -> None:
