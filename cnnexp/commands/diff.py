@@ -65,7 +65,7 @@ def _differences(*nodes: dict[str, Any]) -> list[Row]:
 
     first, second = map(flatten, nodes)
     missing = object()
-    rows = []
+    rows: list[Row] = []
     for key in {**first, **second}:
         pair = first.get(key, missing), second.get(key, missing)
         if pair[0] != pair[1]:
@@ -78,7 +78,8 @@ def result_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the numbers of both results, and b - a: percentages and points, nats, seconds."""
     from cnnexp.records.table import row
 
-    results, rows = (row(first), row(second)), []
+    results = row(first), row(second)
+    rows: list[Row] = []
     for name, (factor, decimals, unit, unit_of_difference) in RESULTS.items():
         a, b = (v if v is not None and abs(v) < MAX_VALUE else None for v in (result[name] for result in results))
         texts = ["-" if value is None else f"{factor * value:.{decimals}f}{unit}" for value in (a, b)]
