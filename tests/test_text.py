@@ -52,3 +52,36 @@ def test_columns_are_aligned_left_or_right() -> None:
         "a    12  x\\x1b",
     ]
     assert text.align([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07x", "x"),
+        ("\x9b2Jx", "x"),
+        ("a\nb\tc\x00d", "a b c d"),
+        ("abc\u202edef\u200b", "abcdef"),
+        ("\udcff", "\ufffd"),
+        ("naïve 漢字 🙂", "naïve 漢字 🙂"),
+        (None, "None"),
+    ],
+)
+def test_plain(given: object, shown: str) -> None:
+    assert text.plain(given) == shown
+
+
+def test_shorten_keeps_both_ends() -> None:
+    assert text.shorten("resnet18_batchnorm_frozen", 12) == "resnet18…zen"
+    assert text.shorten("short", 12) == "short"
+
+
+def test_latex_holds_no_command_of_the_user() -> None:
+    assert text.latex(r"\input{x} 5% a_b $y$ #1 & ~^") == (
+        r"\textbackslash{}input\{x\} 5\% a\_b \$y\$ \#1 \& \textasciitilde{}\textasciicircum{}"
+    )
+    assert text.latex("[2pt]") == "{}[2pt]"
+
+
+def test_markdown_is_no_markup() -> None:
+    assert text.markdown("<b>&`x`[y](z)") == r"&lt;b&gt;&amp;\`x\`\[y\](z)"

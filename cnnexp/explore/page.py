@@ -1,6 +1,6 @@
 """The page of a data set, with its figures and tables as files beside it. The template engine escapes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ from cnnexp.explore.facts import Facts
 from cnnexp.explore.pictures import Augmented, equal_images, samples
 from cnnexp.pages.files import make_folders, replace_files
 from cnnexp.pages.style import Figure, style
-from cnnexp.pages.tables import Table, to_csv
+from cnnexp.pages.tables import Column, Table, csv_fields, to_texts
 from cnnexp.pages.template import engine
-from cnnexp.text import plain
+from cnnexp.text import number, plain
 
 LISTED = 100  # groups of equal images in the page's table; the CSV file has all
 OPEN = 60  # classes; more are folded away
@@ -23,10 +23,11 @@ def write(found: Facts, augmented: Augmented | None, out: Path, command: str) ->
     make_folders(out)
     with style():
         drawn = {figure.name: figure for figure in _figures(found, augmented) if figure is not None}
-    files = {f"tables/{name}": content.encode("utf-8", "replace") for name, content in _tables(found).items()}
+    tables = to_texts({"classes.csv": class_table(found, total=False), "duplicates.csv": duplicates_csv(found)})
+    files: dict[str, str | bytes] = {f"tables/{name}": text for name, text in tables.items()}
     for name, figure in drawn.items():
         files |= {f"figures/{name}.png": figure.png, f"figures/{name}.svg": figure.svg}
-    files["index.html"] = render(found, drawn, augmented, command).encode("utf-8", "replace")
+    files["index.html"] = render(found, drawn, augmented, command)
     try:
         replace_files(out, files)
     except OSError as error:
@@ -73,25 +74,37 @@ def _headline(found: Facts) -> str:
     return f"{len(found.classes):,} classes; {sizes}; {kind}, {width} x {height} pixels."
 
 
-def class_table(found: Facts) -> Table:
-    """Return images per class, a column per split."""
-    columns = list(found.counts.values())
-    rows = [
-        [name, *(f"{c[k]:,}" for c in columns), f"{sum(c[k] for c in columns):,}"]
-        for k, name in enumerate(found.classes)
+def class_table(found: Facts, total: bool = True) -> Table[tuple[str, int | slice]]:
+    """Return images per class, a column per split and one for all; `total`: with a last row for all classes."""
+
+    def column(split: str) -> Column[tuple[str, int | slice]]:
+        return Column(split, split, lambda row: int(found.counts[split][row[1]].sum()), number)
+
+    splits = [column(split) for split in found.counts]
+    columns: list[Column[tuple[str, int | slice]]] = [
+        Column("Class", "class", lambda row: row[0], kind="label"),
+        *splits,
+        Column("All", "", lambda row: sum(split.value(row) for split in splits), number),
     ]
-    rows.append(["all", *(f"{c.sum():,}" for c in columns), f"{sum(c.sum() for c in columns):,}"])
-    return Table(["Class", *found.counts, "All"], rows)
+    rows: list[tuple[str, int | slice]] = [(name, k) for k, name in enumerate(found.classes)]
+    return Table(columns, [*rows, ("all", slice(None))] if total else rows)
 
 
-def channel_table(found: Facts) -> Table:
+CHANNELS: list[Column[tuple[measure.Channel, float, float]]] = [  # a channel, and what it is normalised by
+    Column("Channel", "", lambda c: c[0].name, kind="label"),
+    Column("Mean", "", lambda c: f"{c[0].mean / 255:.4f}"),
+    Column("Std", "", lambda c: f"{c[0].std / 255:.4f}"),
+    Column("Mean (0 to 255)", "", lambda c: f"{c[0].mean:.2f}"),
+    Column("Std (0 to 255)", "", lambda c: f"{c[0].std:.2f}"),
+    Column("Smallest", "", lambda c: c[0].low),
+    Column("Largest", "", lambda c: c[0].high),
+    Column("Normalised by", "", lambda c: f"(x - {c[1]:.4f}) / {c[2]:.4f}"),
+]
+
+
+def channel_table(found: Facts) -> Table[Any]:
     """Return the statistics of every channel of the training split."""
-    headings = ["Channel", "Mean", "Std", "Mean (0 to 255)", "Std (0 to 255)", "Smallest", "Largest", "Normalised by"]
-    rows = []
-    for c, mean, std in zip(found.channels, found.data.mean, found.data.std, strict=True):
-        values = f"{c.mean / 255:.4f}", f"{c.std / 255:.4f}", f"{c.mean:.2f}", f"{c.std:.2f}", f"{c.low}", f"{c.high}"
-        rows.append([c.name, *values, f"(x - {mean:.4f}) / {std:.4f}"])
-    return Table(headings, rows)
+    return Table(CHANNELS, list(zip(found.channels, found.data.mean, found.data.std, strict=True)))
 
 
 def _element(found: Facts) -> list[tuple[str, str]]:
@@ -104,36 +117,49 @@ def _element(found: Facts) -> list[tuple[str, str]]:
     ]
 
 
-def copy_counts(found: Facts) -> Table:
+COPIES: list[Column[tuple[str, int, str]]] = [
+    Column("Duplicates", "", lambda row: row[0], kind="label"),
+    Column("Count", "", lambda row: row[1], number),
+    Column("Meaning", "", lambda row: row[2], kind="label"),
+]
+
+
+def copy_counts(found: Facts) -> Table[tuple[str, int, str]]:
     """Return how many images repeat within each split and between splits."""
     rows = [
-        [f"within {name}", f"{found.copies.within(name):,}", f"of {count.sum():,} images repeat another one of {name}"]
+        (f"within {name}", found.copies.within(name), f"of {count.sum():,} images repeat another one of {name}")
         for name, count in found.counts.items()
     ]
     for one, other in found.copies.pairs():
-        size = found.copies.sizes[other]
-        rows.append(
-            [
-                f"{one} and {other}",
-                f"{found.copies.shared(one, other):,}",
-                f"of {size:,} {other} images are in {one} too",
-            ]
-        )
-    rows.append(
-        ["different labels", f"{len(found.copies.contradictions()):,}", "images stand under more than one class"]
-    )
-    return Table(["Duplicates", "Count", "Meaning"], rows, words=frozenset({"Meaning"}))
+        meaning = f"of {found.copies.sizes[other]:,} {other} images are in {one} too"
+        rows.append((f"{one} and {other}", found.copies.shared(one, other), meaning))
+    rows.append(("different labels", len(found.copies.contradictions()), "images stand under more than one class"))
+    return Table(COPIES, rows)
 
 
-def group_table(found: Facts) -> Table:
+def group_table(found: Facts) -> Table[Any]:
     """Return the first LISTED groups of equal images, a row per group."""
-    rows = []
-    for number, group in enumerate(found.copies.groups[:LISTED], 1):
-        where = "; ".join(f"{copy.split}: {plain(copy.id)} ({found.classes[copy.label]})" for copy in group[:6])
-        rows.append(
-            [f"{number}", "yes" if copies.contradicts(group) else "", where + ("; ..." if len(group) > 6 else "")]
-        )
-    return Table(["Group", "Different labels", "Images"], rows, words=frozenset({"Different labels", "Images"}))
+
+    def where(group: Sequence[copies.Copy]) -> str:
+        shown = "; ".join(f"{copy.split}: {plain(copy.id)} ({found.classes[copy.label]})" for copy in group[:6])
+        return shown + ("; ..." if len(group) > 6 else "")
+
+    columns: list[Column[tuple[int, list[copies.Copy]]]] = [
+        Column("Group", "", lambda row: row[0], kind="label"),
+        Column("Different labels", "", lambda row: "yes" if copies.contradicts(row[1]) else "", kind="label"),
+        Column("Images", "", lambda row: where(row[1]), kind="reason"),
+    ]
+    return Table(columns, list(enumerate(found.copies.groups[:LISTED], 1)))
+
+
+def duplicates_csv(found: Facts) -> Table[Any]:
+    """Return every image that is equal to another one."""
+    rows = [
+        (group, copy.split, found.classes[copy.label], plain(copy.id))
+        for group, copies_of_one in enumerate(found.copies.groups, 1)
+        for copy in copies_of_one
+    ]
+    return Table(csv_fields("group", "split", "class", "id"), rows)
 
 
 def _origin(found: Facts) -> list[tuple[str, str]]:
@@ -148,19 +174,3 @@ def _origin(found: Facts) -> list[tuple[str, str]]:
         "Fingerprint of the content": data.fingerprint,
     }
     return [(name, value) for name, value in named.items() if value]
-
-
-def _tables(found: Facts) -> dict[str, str]:
-    splits = list(found.counts)
-    classes: list[list[str | int]] = [
-        [name, *(int(found.counts[s][k]) for s in splits)] for k, name in enumerate(found.classes)
-    ]
-    copied: list[list[str | int]] = [
-        [number, copy.split, found.classes[copy.label], plain(copy.id)]
-        for number, group in enumerate(found.copies.groups, 1)
-        for copy in group
-    ]
-    return {
-        "classes.csv": to_csv(["class", *splits], classes),
-        "duplicates.csv": to_csv(["group", "split", "class", "id"], copied),
-    }

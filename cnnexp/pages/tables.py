@@ -1,69 +1,141 @@
-"""A table of text cells, and its forms: Markdown, LaTeX, CSV, aligned for a terminal."""
+"""A table is a list of columns over rows of any kind. One renderer per form: Markdown, LaTeX, CSV, HTML, a terminal."""
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Generic, Literal, TypeVar
 
 from cnnexp import text
 
+R = TypeVar("R")
+Kind = Literal["number", "label", "words", "reason", "verdict"]
+DASH = "-"  # a cell without a value
 GAP = "  "
-SHORTEST = 14  # characters of the first column of a table in a terminal
+MIN_FIRST_WIDTH = 14  # characters of the first column of a table in a terminal
+TERMINAL_WIDTH = 120  # characters
 
 
 @dataclass(frozen=True)
-class Table:
-    """Headings and rows of text, harmless but not escaped; `left`: the number of columns that hold words."""
+class Column(Generic[R]):
+    """One column of a table, in every form that it is written in.
 
-    headings: list[str]
-    rows: list[list[str]]
-    left: int = 1
-    words: frozenset[str] = frozenset()
+    heading: for readers, "" if the column is not for them. csv: the name in the CSV file, "" if it is not there.
+    value: of a row; for the CSV file a str, an int or a float (nan: an empty cell). format: the value for readers.
+    kind: "number" is aligned right; "words" and "reason" may wrap. terminal: heading in a terminal, "" if not there.
+    """
 
-    def is_number(self, column: int) -> bool:
-        """Tell whether a column holds numbers, which are aligned right."""
-        return column >= self.left and self.headings[column] not in self.words
+    heading: str
+    csv: str
+    value: Callable[[R], Any]
+    format: Callable[[Any], str] = str
+    kind: Kind = "number"
+    terminal: str = ""
+
+    def text(self, row: R) -> str:
+        """Return the cell of a row for readers: harmless, but not escaped."""
+        return self.format(self.value(row))
 
 
-def to_markdown(table: Table) -> str:
-    """Return the table as GitHub-flavoured Markdown."""
-    rule = ["---:" if table.is_number(i) else "---" for i in range(len(table.headings))]
-    lines = [[text.markdown(h) for h in table.headings], rule]
-    lines += [[text.markdown(cell) or " " for cell in row] for row in table.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+@dataclass(frozen=True)
+class Table(Generic[R]):
+    """Columns and the rows that they are filled from. notes: what a reader must know, a sentence or more each."""
+
+    columns: Sequence[Column[R]]
+    rows: Sequence[R]
+    notes: Sequence[str] = ()
+
+    @property
+    def shown(self) -> list[Column[R]]:
+        """Return the columns for readers."""
+        return [column for column in self.columns if column.heading]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Return the rows for readers."""
+        return [[column.text(row) for column in self.shown] for row in self.rows]
 
 
-def to_latex(table: Table, notes: Sequence[str] = ()) -> str:
-    """Return the table as a LaTeX tabular for the booktabs package, the notes as comments."""
-    columns = "".join("r" if table.is_number(i) else "l" for i in range(len(table.headings)))
-    lines = [f"% {text.plain(note)}" for note in ("needs \\usepackage{booktabs}", *notes)]
+def csv_columns(name: str, parts: Sequence[str], value: Callable[[R], Any], times: float = 1.0) -> list[Column[R]]:
+    """Return a column of the CSV file for each attribute in `parts` of what `value` gives, multiplied by `times`.
+
+    name: "{}" stands for the part; ends of intervals are called low95 and high95. None gives empty cells.
+    """
+
+    def get(part: str) -> Callable[[R], float]:
+        return lambda row: math.nan if (found := value(row)) is None else times * getattr(found, part)
+
+    return [Column("", name.format(part + "95" * (part in ("low", "high"))), get(part)) for part in parts]
+
+
+def csv_fields(*names: str) -> list[Column[Any]]:
+    """Return a column of the CSV file for each item of rows that are tuples."""
+    return [Column("", name, itemgetter(place)) for place, name in enumerate(names)]
+
+
+def to_markdown(table: Table[Any]) -> str:
+    """Return the table as GitHub-flavoured Markdown, its notes below it."""
+    rule = ["---:" if column.kind == "number" else "---" for column in table.shown]
+    lines = [[text.markdown(column.heading) for column in table.shown], rule]
+    lines += [[text.markdown(cell) or " " for cell in row] for row in table.cells]
+    notes = "".join(f"{text.markdown(note)}  \n" for note in table.notes)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + (f"\n{notes}" if notes else "")
+
+
+def to_latex(table: Table[Any]) -> str:
+    """Return the table as a LaTeX tabular for the booktabs package, its notes as comments."""
+    columns = "".join("r" if column.kind == "number" else "l" for column in table.shown)
+    lines = [f"% {text.plain(note)}" for note in ("needs \\usepackage{booktabs}", *table.notes)]
     lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    lines += [" & ".join(text.latex(h) for h in table.headings) + r" \\", r"\midrule"]
-    lines += [" & ".join(text.latex(cell) for cell in row) + r" \\" for row in table.rows]
+    lines += [" & ".join(text.latex(column.heading) for column in table.shown) + r" \\", r"\midrule"]
+    lines += [" & ".join(text.latex(cell) for cell in row) + r" \\" for row in table.cells]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def to_terminal(table: Table, width: int = 116) -> str:
+def to_terminal(table: Table[Any], width: int = TERMINAL_WIDTH) -> str:
     """Return the table in aligned columns of at most `width` characters, if shortening the first one can do that."""
-    lines = [table.headings, *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.headings))]
-    widths[0] = min(widths[0], max(SHORTEST, width - sum(w + len(GAP) for w in widths[1:])))
+    columns = [column for column in table.columns if column.terminal]
+    lines = [[column.terminal for column in columns], *([c.text(row) for c in columns] for row in table.rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    widths[0] = min(widths[0], max(MIN_FIRST_WIDTH, width - sum(w + len(GAP) for w in widths[1:])))
     lines = [[text.shorten(line[0], widths[0]), *line[1:]] for line in lines]
     lines.insert(1, ["-" * w for w in widths])
-    return "".join(GAP.join(_aligned(table, line, widths)).rstrip() + "\n" for line in lines)
+    aligned = (
+        [
+            cell.rjust(w) if column.kind == "number" else cell.ljust(w)
+            for cell, w, column in zip(line, widths, columns, strict=True)
+        ]
+        for line in lines
+    )
+    return "".join(GAP.join(line).rstrip() + "\n" for line in aligned)
 
 
-def _aligned(table: Table, line: list[str], widths: list[int]) -> list[str]:
-    cells = enumerate(zip(line, widths, strict=True))
-    return [cell.rjust(w) if table.is_number(i) else cell.ljust(w) for i, (cell, w) in cells]
+def csv_cells(table: Table[Any]) -> list[list[str]]:
+    """Return the cells of the CSV file: the names of the columns, then the rows. Numbers are in full precision."""
+    columns = [column for column in table.columns if column.csv]
+    rows = [[_csv_cell(column.value(row)) for column in columns] for row in table.rows]
+    return [[text.csv_cell(column.csv) for column in columns], *rows]
 
 
-def to_csv(headings: Sequence[str], rows: Sequence[Sequence[str | float | int]]) -> str:
-    """Return CSV: numbers in full precision, empty where there is none (nan), words guarded against formulas."""
+def _csv_cell(value: str | float | int) -> str:
+    """Return words guarded against formulas, nothing for nan, and other numbers so that they read back the same."""
+    if isinstance(value, str):
+        return text.csv_cell(value)
+    return "" if math.isnan(value) else repr(value)
+
+
+def to_csv(table: Table[Any]) -> str:
+    """Return the table as CSV."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(headings)
-    for row in rows:
-        writer.writerow([text.csv_cell(c) if isinstance(c, str) else "" if math.isnan(c) else repr(c) for c in row])
+    csv.writer(buffer, lineterminator="\n").writerows(csv_cells(table))
     return buffer.getvalue()
+
+
+FORMS: Mapping[str, Callable[[Table[Any]], str]] = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
+
+
+def to_texts(tables: Mapping[str, Table[Any]]) -> dict[str, str]:
+    """Return {file name: content} of tables by file name, each in the form that the name's ending says."""
+    return {name: FORMS[name.rpartition(".")[2]](table) for name, table in tables.items()}

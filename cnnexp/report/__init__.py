@@ -30,9 +30,7 @@ def write(
     study's own. command: what the page gives as the command that made it. tell: is called with progress, line by line.
     Raises UserError if there are no runs, if there is no such baseline, or if a file cannot be written.
     """
-    from cnnexp.report.render.assemble import (
-        write_groups,  # numpy, scipy and jinja2 are imported only when a report is made
-    )
+    from cnnexp.report.render.write import write_groups  # numpy, scipy, jinja2: imported when a report is made
     from cnnexp.storage.untrusted import checked_folder
 
     return write_groups(folder, out or checked_folder(folder, "report"), baseline, figures, command, tell)

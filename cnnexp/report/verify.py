@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
+from cnnexp.pages.tables import to_texts
 from cnnexp.records.run_record import RESULT_FILES, RunRecord
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import Study, collect, find_groups
 from cnnexp.report.read.runs import Run
-from cnnexp.report.render import assemble
+from cnnexp.report.render.tables import tables_of, tables_of_studies
 from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.text import csv_cell
 
@@ -78,13 +79,13 @@ def check(folder: Path, report: Path) -> Checked:
             _check_runs(study.runs, done)
             studies.append(analyse(study))
             if _table_files(tables):
-                _check_tables(tables, assemble.tables_of(studies[-1]), done)
+                _check_tables(tables, to_texts(tables_of(studies[-1])), done)
             else:
                 done.without_report.append(tables.parent)
         except UserError as error:  # a file that cannot be read at all, such as a link
             done.values.append(Value(str(path), "records", str(error), "readable"))
     if len(groups) > 1 and len(done.without_report) < len(groups):
-        _check_tables(report / "tables", assemble.tables_over(studies), done)
+        _check_tables(report / "tables", to_texts(tables_of_studies(studies)), done)
     return done
 
 

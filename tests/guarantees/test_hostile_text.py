@@ -19,7 +19,7 @@ from hostile import edit_record, untrained_run
 
 from cnnexp import cli, storage, text
 from cnnexp.commands.predict import as_csv, as_table
-from cnnexp.pages.tables import Table, to_csv, to_latex, to_markdown
+from cnnexp.pages.tables import Column, Table, csv_fields, to_csv, to_latex, to_markdown
 from cnnexp.records import run_record as record
 from cnnexp.report import write
 from cnnexp.report.render import page
@@ -298,7 +298,7 @@ def cells_as_formulas(content):
 
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_no_cell_is_a_formula(cell):
-    assert cells_as_formulas(to_csv(["arm"], [[cell, 1.5]])) == []
+    assert cells_as_formulas(to_csv(Table(csv_fields("arm", "n"), [(cell, 1.5)]))) == []
     assert cells_as_formulas(as_csv([(Path(cell), [(cell, 0.5)])])) == []
     buffer = io.StringIO()
     csv.writer(buffer).writerow([cell])  # the control
@@ -319,6 +319,11 @@ def test_no_csv_of_a_command_holds_a_formula(tmp_path, capsys):
         assert cells_as_formulas(file.read_text()) == [], file
 
 
+def table_of(cell):
+    """Return a table of one row: the cell, and an x."""
+    return Table([Column("a", "", lambda row: row), Column("b", "", lambda row: "x")], [cell])
+
+
 LATEX = [
     *(r"\input{/etc/passwd}", r"\write18{touch canary}", r"\immediate\write18{x}", r"\include{x}", r"\catcode`\%=0"),
     *(r"^^5cinput{x}", r"^^5e^5c", r"\def\x{\x\x}\x", r"\csname input\endcsname{x}", r"\end{tabular}\input{x}", r"\\"),
@@ -330,12 +335,12 @@ KNOWN = sorted([*text._LATEX.values(), r"$\pm$", "{}"], key=len, reverse=True)
 
 @pytest.mark.parametrize("cell", LATEX)
 def test_no_cell_is_a_command_of_latex(cell):
-    row = to_latex(Table(["a", "b"], [[plain(cell), "x"]])).splitlines()[5].removesuffix(r" & x \\")
+    row = to_latex(table_of(plain(cell))).splitlines()[5].removesuffix(r" & x \\")
     assert not row.startswith(("[", "*"))
     for ours in KNOWN:
         row = row.replace(ours, "")
     assert not set(row) & set("\\{}$&#%_~^")
-    first, note, begin = to_latex(Table(["a"], []), [cell]).splitlines()[:3]
+    first, note, begin = to_latex(Table(table_of("").columns, [], [cell])).splitlines()[:3]
     assert first.startswith("% needs") and note.startswith("% ") and begin.startswith(r"\begin{tabular}")
     assert set(cell) & set("\\{}$&#%_~^[*"), "the control: as it is, it would be"
 
@@ -349,7 +354,7 @@ MARKDOWN = [
 
 @pytest.mark.parametrize("cell", MARKDOWN)
 def test_no_cell_is_markup(cell):
-    line = to_markdown(Table(["a", "b"], [[plain(cell), "x"]])).splitlines()[2:]
+    line = to_markdown(table_of(plain(cell))).splitlines()[2:]
     assert len(line) == 1 and len(re.findall(r"(?<!\\)(?:\\\\)*\|", line[0])) == 3
     inside = line[0][2:-6]
     assert not re.search(r"[<>]|&(?!amp;|lt;|gt;)", inside)

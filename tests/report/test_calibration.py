@@ -9,8 +9,10 @@ from fake_records import write_run
 
 from cnnexp import metrics, report
 from cnnexp.metrics import mean_bins, probability_scores, reliability_bins
-from cnnexp.report.analysis.calibration import NOTES, calibrate, calibrations, sentence, table
+from cnnexp.report.analysis.calibration import calibrate, calibrations, sentence
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.render.prediction_tables import CALIBRATION_NOTES, calibration
 
 
 def ece_by_loops(probabilities, labels, bins=15):
@@ -149,6 +151,8 @@ def test_calibration_in_the_report(tmp_path):
     assert len(bins) == 15 and sum(float(b["images_per_seed"]) for b in bins) == 200
     assert [b["accuracy_percent"] for b in bins if float(b["images_per_seed"]) == 0] == [""] * 14
     page = written.index.read_text()
-    assert 'id="calibration"' in page and NOTES[1] in page and "net: confidence and accuracy are not" in page
-    (line,) = table(calibrations(study_of(tmp_path / "demo").arms)).rows
+    assert (
+        'id="calibration"' in page and CALIBRATION_NOTES[1] in page and "net: confidence and accuracy are not" in page
+    )
+    (line,) = calibration(analyse(study_of(tmp_path / "demo"))).cells
     assert line[:3] == ["net", "2", "25.00 ± 7.07"] and line[-1].startswith("+25.00 [")

@@ -10,8 +10,8 @@ from fake_records import ARMS, predictions, study_in_memory, write_run, write_st
 from scipy import stats
 
 from cnnexp import report, storage
-from cnnexp.pages import tables
-from cnnexp.report.analysis import judge, reported_comparison
+from cnnexp.pages.tables import to_csv
+from cnnexp.report.analysis import judge
 from cnnexp.report.analysis.deviations import ratio_of_deviations
 from cnnexp.report.analysis.effects import effects
 from cnnexp.report.analysis.evidence import gather_evidence
@@ -19,6 +19,7 @@ from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.analysis.statistics import paired
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import claim_tables
+from cnnexp.report.render.tables import tables_of
 
 BASE, UP = [0.50, 0.51, 0.52, 0.49, 0.50], [0.60, 0.62, 0.61, 0.60, 0.59]
 
@@ -308,13 +309,14 @@ def test_two_single_runs_are_compared_on_their_test_images(tmp_path):
 def test_reported_beside_reproduced():
     values = {"base": {"test_accuracy": 51.31, "std": 0.34}, "gone": {"test_accuracy": 60.0}, "up": {"test_loss": 1.5}}
     study = study_in_memory({"base": BASE, "up": UP}, reported=values)
-    rows = analyse(study).reported
+    found = analyse(study)
+    rows = found.reported
     assert rows[0].here.mean == pytest.approx(50.4) and rows[0].difference == pytest.approx(50.4 - 51.31)
-    table = reported_comparison.table(rows)
-    assert table.rows[0] == ["base", "test_accuracy (%)", "51.31 ± 0.34", "50.40 ± 1.14", "-0.91", "5"]
-    assert table.rows[1] == ["gone", "test_accuracy (%)", "60.00", "no finished run", "-", "0"]
-    assert table.rows[2][:3] == ["up", "test_loss (nats)", "1.500"]
-    lines = list(csv.DictReader(io.StringIO(tables.to_csv(*reported_comparison.csv(rows)))))
+    table = claim_tables.reported(found)
+    assert table.cells[0] == ["base", "test_accuracy (%)", "51.31 ± 0.34", "50.40 ± 1.14", "-0.91", "5"]
+    assert table.cells[1] == ["gone", "test_accuracy (%)", "60.00", "no finished run", "-", "0"]
+    assert table.cells[2][:3] == ["up", "test_loss (nats)", "1.500"]
+    lines = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert float(lines[0]["difference"]) == rows[0].difference and lines[1]["mean"] == ""
     study.reported["up"] = {"test_accuracy": 60.0}
     assert only(study, "up - base > 5 points").evidence.reported == pytest.approx(60 - 51.31)
@@ -336,9 +338,9 @@ def test_the_report_shows_claims_everywhere(tmp_path):
     for words in (
         "Reported and reproduced",
         "1 holds, 1 does not hold, 1 within noise, 1 not tested.",
-        'class=" noise">within noise',
-        'class=" better">holds',
-        'class=" worse">does not hold',
+        'class="noise">within noise',
+        'class="better">holds',
+        'class="worse">does not hold',
         "no finished run of combined",
         "a &lt;b&gt;report&lt;/b&gt;",
         "would decide if it stays as observed",
@@ -435,7 +437,7 @@ def test_the_interval_of_a_ratio_covers_as_often_as_promised():
 def test_tables_of_nothing():
     study = study_in_memory({"base": BASE})
     assert analyse(study).judged == [] and judge.summary([]) == "" and effects(study) == []
-    assert claim_tables.claims([]).rows == claim_tables.effects([]).rows == reported_comparison.table([]).rows == []
+    assert not {"claims.md", "effects.md", "reported.md"} & tables_of(analyse(study)).keys()
 
 
 def test_the_claims_of_several_studies_are_gathered(tmp_path):

@@ -12,7 +12,7 @@ from cnnexp.report.analysis.classes import class_results
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import collect, find_groups
-from cnnexp.report.render import columns
+from cnnexp.report.render.comparison_tables import cost
 
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
@@ -303,9 +303,11 @@ def test_what_quickened_a_run_is_noted(tmp_path):
 
 def test_features_are_a_column_of_the_costs_where_they_were_computed(tmp_path):
     folder = write_study(tmp_path, TWO, seeds=2)
-    table = columns.cost(analyse(study_of(folder)).rows)
-    assert "Features (s)" not in table.headings and len(table.headings) == len(table.rows[0])
+    table = cost(analyse(study_of(folder)).rows)
+    headings = [column.heading for column in table.shown]
+    assert "Features (s)" not in headings and len(headings) == len(table.cells[0])
     for run in record.find_runs(folder):
         run.update(seconds={**run.info["seconds"], "features": 7.5 if run.info["arm"] == "dropout" else 0.0})
-    table = columns.cost(analyse(study_of(folder)).rows)
-    assert [row[table.headings.index("Features (s)")] for row in table.rows] == ["0.0", "7.5"]
+    table = cost(analyse(study_of(folder)).rows)
+    place = [column.heading for column in table.shown].index("Features (s)")
+    assert [row[place] for row in table.cells] == ["0.0", "7.5"]

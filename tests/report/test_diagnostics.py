@@ -11,6 +11,7 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis import diagnostics
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.read.probed import Probed, probed
+from cnnexp.report.render.probe_table import diagnostics as table
 
 STEPS = 70  # an epoch, as in fake_records
 
@@ -113,7 +114,7 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     assert diagnostics.sentences(found) == [
         "conv1: more than 10 % of its units are dead from epoch 1, 20 % at the end."
     ]
-    assert diagnostics.table([found]).rows == [["dropout", "2", "20 (conv1)", "-", "-", "-", "-"]]
+    assert table([found]).cells == [["dropout", "2", "20 (conv1)", "-", "-", "-", "-"]]
 
 
 def test_the_norm_of_the_whole_gradient_is_the_mean_of_the_seeds(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_sentences_on_updates_are_of_the_layers_in_the_figure(run: RunRecord) ->
     found = seen(run.folder)
     assert list(found.updates()) == ["conv1"]
     assert diagnostics.sentences(found) == []
-    assert diagnostics.table([found]).rows[0][4] == "1.0e-03"
+    assert table([found]).cells[0][4] == "1.0e-03"
 
 
 def test_histograms_are_added_up_and_shared_out(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from fake_records import study_in_memory, write_run
 from scipy import stats
 
 from cnnexp import report
-from cnnexp.pages import tables
+from cnnexp.pages.tables import to_terminal
 from cnnexp.records import run_record as record
 from cnnexp.report.analysis.effects import effects, layout
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.render import claim_tables
 
 CHANGES = {
@@ -138,11 +139,12 @@ def test_the_report_shows_effects(tmp_path):
 
 
 def test_without_a_factorial_only_the_tested_effect_is_in_the_terminal():
-    found = effects(of(CHANGES))
-    assert [row[0] for row in claim_tables.effects_terminal(found).rows] == ["all beyond the sum of its parts"]
-    assert max(map(len, tables.to_terminal(claim_tables.effects_terminal(found)).splitlines())) <= 120
-    assert len(claim_tables.effect_notes(found)) == 2
-    assert "a family of their own" in claim_tables.effect_notes(found)[1]
+    found = analyse(of(CHANGES))
+    tested = claim_tables.tested_effects(found)
+    assert [row[0] for row in tested.cells] == ["all beyond the sum of its parts"]
+    assert max(map(len, to_terminal(tested).splitlines())) <= 120
+    notes = claim_tables.effects(found).notes
+    assert len(notes) == 2 and "are corrected separately" in notes[1]
 
 
 def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_cover():

@@ -13,7 +13,6 @@ from cnnexp import report
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.pages.style import style
 from cnnexp.report.analysis import examples
-from cnnexp.report.analysis.classes import confusions_table
 from cnnexp.report.analysis.disagreement import between_seeds
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.figures import draw
@@ -22,6 +21,7 @@ from cnnexp.report.figures.images import MAX_SIDE_PIXELS, Missing, fetch, open_t
 from cnnexp.report.figures.looks import looks
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.read.predictions import predictions_of, rows_of
+from cnnexp.report.render.class_tables import frequent_confusions
 
 IDS = [f"test/{i}.png" for i in range(6)]
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -237,7 +237,7 @@ def test_only_the_first_arms_are_looked_at(tmp_path):
         answer(tmp_path, f"arm{number:02d}", 0, [1, 0, 1, 1, 2, 2])
     written = report.write(tmp_path / "demo", figures=False)
     assert {r["arm"] for r in table_of(written, "mistakes.csv")} == {f"arm{n:02d}" for n in range(examples.ARMS)}
-    assert "The first 12 arms are shown; left out for their number: 2." in Page(written.index.read_text()).text
+    assert "The first 12 arms are shown; 2 more are left out." in Page(written.index.read_text()).text
     assert len(table_of(written, "calibration.csv")) == 14
 
 
@@ -249,7 +249,7 @@ def test_many_classes_have_a_table_in_place_of_a_matrix(tmp_path):
     assert not list((written.index.parent / "figures").glob("confusion_*"))
     text = Page(written.index.read_text()).text
     assert "Most frequent confusions" in text and "60 classes are too many for a matrix" in text
-    rows = confusions_table(list(analyse(study_of(tmp_path / "demo")).classes.values())).rows
+    rows = frequent_confusions(list(analyse(study_of(tmp_path / "demo")).classes.values())).cells
     mean = [(float(r[2]) + float(r[3])) / 2 for r in rows]
     assert len(rows) == 20 and mean == sorted(mean, reverse=True)
 

@@ -1,15 +1,13 @@
 """Per class: confusion matrices summed over seeds, accuracies, and what is most often taken for what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cnnexp.pages.tables import Table
 from cnnexp.report.analysis.statistics import Difference, Summary, paired, summarise
 from cnnexp.report.read.collect import Arm
-from cnnexp.report.render.columns import interval, percent
 
 MATRIX = 40  # classes; a matrix of more has no room for their names, and the most frequent confusions stand for it
 LOWEST = 10  # classes that stand for more than MATRIX
@@ -93,56 +91,3 @@ def confusions(found: ClassResults, count: int) -> list[Confusion]:
 def most_confused(found: ClassResults, count: int = 3) -> list[str]:
     """Say which true classes are most often taken for which others, over the arm's seeds."""
     return [f"{c.true} taken for {c.answered} ({c.count} times)" for c in confusions(found, count)]
-
-
-def per_class(results: Sequence[ClassResults]) -> Table | None:
-    """Return accuracy per class, a column per arm; None unless all arms have the same classes."""
-    if not results or any(found.names != results[0].names for found in results):
-        return None
-    rows = [[name, *(percent(r.accuracies[k]) for r in results)] for k, name in enumerate(results[0].names)]
-    return Table(["Class", *(found.arm.label for found in results)], rows)
-
-
-def confusions_table(results: Sequence[ClassResults], count: int = 20) -> Table:
-    """Return the confusions that are most frequent over the arms, a column an arm; without rows if classes differ."""
-    if not results or any(found.names != results[0].names for found in results):
-        return Table(["True class", "Answered"], [])
-    names = results[0].names
-    shares = np.stack([r.counts / np.maximum(r.counts.sum(1, keepdims=True), 1) for r in results])
-    shares[:, range(len(names)), range(len(names))] = 0
-    mean = shares.mean(0)
-    pairs = [divmod(int(i), len(names)) for i in np.argsort(-mean, axis=None, kind="stable")[:count]]
-    rows = [
-        [names[t], names[p], *(f"{100 * share:.1f}" for share in shares[:, t, p])] for t, p in pairs if mean[t, p] > 0
-    ]
-    return Table(["True class", "Answered", *(found.arm.label for found in results)], rows, 2)
-
-
-def confusions_csv(results: Sequence[ClassResults], count: int = 20) -> tuple[list[str], list[list[str | float | int]]]:
-    """Return each arm's most frequent confusions in full precision: headings with units, and rows."""
-    headings = ["arm", "rank", "true_class", "answered_class", "count", "share_of_true_class_percent"]
-    rows: list[list[str | float | int]] = []
-    for found in results:
-        for rank, c in enumerate(confusions(found, count), start=1):
-            rows.append([found.arm.label, rank, c.true, c.answered, c.count, 100 * c.share])
-    return headings, rows
-
-
-def own_table(results: ClassResults) -> Table:
-    """Return an arm's accuracy per class with its interval; of many classes the lowest ones."""
-    found = list(zip(results.names, results.accuracies, strict=True))
-    if len(found) > MATRIX:
-        found = sorted((pair for pair in found if pair[1].n), key=lambda pair: pair[1].mean)[:LOWEST]
-    rows = [[name, percent(s), interval(s)] for name, s in found]
-    return Table(["Class", "Accuracy (%)", "95 % interval"], rows)
-
-
-def per_class_csv(results: Sequence[ClassResults]) -> tuple[list[str], list[list[str | float | int]]]:
-    """Return accuracy per arm and class in full precision: headings with units, and rows."""
-    headings = ["arm", "class", "n", "accuracy_mean_percent", "accuracy_std_percent"]
-    headings += ["accuracy_low95_percent", "accuracy_high95_percent"]
-    lines: list[list[str | float | int]] = []
-    for found in results:
-        for name, s in zip(found.names, found.accuracies, strict=True):
-            lines.append([found.arm.label, name, s.n, *(100 * x for x in (s.mean, s.std, s.low, s.high))])
-    return headings, lines

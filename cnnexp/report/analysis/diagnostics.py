@@ -3,9 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from cnnexp.pages.tables import Table
 from cnnexp.report.read.probed import Probed, Series
 
 # Where something is worth a sentence. None of these is a law: each says where it is from, and the page prints it.
@@ -45,19 +43,6 @@ class Crossing:
     epoch: int
     value: float
     lasting: bool
-
-
-def section(found: Sequence[Probed]) -> dict[str, Any]:
-    """Return what the page shows: {arms: [{label, sentences, figures}], table, notes}; no arms if none has probes."""
-    arms = [
-        {
-            "label": seen.arm.label,
-            "sentences": sentences(seen),
-            "figures": [f"probes_{name}_{seen.arm.key}" for name in FIGURES],
-        }
-        for seen in found
-    ]
-    return {"arms": arms, "table": table(found), "notes": NOTES}
 
 
 def crossings(
@@ -172,44 +157,3 @@ def _batch_norm(seen: Probed) -> list[str]:
         *_told(shift, lambda c: _told_of(c, means, f"more than {SHIFT:g}", f"{c.value:.2g}") + "."),
         *_told(factor, lambda c: _told_of(c, variances, f"more than {FACTOR:g}", f"{c.value:.2g}") + "."),
     ]
-
-
-def table(found: Sequence[Probed]) -> Table:
-    """Return an arm a row: the worst layer at the end of the run by each probe."""
-    headings = [
-        "Arm",
-        "n",
-        "Dead units (%)",
-        "Smallest / largest gradient",
-        "Median update",
-        "Mean shift",
-        "Variance factor",
-    ]
-    return Table(headings, [[seen.arm.label, str(seen.seeds), *_worst(seen)] for seen in found])
-
-
-def _worst(seen: Probed) -> list[str]:
-    """Return the cells of an arm: a number and the layer that has it, or a dash."""
-    dead = {
-        seen.label(name): 100 * value for name, value in _last(seen.series("dead_units", "dead", per="units")).items()
-    }
-    gradients, updates = _last(seen.per_weight()), _last(seen.updates())
-    smallest = min(gradients, key=lambda layer: gradients[layer], default="")
-    ratio = gradients[smallest] / max(gradients.values()) if gradients and max(gradients.values()) > 0 else None
-    shift, factor = (_last(seen.series("batch_norm", column)) for column in ("mean_shift", "variance_ratio"))
-    return [
-        _largest(dead, ".0f"),
-        "-" if ratio is None else f"{ratio:.2g} ({smallest})",
-        f"{statistics.median(updates.values()):.1e}" if updates else "-",
-        _largest(shift, ".2f"),
-        _largest(factor, ".2f"),
-    ]
-
-
-def _last(series: Series) -> dict[str, float]:
-    return {layer: list(steps.values())[-1] for layer, steps in series.items()}
-
-
-def _largest(values: dict[str, float], form: str) -> str:
-    layer = max(values, key=lambda name: values[name], default="")
-    return f"{values[layer]:{form}} ({layer})" if values else "-"

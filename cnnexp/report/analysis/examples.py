@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnexp.pages.tables import Table
 from cnnexp.report.analysis.classes import class_names
 from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.read.collect import Arm
 from cnnexp.report.read.predictions import Predictions, rows_of
-from cnnexp.text import plain
 
 ARMS = 12  # arms looked at, the baseline among them
 MISTAKES = 12  # pictures an arm
@@ -100,32 +98,3 @@ def _examples(answers: Predictions, rows: Array, probabilities: Array) -> list[E
         shown = names[label], names[answered], float(others[answered])
         examples.append(Example(str(answers.ids[row]), label, *shown, wrong, len(answers.runs)))
     return examples
-
-
-def table(mistakes: Sequence[Example]) -> Table:
-    """Return an arm's mistakes as they are read."""
-    rows = [[plain(m.id), m.true, m.answered, f"{100 * m.confidence:.1f}", f"{m.wrong} of {m.seeds}"] for m in mistakes]
-    return Table(["Image", "True class", "Answered", "Confidence (%)", "Wrong at (seeds)"], rows, 3)
-
-
-def csv(examples: Examples) -> tuple[list[str], list[list[str | float | int]]]:
-    """Return the mistakes of all arms looked at, in full precision: headings with units, and rows."""
-    headings = ["arm", "rank", "image", "true_class", "answered_class", "confidence_percent", "seeds_wrong", "seeds"]
-    rows: list[list[str | float | int]] = []
-    for arm, mistakes in examples.mistakes:
-        for rank, m in enumerate(mistakes, start=1):
-            words = [plain(m.id), m.true, m.answered]
-            rows.append([arm.label, rank, *words, 100 * m.confidence, m.wrong, m.seeds])
-    return headings, rows
-
-
-def never_agreed_csv(examples: Examples) -> tuple[list[str], list[list[str | float | int]]]:
-    """Return the images of each disagreement that are shown, in full precision: headings with units, and rows."""
-    headings = ["arm", "baseline", "right_at_every_seed", "rank", "image", "true_class", "answered_by_the_other"]
-    rows: list[list[str | float | int]] = []
-    for found, by_arm, by_base in examples.never_agreed:
-        arm, base = found.arm.arm.label, found.base.arm.label
-        for right, side in ((arm, by_arm), (base, by_base)):
-            for rank, m in enumerate(side, start=1):
-                rows.append([arm, base, right, rank, plain(m.id), m.true, m.answered, 100 * m.confidence])
-    return [*headings, "confidence_percent"], rows

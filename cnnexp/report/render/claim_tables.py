@@ -1,19 +1,25 @@
-"""The tables of the claims and of the effects."""
+"""The tables of claims, of the arms' effects, and of reported numbers beside reproduced ones."""
 
 import math
-from collections.abc import Sequence
 
-from cnnexp.pages.tables import Table
+from cnnexp.claims.metrics import METRICS
+from cnnexp.pages.tables import Column, Table, csv_columns
 from cnnexp.report.analysis.effects import Effect
+from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged
-from cnnexp.report.analysis.reported_comparison import amount, with_std
-from cnnexp.report.analysis.statistics import Difference, p_value
+from cnnexp.report.analysis.reported_comparison import ReportedComparison
+from cnnexp.report.analysis.statistics import p_value
+from cnnexp.report.render.formats import amount, limits, or_dash, with_std
+from cnnexp.text import DASH
 
-WORDS = frozenset({"Claim", "Verdict", "Remark", "Effect", "Of the arms"})
+REPORTED_NOTES = (
+    "Reproduced: mean ± sample standard deviation over the seeds. The reported number is copied from its source, which "
+    "may not state how much it varies between seeds.",
+)
 CLAIM_NOTES = (
-    "Reproduced: the claim's left side minus its right side, a number on the right apart; mean ± sample standard "
-    "deviation over the seeds that all its arms have; 95 % interval: Student's t. Reported: the same of the reported "
-    "values.",
+    "Reproduced: the claim's left side minus its right side, without a number on the right; mean ± sample standard "
+    "deviation over the seeds that all its arms have; 95 % interval: Student's t. Reported: the same computed from the "
+    "reported values.",
     "holds / does not hold: two-sided paired t-test, p < 0.05 after Holm over all comparisons and claims of the study "
     "(a comparison that a claim repeats counts once), and the value on that side of the number claimed. not "
     "decided: p < 0.05 only before Holm, or two seeds, or the same difference at every seed. within noise: none of "
@@ -21,21 +27,21 @@ CLAIM_NOTES = (
     "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
     "claim a margin, as in a - b < 1 points.",
     "Seeds that would decide: where t s / √n, with the deviation s observed here and t at 0.05 divided by the number "
-    "of tests, falls below the distance from the number claimed. A guide, no promise: at that number the chance to "
-    "decide is about one half.",
+    "of tests, falls below the distance from the number claimed. This is an estimate: at that number of seeds the "
+    "chance of a decision is about one half.",
     "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan (1939).",
     "Converges faster: the epochs to a level that both arms reach, for each seed a point below the lower of the two "
     "runs' best validation accuracies; less than 0 where the first is faster.",
     "At every epoch: a paired t-test at each epoch that all runs reached; shown is the epoch with the smallest mean "
     "lead. p is the largest of them where all leads are on the claimed side (an intersection-union test, Berger 1982), "
     "and otherwise the smallest of the others times the number of epochs. "
-    "Test images are looked at once, so validation stands for them.",
+    "Test images are evaluated only once, so these claims use the validation images.",
 )
 EFFECT_NOTES = (
     "Points of test accuracy, mean over the seeds that all these arms have, with Student's 95 % interval. How the arms "
-    "are built is read off their recorded changes.",
-    "Verdicts: two-sided t-test over the seeds, p < 0.05 after Holm over the tested effects of this table: a family of "
-    "their own, corrected apart from the comparisons and claims. Gains alone are tested in the comparison.",
+    "are built is read from their recorded changes.",
+    "Verdicts: two-sided t-test over the seeds, p < 0.05 after Holm over the tested effects of this table. The "
+    "comparisons and claims are corrected separately. The gain of a single technique is tested in the comparison.",
 )
 FACTORIAL_NOTE = (
     "Contrasts of a full factorial (Box, Hunter & Hunter): a main effect is averaged over the other techniques, and "
@@ -43,95 +49,110 @@ FACTORIAL_NOTE = (
 )
 
 
-def interval(test: Difference, unit: str, signed: bool = True) -> str:
-    """Format "[+1.10, +3.90]", or "n = 1" where there is no interval."""
-    if math.isnan(test.low):
-        return f"n = {test.n}"
-    return f"[{amount(test.low, unit, signed)}, {amount(test.high, unit, signed)}]"
-
-
 def _unit(judged: Judged) -> str:
     return judged.evidence.claim.unit if judged.evidence.claim else ""
 
 
-def _is_signed(unit: str) -> bool:
-    return unit not in ("%", "ratio")
+def _amount(judged: Judged, value: float) -> str:
+    return amount(value, _unit(judged), _is_signed(judged))
 
 
-def claims(judged: Sequence[Judged]) -> Table:
-    """Return the claims with their verdicts and remarks."""
-    lines = []
-    for j in judged:
-        unit, test = _unit(j), j.evidence.test
-        signed = _is_signed(unit)
-        here = f"{with_std(test.mean, test.std, unit, signed)} {unit}" if test.n else "-"
-        cells = [j.evidence.text, amount(j.evidence.reported, unit, signed), here, interval(test, unit, signed)]
-        lines.append([*cells, f"{test.n}", p_value(j.p_holm), j.verdict, j.remark])
-    headings = ["Claim", "Reported", "Reproduced", "95 % interval", "n", "p (Holm)", "Verdict", "Remark"]
-    return Table(headings, lines, words=WORDS)
+def _is_signed(judged: Judged) -> bool:
+    return _unit(judged) not in ("%", "ratio")
 
 
-def claims_terminal(judged: Sequence[Judged]) -> Table:
-    """Return the claims for a terminal of 120 columns."""
-    lines = []
-    for j in judged:
-        unit, test = _unit(j), j.evidence.test
-        signed = _is_signed(unit)
-        limits = f" {interval(test, unit, signed)}" if not math.isnan(test.low) else ""
-        here = f"{amount(test.mean, unit, signed)}{limits} {unit}" if test.n else "-"
-        lines.append([j.evidence.text, amount(j.evidence.reported, unit, signed), here, f"{test.n}", j.verdict])
-    return Table(["Claim", "Reported", "Reproduced", "n", "Verdict"], lines, words=WORDS | {"Reproduced"})
+def _reproduced(judged: Judged) -> str:
+    test, unit = judged.evidence.test, _unit(judged)
+    return f"{with_std(test.mean, test.std, unit, _is_signed(judged))} {unit}" if test.n else DASH
 
 
-def claims_csv(judged: Sequence[Judged]) -> tuple[list[str], list[list[str | float | int]]]:
-    """Return the claims in full precision: headings, and rows in each claim's own unit."""
-    headings = ["claim", "unit", "reported", "mean", "std", "low95", "high95", "n", "p", "p_holm", "verdict", "remark"]
-    lines: list[list[str | float | int]] = []
-    for j in judged:
-        t = j.evidence.test
-        numbers = [j.evidence.reported, t.mean, t.std, t.low, t.high, t.n, t.p, j.p_holm]
-        lines.append([j.evidence.text, _unit(j), *numbers, j.verdict, j.remark])
-    return headings, lines
+def _limits(judged: Judged) -> str:
+    return limits(judged.evidence.test, _unit(judged), _is_signed(judged))
 
 
-def effects(found: Sequence[Effect]) -> Table:
-    """Return the effects with their verdicts, and what of the arms they are."""
-    headings = ["Effect", "Points", "95 % interval", "n", "p (Holm)", "Verdict", "Of the arms"]
-    lines = [
-        [
-            e.name,
-            with_std(e.points.mean, e.points.std, "points", signed=True),
-            interval(e.points, "points"),
-            f"{e.points.n}",
-            p_value(e.p_holm),
-            e.verdict or "-",
-            e.formula,
-        ]
-        for e in found
-    ]
-    return Table(headings, lines, words=WORDS)
+def _reproduced_in_short(judged: Judged) -> str:
+    test = judged.evidence.test
+    interval = "" if math.isnan(test.low) else f" {_limits(judged)}"
+    return f"{_amount(judged, test.mean)}{interval} {_unit(judged)}" if test.n else DASH
 
 
-def effects_terminal(found: Sequence[Effect]) -> Table:
-    """Return the tested effects for a terminal."""
-    lines = [
-        [e.name, f"{amount(e.points.mean, 'points', True)} {interval(e.points, 'points')}", f"{e.points.n}", e.verdict]
-        for e in found
-        if e.words
-    ]
-    return Table(["Effect", "Points", "n", "Verdict"], lines, words=WORDS)
+CLAIMS: list[Column[Judged]] = [
+    Column("Claim", "claim", lambda j: j.evidence.text, kind="words", terminal="Claim"),
+    Column("", "unit", _unit),
+    Column("Reported", "", lambda j: _amount(j, j.evidence.reported), terminal="Reported"),
+    Column("", "reported", lambda j: j.evidence.reported),
+    Column("Reproduced", "", _reproduced),
+    Column("", "", _reproduced_in_short, kind="label", terminal="Reproduced"),
+    Column("95 % interval", "", _limits),
+    *csv_columns("{}", ("mean", "std", "low", "high"), lambda j: j.evidence.test),
+    Column("n", "n", lambda j: j.evidence.test.n, terminal="n"),
+    Column("", "p", lambda j: j.evidence.test.p),
+    Column("p (Holm)", "p_holm", lambda j: j.p_holm, p_value),
+    Column("Verdict", "verdict", lambda j: j.verdict, kind="verdict", terminal="Verdict"),
+    Column("Remark", "remark", lambda j: j.remark, kind="reason"),
+]
+EFFECTS: list[Column[Effect]] = [
+    Column("Effect", "effect", lambda e: e.name, kind="label", terminal="Effect"),
+    Column("", "formula", lambda e: e.formula),
+    Column("Points", "", lambda e: with_std(e.points.mean, e.points.std, "points", signed=True)),
+    Column(
+        "", "", lambda e: f"{amount(e.points.mean, 'points', True)} {limits(e.points, 'points')}", terminal="Points"
+    ),
+    Column("95 % interval", "", lambda e: limits(e.points, "points")),
+    *csv_columns("points_{}", ("mean", "std", "low", "high"), lambda e: e.points),
+    Column("n", "n", lambda e: e.points.n, terminal="n"),
+    Column("", "p", lambda e: e.points.p),
+    Column("p (Holm)", "p_holm", lambda e: e.p_holm, p_value),
+    Column("Verdict", "verdict", lambda e: e.verdict, or_dash, kind="verdict", terminal="Verdict"),
+    Column("Computed as", "", lambda e: e.formula, kind="words"),
+]
 
 
-def effect_notes(found: Sequence[Effect]) -> tuple[str, ...]:
-    """Return what a reader of the effects must know."""
-    return (*EFFECT_NOTES, FACTORIAL_NOTE) if any(" x " in e.name for e in found) else EFFECT_NOTES
+def _metric_unit(row: ReportedComparison) -> str:
+    return METRICS[row.metric].level
 
 
-def effects_csv(found: Sequence[Effect]) -> tuple[list[str], list[list[str | float | int]]]:
-    """Return the effects in full precision: headings with units, and rows."""
-    headings = ["effect", "formula", "points_mean", "points_std", "points_low95", "points_high95", "n", "p", "p_holm"]
-    lines: list[list[str | float | int]] = []
-    for e in found:
-        t = e.points
-        lines.append([e.name, e.formula, t.mean, t.std, t.low, t.high, t.n, t.p, e.p_holm, e.verdict])
-    return [*headings, "verdict"], lines
+def _here(row: ReportedComparison) -> str:
+    return with_std(row.here.mean, row.here.std, _metric_unit(row)) if row.here.n else "no finished run"
+
+
+REPORTED: list[Column[ReportedComparison]] = [
+    Column("Arm", "arm", lambda r: r.arm, kind="label"),
+    Column("Metric", "", lambda r: f"{r.metric} ({_metric_unit(r)})", kind="label"),
+    Column("", "metric", lambda r: r.metric),
+    Column("", "unit", _metric_unit),
+    Column("Reported", "", lambda r: with_std(r.reported, r.reported_std, _metric_unit(r))),
+    Column("", "reported", lambda r: r.reported),
+    Column("", "reported_std", lambda r: r.reported_std),
+    Column("Reproduced", "", _here),
+    *csv_columns("{}", ("mean", "std", "low", "high"), lambda r: r.here),
+    Column("Difference", "", lambda r: amount(r.difference, _metric_unit(r), signed=True)),
+    Column("n", "n", lambda r: r.here.n),
+    Column("", "difference", lambda r: r.difference),
+]
+
+
+def claims(found: Findings) -> Table[Judged]:
+    """Return the claims with their verdicts."""
+    return Table(CLAIMS, found.judged, (*source(found), *CLAIM_NOTES))
+
+
+def reported(found: Findings) -> Table[ReportedComparison]:
+    """Return the reported numbers beside those of the seeds here."""
+    return Table(REPORTED, found.reported, (*source(found), *REPORTED_NOTES))
+
+
+def effects(found: Findings) -> Table[Effect]:
+    """Return the effects with their verdicts."""
+    factorial = any(" x " in effect.name for effect in found.effects)
+    return Table(EFFECTS, found.effects, (*EFFECT_NOTES, FACTORIAL_NOTE) if factorial else EFFECT_NOTES)
+
+
+def tested_effects(found: Findings) -> Table[Effect]:
+    """Return the effects that are tested here: gains alone are tested in the comparison."""
+    return Table(EFFECTS, [effect for effect in found.effects if effect.words])
+
+
+def source(found: Findings) -> tuple[str, ...]:
+    """Return where the reported numbers are from, as a note."""
+    return (f"Reported: {found.study.source}",) if found.study.source else ()

@@ -1,0 +1,118 @@
+"""The tables of classes: accuracy per class, the most frequent confusions, differences from the baseline."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnexp.pages.tables import Column, Table, csv_fields
+from cnnexp.report.analysis.classes import LOWEST, MATRIX, ClassResults, confusions
+from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.statistics import Difference, Summary
+from cnnexp.report.render.formats import decimals, interval, percent, points
+
+LISTED_CONFUSIONS = 20
+NOTES = ("Accuracy in %: mean ± sample standard deviation over the seeds.",)
+DIFFERENCE_NOTE = (
+    "Points of accuracy against {baseline}, paired by seed, with 95 % intervals that are not corrected for the number "
+    "of classes. They show where to look and are not a test: about one in 20 excludes 0 by chance."
+)
+
+
+def same_classes(results: Sequence[ClassResults]) -> bool:
+    """Tell whether there are results, all of the same classes."""
+    return bool(results) and all(found.names == results[0].names for found in results)
+
+
+def per_class(results: Sequence[ClassResults]) -> Table[int]:
+    """Return the accuracy per class, a column per arm, of arms with the same classes."""
+
+    def column(found: ClassResults) -> Column[int]:
+        return Column(found.arm.label, "", lambda k: found.accuracies[k], percent)
+
+    classes: Column[int] = Column("Class", "", lambda k: results[0].names[k], kind="label")
+    return Table([classes, *map(column, results)], range(len(results[0].names)), NOTES)
+
+
+def per_class_csv(results: Sequence[ClassResults]) -> Table[Any]:
+    """Return the accuracy per class, a row per arm and class."""
+    parts = [f"accuracy_{part}_percent" for part in ("mean", "std", "low95", "high95")]
+    rows = [
+        (found.arm.label, name, s.n, *(100 * x for x in (s.mean, s.std, s.low, s.high)))
+        for found in results
+        for name, s in zip(found.names, found.accuracies, strict=True)
+    ]
+    return Table(csv_fields("arm", "class", "n", *parts), rows)
+
+
+CLASSES_OF_ARM: list[Column[tuple[str, Summary]]] = [
+    Column("Class", "", lambda r: r[0], kind="label"),
+    Column("Accuracy (%)", "", lambda r: r[1], percent),
+    Column("95 % interval", "", lambda r: r[1], interval),
+]
+
+
+def classes_of_arm(results: ClassResults) -> Table[tuple[str, Summary]]:
+    """Return the accuracy of one arm per class; of many classes the lowest."""
+    found = list(zip(results.names, results.accuracies, strict=True))
+    if len(found) > MATRIX:
+        found = sorted((pair for pair in found if pair[1].n), key=lambda pair: pair[1].mean)[:LOWEST]
+    return Table(CLASSES_OF_ARM, found)
+
+
+def frequent_confusions(results: Sequence[ClassResults], count: int = LISTED_CONFUSIONS) -> Table[Any]:
+    """Return the most frequent confusions over all arms, a column per arm, of arms with the same classes."""
+    names = results[0].names
+    shares = np.stack([r.counts / np.maximum(r.counts.sum(1, keepdims=True), 1) for r in results])
+    shares[:, range(len(names)), range(len(names))] = 0
+    mean = shares.mean(0)
+    pairs = [divmod(int(i), len(names)) for i in np.argsort(-mean, axis=None, kind="stable")[:count]]
+
+    def column(label: str, of_arm: np.ndarray[Any, Any]) -> Column[tuple[int, int]]:
+        return Column(label, "", lambda pair: 100 * of_arm[pair], decimals(1))
+
+    columns: list[Column[tuple[int, int]]] = [
+        Column("True class", "", lambda pair: names[pair[0]], kind="label"),
+        Column("Predicted", "", lambda pair: names[pair[1]], kind="label"),
+        *(column(found.arm.label, of_arm) for found, of_arm in zip(results, shares, strict=True)),
+    ]
+    return Table(columns, [pair for pair in pairs if mean[pair] > 0])
+
+
+def confusions_csv(results: Sequence[ClassResults]) -> Table[Any]:
+    """Return each arm's most frequent confusions, the most frequent first."""
+    rows = [
+        (found.arm.label, rank, c.true, c.answered, c.count, 100 * c.share)
+        for found in results
+        for rank, c in enumerate(confusions(found, LISTED_CONFUSIONS), start=1)
+    ]
+    names = ("arm", "rank", "true_class", "answered_class", "count", "share_of_true_class_percent")
+    return Table(csv_fields(*names), rows)
+
+
+def class_differences(found: Findings) -> Table[int]:
+    """Return each class's difference from the baseline, a column per arm."""
+    base = found.baseline
+    if not base or not found.class_differences:
+        return Table([], [])
+
+    def column(label: str, differences: Sequence[Difference]) -> Column[int]:
+        return Column(label, "", lambda k: differences[k], points)
+
+    arms = [arm for arm in found.arms if arm.key in found.class_differences]
+    names = found.classes[base.key].names
+    classes: Column[int] = Column("Class", "", lambda k: names[k], kind="label")
+    columns = [classes, *(column(arm.label, found.class_differences[arm.key]) for arm in arms)]
+    return Table(columns, range(len(names)), (DIFFERENCE_NOTE.format(baseline=base.label),))
+
+
+def class_differences_csv(found: Findings) -> Table[Any]:
+    """Return each class's difference from the baseline, a row per arm and class."""
+    base, parts = found.baseline, [f"difference_{part}_points" for part in ("mean", "low95", "high95")]
+    rows = [
+        (arm.label, base.label, name, d.n, 100 * d.mean, 100 * d.low, 100 * d.high)
+        for arm in found.arms
+        if base and arm.key in found.class_differences
+        for name, d in zip(found.classes[base.key].names, found.class_differences[arm.key], strict=True)
+    ]
+    return Table(csv_fields("arm", "baseline", "class", "n", *parts), rows)

@@ -1,0 +1,171 @@
+"""The tables of arms and runs: the comparison with the baseline, the cost of a run, every run, and those left out."""
+
+import math
+from collections.abc import Sequence
+
+from cnnexp.pages.tables import Column, Table, csv_columns
+from cnnexp.report.analysis.compare import Row
+from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.statistics import p_value, summarise
+from cnnexp.report.read.collect import LeftOut, Study
+from cnnexp.report.read.runs import Run
+from cnnexp.report.render.formats import decimals, interval, or_dash, percent, points
+from cnnexp.text import large
+
+NOTES = (
+    "Accuracies in %: mean ± sample standard deviation over the seeds. n: number of seeds; (+1 div.): one more run "
+    "diverged.",
+    "95 % interval: Student's t over the seeds, cut at 0 and 100. It does not include the choice of test images.",
+    "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test, corrected by "
+    "Holm's method over the arms and the study's claims.",
+    "better / worse: corrected p < 0.05, an interval without 0, and no diverged run on the winning side. not decided: "
+    "p < 0.05 only before the correction, or too few seeds. within noise: p >= 0.05. More seeds can decide: the same "
+    "command with seed=0,1,2,3,4 makes only the new runs.",
+    "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean over the "
+    "seeds.",
+    "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
+)
+COST_NOTES = ("Seconds per run, mean over the seeds. Memory is the peak.",)
+SECONDS = {
+    "prepare": "Preparation (s)",
+    "features": "Features (s)",
+    "compile": "Compiling (s)",
+    "train": "Training (s)",
+    "evaluate": "Evaluation (s)",
+    "checkpoint": "Checkpoints (s)",
+    "total": "Total (s)",
+}
+OPTIONAL_SECONDS = ("features", "compile")  # shown in the cost only if a run spent any
+
+
+def _count(row: Row) -> str:
+    return f"{row.test.n}" + (f" (+{row.diverged} div.)" if row.diverged else "")
+
+
+def _difference(row: Row) -> str:
+    if row.is_baseline:
+        return "baseline"
+    some = row.difference and 2 <= row.difference.n != row.test.n
+    return points(row.difference) + (f", {row.difference.n} pairs" if row.difference and some else "")
+
+
+ARM: list[Column[Row]] = [
+    Column("Arm", "arm", lambda r: r.arm.label, kind="label", terminal="Arm"),
+    Column("", "fingerprint", lambda r: r.arm.fingerprint),
+    Column("", "is_baseline", lambda r: int(r.is_baseline)),
+    Column("", "seeds", lambda r: " ".join(str(run.seed) for run in r.arm.runs)),
+]
+ACCURACY: list[Column[Row]] = [
+    Column("Test accuracy (%)", "", lambda r: r.test, percent, terminal="Test (%)"),
+    Column("95 % interval", "", lambda r: r.test, interval, terminal="95 % interval"),
+    Column("n", "", _count, terminal="n"),
+    Column("", "n", lambda r: r.test.n),
+    Column("", "diverged", lambda r: r.diverged),
+    *csv_columns("test_accuracy_{}_percent", ("mean", "std", "low", "high"), lambda r: r.test, 100),
+    Column("Difference (points)", "", _difference, terminal="Difference"),
+    Column("", "pairs", lambda r: r.difference.n if r.difference else 0),
+    *csv_columns("difference_{}_points", ("mean", "low", "high"), lambda r: r.difference, 100),
+    Column("", "p_paired_t", lambda r: r.difference.p if r.difference else math.nan),
+    Column("p (Holm)", "p_holm", lambda r: r.p_holm, p_value),
+    Column("", "p_mcnemar_exact", lambda r: r.mcnemar.p if r.mcnemar else math.nan),
+    Column("Verdict", "verdict", lambda r: r.verdict, or_dash, kind="verdict", terminal="Verdict"),
+]
+TRAINING: list[Column[Row]] = [
+    Column("Best epoch", "best_epoch_mean", lambda r: r.best_epoch, decimals(1)),
+    Column("Epochs to plateau", "epochs_to_plateau_mean", lambda r: r.epochs_to_plateau, decimals(1)),
+    Column("", "val_accuracy_mean_percent", lambda r: 100 * r.val_accuracy.mean),
+    Column("Training accuracy (%)", "", lambda r: r.train_accuracy, percent),
+    Column("", "train_accuracy_mean_percent", lambda r: 100 * r.train_accuracy.mean),
+    Column("Training (s)", "train_seconds_mean", lambda r: r.train_seconds.mean, decimals(1), terminal="Train (s)"),
+    Column("Images/s", "images_per_second_mean", lambda r: r.images_per_second, decimals(0)),
+    Column("", "peak_memory_mib_mean", lambda r: r.peak_memory_mib),
+    Column("Parameters", "parameters", lambda r: r.parameters, decimals(0)),
+    Column("", "trainable_parameters", lambda r: r.trainable_parameters),
+    Column("MACs", "macs", lambda r: r.macs, large),
+]
+
+
+def comparison(found: Findings) -> Table[Row]:
+    """Return the comparison of the arms with the baseline. In a terminal also what is reported of their accuracies."""
+    reported: list[Column[Row]] = []
+    if found.study.reported:
+        by_name = found.study.reported
+
+        def accuracy(row: Row) -> float:
+            return by_name.get(row.arm.name, {}).get("test_accuracy", math.nan)
+
+        reported = [Column("", "", accuracy, decimals(2), terminal="Reported")]
+    return Table([*ARM, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], found.rows, NOTES)
+
+
+def cost(rows: Sequence[Row]) -> Table[Row]:
+    """Return the cost of a run of each arm: seconds by stage, throughput, memory and size."""
+    rows = [row for row in rows if row.test.n]
+
+    def seconds(stage: str) -> Column[Row]:
+        return Column(SECONDS[stage], "", lambda r: summarise(r.arm.values("seconds", stage)).mean, decimals(1))
+
+    stages = [seconds(stage) for stage in SECONDS]
+    used = [
+        column
+        for stage, column in zip(SECONDS, stages, strict=True)
+        if stage not in OPTIONAL_SECONDS or any(column.value(row) > 0 for row in rows)
+    ]
+    rest: list[Column[Row]] = [
+        Column("Images/s", "", lambda r: r.images_per_second, decimals(0)),
+        Column("Peak memory (MiB)", "", lambda r: r.peak_memory_mib, decimals(0)),
+        Column("Trainable parameters", "", lambda r: r.trainable_parameters, decimals(0)),
+        Column("Parameters", "", lambda r: r.parameters, decimals(0)),
+        Column("MACs", "", lambda r: r.macs, large),
+    ]
+    return Table([ARM[0], *used, *rest], rows, COST_NOTES)
+
+
+def _result(heading: str, name: str, digits: int = 0) -> Column[Run]:
+    return Column(heading, name, lambda r: r.number("result", name), decimals(digits))
+
+
+def _result_percent(heading: str, name: str) -> Column[Run]:
+    return Column(heading, f"{name}_percent", lambda r: 100 * r.number("result", name), decimals(2))
+
+
+def _stage(stage: str) -> Column[Run]:
+    heading = SECONDS[stage] if stage in ("prepare", "train", "evaluate") else ""
+    return Column(heading, f"{stage}_seconds", lambda r: r.number("seconds", stage), decimals(1))
+
+
+RUNS: list[Column[Run]] = [
+    Column("Run", "run", lambda r: r.name, kind="label"),
+    Column("", "seed", lambda r: r.seed),
+    Column("", "arm", lambda r: r.text("arm")),
+    Column("", "fingerprint", lambda r: r.text("fingerprint")),
+    Column("Status", "status", lambda r: r.status, kind="label"),
+    Column("", "repeat", lambda r: r.text("repeat")),
+    _result_percent("Validation (%)", "val_accuracy"),
+    _result_percent("Test (%)", "test_accuracy"),
+    _result_percent("", "train_accuracy"),
+    _result_percent("", "shift_consistency"),
+    *(_result("", name) for name in ("val_loss", "test_loss", "train_loss")),
+    _result("Best epoch", "best_epoch"),
+    _result("Epochs", "epochs"),
+    *(_stage(stage) for stage in SECONDS),
+    _result("", "images_per_second"),
+    _result("Memory (MiB)", "peak_memory_mib"),
+    Column("Resumed", "", lambda r: r.number("resumed"), decimals(0)),
+    Column("Device", "", lambda r: f"{r.text('device', 'name')} {r.text('device', 'precision')}".strip(), kind="label"),
+]
+
+
+def readable_runs(study: Study) -> Table[Run]:
+    """Return every run that can be read, whether or not it is in the comparison."""
+    readable = [run for run in study.runs if run.status != "malformed"]
+    return Table(RUNS, sorted(readable, key=lambda r: (r.label, r.seed, r.folder.name)))
+
+
+LEFT_OUT: list[Column[LeftOut]] = [
+    Column("Run", "", lambda r: r.folder, kind="label"),
+    Column("Status", "", lambda r: r.status, kind="label"),
+    Column("Arm", "", lambda r: r.arm, kind="label"),
+    Column("Seed", "", lambda r: r.seed),
+    Column("Reason", "", lambda r: r.reason, kind="reason"),
+]

@@ -1,0 +1,61 @@
+"""The table of the probes: the worst layer of each arm at the end of the run."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from cnnexp.pages.tables import Column, Table
+from cnnexp.report.analysis.diagnostics import NOTES
+from cnnexp.report.read.probed import Probed, Series
+from cnnexp.text import DASH
+
+Worst = tuple[float, str]  # a number and the layer that has it, "" without any layer
+
+
+def _last(series: Series) -> dict[str, float]:
+    return {layer: list(steps.values())[-1] for layer, steps in series.items()}
+
+
+def _largest(values: Mapping[str, float]) -> Worst:
+    layer = max(values, key=lambda name: values[name], default="")
+    return values.get(layer, 0.0), layer
+
+
+def _dead_percent(seen: Probed) -> Worst:
+    share, layer = _largest(_last(seen.series("dead_units", "dead", per="units")))
+    return 100 * share, seen.label(layer) if layer else ""
+
+
+def _gradient_ratio(seen: Probed) -> Worst:
+    gradients = _last(seen.per_weight())
+    largest, _ = _largest(gradients)
+    smallest = min(gradients, key=lambda layer: gradients[layer], default="")
+    return (gradients[smallest] / largest, smallest) if largest > 0 else (0.0, "")
+
+
+def _median_update(seen: Probed) -> str:
+    updates = _last(seen.updates())
+    return f"{statistics.median(updates.values()):.1e}" if updates else DASH
+
+
+def _batch_norm(column: str) -> Callable[[Probed], Worst]:
+    return lambda seen: _largest(_last(seen.series("batch_norm", column)))
+
+
+def _with_layer(form: str) -> Callable[[Worst], str]:
+    return lambda worst: f"{worst[0]:{form}} ({worst[1]})" if worst[1] else DASH
+
+
+COLUMNS: list[Column[Probed]] = [
+    Column("Arm", "", lambda seen: seen.arm.label, kind="label"),
+    Column("n", "", lambda seen: seen.seeds),
+    Column("Dead units (%)", "", _dead_percent, _with_layer(".0f")),
+    Column("Smallest / largest gradient", "", _gradient_ratio, _with_layer(".2g")),
+    Column("Median update", "", _median_update),
+    Column("Mean shift", "", _batch_norm("mean_shift"), _with_layer(".2f")),
+    Column("Variance factor", "", _batch_norm("variance_ratio"), _with_layer(".2f")),
+]
+
+
+def diagnostics(found: Sequence[Probed]) -> Table[Probed]:
+    """Return an arm a row: the worst layer at the end of the run by each probe."""
+    return Table(COLUMNS, found, NOTES)

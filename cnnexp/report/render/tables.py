@@ -1,0 +1,114 @@
+"""Every table of a report, by file name. The page, the files on disk and `verify` all use these lists."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cnnexp.pages.tables import Column, Table
+from cnnexp.report.analysis.diagnostics import sentences
+from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.read.runs import Run
+from cnnexp.report.render import claim_tables, class_tables, comparison_tables, prediction_tables
+from cnnexp.report.render.probe_table import diagnostics
+from cnnexp.text import DASH
+
+
+def tables_of(found: Findings) -> dict[str, Table[Any]]:
+    """Return every table of a study's report by file name, such as "comparison.md"; the ending names the form.
+
+    Nothing is written or formatted yet. A table that the study has no data for is missing.
+    """
+    return {f"{name}.{form}": table for name, forms, table in _tables(found) for form in forms.split()}
+
+
+def _tables(found: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
+    """Yield name, forms and table."""
+    comparison, arms = comparison_tables.comparison(found), list(found.classes.values())
+    yield "comparison", "md csv", comparison
+    yield "comparison", "tex", replace(comparison, columns=comparison_tables.ARM + comparison_tables.ACCURACY)
+    yield "cost", "md tex", comparison_tables.cost(found.rows)
+    yield "runs", "md", comparison_tables.readable_runs(found.study)
+    yield "runs", "csv", Table(comparison_tables.RUNS, found.study.runs)
+    if class_tables.same_classes(arms):
+        yield "per_class", "md tex", class_tables.per_class(arms)
+        yield "per_class", "csv", class_tables.per_class_csv(arms)
+    if found.reported:
+        yield "reported", "md csv", claim_tables.reported(found)
+    if found.judged:
+        yield "claims", "md csv", claim_tables.claims(found)
+    if found.effects:
+        yield "effects", "md csv", claim_tables.effects(found)
+    if found.probes:
+        said = [f"{seen.arm.label}: {sentence}" for seen in found.probes for sentence in sentences(seen)]
+        table = diagnostics(found.probes)
+        yield "diagnostics", "md", replace(table, notes=(*said, *table.notes))
+    if found.calibrations:
+        yield "calibration", "md csv tex", prediction_tables.calibration(found)
+        yield "calibration_bins", "csv", prediction_tables.calibration_bins(found)
+        yield "confusions", "csv", class_tables.confusions_csv(arms)
+        yield "mistakes", "csv", prediction_tables.all_mistakes(found)
+    if found.disagreements:
+        yield "disagreement", "md csv", prediction_tables.disagreement(found)
+        yield "never_agreed", "csv", prediction_tables.never_agreed(found)
+        yield "per_class_difference", "md", class_tables.class_differences(found)
+        yield "per_class_difference", "csv", class_tables.class_differences_csv(found)
+
+
+def tables_of_studies(studies: Sequence[Findings]) -> dict[str, Table[Any]]:
+    """Return the tables over all studies of a folder by file name."""
+    made: dict[str, Table[Any]] = {"studies.md": Table(STUDIES, [f for f in studies if _runs(f)])}
+    if claims := [(found, judged) for found in studies for judged in found.judged]:
+        shown = [column for column in claim_tables.CLAIMS if column.heading != "p (Holm)"]
+        made["claims.md"] = _of_studies(shown, claims, claim_tables.CLAIM_NOTES)
+        made["claims.csv"] = _of_studies(claim_tables.CLAIMS, claims)
+    if reported := [(found, row) for found in studies for row in found.reported]:
+        sources = [f"{found.study.name}: {found.study.source}." for found in studies if found.study.source]
+        notes = (*sources, *claim_tables.REPORTED_NOTES)
+        made["reported.md"] = _of_studies(claim_tables.REPORTED, reported, notes)
+    return made
+
+
+def _of_studies(
+    columns: Iterable[Column[Any]], rows: Sequence[tuple[Findings, Any]], notes: Sequence[str] = ()
+) -> Table[Any]:
+    """Return a table of several studies, the name of the study in front; rows: (study, row of `columns`)."""
+
+    def inner(column: Column[Any]) -> Column[tuple[Findings, Any]]:
+        return replace(column, value=lambda row: column.value(row[1]))
+
+    study: Column[tuple[Findings, Any]] = Column("Study", "study", lambda row: row[0].study.name, kind="label")
+    return Table([study, *map(inner, columns)], rows, notes)
+
+
+def _runs(found: Findings) -> list[Run]:
+    return [run for arm in found.arms for run in (*arm.runs, *arm.diverged)]
+
+
+def _each(get: Callable[[Run], str]) -> Callable[[Findings], str]:
+    """Return the value of a column: the different values of a study's runs, in order."""
+    return lambda found: ", ".join(dict.fromkeys(get(run) for run in _runs(found)))
+
+
+def _side(run: Run) -> str:
+    image = run.get("data", "image")
+    return f"{image[-1]}" if isinstance(image, list) and image else DASH
+
+
+def _minutes(found: Findings) -> str:
+    return f"{sum(s for run in _runs(found) if math.isfinite(s := run.number('seconds', 'train'))) / 60:.1f}"
+
+
+STUDIES: list[Column[Findings]] = [
+    Column("Study", "", lambda f: f.study.name, kind="label"),
+    Column("Data", "", _each(lambda run: run.text("data", "name")), kind="label"),
+    Column("Training images", "", _each(lambda run: f"{run.number('data', 'train'):,.0f}")),
+    Column("Pixels", "", _each(_side)),
+    Column("Epochs", "", _each(lambda run: f"{run.number('schedule', 'epochs'):g}")),
+    Column("Arms", "", lambda f: len(f.arms)),
+    Column("Seeds", "", lambda f: len({run.seed for run in _runs(f)})),
+    Column("Runs", "", lambda f: len(_runs(f))),
+    Column("Precision", "", _each(lambda run: run.text("device", "precision")), kind="label"),
+    Column("Device", "", _each(lambda run: run.text("device", "name")), kind="label"),
+    Column("Training (min)", "", _minutes),
+]

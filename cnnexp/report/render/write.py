@@ -1,0 +1,114 @@
+"""Write a report: of one study, or of several with an index that leads to them."""
+
+import functools
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnexp.errors import UserError
+from cnnexp.pages.files import make_folders, replace_files
+from cnnexp.pages.tables import Table, to_terminal, to_texts
+from cnnexp.records.run_record import RunRecord
+from cnnexp.report import Report
+from cnnexp.report.analysis.compare import sentences
+from cnnexp.report.analysis.findings import Findings, analyse
+from cnnexp.report.analysis.judge import summary
+from cnnexp.report.figures.images import TestImages, fetch
+from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.render import page
+from cnnexp.report.render.claim_tables import tested_effects
+from cnnexp.report.render.tables import tables_of, tables_of_studies
+from cnnexp.storage.untrusted import checked_folder
+from cnnexp.text import plural
+
+
+def write_groups(
+    folder: Path, out: Path, baseline: str | None, figures: bool, command: str, tell: Callable[[str], None]
+) -> Report:
+    """Write the report of every group at or below `folder`; see cnnexp.report.write."""
+    groups = find_groups(folder)
+    command = command or shlex.join(["cnnexp", "report", str(folder)])
+    write = functools.partial(_write_group, with_figures=figures, command=command, tell=tell)
+    try:
+        if len(groups) == 1:
+            return Report(out / "index.html", write(analyse(collect(*groups[0], baseline)), out))
+        return _write_several(groups, folder, out, baseline, write, command)
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: cannot write the report ({error.strerror or error})") from error
+
+
+def _write_several(
+    groups: list[tuple[Path, list[RunRecord]]],
+    folder: Path,
+    out: Path,
+    baseline: str | None,
+    write: Callable[[Findings, Path], str],
+    command: str,
+) -> Report:
+    pages, printed, studies = [], [], []
+    for path, records in groups:
+        name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
+        found = analyse(collect(path, records, baseline))
+        studies.append(found)
+        printed.append(write(found, functools.reduce(checked_folder, Path(name).parts, out)))
+        texts = {"name": found.study.name, "question": found.study.question}
+        pages.append({"link": f"{name}/index.html", "headline": sentences(found.study, found.rows)[0], **texts})
+    make_folders(out, "tables")
+    made, claims = tables_of_studies(studies), summary([judged for found in studies for judged in found.judged])
+    overview = page.render_overview(pages, made, claims, command)
+    replace_files(out, _table_files(made) | {"index.html": overview})
+    if claims:
+        printed.append(f"Claims of all studies: {claims}. {out / 'tables' / 'claims.md'}\n")
+    return Report(out / "index.html", "\n".join(printed))
+
+
+def _write_group(found: Findings, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:
+    """Write one report; return its text for a terminal."""
+    make_folders(out)
+    made, name = tables_of(found), found.study.name
+    files, drawn, images = _table_files(made), [], TestImages()
+    if with_figures:
+        from cnnexp.report.figures.draw import draw  # imports matplotlib, which takes longer than all the rest
+
+        tell(f"{name}: drawing figures")
+        images = fetch(found.examples)
+        for line in images.missing:
+            tell(f"{name}: {line}")
+        drawn = draw(found, images)
+    for figure in drawn:
+        files |= {f"figures/{figure.name}.png": figure.png, f"figures/{figure.name}.svg": figure.svg}
+    replace_files(out, files | {"index.html": page.render(found, made, drawn, command, images.missing)})
+    return terminal(found, made)
+
+
+def _table_files(made: Mapping[str, Table[Any]]) -> dict[str, str | bytes]:
+    return {f"tables/{name}": text for name, text in to_texts(made).items()}
+
+
+def terminal(found: Findings, made: Mapping[str, Table[Any]]) -> str:
+    """Return the comparison, its headline, claims, effects and what the reader must know, as lines of text."""
+    study = found.study
+    lines = [f"{study.name}: {study.question}" if study.question else study.name, ""]
+    if found.rows:
+        lines.append(to_terminal(made["comparison.md"]))
+        if found.baseline:
+            lines.append(
+                "Difference: points against the baseline, paired by seed. [ ]: 95 % intervals. Verdicts: after Holm's "
+                "correction."
+            )
+    lines.append(sentences(study, found.rows)[0])
+    if found.judged:
+        lines += ["", to_terminal(made["claims.md"])]
+        lines += [f"Claims: {summary(found.judged)}. Reasons: tables/claims.md"]
+    if study.reported or (found.judged and study.source):
+        lines += [f"Reported: {study.source or 'the source is not given'}"]
+    if found.effects:
+        lines += ["", to_terminal(tested_effects(found))]
+    lines += [f"Read with care: {note}" for note in study.notes]
+    if study.left_out:
+        kinds = sorted({run.status for run in study.left_out})
+        lines.append(
+            f"Not in the table: {plural(len(study.left_out), 'run')} ({', '.join(kinds)}); the page gives the reasons."
+        )
+    return "\n".join(lines) + "\n"
