@@ -1,12 +1,12 @@
-"""Augmentation of whole batches, on their device, every image drawing its own parameters.
+"""Augmentation of whole batches on their device; each image draws its own parameters.
 
-`pipeline` is what configs/augmentation/*.yaml name: a list of operations, applied in order. An operation is an
-annotated function here (its signature is the schema of its YAML) that returns a callable
+configs/augmentation/*.yaml name `pipeline`: a list of operations, applied in order. An operation is an annotated
+function here, whose signature is the schema of its YAML. It returns a callable
 
     (x: (N, C, H, W) float32 in [0, 1], generator on the CPU) -> x of the same shape
 
-Parameters are drawn from the generator, so on the CPU, and mean the same on every device. Operations may change x in
-place. Any callable of that kind serves as a person's own `_target_`.
+Parameters are drawn on the CPU and have the same effect on every device. An operation may change x in place. A user's
+`_target_` can name any callable of this kind.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ def flip(p: Probability) -> Operation:
 
 
 def rotate(degrees: Degrees) -> Operation:
-    """Turn each image by an angle drawn uniformly from [-degrees, degrees]; what comes from outside is 0 (black)."""
+    """Rotate each image by an angle drawn uniformly from [-degrees, degrees]; pixels from outside are 0 (black)."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         return apply_rotation(x, draw_angles(len(x), degrees, generator))
@@ -48,7 +48,7 @@ def rotate(degrees: Degrees) -> Operation:
 
 
 def flip_and_rotate(p: Probability, degrees: Degrees) -> Operation:
-    """Do what `flip` and then `rotate` do, with the same draws, in one resampling."""
+    """Apply `flip`, then `rotate`, with the same draws, in one resampling."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         mirrored = draw_flips(len(x), p, generator)
@@ -58,10 +58,7 @@ def flip_and_rotate(p: Probability, degrees: Degrees) -> Operation:
 
 
 def crop(padding: Count) -> Operation:
-    """Shift each image by up to `padding` pixels either way in both directions; what comes from outside is 0 (black).
-
-    The same as padding by that much and cropping at random to the old size.
-    """
+    """Pad each image by `padding` zeros (black) on every side and crop it to its size at a random place."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         import torch
@@ -78,11 +75,11 @@ def jitter(
     order: Literal["random", "fixed"],
     hue: Hue = 0.0,
 ) -> Operation:
-    """Change brightness, contrast and saturation by factors drawn uniformly from [max(0, 1 - v), 1 + v].
+    """Multiply brightness, contrast and saturation by factors drawn uniformly from [max(0, 1 - v), 1 + v].
 
-    hue: the colours are turned by a part of their circle drawn uniformly from [-hue, hue]; 0.5 is half of it. order:
-    "random" takes these, without hue the three, in an order drawn for each image, as torchvision's ColorJitter does;
-    "fixed" takes them as they are named, hue last. Images of one channel have neither saturation nor hue to change.
+    hue: rotate the hue by a fraction of its circle drawn uniformly from [-hue, hue]; 0.5 is half of the circle. order:
+    "random" applies these (without hue, the three) in an order drawn for each image, as torchvision's ColorJitter does;
+    "fixed" applies them as listed, hue last. Saturation and hue do not change images of one channel.
     """
     kinds = 4 if hue else 3
 
@@ -95,7 +92,7 @@ def jitter(
         low[:3].clamp_(min=0)
         factors = low + (middle + spread - low) * torch.rand(len(x), kinds, generator=generator)
         orders = torch.rand(len(x), kinds, generator=generator).argsort(dim=1)
-        orders = orders[order_codes(orders).argsort()]  # a batch is in random order, so who gets which stays random
+        orders = orders[order_codes(orders).argsort()]  # equal orders together; the images of a batch are shuffled
         if order == "fixed":
             orders = torch.arange(kinds).expand(len(x), kinds)
         return apply_jitter(x, factors, orders)
@@ -104,7 +101,7 @@ def jitter(
 
 
 def grayscale(p: Probability) -> Operation:
-    """Take the colour out of each image with probability p; it keeps its three channels."""
+    """Convert each image to grayscale with probability p; it keeps its three channels."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         import torch
@@ -117,7 +114,7 @@ def grayscale(p: Probability) -> Operation:
 def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
     """Blur each image with a Gaussian whose standard deviation, in pixels, is drawn uniformly from [low, high] = sigma.
 
-    kernel: side of the square that is averaged, odd.
+    kernel: side of the square of the Gaussian's weights, odd.
     """
     low, high = sigma
 
@@ -147,34 +144,24 @@ def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, An
 
 blur.check = _check_blur  # type: ignore[attr-defined]
 
-OPERATIONS: dict[str, Callable[..., Operation]] = {
-    "flip": flip,
-    "rotate": rotate,
-    "crop": crop,
-    "jitter": jitter,
-    "grayscale": grayscale,
-    "blur": blur,
-}
-MERGED: dict[str, Callable[..., Operation]] = {"flip, rotate": flip_and_rotate}
+OPERATIONS: dict[str, Callable[..., Operation]] = {o.__name__: o for o in (flip, rotate, crop, jitter, grayscale, blur)}
 
 
-def merged(ops: list[Any]) -> list[Any]:
-    """Put neighbours together that one operation of MERGED does at once."""
-    found: list[Any] = []
+def merged(ops: list[Any]) -> list[tuple[Callable[..., Operation], Mapping[str, Any]]]:
+    """Return each operation with its settings; a flip directly before a rotation is merged with it."""
+    found: list[tuple[Callable[..., Operation], Mapping[str, Any]]] = []
     for op in ops:
         ((name, settings),) = op.items()
-        before = next(iter(found[-1])) if found else ""
-        if f"{before}, {name}" in MERGED:
-            found[-1] = {f"{before}, {name}": {**found[-1][before], **settings}}
+        if name == "rotate" and found and found[-1][0] is flip:
+            found[-1] = (flip_and_rotate, {**found[-1][1], **settings})
         else:
-            found.append(op)
+            found.append((OPERATIONS[name], settings))
     return found
 
 
 def pipeline(ops: list[Any]) -> Operation:
     """Build an augmentation from named operations: `ops: [flip: {p: 0.5}, rotate: {degrees: 10}]`."""
-    known = OPERATIONS | MERGED
-    steps = [known[name](**(settings or {})) for op in merged(ops) for name, settings in op.items()]
+    steps = [operation(**settings) for operation, settings in merged(ops)]
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         for step in steps:
@@ -185,7 +172,7 @@ def pipeline(ops: list[Any]) -> Operation:
 
 
 def flips_only(node: Mapping[str, Any]) -> list[float] | None:
-    """Return the probability of every mirroring if an augmentation's config does nothing else, or None."""
+    """Return the probability of each flip of an augmentation's config, or None if it has any other operation."""
     if node["_target_"] != f"{__name__}.pipeline" or any(list(op) != ["flip"] for op in node["ops"]):
         return None
     return [op["flip"]["p"] for op in node["ops"]]
@@ -199,7 +186,7 @@ def draw_flips(count: int, p: float, generator: "Generator") -> "Tensor":
 
 
 def draw_angles(count: int, degrees: float, generator: "Generator") -> "Tensor":
-    """Draw by how much each of `count` images is turned: (count,), in degrees, on the CPU."""
+    """Draw the rotation of each of `count` images: (count,), in degrees, on the CPU."""
     import torch
 
     return (2 * torch.rand(count, generator=generator) - 1) * degrees

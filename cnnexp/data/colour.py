@@ -1,4 +1,4 @@
-"""Whole batches of images in [0, 1] recoloured or blurred, each image by its own parameters, on their device."""
+"""Colour changes and blur of whole batches of images in [0, 1], each image with its own parameters, on their device."""
 
 from typing import TYPE_CHECKING
 
@@ -7,16 +7,15 @@ from cnnexp.data.geometry import send
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
 
 
 def apply_jitter(x: "Tensor", factors: "Tensor", orders: "Tensor") -> "Tensor":
     """Blend the images of x (N, C, H, W) with black, their mean gray and their gray: clamp(f x + (1 - f) other, 0, 1).
 
-    factors: (N, 3), of brightness, contrast and saturation, or (N, 4): the fourth turns the hue by so much of the
-    circle. orders: as many, a permutation of 0, 1, 2 (3) for each image: which comes first, second, and so on. Both on
-    the CPU. Images of one channel have neither saturation nor hue.
+    factors: (N, 3), of brightness, contrast and saturation, or (N, 4): the fourth rotates the hue by that fraction of
+    the circle. orders: (N, 3) or (N, 4), a permutation of 0, 1, 2 (3) for each image: which change comes first, second,
+    and so on. Both are on the CPU. Saturation and hue do not change images of one channel.
     """
     kinds = orders.shape[1]
     codes = order_codes(orders)
@@ -24,27 +23,18 @@ def apply_jitter(x: "Tensor", factors: "Tensor", orders: "Tensor") -> "Tensor":
     moved = bool((codes[1:] < codes[:-1]).any())
     together = x.index_select(0, send(places, x.device)) if moved else x
     together, factors = together.contiguous(), send(factors[places], x.device).view(-1, kinds, 1, 1, 1)
-    start = 0
-    for code, count in enumerate(codes.bincount().tolist()):  # images of one order go together: no blend is thrown away
-        for kind in order_of(code, kinds) if count else ():
+    start, orders = 0, orders[places]
+    for count in codes.bincount().tolist():  # all images of one order at once
+        for kind in orders[start].tolist() if count else ():
             _adjust(together[start : start + count], kind, factors[start : start + count, kind])
         start += count
     return together.index_select(0, send(places.argsort(), x.device)) if moved else together
 
 
 def order_codes(orders: "Tensor") -> "Tensor":
-    """Return a number (N,) for each permutation of 0 ... K - 1 in `orders` (N, K): K-ary digits, all but the last."""
+    """Return a number (N,) for each permutation of 0 ... K - 1 in `orders` (N, K): its first K - 1 entries, base K."""
     kinds = orders.shape[1]
-    codes = orders[:, 0]
-    for place in range(1, kinds - 1):
-        codes = codes * kinds + orders[:, place]
-    return codes
-
-
-def order_of(code: int, kinds: int) -> tuple[int, ...]:
-    """Return the permutation of 0 ... kinds - 1 whose number is `code`."""
-    digits = tuple(code // kinds**power % kinds for power in reversed(range(kinds - 1)))
-    return (*digits, kinds * (kinds - 1) // 2 - sum(digits))
+    return orders[:, :-1] @ orders.new_tensor([kinds**power for power in reversed(range(kinds - 1))])
 
 
 def _adjust(x: "Tensor", kind: int, factor: "Tensor") -> None:
@@ -60,11 +50,11 @@ def _adjust(x: "Tensor", kind: int, factor: "Tensor") -> None:
         gray = _gray(x).mul_(1 - factor)
         x.mul_(factor).add_(gray).clamp_(0, 1)
     elif colour:
-        _turn_hue(x, factor[:, 0])
+        _rotate_hue(x, factor[:, 0])
 
 
-def _turn_hue(x: "Tensor", turn: "Tensor") -> None:
-    """Turn the hue of x (N, 3, H, W) by turn (N, 1, 1), 1 being the whole circle, in place.
+def _rotate_hue(x: "Tensor", turn: "Tensor") -> None:
+    """Rotate the hue of x (N, 3, H, W) by turn (N, 1, 1), as a fraction of the circle, in place.
 
     Value and saturation stay (hexcone model, Smith 1978): with V the largest channel, C = V - smallest and h the hue
     in sixths of the circle, a channel is V - C clamp(min(k, 4 - k), 0, 1), k = (n + h) mod 6, n = 5, 3, 1 for red,
@@ -87,9 +77,9 @@ def _turn_hue(x: "Tensor", turn: "Tensor") -> None:
 
 
 def apply_grayscale(x: "Tensor", chosen: "Tensor") -> "Tensor":
-    """Give the images of x (N, C, H, W) their gray in all channels where `chosen` (N,) bool, on the CPU, says so.
+    """Convert the images of x (N, C, H, W) to grayscale where `chosen` (N,) bool, on the CPU, is true; in place.
 
-    In place. Images of one channel are left as they are.
+    They keep their channels. Images of one channel do not change.
     """
     if x.shape[1] != 3:
         return x
@@ -98,10 +88,10 @@ def apply_grayscale(x: "Tensor", chosen: "Tensor") -> "Tensor":
 
 
 def apply_blur(x: "Tensor", sigma: "Tensor", kernel: int) -> "Tensor":
-    """Blur the images of x (N, C, H, W) with Gaussians of standard deviation sigma (N,) pixels, on the CPU, above 0.
+    """Blur the images of x (N, C, H, W) with Gaussians of standard deviation sigma (N,) > 0 pixels, on the CPU.
 
-    kernel: side of the square of pixels that are averaged, odd; its weights add up to 1. At the border the image is
-    mirrored, so kernel // 2 is below H and W. Separable: first along columns, then along rows.
+    kernel: side of the square of weights, odd; they sum to 1. At the border the image is mirrored, so kernel // 2 must
+    be below H and W. Separable: first along columns, then along rows.
     """
     import torch
 

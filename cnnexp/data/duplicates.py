@@ -1,4 +1,4 @@
-"""Images that a data set holds more than once: equal in every prepared pixel. Imports no torch."""
+"""Duplicate images in a data set: equal in every prepared pixel. Imports no torch."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ from cnnexp.data.images import ImageData, Integers, Pixels
 
 
 def find_copies(images: Pixels, sums: Integers, indices: Integers) -> list[Integers]:
-    """Return the groups of two or more of `indices` whose images are equal, each in ascending order.
+    """Return the groups of two or more of `indices` whose images are equal, each group in ascending order.
 
-    images: (M, H, W, C) uint8. sums: (M, C, 2), each image's sums and sums of squares: equal images have equal ones, so
-    only images that share theirs are read.
+    images: (M, H, W, C) uint8. sums: (M, C, 2), the sums and sums of squares of each image's channels. Equal images
+    have equal sums, so only images that share them are read.
     """
     indices = np.sort(indices)
     flat = sums[indices].reshape(len(indices), -1).astype(np.uint64)
@@ -25,7 +25,7 @@ def find_copies(images: Pixels, sums: Integers, indices: Integers) -> list[Integ
 
 
 def leaked(data: ImageData) -> int:
-    """Return how many test images are training images too, pixel for pixel."""
+    """Return how many test images equal a training image in every pixel."""
     part = np.zeros(len(data.train.images), np.uint8)
     part[data.train.indices], part[data.test.indices] = 1, 2
     return sum(int((part[group] == 2).sum()) for group in data.copies if (part[group] == 1).any())

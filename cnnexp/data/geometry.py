@@ -1,4 +1,4 @@
-"""Whole batches mirrored, turned and shifted, each image by its own parameters, on the batch's device."""
+"""Flips, rotations and crops of whole batches, each image with its own parameters, on the batch's device."""
 
 from typing import TYPE_CHECKING
 
@@ -7,17 +7,17 @@ if TYPE_CHECKING:
 
 
 def apply_flip(x: "Tensor", mirrored: "Tensor") -> "Tensor":
-    """Mirror the images of x (N, C, H, W) where `mirrored` (N,) bool, on the CPU, says so; in place."""
+    """Mirror the images of x (N, C, H, W) where `mirrored` (N,) bool, on the CPU, is true; in place."""
     chosen = send(mirrored.nonzero().flatten(), x.device)
     return x.index_copy_(0, chosen, x.index_select(0, chosen).flip(-1))
 
 
 def apply_rotation(x: "Tensor", degrees: "Tensor", mirrored: "Tensor | None" = None) -> "Tensor":
-    """Turn the images of x (N, C, H, W) counter-clockwise by degrees (N,), bilinearly, in one resampling.
+    """Rotate the images of x (N, C, H, W) counter-clockwise by degrees (N,), bilinearly; return a new tensor.
 
-    mirrored: (N,) bool; these images are mirrored first, in the same resampling. Both are on the CPU.
-    What comes from outside is 0. To sample from images with a frame of zeros, and to clamp to that frame, gives the
-    same numbers as grid_sample's own zeros in half of the time on a CPU.
+    mirrored: (N,) bool; these images are mirrored first, in the same resampling. Both are on the CPU. Pixels from
+    outside are 0. A frame of zeros around the image, to which coordinates are clamped, gives the same numbers as
+    grid_sample's padding_mode="zeros" in half of the time on a CPU.
     """
     import torch
 
@@ -38,7 +38,7 @@ def apply_rotation(x: "Tensor", degrees: "Tensor", mirrored: "Tensor | None" = N
 
 
 def apply_crop(x: "Tensor", offsets: "Tensor", padding: int) -> "Tensor":
-    """Cut from x (N, C, H, W), padded by `padding` zeros, windows of the old size at offsets (2, N): top and left."""
+    """Pad x (N, C, H, W) by `padding` zeros and crop each image to (H, W) at offsets (2, N): its top and left pixel."""
     import torch
 
     padded = torch.nn.functional.pad(x, (padding,) * 4)
@@ -48,7 +48,7 @@ def apply_crop(x: "Tensor", offsets: "Tensor", padding: int) -> "Tensor":
 
 
 def send(tensor: "Tensor", device: "device") -> "Tensor":
-    """Move what is on the CPU to a device, without waiting for it."""
+    """Copy a tensor from the CPU to a device; on CUDA from pinned memory, without waiting for the copy."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -1,8 +1,8 @@
-"""A user's own augmentation, named by `_target_`: its random draws are repeatable, its result is checked."""
+"""A user's augmentation, named by `_target_`: its random draws are made repeatable, and its result is checked."""
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Generator, Tensor
@@ -12,29 +12,25 @@ from cnnexp.rng import seed_device
 
 
 class UserAugmentation:
-    """Calls an augmentation that is not of this package.
+    """Calls an augmentation from outside this package.
 
-    It may draw from the generator that it is given, or, as most of what there is, from the global ones of torch, NumPy
-    and Python: these are seeded with the generator's own seed first, so that a batch is the same in a resumed run.
+    It may draw from the generator that it gets, or from the global ones of torch, NumPy and Python, as most libraries
+    do: these are seeded with the generator's seed before each call, so that a resumed run draws the same batches.
     """
 
     def __init__(self, augmentation: Callable[..., Any]):
         self.augmentation = augmentation
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
-        """Return what it makes of x (N, C, H, W). Raises UserError unless that has the same shape and type."""
+        """Augment x (N, C, H, W). Raises UserError unless the result is a tensor of the same shape and dtype."""
         seed = generator.initial_seed()
         seed_device(x.device, seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        shape, dtype = tuple(x.shape), x.dtype  # before: it may change x in place
-        given = self.augmentation(x, generator)
-        if not isinstance(given, Tensor):
-            raise UserError(
-                f"augmentation._target_: gave a {type(given).__name__} for a batch; allowed: {shape} {dtype}"
-            )
-        if tuple(given.shape) != shape or given.dtype != dtype:
-            raise UserError(
-                f"augmentation._target_: gave {tuple(given.shape)} {given.dtype} for a batch; allowed: {shape} {dtype}"
-            )
-        return given
+        expected = (tuple(x.shape), x.dtype)  # read first: the augmentation may change x in place
+        result = self.augmentation(x, generator)
+        is_tensor = isinstance(result, Tensor)
+        if is_tensor and (tuple(result.shape), result.dtype) == expected:
+            return cast(Tensor, result)
+        found = f"{tuple(result.shape)} {result.dtype}" if is_tensor else f"a {type(result).__name__}"
+        raise UserError(f"augmentation._target_: gave {found} for a batch; allowed: {expected[0]} {expected[1]}")
