@@ -1,7 +1,7 @@
-"""Unpacking an archive that came from elsewhere: files and folders below one folder, and nothing else.
+"""Unpack a downloaded archive safely: only regular files and folders, all below one folder.
 
-Refused are absolute paths, `..`, links, devices, names that some file systems cannot tell apart, and more or larger
-files than any archive has that is used here. Neither owners nor permissions are taken over.
+Absolute paths, `..`, links, devices, names that are equal on some file systems, and archives above MAX_MEMBERS or
+MAX_UNPACKED_BYTES are refused. Owners and permissions are ignored.
 """
 
 import tarfile
@@ -14,13 +14,13 @@ from typing import IO
 from cnnexp import storage
 from cnnexp.errors import UserError
 
-MOST_MEMBERS = 100_000  # Imagenette has 13,415
-MOST_BYTES = 4 * 2**30  # of all files; CIFAR-10 has 186 million
-BLOCK = 2**18
+MAX_MEMBERS = 100_000  # Imagenette has 13,415
+MAX_UNPACKED_BYTES = 4 * 2**30  # of all files; CIFAR-10 has 186 million
+BLOCK_BYTES = 2**18  # read at a time
 
 
 def extract_tar(archive: Path, folder: Path) -> None:
-    """Unpack a .tar.gz archive whose one top folder is named as `folder`, so that it appears complete or not at all.
+    """Unpack a .tar.gz archive with one top folder, named as `folder`; the folder appears only when it is complete.
 
     Raises UserError, naming the archive, if it cannot be read or has a member that is refused.
     """
@@ -45,8 +45,8 @@ def _unpack(tar: tarfile.TarFile, into: Path, top: str) -> None:
     for member in tar:
         path = safe_path(member, top)
         members, size = members + 1, size + member.size
-        if members > MOST_MEMBERS or size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_MEMBERS:,} members, or {MOST_BYTES:,} bytes in them")
+        if members > MAX_MEMBERS or size > MAX_UNPACKED_BYTES:
+            raise ValueError(f"it has more than {MAX_MEMBERS:,} members, or {MAX_UNPACKED_BYTES:,} bytes in them")
         for place in (path, *path.parents):
             if spelt.get(folded(place), str(place)) != str(place):
                 raise ValueError(f"{member.name!r} differs from another name only in its case")
@@ -63,12 +63,12 @@ def _unpack(tar: tarfile.TarFile, into: Path, top: str) -> None:
 
 
 def folded(path: PurePosixPath) -> str:
-    """Return what a file system makes of a path that tells neither case nor composed letters apart."""
+    """Return the path as a file system sees it that ignores case and the composition of letters."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def safe_path(member: tarfile.TarInfo, top: str) -> PurePosixPath:
-    """Return where a member goes, relative to where an archive is unpacked. Raises ValueError if it is refused."""
+    """Return the path of a member below the folder where its archive is unpacked. Raises ValueError if refused."""
     path = PurePosixPath(member.name)
     if path.is_absolute():
         raise ValueError(f"{member.name!r} is an absolute path")
@@ -82,5 +82,5 @@ def safe_path(member: tarfile.TarInfo, top: str) -> PurePosixPath:
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    while block := file.read(BLOCK):
+    while block := file.read(BLOCK_BYTES):
         yield block

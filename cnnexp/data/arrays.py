@@ -1,4 +1,4 @@
-"""A person's own data from arrays in memory: what a `_target_` of their own returns."""
+"""Data from arrays in memory, for a user's `_target_` to return."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ Pairs = tuple[NDArray[np.uint8], NDArray[np.integer]]
 def image_data(
     name: str, classes: Sequence[str], train: Pairs, test: Pairs, val: Pairs | None = None, val_fraction: float = 0.1
 ) -> ImageData:
-    """Make a task of arrays: each of train, test and val is (images (N, H, W, C) uint8, labels (N,) in [0, K)).
+    """Make ImageData from arrays: each of train, test and val is (images (N, H, W, C) uint8, labels (N,) in [0, K)).
 
-    Without `val` a stratified `val_fraction` of train is held out. mean and std are the training split's own.
-    Raises UserError for arrays of another shape or type, labels that name no class, or a class without images.
+    Without `val` a stratified `val_fraction` of train is held out. mean and std are those of the training split.
+    Raises UserError for arrays of another shape or dtype, labels outside [0, K), or a class without images.
     """
     parts = [("train", train), *([("val", val)] if val is not None else []), ("test", test)]
     for what, pairs in parts:

@@ -1,4 +1,4 @@
-"""Batches as a function of the step: which images, in which order, augmented how, depends on (seed, step) alone."""
+"""Batches as a pure function of the step: images, order and augmentation depend on (seed, step) alone."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ Layout = torch.memory_format
 
 @dataclass(frozen=True)
 class Batch:
-    """images: (N, C, H, W) float32, in the layout asked for, normalised. labels: (N,) int64. Both are on the device.
+    """images: (N, C, H, W) float32, normalised, in the requested memory layout. labels: (N,) int64. Both on the device.
 
-    positions: (N,) int64 on the CPU, places in the split: split.labels[positions], split.ids[positions].
+    positions: (N,) int64 on the CPU, the images' positions in the split: split.labels[positions], split.ids[positions].
     """
 
     images: Tensor
@@ -31,11 +31,10 @@ class Batch:
 
 
 class DeviceImages:
-    """A split's uint8 images where the device reads them fastest, gathered by position.
+    """A split's uint8 images, gathered by position from the device's memory or from the memory map.
 
-    on_device: True copies the split to the device; False reads rows from the memory map for every batch; null decides:
-    on a CPU the memory map itself is used, and an accelerator gets a copy if that takes at most half of its free
-    memory. The batches are the same.
+    on_device: True copies the split to the device; False reads each batch from the memory map; None copies it to an
+    accelerator if the copy takes at most half of the free memory, and never on a CPU. The batches are the same.
     """
 
     def __init__(self, split: Split, device: torch.device, on_device: bool | None = None):
@@ -56,7 +55,7 @@ class DeviceImages:
         there = send(positions, self.device)
         if self.copy is not None:
             images = self.copy.index_select(0, there)
-        else:  # index_select: on a CPU indexing by [...] takes longer
+        else:  # index_select is faster than indexing by [...] on a CPU
             images = send(self.map.index_select(0, torch.from_numpy(self.split.indices)[positions]), self.device)
         return images.permute(0, 3, 1, 2), self.labels[there]
 
@@ -68,7 +67,7 @@ def _as_tensor(images: np.ndarray) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return how much of an accelerator's memory is free; 0 on a CPU, which has the memory map."""
+    """Return the free memory of an accelerator in bytes; 0 on a CPU, which reads the memory map."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -77,7 +76,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 class Normalise:
-    """Pixels to normalised floats: (x - mean) / std, per channel."""
+    """Normalises images: (x - mean) / std, per channel. mean, std: C floats."""
 
     def __init__(self, mean: list[float], std: list[float], device: torch.device, layout: Layout = torch.channels_last):
         self.layout = layout
@@ -86,14 +85,14 @@ class Normalise:
         self.scale, self.shift = (t.view(1, -1, 1, 1).to(torch.float32).to(device) for t in (scale, shift))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalise x (N, C, H, W) float32 in [0, 1], in place if it is contiguous; return it in the layout."""
+        """Normalise x (N, C, H, W) float32 in [0, 1], in place; return it in the memory layout."""
         return x.mul_(self.scale).add_(self.shift).contiguous(memory_format=self.layout)
 
 
 def as_float(pixels: Tensor) -> Tensor:
-    """Return uint8 pixels (N, C, H, W) as new float32 in [0, 1], planes one after the other.
+    """Convert uint8 pixels (N, C, H, W) to a new contiguous float32 tensor in [0, 1].
 
-    Planes make what follows faster on a CPU than channels_last: each channel is scaled and shifted as one block.
+    Not channels_last: on a CPU, operations on one channel are faster if it is one block of memory.
     """
     x = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
     return torch.mul(pixels, 1 / 255, out=x)
@@ -102,9 +101,9 @@ def as_float(pixels: Tensor) -> Tensor:
 class Batches:
     """The training batches of a run.
 
-    The order of an epoch is drawn from (seed, "order", epoch), the augmentation of a batch from (seed, "augment",
-    step), both on the CPU, so that every device and every resumed run draws the same. An epoch's last partial batch is
-    dropped. Raises UserError if batch_size exceeds the number of images.
+    The order of an epoch is drawn from (seed, "order", epoch) and the augmentation of a batch from (seed, "augment",
+    step). Both are drawn on the CPU, so that every device and every resumed run draws the same. An epoch's last partial
+    batch is dropped. Raises UserError if batch_size exceeds the number of images.
     """
 
     def __init__(
@@ -125,19 +124,19 @@ class Batches:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def order(self, epoch: int) -> Tensor:
-        """Return the positions of all training images in the order of an epoch. The last one asked for is kept."""
+        """Return the positions (all images,) in the order of an epoch. The order of the last epoch is cached."""
         if epoch != self._epoch:
             self._order = torch.randperm(len(self.images), generator=rng.generator(self.seed, "order", epoch))
             self._epoch = epoch
         return self._order
 
     def positions(self, step: int) -> tuple[int, Tensor]:
-        """Return the epoch of a step, counted from 0 over all epochs, and the positions (N,) of its images."""
+        """Return the 0-based epoch of a step and the positions (N,) of its images. step: from 0, over all epochs."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return epoch, self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
 
     def at(self, step: int) -> Batch:
-        """Return the batch of a step, counted from 0 over all epochs. Pure."""
+        """Return the batch of a step. step: counted from 0 over all epochs."""
         epoch, positions = self.positions(step)
         pixels, labels = self.images.gather(positions)
         x = as_float(pixels)
@@ -153,7 +152,7 @@ def in_order(
     std: list[float],
     layout: Layout = torch.channels_last,
 ) -> Iterator[Batch]:
-    """Yield clean batches of a whole split in its order, the partial last one included; their epoch is 0."""
+    """Yield all images of a split in order, without augmentation, the last batch partial; `epoch` is 0."""
     normalise = Normalise(mean, std, images.device, layout)
     for start in range(0, len(images), batch_size):
         positions = torch.arange(start, min(start + batch_size, len(images)))

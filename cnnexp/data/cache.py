@@ -1,13 +1,13 @@
-"""The cache of prepared images: where it lies, what is in it, and how it is opened, held and cleared. Imports no torch.
+"""The cache of prepared images: its location and content, and how it is opened, verified and cleared. No torch.
 
-<cache>/<name>-<key>/    made by one process, under a lock, in a temporary folder that is renamed when complete
+<cache>/<name>-<key>/    written by one process, under a lock, in a temporary folder that is renamed when complete
 images.npy    (M, H, W, C) uint8            labels.npy    (M,) int64        ids.npy    (M,) str
 parts.npy     (M,) uint8: 0 train, 1 val, 2 test
 sums.npy      (M, C, 2) int64: each image's sum and sum of squares per channel
 meta.json     {version, name, classes, skipped, fingerprint, seconds, files: {name: bytes}, crc32: {name: 8 digits}}
 
-A folder is held to its checksums once a process, before it is used. Images of more than CHECKED bytes are held to their
-size alone then, and to their checksum by `cnnexp data NAME --verify`.
+A process compares each file with its checksum once, before it is used. Of a file above MAX_CHECKED_BYTES it compares
+the size only; `cnnexp data NAME --verify` compares the checksum too.
 """
 
 import os
@@ -26,10 +26,10 @@ from cnnexp import storage
 from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
 
-CODE_VERSION = 1  # raise it when decoding, drawing or the layout changes
-CHECKED = 2 << 30  # bytes; measured: 4.2 GB/s, so half a second
+CODE_VERSION = 1  # increase it when decoding, drawing or the file layout changes
+MAX_CHECKED_BYTES = 2 << 30  # half a second; measured: crc32 of a cached file reads 4.2 GB/s
 ARRAYS = ("images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy")
-_whole: set[tuple[Path, int, int]] = set()  # what this process has found to match its checksum: file, inode, time
+_verified: set[tuple[Path, int, int]] = set()  # (file, inode, mtime in ns) that match their checksum in this process
 
 
 @dataclass(frozen=True)
@@ -63,43 +63,43 @@ def cache_root(cache: str | None) -> Path:
 
 
 def compiled_folder(cache: str | None) -> Path:
-    """Return where torch's compiler keeps what it made, an absolute path in the cache folder."""
+    """Return the folder of torch's compiled code, an absolute path in the cache folder."""
     return cache_root(cache).resolve() / "compiled"
 
 
-def damage(folder: Path, meta: dict[str, Any], most: float = CHECKED) -> str | None:
-    """Return the name of a file of a cache folder that is not what was written, None if there is none.
+def damage(folder: Path, meta: dict[str, Any], max_checked: float) -> str | None:
+    """Return the name of the first damaged file of a cache folder, None if there is none.
 
-    most: bytes; larger files are held to their size alone. Raises OSError or KeyError if something is missing.
+    max_checked: bytes; of larger files only the size is compared. Raises OSError or KeyError if something is missing.
     """
     for name in ARRAYS:
         stat = (folder / name).stat()
         if stat.st_size != meta["files"][name]:
             return name
-        if stat.st_size <= most and (seen := (folder / name, stat.st_ino, stat.st_mtime_ns)) not in _whole:
+        if stat.st_size <= max_checked and (seen := (folder / name, stat.st_ino, stat.st_mtime_ns)) not in _verified:
             if f"{storage.crc32_of(folder / name):08x}" != meta["crc32"][name]:
                 return name
-            _whole.add(seen)
+            _verified.add(seen)
     return None
 
 
 def verify(folder: Path) -> int:
-    """Hold every file of a cache folder to its checksum, however large; return the bytes.
+    """Compare every file of a cache folder with its checksum; return the total size in bytes.
 
-    Raises UserError if one is damaged, saying what to do.
+    Raises UserError if one is damaged.
     """
     meta = storage.read_json(folder / "meta.json")
-    _whole.clear()
+    _verified.clear()
     if (name := damage(folder, meta, float("inf"))) is not None:
         raise UserError(f"{folder / name}: does not match its checksum; delete {folder}, and it is prepared again")
     return sum(meta["files"].values())
 
 
 def load(folder: Path) -> Prepared | None:
-    """Open a cache folder. None if there is none, if it is damaged, or if it is of another version."""
+    """Open a cache folder; None if it is missing, damaged or of another CODE_VERSION."""
     try:
         meta = storage.read_json(folder / "meta.json")
-        if damage(folder, meta) is not None:
+        if damage(folder, meta, MAX_CHECKED_BYTES) is not None:
             return None
         images, labels, ids, parts, sums = (
             np.load(folder / name, mmap_mode="r" if name == "images.npy" else None, allow_pickle=False)
@@ -114,10 +114,7 @@ def load(folder: Path) -> Prepared | None:
 
 
 def find(cache: str | None, fingerprint: str) -> Prepared | None:
-    """Open the prepared set with this fingerprint of its content; None if the cache folder has none that is whole.
-
-    Prepares nothing.
-    """
+    """Open the prepared set with this fingerprint, never preparing one; None if the cache has no intact one."""
     for folder, found in fingerprints(cache).items():
         if found[1] == fingerprint and (prepared := load(folder)) is not None:
             return prepared
@@ -125,20 +122,20 @@ def find(cache: str | None, fingerprint: str) -> Prepared | None:
 
 
 def fingerprints(cache: str | None) -> dict[Path, tuple[str, str]]:
-    """Return {folder: (name of the data, fingerprint)} of the prepared sets in a cache folder, sorted by folder."""
+    """Return {folder: (data name, fingerprint)} of the prepared sets in a cache folder, sorted by folder."""
     found = {}
     for file in sorted(cache_root(cache).glob("[!.]*-*/meta.json")):
         try:
             meta = storage.read_json(file)
             found[file.parent] = (str(meta["name"]), str(meta["fingerprint"]))
         except (UserError, OSError, ValueError, KeyError, TypeError):
-            continue  # being cleared, or not ours
+            continue  # being deleted, or from another program
     return found
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold the right to make `folder`, waiting for whoever holds it. The small lock file stays."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on writing `folder`, after waiting for it. Raises UserError if its parent is not writable."""
     lock = folder.parent / f".{folder.name}.lock"
     try:
         with ExitStack() as stack:
@@ -149,21 +146,21 @@ def held(folder: Path) -> Iterator[None]:
                 stack.enter_context(storage.lock(lock, wait=True))
             yield
     except OSError as error:
-        mend = "make room, or choose another folder with data.cache=DIR or CNNEXP_CACHE"
-        raise UserError(f"{folder.parent}: cannot be written ({error.strerror or error}); {mend}") from error
+        fix = "free some space, or choose another folder with data.cache=DIR or CNNEXP_CACHE"
+        raise UserError(f"{folder.parent}: cannot be written ({error.strerror or error}); {fix}") from error
 
 
 def cached(cache: str | None) -> list[tuple[Path, int]]:
     """Return the prepared sets in a cache folder, and unfinished ones, with their sizes in bytes."""
-    root = cache_root(cache)
-    ours = [f for f in sorted(root.glob("*-*")) if re.fullmatch(r"\.?\w+-[0-9a-f]{16}(\.tmp)?", f.name) and f.is_dir()]
-    return [(folder, storage.size_bytes(folder)) for folder in ours]
+    names = re.compile(r"\.?\w+-[0-9a-f]{16}(\.tmp)?")
+    folders = [f for f in sorted(cache_root(cache).glob("*-*")) if names.fullmatch(f.name) and f.is_dir()]
+    return [(folder, storage.size_bytes(folder)) for folder in folders]
 
 
 def clear_cache(cache: str | None) -> int:
-    """Delete the prepared sets in a cache folder, and nothing else that lies there; return the bytes freed.
+    """Delete the prepared sets in a cache folder, and nothing else in it; return the bytes freed.
 
-    Sets that a process is preparing now are left. A run that has a set open keeps it until it ends.
+    Sets that a process is preparing are kept. A run that has a deleted set open can use it until it ends.
     """
     freed = 0
     for folder, size in cached(cache):
@@ -173,5 +170,5 @@ def clear_cache(cache: str | None) -> int:
                 storage.remove(folder)
                 freed += size
         except storage.Locked:
-            print(f"{folder}: is being prepared; left", file=sys.stderr)
+            print(f"{folder}: is being prepared; kept", file=sys.stderr)
     return freed

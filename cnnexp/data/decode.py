@@ -1,4 +1,4 @@
-"""One image file to one uint8 array: every kind of file that Pillow reads, brought to 1 or 3 channels and one size."""
+"""Decode an image file to a uint8 array of 1 or 3 channels and one size."""
 
 import warnings
 from pathlib import Path
@@ -9,21 +9,21 @@ from PIL import Image, ImageOps
 from cnnexp.data.images import Pixels
 from cnnexp.errors import UserError
 
-MOST_PIXELS = 89_478_485  # in an image: Pillow's own limit, 256 MiB as RGB
+MAX_PIXELS = 89_478_485  # of an image: Pillow's own limit, 256 MiB as RGB
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # by content; no others: EPS would run a program
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # open_image raises an error instead
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def decode(path: Path, size: int, resize: str, channels: int) -> Pixels:
-    """Read an image file as (size, size, channels) uint8. Raises UserError naming the file if that is impossible.
+    """Read an image file as (size, size, channels) uint8. Raises UserError naming the file if it cannot be read.
 
-    The EXIF orientation is applied, transparency is laid on white, 16-bit gray keeps its upper 8 bits, CMYK and
-    palettes become RGB, and of an animation the first frame is taken. resize "crop" takes the centred square (as
-    scaling the shorter side and then cropping does), "squash" the whole image; either is scaled by one antialiased
-    bilinear resampling, or left untouched if it has the size. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of
-    their size where that is still twice the size asked for.
+    The EXIF orientation is applied, transparency is blended with white, 16-bit gray keeps its upper 8 bits, CMYK and
+    palettes become RGB, and of an animation the first frame is used. resize "crop" takes the centred square, as scaling
+    the shorter side and then cropping does; "squash" takes the full image. Both are scaled by one antialiased bilinear
+    resampling, or not at all if they have the size. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size
+    where that is at least twice the requested size.
     """
     try:
         with open_image(path) as opened:
@@ -37,21 +37,21 @@ def decode(path: Path, size: int, resize: str, channels: int) -> Pixels:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read an image file's header: of the formats in FORMATS, whatever the name says, and of MOST_PIXELS at most.
+    """Open an image file and read its header. The content must be of one of FORMATS, whatever the file's name.
 
-    Raises ValueError or OSError for anything else; a pipe or a device, which might never end, is not read at all.
+    Raises ValueError or OSError for another format, more than MAX_PIXELS, and for a pipe or device, which may not end.
     """
     if path.exists() and not path.is_file():
         raise ValueError("it is not a file")
     opened = Image.open(path, formats=FORMATS)
-    if opened.width * opened.height > MOST_PIXELS:
+    if opened.width * opened.height > MAX_PIXELS:
         opened.close()
-        raise ValueError(f"it has {opened.width} x {opened.height} pixels; allowed: {MOST_PIXELS:,}")
+        raise ValueError(f"it has {opened.width} x {opened.height} pixels; allowed: {MAX_PIXELS:,}")
     return opened
 
 
 def is_gray(path: Path) -> bool:
-    """Tell whether an image file is stored as grayscale, from its header. A file that cannot be read is not colour."""
+    """Return whether an image file is stored as grayscale, from its header; True for a file that cannot be read."""
     try:
         with open_image(path) as image:
             return image.mode in GRAY_MODES
@@ -60,7 +60,7 @@ def is_gray(path: Path) -> bool:
 
 
 def flatten(image: Image.Image, mode: str) -> Image.Image:
-    """Convert an image to mode "L" or "RGB". Raises ValueError for pixels without a known range."""
+    """Convert an image to mode "L" or "RGB", on white. Raises ValueError for pixels without a known range."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -75,7 +75,7 @@ def flatten(image: Image.Image, mode: str) -> Image.Image:
 
 
 def square(image: Image.Image, size: int, resize: str) -> Image.Image:
-    """Bring an image to size x size: "crop" scales its centred square, "squash" the whole of it."""
+    """Scale an image to size x size: its centred square ("crop") or the full image ("squash")."""
     width, height = image.size
     if resize == "crop":
         side = min(width, height)

@@ -1,4 +1,4 @@
-"""The public archives: found in `root`, or downloaded there, checked and unpacked."""
+"""Public archives: found in `root`, or downloaded there, checked and unpacked."""
 
 import ssl
 import sys
@@ -19,11 +19,11 @@ from cnnexp.storage import fetch
 
 @dataclass(frozen=True)
 class Archive:
-    """A public archive. folder: the one that it holds; digest: of the file, as torchvision has it."""
+    """A public archive. folder: its one top folder. digest: of the file, in the form that fetch.fetch takes."""
 
     name: str
     url: str
-    digest: str  # see fetch.fetch
+    digest: str
     folder: str
 
 
@@ -54,10 +54,10 @@ IMAGENETTE_CLASSES = {
 
 
 def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) -> Path:
-    """Return the archive's folder in `root`; unpack the archive if it is not there, and download that if need be.
+    """Return the archive's folder in `root`, after unpacking, and if necessary downloading, the archive.
 
-    context: as for fetch.fetch. Two processes that ask at once end with one folder: the second waits for the first.
-    Raises UserError saying where to put the archive if it cannot be had, or that what lies there is another file.
+    context: as for fetch.fetch. Of two processes at once, the second waits for the first and uses its folder. Raises
+    UserError if the archive cannot be downloaded, saying where to put it, or if the file there is another one.
     """
     folder, file = root / archive.folder, root / archive.name
     if folder.is_dir():
@@ -66,7 +66,7 @@ def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) ->
     try:
         with storage.lock(root / f".{archive.folder}.lock", wait=True):
             if not folder.is_dir():
-                _have(archive, file, context)
+                _provide(archive, file, context)
                 extract_tar(file, folder)
     except OSError as error:
         reason = f"{folder} is not there and cannot be downloaded ({error})"
@@ -74,21 +74,20 @@ def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) ->
     return folder
 
 
-def _have(archive: Archive, file: Path, context: ssl.SSLContext | None) -> None:
-    """Download an archive unless it is there. Raises UserError if what is there is another file, and leaves that."""
+def _provide(archive: Archive, file: Path, context: ssl.SSLContext | None) -> None:
+    """Download an archive unless the file exists. Raises UserError if the existing file is another one; it is kept."""
     if not file.exists():
         print(f"{archive.folder}: downloading {archive.url} to {file.parent}", file=sys.stderr)
-        return fetch.fetch(archive.url, file, archive.digest, context)
-    if (found := fetch.digest_of(file, archive.digest)) != archive.digest:
-        mend = f"delete it, or put {archive.url} there"
-        raise UserError(f"{file}: is not the archive that is expected (it is {found}, not {archive.digest}); {mend}")
-    return None
+        fetch.fetch(archive.url, file, archive.digest, context)
+    elif (found := fetch.digest_of(file, archive.digest)) != archive.digest:
+        fix = f"delete it, or put {archive.url} there"
+        raise UserError(f"{file}: is not the expected archive (it is {found}, not {archive.digest}); {fix}")
 
 
 def cifar10_listing(root: Path, size: int) -> Listing:
-    """Read CIFAR-10 from `root`, downloaded there if need be, by torchvision, which checks the MD5 of every file.
+    """List CIFAR-10 in `root` (see `find`), read by torchvision, which checks the MD5 of every file.
 
-    Raises UserError saying where to put the archive if it cannot be had, or that its folder is damaged.
+    size: images are scaled to size x size if that is not 32. Raises UserError as `find` does, and for a damaged folder.
     """
     from torchvision import datasets
 

@@ -28,13 +28,13 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A prepared image-classification task.
+    """A prepared data set for image classification.
 
     image: (C, H, W). mean, std: C floats, of pixels / 255. fingerprint: a hash of all pixels, labels, class names and
-    of which images the source calls train, val and test; how validation is cut and pixels are normalised is not in it.
-    skipped: the files that `on_corrupt: skip` left out. prepare_seconds: time spent on decoding, 0 from the cache.
-    cache: the folder that holds the prepared arrays. copies: groups of indices, over all three splits, whose images
-    are equal in every pixel. files: the folder below which ids are image files, None where images are not files.
+    the source's own train, val and test; the draw of validation and the normalisation are not in it. skipped: the files
+    that `on_corrupt: skip` left out. prepare_seconds: time spent on decoding, 0 if read from the cache. cache: the
+    folder of the prepared arrays. copies: groups of indices, over all three splits, of images that are equal in every
+    pixel. files: the folder to which ids are relative paths, None if the images are not files.
     """
 
     name: str

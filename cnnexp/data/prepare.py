@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnexp import storage
-from cnnexp.data.cache import ARRAYS, CODE_VERSION, Prepared, cache_root, held, load
+from cnnexp.data.cache import ARRAYS, CODE_VERSION, Prepared, cache_root, load, locked
 from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
 from cnnexp.text import visible
@@ -56,7 +56,7 @@ def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing])
     if prepared is not None:
         return prepared
     storage.make_folder(folder.parent)
-    with held(folder):
+    with locked(folder):
         prepared, seconds = load(folder), 0.0  # another process may have made it while we waited
         if prepared is None:
             seconds = _make(folder, name, scan())

@@ -114,7 +114,7 @@ def test_an_archive_of_nothing(tmp_path: Path) -> None:
 
 def test_too_many_members_and_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tar(tmp_path / "it.tgz", *(f"images/{i}" for i in range(5)))
-    for name, most in (("MOST_MEMBERS", 4), ("MOST_BYTES", 9)):
+    for name, most in (("MAX_MEMBERS", 4), ("MAX_UNPACKED_BYTES", 9)):
         with monkeypatch.context() as patch:
             patch.setattr(archive, name, most)
             with pytest.raises(UserError, match=r"it has more than .* members, or .* bytes in them"):

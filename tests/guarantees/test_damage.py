@@ -413,7 +413,7 @@ def test_large_images_are_verified_on_request(
     ]
     assert cli.main(words) == 0
     assert "MiB match their checksums" in capsys.readouterr().out
-    monkeypatch.setattr(cache, "CHECKED", 1000)
+    monkeypatch.setattr(cache, "MAX_CHECKED_BYTES", 1000)
     (images,) = tmp_path.glob("*/images.npy")
     damage(images)
     assert cli.main(words) == 2

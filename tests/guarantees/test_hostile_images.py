@@ -83,9 +83,9 @@ def test_a_decompression_bomb_is_refused_from_its_header(tmp_path: Path, side: i
 
 def test_the_largest_image_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture().save(tmp_path / "it.png")
-    monkeypatch.setattr(decoding, "MOST_PIXELS", 120)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 120)
     decode(tmp_path / "it.png", 8, "crop", 3)
-    monkeypatch.setattr(decoding, "MOST_PIXELS", 119)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 119)
     assert refused(tmp_path / "it.png") == "it has 12 x 10 pixels; allowed: 119"
 
 
