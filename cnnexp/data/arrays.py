@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnexp.data.cache import Prepared
-from cnnexp.data.images import ImageData
+from cnnexp.data.images import PARTS, ImageData, channel_sums
 from cnnexp.data.splits import make_splits
 from cnnexp.errors import UserError
 
@@ -24,29 +24,25 @@ def image_data(
     Without `val` a stratified `val_fraction` of train is held out. mean and std are those of the training split.
     Raises UserError for arrays of another shape or dtype, labels outside [0, K), or a class without images.
     """
-    parts = [("train", train), *([("val", val)] if val is not None else []), ("test", test)]
-    for what, pairs in parts:
-        _check(name, what, *pairs, train[0].shape[1:], len(classes))
-    images = np.concatenate([pairs[0] for _, pairs in parts])
-    labels = np.concatenate([pairs[1] for _, pairs in parts]).astype(np.int64)
-    numbers = np.concatenate([np.full(len(p[1]), ("train", "val", "test").index(w), np.uint8) for w, p in parts])
-    ids = np.array([f"{what}/{row}" for what, pairs in parts for row in range(len(pairs[1]))])
-    squares = np.square(images, dtype=np.int32).sum((1, 2), dtype=np.int64)
-    sums = np.stack([images.sum((1, 2), dtype=np.int64), squares], axis=-1)
+    given = {"train": train, "test": test} if val is None else {"train": train, "val": val, "test": test}
+    for part, pairs in given.items():
+        _check(f"{name}.{part}", *pairs, train[0].shape[1:], len(classes))
+    images = np.concatenate([pixels for pixels, _ in given.values()])
+    labels = np.concatenate([numbers for _, numbers in given.values()]).astype(np.int64)
+    parts = np.array([PARTS.index(part) for part, (_, numbers) in given.items() for _ in numbers], np.uint8)
+    ids = np.array([f"{part}/{i}" for part, (_, numbers) in given.items() for i in range(len(numbers))])
     content = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
-    for array in (images, labels, numbers):
+    for array in (images, labels, parts):
         content.update(array.tobytes())
-    prepared = Prepared(
-        name, list(classes), images, labels, ids, numbers, sums, content.hexdigest(), [], 0.0, Path("memory")
-    )
+    sums, fingerprint = channel_sums(images), content.hexdigest()
+    prepared = Prepared(name, list(classes), images, labels, ids, parts, sums, fingerprint, [], 0.0, Path("memory"))
     return make_splits(prepared, val_fraction, 0, None, None, None, "dataset")
 
 
-def _check(name: str, what: str, images: Any, labels: Any, shape: tuple[int, ...], classes: int) -> None:
+def _check(where: str, images: Any, labels: Any, shape: tuple[int, ...], classes: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or shape[2] not in (1, 3):
         allowed = "uint8 (N, H, W, C), C 1 or 3, of one size"
-        raise UserError(f"{name}.{what}: given images {images.dtype} {images.shape}; allowed: {allowed}")
-    if len(images) != len(labels) or not set(np.unique(labels)) == set(range(classes)):
-        raise UserError(
-            f"{name}.{what}: given {len(labels)} labels; allowed: one an image, in [0, {classes}), every class"
-        )
+        raise UserError(f"{where}: given images {images.dtype} {images.shape}; allowed: {allowed}")
+    if len(images) != len(labels) or set(np.unique(labels)) != set(range(classes)):
+        allowed = f"one an image, in [0, {classes}), every class"
+        raise UserError(f"{where}: given {len(labels)} labels; allowed: {allowed}")

@@ -1,8 +1,8 @@
-"""Drawing in integers: coordinates, rotation, colours, light and noise for the embedded tasks.
+"""Drawing in integers: coordinates, rotation, colours, light and noise for the data sets that the package draws.
 
-A canvas is 4096 x 4096 units with its origin in the middle, whatever the number of pixels. Every number is a whole one
-and every draw a hash of counters, so that an image is the same on every machine. What is drawn is frozen: a change is
-a new task, and needs a new name.
+A canvas is 4096 x 4096 units with its origin in the middle, for any number of pixels. All numbers are integers and all
+draws are hashes of counters, so that an image is the same on every machine. The images are frozen: a change makes a new
+data set, which needs a new name.
 """
 
 import math
@@ -16,12 +16,12 @@ from cnnexp.data.images import Integers, Pixels
 SIDE = 4096
 OVERSAMPLE = 3  # samples per pixel and direction
 ONE = 1 << 14  # 1.0 of the sine table, and 1.0 of light
-# No entry is closer than 1e-4 to a half, so that the last bit of a platform's sine cannot matter.
+# No entry is within 1e-4 of a half before rounding, so the last bit of a platform's sine has no effect.
 SINE = np.array([round(math.sin(math.radians(degree)) * ONE) for degree in range(360)], np.int64)
 
 
 class Draws:
-    """The random numbers of one image, taken in order. Two images have unrelated ones."""
+    """The random numbers of one image, drawn in order; those of two images are independent."""
 
     def __init__(self, task: int, image: tuple[int, int]):
         self.key = (task, *image)
@@ -29,11 +29,11 @@ class Draws:
         self.words = iter(words)
 
     def between(self, low: int, high: int) -> int:
-        """Return a whole number in [low, high], both included."""
+        """Draw an integer in [low, high], both included."""
         return low + ((next(self.words) >> 32) * (high - low + 1) >> 32)
 
     def colour(self) -> Integers:
-        """Return red, green and blue, each in [0, 255]."""
+        """Draw red, green and blue, each in [0, 255]."""
         return np.array([self.between(0, 255) for _ in range(3)], np.int64)
 
 
@@ -44,7 +44,7 @@ def luminance(colour: Integers) -> int:
 
 
 def contrasting(draws: Draws, other: Integers, least: int) -> Integers:
-    """Draw a colour whose luminance differs by `least` from another's: the best of 6 if none does."""
+    """Draw a colour whose luminance differs by `least` from that of `other`: the best of 6 if none does."""
     colours = [draws.colour() for _ in range(6)]
     far = [abs(luminance(c) - luminance(other)) for c in colours]
     return next((c for c, f in zip(colours, far, strict=True) if f >= least), colours[far.index(max(far))])
@@ -57,7 +57,7 @@ def grid(samples: int) -> tuple[Integers, Integers]:
 
 
 def rotated(x: Integers, y: Integers, degrees: int) -> tuple[Integers, Integers]:
-    """Return the coordinates of points in a frame that is turned by whole degrees."""
+    """Return the coordinates of points in a frame that is rotated by an integer number of degrees."""
     sine, cosine = SINE[degrees % 360], SINE[(degrees + 90) % 360]
     return (x * cosine + y * sine) >> 14, (y * cosine - x * sine) >> 14
 
@@ -72,14 +72,14 @@ def value_noise(x: Integers, y: Integers, cell: int, key: tuple[int, ...]) -> In
 
 
 def coverage(mask: NDArray[np.bool_]) -> Integers:
-    """Count the samples of each pixel that lie in a mask: (S * OVERSAMPLE) squared to (S, S, 1), 0 to OVERSAMPLE**2."""
+    """Count each pixel's samples in a mask: (S * OVERSAMPLE, S * OVERSAMPLE) to (S, S, 1), 0 to OVERSAMPLE**2."""
     size = mask.shape[0] // OVERSAMPLE
     counts: Integers = mask.reshape(size, OVERSAMPLE, size, OVERSAMPLE).sum(axis=(1, 3), dtype=np.int64)
     return counts[..., None]
 
 
 def blend(below: Integers, above: Integers, share: Integers, whole: int) -> Integers:
-    """Lay colours over colours: `share` out of `whole` of `above`."""
+    """Blend colours: `share` parts of `above` out of `whole`, the others of `below`."""
     colours: Integers = (below * (whole - share) + above * share) // whole
     return colours
 

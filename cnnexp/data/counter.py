@@ -1,4 +1,4 @@
-"""Random numbers as a function of counters: vectorised, in integers only, so the same on every machine and version.
+"""Random numbers as a function of counters, vectorised and in integers only: the same on every machine and version.
 
 SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) used as a hash.
 """
@@ -14,7 +14,7 @@ SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return SplitMix64's output function of each element, a bijection on 64 bits."""
+    """Apply SplitMix64's output function, a bijection on 64 bits, to each element."""
     value = (value ^ (value >> np.uint64(30))) * FIRST
     value = (value ^ (value >> np.uint64(27))) * SECOND
     return value ^ (value >> np.uint64(31))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Integers = NDArray[np.int64]
+PARTS = ("train", "val", "test")  # of a source; stored as the index
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,9 @@ class ImageData:
     def splits(self) -> dict[str, Split]:
         """Return {"train", "val", "test"} and their splits."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def channel_sums(images: Pixels) -> Integers:
+    """Return the sum and the sum of squares of each image's channels: (N, H, W, C) uint8 -> (N, C, 2) int64."""
+    squares = np.square(images, dtype=np.int32).sum((1, 2), dtype=np.int64)
+    return np.stack([images.sum((1, 2), dtype=np.int64), squares], axis=-1)

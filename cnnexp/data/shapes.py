@@ -1,6 +1,6 @@
-"""The embedded task: which of ten shapes is drawn, whatever its colour, place, size, angle, background and light.
+"""The data set "shapes": which of ten shapes is drawn, at any colour, place, size, angle, background and light.
 
-Frozen. It was designed once, checked by eye, and is not to be tuned to results.
+Frozen: it was designed once and checked by eye, and must not be tuned to results.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ TASK = 1
 
 
 def inside(shape: str, u: Integers, v: Integers) -> NDArray[np.bool_]:
-    """Tell which points are inside a shape of circumradius about 1000, centred on the origin."""
+    """Return which points (u, v) are inside a shape of circumradius about 1000, centred on the origin."""
     across, up = np.abs(u), np.abs(v)
     square, widest = u * u + v * v, np.maximum(across, up)
     if shape == "disc":
@@ -40,7 +40,7 @@ def inside(shape: str, u: Integers, v: Integers) -> NDArray[np.bool_]:
 
 
 def draw_shape(label: int, image: tuple[int, int], size: int) -> Pixels:
-    """Draw image number (part, i) of a class as (size, size, 3) uint8."""
+    """Draw image (part, i) as (size, size, 3) uint8. label: its class, an index into SHAPES."""
     draws = Draws(TASK, image)
     x, y = canvas.grid(size * canvas.OVERSAMPLE)
     whole = canvas.OVERSAMPLE**2
@@ -55,7 +55,7 @@ def draw_shape(label: int, image: tuple[int, int], size: int) -> Pixels:
 
 
 def _background(draws: Draws, size: int) -> tuple[Integers, Integers]:
-    """Draw a gradient between two similar colours, with stripes, clouds or nothing on it; return it and its colour."""
+    """Draw a gradient of two similar colours, plain or with stripes or clouds; return it and its mean colour."""
     x, y = canvas.grid(size)
     first = draws.colour()
     second = np.clip(first + np.array([draws.between(-60, 60) for _ in range(3)]), 0, 255)
@@ -73,7 +73,7 @@ def _background(draws: Draws, size: int) -> tuple[Integers, Integers]:
 
 
 def _distractor(draws: Draws, x: Integers, y: Integers) -> NDArray[np.bool_]:
-    """Draw a small blot or a thin line."""
+    """Draw the mask of a small ellipse or a thin line."""
     kind, radius, degrees = draws.between(0, 1), draws.between(120, 300), draws.between(0, 359)
     u, v = canvas.rotated(x - draws.between(-1900, 1900), y - draws.between(-1900, 1900), degrees)
     if kind:

@@ -1,4 +1,4 @@
-"""Cutting validation from the training images, taking subsets, and the statistics of what is left."""
+"""Train, validation and test splits: stratified samples by their own seed, and the statistics for normalisation."""
 
 import functools
 import inspect
@@ -17,13 +17,13 @@ from cnnexp.data.duplicates import find_copies
 from cnnexp.data.images import ImageData, Integers, Split
 from cnnexp.errors import UserError
 
-VALIDATION, LIMIT = 1, 2  # what an order of images is drawn for
+VALIDATION, LIMIT = 1, 2  # purposes of a draw: different numbers, so that the draws are independent
 
 
 def apportion(counts: Integers, total: int, least: int) -> Integers:
-    """Share `total` among classes in proportion to `counts`: K numbers, each in [least, counts], that add up to it.
+    """Divide `total` among K classes in proportion to `counts`: K numbers in [least, counts] whose sum is `total`.
 
-    The caller sees to it that such numbers exist. Ties go to the earlier class.
+    The caller makes sure that such numbers exist. Ties go to the earlier class.
     """
     quota = counts * total / counts.sum()
     share: Integers = np.clip(np.floor(quota).astype(np.int64), np.minimum(least, counts), counts)
@@ -35,7 +35,10 @@ def apportion(counts: Integers, total: int, least: int) -> Integers:
 
 
 def stratified_sample(labels: Integers, share: Integers, seed: int, purpose: int) -> NDArray[np.bool_]:
-    """Choose share[k] of the images of every class k, at random. A larger share contains a smaller one."""
+    """Draw share[k] images of each class k; return a mask (N,). A larger share contains a smaller one.
+
+    labels: (N,). share: (K,). purpose: VALIDATION or LIMIT.
+    """
     keys = counter.bits(seed, purpose, np.arange(len(labels)))
     chosen = np.zeros(len(labels), bool)
     for label, count in enumerate(share):
@@ -45,7 +48,10 @@ def stratified_sample(labels: Integers, share: Integers, seed: int, purpose: int
 
 
 def limit(labels: Integers, count: int | None, classes: int, seed: int, key: str) -> NDArray[np.bool_]:
-    """Choose a stratified subset of `count` images (all, if null or more than there are)."""
+    """Draw a stratified subset of `count` images (all, if None or more than N); return a mask (N,).
+
+    key: the setting, for the error. Raises UserError if `count` is below the number of classes.
+    """
     if count is None or count >= len(labels):
         return np.ones(len(labels), bool)
     if count < classes:
@@ -54,7 +60,10 @@ def limit(labels: Integers, count: int | None, classes: int, seed: int, key: str
 
 
 def validation(labels: Integers, fraction: float, classes: int, seed: int) -> NDArray[np.bool_]:
-    """Choose the stratified validation part of the training images; every class keeps one image for training."""
+    """Draw the stratified validation part of the training images; return a mask (N,).
+
+    Raises UserError unless there is at least one validation image, and one training image of every class.
+    """
     if fraction == 0:
         return np.zeros(len(labels), bool)
     counts = np.bincount(labels, minlength=classes)
@@ -74,10 +83,10 @@ def _leaving_one(counts: Integers, total: int) -> Integers:
 
 
 def statistics(sums: Integers, pixels: int) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation of every channel, of pixels / 255.
+    """Return the mean and standard deviation of each channel, of pixels / 255.
 
-    sums: (N, C, 2) int64, the sum and the sum of squares of each image's channels of `pixels` pixels. A channel
-    without variation has no scale: its standard deviation is given as 1, with a warning.
+    sums: (N, C, 2) int64, the sum and the sum of squares of each image's channels. pixels: of one image. A constant
+    channel gets a standard deviation of 1, with a warning.
     """
     count = len(sums) * pixels
     total, squares = ([int(s) for s in column] for column in sums.sum(axis=0).T)
@@ -156,7 +165,7 @@ def with_splits(prepares: Callable[..., Prepared]) -> Callable[..., ImageData]:
 
 
 def normalisation(given: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
-    """Read `normalize: {mean: [...], std: [...]}`. Raises UserError if it does not have `channels` numbers."""
+    """Return mean and std of `normalize: {mean: [...], std: [...]}`. Raises UserError unless there are C of each."""
     mean, std = ([float(v) for v in given[key]] for key in ("mean", "std"))
     if len(mean) != channels or len(std) != channels:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A second embedded task, to pretrain on: which of ten textures, whatever its two colours, scale, angle and light.
+"""The data set "textures", to pretrain on: which of ten textures, at any two colours, scale, angle and light.
 
 Frozen, as data/shapes.py is.
 """
@@ -15,7 +15,7 @@ TASK = 2
 
 
 def draw_texture(label: int, image: tuple[int, int], size: int) -> Pixels:
-    """Draw image number (part, i) of a class as (size, size, 3) uint8."""
+    """Draw image (part, i) as (size, size, 3) uint8. label: its class, an index into TEXTURES."""
     draws = Draws(TASK, image)
     texture = TEXTURES[label]
     first = draws.colour()
@@ -33,7 +33,7 @@ def draw_texture(label: int, image: tuple[int, int], size: int) -> Pixels:
 
 
 def pattern(texture: str, u: Integers, v: Integers, draws: Draws) -> NDArray[np.bool_]:
-    """Tell which points have the second colour. A period is 4 to 10 pixels of 32. u, v >= 0, but of rings."""
+    """Return which points have the second colour. A period is 4 to 10 of 32 pixels. u, v >= 0, except for rings."""
     period, duty = draws.between(520, 1280), draws.between(35, 65)
     along, across = u % period, v % period
     if texture == "stripes":

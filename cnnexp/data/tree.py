@@ -1,4 +1,4 @@
-"""Folders of class folders: what lies in root/train/<class>/..., root/val/<class>/... and root/test/<class>/..."""
+"""Trees of class folders: root/train/<class>/..., root/val/<class>/... and root/test/<class>/..."""
 
 import logging
 import os
@@ -9,15 +9,13 @@ from pathlib import Path
 
 from cnnexp.data.cache import Prepared
 from cnnexp.data.decode import SUFFIXES, decode, is_gray
-from cnnexp.data.images import Pixels
+from cnnexp.data.images import PARTS, Pixels
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
 
-PARTS = {"train": 0, "val": 1, "test": 2}
-
 
 def find_parts(root: Path) -> dict[str, Path]:
-    """Return the split folders of a tree. One with val/ and without test/ has its val/ used as test.
+    """Return the split folders of a tree. Without test/, its val/ is used as test.
 
     Raises UserError if `root` is missing or has no train/, or neither val/ nor test/.
     """
@@ -46,10 +44,10 @@ class File:
 
 
 def find_images(split: Path, folder: str, part: str, label: int) -> list[File]:
-    """Return the images of one class folder of a split, at any depth, sorted by path.
+    """Return the images below one class folder of a split, sorted by path.
 
-    Files whose suffix is not in decode.SUFFIXES, and hidden ones, are ignored. Links to folders are followed once.
-    Raises UserError if there are none.
+    Hidden files, and files whose suffix is not in decode.SUFFIXES, are ignored. Links to folders are followed, to each
+    folder once. Raises UserError if there are no images.
     """
     files, seen = list[File](), set[str]()
     for place, folders, names in os.walk(split / folder, followlinks=True):
@@ -58,7 +56,7 @@ def find_images(split: Path, folder: str, part: str, label: int) -> list[File]:
         names = [] if here in seen else names
         seen.add(here)
         for path in (Path(place, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")):
-            status = path.stat() if path.exists() else path.lstat()  # a dangling link is told when it is decoded
+            status = path.stat() if path.exists() else path.lstat()  # decoding reports a dangling link
             name = path.relative_to(split.parent).as_posix()
             files.append(File(path, name, part, label, status.st_size, status.st_mtime_ns))
     if not files:
@@ -67,7 +65,7 @@ def find_images(split: Path, folder: str, part: str, label: int) -> list[File]:
 
 
 def find_classes(parts: dict[str, Path]) -> list[str]:
-    """Return the sorted names of the class folders. Raises UserError if the splits do not have the same ones."""
+    """Return the sorted names of the class folders. Raises UserError unless all splits have the same ones."""
     names = {
         part: sorted(f.name for f in path.iterdir() if f.is_dir() and f.name[0] != ".") for part, path in parts.items()
     }
@@ -85,13 +83,13 @@ def find_classes(parts: dict[str, Path]) -> list[str]:
 
 
 def is_text(name: str) -> bool:
-    """Tell whether a name can stand in tables: it has no control characters, line ends, or bytes that are not UTF-8."""
+    """Return whether a name has no control characters, line ends, or bytes that are not UTF-8."""
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How the files of a tree become pixels: the parameters of `decode`, and what happens to a damaged file."""
+    """How the files of a tree are decoded: the parameters of `decode`, and whether damaged files are skipped."""
 
     size: int
     resize: str
@@ -99,7 +97,7 @@ class Reader:
     on_corrupt: str
 
     def listing(self, classes: list[str], files: list[File]) -> Listing:
-        """Return what there is to decode. channels "auto" is 1 where every file is stored as grayscale, else 3."""
+        """List the files to decode. channels "auto" is 1 if every file is stored as grayscale, else 3."""
         gray = self.channels == "auto" and all(is_gray(file.path) for file in files)
         channels = (1 if gray else 3) if self.channels == "auto" else int(self.channels)
 
@@ -111,13 +109,14 @@ class Reader:
                     raise UserError(f"{error}; data.on_corrupt=skip leaves such images out and counts them") from error
                 return None
 
-        return Listing(classes, [f.label for f in files], [PARTS[f.part] for f in files], [f.id for f in files], read)
+        parts = [PARTS.index(file.part) for file in files]
+        return Listing(classes, [f.label for f in files], parts, [f.id for f in files], read)
 
 
 def read_tree(
     name: str, root: Path, reader: Reader, cache: str | None, rename: Mapping[str, str] | None = None
 ) -> Prepared:
-    """List, decode and cache a tree of class folders. `rename` gives the class names of its folder names.
+    """List, decode and cache a tree of class folders. rename: {folder name: class name}.
 
     Raises UserError for a root, class or image that cannot be used; see `find_parts`, `find_classes` and `decode`.
     """
@@ -132,6 +131,6 @@ def read_tree(
     if prepared.skipped:
         first = ", ".join(prepared.skipped[:3]) + (", ..." if len(prepared.skipped) > 3 else "")
         count = f"{len(prepared.skipped)} of {len(files)}"
-        told = one_line(f"data: {count} images cannot be read and are left out: {first}")
-        logging.getLogger(__name__).warning("%s", told)
+        message = one_line(f"data: {count} images cannot be read and are left out: {first}")
+        logging.getLogger(__name__).warning("%s", message)
     return replace(prepared, files=str(root))
