@@ -12,11 +12,10 @@ from scipy import stats
 from cnnexp import report, storage
 from cnnexp.pages.tables import to_csv
 from cnnexp.report.analysis import judge
-from cnnexp.report.analysis.deviations import ratio_of_deviations
 from cnnexp.report.analysis.effects import effects
 from cnnexp.report.analysis.evidence import gather_evidence
 from cnnexp.report.analysis.findings import analyse
-from cnnexp.report.analysis.statistics import paired
+from cnnexp.report.analysis.statistics import paired, ratio_of_deviations
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import claim_tables
 from cnnexp.report.render.tables import tables_of

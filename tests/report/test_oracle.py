@@ -27,7 +27,7 @@ from recomputed.of_tables import KNOWN, Tables
 from scipy import stats
 
 from cnnexp import report, storage
-from cnnexp.report.analysis.epochs import over_epochs
+from cnnexp.report.analysis.statistics import over_epochs
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import tables
 

@@ -9,9 +9,18 @@ from dataclasses import dataclass, field
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean
-from cnnexp.report.analysis import deviations, paired_runs
-from cnnexp.report.analysis.epochs import OverEpochs, over_epochs
-from cnnexp.report.analysis.statistics import LEVEL, Difference, against, seeds_needed
+from cnnexp.report.analysis import paired_runs
+from cnnexp.report.analysis.statistics import (
+    LEVEL,
+    MIN_SEEDS_FOR_RATIO,
+    Difference,
+    EpochTests,
+    against,
+    over_epochs,
+    ratio_of_deviations,
+    seeds_needed,
+    seeds_needed_for_ratio,
+)
 from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import WITHIN, Run
 from cnnexp.text import plain
@@ -35,7 +44,7 @@ class Evidence:
     arms: Mapping[Term, Sequence[Arm]] = field(default_factory=dict)
     samples: tuple[list[float], ...] = ()
     test: Difference = NOTHING
-    epochs: OverEpochs | None = None
+    epochs: EpochTests | None = None
     reported: float = math.nan
     reason: str = ""
     beside: str = ""
@@ -50,7 +59,7 @@ class Evidence:
         assert self.claim is not None
         if self.claim.kind == STD:
             first, second = self.samples
-            return deviations.seeds_needed(first, second, level)
+            return seeds_needed_for_ratio(first, second, level)
         if self.epochs:
             return self.epochs.seeds_needed(level)
         return seeds_needed(self.test.mean - self.claim.threshold, self.test.std, level)
@@ -77,7 +86,7 @@ def _evidence(study: Study, text: str) -> Evidence:
         test = epochs.test if epochs else NOTHING
         return Evidence(text, claim, arms, (), test, epochs, reported, _too_few(claim, test))
     samples = _samples(claim, arms)
-    test = deviations.ratio_of_deviations(*samples) if claim.kind == STD else against(samples[0], claim.threshold)
+    test = ratio_of_deviations(*samples) if claim.kind == STD else against(samples[0], claim.threshold)
     beside = _two_networks(claim, arms) if test.n == 1 else ""
     return Evidence(text, claim, arms, samples, test, None, reported, _too_few(claim, test), beside)
 
@@ -188,7 +197,7 @@ def _reported(study: Study, claim: Claim) -> float:
 def _too_few(claim: Claim, test: Difference) -> str:
     """Say why the test of a claim can decide nothing, "" if it can."""
     of_means = (2, "a paired t-test")
-    fewest, name = (deviations.FEWEST, "Pitman's and Morgan's test") if claim.kind == STD else of_means
+    fewest, name = (MIN_SEEDS_FOR_RATIO, "Pitman's and Morgan's test") if claim.kind == STD else of_means
     if not test.n:
         metrics = " and ".join(dict.fromkeys(term.metric for term in claim.terms))
         return f"no seed has {metrics} in every arm that it needs"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cnnexp.claims.grammar import STD, Claim
 from cnnexp.claims.metrics import METRICS
 from cnnexp.report.analysis.evidence import Evidence
-from cnnexp.report.analysis.statistics import LEVEL, MOST_SEEDS, NO_SPREAD, holm, paired
+from cnnexp.report.analysis.statistics import LEVEL, MAX_SEEDS, NO_SPREAD, holm, paired
 from cnnexp.report.read.collect import Arm, Study
 
 VERDICTS = ("holds", "does not hold", "not decided", "within noise", "not tested")
@@ -124,7 +124,7 @@ def _undecided(evidence: Evidence, claim: Claim, tests: int) -> tuple[str, str]:
     if decisive.std <= NO_SPREAD:
         return verdict, "no seed is off the number claimed" if claim.threshold else "no difference at any seed"
     seeds = evidence.seeds_needed(LEVEL / tests)  # it must survive Holm, whichever of the tests it is
-    number = f"about {seeds} seeds" if seeds else f"more than {MOST_SEEDS:,} seeds"
+    number = f"about {seeds} seeds" if seeds else f"more than {MAX_SEEDS:,} seeds"
     if alone:
         return verdict, f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
     return verdict, f"{number} would decide if it stays as observed{_unless_equal(claim)}"

@@ -1,22 +1,25 @@
-"""What the seeds can tell: means, intervals, paired differences and a verdict in words.
+"""Statistics over seeds: means, intervals, paired tests, and a verdict in words.
 
-Seeds are the sample: intervals and tests speak of training again with other seeds, on these test images.
-Student (1908) for the interval and the paired test, Holm (1979) for several comparisons. For two single networks the
-test images are the sample: McNemar (1947), and a bootstrap (Efron & Tibshirani 1993).
+Seeds are the sample: intervals and tests are about training again with other seeds, on the same test images.
+Student (1908) for the interval and the paired test, Holm (1979) for several comparisons. Pitman and Morgan (1939, both
+Biometrika 31) for the ratio of two deviations. For two single networks the test images are the sample: McNemar (1947),
+and a bootstrap (Efron & Tibshirani 1993).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import special, stats
 
 LEVEL = 0.05
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000  # that seeds_needed considers
+MIN_SEEDS_FOR_RATIO = 3  # the test of two deviations has n - 2 degrees of freedom
 RESAMPLES = 10_000
 NO_SPREAD = 1e-12  # differences of accuracies are multiples of 1/N; a smaller spread is rounding
+TIE_DECIMALS = 9  # to which two means are equal: sums in another order round differently
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,98 @@ def against(values: Sequence[float], reference: float = 0.0) -> Difference:
 def seeds_needed(distance: float, std: float, level: float = LEVEL) -> int | None:
     """Return at how many seeds the t interval of a mean, at confidence 1 - level, is narrower than `distance`.
 
-    std: as it was observed, so this is a guide and no promise. None if MOST_SEEDS are too few.
+    std: the observed one, so this is an estimate. None if MAX_SEEDS are too few.
     """
-    n = np.arange(2, MOST_SEEDS + 1)
+    n = np.arange(2, MAX_SEEDS + 1)
     enough = special.stdtrit(n - 1, 1 - level / 2) * std / np.sqrt(n) < abs(distance)
     return int(n[enough.argmax()]) if enough.any() else None
+
+
+def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Return the first sample's standard deviation divided by the second's, its 95 % interval, and p of "it is 1".
+
+    The values are paired by seed. If the deviation of a is rho times that of b, then a + rho b and a - rho b are
+    uncorrelated: the test is of that at rho = 1, and the interval holds each rho that it would accept. It depends on
+    the normal distribution more than a test of means. Interval and p are nan below three pairs, or without any spread.
+    """
+    n = len(first)
+    if n < 2 or min(np.std(first), np.std(second)) <= NO_SPREAD:
+        return Difference(n, math.nan, math.nan, math.nan, math.nan)
+    ratio, unexplained = _ratio_and_unexplained(first, second)
+    if n < MIN_SEEDS_FOR_RATIO or unexplained <= NO_SPREAD:
+        return Difference(n, ratio, math.nan, math.nan, math.nan)
+    t = abs(ratio - 1 / ratio) * math.sqrt((n - 2) / (4 * unexplained))
+    factor = float(_ratio_factor(np.array(n), unexplained, LEVEL))
+    return Difference(n, ratio, ratio / factor, ratio * factor, float(2 * special.stdtr(n - 2, -t)))
+
+
+def seeds_needed_for_ratio(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> int | None:
+    """Return at how many seeds the interval of the ratio, at confidence 1 - level, excludes 1; None above MAX_SEEDS."""
+    ratio, unexplained = _ratio_and_unexplained(first, second)
+    n = np.arange(MIN_SEEDS_FOR_RATIO, MAX_SEEDS + 1)
+    enough = _ratio_factor(n, unexplained, level) < max(ratio, 1 / ratio)
+    return int(n[enough.argmax()]) if enough.any() else None
+
+
+def _ratio_and_unexplained(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Return the ratio of the deviations, and 1 - r^2 with r the correlation of the pairs."""
+    ratio = float(np.std(first, ddof=1) / np.std(second, ddof=1))
+    return ratio, 1 - float(np.corrcoef(first, second)[0, 1]) ** 2
+
+
+def _ratio_factor(n: np.ndarray, unexplained: float, level: float) -> np.ndarray:
+    """Return the factor between the ratio and its limits: the root of k + sqrt(k^2 - 1)."""
+    k = 1 + 2 * unexplained * special.stdtrit(n - 2, 1 - level / 2) ** 2 / (n - 2)
+    return np.asarray(np.sqrt(k + np.sqrt(k * k - 1)))
+
+
+@dataclass(frozen=True)
+class EpochTests:
+    """The paired t-test of a claimed lead over the seeds, at every epoch.
+
+    by_epoch: not empty, rising; means of the sum that is compared with `threshold`. smallest: the epoch with the
+    smallest lead, the first of several. opposed: whether an epoch shows no lead. decisive: the epoch whose p is the
+    claim's. test: mean, interval and deviation of `smallest`, with the claim's p.
+
+    A lead at every epoch holds only if it is there at each one, so the largest p is the claim's, without correction (an
+    intersection-union test: Berger 1982, Technometrics 24). One epoch without the lead refutes it, and any of them may
+    be that one: the smallest p of those, times the number of epochs (Bonferroni).
+    """
+
+    by_epoch: Mapping[int, Difference]
+    threshold: float
+    smallest: int
+    opposed: bool
+    decisive: int
+    test: Difference
+
+    def seeds_needed(self, level: float = LEVEL) -> int | None:
+        """Return at how many seeds p would fall below `level`, if means and deviations stay; None if never."""
+        tests = [self.by_epoch[self.decisive]] if self.opposed else list(self.by_epoch.values())
+        level = level / len(self.by_epoch) if self.opposed else level
+        each = [seeds_needed(test.mean - self.threshold, test.std, level) for test in tests]
+        known = [seeds for seeds in each if seeds is not None]
+        return max(known) if len(known) == len(each) else None
+
+
+def over_epochs(curves: Sequence[Mapping[int, float]], threshold: float, direction: int) -> EpochTests | None:
+    """Test a lead claimed to lie above (direction 1) or below (-1) `threshold`; None without a shared epoch.
+
+    curves: of each seed, {epoch: lead}.
+    """
+    shared = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    if not shared:
+        return None
+    by_epoch = {epoch: against([curve[epoch] for curve in curves], threshold) for epoch in shared}
+    leads = {epoch: direction * (test.mean - threshold) for epoch, test in by_epoch.items()}
+    smallest = min(leads, key=lambda epoch: (round(leads[epoch], TIE_DECIMALS), epoch))
+    opposed = [epoch for epoch in leads if leads[epoch] <= NO_SPREAD]
+    sortable = {e: math.inf if math.isnan(by_epoch[e].p) else by_epoch[e].p for e in opposed or by_epoch}
+    decisive = (min if opposed else max)(sortable, key=lambda epoch: sortable[epoch])
+    p = by_epoch[decisive].p
+    if opposed and not math.isnan(p):
+        p = min(1.0, len(by_epoch) * p)
+    return EpochTests(by_epoch, threshold, smallest, bool(opposed), decisive, replace(by_epoch[smallest], p=p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
