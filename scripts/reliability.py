@@ -32,6 +32,7 @@ SETS = {
     "Repeated from the record": "tests/commands/test_rerun.py",
     "Numbers verified": "tests/commands/test_verify.py",
     "Numbers computed twice": "tests/report/test_oracle.py",
+    "Faults put into the arithmetic": "tests/report/test_oracle_mutants.py",
     "Bad requests": "tests/guarantees/test_fuzz.py",
     "Bad images": "tests/guarantees/test_hostile_images.py",
     "Downloads": "tests/data/test_download.py",

@@ -72,16 +72,18 @@ def write_edge_cases(outputs: Path) -> Path:
         "other_seeds": {1: 0.6, 2: 0.55, 3: 0.62, 7: 0.7},
         "two_seeds": {0: 0.55, 1: 0.58},
         "one_seed": {2: 0.4},
+        **{
+            f"norm={norm},lr={lr}": {0: 0.6 + lr / 50, 1: 0.6, 2: 0.6 + norm / 20 * lr}
+            for norm in (1, 2)
+            for lr in (1, 2)
+        },
     }
     for arm, accuracies in arms.items():
         for seed, accuracy in accuracies.items():
-            gap = 0.2 if arm == "constant" else 0.1 + seed / 100
-            run = write_run(
-                outputs, arm, seed, accuracy, study="edges", gap=gap, images=200, epochs=5 + 2 * len(arm) % 7
-            )
-            stored = run.predictions()
-            scales = np.random.default_rng([seed, len(arm)]).uniform(0, 1, (200, 1))
-            run.write_predictions(stored["logits"] * scales, stored["labels"], stored["ids"])  # of any confidence
+            gap, epochs = (0.2 if arm == "constant" else 0.1 + seed / 100), 5 + 2 * len(arm) % 7
+            run = write_run(outputs, arm, seed, accuracy, study="edges", gap=gap, images=200, epochs=epochs)
+            _vary_confidence(run, 3.0 if arm == "constant" else 1.0)
+            _round_curves(run)
     write_run(outputs, "diverging", 0, status="diverged", study="edges")
     write_run(outputs, "near", 9, status="diverged", study="edges")
     claims = [
@@ -89,7 +91,8 @@ def write_edge_cases(outputs: Path) -> Path:
         *("std(constant) < std(baseline)", "std(near) < std(baseline)", "std(two_seeds) < std(baseline)"),
         *("two_seeds > baseline", "one_seed < baseline", "diverging > baseline", "near > baseline at every epoch"),
         *("two_seeds converges faster than baseline", "other_seeds converges faster than near"),
-        "near.epochs_to_plateau < baseline.epochs_to_plateau",
+        *("near.epochs_to_plateau < baseline.epochs_to_plateau", "near < baseline at every epoch"),
+        *("near - baseline > 5 points", "baseline - near > 5 points", 'spread("norm=1") < spread("norm=2")'),
     ]
     folder = outputs / "edges"
     reported = {"near": {"test_accuracy": 51.0, "std": 2.0}, "baseline": {"test_accuracy": 50.0, "std": 1.0}}
@@ -100,6 +103,25 @@ def write_edge_cases(outputs: Path) -> Path:
     )
     make_consistent(outputs, {})
     return folder
+
+
+def _vary_confidence(run: RunRecord, most: float) -> None:
+    """Divide the logits of each image by another number, so that the confidences spread over all bins."""
+    stored = run.predictions()
+    scales = np.random.default_rng([run.info["seed"], len(run.info["arm"])]).uniform(0, most, (len(stored["ids"]), 1))
+    run.write_predictions(stored["logits"] * scales, stored["labels"], stored["ids"])
+
+
+def _round_curves(run: RunRecord) -> None:
+    """Round the accuracies of the curves to points, so that epochs tie."""
+    rows = [{**row, "accuracy": round(row["accuracy"], 2)} for row in run.rows()]
+    run.keep_rows(0)
+    for row in rows:
+        run.append(**row)
+    run.sync()
+    best = max((row for row in rows if row["split"] == "val"), key=lambda row: row["accuracy"])
+    numbers = {"best_epoch": best["epoch"], "val_accuracy": best["accuracy"], "val_loss": best["loss"]}
+    run.update(result={**run.info["result"], **numbers})
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

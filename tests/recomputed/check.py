@@ -25,10 +25,10 @@ def check(folder: Path) -> list[Number]:
         expected = Tables(_collect(path, tables))
         for run in expected.runs.values():
             found += run.numbers() if run.run.status == "done" else []
-        found += _of_tables(tables, expected.all()) if tables.exists() else []
+        found += compare_tables(tables, expected.all()) if tables.exists() else []
         claims += [{"study": expected.study.name, **line} for line in expected.claims()]
     if len(groups) > 1:
-        found += _of_tables(folder / "report" / "tables", {"claims.csv": claims} if claims else {})
+        found += compare_tables(folder / "report" / "tables", {"claims.csv": claims} if claims else {})
     return found
 
 
@@ -46,7 +46,7 @@ def _collect(path: Path, tables: Path) -> Study:
     return study if label in (None, study.baseline and study.baseline.label) else collect(path, records, label)
 
 
-def _of_tables(folder: Path, expected: Mapping[str, Table]) -> Iterator[Number]:
+def compare_tables(folder: Path, expected: Mapping[str, Table]) -> Iterator[Number]:
     """Yield the cells of the tables of a report; one that the oracle does not have agrees with nothing."""
     for name, rows in expected.items():
         yield from _of_table(folder / name, rows)

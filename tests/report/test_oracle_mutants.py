@@ -1,0 +1,124 @@
+"""The oracle finds a fault in the arithmetic of a report: each mutant is one changed line of its source."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from consistent_study import CLAIMS, FACTORIAL, GAINS, REPORTED, make_consistent, write_edge_cases
+from fake_records import ARMS, write_run, write_study
+from mutated_report import find, mutated
+from recomputed.check import compare_tables
+from recomputed.of_tables import Tables
+
+from cnnexp.report.read.collect import collect, find_groups
+
+pytestmark = [pytest.mark.counts("faults in the arithmetic that the oracle found"), pytest.mark.slow]
+
+STATISTICS = [  # source of the report, and a fault in its place
+    ("values.std(-1, ddof=1)", "values.std(-1)"),
+    ("special.stdtrit(n - 1, 1 - LEVEL / 2)", "special.stdtrit(n, 1 - LEVEL / 2)"),
+    ("special.stdtrit(n - 1, 1 - LEVEL / 2)", "special.ndtri(1 - LEVEL / 2)"),
+    ("2 * special.stdtr(n - 1, -t)", "special.stdtr(n - 1, -t)"),
+    ("np.abs(mean) <= NO_SPREAD, 1.0", "np.abs(mean) <= NO_SPREAD, np.nan"),
+    ("finite.std(ddof=1)", "finite.std()"),
+    ("for s in sorted(arm.keys() & baseline.keys())", "for s in sorted(arm.keys() & baseline.keys())[:2]"),
+    ("t_interval(sample - reference)", "t_interval(sample)"),
+    ("(len(order) - rank) * p_values[i]", "len(order) * p_values[i]"),
+    ("largest = max(largest, min(", "largest = max(0.0, min("),
+    ("min(1.0, (len(order) - rank)", "min(9.0, (len(order) - rank)"),
+    ("int((second & ~first).sum())", "int((second | ~first).sum())"),
+    ("discordant, 0.5)", "discordant, 0.4)"),
+    ("winner_diverged = diverged if difference.mean > 0 else", "winner_diverged = 0 if difference.mean > 0 else"),
+    ("if p_holm < LEVEL and excludes_zero", "if difference.p < LEVEL and excludes_zero"),
+    ("excludes_zero or difference.n == 2", "excludes_zero"),
+    ("abs(ratio - 1 / ratio)", "abs(ratio - 1)"),
+    ("math.sqrt((n - 2) / (4 * unlike))", "math.sqrt((n - 1) / (4 * unlike))"),
+    ("ratio / factor, ratio * factor", "ratio * factor, ratio / factor"),
+    ("2 * special.stdtr(n - 2, -t)", "2 * special.stdtr(n - 1, -t)"),
+    ("np.sqrt(k + np.sqrt(k * k - 1))", "np.sqrt(k + np.sqrt(k * k + 1))"),
+    ("min(1.0, len(self.by_epoch) * p)", "p"),
+    ("return max(p_values, key", "return min(p_values, key"),
+    ("(round(self._lead(epoch), TIE), epoch)", "(-round(self._lead(epoch), TIE), epoch)"),
+]
+PREDICTIONS = [
+    ("NUM_BINS = 15", "NUM_BINS = 10"),
+    ("np.abs(self.right - self.confidence).sum()", "abs((self.right - self.confidence).sum())"),
+    ("np.minimum(np.sqrt(2 * self.variance / math.pi), 2 * self.variance)", "np.sqrt(2 * self.variance / math.pi)"),
+    ("(probabilities**2).sum(1) - 2 * probabilities[true] + 1", "(probabilities**2).sum(1) + 1"),
+    ("-log_probabilities[true].mean()", "-log_probabilities.max(1).mean()"),
+    ("[s - a for s, a in zip(", "[a - s for s, a in zip("),
+    ("float(table[k, k] / table[k].sum())", "float(table[k, k] / table[:, k].sum())"),
+    ("counts * (1 - np.eye(len(counts), dtype=np.int64))", "counts"),
+    ("wrong[t, p] / counts[t].sum()", "wrong[t, p] / counts[:, p].sum()"),
+    ('np.argsort(-wrong, axis=None, kind="stable")', 'np.argsort(wrong, axis=None, kind="stable")'),
+    ("paired(mine, theirs) for mine, theirs in", "paired(theirs, mine) for mine, theirs in"),
+    ("float((a & ~b).mean()) for a, b in pairs", "float((~a & b).mean()) for a, b in pairs"),
+    ("mine.all(0) & ~theirs.any(0)", "mine.any(0) & ~theirs.any(0)"),
+    ("(seeds * (seeds - 1) / 2)", "(seeds * (seeds + 1) / 2)"),
+    ("others[label] = -1.0", "others[label] = 1.0"),
+    ('np.argsort(-confidence[rows], kind="stable")', 'np.argsort(confidence[rows], kind="stable")'),
+    ("lead = arm[rows][true] - base[true]", "lead = arm[rows][true] + base[true]"),
+    ("answers.predicted[:, row] != label", "answers.predicted[:, row] == label"),
+]
+STUDIES = [
+    ("WITHIN = 0.01", "WITHIN = 0.02"),
+    ("value >= accuracy - 1e-9", "value > accuracy + 1e-9"),
+    ("statistics.stdev(value[seed]", "statistics.pstdev(value[seed]"),
+    ("level = min(max(one.curve", "level = max(max(one.curve"),
+    ("sum(term.times * value[seed] for term, value in pairs)", "sum(value[seed] for term, value in pairs)"),
+    ("against(samples[0], claim.threshold)", "against(samples[0])"),
+    ("return first / second if second", "return second / first if second"),
+    ("sum(term.times * value for term, value in zip(", "sum(value for term, value in zip("),
+    ("claim.threshold, claim.direction)\n        test = epochs", "claim.threshold, 1)\n        test = epochs"),
+    ("(-1) ** (size - len(m & set(chosen)))", "(-1) ** len(m & set(chosen))"),
+    ("/ 2 ** (len(singles) - 1) for m in arms", "/ 2 ** len(singles) for m in arms"),
+    ("frozenset(): rest}", "frozenset(): 1}"),
+    (
+        "tested = iter(holm([effect.points.p for effect in found if effect.words]))",
+        "tested = iter([effect.points.p for effect in found if effect.words])",
+    ),
+    ("return self.here.mean - self.reported", "return self.reported - self.here.mean"),
+    ("threshold if kind == STD else -threshold", "threshold"),
+    ("1 if test.mean > claim.threshold else -1", "1 if test.mean > 0 else -1"),
+    ("alone or test.n == 2", "alone"),
+    ("side * term.times * METRICS[term.metric].better > 0", "side * term.times > 0"),
+]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path, str | None, dict]]]:
+    """Return studies, each with the baseline of its report and the oracle's tables."""
+    four = {name: ARMS[name] for name in FACTORIAL}
+    made = []
+    for number, (arms, seeds, changes, baseline) in enumerate(
+        [(four, 4, FACTORIAL, None), (four, 1, FACTORIAL, "batchnorm"), ({n: ARMS[n] for n in GAINS}, 2, GAINS, None)]
+    ):
+        outputs = tmp_path_factory.mktemp(f"mutants{number}")
+        made.append((write_study(outputs, arms, seeds, images=200, claims=CLAIMS, reported=REPORTED), baseline))
+        if seeds == 4:
+            write_run(outputs, "dropout", 7, status="diverged")
+        make_consistent(outputs, changes)
+    made.append((write_edge_cases(tmp_path_factory.mktemp("edges")), None))
+    yield [(folder, base, Tables(collect(*find_groups(folder)[0], base)).all()) for folder, base in made]
+
+
+def faults(report: object, studies: list[tuple[Path, str | None, dict]], out: Path) -> list[str]:
+    """Write the reports of the studies until the oracle finds numbers that do not agree; return these."""
+    for folder, baseline, expected in studies:
+        report.write(folder, out, baseline, figures=False)
+        if found := [str(number) for number in compare_tables(out / "tables", expected) if not number.agrees]:
+            return found
+    return []
+
+
+def test_without_a_fault_all_agrees(studies: list, tmp_path: Path) -> None:
+    file = find(STATISTICS[0][0])
+    with mutated(file, file.read_text()) as report:
+        assert faults(report, studies, tmp_path) == []
+
+
+@pytest.mark.parametrize(("source", "fault"), [*STATISTICS, *PREDICTIONS, *STUDIES])
+def test_a_fault_is_found(studies: list, tmp_path: Path, source: str, fault: str) -> None:
+    file = find(source)
+    with mutated(file, file.read_text().replace(source, fault)) as report:
+        assert faults(report, studies, tmp_path)
