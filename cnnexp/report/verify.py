@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def check(folder: Path, report: Path) -> Checked:
         tables = (report if len(groups) == 1 else report / name) / "tables"
         try:
             study = _study(path, records, tables / "comparison.csv")
-            _check_runs(study.runs, done)
+            for run in study.runs:
+                done.values += _check_run(run)
+                done.runs += run.status == "done"
             studies.append(analyse(study))
             if _table_files(tables):
                 _check_tables(tables, to_texts(tables_of(studies[-1])), done)
@@ -99,41 +102,35 @@ def _study(path: Path, records: list[RunRecord], comparison: Path) -> Study:
     return study if chosen is None or chosen is study.baseline else collect(path, records, chosen.label)
 
 
-def _check_runs(runs: list[Run], done: Checked) -> None:
-    """Compare the files of each run with their checksums, and run.json with what follows from them.
+def _check_run(run: Run) -> Iterator[Value]:
+    """Compare the files of a run with their checksums, and run.json with the numbers that follow from the files.
 
-    A result that does not agree is replaced in memory, so that the tables are rebuilt from the recomputed one.
+    A result that does not agree is replaced in memory, so that the tables are made again from the recomputed one.
     """
-    for run in runs:
-        if run.status == "malformed":
-            done.values.append(Value(f"{run.name}/run.json", "record", run.reason, "one that can be read"))
-            continue
-        for name in RESULT_FILES:
-            try:
-                run.record.check_file(name)
-            except UserError as error:
-                done.values.append(Value(f"{run.name}/{name}", "content", str(error), "what the run left there"))
-        if run.status == "done":
-            values = list(_of_record(run))
-            wrong = {v.name.removeprefix("result."): v.recomputed for v in values if not v.agrees}
-            result = run.record.info["result"]
-            run.record.info["result"] = {**result, **{name: wrong[name] for name in wrong if name in _result(run)}}
-            done.values += values
-            done.runs += 1
-
-
-def _of_record(run: Run) -> Iterator[Value]:
-    """Yield every number of run.json that follows from the logits, the metric rows and its other numbers."""
-    where, rows, spent = f"{run.name}/run.json", run.rows.get("train"), run.get("seconds")
-    for file, usable in (("predictions.npz", run.answers), ("metrics.jsonl", rows)):
+    where = f"{run.name}/run.json"
+    if run.status == "malformed":
+        yield Value(where, "record", run.reason, "one that can be read")
+        return
+    for name in RESULT_FILES:
+        try:
+            run.record.check_file(name)
+        except UserError as error:
+            yield Value(f"{run.name}/{name}", "content", str(error), "what the run left there")
+    if run.status != "done":
+        return
+    for name, usable in (("predictions.npz", run.answers), ("metrics.jsonl", run.rows.get("train"))):
         if not usable:
-            yield Value(f"{run.name}/{file}", "content", "nothing that can be used", "what the run wrote")
+            yield Value(f"{run.name}/{name}", "content", "nothing that can be used", "what the run wrote")
     for name, number in _result(run).items():
-        yield Value(where, f"result.{name}", run.get("result", name), number)
+        yield (value := Value(where, f"result.{name}", run.get("result", name), number))
+        if not value.agrees:
+            run.record.info["result"][name] = number
     if run.answers is not None:
         yield Value(where, "data.test", run.get("data", "test"), len(run.answers["labels"]))
+    spent = run.get("seconds")
     if isinstance(spent, dict) and "total" in spent:
-        yield Value(where, "seconds.total", spent["total"], sum(s for part, s in spent.items() if part != "total"))
+        total = sum(run.number("seconds", part) for part in spent if part != "total")
+        yield Value(where, "seconds.total", spent["total"], total)
 
 
 def _result(run: Run) -> dict[str, float]:
@@ -142,26 +139,19 @@ def _result(run: Run) -> dict[str, float]:
     if run.answers is not None:
         right = run.answers["predicted"] == run.answers["labels"]
         found = {"test_accuracy": float(right.mean()), "test_loss": float(run.answers["nll"])}
-    if not (rows := run.rows.get("train")):
-        return found
-    accuracies, losses = run.curve("val", "accuracy"), run.curve("val", "loss")
-    best = last = max(rows)
-    if accuracies and run.text("protocol", "keep_epoch") != "last":
-        best = max(accuracies, key=lambda epoch: accuracies[epoch])  # the first of equal ones
-    found |= {"epochs": last, "best_epoch": best, "val_accuracy": accuracies.get(best, math.nan)}
-    found["val_loss"] = losses.get(best, math.nan)
-    images = max(row.get("step", 0) for row in rows.values()) * _batch_size(run)
-    seconds = run.number("seconds", "train")
-    return found | ({"images_per_second": images / seconds} if images and seconds > 0 else {})
-
-
-def _batch_size(run: Run) -> int:
-    """Return the batch size of the config; 0 if the config cannot be read, which its checksum reports."""
-    try:
-        given = run.record.config().get("batch_size")
-    except UserError:
-        return 0
-    return given if isinstance(given, int) else 0
+    if rows := run.rows.get("train"):
+        accuracies, losses = run.curve("val", "accuracy"), run.curve("val", "loss")
+        best = last = max(rows)
+        if accuracies and run.text("protocol", "keep_epoch") != "last":
+            best = max(accuracies, key=lambda epoch: accuracies[epoch])  # the first of equal ones
+        found |= {"epochs": last, "best_epoch": best, "val_accuracy": accuracies.get(best, math.nan)}
+        found["val_loss"] = losses.get(best, math.nan)
+        steps, seconds = max(run.curve("train", "step").values(), default=0.0), run.number("seconds", "train")
+        with suppress(UserError):  # a config that cannot be read, which its checksum reports
+            batch_size = run.record.config().get("batch_size")
+            if steps and isinstance(batch_size, int) and seconds > 0:
+                found["images_per_second"] = steps * batch_size / seconds
+    return found
 
 
 def _table_files(folder: Path) -> list[Path]:
