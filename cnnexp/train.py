@@ -117,7 +117,7 @@ def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
 
 def make(plan: Any) -> int:
     """Make one run in this process, with bars; returns the exit code."""
-    from cnnexp.records.run_record import FINAL
+    from cnnexp.records.fields import FINAL
     from cnnexp.storage.space import check_writable
     from cnnexp.training.progress import for_terminal
     from cnnexp.training.run import run

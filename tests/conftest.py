@@ -88,7 +88,7 @@ def only(outputs: Path) -> Callable[[], RunRecord]:
 
 def untimed(run: RunRecord) -> list[str]:
     """Return the metric rows of a run as text, without the columns that hold times."""
-    from cnnexp.records.run_record import TIMING
+    from cnnexp.records.fields import TIMING
 
     rows = [*run.rows("epoch"), *run.rows("step")]
     return [json.dumps({key: value for key, value in row.items() if key not in TIMING}) for row in rows]

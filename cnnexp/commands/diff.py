@@ -5,7 +5,8 @@ from typing import Any
 
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE
-from cnnexp.records.run_record import HASH_CHAIN, RunRecord, one_run
+from cnnexp.records.fields import HASH_CHAIN
+from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.text import align, plain, shorten, visible
 
 EXAMPLES = """\

@@ -10,6 +10,7 @@ from cnnexp import storage
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records import run_record as record
+from cnnexp.records.fields import FINAL, RESUME_FILES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.records.table import is_superseded
 from cnnexp.storage.untrusted import checked_file
@@ -117,8 +118,8 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
         items += [
             Item("leftovers", file, f"the run is {run.status}", run, run.folder / ".lock")
             for run in rest
-            if run.status in record.FINAL
-            for pattern in record.FOR_RESUMING
+            if run.status in FINAL
+            for pattern in RESUME_FILES
             for file in _checkpoints(run, pattern)
         ]
         excluded = {run.folder for run in every} - {run.folder for run in rest}

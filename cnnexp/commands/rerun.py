@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.commands import arguments
 from cnnexp.commands.arguments import PLACES
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
-from cnnexp.records.run_record import FINAL, RunRecord, one_run
+from cnnexp.records.fields import FINAL
+from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.text import plain, shorten, visible
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ def main(argv: list[str]) -> int:
     form.add_argument("--json", action="store_true", help="every column, as JSON")
     form.add_argument("--csv", action="store_true", help="every column, as CSV")
     given = parser.parse_args(argv)
-    from cnnexp.records.run_record import STATUSES, find_runs
+    from cnnexp.records.fields import STATUSES
+    from cnnexp.records.run_record import find_runs
     from cnnexp.records.table import row
 
     for status in given.status or []:

@@ -1,7 +1,6 @@
-"""Runs that came out the same to the last bit although their configs differ: a setting that never took effect.
+"""Runs with identical results although their configs differ: a setting that never took effect. Imports no torch.
 
-The seed counts as a setting. What cannot change a number may differ, and the same config under another name is
-expected to come out the same. Imports no torch.
+The seed counts as a setting. Keys that cannot change a number may differ.
 """
 
 import hashlib
@@ -9,9 +8,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cnnexp.config.keys import flatten
+from cnnexp.config.keys import flatten, is_below
 from cnnexp.errors import UserError
-from cnnexp.records.run_record import TIMING, RunRecord
+from cnnexp.records.fields import TIMING
+from cnnexp.records.run_record import RunRecord
 
 # Keys of a config that name, place or observe a run, or that need not change a number.
 APART = (
@@ -23,7 +23,7 @@ Named = tuple[str, RunRecord]  # an arm's label and one of its runs
 
 
 def sentences(runs: Sequence[Named]) -> list[str]:
-    """Say of each set of arms which of their runs are the same, and by which settings they should differ."""
+    """Return a sentence for each set of arms with identical runs, naming the settings in which they differ."""
     seeds: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for group in identical(runs):
         arms = tuple(dict.fromkeys(label for label, _ in group))
@@ -37,9 +37,9 @@ def sentences(runs: Sequence[Named]) -> list[str]:
 
 
 def identical(runs: Iterable[Named]) -> list[list[Named]]:
-    """Return the sets of finished runs with the same numbers to the last bit, whose configs differ."""
+    """Return the sets of finished runs whose numbers are identical to the last bit and whose configs differ."""
     alike: dict[str, list[Named]] = {}
-    for label, run in runs:  # only of those whose results agree need more be read
+    for label, run in runs:  # the rows and logits are read only where the results agree
         if run.info.get("status") == "done" and isinstance(result := run.info.get("result"), dict):
             known = {key: value for key, value in result.items() if key.endswith(("_loss", "_accuracy"))}
             alike.setdefault(json.dumps(known, sort_keys=True), []).append((label, run))
@@ -52,7 +52,7 @@ def identical(runs: Iterable[Named]) -> list[list[Named]]:
 
 
 def digest(run: RunRecord) -> str | None:
-    """Hash a run's metric rows, times apart, and its test logits; None if these cannot be read."""
+    """Hash a run's metric rows, without times, and its test logits; None if they cannot be read."""
     try:
         rows, logits = untimed(run), run.predictions()["logits"]
     except UserError:
@@ -61,7 +61,7 @@ def digest(run: RunRecord) -> str | None:
 
 
 def untimed(run: RunRecord) -> list[dict[str, Any]]:
-    """Return the metric rows of a run, of epochs and then of steps, without the columns that hold times."""
+    """Return the metric rows of a run, of epochs and then of steps, without the columns of times."""
     rows = [*run.rows(), *run.rows("step")]
     return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
 
@@ -80,7 +80,7 @@ def first_difference(first: RunRecord, second: RunRecord, names: tuple[str, str]
 
 
 def differing(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return the settings by which the configs of runs differ, but for those that need not change a number."""
+    """Return the settings in which the configs of runs differ, without those that need not change a number."""
     if len({(run.info.get("fingerprint"), run.info.get("seed")) for run in runs}) == 1:
         return ()
     try:
@@ -88,4 +88,4 @@ def differing(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     except UserError:
         return ()
     keys = dict.fromkeys(key for other in others for key in {**first, **other} if first.get(key) != other.get(key))
-    return tuple(key for key in keys if not any(key == apart or key.startswith(f"{apart}.") for apart in APART))
+    return tuple(key for key in keys if not is_below(key, APART))

@@ -1,4 +1,4 @@
-"""What command, what code and which machine made a number: recorded with every run."""
+"""Which command, code and machine made a number: recorded with every run."""
 
 import functools
 import hashlib
@@ -15,19 +15,19 @@ from typing import Any
 from cnnexp.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# What stands at the top of the package and cannot change what a run computes: how runs are requested, shown, reported.
+# Packages and modules that cannot change what a run computes: they request, show and report runs.
 WITHOUT_EFFECT = ("cli.py", "commands", "sweep", "report", "explore", "pages")
 
-TYPED: list[str] = []  # the words after `cnnexp train`, set by it
+TYPED: list[str] = []  # the words after `cnnexp train`, which sets them
 
 
 def command() -> str:
-    """Return what was typed, as a line for a shell."""
+    """Return the typed command, quoted for a shell."""
     return shlex.join(["cnnexp", "train", *TYPED])
 
 
 def folder_flags(words: list[str]) -> list[str]:
-    """Return those of a command's words that say where configs are looked for: ["--config-dir", "mine"]."""
+    """Return the words of a command that say where configs are: ["--config-dir", "mine"]."""
     flags = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
     found = []
     for word, following in itertools.pairwise([*words, ""]):
@@ -41,16 +41,16 @@ def folder_flags(words: list[str]) -> list[str]:
 @functools.lru_cache(maxsize=1)
 def digest() -> str:
     """Hash the source files that can change what a run computes, to 12 hexadecimal digits."""
-    root = PACKAGE
     content = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        if file.relative_to(root).parts[0] not in WITHOUT_EFFECT:
-            content.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    for file in sorted(PACKAGE.rglob("*.py")):
+        path = file.relative_to(PACKAGE)
+        if path.parts[0] not in WITHOUT_EFFECT:
+            content.update(path.as_posix().encode() + b"\0" + file.read_bytes())
     return content.hexdigest()[:12]
 
 
 def made_by() -> dict[str, Any]:
-    """Return {code, environment}: what makes a number now."""
+    """Return {code, environment} as they are now."""
     return {"code": code(), "environment": environment()}
 
 
@@ -64,14 +64,9 @@ def _commit() -> str | None:
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None

@@ -1,16 +1,17 @@
-"""Runs as rows of a table: `cnnexp.runs(FOLDER)`, and what `cnnexp runs` lists. Imports no torch."""
+"""Runs as rows of a table, for `cnnexp.runs(FOLDER)` and `cnnexp runs`. Imports no torch."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError
-from cnnexp.records.run_record import RunRecord, find_runs, read_study
+from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.records.study import read_study
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# The columns of a table of runs: their type, and where run.json has them. Accuracies are fractions.
+# The columns of a table of runs: type, and place in run.json. Accuracies are fractions.
 COLUMNS: dict[str, tuple[type, str]] = {
     "study": (str, "study"),
     "arm": (str, "arm"),
@@ -47,18 +48,18 @@ COLUMNS: dict[str, tuple[type, str]] = {
 
 
 def row(run: RunRecord) -> dict[str, Any]:
-    """Return a run as {column: value}, `folder` among them; None for what its record does not say, or says wrongly."""
+    """Return a run as {column: value}, with its `folder`; None where run.json has no value, or one of another type."""
     values = {name: _value(run.info, kind, path) for name, (kind, path) in COLUMNS.items()}
     values["status"] = "malformed" if run.problem else run.status
     try:
         values["superseded"] = is_superseded(run)
-    except UserError:  # of study.json, which says nothing of the run
+    except UserError:  # study.json cannot be read
         values["superseded"] = False
     return {**values, "error": run.problem or values["error"], "folder": str(run.folder)}
 
 
 def is_superseded(run: RunRecord) -> bool:
-    """Tell whether study.json has other runs for the run's arm now: of another config, data or own code.
+    """Tell whether study.json now has other runs for the run's arm: of another config, data or user code.
 
     Raises UserError if study.json cannot be read.
     """
@@ -77,18 +78,16 @@ def _value(info: Any, kind: type, path: str) -> Any:
 
 
 def runs(folder: str | os.PathLike[str] = "outputs") -> "DataFrame":
-    """Return a table of all runs at or below a folder, a row each. Raises UserError if there is no such folder.
+    """Return a table of all runs at or below a folder, one row per run. Raises UserError if there is no such folder.
 
-    Accuracies are fractions, times seconds; `superseded` runs are of a config that their arm has no more; `started` and
-    `finished` are UTC. What a run does not have is missing; one that cannot be read has the status "malformed" and says
-    why under `error`.
+    Accuracies are fractions; times are seconds; `started` and `finished` are UTC. `superseded`: the arm has another
+    config now. A run that cannot be read has the status "malformed", and the reason under `error`.
     """
     import pandas as pd
 
     frame = pd.DataFrame([row(run) for run in find_runs(Path(folder))], columns=[*COLUMNS, "folder"])
-    whole = {name: "Int64" for name, (kind, _) in COLUMNS.items() if kind is int}
-    fractional = {name: "float64" for name, (kind, _) in COLUMNS.items() if kind is float}
-    frame = frame.astype({**whole, **fractional, "superseded": bool})
+    dtypes = {int: "Int64", float: "float64", bool: "bool"}
+    frame = frame.astype({name: dtypes[kind] for name, (kind, _) in COLUMNS.items() if kind in dtypes})
     for name in ("started", "finished"):
         frame[name] = pd.to_datetime(frame[name], utc=True, errors="coerce")
     return frame

@@ -12,7 +12,8 @@ from typing import Any
 
 from cnnexp.errors import UserError
 from cnnexp.pages.tables import to_texts
-from cnnexp.records.run_record import RESULT_FILES, RunRecord
+from cnnexp.records.fields import RESULT_FILES
+from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import Study, collect, find_groups
 from cnnexp.report.read.runs import Run

@@ -18,6 +18,8 @@ from cnnexp.config.changes import arm_changes
 from cnnexp.config.keys import flatten
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
+from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
 from cnnexp.records.provenance import command
 from cnnexp.storage.space import check_writable
@@ -90,7 +92,7 @@ class LocalLauncher(Launcher):
         """Make what is left of `plans`; returns the exit code."""
         from cnnexp.sweep.sweep import Sweep
 
-        left = [plan for plan in plans if plan.record().info.get("status") not in record.FINAL]
+        left = [plan for plan in plans if plan.record().info.get("status") not in FINAL]
         print(
             f"{len(plans)} run{'s' * (len(plans) != 1)}, {len(plans) - len(left)} done before, on {describe(slots)}",
             flush=True,
@@ -160,7 +162,7 @@ def check_arms(plans: list[Plan], named: Sequence[str]) -> None:
     """
     for folder in dict.fromkeys(plan.folder.parent for plan in plans):
         here = [plan for plan in plans if plan.folder.parent == folder]
-        earlier = (record.read_study(folder) or {}).get("arms") or []
+        earlier = (study_file.read_study(folder) or {}).get("arms") or []
         claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *earlier], named)
 
 
@@ -192,7 +194,7 @@ def write_study(folder: Path, plans: list[Plan], command: str) -> None:
     for plan in plans:
         if "arm" in plan.choices:
             present.setdefault(plan.arm, set()).add(plan.fingerprint)
-    old = record.read_study(folder) or {"runs": [], "arms": []}
+    old = study_file.read_study(folder) or {"runs": [], "arms": []}
     kept = [run for run in old["runs"] if run["fingerprint"] in present.get(run["arm"], {run["fingerprint"]})]
     if dropped := len(old["runs"]) - len(kept):
         print(f"{folder}: {dropped} earlier runs of these arms have another config, data or own code;")
@@ -217,7 +219,7 @@ def write_study(folder: Path, plans: list[Plan], command: str) -> None:
         "runs": kept + new,
     }
     if {**old, "written": None} != {**content, "written": None}:
-        record.write_study(folder, {**content, "written": record.now()})
+        study_file.write_study(folder, {**content, "written": record.now()})
 
 
 def show_plan(plans: list[Plan], times: Times, slots: int) -> None:

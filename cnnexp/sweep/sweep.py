@@ -11,7 +11,8 @@ from types import FrameType
 
 from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
-from cnnexp.records.run_record import FINAL, now
+from cnnexp.records.fields import FINAL
+from cnnexp.records.run_record import now
 from cnnexp.signals import CODES, let_go_of_a_closed_terminal, sent_to
 from cnnexp.sweep.board import Board, Times, work_of
 from cnnexp.sweep.server import CONTEXT

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from cnnexp import storage
 from cnnexp.errors import UserError
-from cnnexp.records.run_record import LAST, PREVIOUS, PROBES, RunRecord
+from cnnexp.records.fields import LAST, PREVIOUS, PROBES
+from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import Damaged, torch_files
 from cnnexp.training.device import Device, synchronize
 from cnnexp.training.loop import TrainState

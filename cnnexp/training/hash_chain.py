@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
-from cnnexp.records.run_record import HASH_CHAIN
+from cnnexp.records.fields import HASH_CHAIN
 from cnnexp.storage.untrusted import checked_file
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 from cnnexp.config.signature import steps
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
-from cnnexp.records.run_record import FINAL, RunRecord, now
+from cnnexp.records.fields import FINAL
+from cnnexp.records.run_record import RunRecord, now
 from cnnexp.signals import stop_request
 from cnnexp.storage import StorageError
 from cnnexp.training.device import explained, is_out_of_memory, less_memory

@@ -12,7 +12,7 @@ from cnnexp.claims.metrics import METRICS
 from cnnexp.claims.study import check, check_arms, read_reported
 from cnnexp.config import compose as config
 from cnnexp.errors import UserError
-from cnnexp.records.run_record import read_study
+from cnnexp.records.study import read_study
 from cnnexp.sweep.sweep import Sweep
 from cnnexp.training.plan import Plan
 

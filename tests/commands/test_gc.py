@@ -8,7 +8,7 @@ from fake_records import write_run
 
 from cnnexp import runs, storage
 from cnnexp.commands import gc
-from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training.build import build_data
 
@@ -34,7 +34,7 @@ def messy(tmp_path):
         write_run(outputs, "c", 0, status="running"),
     )
     present = [{"folder": done.folder.name, "arm": "a", "seed": 0, "fingerprint": "f2"}]
-    record.write_study(outputs / "demo", {"name": "demo", "baseline": None, "runs": present})
+    study_file.write_study(outputs / "demo", {"name": "demo", "baseline": None, "runs": present})
     put(done.folder / "checkpoints" / "best.pt")
     put(held.folder / "checkpoints" / "last.pt")
     put(held.folder / ".run.json.7.tmp", age=9999)
@@ -101,7 +101,7 @@ def test_gc_takes_only_the_kinds_that_are_chosen(cnnexp, messy):
 def test_gc_keeps_a_superseded_run_that_another_starts_from(messy):
     outputs, could_go = messy
     later = write_run(outputs, "later", 0, study="other")
-    later.write_config(f"model:\n  weights: {could_go['superseded']}\n")
+    later.write_config({"model": {"weights": str(could_go["superseded"])}})
     assert [i.path for i in gc.find(outputs, {"superseded"})] == []
     assert gc.find(outputs, {"leftovers"})
 

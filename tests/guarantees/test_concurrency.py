@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cnnexp.data import cache
-from cnnexp.records.run_record import find_runs, read_study
+from cnnexp.records.run_record import find_runs
+from cnnexp.records.study import read_study
 
 SMALL = {"contest": [4, 1], "starts": 3}
 FULL = {"contest": [16, 50], "starts": 32, "sweeps": 8}

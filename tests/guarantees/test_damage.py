@@ -22,8 +22,9 @@ from cnnexp.config import compose as config
 from cnnexp.data import cache
 from cnnexp.errors import UserError
 from cnnexp.models.weights import from_file
-from cnnexp.records import run_record as record
-from cnnexp.records.run_record import TIMING, RunRecord
+from cnnexp.records import study as study_file
+from cnnexp.records.fields import TIMING
+from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import checksums
 from cnnexp.training import bf16, build, checkpoint
 from cnnexp.training import run as runner
@@ -105,7 +106,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> list[Target]:
         halves = [half(root / "outputs", seed=seed) for seed in (0, 1)]
         for size in ("8", "10"):
             build.build_data(config.resolve(config.compose([*WORDS, f"data.size={size}"])))
-    record.write_study(root / "outputs" / "demo", {"name": "demo", "arms": ["done"], "runs": []})
+    study_file.write_study(root / "outputs" / "demo", {"name": "demo", "arms": ["done"], "runs": []})
     storage.write_json(root / "bf16.json", {"a machine": {"a layer": vars(bf16.Answer(1.0, 2.0, 0.01))}})
     return [*of_a_done_run(*done), *of_an_interrupted_run(*halves), *of_the_rest(root)]
 
@@ -154,7 +155,7 @@ def of_the_rest(root: Path) -> list[Target]:
     """Return the files of the cache, and study.json, whose runs alone say which study it is of."""
     study = root / "outputs" / "demo" / "study.json"
     mine, other = sorted((root / "cache").glob("shapes-*"))
-    found = [Target("study.json", study, None, lambda: record.read_study(study.parent))]
+    found = [Target("study.json", study, None, lambda: study_file.read_study(study.parent))]
     found.append(Target("bf16.json", root / "bf16.json", None, lambda: missing(bf16._read(root / "bf16.json"))))
     for name in (*cache.ARRAYS, "meta.json"):
         found.append(Target(f"{name} of the cache", mine / name, other / name, lambda: missing(cache.load(mine))))
@@ -337,7 +338,7 @@ def test_a_checkpoint_that_names_no_run_or_no_rows(tmp_path: Path) -> None:
 def test_a_damaged_study_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "-m", *WORDS, "study.name=demo", f"outputs={tmp_path / 'outputs'}", "epochs=1st", "slots=cpu:1"]
     study = tmp_path / "outputs" / "demo" / "study.json"
-    record.write_study(study.parent, {"name": "demo", "arms": ["earlier"], "runs": []})
+    study_file.write_study(study.parent, {"name": "demo", "arms": ["earlier"], "runs": []})
     damage(study)
     before = study.read_bytes()
     assert cli.main([*words, "seed=0,1"]) == 2

@@ -19,6 +19,7 @@ from cnnexp import cli, storage
 from cnnexp.commands import gc
 from cnnexp.errors import UserError
 from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report import write
 from cnnexp.report.read.runs import read_run
@@ -88,12 +89,18 @@ def test_what_a_link_leads_to_is_not_read(run, tmp_path, name):
     folder = run.parent if name == "study.json" else run
     _savez(run / "predictions.npz")
     storage.append_row(run / "metrics.jsonl", {"kind": "epoch", "epoch": 1, "split": "val", "accuracy": 0.5})
-    record.write_study(run.parent, {"name": "theirs", "runs": [], "arms": []})
+    study_file.write_study(run.parent, {"name": "theirs", "runs": [], "arms": []})
 
     def shown() -> list[bool]:
         own = RunRecord.read(run)
         found = []
-        for read in (lambda: own.info, own.config, own.rows, own.predictions, lambda: record.read_study(run.parent)):
+        for read in (
+            lambda: own.info,
+            own.config,
+            own.rows,
+            own.predictions,
+            lambda: study_file.read_study(run.parent),
+        ):
             try:
                 found.append(bool(read()))
             except UserError as error:
@@ -140,7 +147,7 @@ def test_writers_follow_no_link(run, victim, name):
         lambda: own.log("hostile"),
         lambda: own.append(kind="epoch"),
         lambda: own.sync(),
-        lambda: own.write_config("seed: 0"),
+        lambda: own.write_config({"seed": 0}),
         lambda: own.update(status="failed"),
         lambda: own.keep_rows(0),
         lambda: own.held().__enter__(),
@@ -227,7 +234,7 @@ def test_names_in_a_record_are_no_paths(tmp_path, victim, path, capsys):
     edit_record(run.folder, **fields)
     entry = {"folder": path, "arm": path, "seed": path, "fingerprint": path}
     study = {"name": path, "baseline": path, "arms": [path], "runs": [entry], "reported": {path: 1.0}}
-    record.write_study(folder, study)
+    study_file.write_study(folder, study)
     outside = {file for file in tmp_path.rglob("*") if folder not in file.parents}
     write(folder, figures=False)
     assert cli.main(["gc", str(folder), "--superseded", "--leftovers", "--delete"]) == 0
@@ -238,7 +245,7 @@ def test_a_run_around_other_runs_is_not_superseded(tmp_path):
     folder = write_study(tmp_path / "outputs", {"baseline": (0.5, 0.1, 9.0)}, seeds=1)
     storage.write_json(folder / "run.json", {"status": "failed", "arm": "baseline", "fingerprint": "other"})
     entry = {"folder": "x", "arm": "baseline", "fingerprint": "present"}
-    record.write_study(tmp_path / "outputs", {"runs": [entry], "arms": []})
+    study_file.write_study(tmp_path / "outputs", {"runs": [entry], "arms": []})
     assert [item.path for item in gc.find(tmp_path / "outputs", {"superseded"})] == []
 
 

@@ -21,6 +21,7 @@ from cnnexp import cli, storage, text
 from cnnexp.commands.predict import as_csv, as_table
 from cnnexp.pages.tables import Column, Table, csv_fields, to_csv, to_latex, to_markdown
 from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.report import write
 from cnnexp.report.render import page
 from cnnexp.text import align, plain, visible
@@ -156,7 +157,7 @@ def hostile_study(outputs, figures=False):
     claims = [f"{word} > {word}" for word in HTML]
     fields = {"name": some, "question": some, "source": some, "command": some, "claims": claims, "reported": reported}
     runs = [{"folder": word, "arm": f"not run {word}", "seed": word, "fingerprint": word} for word in HTML[::-1]]
-    record.write_study(outputs / "s", {**fields, "baseline": HTML[0], "arms": arms, "runs": runs})
+    study_file.write_study(outputs / "s", {**fields, "baseline": HTML[0], "arms": arms, "runs": runs})
     return outputs / "s"
 
 
@@ -205,7 +206,7 @@ def test_without_the_engine_s_escaping_the_page_is_theirs(tmp_path, monkeypatch)
 def test_an_overview_of_hostile_studies_is_a_page_of_ours(tmp_path):
     for number, word in enumerate(HTML[:8]):
         run = write_run(tmp_path, "a", 0, study=f"{number}", images=10, epochs=1)
-        record.write_study(run.folder.parent, {"name": word, "question": word, "runs": [], "arms": []})
+        study_file.write_study(run.folder.parent, {"name": word, "question": word, "runs": [], "arms": []})
         run.folder.parent.rename(run.folder.parent.with_name(f"{number}javascript:{file_name(word)}"))
     html = write(tmp_path, figures=False).index.read_text()
     assert Strangers(html).found == [] and html.count("<h2>") == 9

@@ -220,7 +220,8 @@ class Disk:
 
 def everything(room: Path) -> dict[str, Any]:
     """Return all that the run below `room` computed: its state at the end, best weights, rows, result, predictions."""
-    from cnnexp.records.run_record import TIMING, RunRecord
+    from cnnexp.records.fields import TIMING
+    from cnnexp.records.run_record import RunRecord
     from cnnexp.training import checkpoint, hash_chain
 
     (folder,) = (room / "outputs" / "demo").glob("*-s0-*")

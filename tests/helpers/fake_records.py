@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import Run
 
@@ -80,7 +81,7 @@ def write_run(
     finished = status == "done"
     accuracy = round(accuracy * images) / images
     with run.held():
-        run.write_config(f"seed: {seed}\n")
+        run.write_config({"seed": seed})
         _write_curves(run, accuracy, gap, epochs if finished else 3, seed)
         if finished and with_predictions:
             run.write_predictions(*predictions(accuracy, seed, len(classes), images))
@@ -186,7 +187,7 @@ def write_study(
     ]
     folder = outputs / record.slug(study)
     plan = [{"folder": r.folder.name, **{k: r.info[k] for k in ("arm", "seed", "fingerprint")}} for r in runs]
-    record.write_study(
+    study_file.write_study(
         folder,
         {
             "name": study,

@@ -128,9 +128,7 @@ def _made() -> tempfile.TemporaryDirectory[str]:
     run = RunRecord(run_folder(outputs, "strange", "baseline", 0, "abcdef0123"))
     data = {"name": "shapes", "classes": list("abcdefghij"), "image": [3, 8, 8], "mean": [0.5] * 3, "std": [0.2] * 3}
     with run.held():
-        from omegaconf import OmegaConf
-
-        run.write_config(OmegaConf.to_yaml(OmegaConf.create(config)))
+        run.write_config(config)
         weights = build_model(config, (3, 8, 8), 10).state_dict()
         run.info.update(seed=0, fingerprint="abcdef0123")
         best = run.folder / "checkpoints" / "best.pt"

@@ -12,7 +12,8 @@ import torch
 
 from cnnexp import storage
 from cnnexp.errors import Interrupted
-from cnnexp.records.run_record import TIMING, RunRecord
+from cnnexp.records.fields import TIMING
+from cnnexp.records.run_record import RunRecord
 from cnnexp.training import checkpoint, hash_chain
 from cnnexp.training import run as runner
 from cnnexp.training import setup as start

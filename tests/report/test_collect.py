@@ -8,6 +8,7 @@ from fake_records import predictions, write_run, write_study
 
 from cnnexp.errors import UserError
 from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.report.analysis.classes import class_results
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import analyse
@@ -75,7 +76,7 @@ def test_without_study_json_configs_of_one_arm_stay_apart(tmp_path):
 def test_arms_of_one_name_are_told_apart_by_what_differs(tmp_path):
     for seed, epochs in ((0, "1ep"), (1, "1ep"), (0, "2ep")):
         run = write_run(tmp_path, "norm", seed, fingerprint=f"f{epochs}")
-        run.write_config(f"seed: {seed}\nepochs: {epochs}\noutputs: {epochs}\n")
+        run.write_config({"seed": seed, "epochs": epochs, "outputs": epochs})
         run.update(files={})
     study = study_of(tmp_path / "demo")
     assert {a.label: len(a.runs) for a in study.arms} == {"norm (epochs=1ep)": 2, "norm (epochs=2ep)": 1}
@@ -255,7 +256,7 @@ def test_unreadable_study_json_is_said(tmp_path):
     assert [a.label for a in study.arms] == ["baseline", "dropout"]
     assert any("study.json cannot be read" in note for note in study.notes)
     with pytest.raises(UserError, match="put a copy back, or delete it"):
-        record.read_study(folder)
+        study_file.read_study(folder)
 
 
 def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):
@@ -263,7 +264,7 @@ def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):
     for run in record.find_runs(folder):
         epochs = "12ep" if run.info["arm"] == "dropout" else "1ep"
         dropout = 0.3 if run.info["arm"] == "dropout" else 0.0
-        run.write_config(f"epochs: {epochs}\nmodel: {{dropout: {dropout}}}\ndata: {{root: /{epochs}}}\n")
+        run.write_config({"epochs": epochs, "model": {"dropout": dropout}, "data": {"root": f"/{epochs}"}})
         run.update(changes=["model.dropout=0.3"] if run.info["arm"] == "dropout" else [])
     (note,) = study_of(folder).notes
     assert note == "dropout was not made as baseline was: beyond what the arm changes, epochs differ."

@@ -11,7 +11,7 @@ from scipy import stats
 
 from cnnexp import report
 from cnnexp.pages.tables import to_terminal
-from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.report.analysis.effects import effects, layout
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.render import claim_tables
@@ -128,7 +128,7 @@ def test_the_report_shows_effects(tmp_path):
     for place, (arm, changes) in enumerate(FULL.items()):
         for seed in range(3):
             write_run(tmp_path, arm, seed, 0.5 + 0.02 * place + 0.001 * seed, changes=changes, epochs=1, images=100)
-    record.write_study(tmp_path / "demo", {"name": "demo", "baseline": "base", "arms": list(FULL), "runs": []})
+    study_file.write_study(tmp_path / "demo", {"name": "demo", "baseline": "base", "arms": list(FULL), "runs": []})
     written = report.write(tmp_path / "demo", figures=False)
     page = written.index.read_text()
     assert 'id="effects"' in page and "Contrasts of a full factorial" in page and "t x c x k" in page

@@ -204,7 +204,7 @@ def test_the_cache_of_the_config_is_looked_in(tmp_path, prepared, monkeypatch):
     (arm,) = study_of(tmp_path / "demo").arms
     with pytest.raises(Missing, match="elsewhere does not hold"):
         open_test_split(arm.first)
-    run.write_config(f"data: {{cache: {tmp_path / 'cache'}}}\n")
+    run.write_config({"data": {"cache": str(tmp_path / "cache")}})
     pictures = open_test_split(arm.first)
     assert pictures.get(IDS[0], 0) is not None
     assert pictures.get(IDS[0], 1) is None and pictures.get("train/0.png", 0) is None  # another label; no test image

@@ -17,7 +17,7 @@ from cnnexp import report
 from cnnexp.errors import UserError
 from cnnexp.pages import style
 from cnnexp.pages.style import canvas, label_lowest, row_by_row, turn_off
-from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.report.figures import charts
 
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
@@ -74,7 +74,7 @@ def hostile_study(folder, names):
         run.update(repeat=f"cnnexp {name}", changes=[name], command=name, device={"name": name})
     write_run(folder, HOSTILE[0], 9, status="failed", error={"type": "E", "message": " ".join(HOSTILE)})
     plan = {"name": HOSTILE[0], "question": HOSTILE[6], "baseline": HOSTILE[1], "arms": HOSTILE, "runs": []}
-    record.write_study(folder / "demo", plan)
+    study_file.write_study(folder / "demo", plan)
     return folder / "demo"
 
 

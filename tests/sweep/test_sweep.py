@@ -24,7 +24,8 @@ from hydra.types import RunMode
 
 from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
-from cnnexp.records.run_record import RunRecord, find_runs, now, read_study
+from cnnexp.records.run_record import RunRecord, find_runs, now
+from cnnexp.records.study import read_study
 from cnnexp.storage import StorageError
 from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers

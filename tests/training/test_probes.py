@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from cnnexp.errors import Interrupted, UserError
-from cnnexp.records.run_record import PROBE_ROWS, RunRecord
+from cnnexp.records.fields import PROBE_ROWS
+from cnnexp.records.run_record import RunRecord
 from cnnexp.training import run as runner
 from cnnexp.training.loop import TrainState
 from cnnexp.training.plan import Plan

@@ -12,6 +12,7 @@ from cnnexp.claims.study import read_reported
 from cnnexp.config.keys import flatten, is_below
 from cnnexp.errors import UserError, unknown
 from cnnexp.records import run_record as record
+from cnnexp.records import study as study_file
 from cnnexp.records.identical import sentences
 from cnnexp.report.read.notes import APART, compare_notes, take_notes
 from cnnexp.report.read.runs import Run, read_run
@@ -105,7 +106,7 @@ def collect(folder: Path, records: list[record.RunRecord], baseline: str | None 
     baseline: an arm's name, label or fingerprint; None takes the study's own. Raises UserError if there is no such arm.
     """
     try:
-        study = record.read_study(folder) or {}
+        study = study_file.read_study(folder) or {}
     except UserError:  # said by _plan_notes
         study = {}
     runs = [read_run(r) for r in records]

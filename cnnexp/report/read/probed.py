@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnexp.records.run_record import PROBE_ROWS
+from cnnexp.records.fields import PROBE_ROWS
 from cnnexp.report.read.collect import Arm
 from cnnexp.text import plain
 

@@ -1,0 +1,68 @@
+"""What a run directory contains. Imports no torch.
+
+    outputs/<study>/study.json                       the runs that the study's present configs call for
+    outputs/<study>/<arm>-s<seed>-<fingerprint>/
+        config.yaml        the resolved config
+        run.json           status, command, code, environment, device, data, model, seconds, result: FIELDS
+        metrics.jsonl      a row per epoch and split, and step rows on request: ROW
+        probes.jsonl       a row per look, layer and probe, if the run has probes: PROBE_ROWS
+        train.log          what the run printed, with the traceback of a failure
+        hash_chain.jsonl   a row of hashes per training step, on request: training/hash_chain.py
+        predictions.npz    logits (N, K) float32, labels (N,) int64, ids (N,) str: the test split, in its order
+        checkpoints/       last.pt and previous.pt while it runs, best.pt
+
+run.json and every row contain a checksum; run.json of a finished run contains those of the other files. Readers check
+them. Accuracies are fractions in [0, 1]; times are seconds; percentages exist only in reports.
+"""
+
+STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
+FINAL = ("done", "diverged")  # the same command does not make such a run again
+LAST, PREVIOUS = "last.pt", "previous.pt"
+RESUME_FILES = (LAST, PREVIOUS, "best-*.pt")  # in checkpoints/; a finished run needs none of them
+HASH_CHAIN, PROBES = "hash_chain.jsonl", "probes.jsonl"
+RESULT_FILES = ("config.yaml", "metrics.jsonl", "predictions.npz", HASH_CHAIN, PROBES)
+TIMING = ("seconds", "images_per_second")  # columns of a row that differ from run to run
+ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", "learning_rate", *TIMING)
+PROBE_ROWS = {  # kind: its columns, after epoch, step, kind, layer, type (the class of the module)
+    "gradient": "norm; numbers, zeros, not_finite, first, counts: a histogram, see probes/magnitudes.py",
+    "update": "ratio: |change| / |weights| of the step, null if the weights were 0; weight_norm",
+    "activation": "after: the layer with weights before it, in the same block; mean, std; a histogram, as of gradients",
+    "dead_units": "after; units, dead: how many units there are, and how many are zero for the validation split",
+    "batch_norm": "mean_shift, variance_ratio: see probes/passes.py",
+}
+FIELDS = {
+    "status": "one of STATUSES",
+    "study": "str",
+    "arm": "str",
+    "seed": "int",
+    "fingerprint": "str: hash of everything that can change a number, except the seed",
+    "changes": "list[str]: what the arm changes, as overrides",
+    "command": "str: what was typed",
+    "repeat": "str: a command that makes this run alone",
+    "code": "{version, commit, digest}",
+    "earlier": "list of {code, environment}: other versions that made a part of a resumed run",
+    "own_code": "{module or file: hash} of the user's code that a `_target_` names; absent without",
+    "environment": "{python, torch, torchvision, platform, host}",
+    "device": "{kind, name, precision, threads; fp32_layers: layers kept in fp32 when bf16 is on; compile: if on}",
+    "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
+    "train, val, test: numbers of images; test_in_train: test images that are training images too; "
+    "skipped, prepare_seconds}",
+    "model": "{parameters, trainable_parameters, macs}",
+    "schedule": "{steps_per_epoch, total_steps, epochs}",
+    "protocol": "{validate_on, keep_epoch}",
+    "features": "of a frozen backbone: computed once, or why not; absent for others",
+    "seconds": "{prepare, features, train, evaluate, checkpoint, total; probes, hash_chain, compile: where used}",
+    "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
+    "images_per_second, peak_memory_mib, stopped: completed | early; shift_consistency: with shift_pixels}",
+    "files": "{name: crc32 in 8 hexadecimal digits} of the other files of a run that is done",
+    "error": "{type, message; step, samples: of the batch whose loss was not finite}, of a run that is not done",
+    "started, finished": "str: ISO 8601, UTC",
+    "resumed": "int: how often the run went on from a checkpoint",
+}
+FIELD_TYPES: dict[str, type] = {  # of fields that may be missing; `one_run` checks them
+    **dict.fromkeys(
+        ("code", "own_code", "environment", "device", "data", "model", "schedule", "seconds", "result", "error"), dict
+    ),
+    **dict.fromkeys(("changes", "earlier"), list),
+    "resumed": int,
+}
