@@ -15,7 +15,7 @@ examples:
   cnnexp diff outputs/runs/A outputs/other/B      runs of different studies can be compared too
 """
 Row = tuple[str, ...]  # name, a, b, difference
-ENVIRONMENT = ("code", "own_code", "environment", "device", "data", "model", "schedule")
+ENVIRONMENT = ("code", "user_code", "environment", "device", "data", "model", "schedule")
 MAX_VALUE = 1e30  # a larger number is not a measurement, and may not even be formatted
 RESULTS = {  # column of a table of runs: factor, decimals, unit, unit of the difference
     **dict.fromkeys(("test_accuracy", "val_accuracy", "train_accuracy"), (100, 2, " %", " points")),

@@ -192,7 +192,7 @@ def _changes(model: "TrainedModel", data: "ImageData") -> str:
     version = environment()["torch"]
     if (before := (info.get("environment") or {}).get("torch")) != version:
         found.append(f"torch {version}, then {before}")
-    found += [f"{file} has changed" for file in changed_code(info.get("own_code"), model.config["model"])]
+    found += [f"{file} has changed" for file in changed_code(info.get("user_code"), model.config["model"])]
     if now["kind"] == "cuda" and not model.device.deterministic:
         found.append("device.deterministic=false lets two passes differ")
     return visible("; ".join(found)) or "device, data, own code and torch are unchanged"

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 OURS = ("cnnexp", "torch", "torchvision")
 
 
-def own_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
+def user_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Hash the source of the modules that `_target_`s name, and of those beside them that these import, and so on.
 
     Beside them: below the folder that holds the target's package, or its one file. What is installed is told by its one
@@ -36,11 +36,11 @@ def own_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
 def changed_code(recorded: Any, node: dict[str, Any]) -> list[str]:
     """Return the names of those modules and files of a node's own code that are not as they were recorded.
 
-    recorded: run.json's `own_code`, of all nodes; older runs have none, and then nothing is known.
+    recorded: run.json's `user_code`, of all nodes; older runs have none, and then nothing is known.
     """
     if not isinstance(recorded, dict):
         return []
-    return [name for name, found in own_code([node]).items() if recorded.get(name) != found]
+    return [name for name, found in user_code([node]).items() if recorded.get(name) != found]
 
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:

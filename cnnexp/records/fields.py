@@ -41,7 +41,7 @@ FIELDS = {
     "repeat": "str: a command that makes this run alone",
     "code": "{version, commit, digest}",
     "earlier": "list of {code, environment}: other versions that made a part of a resumed run",
-    "own_code": "{module or file: hash} of the user's code that a `_target_` names; absent without",
+    "user_code": "{module or file: hash} of the user's code that a `_target_` names; absent without",
     "environment": "{python, torch, torchvision, platform, host}",
     "device": "{kind, name, precision, threads; fp32_layers: layers kept in fp32 when bf16 is on; compile: if on}",
     "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
@@ -61,7 +61,7 @@ FIELDS = {
 }
 FIELD_TYPES: dict[str, type] = {  # of fields that may be missing; `one_run` checks them
     **dict.fromkeys(
-        ("code", "own_code", "environment", "device", "data", "model", "schedule", "seconds", "result", "error"), dict
+        ("code", "user_code", "environment", "device", "data", "model", "schedule", "seconds", "result", "error"), dict
     ),
     **dict.fromkeys(("changes", "earlier"), list),
     "resumed": int,

@@ -156,7 +156,7 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     mean, std = _normalisation(record, config, image[0], allow)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
         model = _built(config, image, len(classes))
-    for name in changed_code(record.info.get("own_code"), config["model"]):
+    for name in changed_code(record.info.get("user_code"), config["model"]):
         warn_once(f"{record.folder} {name}", f"cnnexp: {name} is not as it was when {record.folder} was trained")
     _take_weights(model, weights, record.identity)
     if there.kind == "cpu" and there.precision == "bf16":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.config import compose as configs
-from cnnexp.config.user_code import own_code
+from cnnexp.config.user_code import user_code
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.provenance import folder_flags
@@ -76,8 +76,8 @@ class Plan:
 
         data: as it is now. To be called when everything is built: a person's modules are imported by then.
         """
-        own = _own_code(self.config)
-        changed = [name for name in own if own[name] != self.facts["own_code"].get(name)]
+        own = _user_code(self.config)
+        changed = [name for name in own if own[name] != self.facts["user_code"].get(name)]
         changed += ["the data"] if data.fingerprint != self.facts["data"] else []
         if self.upstream is None and _weights(self.config, self.command)[1] != self.facts["weights"]:
             changed.append(f"model.weights: {self.config['model']['weights']}")
@@ -95,7 +95,7 @@ class Plan:
             changes=self.changes,
             command=self.command,
             repeat=self.repeat,
-            **({"own_code": self.facts["own_code"]} if self.facts["own_code"] else {}),
+            **({"user_code": self.facts["user_code"]} if self.facts["user_code"] else {}),
         )
 
     def record(self) -> RunRecord:
@@ -144,7 +144,7 @@ def plan(
         "data": data.fingerprint,
         "weights": weights,
         "deterministic": config["device"]["deterministic"] if device["kind"] == "cuda" else None,
-        "own_code": _own_code(config),
+        "user_code": _user_code(config),
     }
     if wanted(config):
         facts["features"] = "computed once"
@@ -176,8 +176,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
 
 
-def _own_code(config: dict[str, Any]) -> dict[str, str]:
-    return own_code(config[name] for name in configs.GIVEN)
+def _user_code(config: dict[str, Any]) -> dict[str, str]:
+    return user_code(config[name] for name in configs.GIVEN)
 
 
 def _device_facts(node: dict[str, Any], threads: int | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnexp.config.user_code import imported, own_code
+from cnnexp.config.user_code import imported, user_code
 
 
 def write(folder: Path, **files: str) -> None:
@@ -17,7 +17,7 @@ def write(folder: Path, **files: str) -> None:
 
 
 def test_what_is_shipped_is_not_a_persons_own() -> None:
-    assert own_code([{"_target_": "cnnexp.optim.optimizers.adam"}, {"_target_": "torch.optim.Adam"}]) == {}
+    assert user_code([{"_target_": "cnnexp.optim.optimizers.adam"}, {"_target_": "torch.optim.Adam"}]) == {}
 
 
 def test_one_file_and_those_beside_it_that_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,16 +26,16 @@ def test_one_file_and_those_beside_it_that_it_imports(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("mended_net")
     node = {"_target_": "mended_net.Net"}
-    before = own_code([node])
+    before = user_code([node])
     assert list(before) == ["mended_net", "mended_blocks.py"]
     for name in before:
         file = tmp_path / f"{name.removesuffix('.py')}.py"
         file.write_text(file.read_text() + "# changed\n")
-        now = own_code([node])
+        now = user_code([node])
         assert now != before, name
         before = now
     write(tmp_path, mended_other="width = 2")
-    assert own_code([node]) == before, "what nothing imports does not count"
+    assert user_code([node]) == before, "what nothing imports does not count"
 
 
 def test_imports_of_a_package_are_followed_whether_they_have_run_or_not(tmp_path: Path) -> None:

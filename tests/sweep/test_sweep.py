@@ -421,7 +421,7 @@ class TestWithThreads:
         assert len({run.info["fingerprint"] for run in runs().values()}) == 2, "one a kind"
         assert {run.info["model"]["parameters"] for run in runs().values()} == {3 * 64 * 5 + 5 + 5 * 10 + 10}
 
-    def test_own_code_that_changes_meanwhile_is_not_trained_under_the_old_name(
+    def test_user_code_that_changes_meanwhile_is_not_trained_under_the_old_name(
         self, train: Train, hazards: list[str], runs: Runs
     ) -> None:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "seed=0", "model.kind=edit_code,well"]
@@ -587,7 +587,7 @@ class TestWithThreads:
 def plain_plan(folder: Path, arm: str, seed: int = 0, upstream: Plan | None = None) -> Plan:
     """Return a Plan that no run can be made of, but that has a place to be recorded."""
     config = {"study": {"name": "s", "arm": arm}, "seed": seed, "device": {"kind": "cpu", "threads": 1}}
-    return Plan(config, [], [], {"own_code": {}}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
+    return Plan(config, [], [], {"user_code": {}}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
 
 
 def finish(plan: Plan, status: str) -> None:

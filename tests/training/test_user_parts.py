@@ -177,7 +177,7 @@ class Net(nn.Module):
         ("import torhc\n", "mine_broken.py:1, in <module>: import torhc"),
     ],
 )
-def test_an_error_in_own_code_is_told_with_its_place(
+def test_an_error_in_user_code_is_told_with_its_place(
     configs: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -202,7 +202,7 @@ def test_an_error_of_this_package_is_none_of_own_code() -> None:
     assert own_frames(raised.value) == []
 
 
-def test_own_code_that_has_changed_is_named(
+def test_user_code_that_has_changed_is_named(
     configs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -214,7 +214,7 @@ def test_own_code_that_has_changed_is_named(
     words = [*(word for word in configs if word != BLOCKS), "model=mine", "epochs=9", "study.arm=mine"]
     assert cli.main(["train", *words]) == 0
     (first,) = record.find_runs(tmp_path / "out")
-    assert set(first.info["own_code"]) == {"mine_whole", "own_parts"}
+    assert set(first.info["user_code"]) == {"mine_whole", "own_parts"}
     allow = ["--allow", "mine_whole.Net", "--allow", "own_parts.stripes"]
     assert cli.main(["evaluate", str(first.folder), *allow]) == 0
     assert "as recorded" in capsys.readouterr().out
@@ -228,4 +228,4 @@ def test_own_code_that_has_changed_is_named(
     second = next(run for run in record.find_runs(tmp_path / "out") if run.folder != first.folder)
     capsys.readouterr()
     assert cli.main(["diff", str(first.folder), str(second.folder)]) == 0
-    assert "  own_code.mine_whole  " in capsys.readouterr().out
+    assert "  user_code.mine_whole  " in capsys.readouterr().out
