@@ -43,13 +43,13 @@ def main(argv: list[str]) -> int:
     config, file = _config(overrides, given.config_dir)
     if given.clear_cache:
         return _clear(config["data"].get("cache"))
-    from cnnexp.explore import facts
+    from cnnexp.explore import facts, tables
     from cnnexp.records.run_record import slug
     from cnnexp.training.build import build_data
 
     data = build_data(config)
     found = facts.gather(data, file)
-    text = json.dumps(facts.as_json(found), indent=1) if given.json else visible(facts.text(found), lines=True)
+    text = json.dumps(facts.as_json(found), indent=1) if given.json else visible(tables.as_text(found), lines=True)
     print(text, flush=True)
     if given.verify:
         from cnnexp.data.cache import verify

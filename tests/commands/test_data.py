@@ -17,7 +17,7 @@ def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     for line in (
         "folder, 2 classes",
-        "1 x 8 x 8 (C x H x W), uint8, ",
+        "uint8, 8 x 8 x 1 (H x W x C), ",
         "(0.0 MiB)",
     ):
         assert line in printed

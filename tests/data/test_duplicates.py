@@ -8,7 +8,7 @@ from image_folders import folder, picture, tree
 
 from cnnexp.data.arrays import image_data
 from cnnexp.data.duplicates import find_copies, leaked
-from cnnexp.explore import copies
+from cnnexp.explore import duplicates
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def planted(tmp_path):
 
 def test_planted_copies_are_found_and_counted(planted):
     data = folder(planted)
-    found = copies.find(data)
-    names = [sorted(copy.id for copy in group) for group in found.groups]
+    found = duplicates.find(data)
+    names = [sorted(member.id for member in group) for group in found.groups]
     assert names[:2] == [["train/cat/1.png", "train/dog/also.png"], ["test/cat/leak.png", "train/cat/0.png"]]
     rest = [["train/dog/2.png", "train/dog/thrice.png", "train/dog/twice.png"], ["test/dog/seen.png", "val/dog/3.png"]]
     assert names[2:] == rest
@@ -40,17 +40,17 @@ def test_planted_copies_are_found_and_counted(planted):
 
 
 def test_the_warnings_say_which_number_is_in_doubt(planted):
-    first, second, third = copies.warnings(copies.find(folder(planted)))
+    first, second, third = duplicates.warnings(duplicates.find(folder(planted)))
     assert first.startswith("Leak from train to test: 1 of 14 test images (7.1 %) is also in train, pixel for pixel;")
     assert second.startswith("Leak from val to test: 1 of 14 test images")
-    assert third.startswith("Contradiction: 1 image stands under more than one class (2 copies)")
+    assert third.startswith("Contradiction: 1 image has more than one class (2 copies)")
 
 
 def test_a_clean_set_has_no_copies_and_no_warnings(tmp_path):
     data = folder(tree(tmp_path / "tree"))
-    found = copies.find(data)
-    assert data.copies == [] and copies.warnings(found) == [] and leaked(data) == 0
-    assert copies.summary(found) == "None of the 20 images is there twice (compared by their prepared pixels)."
+    found = duplicates.find(data)
+    assert data.copies == [] and duplicates.warnings(found) == [] and leaked(data) == 0
+    assert duplicates.summary(found) == "None of the 20 images has a duplicate (compared by their prepared pixels)."
 
 
 def test_images_of_a_subset_alone_are_compared(planted):

@@ -18,29 +18,29 @@ from cnnexp.commands import data as command
 from cnnexp.data.arrays import image_data
 from cnnexp.data.batches import Normalise, as_float
 from cnnexp.errors import UserError
-from cnnexp.explore import charts, facts, measure, origin, page, pictures
+from cnnexp.explore import charts, counts, facts, files, page, pictures, tables
 from cnnexp.pages.style import style
 
 
-def made(classes, counts, side=4, channels=3, seed=0):
-    """Return a data set of arrays: counts[k] training images of class k, and half as many (at least one) to test."""
+def made(classes, sizes, side=4, channels=3, seed=0):
+    """Return a data set of arrays: sizes[k] training images of class k, and half as many (at least one) to test."""
     generator = np.random.default_rng(seed)
 
     def part(numbers):
         labels = np.repeat(np.arange(len(classes)), numbers)
         return generator.integers(0, 256, (len(labels), side, side, channels), dtype=np.uint8), labels
 
-    return image_data("made", classes, part(counts), part([max(1, c // 2) for c in counts]), val_fraction=0)
+    return image_data("made", classes, part(sizes), part([max(1, size // 2) for size in sizes]), val_fraction=0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_are_counted_exactly(channels):
     data = made(["a", "b"], [200, 100], channels=channels)
     pixels = data.train.images[data.train.indices].reshape(-1, channels)
-    counts = measure.pixel_counts(data.train)
+    found = counts.pixel_counts(data.train)
     for k in range(channels):
-        assert np.array_equal(counts[k], np.bincount(pixels[:, k], minlength=256))
-    for k, channel in enumerate(measure.channels(counts, data.mean, data.std)):
+        assert np.array_equal(found[k], np.bincount(pixels[:, k], minlength=256))
+    for k, channel in enumerate(counts.channels(found, data.mean, data.std)):
         np.testing.assert_allclose([channel.mean, channel.std], [pixels[:, k].mean(), pixels[:, k].std()], rtol=1e-12)
         np.testing.assert_allclose([channel.mean / 255, channel.std / 255], [data.mean[k], data.std[k]], rtol=1e-12)
 
@@ -58,14 +58,11 @@ def test_normalised_samples_are_what_the_network_gets():
 
 def test_balance_in_words():
     names = ["cat", "dog", "owl"]
-    told = measure.balance(
-        {"train": np.array([9, 3, 6]), "val": np.array([2, 2, 2]), "test": np.array([4, 0, 0])}, names
-    )
-    assert (
-        told["train"] == "train: the largest class, cat, has 9, the smallest, dog, 3 images (largest / smallest: 3.00)"
-    )
-    assert told["val"] == "val: every class has 2 images (largest / smallest: 1)"
-    assert told["test"] == "test: the largest class, cat, has 4; of 2 classes such as dog there is none"
+    assert [counts.balance(np.array(sizes), names) for sizes in ([9, 3, 6], [2, 2, 2], [4, 0, 0])] == [
+        "the largest class, cat, has 9, the smallest, dog, 3 images (largest / smallest: 3.00)",
+        "every class has 2 images (largest / smallest: 1)",
+        "the largest class, cat, has 4; 2 classes, such as dog, have none",
+    ]
     assert facts.warnings(facts.gather(made(names, [9, 3, 6]), None))[0].startswith(
         "Imbalance: the largest class has 3.0"
     )
@@ -74,26 +71,34 @@ def test_balance_in_words():
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_class_counts_are_drawn_for_any_number_of_classes(classes):
     names = [f"{'a long name of a class ' * 3}{k}" for k in range(classes)]
-    counts = {"train": np.arange(1, classes + 1), "test": np.ones(classes, np.int64)}
+    sizes = {"train": np.arange(1, classes + 1), "test": np.ones(classes, np.int64)}
     with style():
-        figure = charts.class_counts(counts, names)
+        figure = charts.class_counts(sizes, names)
     root = ElementTree.fromstring(figure.svg)
     height = float(root.attrib["height"].removesuffix("pt"))
     assert height < 72 * 11
     assert (names[-1] not in figure.svg.decode()) and (f"{classes:,}" in figure.svg.decode() + figure.caption)
 
 
+def test_a_terminal_shows_the_first_of_many_classes():
+    found = facts.gather(made([f"class {k:02}" for k in range(50)], [2] * 50), None)
+    lines = tables.as_text(found).splitlines()
+    assert [line.split()[:4] for line in lines if line.startswith("class 39")] == [["class", "39", "2", "1"]]
+    assert "(the first 40 classes; --json lists the other 10)" in lines and "class 40" not in "".join(lines)
+    assert ["all", "100", "50"] in [line.split() for line in lines], "the last row counts all classes"
+
+
 def test_images_before_resizing_are_described(tmp_path):
     root = tree(tmp_path / "tree")
     picture(5, size=(30, 20), mode="L").save(root / "train/cat/wide.png")
-    found = origin.files(folder(root))
-    assert found is not None and (found.count, found.looked_at) == (21, 21)
+    found = files.find(folder(root))
+    assert found is not None and (found.count, found.sample) == (21, 21)
     assert (found.widths, found.heights) == ((12, 12, 30), (10, 10, 20))
     assert found.kinds == {"PNG, RGB": 20, "PNG, L": 1}
     assert found.bytes == sum(file.stat().st_size for file in root.rglob("*.png"))
     data = folder(root)
     (root / "train/cat/0.png").unlink()
-    assert origin.files(data) is None
+    assert files.find(data) is None
 
 
 def test_the_head_of_a_config_says_where_the_images_are_from(tmp_path):
@@ -101,8 +106,8 @@ def test_the_head_of_a_config_says_where_the_images_are_from(tmp_path):
     file.write_text(
         "# Ten cats: all mine\n# From: my camera, CC0\n#       and a friend's   Look: there\n# Run: x\na: 1\n# No"
     )
-    assert origin.header(file) == {"about": "Ten cats: all mine", "from": "my camera, CC0 and a friend's", "run": "x"}
-    assert origin.header(None) == {}
+    assert files.header(file) == {"about": "Ten cats: all mine", "from": "my camera, CC0 and a friend's", "run": "x"}
+    assert files.header(None) == {}
 
 
 def test_a_page_of_hostile_names_is_whole_offline_and_harmless(tmp_path):
@@ -110,10 +115,10 @@ def test_a_page_of_hostile_names_is_whole_offline_and_harmless(tmp_path):
     data = made(names, [4] * len(names))
     found = facts.gather(data, None)
     twin = [
-        facts.copies.Copy(split, name, k, 0)
+        facts.duplicates.Member(split, name, k, 0)
         for k, (split, name) in enumerate([("train", HOSTILE[0]), ("test", HOSTILE[6])])
     ]
-    found.copies.groups.append(twin)
+    found.duplicates.groups.append(twin)
     written = page.write(found, None, tmp_path / "out", "cnnexp data '<b>'")
     content = Page(written.read_text())
     assert {"script", "b"}.isdisjoint(content.tags) and not [a for a in content.attributes if a.startswith("on")]

@@ -1,4 +1,4 @@
-"""What is counted in a data set: images per class and split, and the training split's pixel values per channel."""
+"""Counts of a data set: images per class and split, and the training split's pixel values per channel."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ BLOCK = 256  # images counted at a time
 
 
 def class_counts(data: ImageData) -> dict[str, Integers]:
-    """Return {split: (K,) numbers of images} of the splits that hold any."""
+    """Return {split: (K,) numbers of images} of the splits that have any."""
     splits = {name: split for name, split in data.splits().items() if len(split)}
     return {name: np.bincount(split.labels, minlength=len(data.classes)) for name, split in splits.items()}
 
@@ -20,7 +20,7 @@ def class_counts(data: ImageData) -> dict[str, Integers]:
 def pixel_counts(split: Split) -> Integers:
     """Return (C, 256): how often each channel of a split's images has each value.
 
-    Pillow counts: many times faster than numpy's bincount.
+    Pillow counts, which is many times faster than numpy's bincount.
     """
     channels, width = split.images.shape[-1], split.images.shape[2]
     counts: Integers = np.zeros(channels * 256, np.int64)
@@ -33,7 +33,7 @@ def pixel_counts(split: Split) -> Integers:
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of the training images: values from 0 to 255, and what they are normalised to."""
+    """One channel of the training images: statistics of its values (0 to 255), and the range after normalising."""
 
     name: str
     mean: float
@@ -45,7 +45,7 @@ class Channel:
 
 
 def channels(counts: Integers, mean: list[float], std: list[float]) -> list[Channel]:
-    """Return the statistics of every channel. counts: as `pixel_counts` gives them; mean, std: of the normalisation."""
+    """Return the statistics of every channel. counts: of `pixel_counts`; mean, std: of the normalisation."""
     names = ("red", "green", "blue") if len(counts) == 3 else ("gray",)
     found = []
     for name, count, m, s in zip(names, counts, mean, std, strict=True):
@@ -53,24 +53,20 @@ def channels(counts: Integers, mean: list[float], std: list[float]) -> list[Chan
         total = int(count.sum())
         first = sum(value * int(count[value]) for value in values)
         second = sum(value * value * int(count[value]) for value in values)
+        deviation = math.sqrt(total * second - first * first) / total
         ends = [(value / 255 - m) / s for value in (values[0], values[-1])]
-        spread = math.sqrt(total * second - first * first) / total
-        found.append(Channel(name, first / total, spread, values[0], values[-1], *ends))
+        found.append(Channel(name, first / total, deviation, values[0], values[-1], *ends))
     return found
 
 
-def balance(counts: dict[str, Integers], classes: list[str]) -> dict[str, str]:
-    """Say of every split how much larger its largest class is than its smallest."""
-    return {name: f"{name}: {_balance(count, classes)}" for name, count in counts.items()}
-
-
-def _balance(counts: Integers, classes: list[str]) -> str:
+def balance(counts: Integers, classes: list[str]) -> str:
+    """Describe how much larger the largest class of a split is than its smallest."""
     low, high = int(counts.argmin()), int(counts.argmax())
     if counts[low] == counts[high]:
         return f"every class has {counts[low]:,} images (largest / smallest: 1)"
     largest = f"the largest class, {classes[high]}, has {counts[high]:,}"
     if not counts[low]:
-        return f"{largest}; of {int((counts == 0).sum()):,} classes such as {classes[low]} there is none"
+        return f"{largest}; {int((counts == 0).sum()):,} classes, such as {classes[low]}, have none"
     ratio = counts[high] / counts[low]
     return f"{largest}, the smallest, {classes[low]}, {counts[low]:,} images (largest / smallest: {ratio:.2f})"
 

@@ -1,4 +1,4 @@
-"""Where images come from: what their config says of it, and their files as they lie on disk."""
+"""Where images come from: what their config says, and their files on disk."""
 
 import re
 from collections import Counter
@@ -10,27 +10,27 @@ from PIL import Image
 
 from cnnexp.data.images import ImageData
 
-LOOKED_AT = 500  # files whose header is read
+SAMPLE = 500  # files whose header is read
 
 
 @dataclass(frozen=True)
 class Files:
-    """A data set's image files: their number and bytes; of a sample of `looked_at`, evenly spread, sizes and kinds.
+    """The image files of a data set: their number and bytes; sizes and kinds of an evenly spread sample of them.
 
-    widths, heights: (smallest, median, largest), in pixels as stored. kinds: {"JPEG, RGB": count}.
+    sample: number of files in it. widths, heights: (smallest, median, largest), in pixels. kinds: {"JPEG, RGB": count}.
     """
 
     folder: str
     count: int
     bytes: int
-    looked_at: int
+    sample: int
     widths: tuple[int, int, int]
     heights: tuple[int, int, int]
     kinds: dict[str, int]
 
 
 def header(config: Path | None) -> dict[str, str]:
-    """Return {"about", "from", ...}: what the comment at the head of a config file says; {} without a file."""
+    """Return {"about", "from", "run"}: the parts of the comment at the head of a config file; {} without a file."""
     found, key = dict[str, str](), "about"
     for line in config.read_text(encoding="utf-8", errors="replace").splitlines() if config else []:
         if not line.startswith("#"):
@@ -43,14 +43,14 @@ def header(config: Path | None) -> dict[str, str]:
     return found
 
 
-def files(data: ImageData) -> Files | None:
-    """Look at the files that the images were decoded from; None where they are not files, or are there no longer."""
+def find(data: ImageData) -> Files | None:
+    """Describe the files that the images were decoded from; None if there are none, or some are missing now."""
     if data.files is None:
         return None
     paths = [Path(data.files, str(name)) for split in data.splits().values() for name in split.ids]
     try:
         size = sum(path.stat().st_size for path in paths)
-        sample = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, LOOKED_AT).astype(int))]
+        sample = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))]
         shapes, kinds = [], Counter[str]()
         for path in sample:
             with Image.open(path) as image:
@@ -58,9 +58,5 @@ def files(data: ImageData) -> Files | None:
                 kinds[f"{image.format}, {image.mode}"] += 1
     except OSError:  # moved or deleted since they were prepared
         return None
-    widths, heights = (sorted(values) for values in zip(*shapes, strict=True))
-    return Files(data.files, len(paths), size, len(sample), _ends(widths), _ends(heights), dict(kinds.most_common()))
-
-
-def _ends(values: list[int]) -> tuple[int, int, int]:
-    return values[0], values[len(values) // 2], values[-1]
+    widths, heights = ((v[0], v[len(v) // 2], v[-1]) for v in map(sorted, zip(*shapes, strict=True)))
+    return Files(data.files, len(paths), size, len(sample), widths, heights, dict(kinds.most_common()))
