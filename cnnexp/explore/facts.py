@@ -7,6 +7,9 @@ from typing import Any
 from cnnexp import storage
 from cnnexp.data.images import ImageData, Integers
 from cnnexp.explore import counts, duplicates, files
+from cnnexp.explore.counts import Channel
+from cnnexp.explore.duplicates import Duplicates
+from cnnexp.explore.files import Files
 from cnnexp.text import mib, plain
 
 SKIPPED_SHOWN = 20  # names of files
@@ -19,9 +22,9 @@ class Facts:
     data: ImageData
     counts: dict[str, Integers]
     pixels: Integers
-    channels: list[counts.Channel]
-    duplicates: duplicates.Duplicates
-    files: files.Files | None
+    channels: list[Channel]
+    duplicates: Duplicates
+    files: Files | None
     header: dict[str, str]
 
     @property

@@ -92,8 +92,8 @@ def _mosaic(axis: Axes, rows: Sequence[Sequence[Pixels]], columns: int) -> None:
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             drawn = Image.fromarray(image.squeeze(axis=2) if image.shape[2] == 1 else image).convert("RGB")
-            place = picture[i * (height + GAP) :, j * (width + GAP) :][:height, :width]
-            place[:] = drawn.resize((width, height), Image.Resampling.BOX)
+            place = picture[i * (height + GAP) :, j * (width + GAP) :]
+            place[:height, :width] = np.asarray(drawn.resize((width, height), Image.Resampling.BOX))
     axis.imshow(picture, interpolation="none", extent=(0, picture.shape[1], picture.shape[0], 0))
     axis.grid(visible=False)
     axis.spines[:].set(visible=False)
