@@ -89,8 +89,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
     """
     from cnnexp.config import compose as configs
     from cnnexp.training import build
-    from cnnexp.training.allowed import check_targets
-    from cnnexp.training.inference import elsewhere
+    from cnnexp.training.allowed import check_targets, confined_data
 
     if wrong := [o for o in overrides if not o.startswith(("data=", "data."))]:
         raise UserError(f"{wrong[0]}: allowed: data=NAME and data.KEY=VALUE; all else is the run's own")
@@ -104,7 +103,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
         node = dict(model.config["data"])
         _change(node, overrides)
         check_targets("data", node, allow)
-        node = elsewhere(node, typed, allow)
+        node = confined_data(node, typed, allow)
     configs.check_node("data", node, {**model.config, "data": node})
     data = build.build_data({"data": node})
     if data.image != model.transform.image:

@@ -78,7 +78,7 @@ def check_numbers(record: RunRecord) -> None:
 
 def plan_again(record: RunRecord, places: list[str], device: str | None, allow: list[str], command: str) -> "Plan":
     """Plan a run from a recorded config. Raises UserError for what a record may not build, or what is missing here."""
-    from cnnexp.training.inference import elsewhere
+    from cnnexp.training.allowed import confined_data
 
     config = record.config()
     check_nodes(config, allow)
@@ -87,7 +87,7 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
         if key not in PLACES or not value:
             raise UserError(f"{word}: allowed: {', '.join(f'{place}=DIR' for place in PLACES)}; all else is recorded")
         config["data"][key.removeprefix("data.")] = value
-    config["data"] = elsewhere(config["data"], {word.partition("=")[0] for word in places}, allow)
+    config["data"] = confined_data(config["data"], {word.partition("=")[0] for word in places}, allow)
     if isinstance(weights := config["model"].get("weights"), dict):  # a record has the path that the mapping led to
         raise UserError(f"model.weights: given {weights!r}; allowed in a record: imagenet, none, a checkpoint or a run")
     config["study"] = {**config["study"], "name": STUDY}

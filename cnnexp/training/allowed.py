@@ -1,44 +1,41 @@
-"""What may be built of a config that comes from a run directory, which may come from anyone."""
+"""What a config from a run directory may build, download and write. The directory may come from anyone."""
 
 import functools
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
 
-# Where networks may be built by name.
-LIBRARIES = ("torch.nn", "torchvision.models")
+LIBRARIES = ("torch.nn", "torchvision.models")  # whose networks may be built by name
 
 
 def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
     """Check that a node that was read from a run directory builds only what is safe to build.
 
-    where: the node's place, that begins with its group: "model", "data.normalize". That is, wherever a `_target_`
-    stands: a builder that the configs of that group name (a network needs no data set, which may be downloaded), what
-    `allow` names, or a class of networks of torch or torchvision by its full name, or of torch's optimisers or
-    schedulers where the node is one. It is judged by its name before anything is imported, for importing a person's
-    module runs it. A prefix is no fence either: torch.hub.load begins with torch. Raises UserError for anything else,
-    naming all of it, and for an interpolation, which could make a `_target_` out of text.
+    where: the node's key, which begins with its group: "model", "data.normalize". Each `_target_` must be one of:
+    - a builder that the shipped configs of that group name; a network cannot ask for a data set, which is downloaded;
+    - a name in `allow`;
+    - a class of networks of torch or torchvision, by its full name;
+    - in the groups optimizer and scheduler, a class of torch's optimisers or schedulers.
+    The name is judged before anything is imported, because importing a stranger's module runs it. A prefix would not
+    be enough: torch.hub.load begins with torch. Raises UserError that names everything else, and for interpolations,
+    which could make a `_target_` out of text.
     """
     check_nodes({where: node}, allow)
 
 
 def check_nodes(nodes: Mapping[str, Any], allow: Iterable[str] = ()) -> None:
-    """Check several nodes, by their places, as `check_targets` does one."""
+    """Check several nodes, {key: node}, as `check_targets` does one."""
     refused = [found for where, node in nodes.items() for found in _refused(where, node, set(allow))]
     if not refused:
         return
     names = ", ".join(f"{name!s:.200}" for _, name in refused)
     one = ("is not", "it is neither a builder", "a network, optimiser or scheduler", "it, allow it: --allow NAME")
-    many = (
-        "are not",
-        "they are no builders",
-        "networks, optimisers or schedulers",
-        "them: --allow NAME ...",
-    )
+    many = ("are not", "they are no builders", "networks, optimisers or schedulers", "them: --allow NAME ...")
     are, builders, classes, leave = one if len(refused) == 1 else many
     raise UserError(
         f"{refused[0][0]}._target_: {names} {are} built from a run directory: {builders} of cnnexp nor {classes} "
@@ -47,7 +44,7 @@ def check_nodes(nodes: Mapping[str, Any], allow: Iterable[str] = ()) -> None:
 
 
 def _refused(where: str, node: Any, allow: set[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the place and the name of every `_target_` that may not be built."""
+    """Yield the key and the name of every `_target_` that may not be built."""
     if isinstance(node, Mapping):
         if "_target_" in node and not _may_be_built(where, node["_target_"], allow):
             yield where, node["_target_"]
@@ -73,7 +70,7 @@ def _may_be_built(where: str, name: Any, allow: set[str]) -> bool:
 
 
 def _is_network(name: str) -> bool:
-    """Tell whether a name in torch or torchvision is a class of networks, named where it is defined."""
+    """Tell whether a name is a class of networks, in the module that defines it."""
     from torch import nn
 
     found = _class(name)
@@ -81,13 +78,13 @@ def _is_network(name: str) -> bool:
 
 
 def _is_optimizer(name: str) -> bool:
-    """Tell whether a name in torch.optim is one of its own optimisers or schedulers."""
+    """Tell whether a name is a class of torch's optimisers or schedulers."""
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
     found = _class(name)
-    own = found is not None and found.__module__.startswith("torch.optim.")
-    return found is not None and own and issubclass(found, (Optimizer, LRScheduler))
+    torchs = found is not None and found.__module__.startswith("torch.optim.")
+    return found is not None and torchs and issubclass(found, (Optimizer, LRScheduler))
 
 
 def _class(name: str) -> type | None:
@@ -96,14 +93,14 @@ def _class(name: str) -> type | None:
         return None
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except Exception:  # a part of torch that is not for this machine may raise anything
+    except Exception:  # parts of torch for other machines may raise anything
         return None
     return found if isinstance(found, type) else None
 
 
 @functools.lru_cache(maxsize=1)
 def shipped() -> dict[str, frozenset[str]]:
-    """Return the builders of cnnexp that the configs here name, by group: {"model": {"cnnexp.models.zoo.zoo", ...}}."""
+    """Return the builders that the shipped configs name, by group: {"model": {"cnnexp.models.zoo.zoo", ...}}."""
     texts: dict[str, str] = {}
     for file in configs.folder().glob("*/*.yaml"):
         texts[file.parent.name] = texts.get(file.parent.name, "") + file.read_text(encoding="utf-8")
@@ -111,3 +108,20 @@ def shipped() -> dict[str, frozenset[str]]:
         group: frozenset(re.findall(r"^_target_: *(cnnexp\.[\w.]+)", text, re.MULTILINE))
         for group, text in texts.items()
     }
+
+
+def confined_data(data: Mapping[str, Any], typed: Iterable[str] = (), allow: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a recorded `data` node that downloads nothing, and keeps prepared images in the usual cache only.
+
+    typed: keys that the user has typed ("data.root", "data.cache"), which stay. allow: builders that the user trusts,
+    with their settings. Raises UserError if its images are not at data.root: they would be downloaded there.
+    """
+    root = data.get("root")
+    if data.get("_target_") in tuple(allow):
+        return dict(data)
+    if "data.root" not in typed and isinstance(root, str):
+        archive = getattr(configs.target("data", data), "archive", None)
+        folder = Path(root).expanduser() / (archive.folder if archive else "")
+        if not folder.is_dir():
+            raise UserError(f"data.root: the run's data was at {folder}, which is not there; give data.root=DIR")
+    return {**data, "cache": None} if "cache" in data and "data.cache" not in typed else dict(data)

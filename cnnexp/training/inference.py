@@ -1,6 +1,6 @@
-"""Trained models from run directories: `cnnexp.load(RUN)`. Torch is imported when one is loaded.
+"""Trained networks from run directories: `cnnexp.load(RUN)`. Torch is imported when one is loaded.
 
-A run directory may come from anyone: its config builds only what fence.py lets through, and its weights are read with
+A run directory may come from anyone: its config builds only what allowed.py permits, and its weights are read with
 weights_only=True.
 """
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from cnnexp.data.images import Pixels
     from cnnexp.training.device import Device
 
-    AnyImage = str | os.PathLike[str] | Picture | NDArray[np.uint8]  # a file; a picture; (H, W) or (H, W, C) uint8
+    AnyImage = str | os.PathLike[str] | Picture | NDArray[np.uint8]  # a file; a Pillow image; (H, W[, C]) uint8
 
 __all__ = ["TrainedModel", "Transform", "load", "runs"]
-LARGEST_SIDE = 16_384  # pixels, or channels, of an image that a network is built for
-MOST_THREADS = 4096
+MAX_SIDE = 16_384  # pixels, or channels, of an image that a network is built for
+MAX_THREADS = 4096
 
 
 @dataclass(frozen=True)
 class Transform:
-    """An image, as the network was shown its test images: the same decoding, size, channels and normalisation.
+    """Prepares an image as the test images were: the same decoding, size, channels and normalisation.
 
     image: (C, H, W). resize: "crop" or "squash", see cnnexp/data/decode.py. mean, std: C floats, of pixels / 255.
     """
@@ -46,11 +46,11 @@ class Transform:
     std: list[float]
 
     def __call__(self, image: "AnyImage") -> "Tensor":
-        """Return an image as (C, H, W) float32 on the CPU. Raises UserError for what is no image."""
+        """Return an image as (C, H, W) float32 on the CPU. Raises UserError for anything else."""
         return self.batch([self.pixels(image)])[0]
 
     def pixels(self, image: "AnyImage") -> "Pixels":
-        """Return an image as (H, W, C) uint8. Raises UserError, naming the file, for what is no image."""
+        """Return an image as (H, W, C) uint8. Raises UserError, naming the file, for anything else."""
         import numpy as np
         from PIL import Image, ImageOps
 
@@ -91,7 +91,7 @@ def _is_picture(shape: tuple[int, ...]) -> bool:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained network and what it needs to be used. `model` is in eval mode; it maps what `transform` gives."""
+    """A trained network, in eval mode, with the transform that prepares its input."""
 
     model: "nn.Module" = field(repr=False)
     transform: Transform
@@ -102,7 +102,7 @@ class TrainedModel:
     weights: Path
 
     def logits(self, images: Any, batch_size: int = 256) -> "NDArray[np.float32]":
-        """Return the logits (N, K) of images: one, several, or (N, H, W, C) uint8; a file, picture or array each."""
+        """Return the logits (N, K) of one image, of several, or of (N, H, W, C) uint8; see AnyImage for each."""
         import torch
 
         from cnnexp.data.batches import Batch
@@ -116,7 +116,7 @@ class TrainedModel:
         return logits_of(self.model, batches, self.device, len(several))[0]
 
     def predict(self, images: Any, batch_size: int = 256) -> "NDArray[np.float64]":
-        """Return the probabilities (N, K) of the classes, for images as `logits` takes them. Rows add up to 1."""
+        """Return the probabilities (N, K) of the classes; images: as for `logits`. Rows add up to 1."""
         import numpy as np
 
         from cnnexp.metrics import log_softmax
@@ -138,27 +138,25 @@ def _several(images: Any) -> list[Any]:
 def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] = ()) -> TrainedModel:
     """Rebuild the network of a run with its best weights, in eval mode.
 
-    run: a run directory, or a checkpoint in it. device: cpu, cuda, mps, cuda:1 or auto. allow: further `_target_`s
-    that its config may build (your own functions; Module classes and cnnexp's own builders need no leave).
-    Raises UserError if there is no such run or it has no weights, or if its config asks for what is not allowed.
+    run: a run directory, or a checkpoint in it. device: cpu, cuda, mps, cuda:1 or auto. allow: names of the user's
+    functions that its config may build; cnnexp's builders and the networks of torch and torchvision are allowed.
+    Raises UserError if there is no such run, if it has no weights, or if its config names what is not allowed.
     """
     record, weights = find(Path(run))
     config = record.config()
-    allow = set(allow)
-    _check_model(config, allow)
-    classes, image = _task(record)
+    _check_model(config, set(allow))
+    classes, image, mean, std = _data_facts(record)
 
     import torch
 
     from cnnexp.training.bf16 import keep_in_fp32
 
     there = device_of(record, config, device)
-    mean, std = _normalisation(record, config, image[0], allow)
-    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
+    with torch.random.fork_rng(devices=[]):  # building draws first weights
         model = _built(config, image, len(classes))
     for name in changed_code(record.info.get("user_code"), config["model"]):
-        warn_once(f"{record.folder} {name}", f"cnnexp: {name} is not as it was when {record.folder} was trained")
-    _take_weights(model, weights, record.identity)
+        warn_once(f"{record.folder} {name}", f"cnnexp: {name} has changed since {record.folder} was trained")
+    _load_weights(model, weights, record.identity)
     if there.kind == "cpu" and there.precision == "bf16":
         try:
             keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])
@@ -169,12 +167,12 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     model = model.to(there.torch).eval()
     if there.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    resize = config["data"].get("resize", "squash")  # a source without this setting has images of one size
+    resize = config["data"].get("resize", "squash")  # sources without this setting have images of one size
     return TrainedModel(model, Transform(image, resize, mean, std), classes, config, record, there, weights)
 
 
 def find(path: Path) -> tuple[RunRecord, Path]:
-    """Return a run, and its best checkpoint (or the one that `path` is). Raises UserError if there is none."""
+    """Return a run and its best checkpoint, or the checkpoint `path`. Raises UserError if there is none."""
     if path.suffix == ".pt" and not path.exists():
         raise UserError(f"{path}: no such checkpoint; give a run directory, or its checkpoints/best.pt")
     if path.is_file():
@@ -191,7 +189,7 @@ def find(path: Path) -> tuple[RunRecord, Path]:
 
 
 def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> "Device":
-    """Resolve a device for a run: with the run's own precision and threads if it is of the kind it was trained on."""
+    """Resolve a device for a run. One of the kind that it was trained on gets the run's precision and threads."""
     from cnnexp.config import compose as configs
     from cnnexp.config import signature
     from cnnexp.training import device
@@ -204,13 +202,13 @@ def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> "Devic
         return there
     recorded = {**config["device"], "kind": kind, **{k: trained.get(k) for k in ("precision", "threads")}}
     signature.check("device", recorded, DeviceConfig)
-    if recorded["threads"] != "auto" and recorded["threads"] > MOST_THREADS:
-        raise UserError(f"device.threads: given {recorded['threads']}; allowed: at most {MOST_THREADS}")
+    if recorded["threads"] != "auto" and recorded["threads"] > MAX_THREADS:
+        raise UserError(f"device.threads: given {recorded['threads']}; allowed: at most {MAX_THREADS}")
     return device.resolve(recorded)
 
 
 def _check_model(config: dict[str, Any], allow: set[str]) -> None:
-    """Check what is to be built of a recorded config, and set `model.weights` aside: the checkpoint has them all."""
+    """Check the nodes of a recorded config that are built; set `model.weights` to none, as the checkpoint has them."""
     from cnnexp.config import compose as configs
     from cnnexp.config import signature
     from cnnexp.training.allowed import check_targets
@@ -224,36 +222,16 @@ def _check_model(config: dict[str, Any], allow: set[str]) -> None:
     signature.check("model", config["model"], configs.target("model", config["model"]), configs.GIVEN["model"])
 
 
-def _task(record: RunRecord) -> tuple[list[str], tuple[int, int, int]]:
-    """Return the classes and the (C, H, W) of a run's images."""
-    data = record.info.get("data") or {}
-    classes: Any = data.get("classes")
-    image: Any = data.get("image")
+def _data_facts(record: RunRecord) -> tuple[list[str], tuple[int, int, int], list[float], list[float]]:
+    """Return the classes, (C, H, W), and the mean and std (C floats each) of a run's images, from run.json."""
+    data: Any = record.info.get("data") or {}
+    classes, image, mean, std = (data.get(name) for name in ("classes", "image", "mean", "std"))
     good = isinstance(classes, list) and isinstance(image, list) and [type(n) for n in image] == [int] * 3
-    if not good or not all(1 <= n <= LARGEST_SIDE for n in image):
+    if not good or not all(1 <= n <= MAX_SIDE for n in image):
         raise UserError(f"{record.folder / 'run.json'}: does not say what data.classes and data.image are")
-    return [str(c) for c in classes], (image[0], image[1], image[2])
-
-
-def _normalisation(
-    record: RunRecord, config: dict[str, Any], channels: int, allow: Iterable[str]
-) -> tuple[list[float], list[float]]:
-    """Return the mean and std that the run's images were normalised with; older records leave them to the data."""
-    facts = record.info["data"]
-    if all(_are_numbers(facts.get(k), channels) for k in ("mean", "std")):
-        return facts["mean"], facts["std"]
-    from cnnexp.config import compose as configs
-    from cnnexp.config import signature
-    from cnnexp.training.allowed import check_targets
-    from cnnexp.training.build import build_data
-
-    check_targets("data", config["data"], allow)
-    node = elsewhere(config["data"], allow=allow)
-    signature.check("data", node, configs.target("data", node))
-    data = build_data({"data": node})
-    if data.fingerprint != facts.get("fingerprint"):
-        raise UserError(f"{record.folder}: its data has changed, and run.json does not hold data.mean and data.std")
-    return data.mean, data.std
+    if not all(_are_numbers(values, image[0]) for values in (mean, std)):
+        raise UserError(f"{record.folder / 'run.json'}: does not say what data.mean and data.std are")
+    return [str(c) for c in classes], (image[0], image[1], image[2]), mean, std
 
 
 def _are_numbers(values: Any, count: int) -> bool:
@@ -261,39 +239,20 @@ def _are_numbers(values: Any, count: int) -> bool:
     return good and all(abs(v) < 1e6 for v in values)
 
 
-def elsewhere(data: Mapping[str, Any], typed: Iterable[str] = (), allow: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a recorded `data` node that writes nothing where it says: prepared images go to the usual cache.
-
-    typed: what a person has chosen ("data.root", "data.cache"), which stays. allow: builders that a person trusts, with
-    their settings. Raises UserError if its images are not at data.root, where they would be downloaded to.
-    """
-    from cnnexp.config import compose as configs
-
-    root = data.get("root")
-    if data.get("_target_") in tuple(allow):
-        return dict(data)
-    if "data.root" not in typed and isinstance(root, str):
-        archive = getattr(configs.target("data", data), "archive", None)
-        folder = Path(root).expanduser() / (archive.folder if archive else "")
-        if not folder.is_dir():
-            raise UserError(f"data.root: the run's data was at {folder}, which is not there; give data.root=DIR")
-    return {**data, "cache": None} if "cache" in data and "data.cache" not in typed else dict(data)
-
-
 def _built(config: dict[str, Any], image: tuple[int, int, int], classes: int) -> "nn.Module":
-    """Build a recorded network. Raises UserError if that cannot be done: its settings may be anyone's."""
+    """Build a recorded network. Raises UserError for any failure, because its settings may come from anyone."""
     from cnnexp.training.build import build_model
 
     try:
         return build_model(config, image, classes)
     except UserError:
         raise
-    except Exception as error:  # settings of the right types that fit nothing, or ask for more memory than there is
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"config.yaml: model cannot be built ({type(error).__name__}: {told})") from error
+    except Exception as error:  # the types are right, but the sizes do not fit, or need too much memory
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"config.yaml: model cannot be built ({reason})") from error
 
 
-def _take_weights(model: "nn.Module", file: Path, run: str) -> None:
+def _load_weights(model: "nn.Module", file: Path, run: str) -> None:
     from cnnexp.training import checkpoint
 
     weights = checkpoint.weights_in(file, run)

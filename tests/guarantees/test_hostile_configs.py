@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import yaml
-from hostile import edit_config, edit_record, untrained_run, with_answers
+from hostile import edit_config, untrained_run, with_answers
 
 import cnnexp
 from cnnexp import cli, storage
@@ -232,22 +232,9 @@ def test_a_network_that_cannot_be_is_told_in_one_line(run, old, new):
     assert "\n" not in str(told.value)
 
 
-def loaded(run: pathlib.Path, *words: str) -> int:
-    """Load a run as a record from before it held mean and std, which are then computed from its data; an exit code."""
-    facts = RunRecord.read(run).info["data"]
-    edit_record(run, data={k: v for k, v in facts.items() if k not in ("mean", "std")})
-    try:
-        cnnexp.load(run)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
 USES = {  # what builds the data of a recorded config
     "evaluate": lambda run, *words: cli.main(["evaluate", str(run), *words]),
     "rerun": lambda run, *words: cli.main(["rerun", str(run), "--out", str(run.parent / f"again{len(words)}"), *words]),
-    "load": loaded,
 }
 
 
@@ -257,8 +244,7 @@ def test_a_recorded_config_chooses_no_folder_to_write_in(run, tmp_path, use, cap
     victim = tmp_path / "victim"
     edit_config(run, "cache: null", f"cache: {victim}")
     assert USES[use](run) in (0, 2, 3) and not victim.exists()
-    if use != "load":
-        assert USES[use](run, f"data.cache={victim}") in (0, 3) and victim.exists()
+    assert USES[use](run, f"data.cache={victim}") in (0, 3) and victim.exists()
 
 
 @pytest.mark.parametrize("there", ["nothing", "a folder", "the archive"])
@@ -282,7 +268,7 @@ def test_a_recorded_config_downloads_and_unpacks_nothing(run, tmp_path, data, us
     told = f"data.root: the run's data was at {victim / archive.folder}, which is not there; give data.root=DIR"
     assert told in capsys.readouterr().err
     assert not asked and sorted(tmp_path.rglob("victim*/*")) == before
-    if use != "load" and there != "the archive":
+    if there != "the archive":
         assert USES[use](run, f"data.root={victim}") == 2  # the control: now it would
         assert asked and victim.exists()
 

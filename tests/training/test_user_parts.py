@@ -222,7 +222,7 @@ def test_user_code_that_has_changed_is_named(
     monkeypatch.delitem(sys.modules, "mine_whole")
     assert cli.main(["evaluate", str(first.folder), *allow]) == 3
     out, err = capsys.readouterr()
-    assert f"mine_whole is not as it was when {first.folder} was trained" in err
+    assert f"mine_whole has changed since {first.folder} was trained" in err
     assert "not as recorded: " in out and out.endswith("; mine_whole has changed\n")
     assert cli.main(["train", *words]) == 0
     second = next(run for run in record.find_runs(tmp_path / "out") if run.folder != first.folder)
