@@ -17,7 +17,7 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError, unknown
 from cnnexp.records import provenance as environment
 from cnnexp.storage import StorageError
-from cnnexp.text import visible
+from cnnexp.text import percent, visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -145,16 +145,12 @@ def make(plan: Any) -> int:
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
     print(
-        f"test accuracy {result['test_accuracy']:.2%}, validation {_percent(result['val_accuracy'])}, "
+        f"test accuracy {percent(result['test_accuracy'])}, validation {percent(result['val_accuracy'])}, "
         f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{visible(plan.folder)}"
     )
     if plan.lacks_probes():
         print("it was done without probes; to have them, make it again under another study.name=...")
     return EXIT_DONE
-
-
-def _percent(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2%}"
 
 
 def lift_flags(argv: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.text import mib
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,5 +60,5 @@ def check_free_space(folder: Path, needed: int) -> None:
     """Raise UserError if the disk of `folder` has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        has = f"{folder} has {free / 2**20:,.0f} MiB free, and the checkpoints of this run need {needed / 2**20:,.0f}"
+        has = f"{folder} has {mib(free)} free, and the checkpoints of this run need {mib(needed)}"
         raise UserError(f"outputs: {has}; {FIX}")

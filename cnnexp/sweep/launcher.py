@@ -26,7 +26,7 @@ from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import Times, plan_table
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.server import import_ahead
-from cnnexp.text import duration
+from cnnexp.text import duration, plural
 from cnnexp.training import plan as planning
 from cnnexp.training.plan import Plan
 
@@ -94,7 +94,7 @@ class LocalLauncher(Launcher):
 
         left = [plan for plan in plans if plan.record().info.get("status") not in FINAL]
         print(
-            f"{len(plans)} run{'s' * (len(plans) != 1)}, {len(plans) - len(left)} done before, on {describe(slots)}",
+            f"{plural(len(plans), 'run')}, {len(plans) - len(left)} done before, on {describe(slots)}",
             flush=True,
         )
         if unseen := sum(plan.lacks_probes() for plan in plans):
@@ -236,7 +236,7 @@ def show_plan(plans: list[Plan], times: Times, slots: int) -> None:
     left = [plan for plan in plans if not statuses[str(plan.folder)].startswith(("done", "diverged"))]
     total = times.total(left, slots)
     time = f"about {duration(total)}" if total is not None else "an unknown time, until a first run is done"
-    done = f"{len(plans)} run{'s' * (len(plans) != 1)}, {len(plans) - len(left)} done"
+    done = f"{plural(len(plans), 'run')}, {len(plans) - len(left)} done"
     print(f"{done}, {len(left)} to do: {time} on {slots} slot(s)")
 
 

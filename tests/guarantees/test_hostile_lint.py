@@ -1,4 +1,4 @@
-"""What may run code, or unpack, has one room each: everything else in cnnexp/ and scripts/ is searched for it."""
+"""Only named files may run other code or unpack archives; all of cnnexp/ and scripts/ is searched."""
 
 import ast
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ pytestmark = pytest.mark.counts("files and fixtures")
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "cnnexp").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
-# What is banned, and the only files in which it may stand.
-ROOMS: dict[str, tuple[str, ...]] = {
+# What is banned, and the only files that may contain it.
+ALLOWED: dict[str, tuple[str, ...]] = {
     "pickle": (),
     "eval, exec, compile": (),
     "a shell": (),
@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cnnexp/training/allowed.py",
         "scripts/bench/inside/turns.py",
     ),
-    "a page without escaping": ("scripts/bench/page.py",),  # Markdown, of our own numbers
+    "a page without escaping": ("scripts/bench/page.py",),  # Markdown with our own numbers
 }
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 PROCESSES = {"subprocess", "pty", "popen2", "commands"}
@@ -41,7 +41,7 @@ OPEN = {"UnpicklingError", "read_pickle", "_load_from_bytes", "unsafe_load", "fu
 
 
 def banned(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield what of ROOMS stands in a module, with its line."""
+    """Yield the keys of ALLOWED that a module contains, with their lines."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -109,16 +109,15 @@ def _of_call(node: ast.Call) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_what_is_banned_stands_only_in_its_room(file):
+def test_what_is_banned_is_only_in_allowed_files(file):
     where = str(file.relative_to(ROOT))
     found = banned(ast.parse(file.read_text(encoding="utf-8")))
-    assert [(what, line) for what, line in found if where not in ROOMS[what]] == []
+    assert [(what, line) for what, line in found if where not in ALLOWED[what]] == []
 
 
-def test_every_room_is_used():
-    """A room that needs its leave no longer loses it."""
+def test_every_allowed_file_needs_its_permission():
     found = {(what, str(f.relative_to(ROOT))) for f in FILES for what, _ in banned(ast.parse(f.read_text()))}
-    assert {(what, file) for what, files in ROOMS.items() for file in files} <= found
+    assert {(what, file) for what, files in ALLOWED.items() for file in files} <= found
 
 
 @pytest.mark.parametrize(

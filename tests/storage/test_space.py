@@ -68,7 +68,7 @@ def test_a_disk_without_room_for_the_checkpoints(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     assert train() == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith(f"cnnexp: outputs: {only().folder} has 0 MiB free, and the checkpoints of this run need ")
+    assert told.startswith(f"cnnexp: outputs: {only().folder} has 0.0 MiB free, and the checkpoints of this run need ")
     assert only().status == "failed" and "MiB free" in only().info["error"]["message"]
 
 
@@ -76,7 +76,7 @@ def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
     disk.check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     disk.check_free_space(tmp_path, 1)
-    with pytest.raises(UserError, match=r"MiB free, and the checkpoints of this run need 1,048,576; free some space"):
+    with pytest.raises(UserError, match=r"MiB free, and the checkpoints of this run need 1,048,576\.0 MiB; free"):
         disk.check_free_space(tmp_path, 2**40)
 
 
