@@ -9,6 +9,7 @@ from PIL import Image
 from cnnexp.config import compose as config
 from cnnexp.config import signature
 from cnnexp.data import sources
+from cnnexp.data.arrays import image_data
 
 
 def settings(name: str, /, **changes) -> dict:
@@ -43,3 +44,14 @@ def tree(root: Path, parts=("train", "test"), classes=("cat", "dog"), count=5, m
 
 def folder(root: Path, **changes):
     return build("folder", **{"root": str(root), "size": 8, "val_fraction": 0.2, **changes})
+
+
+def array_data(classes, sizes, side=4, channels=3, seed=0):
+    """Return a data set of arrays: sizes[k] training images of class k, and half as many (at least one) to test."""
+    generator = np.random.default_rng(seed)
+
+    def part(numbers):
+        labels = np.repeat(np.arange(len(classes)), numbers)
+        return generator.integers(0, 256, (len(labels), side, side, channels), dtype=np.uint8), labels
+
+    return image_data("made", classes, part(sizes), part([max(1, size // 2) for size in sizes]), val_fraction=0)

@@ -1,0 +1,31 @@
+"""Counts of images and pixel values, against plain counting."""
+
+import numpy as np
+import pytest
+from image_folders import array_data
+
+from cnnexp.explore import counts, facts
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_counted_exactly(channels):
+    data = array_data(["a", "b"], [200, 100], channels=channels)
+    pixels = data.train.images[data.train.indices].reshape(-1, channels)
+    found = counts.pixel_counts(data.train)
+    for k in range(channels):
+        assert np.array_equal(found[k], np.bincount(pixels[:, k], minlength=256))
+    for k, channel in enumerate(counts.channels(found, data.mean, data.std)):
+        np.testing.assert_allclose([channel.mean, channel.std], [pixels[:, k].mean(), pixels[:, k].std()], rtol=1e-12)
+        np.testing.assert_allclose([channel.mean / 255, channel.std / 255], [data.mean[k], data.std[k]], rtol=1e-12)
+
+
+def test_balance_in_words():
+    names = ["cat", "dog", "owl"]
+    assert [counts.balance(np.array(sizes), names) for sizes in ([9, 3, 6], [2, 2, 2], [4, 0, 0])] == [
+        "the largest class, cat, has 9, the smallest, dog, 3 images (largest / smallest: 3.00)",
+        "every class has 2 images (largest / smallest: 1)",
+        "the largest class, cat, has 4; 2 classes, such as dog, have none",
+    ]
+    assert facts.warnings(facts.gather(array_data(names, [9, 3, 6]), None))[0].startswith(
+        "Imbalance: the largest class has 3.0"
+    )
