@@ -1,13 +1,15 @@
 """How every figure looks: colours that colour-blind readers can tell apart, type, and saving as PNG and SVG.
 
-Colours: Okabe and Ito (2008), without their yellow and black, which print badly on white, and with two of Paul Tol's.
-matplotlib is imported here and in the modules that draw, which are imported only when a figure is wanted.
+Colours: Okabe and Ito (2008), without their yellow and black, which print badly on white, and two of Paul Tol's.
+Only this module and the modules that draw import matplotlib; they are imported only when figures are wanted.
 """
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -20,38 +22,14 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 BASELINE = "#4d4d4d"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 MARKERS = "osD^vPX*"
-GREY = "#c4c4c4"
+GREY, INK = "#c4c4c4", "#303030"
 LABEL = 26  # characters of an arm's name in a figure
 DPI = 160
-RC: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#808080",
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": "#303030",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
-    "xtick.color": "#606060",
-    "ytick.color": "#606060",
-    "xtick.labelcolor": "#303030",
-    "ytick.labelcolor": "#303030",
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "text.parse_math": False,  # names may hold dollar signs
-    "svg.fonttype": "none",  # text stays text: small, searchable
-    "svg.hashsalt": "cnnexp",  # the same records give the same file
-}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A finished figure: its file name without ending, what it shows, and its two files. `wide`: scrolls on a phone."""
+    """A finished figure: its file name without ending, its caption and its two files. `wide`: scrolls on a phone."""
 
     name: str
     caption: str
@@ -60,17 +38,35 @@ class Figure:
     wide: bool = False
 
 
+def style() -> Any:
+    """Return the context in which figures are drawn and saved."""
+    return mpl.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))
+
+
 def canvas(
     width: float, height: float, rows: int = 1, columns: int = 1, square: bool = False, **options: Any
 ) -> tuple[Canvas, list[Axes]]:
-    """Return a figure of width x height inches and its axes, row by row. Draw within `mpl.rc_context(RC)`."""
+    """Return a figure of width x height inches and its axes, row by row. Draw within `style()`."""
     figure = Canvas(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.13, h_pad=0.08, compress=square))
     grid = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(grid.flat)
 
 
+def grid_of(panels: int) -> tuple[int, int]:
+    """Return the rows and columns of a grid of panels: at most four in a row, and five as three and two."""
+    columns = 3 if panels == 5 else min(4, panels)
+    return math.ceil(panels / columns), columns
+
+
+def colour_bar(figure: Canvas, image: Any, axes: Axes | Sequence[Axes], label: str, **options: Any) -> None:
+    """Add the scale of an image's colours beside the axes."""
+    bar = figure.colorbar(image, ax=axes, **options)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
 def plain_numbers(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis plainly: its own formatter writes TeX, which nothing reads here."""
+    """Write the numbers of a logarithmic axis without TeX, which its own formatter uses."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -79,30 +75,24 @@ def finish(figure: Canvas, name: str, caption: str, wide: bool = False) -> Figur
     """Save a drawn figure as PNG and SVG."""
     png, svg = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes in the PNG; the tables hold it in full.
+        # Characters that the font lacks are drawn as boxes in the PNG. The tables hold the full names.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        figure.set_layout_engine("none")  # the places found for the PNG hold for the SVG
+        figure.set_layout_engine("none")  # the SVG keeps the layout of the PNG
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "cnnexp"})
     return Figure(name, caption, png.getvalue(), svg.getvalue(), wide)
 
 
-def style() -> Any:
-    """Return the context in which figures are drawn and saved."""
-    return mpl.rc_context(RC)
-
-
 def row_by_row(handles: Sequence[Any], columns: int) -> list[Any]:
-    """Order the handles of a legend of so many columns, which matplotlib fills column by column, to read row by row."""
+    """Order the handles of a legend to read row by row: matplotlib fills a legend column by column."""
     return [handle for column in range(columns) for handle in handles[column::columns]]
 
 
 def label_lowest(axes: Sequence[Axes], columns: int, count: int, label: str) -> None:
     """Number and name the x axis of those of `count` panels in a grid, row by row, that have none below them.
 
-    A name below a panel of a row that is not the last stands in the room of the panel that is missing there, and makes
-    none between the rows.
+    A name in a row that is not the last stands where a panel is missing below it and adds no space between the rows.
     """
     for i, axis in enumerate(axes[:count]):
         axis.set_xlabel("")
@@ -111,7 +101,7 @@ def label_lowest(axes: Sequence[Axes], columns: int, count: int, label: str) -> 
             axis.set_xlabel(label)
         elif i + columns >= count:
             below = axis.annotate(
-                label, (0.5, 0), (0, -18), "axes fraction", "offset points", ha="center", va="top", color="#303030"
+                label, (0.5, 0), (0, -18), "axes fraction", "offset points", ha="center", va="top", color=INK
             )
             for text in (below, *axis.get_xticklabels()):
                 text.set_in_layout(False)

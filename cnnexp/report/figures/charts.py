@@ -1,4 +1,4 @@
-"""Test accuracy with its intervals and seeds, and accuracy against the time it cost."""
+"""Test accuracy with its intervals and seeds, and accuracy against training time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,16 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
         return None
     figure, (axis,) = canvas(7.2, 0.9 + 0.42 * len(rows))
     for y, row in enumerate(rows):
-        look = looks[row.arm.key]
+        look, mean = looks[row.arm.key], 100 * row.test.mean
         values = [100 * v for v in row.arm.accuracies().values()]
         if row.test.n > 1:
             ends = [100 * max(0.0, row.test.low), 100 * min(1.0, row.test.high)]
             axis.plot(ends, [y, y], color=look.colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
-        axis.plot(
-            values, [y + 0.24] * len(values), "o", color=look.colour, markersize=3.5, alpha=0.65, markeredgewidth=0
-        )
-        axis.plot(100 * row.test.mean, y, look.marker, color=look.colour, markersize=6, zorder=3)
+        below = [y + 0.24] * len(values)
+        axis.plot(values, below, "o", color=look.colour, markersize=3.5, alpha=0.65, markeredgewidth=0)
+        axis.plot(mean, y, look.marker, color=look.colour, markersize=6, zorder=3)
         if row.is_baseline:
-            axis.axvline(100 * row.test.mean, color=look.colour, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+            axis.axvline(mean, color=look.colour, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     axis.set_yticks(range(len(rows)), [f"{looks[r.arm.key].label}  (n = {r.test.n})" for r in rows])
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.set_xlim(*_limits(rows))
@@ -33,18 +32,18 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     axis.set_xlabel("test accuracy (%)")
     caption = (
         "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar, cut at 0 and 100; none at "
-        "n = 1) and the single seeds (dots below). "
+        "n = 1) and the single seeds (dots below)."
     )
     if any(row.is_baseline for row in rows):
         caption += (
-            "The dashed line is the baseline's mean. Compare by the paired difference in the table, not by whether "
-            "bars overlap."
+            " The dashed line is the baseline's mean. To compare arms, use the paired difference in the table; "
+            "overlapping bars say little."
         )
-    return finish(figure, "test_accuracy", caption.strip())
+    return finish(figure, "test_accuracy", caption)
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """Return limits that hold every seed, and intervals as far as accuracy exists."""
+    """Return limits that include every seed, and the intervals between 0 and 100."""
     ends = [x for r in rows for x in (r.test.low, r.test.high, *r.arm.accuracies().values()) if math.isfinite(x)]
     low, high = 100 * max(0.0, min(ends)), 100 * min(1.0, max(ends))
     margin = max(0.5, 0.05 * (high - low))
@@ -61,8 +60,8 @@ def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
         look = looks[row.arm.key]
         points = [(run.number("seconds", "train"), 100 * run.test_accuracy) for run in row.arm.runs]
         axis.plot(*zip(*points, strict=True), "o", color=look.colour, markersize=3.5, alpha=0.5, markeredgewidth=0)
-        seconds, mean = row.train_seconds.mean, 100 * row.test.mean
-        axis.plot(seconds, mean, look.marker, color=look.colour, markersize=8, zorder=3, label=look.label)
+        mean = row.train_seconds.mean, 100 * row.test.mean
+        axis.plot(*mean, look.marker, color=look.colour, markersize=8, zorder=3, label=look.label)
     times = [row.train_seconds.mean for row in rows]
     if min(times) > 0 and max(times) / min(times) > 20:
         axis.set_xscale("log")
@@ -73,7 +72,5 @@ def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     axis.set_xlabel("training time (s)")
     axis.set_ylabel("test accuracy (%)")
     figure.legend(loc="outside right upper")
-    caption = (
-        "Cost: test accuracy against training seconds (evaluation and data preparation not counted); dots are seeds."
-    )
+    caption = "Cost: test accuracy against training seconds, without evaluation and data preparation. Dots are seeds."
     return finish(figure, "cost", caption)

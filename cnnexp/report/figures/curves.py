@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cnnexp.pages.style import GREY, Figure, canvas, finish, label_lowest, row_by_row, turn_off
+from cnnexp.pages.style import GREY, Figure, canvas, finish, grid_of, label_lowest, row_by_row, turn_off
 from cnnexp.report.figures.looks import Look
 from cnnexp.report.read.collect import Arm
 
 METRICS = {"accuracy": ("accuracy (%)", 100.0), "loss": ("loss (nats)", 1.0)}
-BAND = "mean of the seeds; band: ± 1 standard deviation (of two seeds: both); thin: seeds that trained on"
+BAND = "mean over the seeds; band: ± 1 standard deviation (of two seeds: both); thin lines: seeds that trained longer"
+DASHED = (0, (3, 1.5))
 
 
 def band(curves: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -32,40 +33,46 @@ def band(curves: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray,
     return np.array(shared), mean, mean - std, mean + std
 
 
+def _curves(arm: Arm, split: str, metric: str) -> list[dict[int, float]]:
+    """Return the curves of the arm's seeds that have one, in the unit of the figure."""
+    scale = METRICS[metric][1]
+    found = [{epoch: scale * value for epoch, value in run.curve(split, metric).items()} for run in arm.runs]
+    return [curve for curve in found if curve]
+
+
 def _draw(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bool = False) -> None:
     """Draw one arm's mean and band; seeds that trained longer than the shortest go on as thin lines."""
-    scale = METRICS[metric][1]
-    curves = [c for c in (run.curve(split, metric) for run in arm.runs) if c]
+    curves = _curves(arm, split, metric)
     epochs, mean, low, high = band(curves)
-    line = (0, (3, 1.5)) if dashed else "solid"
     marker = "o" if len(epochs) == 1 else None
-    axis.plot(epochs, scale * mean, color=colour, linestyle=line, marker=marker, markersize=3, zorder=3)
+    axis.plot(
+        epochs, mean, color=colour, linestyle=DASHED if dashed else "solid", marker=marker, markersize=3, zorder=3
+    )
     if len(curves) > 1:
-        axis.fill_between(epochs, scale * low, scale * high, color=colour, alpha=0.18, linewidth=0, zorder=2)
+        axis.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
     for curve in curves:
         rest = {e: v for e, v in curve.items() if not len(epochs) or e >= epochs[-1]}
         if len(rest) > 1:
-            axis.plot(list(rest), [scale * v for v in rest.values()], color=colour, linewidth=0.8, alpha=0.6)
+            axis.plot(list(rest), list(rest.values()), color=colour, linewidth=0.8, alpha=0.6)
 
 
-def _axes(axis: Axes, metric: str) -> None:
+def _axes(axis: Axes, label: str) -> None:
     axis.set_xlabel("epoch")
-    axis.set_ylabel(f"{METRICS[metric][0]}")
+    axis.set_ylabel(label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axis.margins(x=0.02)
 
 
 def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
     """Draw validation accuracy and loss of all arms, one beside the other; None without curves."""
-    arms = [a for a in arms if any(r.curve("val", "accuracy") for r in a.runs)]
+    arms = [arm for arm in arms if _curves(arm, "val", "accuracy")]
     if not arms:
         return None
     figure, axes = canvas(9.6, 3.4 + 0.2 * math.ceil(len(arms) / 4), 1, 2)
     for axis, metric in zip(axes, METRICS, strict=True):
         for arm in arms:
             _draw(axis, arm, "val", metric, looks[arm.key].colour)
-        _axes(axis, metric)
-        axis.set_ylabel(f"validation {METRICS[metric][0]}")
+        _axes(axis, f"validation {METRICS[metric][0]}")
     handles = [Line2D([], [], color=looks[a.key].colour, linewidth=2.5, label=looks[a.key].label) for a in arms]
     columns = min(4, len(handles))
     figure.legend(handles=row_by_row(handles, columns), loc="outside lower center", ncols=columns)
@@ -74,36 +81,31 @@ def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
 
 def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figure | None:
     """Draw training (dashed) against validation (solid), a panel per arm on shared axes; None without curves."""
-    arms = [a for a in arms if any(r.rows for r in a.runs)]
+    arms = [arm for arm in arms if any(run.rows for run in arm.runs)]
     if not arms:
         return None
-    columns = min(4, len(arms)) if len(arms) != 5 else 3
-    rows = math.ceil(len(arms) / columns)
+    rows, columns = grid_of(len(arms))
     figure, axes = canvas(max(4.4, 2.55 * columns), 2.3 * rows + 0.5, rows, columns, sharex=True, sharey=True)
+    means = {arm.key: band(_curves(arm, "val", metric))[:2] for arm in arms}
     for i, (axis, arm) in enumerate(zip(axes, arms, strict=False)):
-        for other in arms:
-            if other is not arm:
-                _ghost(axis, other, metric)
-        _draw(axis, arm, "train", metric, looks[arm.key].colour, dashed=True)
-        _draw(axis, arm, "val", metric, looks[arm.key].colour)
-        _axes(axis, metric)
-        axis.set_title(looks[arm.key].label, color=looks[arm.key].colour)
-        if i % columns:
-            axis.set_ylabel("")
+        for key, (epochs, mean) in means.items():
+            if key != arm.key:
+                axis.plot(epochs, mean, color=GREY, linewidth=0.7, zorder=1)
+        look = looks[arm.key]
+        _draw(axis, arm, "train", metric, look.colour, dashed=True)
+        _draw(axis, arm, "val", metric, look.colour)
+        _axes(axis, "" if i % columns else METRICS[metric][0])
+        axis.set_title(look.label, color=look.colour)
     label_lowest(axes, columns, len(arms), "epoch")
     turn_off(axes[len(arms) :])
     handles = [
-        Line2D([], [], color="#404040", linestyle=(0, (3, 1.5)), label="training (running)"),
+        Line2D([], [], color="#404040", linestyle=DASHED, label="training (running)"),
         Line2D([], [], color="#404040", label="validation"),
+        Line2D([], [], color=GREY, label="validation, other arms"),
     ]
-    if len(arms) > 1:
-        handles.append(Line2D([], [], color=GREY, label="validation, other arms"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    running = "Training values are running ones, with augmentation and dropout."
-    caption = f"{metric.capitalize()} in training and validation: {BAND}. {running}"
+    figure.legend(handles=handles[: 3 if len(arms) > 1 else 2], loc="outside lower center", ncols=3)
+    caption = (
+        f"{metric.capitalize()} in training and validation: {BAND}. Training values are running means over the epoch, "
+        "with augmentation and dropout."
+    )
     return finish(figure, f"{metric}_curves", caption, wide=columns > 2)
-
-
-def _ghost(axis: Axes, arm: Arm, metric: str) -> None:
-    epochs, mean, _, _ = band([c for c in (run.curve("val", metric) for run in arm.runs) if c])
-    axis.plot(epochs, METRICS[metric][1] * mean, color=GREY, linewidth=0.7, zorder=1)

@@ -1,4 +1,4 @@
-"""Grids of test images: an arm's most confident mistakes, and what two arms never agree on."""
+"""Grids of test images: an arm's most confident mistakes, and images that two arms never agree on."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,75 +12,74 @@ from cnnexp.report.analysis.examples import AGAINST, Example, Examples
 from cnnexp.report.figures.images import Image, TestImages
 from cnnexp.report.figures.looks import Look
 from cnnexp.report.read.collect import Arm
-from cnnexp.text import shorten
+from cnnexp.text import plural, shorten
 
 COLUMNS = AGAINST
-CLASS_LABEL = 17  # characters below a picture
-WIDE, HIGH, HEADING = 1.25, 1.6, 0.3  # inches a picture with its words, and above a row
+CLASS_LABEL = 17  # characters below an image
+WIDE, HIGH, HEADING = 1.25, 1.6, 0.3  # inches of an image with its words, and of the heading above a row
+Shown = tuple[Example, Image]
 
 
 def grids(examples: Examples, images: TestImages, looks: Mapping[str, Look]) -> Iterator[Figure | None]:
     """Draw the examples whose images are available."""
     for arm, mistakes in examples.mistakes:
-        yield most_confident(arm, mistakes, images)
+        yield most_confident(arm, _with_images(arm, mistakes, images))
     for found, by_arm, by_base in examples.never_agreed:
-        yield never_agreed(found, by_arm, by_base, images, looks)
+        arm, base = found.arm.arm, found.base.arm
+        sides = (
+            (looks[arm.key], len(found.always_arm), _with_images(base, by_arm, images)),
+            (looks[base.key], len(found.always_base), _with_images(base, by_base, images)),
+        )
+        yield never_agreed(found, [side for side in sides if side[2]])
 
 
-def most_confident(arm: Arm, mistakes: Sequence[Example], images: TestImages) -> Figure | None:
+def most_confident(arm: Arm, shown: Sequence[Shown]) -> Figure | None:
     """Draw an arm's most confident mistakes; None without images."""
-    shown = _with_images(arm, mistakes, images)
     if not shown:
         return None
     rows = math.ceil(len(shown) / COLUMNS)
     figure = Canvas(figsize=(WIDE * COLUMNS, HIGH * rows), layout="constrained")
     _fill(list(figure.subplots(rows, COLUMNS, squeeze=False).flat), shown)
-    seeds = mistakes[0].seeds
+    seeds = shown[0][0].seeds
     caption = (
-        f"Most confident mistakes of {arm.label}: the true class, what is answered, and the confidence in it, which is "
-        f"the softmax probability, {f'its mean over the {seeds} seeds' if seeds > 1 else 'of the one seed'}."
+        f"Most confident mistakes of {arm.label}: the true class, the predicted class and its softmax probability, "
+        f"{f'its mean over the {seeds} seeds' if seeds > 1 else 'of the one seed'}."
     )
     return finish(figure, f"mistakes_{arm.key}", caption, wide=True)
 
 
-def never_agreed(
-    found: Disagreement,
-    by_arm: Sequence[Example],
-    by_base: Sequence[Example],
-    images: TestImages,
-    looks: Mapping[str, Look],
-) -> Figure | None:
-    """Draw the images that one of two arms has right at every seed and the other at none; None without images."""
-    arm, base = found.arm.arm, found.base.arm
-    sides = [(arm, found.always_arm, by_arm), (base, found.always_base, by_base)]
-    parts = [(of, len(rows), shown) for of, rows, side in sides if (shown := _with_images(base, side, images))]
-    if not parts:
+def never_agreed(found: Disagreement, sides: Sequence[tuple[Look, int, Sequence[Shown]]]) -> Figure | None:
+    """Draw images that one of two arms has right at every seed and the other at none; None without images.
+
+    sides: how the arm that is right looks, how many such images there are, and those that are drawn.
+    """
+    if not sides:
         return None
-    figure = Canvas(figsize=(WIDE * COLUMNS, (HIGH + HEADING) * len(parts)), layout="constrained")
-    grid = figure.subplots(len(parts), COLUMNS, squeeze=False)
-    for row, (of, count, shown) in zip(grid, parts, strict=True):
-        look = looks[of.key]
+    arm, base = found.arm.arm, found.base.arm
+    figure = Canvas(figsize=(WIDE * COLUMNS, (HIGH + HEADING) * len(sides)), layout="constrained")
+    grid = figure.subplots(len(sides), COLUMNS, squeeze=False)
+    for row, (look, count, shown) in zip(grid, sides, strict=True):
         _fill(row, shown)
         for axis in row:
-            axis.set_title(" ")  # makes room for the heading, which reaches over them all
-        title = f"only {look.label} is right, at every seed: {count:,} image{'s' * (count != 1)}"
+            axis.set_title(" ")  # leaves space for the heading, which spans them all
+        title = f"only {look.label} is right, at every seed: {plural(count, 'image')}"
         heading = row[0].text(0, 1.06, title, transform=row[0].transAxes, color=look.colour, weight="bold")
         heading.set_in_layout(False)
     caption = (
         f"Where {arm.label} (n = {len(found.arm.runs)}) and {base.label} (n = {len(found.base.runs)}) never agree: "
-        "test images that every seed of the one has right and every seed of the other wrong; below: the true class, "
-        "and what the wrong ones take it for, with their mean probability. First those where the probabilities of the "
-        "true class lie furthest apart."
+        "test images that every seed of one arm gets right and every seed of the other wrong. Below each: the true "
+        "class, the wrong prediction and its mean probability. The images with the largest difference in the "
+        "probability of the true class come first."
     )
     return finish(figure, f"disagreement_{arm.key}", caption, wide=True)
 
 
-def _with_images(arm: Arm, examples: Sequence[Example], images: TestImages) -> list[tuple[Example, Image]]:
+def _with_images(arm: Arm, examples: Sequence[Example], images: TestImages) -> list[Shown]:
     return [(e, image) for e in examples if (image := images.get(arm, e)) is not None]
 
 
-def _fill(axes: Sequence[Axes], shown: Sequence[tuple[Example, Image]]) -> None:
-    """Draw pictures with their words, and hide the axes that are left over."""
+def _fill(axes: Sequence[Axes], shown: Sequence[Shown]) -> None:
+    """Draw images with their words, and hide the axes that are left over."""
     for axis, (example, image) in zip(axes, shown, strict=False):
         gray = image.shape[2] == 1
         axis.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255, interpolation="none")

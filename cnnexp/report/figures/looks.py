@@ -10,7 +10,7 @@ from cnnexp.text import shorten
 
 @dataclass(frozen=True)
 class Look:
-    """How an arm is drawn, the same in every figure."""
+    """How an arm is drawn."""
 
     label: str
     colour: str

@@ -1,4 +1,4 @@
-"""Figures of what the probes saw of an arm: histograms over the epochs, gradients, updates, dead units, batch norm."""
+"""Figures of an arm's probes: histograms over the epochs, gradients, updates, dead units, batch norm."""
 
 import itertools
 import math
@@ -11,25 +11,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from cnnexp.pages.style import GREY, Figure, canvas, finish, label_lowest, plain_numbers, row_by_row, turn_off
+from cnnexp.pages.style import (
+    GREY,
+    INK,
+    Figure,
+    canvas,
+    colour_bar,
+    finish,
+    grid_of,
+    label_lowest,
+    plain_numbers,
+    row_by_row,
+    turn_off,
+)
 from cnnexp.report.analysis.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
 from cnnexp.report.read.probed import LOWEST, Probed, Series
-from cnnexp.text import shorten
+from cnnexp.text import plural, shorten
 
-PREFIX = "probes_"
-PANELS = 12  # of a figure of histograms; of more layers some are left out, evenly
-IN_LEGEND = 10  # lines; more are told by their colour alone
-LABEL = 24
-SMALLEST = 1e-2  # share of a layer's numbers below which a bin is not worth room in a figure
-WHAT = {
-    "gradient": "Gradients of {}: how large they are, of one training step at each look, before clipping.",
-    "activation": "Activations of {}: how large they are on the first clean validation images (after the pooling, "
-    "where it comes before the ReLU).",
+MAX_PANELS = 12  # of a figure of histograms; of more layers some are left out, evenly
+MAX_IN_LEGEND = 10  # lines; of more, five are named
+LABEL = 24  # characters of a layer's name
+MIN_SHARE = 1e-2  # of a layer's numbers: bins of less are left out at the ends of a figure
+KINDS = {
+    "gradient": "Gradients of {}: their magnitude in one training step at each look, before clipping.",
+    "activation": "Activations of {}: their magnitude on the first clean validation images (after the pooling, where "
+    "it comes before the ReLU).",
 }
 
 
 def draw(seen: Probed) -> Iterator[Figure | None]:
-    """Draw what there are rows of."""
+    """Draw every figure that there are rows for."""
     yield histograms(seen, "gradient")
     yield gradients_and_updates(seen)
     yield histograms(seen, "activation")
@@ -37,18 +48,21 @@ def draw(seen: Probed) -> Iterator[Figure | None]:
     yield batch_norm(seen)
 
 
+def _finish(figure: Canvas, seen: Probed, name: str, caption: str, wide: bool = False) -> Figure:
+    return finish(figure, f"probes_{name}_{seen.arm.key}", f"{caption} n = {plural(seen.seeds, 'seed')}.", wide)
+
+
 def histograms(seen: Probed, kind: str) -> Figure | None:
-    """Draw how large the numbers of each layer are, look by look: a panel a layer; None without rows."""
+    """Draw the magnitudes of each layer's numbers, look by look: a panel a layer; None without rows."""
     every = seen.histograms(kind)
     found = {layer: h for layer, h in every.items() if kind != "gradient" or "Norm" not in seen.type(layer)}
     if not found:
         return None
-    shown = spread(list(found), PANELS)
-    used = np.flatnonzero(np.max([found[layer][1].max(1) for layer in shown], 0) >= SMALLEST)
+    shown = spread(list(found), MAX_PANELS)
+    used = np.flatnonzero(np.max([found[layer][1].max(1) for layer in shown], 0) >= MIN_SHARE)
     bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(-LOWEST - 4, -LOWEST)
     top = max(float(found[layer][1].max()) for layer in shown)
-    columns = min(4, len(shown)) if len(shown) != 5 else 3
-    rows = math.ceil(len(shown) / columns)
+    rows, columns = grid_of(len(shown))
     figure, axes = canvas(max(4.4, 2.4 * columns + 0.7), 2.0 * rows + 0.5, rows, columns, sharex=True, sharey=True)
     for i, (axis, layer) in enumerate(zip(axes, shown, strict=False)):
         steps, shares = found[layer]
@@ -58,15 +72,13 @@ def histograms(seen: Probed, kind: str) -> Figure | None:
             axis.set_ylabel(f"|{kind}|")
     label_lowest(axes, columns, len(shown), "epoch")
     turn_off(axes[len(shown) :])
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01, aspect=30)
-    bar.set_label("share (%)")
-    bar.outline.set_visible(False)
+    colour_bar(figure, image, axes, "share (%)", shrink=0.8, pad=0.01, aspect=30)
     left_out = f" {len(shown)} of {len(found)} layers are shown." if len(shown) < len(found) else ""
     caption = (
-        f"{WHAT[kind].format(seen.arm.label)} The share is of the layer's numbers; a bin is a factor of two; what is "
-        f"missing to 100 % is zero.{left_out}{_seeds(seen)}"
+        f"{KINDS[kind].format(seen.arm.label)} Shares are of the layer's numbers; a bin is a factor of two; the rest "
+        f"to 100 % is zero.{left_out}"
     )
-    return finish(figure, f"{PREFIX}{kind}s_{seen.arm.key}", caption, wide=columns > 2)
+    return _finish(figure, seen, f"{kind}s", caption, wide=columns > 2)
 
 
 def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: slice, top: float) -> Any:
@@ -84,36 +96,33 @@ def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: s
 def gradients_and_updates(seen: Probed) -> Figure | None:
     """Draw the gradients per weight and the updates of each layer, one beside the other; None without either."""
     gradients, updates = seen.per_weight(), seen.updates()
-    drawn = [
-        (series, label)
-        for series, label in ((gradients, "gradient per weight"), (updates, "update / weight"))
-        if series
-    ]
+    both = ((gradients, "gradient per weight"), (updates, "update / weight"))
+    drawn = [(series, label) for series, label in both if series]
     if not drawn:
         return None
-    lines = max((series for series, _ in drawn), key=len)
-    figure, axes = canvas(4.8 * len(drawn), 3.4 + _legend_height(lines), 1, len(drawn))
+    layers = max((list(series) for series, _ in drawn), key=len)
+    figure, axes = canvas(4.8 * len(drawn), 3.4 + _legend_height(layers), 1, len(drawn))
     for axis, (series, label) in zip(axes, drawn, strict=True):
-        _lines(axis, seen, series, list(lines))
-        if any(value > 0 for steps in series.values() for value in steps.values()):
+        _lines(axis, seen, series, layers, label)
+        if values := [value for steps in series.values() for value in steps.values() if value > 0]:
+            narrow = max(values) < 30 * min(values)  # powers of ten alone would leave the axis without ticks
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _narrow(series) else (1,)))
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
             plain_numbers(axis.yaxis)
-        axis.set_ylabel(label)
         if series is updates:
-            axis.axhline(USUAL_UPDATE, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
-    _legend(figure, axes, list(lines))
-    norm = list(seen.total_norm().values())
-    told = f" The norm of the whole gradient is {norm[0]:.3g} at first and {norm[-1]:.3g} at the end." if norm else ""
+            _threshold(axis, USUAL_UPDATE)
+    _legend(figure, axes, layers)
     caption = f"Training of {seen.arm.label}, by layer."
     if gradients:
-        caption += f" Gradient: the root mean square over a layer's weights, of one step, before clipping.{told}"
+        caption += " Gradient: the root mean square over a layer's weights, of one step, before clipping."
+        if norm := list(seen.total_norm().values()):
+            caption += f" The norm of the whole gradient is {norm[0]:.3g} at first and {norm[-1]:.3g} at the end."
     if updates:
         caption += (
-            " Update: the norm of what one step changes over the norm of the weights; dashed: 1e-3, about where it "
-            "should be (Stanford's CS231n notes, Neural Networks Part 3)."
+            " Update: the norm of the change in one step over the norm of the weights; dashed: 1e-3, about the usual "
+            "value (Stanford's CS231n notes, Neural Networks Part 3)."
         )
-    return finish(figure, f"{PREFIX}steps_{seen.arm.key}", caption + _seeds(seen), wide=len(drawn) > 1)
+    return _finish(figure, seen, "steps", caption, wide=len(drawn) > 1)
 
 
 def dead_units(seen: Probed) -> Figure | None:
@@ -132,66 +141,48 @@ def dead_units(seen: Probed) -> Figure | None:
     axis.grid(visible=False)
     _epochs(axis)
     axis.set_xlabel("epoch")
-    if len(steps) <= 16:
-        for (row, column), share in np.ndenumerate(shares):
-            if math.isfinite(share):
-                x = (edges[column] + edges[column + 1]) / 2
-                colour = "white" if share > 60 else "#303030"
-                axis.text(x, row + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
-    bar = figure.colorbar(image, ax=axis, pad=0.01, aspect=max(8, 2 * len(series)))
-    bar.set_label("dead units (%)")
-    bar.outline.set_visible(False)
+    for (row, column), share in np.ndenumerate(shares):
+        if math.isfinite(share) and len(steps) <= 16:
+            x, colour = (edges[column] + edges[column + 1]) / 2, "white" if share > 60 else INK
+            axis.text(x, row + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+    colour_bar(figure, image, axis, "dead units (%)", pad=0.01, aspect=max(8, 2 * len(series)))
+    count = seen.arm.first.number("data", "val")
+    images = f"all {count:,.0f} validation images" if math.isfinite(count) else "all validation images"
     caption = (
-        f"Dead units of {seen.arm.label}: the share of a layer's units that are zero for all {_images(seen)}validation "
-        f"images, in %, by the weights in front of the activation.{_seeds(seen)}"
+        f"Dead units of {seen.arm.label}: the share of a layer's units that are zero for {images}, in %. Each row is "
+        "named by the layer with weights before the activation."
     )
-    return finish(figure, f"{PREFIX}dead_units_{seen.arm.key}", caption)
+    return _finish(figure, seen, "dead_units", caption)
 
 
 def batch_norm(seen: Probed) -> Figure | None:
-    """Draw how far running statistics are from those of the validation split; None without rows."""
+    """Draw the distance of the running statistics from those of the validation split; None without rows."""
     shift, factor = seen.series("batch_norm", "mean_shift"), seen.series("batch_norm", "variance_ratio")
     if not shift or not factor:
         return None
-    figure, axes = canvas(9.6, 3.4 + _legend_height(shift), 1, 2)
-    drawn = ((shift, SHIFT, "distance of means (running std)"), (factor, FACTOR, "factor between variances"))
-    for axis, (series, threshold, label) in zip(axes, drawn, strict=True):
-        _lines(axis, seen, series, list(shift))
-        axis.axhline(threshold, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
-        axis.set_ylabel(label)
-    axes[0].set_ylim(bottom=0)
-    axes[1].set_yscale("log", base=2)
-    plain_numbers(axes[1].yaxis)
-    axes[1].set_ylim(bottom=1)
-    _legend(figure, axes, list(shift))
+    figure, (means, variances) = canvas(9.6, 3.4 + _legend_height(list(shift)), 1, 2)
+    _lines(means, seen, shift, list(shift), "distance of means (running std)")
+    _lines(variances, seen, factor, list(shift), "factor between variances")
+    _threshold(means, SHIFT)
+    _threshold(variances, FACTOR)
+    means.set_ylim(bottom=0)
+    variances.set_yscale("log", base=2)
+    plain_numbers(variances.yaxis)
+    variances.set_ylim(bottom=1)
+    _legend(figure, (means, variances), list(shift))
     caption = (
-        f"Batch norm of {seen.arm.label}: what reaches it from the validation split against the running statistics "
-        "that it predicts with. Means: root mean square over channels; variances: geometric mean, the larger over the "
-        f"smaller. Dashed: where the text begins to speak of it.{_seeds(seen)}"
+        f"Batch norm of {seen.arm.label}: statistics of its input on the validation split against the running "
+        "statistics that it predicts with. Means: root mean square over channels. Variances: geometric mean, the "
+        "larger over the smaller. Dashed: the threshold for a sentence in the text."
     )
-    return finish(figure, f"{PREFIX}batch_norm_{seen.arm.key}", caption, wide=True)
+    return _finish(figure, seen, "batch_norm", caption, wide=True)
 
 
 def spread(layers: Sequence[str], most: int) -> list[str]:
-    """Return at most so many of the layers, the first and the last among them, evenly apart."""
+    """Return at most so many of the layers, evenly spaced, the first and the last among them."""
     if len(layers) <= most:
         return list(layers)
     return [layers[round(i * (len(layers) - 1) / (most - 1))] for i in range(most)]
-
-
-def _seeds(seen: Probed) -> str:
-    return f" n = {seen.seeds} seed{'s' * (seen.seeds != 1)}."
-
-
-def _narrow(series: Series) -> bool:
-    """Tell whether all values lie within a factor of 30: powers of ten alone would leave an axis without ticks."""
-    values = [value for steps in series.values() for value in steps.values() if value > 0]
-    return max(values) < 30 * min(values)
-
-
-def _images(seen: Probed) -> str:
-    count = seen.arm.first.number("data", "val")
-    return f"{count:,.0f} " if math.isfinite(count) else ""
 
 
 def _edges(places: Sequence[float]) -> np.ndarray[Any, Any]:
@@ -206,10 +197,10 @@ def _epochs(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _lines(axis: Axes, seen: Probed, series: Series, order: Sequence[str]) -> None:
+def _lines(axis: Axes, seen: Probed, series: Series, layers: Sequence[str], label: str) -> None:
     """Draw a line a layer, from dark (the first) to light (the last)."""
-    colours = colormaps["viridis"](np.linspace(0, 0.88, len(order)))
-    for layer, colour in zip(order, colours, strict=True):
+    colours = colormaps["viridis"](np.linspace(0, 0.88, len(layers)))
+    for layer, colour in zip(layers, colours, strict=True):
         steps = series.get(layer, {})
         axis.plot(
             [seen.epoch(s) for s in steps], list(steps.values()), color=colour, label=shorten(layer, LABEL),
@@ -217,19 +208,24 @@ def _lines(axis: Axes, seen: Probed, series: Series, order: Sequence[str]) -> No
         )  # fmt: skip
     _epochs(axis)
     axis.set_xlabel("epoch")
+    axis.set_ylabel(label)
     axis.margins(x=0.02)
 
 
-def _legend_height(lines: Series) -> float:
-    return 0.2 * math.ceil(min(len(lines), IN_LEGEND) / 5)
+def _threshold(axis: Axes, value: float) -> None:
+    axis.axhline(value, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1)
 
 
-def _legend(figure: Canvas, axes: Sequence[Axes], order: Sequence[str]) -> None:
-    """Name the lines below the panels; of many the first and the last."""
+def _legend_height(layers: Sequence[str]) -> float:
+    return 0.2 * math.ceil(min(len(layers), MAX_IN_LEGEND) / 5)
+
+
+def _legend(figure: Canvas, axes: Sequence[Axes], layers: Sequence[str]) -> None:
+    """Name the lines below the panels; of many, some from the first to the last."""
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda found: len(found[0]))
-    if len(order) > IN_LEGEND:
-        kept = spread([str(i) for i in range(len(handles))], 5)
-        handles, labels = ([items[int(i)] for i in kept] for items in (handles, labels))
+    if len(layers) > MAX_IN_LEGEND:
+        kept = [int(i) for i in spread([str(i) for i in range(len(handles))], 5)]
+        handles, labels = ([items[i] for i in kept] for items in (handles, labels))
     columns = min(5, len(handles))
     ordered = (row_by_row(items, columns) for items in (handles, labels))
     figure.legend(*ordered, loc="outside lower center", ncols=columns)

@@ -1,34 +1,33 @@
-"""Reliability diagrams: accuracy against confidence, a panel per arm, with how many images are in each bin."""
+"""Reliability diagrams: accuracy against confidence, a panel per arm, with the share of images in each bin."""
 
-import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cnnexp.metrics import BIN_EDGES, NUM_BINS
-from cnnexp.pages.style import GREY, Figure, canvas, finish, label_lowest, turn_off
+from cnnexp.pages.style import GREY, INK, Figure, canvas, finish, grid_of, label_lowest, turn_off
 from cnnexp.report.analysis.calibration import Calibration
 from cnnexp.report.figures.looks import Look
 
 FEW = 10  # images over all seeds; a bin of fewer is drawn pale
 GAP = "#d62728"
 CENTRES = 100 * (BIN_EDGES[:-1] + BIN_EDGES[1:]) / 2  # %
+WIDTH = 100 / NUM_BINS
 
 
 def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure | None:
     """Draw the reliability diagrams; None without any."""
     if not found:
         return None
-    columns = min(4, len(found)) if len(found) != 5 else 3
-    rows = math.ceil(len(found) / columns)
+    rows, columns = grid_of(len(found))
     figure, axes = canvas(
         max(5.0, 2.5 * columns), 3.3 * rows + 0.4, 2 * rows, columns, sharex=True, height_ratios=[3, 1] * rows
     )
-    for i, calibration in enumerate(found):
-        place = 2 * columns * (i // columns) + i % columns
-        upper, lower = axes[place], axes[place + columns]
+    pairs = np.array(axes).reshape(rows, 2, columns).transpose(0, 2, 1).reshape(-1, 2)  # a panel: upper, lower
+    for i, (calibration, (upper, lower)) in enumerate(zip(found, pairs, strict=False)):
         look = looks[calibration.arm.key]
         _accuracy(upper, calibration, look)
         _counts(lower, calibration, look)
@@ -36,16 +35,14 @@ def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure 
             for axis in (upper, lower):
                 axis.set_ylabel("")
                 axis.tick_params(labelleft=axis is lower)
-    lowest = [axes[2 * columns * (i // columns) + i % columns + columns] for i in range(len(found))]
-    label_lowest(lowest, columns, len(found), "confidence (%)")
-    empty = range(len(found), rows * columns)
-    turn_off([axes[2 * columns * (i // columns) + i % columns + below] for i in empty for below in (0, columns)])
+    label_lowest(list(pairs[:, 1]), columns, len(found), "confidence (%)")
+    turn_off(list(pairs[len(found) :].flat))
     figure.legend(handles=_handles(), loc="outside lower center", ncols=3 if columns > 2 else 2)
     caption = (
-        f"Reliability: test images in {NUM_BINS} bins of confidence, means over the seeds. Bars: the share of a bin "
-        f"that is right (pale: fewer than {FEW} images in all); hatched: the gap to the bin's mean confidence. "
-        "Bars on the dashed line would be calibrated. Below: the share of the images in each bin, with the mean "
-        "confidence (dashed) and the accuracy (solid). ECE: mean over the seeds."
+        f"Reliability: test images in {NUM_BINS} bins of confidence, means over the seeds. Bars: the accuracy of each "
+        f"bin (pale: fewer than {FEW} images). Hatched: the gap to the bin's mean confidence. A calibrated network's "
+        "bars end on the dashed line. Below: the share of the images in each bin, with the mean confidence (dashed) "
+        "and the accuracy (solid). ECE: mean over the seeds."
     )
     return finish(figure, "calibration", caption, wide=columns > 2)
 
@@ -57,12 +54,8 @@ def _accuracy(axis: Axes, calibration: Calibration, look: Look) -> None:
     right, sure = (100 * part[filled] / bins.count[filled] for part in (bins.right, bins.confidence))
     many = bins.count[filled] * calibration.ece.n >= FEW
     for shown, alpha in ((many, 0.85), (~many, 0.3)):
-        axis.bar(
-            centres[shown], right[shown], 100 / NUM_BINS, color=look.colour, alpha=alpha, edgecolor="white", lw=0.6
-        )
-    axis.bar(
-        centres, sure - right, 100 / NUM_BINS, right, facecolor="none", edgecolor=GAP, hatch="////", lw=0.5, alpha=0.55
-    )
+        axis.bar(centres[shown], right[shown], WIDTH, color=look.colour, alpha=alpha, edgecolor="white", lw=0.6)
+    axis.bar(centres, sure - right, WIDTH, right, facecolor="none", edgecolor=GAP, hatch="////", lw=0.5, alpha=0.55)
     axis.plot([0, 100], [0, 100], color="#707070", linestyle=(0, (3, 2)), linewidth=1)
     axis.set_xlim(0, 100)
     axis.set_ylim(0, 100)
@@ -73,8 +66,8 @@ def _accuracy(axis: Axes, calibration: Calibration, look: Look) -> None:
 
 def _counts(axis: Axes, calibration: Calibration, look: Look) -> None:
     shares = 100 * calibration.bins.count / calibration.bins.count.sum()
-    axis.bar(CENTRES, shares, 100 / NUM_BINS, color=GREY, edgecolor="white", lw=0.6)
-    axis.axvline(100 * calibration.confidence.mean, color="#303030", linestyle=(0, (3, 2)), linewidth=1)
+    axis.bar(CENTRES, shares, WIDTH, color=GREY, edgecolor="white", lw=0.6)
+    axis.axvline(100 * calibration.confidence.mean, color=INK, linestyle=(0, (3, 2)), linewidth=1)
     axis.axvline(100 * calibration.accuracy.mean, color=look.colour, linewidth=1.4)
     axis.set_ylim(0, 1.1 * max(shares.max(), 1))
     axis.set_ylabel("images (%)")

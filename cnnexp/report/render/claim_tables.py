@@ -155,4 +155,4 @@ def tested_effects(found: Findings) -> Table[Effect]:
 
 def source(found: Findings) -> tuple[str, ...]:
     """Return where the reported numbers are from, as a note."""
-    return (f"Reported: {found.study.source}",) if found.study.source else ()
+    return (f"Source of the reported numbers: {found.study.source}.",) if found.study.source else ()

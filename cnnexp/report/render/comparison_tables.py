@@ -15,12 +15,12 @@ from cnnexp.text import large
 NOTES = (
     "Accuracies in %: mean ± sample standard deviation over the seeds. n: number of seeds; (+1 div.): one more run "
     "diverged.",
-    "95 % interval: Student's t over the seeds, cut at 0 and 100. It does not include the choice of test images.",
+    "95 % interval: Student's t over the seeds, cut at 0 and 100. It does not account for the choice of test images.",
     "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test, corrected by "
     "Holm's method over the arms and the study's claims.",
     "better / worse: corrected p < 0.05, an interval without 0, and no diverged run on the winning side. not decided: "
-    "p < 0.05 only before the correction, or too few seeds. within noise: p >= 0.05. More seeds can decide: the same "
-    "command with seed=0,1,2,3,4 makes only the new runs.",
+    "p < 0.05 only before the correction, or too few seeds. within noise: p >= 0.05 even before it. More seeds can "
+    "decide: the same command with seed=0,1,2,3,4 makes only the new runs.",
     "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean over the "
     "seeds.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
