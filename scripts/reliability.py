@@ -22,8 +22,10 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SETS = {
     "Killed, out of room or out of power": "tests/guarantees/test_crash.py",
     "Damaged files": "tests/guarantees/test_damage.py",
-    "One room for files": "tests/storage/test_one_place.py",
-    "Storage": "tests/storage/test_storage.py",
+    "One package for files": "tests/storage/test_one_place.py",
+    "Files replaced": "tests/storage/test_files.py",
+    "Files of rows": "tests/storage/test_rows.py",
+    "Locks": "tests/storage/test_locks.py",
     "Resumed at every step": "tests/guarantees/test_resume_boundaries.py",
     "Fields of a checkpoint forgotten": "tests/guarantees/test_resume_mutations.py",
     "Signals": "tests/guarantees/test_signals.py",
@@ -41,7 +43,7 @@ SETS = {
     "Hostile configs": "tests/guarantees/test_hostile_configs.py",
     "Hostile folders": "tests/guarantees/test_hostile_folders.py",
     "Hostile texts": "tests/guarantees/test_hostile_text.py",
-    "Rooms for what can run code": "tests/guarantees/test_hostile_lint.py",
+    "Calls that can run code": "tests/guarantees/test_hostile_lint.py",
 }
 
 
