@@ -1,10 +1,11 @@
 """`cnnexp verify`: recompute the numbers of a report from the stored logits and rows, and compare. Imports no torch."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.text import plain, plural, visible
 
 EXAMPLES = """\
 examples:
@@ -21,32 +22,23 @@ SHOWN = 10
 SCOPE = "compared: run.json and the tables (CSV, Markdown, LaTeX); a report's page and figures are not read"
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    arguments = argparse.ArgumentParser(
-        prog="cnnexp verify",
-        description="Recompute run.json and the tables of a report from what the runs stored, and compare.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    arguments.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, a run, or a folder of studies")
-    arguments.add_argument("--report", type=Path, metavar="DIR", help="where the report is (default: DIR/report)")
-    return arguments
-
-
 def main(argv: list[str]) -> int:
     """Compare, and print how many values agree. Raises UserError if there is nothing to compare."""
-    given = parser().parse_args(argv)
+    parser = arguments.parser(
+        "verify", "Recompute run.json and the tables of a report from what the runs stored, and compare.", EXAMPLES
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, a run, or a folder of studies")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="the folder of the report (default: DIR/report)")
+    given = parser.parse_args(argv)
     from cnnexp.report.verify import check
     from cnnexp.storage.untrusted import checked_folder
-    from cnnexp.text import plain, visible
 
     done = check(given.folder, given.report or checked_folder(given.folder, "report"))
     for folder in done.without_report:
         print(f"cnnexp: no report in {visible(folder)}: run.json alone is compared", file=sys.stderr)
     if not done.values:
         raise UserError(f"{given.folder}: holds no number to recompute: no run is done, and there is no report")
-    places = f"{done.runs} run{'s' * (done.runs != 1)} and {done.tables} table{'s' * (done.tables != 1)}"
+    places = f"{plural(done.runs, 'run')} and {plural(done.tables, 'table')}"
     if not done.wrong:
         print(f"{len(done.values)} values in {places} agree with the stored logits and rows")
         print(SCOPE)

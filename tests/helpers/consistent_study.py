@@ -11,7 +11,7 @@ from fake_records import write_run
 
 from cnnexp import metrics
 from cnnexp.records.run_record import RunRecord, find_runs
-from cnnexp.records.run_record import write_study as write_study_file
+from cnnexp.records.study import write_study as write_study_file
 
 CLAIMS = [
     *("combined > batchnorm", "std(dropout) < std(baseline)", "batchnorm - baseline >= 5 points"),
