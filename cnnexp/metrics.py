@@ -39,17 +39,17 @@ def confusion(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDAr
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
-def probability_scores(logits: NDArray[Any], labels: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
-    """Return {confidence: (N,), nll: (), brier: ()} of logits (N, K) and labels (N,); nan where logits are not finite.
+def probability_scores(logits: NDArray[Any], labels: NDArray[np.integer]) -> tuple[NDArray[np.float64], float, float]:
+    """Return confidence (N,), NLL and Brier score of logits (N, K) and labels (N,); nan where logits are not finite.
 
-    nll: the mean negative log-likelihood in nats. brier: the mean over images of sum_k (p_k - [k is true])^2, 0 to 2.
+    NLL: the mean negative log-likelihood in nats. Brier: the mean over images of sum_k (p_k - [k is true])^2, 0 to 2.
     """
     with np.errstate(invalid="ignore"):  # infinite logits give nan, which says so
         log_probabilities = log_softmax(logits)
     probabilities = np.exp(log_probabilities)
     true = np.arange(len(labels)), labels
     brier = (probabilities**2).sum(1) - 2 * probabilities[true] + 1
-    return {"confidence": probabilities.max(1), "nll": -log_probabilities[true].mean(), "brier": brier.mean()}
+    return probabilities.max(1), float(-log_probabilities[true].mean()), float(brier.mean())
 
 
 @dataclass(frozen=True)

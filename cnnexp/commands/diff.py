@@ -97,19 +97,17 @@ def same_images(first: RunRecord, second: RunRecord) -> str:
     from cnnexp.report.analysis.statistics import mcnemar, p_value
     from cnnexp.report.read.runs import read_run
 
-    answers = [read_run(run).answers for run in (first, second)]
-    if answers[0] is None or answers[1] is None:
+    a, b = (read_run(run).predictions for run in (first, second))
+    if a is None or b is None:
         return "no comparison: a run has no predictions, or unusable ones"
     tasks = [[(run.info.get("data") or {}).get(key) for key in ("name", "classes")] for run in (first, second)]
     if tasks[0] != tasks[1]:
         return "no comparison: the runs were tested on different data"
-    shared, mine, theirs = np.intersect1d(answers[0]["ids"], answers[1]["ids"], return_indices=True)
-    a, b = ({k: v[k][at] for k in ("labels", "predicted")} for v, at in ((answers[0], mine), (answers[1], theirs)))
-    if not len(shared) or (a["labels"] != b["labels"]).any():
+    shared, mine, theirs = np.intersect1d(a.ids, b.ids, return_indices=True)
+    if not len(shared) or (a.labels[mine] != b.labels[theirs]).any():
         return "no comparison: the runs share no test images, or do not agree on their classes"
-    right = [side["predicted"] == side["labels"] for side in (a, b)]
-    test = mcnemar(right[0], right[1])
-    points = 100 * (right[1].mean() - right[0].mean())
+    test = mcnemar(a.right[mine], b.right[theirs])
+    points = 100 * (b.right[theirs].mean() - a.right[mine].mean())
     return (
         f"{len(shared)} shared: {test.only_first} only a has right, {test.only_second} only b; b - a: {points:+.2f} "
         f"points, McNemar's exact p {p_value(test.p, equals=True)}\n"

@@ -15,8 +15,9 @@ from cnnexp.pages.tables import to_texts
 from cnnexp.records.fields import RESULT_FILES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis.findings import analyse
-from cnnexp.report.read.collect import Study, collect, find_groups
+from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.read.runs import Run
+from cnnexp.report.read.study import Study
 from cnnexp.report.render.tables import tables_of, tables_of_studies
 from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.text import csv_cell
@@ -119,15 +120,15 @@ def _check_run(run: Run) -> Iterator[Value]:
             yield Value(f"{run.name}/{name}", "content", str(error), "what the run left there")
     if run.status != "done":
         return
-    for name, usable in (("predictions.npz", run.answers), ("metrics.jsonl", run.rows.get("train"))):
+    for name, usable in (("predictions.npz", run.predictions), ("metrics.jsonl", run.rows.get("train"))):
         if not usable:
             yield Value(f"{run.name}/{name}", "content", "nothing that can be used", "what the run wrote")
     for name, number in _result(run).items():
         yield (value := Value(where, f"result.{name}", run.get("result", name), number))
         if not value.agrees:
             run.record.info["result"][name] = number
-    if run.answers is not None:
-        yield Value(where, "data.test", run.get("data", "test"), len(run.answers["labels"]))
+    if run.predictions is not None:
+        yield Value(where, "data.test", run.get("data", "test"), len(run.predictions.labels))
     spent = run.get("seconds")
     if isinstance(spent, dict) and "total" in spent:
         total = sum(run.number("seconds", part) for part in spent if part != "total")
@@ -137,9 +138,8 @@ def _check_run(run: Run) -> Iterator[Value]:
 def _result(run: Run) -> dict[str, float]:
     """Return the fields of `result` that can be recomputed; training accuracy, shifts and memory cannot."""
     found: dict[str, float] = {}
-    if run.answers is not None:
-        right = run.answers["predicted"] == run.answers["labels"]
-        found = {"test_accuracy": float(right.mean()), "test_loss": float(run.answers["nll"])}
+    if run.predictions is not None:
+        found = {"test_accuracy": float(run.predictions.right.mean()), "test_loss": run.predictions.nll}
     if rows := run.rows.get("train"):
         accuracies, losses = run.curve("val", "accuracy"), run.curve("val", "loss")
         best = last = max(rows)

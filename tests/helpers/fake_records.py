@@ -8,8 +8,8 @@ import numpy as np
 
 from cnnexp.records import run_record as record
 from cnnexp.records import study as study_file
-from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import Run
+from cnnexp.report.read.study import Arm, Study
 
 CLASSES = [
     "tench",

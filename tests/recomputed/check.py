@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnexp.report.read.collect import Study, collect, find_groups
+from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.read.study import Study
 from cnnexp.text import csv_cell
 from recomputed.of_runs import Number
 from recomputed.of_tables import KNOWN, Tables

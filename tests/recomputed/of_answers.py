@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 from recomputed.arithmetic import log_softmax, spread
 from recomputed.of_calibration import MOST_CLASSES, Calibrated, answers_of, class_names

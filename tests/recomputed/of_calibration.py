@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 from recomputed.arithmetic import log_softmax, spread
 from recomputed.of_effects import Effects
 from recomputed.of_runs import Recomputed
@@ -97,7 +97,7 @@ def answers_of(run: Recomputed) -> tuple[Array, Array, Array]:
 
 def class_names(arm: Arm) -> list[str]:
     """Return the names of the classes of an arm's first run that counts by class; numbers if the record has others."""
-    sizes = [int(run.answers["classes"]) for run in arm.runs if run.answers is not None]
+    sizes = [run.predictions.classes for run in arm.runs if run.predictions is not None]
     size = next((size for size in sizes if size <= MOST_CLASSES), 0)
     names = arm.first.texts("data", "classes")
     return names if len(names) == size else [str(number) for number in range(size)]

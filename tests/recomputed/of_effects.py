@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 from recomputed.arithmetic import Spread, holm, spread
 from recomputed.of_tests import Table, Tested, limits, verdict_of
 

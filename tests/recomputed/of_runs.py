@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError
-from cnnexp.report.read.runs import WITHIN, Run
+from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from recomputed.arithmetic import accuracy_and_loss
 
 CLOSE = 1e-9  # of the larger of the two: sums in another order round otherwise; what was changed is farther off
@@ -59,7 +59,7 @@ class Recomputed:
     @cached_property
     def answers(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
         """Return logits (N, K), labels (N,) and ids (N,) of the test images; None if they are not to be used."""
-        if self.run.answers is None:
+        if self.run.predictions is None:
             return None
         stored = self.run.record.predictions()
         return stored["logits"], stored["labels"], stored["ids"]
@@ -96,7 +96,9 @@ class Recomputed:
     def epochs_to_plateau(self) -> float:
         """Return the first epoch whose validation accuracy is within a point of the best."""
         curve = self.curve("val", "accuracy")
-        return float(min((e for e in curve if curve[e] + WITHIN + 1e-9 >= max(curve.values())), default=math.nan))
+        return float(
+            min((e for e in curve if curve[e] + PLATEAU_MARGIN + 1e-9 >= max(curve.values())), default=math.nan)
+        )
 
     def curve(self, split: str, column: str) -> dict[int, float]:
         """Return {epoch: value} of the rows of a split, where it is finite."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnexp.claims.grammar import STD
 from cnnexp.claims.metrics import METRICS
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 from recomputed.arithmetic import Spread, spread
 from recomputed.of_answers import Answered

@@ -10,8 +10,8 @@ import numpy as np
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError
-from cnnexp.report.read.collect import Arm, Study
-from cnnexp.report.read.runs import WITHIN
+from cnnexp.report.read.runs import PLATEAU_MARGIN
+from cnnexp.report.read.study import Arm, Study
 from recomputed.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
 from recomputed.of_runs import Recomputed
 
@@ -143,7 +143,7 @@ class Tested:
             curves = [of[seed].curve("val", "accuracy") for of in (mine, theirs)]
             if all(curves):
                 level = min(max(curve.values()) for curve in curves)
-                epochs = [min(e for e, v in curve.items() if v + WITHIN + 1e-9 >= level) for curve in curves]
+                epochs = [min(e for e, v in curve.items() if v + PLATEAU_MARGIN + 1e-9 >= level) for curve in curves]
                 found.append(float(epochs[0] - epochs[1]))
         return found
 

@@ -35,7 +35,7 @@ def drawn(generator, images, sharpness, classes=10):
 
 
 def bins_of(logits, labels):
-    return reliability_bins(probability_scores(logits, labels)["confidence"], logits.argmax(1) == labels)
+    return reliability_bins(probability_scores(logits, labels)[0], logits.argmax(1) == labels)
 
 
 def test_ece_by_hand():
@@ -53,10 +53,10 @@ def test_a_bin_holds_its_upper_edge_and_not_its_lower():
 
 def test_scores_by_hand():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
-    found = probability_scores(np.log(probabilities), np.array([0, 1]))
-    assert found["confidence"] == pytest.approx([0.7, 0.4])
-    assert found["nll"] == pytest.approx(-(math.log(0.7) + math.log(0.3)) / 2)
-    assert found["brier"] == pytest.approx((0.3**2 + 0.2**2 + 0.1**2 + 0.3**2 + 0.7**2 + 0.4**2) / 2)
+    confidence, nll, brier = probability_scores(np.log(probabilities), np.array([0, 1]))
+    assert confidence == pytest.approx([0.7, 0.4])
+    assert nll == pytest.approx(-(math.log(0.7) + math.log(0.3)) / 2)
+    assert brier == pytest.approx((0.3**2 + 0.2**2 + 0.1**2 + 0.3**2 + 0.7**2 + 0.4**2) / 2)
 
 
 @pytest.mark.parametrize(("classes", "sharpness"), [(2, 1.0), (10, 0.3), (10, 4.0), (100, 2.0)])
@@ -64,10 +64,10 @@ def test_ece_is_that_of_another_implementation(classes, sharpness):
     logits, labels = drawn(np.random.default_rng(classes), 400, sharpness, classes)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert bins_of(logits, labels).ece == pytest.approx(ece_by_loops(probabilities, labels), abs=1e-12)
-    found = probability_scores(logits, labels)
+    _, nll, brier = probability_scores(logits, labels)
     onehot = np.eye(classes)[labels]
-    assert found["brier"] == pytest.approx(((probabilities - onehot) ** 2).sum(1).mean())
-    assert found["nll"] == pytest.approx(metrics.cross_entropy(logits, labels))
+    assert brier == pytest.approx(((probabilities - onehot) ** 2).sum(1).mean())
+    assert nll == pytest.approx(metrics.cross_entropy(logits, labels))
 
 
 @pytest.mark.parametrize("images", [200, 20_000])

@@ -301,7 +301,7 @@ def test_two_single_runs_are_compared_on_their_test_images(tmp_path):
     assert "McNemar" not in only(study, "up - base > 5 points").remark  # it tests no such number
     logits, labels, ids = predictions(0.6, 0)
     study.arms[1].runs[0].record.write_predictions(logits, labels, np.char.add("other/", ids))
-    del study.arms[1].runs[0].answers
+    del study.arms[1].runs[0].predictions
     assert only(study, "up > base").remark.endswith("Their test images are not the same ones.")
 
 

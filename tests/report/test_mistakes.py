@@ -21,6 +21,7 @@ from cnnexp.report.figures.images import MAX_SIDE_PIXELS, Missing, fetch, open_t
 from cnnexp.report.figures.looks import looks
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.read.predictions import predictions_of, rows_of
+from cnnexp.report.read.runs import MAX_CLASSES
 from cnnexp.report.render.class_tables import frequent_confusions
 
 IDS = [f"test/{i}.png" for i in range(6)]
@@ -252,6 +253,15 @@ def test_many_classes_have_a_table_in_place_of_a_matrix(tmp_path):
     rows = frequent_confusions(list(analyse(study_of(tmp_path / "demo")).classes.values())).cells
     mean = [(float(r[2]) + float(r[3])) / 2 for r in rows]
     assert len(rows) == 20 and mean == sorted(mean, reverse=True)
+
+
+def test_more_classes_than_a_confusion_matrix_may_have(tmp_path):
+    names = [f"class {i}" for i in range(MAX_CLASSES + 1)]
+    answer(tmp_path, "net", 0, [MAX_CLASSES, 0, 1, 1, 2, 2], classes=names)
+    written = report.write(tmp_path / "demo", figures=False)
+    (mistake,) = table_of(written, "mistakes.csv")
+    assert (mistake["true_class"], mistake["answered_class"]) == ("class 0", f"class {MAX_CLASSES}")
+    assert not table_of(written, "confusions.csv") and "malformed" not in written.terminal
 
 
 def test_hostile_ids_and_classes(tmp_path, prepared):

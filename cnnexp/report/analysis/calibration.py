@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cnnexp.metrics import ReliabilityBins, mean_bins, reliability_bins
 from cnnexp.report.analysis.statistics import Difference, Summary, against, summarise
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 
 
 @dataclass(frozen=True)
@@ -32,23 +30,22 @@ def calibrations(arms: Sequence[Arm]) -> list[Calibration]:
 
 def calibrate(arm: Arm) -> Calibration | None:
     """Return the arm's calibration; None if no seed has predictions that are finite numbers."""
-    answers = [a for run in arm.runs if (a := run.answers) is not None and np.isfinite(a["confidence"]).all()]
-    if not answers:
+    seeds = [found for run in arm.runs if (found := run.predictions) is not None and found.is_finite]
+    if not seeds:
         return None
-    right = [a["predicted"] == a["labels"] for a in answers]
-    bins = [reliability_bins(a["confidence"], r) for a, r in zip(answers, right, strict=True)]
-    sure = [float(a["confidence"].mean()) for a in answers]
-    accuracy = [float(r.mean()) for r in right]
+    bins = [reliability_bins(seed.confidence, seed.right) for seed in seeds]
+    confidence = [float(seed.confidence.mean()) for seed in seeds]
+    accuracy = [float(seed.right.mean()) for seed in seeds]
     return Calibration(
         arm=arm,
         bins=mean_bins(bins),
         ece=summarise([b.ece for b in bins]),
         ece_by_chance=summarise([b.ece_by_chance for b in bins]),
-        brier=summarise([float(a["brier"]) for a in answers]),
-        nll=summarise([float(a["nll"]) for a in answers]),
-        confidence=summarise(sure),
+        brier=summarise([seed.brier for seed in seeds]),
+        nll=summarise([seed.nll for seed in seeds]),
+        confidence=summarise(confidence),
         accuracy=summarise(accuracy),
-        gap=against([s - a for s, a in zip(sure, accuracy, strict=True)]),
+        gap=against([c - a for c, a in zip(confidence, accuracy, strict=True)]),
     )
 
 

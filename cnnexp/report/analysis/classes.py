@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.report.analysis.statistics import Difference, Summary, paired, summarise
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 
 MATRIX = 40  # classes; a matrix of more has no room for their names, and the most frequent confusions stand for it
 LOWEST = 10  # classes that stand for more than MATRIX
@@ -41,14 +41,8 @@ def class_results(arm: Arm) -> ClassResults | None:
         for k in range(size)
     ]
     accuracies = [summarise(list(shares.values())) for shares in by_seed]
-    return ClassResults(arm, class_names(arm), np.sum(list(tables.values()), axis=0), len(tables), by_seed, accuracies)
-
-
-def class_names(arm: Arm) -> list[str]:
-    """Return the names of the arm's classes; numbers where the record has none of the right count."""
-    size = next((len(r.confusion) for r in arm.runs if r.confusion is not None), 0)
-    names = arm.first.texts("data", "classes")
-    return names if len(names) == size else [str(i) for i in range(size)]
+    names = arm.class_names(size)
+    return ClassResults(arm, names, np.sum(list(tables.values()), axis=0), len(tables), by_seed, accuracies)
 
 
 def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None) -> dict[str, list[Difference]]:

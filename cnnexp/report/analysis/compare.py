@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cnnexp.report.analysis import paired_runs
 from cnnexp.report.analysis.judge import Hypothesis, against_baseline
 from cnnexp.report.analysis.statistics import Difference, McNemar, Summary, p_value, paired, summarise, verdict
-from cnnexp.report.read.collect import Arm, Study
+from cnnexp.report.read.study import Arm, Study
 
 FEWEST_FOR_WORDS = 2
 

@@ -5,17 +5,13 @@ Shapes: N images, K classes, S seeds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from cnnexp.report.analysis.classes import class_names
 from cnnexp.report.analysis.statistics import Summary, summarise
-from cnnexp.report.read.collect import Arm
 from cnnexp.report.read.predictions import Predictions, rows_of
-
-if TYPE_CHECKING:
-    pass
+from cnnexp.report.read.study import Arm
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,9 @@ def disagreements(predictions: Mapping[str, Predictions], baseline: Arm | None) 
 
 
 def compare_predictions(arm: Predictions, base: Predictions) -> Disagreement | None:
-    """Compare two arms image by image; None unless both answered the same images with the same classes."""
+    """Compare two arms image by image; None unless both have the same images and classes."""
     rows = rows_of(base.ids, arm.ids)
-    if rows is None or (arm.labels[rows] != base.labels).any() or class_names(arm.arm) != class_names(base.arm):
+    if rows is None or (arm.labels[rows] != base.labels).any() or arm.names != base.names:
         return None
     mine, theirs = arm.right[:, rows], base.right
     places = {run.seed: i for i, run in enumerate(base.runs)}

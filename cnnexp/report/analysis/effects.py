@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from cnnexp.report.analysis.evidence import by_seed
 from cnnexp.report.analysis.statistics import Difference, against, holm, verdict
-from cnnexp.report.read.collect import Arm, Study
+from cnnexp.report.read.study import Arm, Study
 
 Layout = dict[frozenset[str], Arm]  # {labels of the single arms in it: the arm}; the baseline's is empty
 

@@ -21,8 +21,8 @@ from cnnexp.report.analysis.statistics import (
     seeds_needed,
     seeds_needed_for_ratio,
 )
-from cnnexp.report.read.collect import Arm, Study
-from cnnexp.report.read.runs import WITHIN, Run
+from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
+from cnnexp.report.read.study import Arm, Study
 from cnnexp.text import plain
 
 NOTHING = Difference(0, math.nan, math.nan, math.nan, math.nan)
@@ -153,7 +153,7 @@ def _epochs_apart(first: Arm, second: Arm) -> list[float]:
     found = []
     for run in sorted((run for run in first.runs if run.seed in theirs), key=lambda run: run.seed):
         pair = (run, theirs[run.seed])
-        level = min(max(one.curve("val", "accuracy").values(), default=math.nan) for one in pair) - WITHIN
+        level = min(max(one.curve("val", "accuracy").values(), default=math.nan) for one in pair) - PLATEAU_MARGIN
         found.append(pair[0].epochs_to(level) - pair[1].epochs_to(level))
     return [epochs for epochs in found if math.isfinite(epochs)]
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnexp.report.analysis.classes import class_names
 from cnnexp.report.analysis.disagreement import Disagreement
-from cnnexp.report.read.collect import Arm
 from cnnexp.report.read.predictions import Predictions, rows_of
+from cnnexp.report.read.study import Arm
 
 ARMS = 12  # arms looked at, the baseline among them
 MISTAKES = 12  # pictures an arm
@@ -66,12 +65,12 @@ def find_examples(
     return Examples(mistakes, never, [of_arm.arm.label for of_arm in usable[ARMS:]])
 
 
-def most_confident(answers: Predictions, probabilities: Array, count: int = MISTAKES) -> list[Example]:
+def most_confident(predictions: Predictions, probabilities: Array, count: int = MISTAKES) -> list[Example]:
     """Return the images whose likeliest class is wrong, the most confident first. probabilities: (N, K)."""
     answered = probabilities.argmax(1)
     confidence = probabilities.max(1)
-    rows = np.flatnonzero(answered != answers.labels)
-    return _examples(answers, rows[np.argsort(-confidence[rows], kind="stable")][:count], probabilities)
+    rows = np.flatnonzero(answered != predictions.labels)
+    return _examples(predictions, rows[np.argsort(-confidence[rows], kind="stable")][:count], probabilities)
 
 
 def _never_agreed(found: Disagreement, arm: Array, base: Array) -> tuple[Disagreement, list[Example], list[Example]]:
@@ -85,16 +84,15 @@ def _never_agreed(found: Disagreement, arm: Array, base: Array) -> tuple[Disagre
     return found, _examples(found.base, by_arm, base), _examples(found.arm, rows[by_base], arm)
 
 
-def _examples(answers: Predictions, rows: Array, probabilities: Array) -> list[Example]:
-    """Tell of images what `answers` takes them for: the likeliest class but the true one."""
-    names = class_names(answers.arm)
-    examples = []
+def _examples(predictions: Predictions, rows: Array, probabilities: Array) -> list[Example]:
+    """Return images with the likeliest class that is not the true one."""
+    names, examples = predictions.names, []
     for row in rows:
-        label = int(answers.labels[row])
+        label = int(predictions.labels[row])
         others = probabilities[row].copy()
         others[label] = -1.0
         answered = int(others.argmax())
-        wrong = int((answers.predicted[:, row] != label).sum())
+        wrong = int((predictions.predicted[:, row] != label).sum())
         shown = names[label], names[answered], float(others[answered])
-        examples.append(Example(str(answers.ids[row]), label, *shown, wrong, len(answers.runs)))
+        examples.append(Example(str(predictions.ids[row]), label, *shown, wrong, len(predictions.runs)))
     return examples

@@ -15,9 +15,9 @@ from cnnexp.report.analysis.examples import Examples, find_examples
 from cnnexp.report.analysis.judge import Judged, corrected_p_values, judge
 from cnnexp.report.analysis.reported_comparison import ReportedComparison, compare_reported
 from cnnexp.report.analysis.statistics import Difference
-from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.predictions import Predictions, predictions_of
 from cnnexp.report.read.probed import Probed, probed
+from cnnexp.report.read.study import Arm, Study
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from cnnexp.claims.grammar import STD, Claim
 from cnnexp.claims.metrics import METRICS
 from cnnexp.report.analysis.evidence import Evidence
 from cnnexp.report.analysis.statistics import LEVEL, MAX_SEEDS, NO_SPREAD, holm, paired
-from cnnexp.report.read.collect import Arm, Study
+from cnnexp.report.read.study import Arm, Study
 
 VERDICTS = ("holds", "does not hold", "not decided", "within noise", "not tested")
 Hypothesis = tuple[str, tuple[tuple[str, str, int], ...], float, int]

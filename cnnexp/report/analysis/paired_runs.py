@@ -1,19 +1,19 @@
 """Two single runs: no seeds to judge by, so the test images that both answered are the sample."""
 
 from cnnexp.report.analysis.statistics import McNemar, image_interval, mcnemar, p_value
-from cnnexp.report.read.collect import Arm
 from cnnexp.report.read.predictions import rows_of
+from cnnexp.report.read.study import Arm
 
 
 def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
     """Return McNemar's exact test of two arms that share one seed; None unless both answered the same test images."""
     mine, theirs = ({r.seed: r for r in a.runs} for a in (arm, base))
     seed = min(mine.keys() & theirs.keys())
-    first, second = mine[seed].answers, theirs[seed].answers
-    rows = rows_of(first["ids"], second["ids"]) if first and second else None
-    if first is None or second is None or rows is None or (first["labels"] != second["labels"][rows]).any():
+    first, second = mine[seed].predictions, theirs[seed].predictions
+    rows = rows_of(first.ids, second.ids) if first and second else None
+    if first is None or second is None or rows is None or (first.labels != second.labels[rows]).any():
         return None
-    return mcnemar(first["predicted"] == first["labels"], (second["predicted"] == second["labels"])[rows])
+    return mcnemar(first.right, second.right[rows])
 
 
 def in_words(test: McNemar, first: str = "this one", second: str = "the baseline's") -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cnnexp.claims.grammar import STD
 from cnnexp.report.analysis.evidence import by_seed
 from cnnexp.report.analysis.statistics import Summary, summarise
-from cnnexp.report.read.collect import Study
+from cnnexp.report.read.study import Study
 from cnnexp.text import plain
 
 

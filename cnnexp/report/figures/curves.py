@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cnnexp.pages.style import GREY, Figure, canvas, finish, grid_of, label_lowest, row_by_row, turn_off
 from cnnexp.report.figures.looks import Look
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 
 METRICS = {"accuracy": ("accuracy (%)", 100.0), "loss": ("loss (nats)", 1.0)}
 BAND = "mean over the seeds; band: ± 1 standard deviation (of two seeds: both); thin lines: seeds that trained longer"

@@ -11,7 +11,7 @@ from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.analysis.examples import AGAINST, Example, Examples
 from cnnexp.report.figures.images import Image, TestImages
 from cnnexp.report.figures.looks import Look
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 from cnnexp.text import plural, shorten
 
 COLUMNS = AGAINST

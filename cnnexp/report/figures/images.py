@@ -8,8 +8,8 @@ import numpy as np
 from cnnexp.data import cache
 from cnnexp.errors import UserError
 from cnnexp.report.analysis.examples import Example, Examples
-from cnnexp.report.read.collect import Arm
 from cnnexp.report.read.runs import Run
+from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 
 MAX_SIDE_PIXELS = 128  # larger images are averaged down, so that a page stays small

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnexp.pages.style import BASELINE, COLOURS, LABEL, MARKERS
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 from cnnexp.text import shorten
 
 

@@ -31,7 +31,7 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
         notes.append(f"{', '.join(watched)}: the test images were looked at after every epoch, as published.")
     notes += _quickened(used) + _leaks(used)
     for label, run in used:
-        notes += [f"{label}, seed {run.seed}: {doubt}." for doubt in run.doubts]
+        notes += [f"{label}, seed {run.seed}: {warning}." for warning in run.warnings]
         if run.get("earlier"):
             notes.append(f"{label}, seed {run.seed}: was resumed under another version of the code or its packages.")
         if not math.isfinite(run.number("seconds", "train")):

@@ -1,25 +1,19 @@
-"""What trained networks answered on the test images: of one run, and of an arm's seeds beside each other.
-
-Shapes: N images, K classes, S seeds.
-"""
+"""The predictions of an arm's seeds on the same test images. Shapes: N images, K classes, S seeds."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cnnexp import metrics
-from cnnexp.report.read.collect import Arm
-from cnnexp.report.read.runs import Run
-
-Array = np.ndarray[Any, Any]
+from cnnexp.report.read.runs import Array, Run
+from cnnexp.report.read.study import Arm
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The answers of an arm's seeds to the same test images.
+    """The predictions of an arm's seeds.
 
-    ids: (N,) str. labels: (N,) int64. predicted: (S, N) int64, a row for each of `runs`. classes: K.
+    ids: (N,) str. labels: (N,) int64. predicted: (S, N) int64, a row for each of `runs`. names: of the K classes.
     """
 
     arm: Arm
@@ -27,16 +21,16 @@ class Predictions:
     ids: Array
     labels: Array
     predicted: Array
-    classes: int
+    names: list[str]
 
     @property
     def right(self) -> Array:
-        """Return (S, N) bool: which images each seed has right."""
+        """Return (S, N) bool: which images each seed classifies correctly."""
         return np.asarray(self.predicted == self.labels)
 
     def probabilities(self) -> Array:
         """Return (N, K) float64: the softmax of the logits, its mean over the seeds. Reads the predictions again."""
-        total = np.zeros((len(self.ids), self.classes))
+        total = np.zeros((len(self.ids), len(self.names)))
         for run in self.runs:
             stored = run.record.predictions()
             rows = rows_of(self.ids, stored["ids"])
@@ -46,22 +40,21 @@ class Predictions:
 
 
 def predictions_of(arm: Arm) -> Predictions | None:
-    """Return the answers of the arm's runs to the test images of the first that has any; None without predictions.
+    """Return the arm's predictions on the test images of its first run that has any; None without predictions.
 
     A run with other images, other labels or numbers that are not finite is left out.
     """
-    usable = [(run, a) for run in arm.runs if (a := run.answers) is not None and np.isfinite(a["confidence"]).all()]
+    usable = [(run, found) for run in arm.runs if (found := run.predictions) is not None and found.is_finite]
     if not usable:
         return None
     first = usable[0][1]
     runs, predicted = [], []
-    for run, answers in usable:
-        rows = rows_of(first["ids"], answers["ids"])
-        same = rows is not None and answers["classes"] == first["classes"]
-        if same and np.array_equal(answers["labels"][rows], first["labels"]):
+    for run, found in usable:
+        rows = rows_of(first.ids, found.ids)
+        if rows is not None and found.classes == first.classes and np.array_equal(found.labels[rows], first.labels):
             runs.append(run)
-            predicted.append(answers["predicted"][rows])
-    return Predictions(arm, runs, first["ids"], first["labels"], np.stack(predicted), int(first["classes"]))
+            predicted.append(found.predicted[rows])
+    return Predictions(arm, runs, first.ids, first.labels, np.stack(predicted), arm.class_names(first.classes))
 
 
 def rows_of(ids: Array, given: Array) -> Array | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.records.fields import PROBE_ROWS
-from cnnexp.report.read.collect import Arm
+from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 
 Series = dict[str, dict[int, float]]  # {layer: {step: value}}
@@ -126,7 +126,7 @@ def probed(arm: Arm) -> Probed | None:
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PROBE_ROWS}
     seeds = 0
     for run in arm.runs or arm.diverged:
-        found = list(_usable(run.probe_rows))
+        found = list(_usable(run.record.probe_rows()))
         seeds += bool(found)
         for row in found:
             rows[row["kind"]].append({**row, "seed": run.seed})

@@ -1,4 +1,4 @@
-"""One run as a report sees it: typed values out of run.json, curves, and the confusion matrix of its predictions."""
+"""One run as a report uses it: typed values of run.json, curves, and the predictions on the test split."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,15 +13,47 @@ from cnnexp.metrics import probability_scores
 from cnnexp.records.run_record import RunRecord
 from cnnexp.text import plain
 
-LARGEST = 1e30  # beyond it a number is no measurement: arithmetic on it would overflow
-MOST_EPOCHS = 10**9
-MOST_CLASSES = 4096  # in a confusion matrix: one of so many takes 128 MiB
-WITHIN = 0.01  # of the best validation accuracy: one point below it, a run is on its plateau
+Array = np.ndarray[Any, Any]
+MAX_NUMBER = 1e30  # no measurement is larger, and arithmetic on larger numbers could overflow
+MAX_EPOCH = 10**9
+MAX_CLASSES = 4096  # of a confusion matrix, which then takes 128 MiB
+PLATEAU_MARGIN = 0.01  # one point below its best validation accuracy, a run is on its plateau
+UNFINISHED = {
+    "running": "a process is working on it",
+    "interrupted": "not finished; the same command goes on with it",
+}
+
+
+@dataclass(frozen=True)
+class RunPredictions:
+    """A run's predictions on the test split: N images, K classes.
+
+    ids: (N,) str. labels, predicted: (N,) int64. classes: K. confidence: (N,) float64, and nll, brier: see
+    metrics.probability_scores.
+    """
+
+    ids: Array
+    labels: Array
+    predicted: Array
+    classes: int
+    confidence: Array
+    nll: float
+    brier: float
+
+    @property
+    def right(self) -> Array:
+        """Return (N,) bool: which images are classified correctly."""
+        return np.asarray(self.predicted == self.labels)
+
+    @property
+    def is_finite(self) -> bool:
+        """Tell whether all logits give finite probabilities."""
+        return bool(np.isfinite(self.confidence).all())
 
 
 @dataclass
 class Run:
-    """A run directory. `reason` says why it is not in the table ("" if it is); `doubts` are what to know beside it."""
+    """A run directory. reason: why it is not in the table, "" if it is. warnings: what a reader must know about it."""
 
     record: RunRecord
     status: str
@@ -29,7 +61,7 @@ class Run:
     arm: str = ""
     fingerprint: str = ""
     seed: int = 0
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -44,17 +76,7 @@ class Run:
     @property
     def label(self) -> str:
         """Return the arm's name as it can be shown."""
-        return plain(self.record.info.get("arm", ""))
-
-    @property
-    def seed_text(self) -> str:
-        """Return the seed as it was recorded."""
-        return plain(self.record.info.get("seed", ""))
-
-    @property
-    def study(self) -> str:
-        """Return the name of the study that the run says it belongs to."""
-        return self.text("study")
+        return self.text("arm")
 
     @property
     def test_accuracy(self) -> float:
@@ -69,9 +91,9 @@ class Run:
         return value
 
     def number(self, *path: str) -> float:
-        """Return a field of run.json as a number, nan if it is none, or beyond all measuring."""
+        """Return a field of run.json as a number; nan if it is none, or too large for a measurement."""
         value = self.get(*path)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
         return float(value) if number else math.nan
 
     def text(self, *path: str) -> str:
@@ -86,31 +108,26 @@ class Run:
 
     @cached_property
     def rows(self) -> dict[str, dict[int, dict[str, Any]]]:
-        """Return the metric rows as {split: {epoch: row}}."""
+        """Return the metric rows as {split: {epoch: row}}; {} if they are damaged, which is among the warnings."""
         rows: dict[str, dict[int, dict[str, Any]]] = {}
         try:
             found = self.record.rows()
-        except UserError:  # told among the doubts
+        except UserError:
             return rows
         for row in found:
-            if type(row.get("epoch")) is int and 0 <= row["epoch"] < MOST_EPOCHS:
+            if type(row.get("epoch")) is int and 0 <= row["epoch"] < MAX_EPOCH:
                 rows.setdefault(str(row.get("split")), {})[row["epoch"]] = row
         return rows
-
-    @cached_property
-    def probe_rows(self) -> list[dict[str, Any]]:
-        """Return what the probes saw, [] of a run without."""
-        return self.record.probe_rows()
 
     def curve(self, split: str, metric: str) -> dict[int, float]:
         """Return {epoch: value} of a metric on a split, where it is a finite number."""
         values = {epoch: row.get(metric) for epoch, row in sorted(self.rows.get(split, {}).items())}
-        return {e: float(v) for e, v in values.items() if isinstance(v, (int, float)) and abs(v) < LARGEST}
+        return {e: float(v) for e, v in values.items() if isinstance(v, (int, float)) and abs(v) < MAX_NUMBER}
 
     def epochs_to_plateau(self) -> float:
         """Return the first epoch whose validation accuracy is within a point of the run's best; nan without curves."""
         curve = self.curve("val", "accuracy")
-        return self.epochs_to(max(curve.values()) - WITHIN) if curve else math.nan
+        return self.epochs_to(max(curve.values()) - PLATEAU_MARGIN) if curve else math.nan
 
     def epochs_to(self, accuracy: float) -> float:
         """Return the first epoch whose validation accuracy, a fraction, is this high; nan if none is."""
@@ -124,11 +141,8 @@ class Run:
         return self.number("seconds", "train") if name == "train_seconds" else self.number("result", name)
 
     @cached_property
-    def answers(self) -> dict[str, np.ndarray[Any, Any]] | None:
-        """Return {labels, predicted: (N,) int64, ids: (N,) str, classes: ()} of the test split, None if unusable.
-
-        And {confidence: (N,), nll, brier: ()} of metrics.probability_scores; nan where the logits are not finite.
-        """
+    def predictions(self) -> RunPredictions | None:
+        """Return the predictions on the test split; None if there are none, or unusable ones."""
         try:
             stored = self.record.predictions()
         except UserError:
@@ -139,21 +153,20 @@ class Run:
             return None
         if labels.min() < 0 or labels.max() >= logits.shape[1]:
             return None
-        answers = {"labels": labels, "predicted": logits.argmax(1), "ids": ids, "classes": np.array(logits.shape[1])}
-        return answers | probability_scores(logits, labels)
+        return RunPredictions(ids, labels, logits.argmax(1), logits.shape[1], *probability_scores(logits, labels))
 
     @cached_property
-    def confusion(self) -> np.ndarray[Any, Any] | None:
+    def confusion(self) -> Array | None:
         """Return the (K, K) counts of test images, true class by predicted class; None without predictions."""
-        if self.answers is None or self.answers["classes"] > MOST_CLASSES:
+        found = self.predictions
+        if found is None or found.classes > MAX_CLASSES:
             return None
-        size = int(self.answers["classes"])
-        counts = np.bincount(self.answers["labels"] * size + self.answers["predicted"], minlength=size * size)
-        return counts.reshape(size, size)
+        size = found.classes
+        return np.bincount(found.labels * size + found.predicted, minlength=size * size).reshape(size, size)
 
 
 def read_run(record: RunRecord) -> Run:
-    """Read a run and judge whether it can be in the table: `done` or `diverged`, with what that needs."""
+    """Read a run and decide whether it can be in the table: it must be `done` or `diverged`, with what that needs."""
     if record.problem:
         return Run(record, "malformed", plain(record.problem))
     run = Run(record, record.status)
@@ -167,31 +180,23 @@ def read_run(record: RunRecord) -> Run:
         run.status, run.reason = "malformed", f"run.json: result.test_accuracy is {given}, not a number from 0 to 1"
     elif run.status not in ("done", "diverged"):
         message = ": ".join(t for t in (run.text("error", "type"), run.text("error", "message")) if t)
-        run.reason = message or _UNFINISHED.get(run.status, "no reason is recorded")
+        run.reason = message or UNFINISHED.get(run.status, "no reason is recorded")
     if run.status == "done":
-        run.doubts = _doubts(run)
+        run.warnings = _warnings(run)
     return run
 
 
-_UNFINISHED = {
-    "running": "a process is working on it",
-    "interrupted": "not finished; the same command goes on with it",
-}
-
-
-def _doubts(run: Run) -> list[str]:
-    """Compare what run.json says with what the predictions say."""
-    doubts = []
+def _warnings(run: Run) -> list[str]:
+    """Compare run.json with the metric rows and the predictions."""
+    found = []
     try:
         run.record.check_file("metrics.jsonl")
     except UserError:
-        doubts.append("its metric rows are damaged, so it is in no curve")
-    if run.answers is None or run.confusion is None:
-        return [*doubts, "its predictions are missing or malformed, so it is in no confusion matrix"]
-    accuracy = float(np.trace(run.confusion) / run.confusion.sum())
-    if abs(accuracy - run.test_accuracy) > 0.5 / run.confusion.sum():
-        recorded = f"{100 * run.test_accuracy:.2f} %"
-        doubts.append(
-            f"the recorded test accuracy ({recorded}) is not that of its predictions ({100 * accuracy:.2f} %)"
-        )
-    return doubts
+        found.append("its metric rows are damaged, so it is in no curve")
+    if run.predictions is None:
+        return [*found, "its predictions are missing or malformed, so it is in no confusion matrix"]
+    accuracy, images = float(run.predictions.right.mean()), len(run.predictions.labels)
+    if abs(accuracy - run.test_accuracy) > 0.5 / images:
+        recorded, predicted = f"{100 * run.test_accuracy:.2f} %", f"{100 * accuracy:.2f} %"
+        found.append(f"the recorded test accuracy ({recorded}) is not that of its predictions ({predicted})")
+    return found

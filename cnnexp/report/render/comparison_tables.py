@@ -7,8 +7,8 @@ from cnnexp.pages.tables import Column, Table, csv_columns
 from cnnexp.report.analysis.compare import Row
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import p_value, summarise
-from cnnexp.report.read.collect import LeftOut, Study
 from cnnexp.report.read.runs import Run
+from cnnexp.report.read.study import LeftOut, Study
 from cnnexp.report.render.formats import decimals, interval, or_dash, percent, points
 from cnnexp.text import large
 

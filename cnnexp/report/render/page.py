@@ -12,8 +12,8 @@ from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.examples import ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
-from cnnexp.report.read.collect import Arm, Study
 from cnnexp.report.read.runs import Run
+from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.render import class_tables, comparison_tables, prediction_tables
 from cnnexp.text import DASH, number
 

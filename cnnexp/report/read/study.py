@@ -1,0 +1,126 @@
+"""The arms and runs of one report."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnnexp.config.keys import flatten, is_below
+from cnnexp.errors import UserError
+from cnnexp.records import run_record as record
+from cnnexp.report.read.notes import APART
+from cnnexp.report.read.runs import Run
+from cnnexp.text import plain, shorten
+
+MAX_SETTINGS_IN_LABEL = 3
+
+
+@dataclass
+class Arm:
+    """The runs of one arm with one fingerprint: the `done` ones, by seed, and the diverged ones.
+
+    label: for people. key: for file names. Both are unique in the study.
+    """
+
+    name: str
+    fingerprint: str
+    runs: list[Run] = field(default_factory=list)
+    diverged: list[Run] = field(default_factory=list)
+    label: str = ""
+    key: str = ""
+
+    def values(self, *path: str) -> list[float]:
+        """Return a number of run.json over the done runs, nan where it is missing."""
+        return [run.number(*path) for run in self.runs]
+
+    def accuracies(self) -> dict[int, float]:
+        """Return {seed: test accuracy as a fraction} of the done runs."""
+        return {run.seed: run.test_accuracy for run in self.runs}
+
+    @property
+    def first(self) -> Run:
+        """Return a run to read what all of them share."""
+        return (self.runs or self.diverged)[0]
+
+    def class_names(self, count: int) -> list[str]:
+        """Return the names of the classes; numbers where the record does not have `count` names."""
+        names = self.first.texts("data", "classes")
+        return names if len(names) == count else [str(i) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that is not in the table."""
+
+    folder: str
+    arm: str
+    seed: str
+    status: str
+    reason: str
+
+
+@dataclass
+class Study:
+    """The runs of one report, and what study.json says of them. notes: what a reader of the table must know.
+
+    reported: {arm's name: {metric: number}}, as claims.study.read_reported gives it. source: where it is from.
+    """
+
+    folder: Path
+    name: str
+    question: str
+    command: str
+    arms: list[Arm]
+    baseline: Arm | None
+    runs: list[Run]
+    left_out: list[LeftOut]
+    notes: list[str]
+    reported: dict[str, dict[str, float]] = field(default_factory=dict)
+    source: str = ""
+    claims: list[str] = field(default_factory=list)
+
+    def named(self, name: str) -> list[Arm]:
+        """Return the arms of a name: several if it has several configs."""
+        return [arm for arm in self.arms if arm.name == name]
+
+
+def set_labels(arms: list[Arm]) -> None:
+    """Give each arm its label and its key."""
+    shorts = [plain(a.fingerprint)[:8] for a in arms]
+    words = [settings or short for settings, short in zip(differing(arms), shorts, strict=True)]
+    labels = _unique([plain(a.name) or "(no name)" for a in arms], [f" ({word})" for word in words])
+    keys = _unique([record.slug(plain(a.name)) for a in arms], [f"-{record.slug(short)}" for short in shorts])
+    for arm, label, key in zip(arms, labels, keys, strict=True):
+        arm.label, arm.key = label, key
+
+
+def differing(arms: list[Arm]) -> list[str]:
+    """Return "epochs=1ep" of every arm that shares its name with others: the settings in which these differ.
+
+    "" where there are none, or more than MAX_SETTINGS_IN_LABEL, or a config cannot be read.
+    """
+    same: dict[str, list[int]] = {}
+    for index, arm in enumerate(arms):
+        same.setdefault(plain(arm.name).lower(), []).append(index)
+    found = [""] * len(arms)
+    for group in (indices for indices in same.values() if len(indices) > 1):
+        try:
+            configs = [flatten(arms[index].first.record.config()) for index in group]
+        except UserError:
+            continue
+        keys = [key for key in configs[0] if not is_below(key, APART) and len({str(c.get(key)) for c in configs}) > 1]
+        if 0 < len(keys) <= MAX_SETTINGS_IN_LABEL:
+            for index, config in zip(group, configs, strict=True):
+                found[index] = shorten(plain(", ".join(f"{key}={config.get(key)}" for key in keys)), 60)
+    return found
+
+
+def _unique(names: list[str], endings: list[str]) -> list[str]:
+    """Make equal names different by their endings, and if those are equal too, by a number."""
+    counts = Counter(n.lower() for n in names)
+    unique = [n if counts[n.lower()] == 1 else n + e for n, e in zip(names, endings, strict=True)]
+    seen: Counter[str] = Counter()
+    for i, name in enumerate(unique):
+        seen[name.lower()] += 1
+        if seen[name.lower()] > 1:
+            unique[i] = f"{name}-{seen[name.lower()]}"
+    return unique
