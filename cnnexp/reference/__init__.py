@@ -1,10 +1,10 @@
-"""Every operation of these networks from its formula, in plain tensor arithmetic; `cnnexp ops` holds them to torch's.
+"""The operations of the networks, written from their formulas in tensor arithmetic; `cnnexp ops` compares with torch.
 
-A network takes them with `model.impl=im2col`, an optimiser with `optimizer=reference_adam`. Nothing here calls
-torch.nn.functional for the thing itself; operations.py does, to compare.
+A network uses them with `model.impl=im2col`, training with `optimizer=reference_adam`. Only catalogue.py calls torch's
+own functions, for the comparison.
 """
 
-OPERATIONS = (  # what operations.py compares, in its order; here because a wrong name is told without torch
+OPERATIONS = (  # the keys of catalogue(), in its order; here, so that a wrong name is an error before torch is imported
     *("conv", "filter", "max_pool", "affine", "batch_norm", "spatial_batch_norm", "layer_norm"),
     *("dropout", "vanilla_dropout"),
     *("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "hardswish", "softplus", "sigmoid", "tanh"),

@@ -1,6 +1,6 @@
-"""Activations and their slopes: y = f(z) for each number on its own, dL/dz = u f'(z).
+"""Activations and their slopes: y = f(z), element by element, and dL/dz = dL/dy f'(z).
 
-Where f has a kink at 0, f' is that of its left side, as torch has it.
+If f has a kink at 0, f'(0) is the slope on the left side, as in torch. Default settings are torch's.
 """
 
 import math
@@ -19,32 +19,28 @@ class Activation(NamedTuple):
     value: Callable[..., Tensor]
     slope: Callable[..., Tensor]
 
-    def backward(self, upstream: Tensor, z: Tensor, **settings: float) -> Tensor:
-        """Return dL/dz = u f'(z)."""
-        return upstream * self.slope(z, **settings)
-
 
 def relu(z: Tensor) -> Tensor:
     """Return max(z, 0) (Nair & Hinton 2010)."""
     return z.clamp_min(0)
 
 
-def leaky_relu(z: Tensor, slope: float) -> Tensor:
+def leaky_relu(z: Tensor, slope: float = 0.01) -> Tensor:
     """Return z where it is above 0, else slope z (Maas, Hannun & Ng 2013)."""
     return torch.where(z > 0, z, slope * z)
 
 
-def leaky_relu_slope(z: Tensor, slope: float) -> Tensor:
+def leaky_relu_slope(z: Tensor, slope: float = 0.01) -> Tensor:
     """Return 1 where z is above 0, else slope."""
     return torch.where(z > 0, torch.ones_like(z), torch.full_like(z, slope))
 
 
-def elu(z: Tensor, alpha: float) -> Tensor:
+def elu(z: Tensor, alpha: float = 1.0) -> Tensor:
     """Return z where it is above 0, else alpha (e^z - 1) (Clevert et al. 2016, arXiv 1511.07289)."""
     return torch.where(z > 0, z, alpha * (z.exp() - 1))
 
 
-def elu_slope(z: Tensor, alpha: float) -> Tensor:
+def elu_slope(z: Tensor, alpha: float = 1.0) -> Tensor:
     """Return 1 where z is above 0, else alpha e^z."""
     return torch.where(z > 0, torch.ones_like(z), alpha * z.exp())
 

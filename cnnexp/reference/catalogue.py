@@ -1,128 +1,146 @@
-"""What `cnnexp ops` compares: each operation, its shapes, the ways to compute it here, and torch's own."""
+"""What `cnnexp ops` compares: each operation, the shapes of its inputs, its implementations here, and torch's."""
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn, optim
-from torch.nn import functional
+import torch
+from torch import Tensor, optim
+from torch.nn import functional as torchs
 
-from cnnexp.reference import operations, update_rules
-from cnnexp.reference.comparison import Operation, Run, by_autograd
+from cnnexp.reference import functional, update_rules
+from cnnexp.reference.activations import ACTIVATIONS
+from cnnexp.reference.comparison import Computation, Operation
 from cnnexp.reference.convolution import CONVOLUTIONS
-from cnnexp.reference.operations import EPS
+from cnnexp.reference.normalization import from_rows, to_rows
 from cnnexp.reference.pooling import MAX_POOLS
+from cnnexp.reference.update_rules import Memory, Rule
 from cnnexp.reference.windows import Geometry
 
+EPS, KEEP, STEPS = 1e-5, 0.75, 3
 MOVED = Geometry(stride=(2, 2), padding=(1, 1))
-ROWS, IMAGES, WEIGHTS = (128, 1024), (16, 32, 16, 16), (100_000,)
-ACTIVATIONS: dict[str, tuple[nn.Module, dict[str, float]]] = {
-    "relu": (nn.ReLU(), {}),
-    "leaky_relu": (nn.LeakyReLU(0.01), {"slope": 0.01}),
-    "elu": (nn.ELU(1.0), {"alpha": 1.0}),
-    "selu": (nn.SELU(), {}),
-    "gelu": (nn.GELU(), {}),
-    "silu": (nn.SiLU(), {}),
-    "mish": (nn.Mish(), {}),
-    "hardswish": (nn.Hardswish(), {}),
-    "softplus": (nn.Softplus(), {}),
-    "sigmoid": (nn.Sigmoid(), {}),
-    "tanh": (nn.Tanh(), {}),
-}
-ADAM: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
-RMSPROP: dict[str, Any] = {"lr": 1e-3, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0}
-MOMENTUM: dict[str, Any] = {"lr": 0.01, "momentum": 0.9}
+ROWS, FEATURES = (128, 1024), (1024,)
+IMAGES, CHANNELS = (16, 32, 16, 16), (32,)
 
 
 def catalogue() -> dict[str, Operation]:
     """Return all operations by their names."""
-    return {
-        **_windows(),
-        "affine": Operation(
-            (ROWS, (256, 1024), (256,), (128, 256)), {"formula": operations.affine}, by_autograd(functional.linear)
-        ),
-        **_norms(),
-        "dropout": Operation(
-            (ROWS, ROWS),
-            {"inverted": operations.dropout_inverted},
-            by_autograd(operations.torch_dropout),
-            "keep 0.75",
-        ),
-        "vanilla_dropout": Operation(
-            (ROWS, ROWS),
-            {"formula": operations.dropout_vanilla},
-            operations.torch_dropout_vanilla,
-            "keep 0.75, and prediction",
-        ),
-        **{
-            name: Operation((ROWS, ROWS), {"formula": operations.activation(name, **settings)}, by_autograd(module))
-            for name, (module, settings) in ACTIVATIONS.items()
-        },
-        "softmax_cross_entropy": Operation(
-            ((128, 10), ()),
-            {"formula": operations.cross_entropy},
-            by_autograd(lambda z: functional.cross_entropy(z, operations.labels_of(z))),
-        ),
-        **_rules(),
-    }
-
-
-def _windows() -> dict[str, Operation]:
-    """Return the operations of moving windows."""
-    convolutions = {way: operations.convolution(way, MOVED) for way in CONVOLUTIONS}
-    pools = {way: operations.max_pool(way, (2, 2), (2, 2)) for way in MAX_POOLS}
+    elementwise = partial(Operation, (ROWS, ROWS))
+    kept = f"keep {KEEP}"
     return {
         "conv": Operation(
             ((1, 3, 31, 31), (25, 3, 3, 3), (25,), (1, 25, 16, 16)),
-            convolutions,
-            operations.torch_convolution(MOVED),
+            {impl: partial(functional.conv2d, geometry=MOVED, impl=impl) for impl in CONVOLUTIONS},
+            torch_conv2d(MOVED),
             "stride 2, padding 1",
         ),
         "filter": Operation(
-            ((8, 3, 64, 64), (5, 5), (8, 3, 60, 60)), {"im2col": operations.blur}, operations.torch_blur
+            ((8, 3, 64, 64), (5, 5), (8, 3, 60, 60)),
+            {"im2col": functional.filter_channels},
+            lambda x, kernel: torchs.conv2d(x, kernel.expand(3, 1, 5, 5), groups=3),
         ),
         "max_pool": Operation(
             ((1, 16, 32, 32), (1, 16, 16, 16)),
-            pools,
-            by_autograd(lambda x: functional.max_pool2d(x, 2)),
+            {impl: partial(functional.max_pool2d, kernel=(2, 2), stride=(2, 2), impl=impl) for impl in MAX_POOLS},
+            partial(torchs.max_pool2d, kernel_size=2),
             "2x2 windows",
         ),
-    }
-
-
-def _norms() -> dict[str, Operation]:
-    """Return the normalisations; batch norm the long way through its graph too."""
-    batch_norms: dict[str, Run] = {"graph": operations.batch_norm_graph, "simplified": operations.batch_norm}
-    spatial = {way: operations.spatial(run) for way, run in batch_norms.items()}
-
-    def batch_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return functional.batch_norm(x, None, None, scale, shift, training=True, eps=EPS)
-
-    def layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return functional.layer_norm(x, scale.shape, scale, shift, EPS)
-
-    width, channels = ROWS[1:], IMAGES[1:2]
-    return {
-        "batch_norm": Operation((ROWS, width, width, ROWS), batch_norms, by_autograd(batch_norm)),
-        "spatial_batch_norm": Operation((IMAGES, channels, channels, IMAGES), spatial, by_autograd(batch_norm)),
-        "layer_norm": Operation(
-            (ROWS, width, width, ROWS), {"formula": operations.layer_norm}, by_autograd(layer_norm)
+        "affine": Operation((ROWS, (256, 1024), (256,), (128, 256)), {"formula": functional.linear}, torchs.linear),
+        "batch_norm": Operation((ROWS, FEATURES, FEATURES, ROWS), BATCH_NORMS, torch_batch_norm),
+        "spatial_batch_norm": Operation(
+            (IMAGES, CHANNELS, CHANNELS, IMAGES),
+            {name: spatial(norm) for name, norm in BATCH_NORMS.items()},
+            torch_batch_norm,
         ),
+        "layer_norm": Operation(
+            (ROWS, FEATURES, FEATURES, ROWS),
+            {"formula": partial(functional.layer_norm, eps=EPS)},
+            lambda x, scale, shift: torchs.layer_norm(x, FEATURES, scale, shift, EPS),
+        ),
+        "dropout": elementwise({"inverted": dropout}, torch_dropout, kept),
+        "vanilla_dropout": elementwise(
+            {"formula": partial(dropout, vanilla=True)}, lambda x: KEEP * torch_dropout(x), kept
+        ),
+        **{
+            name: elementwise({"formula": partial(functional.activation, name=name)}, torch_activation(name))
+            for name in ACTIVATIONS
+        },
+        "softmax_cross_entropy": Operation(
+            ((128, 10), ()),
+            {"formula": lambda z: functional.cross_entropy(z, labels_of(z))},
+            lambda z: torchs.cross_entropy(z, labels_of(z)),
+        ),
+        "sgd": _rule(update_rules.sgd, optim.SGD, {"fused": True}, lr=0.01),
+        "momentum": _rule(update_rules.momentum, optim.SGD, {"fused": True}, lr=0.01, momentum=0.9),
+        "rmsprop": _rule(update_rules.rmsprop, optim.RMSprop, {}, lr=1e-3, alpha=0.99, eps=1e-8, momentum=0.0),
+        "adam": _rule(update_rules.adam, optim.Adam, {"fused": True}, lr=1e-3, betas=(0.9, 0.999), eps=1e-8),
     }
 
 
-def _rules() -> dict[str, Operation]:
-    """Return the update rules, beside torch's optimisers with the kernels that training uses."""
-    rules: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
-        "sgd": (update_rules.sgd, optim.SGD, {"lr": 0.01}, {"fused": True}),
-        "momentum": (update_rules.momentum, optim.SGD, MOMENTUM, {"fused": True}),
-        "rmsprop": (update_rules.rmsprop, optim.RMSprop, RMSPROP, {}),
-        "adam": (update_rules.adam, optim.Adam, ADAM, {"fused": True}),
-    }
-    return {
-        name: Operation(
-            (WEIGHTS, WEIGHTS),
-            {"formula": operations.stepped(rule, **settings)},
-            operations.torch_stepped(optimizer, **settings, **more),
-            "3 steps",
-        )
-        for name, (rule, optimizer, settings, more) in rules.items()
-    }
+BATCH_NORMS: dict[str, Computation] = {
+    "graph": partial(functional.batch_norm, eps=EPS, graph=True),
+    "simplified": partial(functional.batch_norm, eps=EPS),
+}
+
+
+def torch_conv2d(geometry: Geometry) -> Computation:
+    """Return torch's convolution of (x, w) or (x, w, b)."""
+    g = geometry
+    return lambda x, w, b=None: torchs.conv2d(x, w, b, g.stride, g.padding, g.dilation, g.groups)
+
+
+def spatial(batch_norm: Computation) -> Computation:
+    """Make a batch norm of rows (N, D) into one of images (N, C, H, W), whose pixels are the rows."""
+    return lambda x, scale, shift: from_rows(batch_norm(to_rows(x), scale, shift), tuple(x.shape))
+
+
+def torch_batch_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return torch's batch norm, by batch statistics."""
+    return torchs.batch_norm(x, None, None, scale, shift, training=True, eps=EPS)
+
+
+def dropout(x: Tensor, vanilla: bool = False) -> Tensor:
+    """Drop the units that `torch_dropout` drops."""
+    return functional.dropout(x, torch_dropout(torch.ones_like(x)) > 0, KEEP, vanilla)
+
+
+def torch_dropout(x: Tensor) -> Tensor:
+    """Return torch's dropout, which drops the same units at each call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torchs.dropout(x, 1 - KEEP)
+
+
+def torch_activation(name: str) -> Computation:
+    """Return torch's activation, with its default settings."""
+    found: Computation = getattr(torch, name, None) or getattr(torchs, name)
+    return found
+
+
+def labels_of(logits: Tensor) -> Tensor:
+    """Return the labels 0, 1, ... K-1, 0, 1, ... for logits (N, K)."""
+    return torch.arange(len(logits)) % logits.shape[1]
+
+
+def _rule(rule: Rule, optimizer: Callable[..., optim.Optimizer], kernel: dict[str, Any], **settings: Any) -> Operation:
+    """Return STEPS steps of an update rule, and of torch's optimiser with the kernel that training uses."""
+
+    def steps(weights: Tensor, gradient: Tensor) -> Tensor:
+        memory = Memory()
+        with torch.no_grad():
+            for _ in range(STEPS):
+                weights, memory = rule(weights, gradient, memory, **settings)
+        return weights
+
+    def torch_steps(weights: Tensor, gradient: Tensor) -> Tensor:
+        parameter = torch.nn.Parameter(weights.detach().clone())
+        parameter.grad = gradient.detach()
+        own = optimizer([parameter], **settings, **kernel)
+        with torch.no_grad():
+            for _ in range(STEPS):
+                inspect.unwrap(type(own).step)(own)  # the wrappers would import torch's compiler, 1.5 s
+        return parameter.detach()
+
+    weights = (100_000,)
+    return Operation((weights, weights, weights), {"formula": steps}, torch_steps, f"{STEPS} steps")

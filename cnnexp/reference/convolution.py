@@ -1,12 +1,11 @@
-"""Convolution forward and backward, twice: with four nested loops, and with im2col and one matrix product.
+"""Convolution, forward and backward, in two implementations: four nested loops; im2col and one matrix product.
 
     y[n, f, i, j] = b[f] + sum over c, a, b of w[f, c, a, b] x[n, c, i s + a d - p, j s + b d - p]
 
 x (N, C, H, W) with zeros outside, w (F, C / G, kh, kw), b (F,), y (N, F, Ho, Wo), stride s, dilation d, padding p. The
-channels and the filters are in G groups, and a filter sees its own group's channels only. As in all of deep learning,
-this is a cross-correlation: the kernel is not flipped (Goodfellow, Bengio & Courville 2016, eq. 9.6); filters.py has
-the true one. Gradients follow by the chain rule from u = dL/dy: each product above hands u times its one factor to the
-other.
+channels and the filters are in G groups, and a filter sees only the channels of its group. As usual in deep learning,
+this is a cross-correlation: the kernel is not flipped (Goodfellow, Bengio & Courville 2016, eq. 9.6). The gradients
+follow from u = dL/dy by the chain rule: in each product above, the gradient of one factor is u times the other.
 """
 
 import itertools
@@ -20,7 +19,7 @@ from cnnexp.reference.windows import Geometry, Pair, crop, from_columns, pad, to
 
 
 class Convolution(NamedTuple):
-    """One way to convolve. forward(x, w, b or None, geometry); the gradients take u and what is left, see below."""
+    """One implementation: y of (x, w, b or None), dL/dx of (u, w, (H, W)), dL/dw of (u, x, (kh, kw)); geometry last."""
 
     forward: Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor]
     input_gradient: Callable[[Tensor, Tensor, Pair, Geometry], Tensor]
@@ -39,7 +38,7 @@ def forward_loops(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geom
 
 
 def input_gradient_loops(upstream: Tensor, weight: Tensor, size: Pair, geometry: Geometry) -> Tensor:
-    """Return dL/dx (N, C, H, W): every pixel that a number of y was made of gets u times its weight. size: (H, W)."""
+    """Return dL/dx (N, C, H, W): for each number of y, every pixel of its patch gets u times its weight."""
     p, q = geometry.padding
     channels = weight.shape[1] * geometry.groups
     padded = upstream.new_zeros(len(upstream), channels, size[0] + 2 * p, size[1] + 2 * q)
@@ -50,7 +49,7 @@ def input_gradient_loops(upstream: Tensor, weight: Tensor, size: Pair, geometry:
 
 
 def weight_gradient_loops(upstream: Tensor, x: Tensor, kernel: Pair, geometry: Geometry) -> Tensor:
-    """Return dL/dw (F, C / G, kh, kw): every weight gets u times the pixel that it met, at all places of all images."""
+    """Return dL/dw (F, C / G, kh, kw): for each number of y, every weight gets u times its pixel of the patch."""
     gradient = x.new_zeros(upstream.shape[1], x.shape[1] // geometry.groups, *kernel)
     padded = pad(x, geometry.padding)
     for n, f, i, j in _numbers(upstream):
@@ -72,7 +71,7 @@ def forward_im2col(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geo
 
 
 def input_gradient_im2col(upstream: Tensor, weight: Tensor, size: Pair, geometry: Geometry) -> Tensor:
-    """Return dL/dx (N, C, H, W): dL/dX = w^T u, and every patch added up where it came from. size: (H, W)."""
+    """Return dL/dx (N, C, H, W): the patches' gradients dL/dX = w^T u, added by `from_columns`."""
     channels, kernel = weight.shape[1] * geometry.groups, _kernel(weight)
     images, _, height, width = upstream.shape
     u = _by_group(upstream.transpose(0, 1), geometry)
@@ -81,14 +80,14 @@ def input_gradient_im2col(upstream: Tensor, weight: Tensor, size: Pair, geometry
 
 
 def weight_gradient_im2col(upstream: Tensor, x: Tensor, kernel: Pair, geometry: Geometry) -> Tensor:
-    """Return dL/dw = u X^T (F, C / G, kh, kw), summed over all patches of all images by the product itself."""
+    """Return dL/dw = u X^T (F, C / G, kh, kw); the product sums over all patches of all images."""
     u = _by_group(upstream.transpose(0, 1), geometry)
     gradient = torch.bmm(u, _patches(to_columns(x, kernel, geometry), geometry).transpose(1, 2))
     return gradient.reshape(upstream.shape[1], x.shape[1] // geometry.groups, *kernel)
 
 
 def bias_gradient(upstream: Tensor) -> Tensor:
-    """Return dL/db (F,): b[f] is in every number of its map, so that all of u is summed up."""
+    """Return dL/db (F,): b[f] is in every number of its channel, so u is summed over images and pixels."""
     return upstream.sum((0, 2, 3))
 
 
@@ -99,12 +98,12 @@ CONVOLUTIONS = {
 
 
 def _numbers(y: Tensor) -> Iterator[tuple[int, ...]]:
-    """Nest four loops: over the images, the filters, the rows and the columns of y."""
+    """Yield all indices of y: four nested loops over images, filters, rows and columns."""
     return itertools.product(*(range(length) for length in y.shape))
 
 
 def _channels(f: int, weight: Tensor, geometry: Geometry) -> slice:
-    """Return the channels of x that filter f sees: those of its group."""
+    """Return the channels of x in the group of filter f."""
     filters, channels = weight.shape[:2]
     group = f * geometry.groups // filters
     return slice(group * channels, (group + 1) * channels)
@@ -115,11 +114,11 @@ def _kernel(weight: Tensor) -> Pair:
 
 
 def _by_group(filters: Tensor, geometry: Geometry) -> Tensor:
-    """Return (F, ...) as (G, F / G, the rest in a row)."""
+    """Reshape (F, ...) to (G, F / G, the rest flattened)."""
     return filters.reshape(geometry.groups, len(filters) // geometry.groups, -1)
 
 
 def _patches(columns: Tensor, geometry: Geometry) -> Tensor:
-    """Return (C, kh, kw, N, Ho, Wo) as (G, C kh kw / G, N Ho Wo): a patch of a group in every column."""
+    """Reshape (C, kh, kw, N, Ho, Wo) to (G, C kh kw / G, N Ho Wo): each column is a patch of one group."""
     images, height, width = columns.shape[3:]
     return columns.reshape(geometry.groups, -1, images * height * width)

@@ -1,4 +1,4 @@
-"""What else a fully connected network needs: the affine layer, dropout in two ways, and the loss.
+"""The other operations of a fully connected network: the affine layer, two kinds of dropout, and the loss.
 
 Shape letters: N examples, D features in, F features out, K classes.
 """
@@ -21,34 +21,26 @@ def affine_backward(upstream: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
     return upstream @ weight, upstream.T @ x, upstream.sum(0)
 
 
-def draw_mask(shape: tuple[int, ...], keep: float, generator: torch.Generator) -> Tensor:
-    """Return which units are kept, each with probability `keep` in (0, 1], as booleans."""
-    return torch.rand(shape, generator=generator) < keep
-
-
 def dropout_vanilla(x: Tensor, mask: Tensor) -> Tensor:
-    """Return m x in training (Srivastava et al. 2014, sec. 4); its gradient is m u, the same function of u."""
+    """Return m x (Srivastava et al. 2014, sec. 4), for a mask m whose units are kept with probability `keep`.
+
+    Its mean is keep x, which is what prediction then has to use. Its gradient is m u, the same function of u.
+    """
     return x * mask
 
 
-def predict_vanilla(x: Tensor, keep: float) -> Tensor:
-    """Return keep x: at prediction every unit counts as much as it did in training on average (sec. 4, last lines)."""
-    return keep * x
-
-
 def dropout_inverted(x: Tensor, mask: Tensor, keep: float) -> Tensor:
-    """Return m x / keep in training (sec. 10): its mean is x, so that prediction leaves x alone.
+    """Return m x / keep (sec. 10), keep in (0, 1]: its mean is x, so that prediction uses x itself.
 
-    keep in (0, 1]. Its gradient is m u / keep, the same function of u. In training and in prediction it is what the
-    vanilla kind gives there, over keep.
+    Its gradient is m u / keep, the same function of u.
     """
     return x * mask / keep
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Return p[n, k] = exp z[n, k] / sum over j of exp z[n, j], with the largest z of a row taken off first: the same.
+    """Return p[n, k] = exp z[n, k] / sum over j of exp z[n, j] (Goodfellow et al. 2016, eq. 6.29).
 
-    Goodfellow et al. 2016, eq. 6.29. Numbers of any size are allowed.
+    The largest z of a row is subtracted first, which changes nothing and avoids overflow.
     """
     powers = (logits - logits.amax(1, keepdim=True)).exp()
     return powers / powers.sum(1, keepdim=True)

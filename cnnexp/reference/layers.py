@@ -1,9 +1,8 @@
-"""The layers of a network computed by the formulas of this room: modules that take the place of torch's, in place.
+"""Layers of a network that compute by the formulas of this package: modules that replace torch's, in place.
 
-Forward and backward passes are those of convolution.py, dense.py, normalization.py, pooling.py and activations.py;
-torch's autograd only hands the gradients from one to the next. Tensors and their names stay those of torch, so a
-checkpoint of either serves both. Where autocast is on, matrix products are in its precision, as torch's are, and all
-else is in that of the weights; so are the loops, whose sums of many thousand numbers bf16 could not hold.
+Tensors and their names stay those of torch, so that a checkpoint fits both. Under autocast, matrix products are in its
+precision, as torch's are, and all else is in that of the weights; so are the loops, because bf16 cannot hold their sums
+of many thousand numbers.
 """
 
 from typing import Any, Literal
@@ -12,18 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnnexp.reference import dense, normalization
-from cnnexp.reference.activations import ACTIVATIONS
-from cnnexp.reference.convolution import CONVOLUTIONS, bias_gradient
-from cnnexp.reference.formula import Gradients, Kept, by_formula
-from cnnexp.reference.pooling import MAX_POOLS
+from cnnexp.reference import functional, normalization
 from cnnexp.reference.windows import Geometry, Pair
 
 Impl = Literal["im2col", "loops"]
 
 
 class ReferenceConv2d(nn.Conv2d):
-    """A convolution by loops or by im2col, as `impl` says."""
+    """A convolution by loops or by im2col (`impl`)."""
 
     impl: Impl
 
@@ -31,21 +26,9 @@ class ReferenceConv2d(nn.Conv2d):
         """Convolve (N, C, H, W)."""
         assert self.padding_mode == "zeros" and not isinstance(self.padding, str)
         geometry = Geometry(_pair(self.stride), _pair(self.padding), _pair(self.dilation), self.groups)
-        way, size, kernel = CONVOLUTIONS[self.impl], _pair(tuple(input.shape[2:])), _pair(self.kernel_size)
-        learns_below = input.requires_grad  # the images that a network begins with need no gradient
-
-        def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Kept:
-            return way.forward(x, weight, bias, geometry), (x, weight)
-
-        def backward(upstream: Tensor, x: Tensor, weight: Tensor) -> Gradients:
-            return (
-                way.input_gradient(upstream, weight, size, geometry) if learns_below else None,
-                way.weight_gradient(upstream, x, kernel, geometry),
-                bias_gradient(upstream),
-            )
-
         dtype = self.weight.dtype if self.impl == "loops" else _product_dtype(self.weight)
-        return _laid_out(by_formula(forward, backward, *_cast(dtype, input, self.weight, self.bias)), input)
+        x, weight, bias = _cast(dtype, input, self.weight, self.bias)
+        return _laid_out(functional.conv2d(x, weight, bias, geometry, self.impl), input)
 
 
 class ReferenceLinear(nn.Linear):
@@ -53,12 +36,7 @@ class ReferenceLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, D) to (N, F)."""
-
-        def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Kept:
-            return dense.affine(x, weight, bias), (x, weight)
-
-        given = _cast(_product_dtype(self.weight), input, self.weight, self.bias)
-        return by_formula(forward, dense.affine_backward, *given)
+        return functional.linear(*_cast(_product_dtype(self.weight), input, self.weight, self.bias))
 
 
 class ReferenceBatchNorm1d(nn.BatchNorm1d):
@@ -70,7 +48,7 @@ class ReferenceBatchNorm1d(nn.BatchNorm1d):
 
 
 class ReferenceBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation of images, each pixel an example."""
+    """Batch normalisation of images; each pixel is an example."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""
@@ -83,29 +61,18 @@ class ReferenceLayerNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, D)."""
-
-        def forward(x: Tensor, scale: Tensor, shift: Tensor) -> Kept:
-            y, normalised, inverse = normalization.layer_norm(x, scale, shift, self.eps)
-            return y, (normalised, inverse, scale)
-
-        x = input.to(self.weight.dtype)
-        return by_formula(forward, normalization.layer_norm_backward, x, self.weight, self.bias)
+        return functional.layer_norm(input.to(self.weight.dtype), self.weight, self.bias, self.eps)
 
 
 class ReferenceMaxPool2d(nn.MaxPool2d):
-    """Max-pooling by loops or by patches, as `impl` says."""
+    """Max-pooling by loops or by im2col (`impl`)."""
 
     impl: Impl
 
     def forward(self, input: Tensor) -> Tensor:
         """Pool (N, C, H, W)."""
         assert (self.padding, self.dilation, self.ceil_mode) == (0, 1, False)
-        way, kernel, stride = MAX_POOLS[self.impl], _pair(self.kernel_size), _pair(self.stride)
-        y = by_formula(
-            lambda x: (way.forward(x, kernel, stride), (x,)),
-            lambda upstream, x: (way.backward(upstream, x, kernel, stride),),
-            input,
-        )
+        y = functional.max_pool2d(input, _pair(self.kernel_size), _pair(self.stride), self.impl)
         return _laid_out(y, input)
 
 
@@ -114,8 +81,7 @@ class ReferenceReLU(nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the positive part."""
-        relu = ACTIVATIONS["relu"]
-        return by_formula(lambda z: (relu.value(z), (z,)), lambda upstream, z: (relu.backward(upstream, z),), input)
+        return functional.activation(input, "relu")
 
 
 BY_FORMULA: dict[type[nn.Module], type[nn.Module]] = {
@@ -130,10 +96,10 @@ BY_FORMULA: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def compute_by_formula(network: nn.Module, impl: Impl) -> None:
-    """Let a network's convolutions, affine layers, norms, ReLUs and max-pools compute by the formulas here.
+    """Make a network's convolutions, linear layers, norms, ReLUs and max-pools compute by the formulas; in place.
 
-    In place; their tensors, names and settings stay. impl: how convolutions and max-pools do it. Layers of other
-    kinds (other activations, average pooling, dropout) stay torch's.
+    Their tensors, names and settings stay. impl: of convolutions and max-pools. Layers of other kinds (other
+    activations, average pooling, dropout) stay torch's.
     """
     for module in network.modules():
         formula = next((formula for kind, formula in BY_FORMULA.items() if isinstance(module, kind)), None)
@@ -149,25 +115,25 @@ def _pair(size: Any) -> Pair:
 
 
 def _product_dtype(weight: Tensor) -> torch.dtype:
-    """Return the type that matrix products are in."""
+    """Return the dtype of matrix products."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+def _cast(dtype: torch.dtype, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _laid_out(y: Tensor, x: Tensor) -> Tensor:
-    """Return y (N, C, H, W) in the order of x in memory, as torch's layers do: dropout after it draws in that order."""
+    """Return y (N, C, H, W) in the memory layout of x, as torch's layers do: a dropout after it draws in that order."""
     last = x.stride(1) == 1
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _batch_norm(module: _BatchNorm, rows: Tensor) -> Tensor:
-    """Normalise (N, D) with its own statistics, which the running ones follow, or in eval mode with the running ones.
+    """Normalise (N, D) by batch statistics, after updating the running ones; in eval mode by the running ones.
 
-    Raises ValueError if there is one row only to take statistics of.
+    Raises ValueError for the statistics of a single row.
     """
     mean, variance, count = module.running_mean, module.running_var, module.num_batches_tracked
     assert mean is not None and variance is not None and count is not None
@@ -180,9 +146,4 @@ def _batch_norm(module: _BatchNorm, rows: Tensor) -> Tensor:
         momentum = 1 / float(count) if module.momentum is None else module.momentum
         mean.copy_(normalization.running(mean, rows.mean(0), momentum))
         variance.copy_(normalization.running(variance, rows.var(0), momentum))
-
-    def forward(x: Tensor, scale: Tensor, shift: Tensor) -> Kept:
-        y, normalised, inverse = normalization.batch_norm(x, scale, shift, module.eps)
-        return y, (normalised, inverse, scale)
-
-    return by_formula(forward, normalization.batch_norm_backward, rows, module.weight, module.bias)
+    return functional.batch_norm(rows, module.weight, module.bias, module.eps)

@@ -1,30 +1,21 @@
-"""Batch and layer normalisation, forward and backward: the long way through the graph, and simplified.
+"""Batch and layer normalisation, forward and backward; batch norm simplified, and step by step through its graph.
 
     mu = mean x,  v = mean (x - mu)^2,  r = 1 / sqrt(v + eps),  h = (x - mu) r,  y = gamma h + beta
 
 Batch norm takes the means over the N examples, for each feature (Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1);
 layer norm over the D features, for each example (Ba, Kiros & Hinton 2016, arXiv 1607.06450, eq. 3 and 4). x and y are
-(N, D), scale gamma and shift beta (D,), eps > 0. u = dL/dy; dz below is short for dL/dz.
+(N, D), scale gamma and shift beta (D,), eps > 0. u = dL/dy; dz below is short for dL/dz. A forward function returns y
+and the tensors that its backward function takes after u.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class Steps(NamedTuple):
-    """What the graph of batch norm keeps on its way: x - mu, v, sqrt(v + eps), r (the last three (D,)) and h."""
-
-    centred: Tensor
-    variance: Tensor
-    deviation: Tensor
-    inverse: Tensor
-    normalised: Tensor
+Saved = tuple[Tensor, ...]
 
 
-def batch_norm_graph(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Steps]:
-    """Return y and all steps to it, one operation each, for `batch_norm_graph_backward`."""
+def batch_norm_graph(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Saved]:
+    """Return y, computed one operation at a time, and x - mu, sqrt(v + eps), r, h and gamma."""
     mean = x.sum(0) / len(x)
     centred = x - mean
     squares = centred**2
@@ -33,21 +24,23 @@ def batch_norm_graph(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tup
     inverse = 1 / deviation
     normalised = centred * inverse
     scaled = scale * normalised
-    return scaled + shift, Steps(centred, variance, deviation, inverse, normalised)
+    return scaled + shift, (centred, deviation, inverse, normalised, scale)
 
 
-def batch_norm_graph_backward(upstream: Tensor, steps: Steps, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return dL/dx, dL/dgamma and dL/dbeta, back through one operation after another (the chain rule, step by step)."""
+def batch_norm_graph_backward(
+    upstream: Tensor, centred: Tensor, deviation: Tensor, inverse: Tensor, normalised: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dL/dx, dL/dgamma and dL/dbeta by the chain rule, back through one operation at a time."""
     number = len(upstream)
     d_shift = upstream.sum(0)  # y = scaled + beta
-    d_scale = (upstream * steps.normalised).sum(0)  # scaled = gamma h
+    d_scale = (upstream * normalised).sum(0)  # scaled = gamma h
     d_normalised = upstream * scale
-    d_inverse = (d_normalised * steps.centred).sum(0)  # h = centred r
-    d_centred = d_normalised * steps.inverse
-    d_deviation = -d_inverse / steps.deviation**2  # r = 1 / deviation
-    d_variance = d_deviation / (2 * steps.deviation)  # deviation = sqrt(v + eps)
+    d_inverse = (d_normalised * centred).sum(0)  # h = centred r
+    d_centred = d_normalised * inverse
+    d_deviation = -d_inverse / deviation**2  # r = 1 / deviation
+    d_variance = d_deviation / (2 * deviation)  # deviation = sqrt(v + eps)
     d_squares = torch.ones_like(upstream) * d_variance / number  # v = sum of squares / N
-    d_centred = d_centred + 2 * steps.centred * d_squares  # squares = centred^2, the second way to centred
+    d_centred = d_centred + 2 * centred * d_squares  # squares = centred^2, the second way to centred
     d_mean = -d_centred.sum(0)  # centred = x - mu
     d_x = d_centred + torch.ones_like(upstream) * d_mean / number  # mu = sum of x / N, the second way to x
     return d_x, d_scale, d_shift
@@ -61,17 +54,17 @@ def standardise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def standardise_backward(upstream: Tensor, normalised: Tensor, inverse: Tensor) -> Tensor:
-    """Return dL/dx = r (dh - mean dh - h mean(dh h)) for upstream dh (N, D): all of the graph in one line.
+    """Return dL/dx = r (dh - mean dh - h mean(dh h)) for upstream dh (N, D): the graph's steps, simplified.
 
-    The equations of Ioffe & Szegedy 2015, sec. 3, put into each other; their dL/dmu through v vanishes.
+    From the equations of Ioffe & Szegedy 2015, sec. 3; their dL/dmu through v is 0.
     """
     return inverse * (upstream - upstream.mean(0) - normalised * (upstream * normalised).mean(0))
 
 
-def batch_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return y, and h and r for `batch_norm_backward`."""
+def batch_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Saved]:
+    """Return y, and h, r and gamma."""
     normalised, inverse = standardise(x, eps)
-    return scale * normalised + shift, normalised, inverse
+    return scale * normalised + shift, (normalised, inverse, scale)
 
 
 def batch_norm_backward(
@@ -83,19 +76,19 @@ def batch_norm_backward(
 
 
 def batch_norm_predict(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
-    """Return y with the running statistics in the place of the batch's (Ioffe & Szegedy 2015, algorithm 2)."""
+    """Return y by the running statistics instead of the batch's (Ioffe & Szegedy 2015, algorithm 2)."""
     return scale * (x - mean) / (variance + eps).sqrt() + shift
 
 
 def running(kept: Tensor, new: Tensor, momentum: float) -> Tensor:
-    """Return (1 - momentum) kept + momentum new: torch's meaning of momentum; variances go in as sums over N - 1."""
+    """Return (1 - momentum) kept + momentum new, as torch defines momentum. A new variance is a sum over N - 1."""
     return (1 - momentum) * kept + momentum * new
 
 
-def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return y, and h (N, D) and r (N,) for `layer_norm_backward`: `standardise` of the transposed."""
+def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Saved]:
+    """Return y, and h (N, D), r (N,) and gamma: `standardise` of the transposed."""
     normalised, inverse = standardise(x.T, eps)
-    return scale * normalised.T + shift, normalised.T, inverse
+    return scale * normalised.T + shift, (normalised.T, inverse, scale)
 
 
 def layer_norm_backward(

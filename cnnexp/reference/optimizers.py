@@ -1,4 +1,4 @@
-"""The from-scratch optimisers by config, with the settings of those in cnnexp/optim/optimizers.py."""
+"""Optimisers by config that step by rules.py, with the settings of those in cnnexp/optim/optimizers.py."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,22 +15,20 @@ def adam(
     params: Iterable["Parameter"], lr: Positive, betas: tuple[Rate, Rate], eps: Positive, weight_decay: NonNegative
 ) -> "Optimizer":
     """Adam (Kingma & Ba 2015) from its formula, with L2 regularisation added to the gradient."""
-    from cnnexp.reference import update_rules
-    from cnnexp.reference.stepping import ByRule
+    from cnnexp.reference import update_rules as rules
 
-    return ByRule(params, update_rules.adam, weight_decay, lr=lr, betas=tuple(betas), eps=eps)
+    return rules.RuleOptimizer(params, rules.adam, weight_decay, lr=lr, betas=tuple(betas), eps=eps)
 
 
 def sgd(
     params: Iterable["Parameter"], lr: Positive, momentum: Rate, nesterov: bool, weight_decay: NonNegative
 ) -> "Optimizer":
     """Stochastic gradient descent from its formula, with momentum if it is above 0."""
-    from cnnexp.reference import update_rules
-    from cnnexp.reference.stepping import ByRule
+    from cnnexp.reference import update_rules as rules
 
     if not momentum:
-        return ByRule(params, update_rules.sgd, weight_decay, lr=lr)
-    return ByRule(params, update_rules.momentum, weight_decay, lr=lr, momentum=momentum, nesterov=nesterov)
+        return rules.RuleOptimizer(params, rules.sgd, weight_decay, lr=lr)
+    return rules.RuleOptimizer(params, rules.momentum, weight_decay, lr=lr, momentum=momentum, nesterov=nesterov)
 
 
 def _check_sgd(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -50,7 +48,6 @@ def rmsprop(
     weight_decay: NonNegative,
 ) -> "Optimizer":
     """RMSProp (Tieleman & Hinton 2012) from its formula."""
-    from cnnexp.reference import update_rules
-    from cnnexp.reference.stepping import ByRule
+    from cnnexp.reference import update_rules as rules
 
-    return ByRule(params, update_rules.rmsprop, weight_decay, lr=lr, alpha=alpha, eps=eps, momentum=momentum)
+    return rules.RuleOptimizer(params, rules.rmsprop, weight_decay, lr=lr, alpha=alpha, eps=eps, momentum=momentum)

@@ -1,9 +1,9 @@
-"""Max-pooling forward and backward: the largest number of each window, and the gradient to where it was.
+"""Max-pooling, forward and backward: the largest number of each window, and the gradient at its position.
 
     y[n, c, i, j] = max over a, b of x[n, c, i s + a, j s + b]        dL/dx: u goes to the largest, the others get 0
 
-x (N, C, H, W), y (N, C, Ho, Wo), window kh x kw, stride s, no padding. Of equal numbers the first one counts, row by
-row, as in torch. (Zhou & Chellappa 1988; Boureau, Ponce & LeCun 2010 compare it with averaging.)
+x (N, C, H, W), y (N, C, Ho, Wo), window kh x kw, stride s, no padding. Of equal numbers the first one, row by row, gets
+the gradient, as in torch. (Zhou & Chellappa 1988; Boureau, Ponce & LeCun 2010 compare it with averaging.)
 """
 
 import itertools
@@ -17,7 +17,7 @@ from cnnexp.reference.windows import Geometry, Pair, from_columns, to_columns
 
 
 class MaxPool(NamedTuple):
-    """One way to pool. forward(x, kernel, stride) gives y; backward(u, x, kernel, stride) gives dL/dx."""
+    """One implementation. forward(x, kernel, stride) returns y; backward(u, x, kernel, stride) returns dL/dx."""
 
     forward: Callable[[Tensor, Pair, Pair], Tensor]
     backward: Callable[[Tensor, Tensor, Pair, Pair], Tensor]
@@ -33,7 +33,7 @@ def forward_loops(x: Tensor, kernel: Pair, stride: Pair) -> Tensor:
 
 
 def backward_loops(upstream: Tensor, x: Tensor, kernel: Pair, stride: Pair) -> Tensor:
-    """Return dL/dx, one window after another; a pixel that is the largest of several windows sums what they give."""
+    """Return dL/dx, one window after another; a pixel that is the largest of several windows sums their gradients."""
     geometry, gradient = Geometry(stride=stride), torch.zeros_like(x)
     for n, c, i, j in itertools.product(*map(range, upstream.shape)):
         window = geometry.window((i, j), kernel)
@@ -49,7 +49,7 @@ def forward_columns(x: Tensor, kernel: Pair, stride: Pair) -> Tensor:
 
 
 def backward_columns(upstream: Tensor, x: Tensor, kernel: Pair, stride: Pair) -> Tensor:
-    """Return dL/dx: patches of zeros with u at the largest place, added up where they came from."""
+    """Return dL/dx: patches of zeros, with u at the largest number, added to the pixels that they were copied from."""
     geometry = Geometry(stride=stride)
     columns = to_columns(x, kernel, geometry)
     largest = columns.flatten(1, 2).max(1, keepdim=True).indices

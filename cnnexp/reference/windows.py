@@ -1,6 +1,6 @@
-"""Windows that move over an image: the sizes that come out, padding, and patches as columns (im2col) and back.
+"""Windows that move over an image: output sizes, padding, and patches as columns (im2col) and back.
 
-Shape letters: N images, C channels, H x W pixels, kh x kw the window, Ho x Wo the places where it stands.
+Shape letters: N images, C channels, H x W pixels, kh x kw the window, Ho x Wo its positions.
 """
 
 import itertools
@@ -8,35 +8,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-Pair = tuple[int, int]  # of the height and of the width
+Pair = tuple[int, int]  # along the height and the width
 
 
 def size_out(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Return at how many places a window stands: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
+    """Return the number of positions of a window: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
 
-    All in pixels along one side (Dumoulin & Visin 2016, arXiv 1603.07285, relationship 15).
+    All are pixels along one side (Dumoulin & Visin 2016, arXiv 1603.07285, relationship 15).
     Raises ValueError if the window is larger than the padded image.
     """
-    room = size + 2 * padding - dilation * (kernel - 1) - 1
-    if room < 0:
+    free = size + 2 * padding - dilation * (kernel - 1) - 1
+    if free < 0:
         raise ValueError(f"a window of {dilation * (kernel - 1) + 1} does not fit into {size} with padding {padding}")
-    return room // stride + 1
-
-
-def same_padding(kernel: int, dilation: int = 1) -> int:
-    """Return the padding that keeps the size at stride 1: dilation (kernel - 1) / 2.
-
-    Raises ValueError if that is not a whole number.
-    """
-    padding, odd = divmod(dilation * (kernel - 1), 2)
-    if odd:
-        raise ValueError(f"kernel {kernel} with dilation {dilation}: no padding on both sides keeps the size")
-    return padding
+    return free // stride + 1
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a window moves: its step, zeros around the image, the distance of its taps; groups of channels."""
+    """How a window moves: stride, padding by zeros, dilation (pixels between its taps), and groups of channels."""
 
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
@@ -50,7 +39,7 @@ class Geometry:
         return height, width
 
     def window(self, place: Pair, kernel: Pair) -> tuple[slice, slice]:
-        """Return the rows and columns of the padded image that the window sees at one place (i, j)."""
+        """Return the rows and columns of the padded image that the window covers at one position (i, j)."""
         rows, columns = (
             slice(at * stride, at * stride + dilation * (taps - 1) + 1, dilation)
             for at, stride, dilation, taps in zip(place, self.stride, self.dilation, kernel, strict=True)
@@ -58,7 +47,7 @@ class Geometry:
         return rows, columns
 
     def tap(self, tap: Pair, output: Pair) -> tuple[slice, slice]:
-        """Return the rows and columns of the padded image that one tap (a, b) of the window meets at all places."""
+        """Return the rows and columns of the padded image that one tap (a, b) of the window meets at all positions."""
         rows, columns = (
             slice(at * dilation, at * dilation + stride * (places - 1) + 1, stride)
             for at, stride, dilation, places in zip(tap, self.stride, self.dilation, output, strict=True)
@@ -67,7 +56,7 @@ class Geometry:
 
 
 def pad(x: Tensor, padding: Pair) -> Tensor:
-    """Put zeros around images: (N, C, H, W) -> (N, C, H + 2 p, W + 2 q) for padding (p, q)."""
+    """Pad images by zeros: (N, C, H, W) -> (N, C, H + 2 p, W + 2 q) for padding (p, q)."""
     images, channels, height, width = x.shape
     padded = x.new_zeros(images, channels, height + 2 * padding[0], width + 2 * padding[1])
     crop(padded, padding).copy_(x)
@@ -75,7 +64,7 @@ def pad(x: Tensor, padding: Pair) -> Tensor:
 
 
 def crop(padded: Tensor, padding: Pair) -> Tensor:
-    """Return the images that `pad` put zeros around: a view."""
+    """Remove the padding again; return a view."""
     height, width = padded.shape[2:]
     return padded[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
 
@@ -84,7 +73,7 @@ def to_columns(x: Tensor, kernel: Pair, geometry: Geometry) -> Tensor:
     """Lay out every patch: (N, C, H, W) -> (C, kh, kw, N, Ho, Wo), kh kw times the memory at stride 1.
 
     columns[c, a, b, n, i, j] = padded x[n, c, i stride + a dilation, j stride + b dilation]: im2col (Chellapilla, Puri
-    & Simard 2006), with a patch in each column once the first three and the last three axes are taken together.
+    & Simard 2006). With the first three and the last three axes flattened, each column is a patch.
     """
     output = geometry.output((x.shape[2], x.shape[3]), kernel)
     padded = pad(x, geometry.padding)
@@ -96,9 +85,9 @@ def to_columns(x: Tensor, kernel: Pair, geometry: Geometry) -> Tensor:
 
 
 def from_columns(columns: Tensor, size: Pair, geometry: Geometry) -> Tensor:
-    """Add every patch up where it came from: (C, kh, kw, N, Ho, Wo) -> (N, C, H, W), the transpose of `to_columns`.
+    """Add each patch to the pixels that it was copied from: (C, kh, kw, N, Ho, Wo) -> (N, C, H, W).
 
-    So with y = to_columns(x), the gradient dL/dx is from_columns(dL/dy): a pixel in many patches sums them all.
+    This is the transpose of `to_columns`: with y = to_columns(x), dL/dx is from_columns(dL/dy).
     """
     channels, *kernel, images, height, width = columns.shape
     p, q = geometry.padding

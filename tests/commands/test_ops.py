@@ -12,7 +12,7 @@ import torch
 from cnnexp.commands import ops
 from cnnexp.reference import OPERATIONS, comparison
 from cnnexp.reference.catalogue import catalogue
-from cnnexp.reference.comparison import Row, compare, seconds
+from cnnexp.reference.comparison import Row, compare, median_seconds
 
 Cnnexp = Callable[..., tuple[int, str, str]]
 
@@ -53,7 +53,7 @@ def test_all_operations_are_torchs(cnnexp: Cnnexp) -> None:
 def test_a_wrong_operation_is_told(cnnexp: Cnnexp, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = catalogue()["relu"]
     for wrong in (lambda y: 1.01 * y, lambda y: y / 0):
-        broken = honest._replace(ways={"broken": lambda i, u, wrong=wrong: [*map(wrong, honest.torch(i, u))]})
+        broken = honest._replace(implementations={"broken": lambda z, wrong=wrong: wrong(honest.torch(z))})
         monkeypatch.setattr("cnnexp.reference.catalogue.catalogue", lambda broken=broken: {"relu": broken})
         code, _, err = cnnexp("ops", "relu")
         assert (code, err) == (1, "cnnexp: differ from torch: relu (broken)\n")
@@ -81,10 +81,10 @@ def test_the_compiler_stays_out() -> None:
 def test_a_time_is_a_median_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0, 9, 10, 11, 20, 23, 30, 32])  # calls of 9, 1, 3 and 2 seconds
     monkeypatch.setattr(comparison, "perf_counter", lambda: next(ticks))
-    assert seconds(lambda: None, 15) == 2
+    assert median_seconds(lambda: None, 15) == 2
     ticks = iter([0, 9])
     monkeypatch.setattr(comparison, "perf_counter", lambda: next(ticks))
-    assert seconds(lambda: None, 0) == 9
+    assert median_seconds(lambda: None, 0) == 9
 
 
 def test_the_table_is_short_and_compares_ways_with_each_other() -> None:

@@ -1,18 +1,21 @@
 """Convolutions written from the formula: torch's numbers and gradients, finite differences, and sums done by hand."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import Tensor
+from torch.autograd import gradcheck
 
 from cnnexp.models.convnet import convnet
-from cnnexp.reference.comparison import by_autograd, draw, largest_difference, numeric_gradients
+from cnnexp.reference.catalogue import torch_conv2d
+from cnnexp.reference.comparison import draw, largest_difference, passes
 from cnnexp.reference.convolution import CONVOLUTIONS
-from cnnexp.reference.filters import FILTERS, box, convolve, filter_channels
-from cnnexp.reference.operations import convolution, torch_convolution
-from cnnexp.reference.windows import Geometry, from_columns, pad, same_padding, size_out, to_columns
+from cnnexp.reference.functional import by_formula, conv2d, filter_channels
+from cnnexp.reference.windows import Geometry, from_columns, pad, size_out, to_columns
 
 ROUNDING = 1e-12
 WAYS = list(CONVOLUTIONS)
@@ -27,11 +30,16 @@ def shapes_of(
     return (x, weight, *([(filters,)] if bias else []), (x[0], filters, *output))
 
 
+def ours(way: str, geometry: Geometry) -> Callable[..., Tensor]:
+    """Return the convolution of (x, w) or (x, w, b)."""
+    return lambda x, weight, bias=None: conv2d(x, weight, bias, geometry, way)
+
+
 def same(way: str, shapes: tuple[tuple[int, ...], ...], geometry: Geometry, dtype: torch.dtype = torch.float64) -> None:
-    """Hold shape, dtype, output and all gradients of a convolution to torch's."""
-    inputs, upstream = draw(shapes, dtype)
-    found = convolution(way, geometry)(inputs, upstream)
-    difference = largest_difference(found, torch_convolution(geometry)(inputs, upstream))
+    """Compare shape, dtype, output and all gradients of a convolution with torch's."""
+    given = draw(shapes, dtype)
+    found = passes(ours(way, geometry), *given)
+    difference = largest_difference(found, passes(torch_conv2d(geometry), *given))
     assert difference < (ROUNDING if dtype == torch.float64 else 1e-5)
     assert all(tensor.abs().sum() > 0 for tensor in found)
 
@@ -62,16 +70,28 @@ def test_ten_of_the_twelve_cases(case: str, way: str) -> None:
 def test_a_bias_of_zero_is_torchs(way: str) -> None:
     (x, weight), upstream = draw([(2, 3, 8, 8), (4, 3, 3, 3), (2, 4, 6, 6)])
     inputs = [x, weight, torch.zeros(4, dtype=x.dtype)]
-    found = convolution(way, Geometry())(inputs, upstream)
-    assert largest_difference(found, torch_convolution(Geometry())(inputs, upstream)) < ROUNDING
+    found = passes(ours(way, Geometry()), inputs, upstream)
+    assert largest_difference(found, passes(torch_conv2d(Geometry()), inputs, upstream)) < ROUNDING
     assert len(found) == 4 and found[3].abs().min() > 0, "a bias of zero has a gradient"
+
+
+# The filters of report B's exercise, with kernels of the textbooks (Gonzalez & Woods 2018, ch. 3), not flipped.
+FILTERS: dict[str, list[list[float]]] = {
+    "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "box": [[1 / 9] * 3] * 3,
+    "gaussian": [[1 / 16, 2 / 16, 1 / 16], [2 / 16, 4 / 16, 2 / 16], [1 / 16, 2 / 16, 1 / 16]],
+    "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
+    "laplace": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
+    "sobel_x": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+    "sobel_y": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("padding", [0, 2])
 @pytest.mark.parametrize("name", [*FILTERS, "blur"])
 def test_the_filter_goes_over_each_channel_on_its_own(name: str, padding: int, way: str) -> None:
-    kernel = box(4, 3) if name == "blur" else torch.tensor(FILTERS[name], dtype=torch.float64)
+    kernel = torch.tensor([[1 / 12] * 3] * 4 if name == "blur" else FILTERS[name], dtype=torch.float64)
     (x,), _ = draw([(2, 3, 9, 7), ()])
     y = filter_channels(x, kernel, padding, way)
     assert y.shape == (2, 3, 9 + 2 * padding - kernel.shape[0] + 1, 7 + 2 * padding - kernel.shape[1] + 1)
@@ -126,10 +146,9 @@ def test_float32_stays_float32(way: str) -> None:
 
 @pytest.mark.parametrize("geometry", [GRID[0], GRID[10], GRID[17]], ids=str)
 def test_gradients_are_the_finite_differences(geometry: Geometry) -> None:
-    inputs, upstream = draw(shapes_of((2, 4, 6, 5), 4, (2, 3), geometry, True))
-    numeric = numeric_gradients(convolution("im2col", geometry), inputs, upstream)
+    inputs = [tensor.requires_grad_() for tensor in draw(shapes_of((1, 4, 5, 4), 4, (2, 3), geometry, True))[0]]
     for way in WAYS:
-        assert largest_difference(convolution(way, geometry)(inputs, upstream)[1:], numeric) < 1e-8
+        assert gradcheck(ours(way, geometry), inputs, atol=1e-8, rtol=0)
 
 
 def test_patches_and_back_are_transposes() -> None:
@@ -143,21 +162,36 @@ def test_patches_and_back_are_transposes() -> None:
 
 
 def test_a_wrong_gradient_is_noticed() -> None:
-    inputs, upstream = draw([(2, 3), (2, 3)])
-    cubed = by_autograd(lambda x: x**3)
-    numeric = numeric_gradients(cubed, inputs, upstream)
-    assert largest_difference(cubed(inputs, upstream)[1:], numeric) < 1e-8
-    assert largest_difference([1.001 * g for g in numeric], numeric) > 1e-4
-    assert np.isnan(largest_difference([numeric[0] * np.nan], numeric))
-    for other in ([], [numeric[0].float()], [numeric[0].T]):
+    (x,), upstream = draw([(2, 3), (2, 3)])
+
+    def cubed(x: Tensor, wrong: float = 1.0) -> Tensor:
+        return by_formula(lambda x: (x**3, (x,)), lambda u, x: (wrong * 3 * u * x**2,), x)
+
+    right = passes(cubed, [x], upstream)
+    assert largest_difference(right, passes(lambda x: x**3, [x], upstream)) < ROUNDING
+    assert largest_difference(passes(lambda x: cubed(x, 1.001), [x], upstream), right) > 1e-4
+    assert not gradcheck(lambda x: cubed(x, 1.001), x.requires_grad_(), atol=1e-7, rtol=0, raise_exception=False)
+    assert np.isnan(largest_difference([right[1] * np.nan], right[1:]))
+    for other in ([], [right[1].float()], [right[1].T]):
         with pytest.raises(AssertionError):
-            largest_difference(other, numeric)
+            largest_difference(other, right[1:])
 
 
-# Report D.
+# Report D's convolution, worked by hand.
 IMAGE = [[2, 1, 2, 3, 1], [3, 9, 1, 1, 4], [4, 5, 0, 7, 0]]
 KERNEL = [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]
 PRINTED = [[-11, 2, 4, -1, 7], [-24, 8, 12, -5, 12], [-19, 10, 4, -3, 15]]
+
+
+def convolve(image: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve truly, with zeros outside: S[i, j] = sum over m, n of I[i - m, j - n] K[m, n], K's middle at (0, 0).
+
+    That flips the kernel in both directions (Goodfellow, Bengio & Courville 2016, eq. 9.5). image: (H, W). kernel: of
+    odd sides. Returns (H, W).
+    """
+    height, width = kernel.shape
+    geometry = Geometry(padding=(height // 2, width // 2))
+    return conv2d(image[None, None], kernel.flip(0, 1)[None, None], None, geometry, "loops")[0, 0]
 
 
 def test_the_convolution_worked_by_hand() -> None:
@@ -175,13 +209,8 @@ def test_true_convolution_is_scipys(kernel: tuple[int, int]) -> None:
     assert largest_difference([convolve(image, weights)], [expected]) < ROUNDING
 
 
-def test_true_convolution_needs_a_middle() -> None:
-    with pytest.raises(ValueError, match="kernel 2 with dilation 1: no padding on both sides keeps the size"):
-        convolve(torch.ones(4, 4), torch.ones(2, 3))
-
-
 def test_the_printed_shape_arithmetic() -> None:
-    assert same_padding(7) == 3 and size_out(64, 7, padding=3) == 64
+    assert [p for p in range(7) if size_out(64, 7, padding=p) == 64] == [3]
     assert [k for k in range(1, 513) if size_out(512, k) == 508] == [5]
     assert size_out(508, 2, stride=2) == 254
     assert size_out(254, 3) == 252

@@ -18,8 +18,9 @@ from cnnexp.optim import optimizers as torchs
 from cnnexp.records.run_record import RunRecord
 from cnnexp.reference import layers, optimizers, update_rules
 from cnnexp.reference.comparison import largest_difference
+from cnnexp.reference.convolution import CONVOLUTIONS
 from cnnexp.reference.layers import BY_FORMULA, compute_by_formula
-from cnnexp.reference.stepping import ByRule
+from cnnexp.reference.update_rules import RuleOptimizer
 from cnnexp.training.plan import Plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -73,9 +74,9 @@ def test_a_network_is_torchs(impl: str, layout: torch.memory_format) -> None:
 
 def test_the_images_gradient_is_computed_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    way = layers.CONVOLUTIONS["im2col"]
+    way = CONVOLUTIONS["im2col"]
     spy = way._replace(input_gradient=lambda *given: asked.append(1) or way.input_gradient(*given))
-    monkeypatch.setitem(layers.CONVOLUTIONS, "im2col", spy)
+    monkeypatch.setitem(CONVOLUTIONS, "im2col", spy)
     model, x = network("im2col").double(), images()
     model(x).sum().backward()
     assert len(asked) == 2, "of three convolutions"
@@ -202,19 +203,19 @@ def test_optimisers_step_as_the_shipped_ones(name: str, settings: dict[str, Any]
 @pytest.mark.parametrize(("rule", "settings"), [(update_rules.adam, {"betas": (0.9, 0.99), "eps": 1e-8}),
                                                 (update_rules.momentum, {"momentum": 0.9})])  # fmt: skip
 def test_a_restored_optimiser_goes_on_bit_for_bit(rule: Any, settings: dict[str, Any]) -> None:
-    def steps(weights: nn.Parameter, own: ByRule, number: int) -> None:
+    def steps(weights: nn.Parameter, own: RuleOptimizer, number: int) -> None:
         for _ in range(number):
             own.zero_grad()
             weights.sin().sum().backward()
             own.step()
 
     whole, cut = (nn.Parameter(torch.linspace(-1, 1, 9)) for _ in range(2))
-    steps(whole, ByRule([whole], rule, 0.01, lr=0.1, **settings), 6)
-    first = ByRule([cut], rule, 0.01, lr=0.1, **settings)
+    steps(whole, RuleOptimizer([whole], rule, 0.01, lr=0.1, **settings), 6)
+    first = RuleOptimizer([cut], rule, 0.01, lr=0.1, **settings)
     steps(cut, first, 3)
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
-    second = ByRule([cut], rule, 0.0, lr=1.0, **settings)
+    second = RuleOptimizer([cut], rule, 0.0, lr=1.0, **settings)
     second.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     steps(cut, second, 3)
     assert torch.equal(whole, cut)
