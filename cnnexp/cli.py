@@ -55,9 +55,6 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code. A user's mistake is one line, a bug shows its traceback."""
     argv = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names may contain bytes that are not text
-            stream.reconfigure(errors="backslashreplace")
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return EXIT_DONE if argv else EXIT_REQUEST
@@ -139,6 +136,9 @@ def entry(argv: list[str] | None = None) -> None:
     After importing torch, Python takes half a second to exit; os._exit skips that, because all files are written.
     """
     signals.end_quietly()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may contain bytes that are not text
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main(argv)
     except signals.Stop as stop:  # after the command's end, before this line

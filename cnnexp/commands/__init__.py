@@ -1,1 +1,1 @@
-"""The commands beside `train`: one module each, with `main(argv) -> exit code`."""
+"""The commands other than `train`: a module each, with `main(argv) -> exit code`; arguments.py is what they share."""

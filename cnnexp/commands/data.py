@@ -1,5 +1,6 @@
 """`cnnexp data`: prepare a data set, print what is in it, and write a page that shows it."""
 
+import argparse
 import io
 import json
 import shlex
@@ -24,8 +25,8 @@ examples:
 EXAMPLE = "full"  # the augmentation that is shown if none is chosen
 
 
-def main(argv: list[str]) -> int:
-    """Run the command. Raises UserError if the data is missing or wrong, or the page cannot be written."""
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse the command line."""
     parser = arguments.parser(
         "data", "Prepare a data set (decode it once, into the cache), print what is in it, write a page.", EXAMPLES
     )
@@ -38,7 +39,12 @@ def main(argv: list[str]) -> int:
     add("--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR too")
     add("--verify", action="store_true", help="compare all prepared images with their checksums")
     add("--clear-cache", action="store_true", help="delete all prepared images; they can be made again")
-    given = parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    """Run the command. Raises UserError if the data is missing or wrong, or the page cannot be written."""
+    given = parse(argv)
     overrides = [o if "=" in o or o.startswith("~") else f"data={o}" for o in given.overrides]
     config, file = _config(overrides, given.config_dir)
     if given.clear_cache:

@@ -28,13 +28,11 @@ examples:
 
 
 def main(argv: list[str]) -> int:
-    """Print accuracy, loss and per-class accuracy; 3 if the recorded accuracy is not reproduced on the same device.
+    """Print accuracy, loss and accuracy per class. Raises UserError if the run or the data cannot be used.
 
-    Raises UserError if the run or the data cannot be used.
+    Returns 3 if the recorded accuracy is not reproduced on the same device.
     """
-    parser = arguments.parser(
-        "evaluate", "Evaluate a trained model, with the normalisation that it was trained with.", EXAMPLES
-    )
+    parser = arguments.parser("evaluate", "Evaluate a trained model, with its own normalisation.", EXAMPLES)
     parser.add_argument("run", metavar="RUN", help="a run directory, or a checkpoint in it")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="data=NAME, data.KEY=VALUE")
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
@@ -53,11 +51,11 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--split: {data.name} has no images in {given.split}")
     batch_size: Any = model.config.get("eval_batch_size")
     check_value("eval_batch_size", batch_size, Count | Literal["auto"])
-    facts = measure(model, *Evaluation(data, model.device, batch_size).logits(model.model, split))
+    numbers = measure(model, *Evaluation(data, model.device, batch_size).logits(model.model, split))
     own_data = all(o.startswith(tuple(f"{place}=" for place in PLACES)) for o in given.overrides)
     recorded = _recorded_accuracy(model, given.split) if own_data else None
-    reproduced = None if recorded is None else facts["accuracy"] == recorded
-    facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **facts}
+    reproduced = None if recorded is None else numbers["accuracy"] == recorded
+    facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **numbers}
     facts |= {"device": model.device.record(), "reproduced": reproduced}
     if given.json:
         print(json.dumps(facts, indent=1))
