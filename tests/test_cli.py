@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import statistics
 import subprocess
 import sys
@@ -14,9 +13,9 @@ import pytest
 import yaml
 from fake_records import write_run
 
-from cnnexp import __version__, cli, train
+from cnnexp import __version__, cli
+from cnnexp.config.flags import for_hydra
 from cnnexp.errors import UserError
-from cnnexp.records import provenance as environment
 from cnnexp.records.run_record import RunRecord
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -106,13 +105,17 @@ def test_completion() -> None:
 @pytest.mark.parametrize(
     ("typed", "ordered"),
     [
-        (["seed=1", "+arm=a", "x=2", "+study=b"], ["+study=b", "+arm=a", "seed=1", "x=2"]),
-        (["+arm=a", "-m", "+pretrain=p"], ["-m", "+pretrain=p", "+arm=a"]),
-        (["x=1", "--config-dir", "there", "~y"], ["--config-dir", "there", "x=1", "~y"]),
+        (["seed=1", "+arm=a", "x=2", "+study=b"], ["--multirun", "+study=b", "+arm=a", "seed=1", "x=2"]),
+        (["+preset=s", "+arm=a", "-m", "+study=b"], ["-m", "+study=b", "+arm=a", "+preset=s"]),
+        (["+preset=s", "x=1", "+preset=[t,u]", "-m", "+pretrain=p"], ["-m", "+pretrain=p", "+preset=[s,t,u]", "x=1"]),
+        (["+study=b", "--cfg", "job"], ["--cfg=job", "+study=b"]),
+        (["+study=b", "hydra.mode=RUN"], ["+study=b", "hydra.mode=RUN"]),
+        (["+aug=full", "aug.ops=[]", "+aug.x=1"], ["augmentation=full", "augmentation.ops=[]", "+augmentation.x=1"]),
+        (["x=1", "--config-dir", "there", "~y"], ["--config-dir=there", "x=1", "~y"]),
     ],
 )
 def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], ordered: list[str]) -> None:
-    assert train.in_order(typed) == ordered
+    assert for_hydra(typed) == ordered
 
 
 @pytest.mark.parametrize(
@@ -128,11 +131,10 @@ def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], orde
     ],
 )
 def test_flags_become_the_launchers_settings(typed: list[str], lifted: list[str]) -> None:
-    assert train.lift_flags(typed) == lifted
-    assert shlex.split(environment.command()) == ["cnnexp", "train", *typed]
+    assert for_hydra(typed) == lifted
 
 
 @pytest.mark.parametrize("time", ["", "0", "0m", "-5", "1d", "1.5h"])
 def test_a_budget_is_a_time(time: str) -> None:
     with pytest.raises(UserError, match=r"--budget: given '.*'; allowed: a time such as 90s, 30m or 2h"):
-        train.lift_flags([f"--budget={time}"])
+        for_hydra([f"--budget={time}"])

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "cnnexp"
-CONFIGS = PACKAGE.parent / "configs"
 LAYERS = [  # from the top; a package may import what is below its own line, and nothing else
     {"__main__"},
     {"cli"},
@@ -20,8 +19,8 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"claims", "storage", "signals"},
     {"errors", "metrics", "rng", "text", "version"},
 ]
-KNOW_HYDRA = {"training.build", "config.compose", "config.hydra_errors", "train", "sweep"}
-KNOW_OMEGACONF = KNOW_HYDRA | {"config.changes", "training.plan", "records.files"}
+KNOW_HYDRA = {"training.build", "config.arms", "config.compose", "config.hydra_errors", "train", "sweep"}
+KNOW_OMEGACONF = KNOW_HYDRA | {"training.plan", "records.files"}
 MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 
@@ -76,11 +75,3 @@ def test_the_report_reaches_no_torch() -> None:
         named = {part for whole in parts for part in (f"{whole[0]}.{whole[2]}", whole[0], whole[2])}
         new = {module for part in named for module in (part, f"{part}.__init__") if module in MODULES} - reached
     assert {"records.run_record", "storage.disk", "errors"} <= reached
-
-
-def test_every_augmentation_has_its_alias() -> None:
-    for file in (CONFIGS / "augmentation").glob("*.yaml"):
-        alias = (CONFIGS / "aug" / file.name).read_text()
-        assert alias.startswith("# @package _global_\n")
-        assert alias.endswith(f"\ndefaults: [{{override /augmentation: {file.stem}}}]\n")
-    assert len(list((CONFIGS / "aug").iterdir())) == len(list((CONFIGS / "augmentation").iterdir()))

@@ -83,11 +83,11 @@ def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], P
     from cnnexp.config import compose as configs
 
     places = configs.search_path([f"--config-dir={folder}" for folder in folders])
-    composed = configs.compose([*places, *configs.by_precedence(overrides)], with_hydra=True)
+    composed = configs.compose([*places, *overrides], with_hydra=True)
     config = configs.resolve(composed)
     for name in ("data", "augmentation"):
         configs.check_node(name, config[name], config)
-    return config, configs.chosen_file(composed, "data")
+    return config, configs.chosen_file(composed.hydra, "data")
 
 
 def _augmented(config: dict[str, Any], overrides: list[str], folders: list[str]) -> "Augmented | None":

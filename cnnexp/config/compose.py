@@ -1,6 +1,6 @@
 """Config in, checked config out: composition, checks, and the fingerprint. Imports no torch.
 
-Everything that can be known to be wrong without data is told here, in one line that names the key.
+Whatever can be found wrong without data is reported here, in one line that names the key.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import inspect
 import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
-from cnnexp.config.schema import CLOSED, RunConfig
+from cnnexp.config.arms import read_arms, register
+from cnnexp.config.keys import counts, flatten
+from cnnexp.config.schema import CLOSED, SWEEP, RunConfig
+from cnnexp.config.words import in_order, study_of
 from cnnexp.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -36,22 +39,6 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
 }
-# Keys that cannot change a number: left out of the fingerprint.
-SILENT = (
-    "seed",
-    "study",
-    "outputs",
-    "slots",
-    "log",
-    "checkpoint",
-    "backbone",
-    "cache_features",
-    "probes",
-    "data.root",
-    "data.path",
-    "data.name",
-    "data.cache",
-)
 
 
 def folder() -> Path:
@@ -62,18 +49,60 @@ def folder() -> Path:
 
 
 def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
-    """Compose train.yaml with overrides as typed on the command line. Raises Hydra's and OmegaConf's own errors."""
+    """Compose train.yaml with overrides as typed on the command line.
+
+    Raises UserError for a study whose arms are wrong, and Hydra's and OmegaConf's own errors.
+    """
+    overrides = in_order(overrides)
+    register_arms(overrides)
+    return _compose(overrides, with_hydra)
+
+
+def register_arms(words: list[str], places: list[str] | None = None) -> None:
+    """Make the arms of the study that a command's words name, if any, known to Hydra.
+
+    places: overrides that say where to look for configs, where the words have none. Raises UserError for a wrong study.
+    """
+    study = study_of(words)
+    if study is None:
+        register({})
+        return
+    places = places or [word for word in words if word.startswith("hydra.searchpath=")]
+    node = _compose([f"+study={study}", *places]).get("study")
+    if isinstance(node, DictConfig) and "study" in node:
+        raise UserError(f"study/{study}.yaml: its first line must be '# @package _global_'")
+    register(read_arms(node))
+
+
+def _compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder()), version_base="1.3"):
         return hydra_compose("train", overrides, return_hydra_config=with_hydra)
 
 
-def chosen_file(composed: DictConfig, group: str) -> Path | None:
-    """Return the file of a group's choice. composed: with its `hydra` node."""
-    runtime = composed.hydra.runtime
+def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:
+    """Return the file of a group's choice. hydra_node: the `hydra` node of a composed config."""
+    runtime = hydra_node.runtime
     places = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
     files = [place / group / f"{runtime.choices[group]}.yaml" for place in places]
     return next((file for file in files if file.exists()), None)
+
+
+def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> None:
+    """Print what the data's own file sets beside the data, of the first run with each data set.
+
+    runs: each a resolved config and its `hydra` node. What a study or a typed value set in its place is left out.
+    """
+    first = {str(node.runtime.choices.data): (config, node) for config, node in reversed(runs)}
+    for name, (config, node) in first.items():
+        file = chosen_file(node, "data")
+        content = OmegaConf.to_container(OmegaConf.load(file)) if file else None
+        if isinstance(content, dict) and "data" in content:
+            values = flatten({key: value for key, value in content.items() if key not in ("data", "defaults")})
+            used = flatten(config)
+            words = [f"{key}={value}" for key, value in values.items() if used.get(key) == value]
+            if words:
+                print(f"data={name} sets {', '.join(words)}", flush=True)
 
 
 def search_path(words: list[str]) -> list[str]:
@@ -87,7 +116,7 @@ def search_path(words: list[str]) -> list[str]:
 
 def config_folders(words: list[str]) -> list[Path]:
     """Return the folders that a command's words name with --config-dir, absolute."""
-    found = [word.partition("--config-dir=")[2] for word in words]
+    found = [word.partition("=")[2] for word in words if word.startswith(("--config-dir=", "-cd="))]
     found += [following for word, following in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
     return [Path(folder).resolve() for folder in found if folder]
 
@@ -111,21 +140,18 @@ def parse(overrides: list[str]) -> list["Override"]:
     return OverridesParser.create().parse_overrides(overrides)
 
 
-def by_precedence(overrides: list[str]) -> list[str]:
-    """Put +study, +pretrain, +arm, +protocol and +scale, in this order, before all else, so that what is typed wins."""
-    first = ["+study", "+pretrain", "+arm", "+protocol", "+scale"]
-    return sorted(
-        overrides, key=lambda word: first.index(key) if (key := word.partition("=")[0]) in first else len(first)
-    )
-
-
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain dicts and lists, interpolations resolved. Raises UserError naming a broken one."""
+    """Return a run's config as plain dicts and lists, interpolations resolved, without what makes the runs of a study.
+
+    Raises UserError naming a broken interpolation.
+    """
     try:
         plain = OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
+    if isinstance(study := plain.get("study"), dict):
+        plain["study"] = {key: value for key, value in study.items() if key not in SWEEP}
     return {str(key): value for key, value in plain.items()}
 
 
@@ -218,10 +244,10 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
 
     So a parameter that is added to a builder later, with the old behaviour as its default, changes no old fingerprint.
     """
-    kept = _unlike_neutral({k: v for k, v in config.items() if k not in SILENT and k != "device"}, RunConfig)
+    kept = _unlike_neutral({k: v for k, v in config.items() if counts(k, "fingerprint")}, RunConfig)
     for name, given in GIVEN.items():
-        heard = {k: v for k, v in config[name].items() if f"{name}.{k}" not in SILENT}
-        kept[name] = _unlike_neutral(heard, target(name, config[name]), given)
+        counting = {k: v for k, v in config[name].items() if counts(f"{name}.{k}", "fingerprint")}
+        kept[name] = _unlike_neutral(counting, target(name, config[name]), given)
     kept["epochs"] = str(config["epochs"]) + ("" if str(config["epochs"]).endswith(("ep", "st")) else "ep")
     return kept
 

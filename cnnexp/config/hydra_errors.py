@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
+from cnnexp.config.words import FIRST
 from cnnexp.errors import UserError, did_you_mean, unknown
 
 READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # what reads configs and what is typed
@@ -78,9 +79,9 @@ def _culprit(error: Exception, typed: list[str]) -> str:
 
 def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
     group = key.split("@")[0] or key
+    if f"+{group}" in FIRST and f"+{group}=" in text:
+        return UserError(f"{group}: is not chosen yet; type +{group}=... (with the plus)")
     if "No match in the defaults list" in text:
-        if f"+{group}=" in text and group in ("aug", "arm", "study", "scale", "pretrain"):
-            return UserError(f"{group}: is not chosen yet; type +{group}=... (with the plus)")
         return UserError(f"{group}: no such group or key{did_you_mean(group, _known_keys(typed))}")
     if "already at" in text or "An item is already" in text:
         return UserError(f"{key}: is there already; type it without the plus")

@@ -96,6 +96,7 @@ class Study:
     """What a run belongs to: names and words only, nothing that can change a number.
 
     reported: what a source says, {arm: test accuracy in per cent, or {metric: number}}; claims: see claims/grammar.py.
+    arms, grid and seeds make the runs of a study; a run's own config does not have them.
     """
 
     name: str
@@ -105,8 +106,12 @@ class Study:
     reported: dict[str, Any] | None = None
     source: str | None = None
     claims: list[str] | None = None
+    arms: dict[str, Any] | None = None
+    grid: dict[str, Any] | None = None
+    seeds: list[int] | None = None
 
 
+SWEEP = ("arms", "grid", "seeds")  # keys of `study` that make its runs
 CLOSED = {
     "device": DeviceConfig,
     "probes": Probes,

@@ -92,7 +92,7 @@ def fc(
     if place > 1 and walk.defaults.fc_layers == "first":
         norm, dropout = norm or "none", dropout or 0.0
     dropout = walk.defaults.fc_dropout if dropout is None else dropout
-    _finish(walk, number, norm or walk.defaults.norm, activation, dropout)
+    _finish(walk, number, norm or walk.defaults.fc_norm, activation, dropout)
 
 
 def dropout(walk: Walk, p: Rate) -> None:
@@ -125,12 +125,12 @@ def _fits(walk: Walk, kernel: int, window: int, pad: int) -> None:
 
 def _image_norm(walk: Walk) -> str:
     """Return the network's norm, for a convolution that sets none. Raises UserError if that is layer norm."""
-    if walk.defaults.norm == "layer":
+    if walk.defaults.conv_norm == "layer":
         raise UserError(
             f"{walk.where}.norm: the network's norm is layer, which is for fc blocks; "
             "give this block its own, none or batch"
         )
-    return walk.defaults.norm
+    return walk.defaults.conv_norm
 
 
 def _finish(walk: Walk, number: int, norm: str, activation: Any, dropout: float) -> None:

@@ -10,8 +10,10 @@ from cnnexp.models.blocks import BLOCKS, Norm, head
 from cnnexp.models.choices import activation_of
 from cnnexp.models.plan import Defaults, Layer, Walk
 
+Block = tuple[str, str, dict[str, Any]]  # its place in the config, its kind, its settings
 
-def parse(where: str, blocks: Any) -> list[tuple[str, str, dict[str, Any]]]:
+
+def parse(where: str, blocks: Any) -> list[Block]:
     """Check blocks against their schemas; return (where, kind, settings) of each. Raises UserError naming the block."""
     if not isinstance(blocks, (list, tuple)):
         raise UserError(f"{where}: given {blocks!r}; allowed: a list of blocks, as `- conv: {{out: 32, kernel: 3}}`")
@@ -33,12 +35,12 @@ def parse(where: str, blocks: Any) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def lay_out(
-    where: str, image: tuple[int, int, int], classes: int, blocks: Any, defaults: Defaults, head_norm: Norm
+    image: tuple[int, int, int], classes: int, blocks: list[Block], defaults: Defaults, head_norm: Norm
 ) -> list[Layer]:
     """Return every layer of the network, in order. image: (C, H, W). Raises UserError naming the wrong block."""
     image = (image[0], image[1], image[2])  # a tuple, also if it came as a list
     walk = Walk(image, image, defaults)
-    for place, kind, settings in parse(f"{where}.blocks", blocks):
+    for place, kind, settings in blocks:
         walk.where = place
         BLOCKS[kind](walk, **settings)
     head(walk, classes, head_norm)

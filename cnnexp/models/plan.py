@@ -28,7 +28,8 @@ class Defaults:
     fc_layers: `first` or `all`, the fc blocks to which norm and fc_dropout apply.
     """
 
-    norm: str
+    conv_norm: str
+    fc_norm: str
     activation: Any
     pool_dropout: float
     fc_dropout: float

@@ -8,17 +8,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cnnexp.config.keys import flatten, is_below
+from cnnexp.config.keys import counts, flatten
 from cnnexp.errors import UserError
 from cnnexp.records.fields import TIMING
 from cnnexp.records.run_record import RunRecord
 
-# Keys of a config that name, place or observe a run, or that need not change a number.
-APART = (
-    *("study", "outputs", "slots", "log", "checkpoint", "backbone", "cache_features", "eval_batch_size"),
-    *(f"device.{key}" for key in ("kind", "threads", "data_on_device", "keep_memory", "compile")),
-    *("data.root", "data.cache"),
-)
 Named = tuple[str, RunRecord]  # an arm's label and one of its runs
 
 
@@ -88,4 +82,4 @@ def differing(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     except UserError:
         return ()
     keys = dict.fromkeys(key for other in others for key in {**first, **other} if first.get(key) != other.get(key))
-    return tuple(key for key in keys if not is_below(key, APART))
+    return tuple(key for key in keys if counts(key, "effect"))

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from cnnexp import storage
 from cnnexp.claims import study as claims
 from cnnexp.config import compose as configs
+from cnnexp.config.arms import read_arms
 from cnnexp.config.changes import arm_changes
 from cnnexp.config.keys import flatten
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
@@ -58,12 +59,12 @@ class LocalLauncher(Launcher):
         slots = resolve(shared(configs_by_arm, "slots"), shared(configs_by_arm, "device.kind"))
         for plain in configs_by_arm:
             plain["device"]["kind"] = slots[0].device
-        swept = varying(job_overrides)
+        swept, arms = varying(job_overrides), read_arms(self.config.study)
         plans = [
             planning.plan(
                 plain,
                 list(overrides),
-                arm_changes(hydra_node, overrides, swept),
+                arm_changes(arms, hydra_node.runtime.choices.get("arm"), overrides, swept),
                 typed,
                 dict(hydra_node.runtime.choices),
                 slots[0].threads,
@@ -72,6 +73,7 @@ class LocalLauncher(Launcher):
         ]
         different(plans)
         check_arms(plans, self.context.config_loader.get_group_options("arm"))
+        configs.print_set_by_data(composed)
         plans = breadth_first(plans)
         everything = with_upstream(plans)
         times = Times(plan.folder.parent for plan in everything)

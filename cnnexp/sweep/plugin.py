@@ -29,5 +29,5 @@ def register() -> None:
         setattr(module, plugin.__name__, plugin)
         plugin.__module__ = name
         Plugins.instance().register(plugin)
-    sweeper = {"_target_": f"{name}.LocalSweeper", "params": None}
+    sweeper = {"_target_": f"{name}.LocalSweeper"}
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=sweeper, provider="cnnexp")

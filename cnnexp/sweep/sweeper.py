@@ -2,16 +2,19 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from cnnexp.config import compose as configs
+from cnnexp.config import signature
+from cnnexp.config.arms import as_word
+from cnnexp.config.schema import SWEEP, Study
+from cnnexp.config.words import in_order, key_of
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,29 +29,46 @@ class LocalSweeper(Sweeper):
     That one also writes before anything is checked, and composes every run once more than the launcher does.
     """
 
-    def __init__(self, params: Mapping[str, str] | None):
-        self.params = {} if params is None else params
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take Hydra's context and make the launcher; called by Hydra."""
-        self.context = hydra_context
+        self.context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
-        """Launch every combination of the study's own axes and what was typed; a typed value replaces an axis."""
+        """Launch every combination of what the study varies and what was typed; a typed value replaces the study's."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         assert self.launcher is not None
-        if not isinstance(self.params, Mapping):
-            raise UserError(f"hydra.sweeper.params: given {self.params!r}; allowed: keys with their values, +arm: a,b")
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        axes = [f"{key}={values}" for key, values in self.params.items()]
-        overrides = parser.parse_overrides(configs.by_precedence([*axes, *arguments]))
+        plain, typed = OmegaConf.to_container(self.config), {key_of(word) for word in arguments}
+        assert isinstance(plain, dict)
+        varied = [f"{key}={values}" for key, values in axes(plain.get("study")).items() if key not in typed]
+        overrides = parser.parse_overrides(in_order([*varied, *arguments]))
         check_size(overrides)
         (batch,) = BasicSweeper.split_arguments(overrides, None)
         return [self.launcher.launch(batch, initial_job_idx=0)]
+
+
+def axes(study: Any) -> dict[str, str]:
+    """Return what a study varies, each key with its values as typed: {"+arm": "baseline,dropout", "seed": "0,1,2"}.
+
+    study: the `study` node of a config. Raises UserError for arms beside a grid, and for values that are not a list.
+    """
+    signature.check_value("study", study, dict)
+    signature.check("study", study, Study)
+    arms, grid, seeds = (study.get(key) for key in SWEEP)
+    found = {"+arm": list(arms)} if arms else {}
+    if grid:
+        if found:
+            raise UserError("study.grid: given beside study.arms; allowed: one of them")
+        found = {str(key): values for key, values in grid.items()}
+        for key, values in found.items():
+            signature.check_value(f"study.grid.{key}", values, list[int | float | str | bool | None])
+    if seeds:
+        found["seed"] = seeds
+    return {key: ",".join(map(as_word, values)) for key, values in found.items()}
 
 
 def check_size(overrides: Sequence["Override"]) -> None:

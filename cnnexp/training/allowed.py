@@ -105,7 +105,7 @@ def shipped() -> dict[str, frozenset[str]]:
     for file in configs.folder().glob("*/*.yaml"):
         texts[file.parent.name] = texts.get(file.parent.name, "") + file.read_text(encoding="utf-8")
     return {
-        group: frozenset(re.findall(r"^_target_: *(cnnexp\.[\w.]+)", text, re.MULTILINE))
+        group: frozenset(re.findall(r"^ *_target_: *(cnnexp\.[\w.]+)", text, re.MULTILINE))
         for group, text in texts.items()
     }
 

@@ -70,7 +70,7 @@ def safety(lab: Lab) -> Result:
     result = Result({})
     try:
         tree = subset(lab, "imagenette", lab.pick(712, 200), lab.pick(500, 50))
-        wide = ["model=custom_wide", "model.norm=batch", "data.train_limit=300", "data.test_limit=50", "batch_size=32"]
+        wide = ["model=conv3_wide", "model.norm=batch", "data.train_limit=300", "data.test_limit=50", "batch_size=32"]
         sets["wide network, 160 px"] = [*read_by_cnnexp(tree, lab.pick(160, 32)), *wide, f"epochs={lab.trained(2)}ep"]
     except NotMeasured as reason:
         result.facts["wide network, 160 px"] = str(reason)

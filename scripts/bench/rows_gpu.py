@@ -58,7 +58,7 @@ def compact(lab: Lab) -> Result:
 @needs_gpu
 def wide(lab: Lab) -> Result:
     """G2: the wide network."""
-    return against_plain(lab, ["model=custom_wide", "model.norm=batch", "+aug=full"], {"network": "wide"}, 2.5)
+    return against_plain(lab, ["model=conv3_wide", "model.norm=batch", "+aug=full"], {"network": "wide"}, 2.5)
 
 
 @needs_gpu
@@ -114,7 +114,7 @@ def ablations(lab: Lab) -> Result:
     base = [*read_by_cnnexp(tree, 160), f"epochs={lab.trained(50)}ep", "batch_size=128", "seed=0", "device=cuda"]
     prepare(lab, base)
     cases = []
-    for model in ("custom", "custom_wide"):
+    for model in ("custom", "conv3_wide"):
         words = ["+study=ablation", f"+arm={ARMS}", f"model={model}", *base]
         cases.append(sweep_case(lab, f"5 arms, model={model}", words))
     if lab.weights:

@@ -72,7 +72,7 @@ def vgg_like(lab: Lab) -> Result:
     tree = subset(lab, "cifar10", num_train, lab.pick(1000, 50))
     overrides = [
         *read_by_cnnexp(tree, 32),
-        *("model=vgg_like", "augmentation=vgg_like", "scheduler=constant", "batch_size=64"),
+        *("model=vgg_like", "augmentation=flip_rotate_shift", "scheduler=constant", "batch_size=64"),
         *("optimizer=adagrad", "optimizer.lr=0.05", "optimizer.weight_decay=0"),
         *("device=cpu", "device.precision=fp32", f"epochs={epochs}ep"),
     ]

@@ -168,7 +168,7 @@ def test_the_command_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_one_line_overrides_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["model.norm=batch", "model.dropout.pool=0.3", "model.activation=gelu", "model.init=kaiming"]
-    assert main(["model=custom_wide", *changes]) == 0
+    assert main(["model=conv3_wide", *changes]) == 0
     kinds = [line.split()[1] for line in capsys.readouterr().out.splitlines()[2:] if line[:1].isalpha()]
     stage = ["Conv2d", "BatchNorm2d", "GELU", "MaxPool2d", "Dropout"]
     assert kinds[:20] == [*stage, *stage, *stage, "Flatten", "Linear", "BatchNorm1d", "GELU", "Linear"]
@@ -188,11 +188,12 @@ def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> Non
         (["--classes", "0"], "--classes: given 0; allowed: a whole number >= 1"),
         (
             ["+model.fo=1"],
-            "model.fo: unknown key 'fo'; choose one of blocks, norm, dropout, activation, init, head, fc_layers, impl",
+            "model.fo: unknown key 'fo'; choose one of blocks, norm, dropout, activation, init, head, fc_layers, impl, "
+            "channels, kernels, stride, padding, pool, fc",
         ),
         (
             ["--image", "3x7x7"],
-            "model.blocks[5].pool.kernel: 2 is larger than the image that reaches it (1x1 with padding 0)",
+            "model.pool3.kernel: 2 is larger than the image that reaches it (1x1 with padding 0)",
         ),
     ],
 )

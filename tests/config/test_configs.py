@@ -1,10 +1,11 @@
 """Every file under configs/ composes and trains; every arm of every study changes what its file says it changes."""
 
+import contextlib
 import functools
 import itertools
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,10 @@ from PIL import Image
 from cnnexp import cli
 from cnnexp.claims.grammar import parse
 from cnnexp.config import compose as config
-from cnnexp.config.changes import file_changes
+from cnnexp.config.arms import GROUPS as IN_ARMS
+from cnnexp.config.arms import read_arms
 from cnnexp.config.keys import flatten
+from cnnexp.config.schema import SWEEP
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.sweep.sweep import Sweep
@@ -26,7 +29,7 @@ from cnnexp.training.plan import Plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = {str(file.relative_to(CONFIGS).with_suffix("")): file for file in sorted(CONFIGS.rglob("*.yaml"))}
-OWN_PLUS = ("arm", "aug", "pretrain", "scale", "protocol", "study")  # groups that are not in the defaults list
+WITH_PLUS = ("pretrain", "preset", "study")  # groups that are not in the defaults list
 
 
 def names(group: str) -> list[str]:
@@ -37,6 +40,13 @@ def names(group: str) -> list[str]:
 def load(name: str) -> dict[str, Any]:
     """Read a config file by itself, without Hydra."""
     return yaml.safe_load(FILES[name].read_text()) or {}
+
+
+def merged(first: Any, second: Any) -> Any:
+    """Return two nested mappings as one; where both have a value, the second's."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return second
+    return {**first, **{key: merged(first.get(key), value) for key, value in second.items()}}
 
 
 @functools.cache
@@ -72,32 +82,52 @@ def test_the_commands_of_the_headers_compose(name: str) -> None:
         composed(*first)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "/" in name and not name.startswith("recipe/")])
+def test_there_are_few_files() -> None:
+    assert len(FILES) < 90
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/" in name])
 def test_every_choice_composes(name: str) -> None:
     group, _, choice = name.rpartition("/")
-    plain = composed(f"{'+' if group in OWN_PLUS else ''}{group}={choice}")
+    plain = composed(f"{'+' if group in WITH_PLUS else ''}{group}={choice}")
     own = load(name)
     if group in config.GIVEN:
         inherited = {} if "defaults" not in own else load(f"{group}/{own.pop('defaults')[0]}")
-        assert plain[group] == {**inherited, **own}
+        found = plain if group in own else plain[group]  # a data set's file may set more than the data
+        assert {key: found[key] for key in own} == merged({key: inherited.get(key) for key in own}, own)
+        assert group in own or set(found) == set(inherited) | set(own)
 
 
-@pytest.mark.parametrize("name", names("aug"))
-def test_an_alias_is_what_it_names(name: str) -> None:
-    assert composed(f"+aug={name}") == composed(f"augmentation={name}")
+@pytest.mark.parametrize("name", names("augmentation"))
+def test_augmentation_has_a_short_name(name: str) -> None:
+    assert composed(f"+aug={name}") == composed(f"aug={name}") == composed(f"augmentation={name}")
 
 
-@pytest.mark.parametrize("data", names("recipe"))
-def test_a_recipe_comes_with_its_data_and_typed_values_win(data: str) -> None:
-    recipe = flatten(load(f"recipe/{data}"))
+BESIDE_DATA = {name: {k: v for k, v in load(f"data/{name}").items() if k != "data"} for name in ("shapes", "textures")}
+
+
+@pytest.mark.parametrize("data", BESIDE_DATA)
+def test_what_a_data_set_sets_beside_the_data_loses_to_what_was_typed(
+    data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = flatten(BESIDE_DATA[data])
     plain = flatten(composed(f"data={data}"))
-    assert {key: plain[key] for key in recipe} == recipe
-    assert composed(f"data={data}", "batch_size=77")["batch_size"] == 77
+    assert "batch_size" in settings and {key: plain[key] for key in settings} == settings
+    typed = config.compose([f"data={data}", "batch_size=77"], with_hydra=True)
+    plain = config.resolve(typed)
+    assert plain["batch_size"] == 77
+    config.print_set_by_data([(plain, typed.hydra)])
+    printed = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "batch_size")
+    assert capsys.readouterr().out == (f"data={data} sets {printed}\n" if printed else "")
 
 
 # Training: data sets, networks, augmentations, optimisers and schedules go side by side, each at least once.
 GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler")
-SMALLEST = {"vgg_like": 16, "cifar_c1": 24, "cifar_c2": 24}  # pixels that a network needs; the others take 8
+SMALLEST = {
+    "vgg_like": 16,
+    "conv4_unpadded": 24,
+    "conv4_unpadded_norm": 24,
+}  # pixels that a network needs; the others take 8
 ROWS = [
     [f"{group}={row[i]}" for i, group in enumerate(GROUPS)]
     for row in itertools.islice(
@@ -182,13 +212,10 @@ STUDIES = {name: load(f"study/{name}") for name in names("study")}
 
 def axes(study: str) -> dict[str, list[str]]:
     """Return what a study varies beside its seed: {"+arm": ["baseline", "dropout"]}."""
-    params = STUDIES[study]["hydra"]["sweeper"]["params"]
-    sweeps = {key: config.parse([f"{key}={values}"])[0] for key, values in params.items()}
-    return {
-        key: list(sweep.sweep_string_iterator()) if sweep.is_sweep_override() else [str(sweep.value())]
-        for key, sweep in sweeps.items()
-        if key not in ("+study", "seed")
-    }
+    own = STUDIES[study]["study"]
+    if "arms" in own:
+        return {"+arm": list(own["arms"])}
+    return {key: [str(value) for value in values] for key, values in own["grid"].items()}
 
 
 def arms(study: str) -> list[Arm]:
@@ -198,6 +225,7 @@ def arms(study: str) -> list[Arm]:
 
 
 ARMS = [(study, arm) for study in STUDIES for arm in arms(study)]
+NAMED = [(study, arm) for study in STUDIES for arm in axes(study).get("+arm", [])]
 
 
 def arm_name(arm: Arm) -> str:
@@ -206,33 +234,31 @@ def arm_name(arm: Arm) -> str:
     return ",".join(str(o.value()) if o.key_or_group == "arm" else f"{o.key_or_group}={o.value()}" for o in overrides)
 
 
-def parts(arm: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return what an arm's file asks for, read without Hydra: choices of groups, and {"model.norm": "batch", ...}."""
-    own = load(f"arm/{arm}")
-    choices: dict[str, str] = {}
-    values: dict[str, Any] = {}
-    for entry in own.pop("defaults", []):
-        if isinstance(entry, str) and entry != "_self_":
-            inherited = parts(entry)
-            choices, values = choices | inherited[0], values | inherited[1]
-        elif isinstance(entry, dict):
-            choices |= {key.removeprefix("override /"): choice for key, choice in entry.items()}
-    return choices, values | flatten(own) if own else values
+def parts(study: str, arm: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what an arm asks for, by dotted keys: choices of groups, and {"model.norm": "batch", ...}."""
+    content = STUDIES[study]["study"]["arms"][arm]
+    choices, values = dict[str, str](), dict[str, Any]()
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            other = parts(study, part)
+        else:
+            chosen = {key: value for key, value in part.items() if key in IN_ARMS}
+            other = chosen, {k: v for k, v in flatten(part).items() if k and k not in chosen}
+        choices, values = choices | other[0], values | other[1]
+    return choices, values
 
 
-def changes(arm: Arm) -> dict[str, Any]:
+def changes(study: str, arm: Arm) -> dict[str, Any]:
     """Return every value that an arm asks for: {"model.norm": "batch", ...}."""
     asked: dict[str, Any] = {}
     for override in config.parse(list(arm)):
-        key, value = {"aug": "augmentation"}.get(override.key_or_group, override.key_or_group), override.value()
-        choices, values = parts(str(value)) if key == "arm" else ({key: str(value)} if names(key) else {}, {key: value})
+        key, value = override.key_or_group, override.value()
+        choices, values = parts(study, str(value)) if key == "arm" else ({}, {key: value})
         for group, choice in choices.items():
             own = {k: v for k, v in load(f"{group}/{choice}").items() if k != "defaults"}
             asked |= {f"{group}.{k}": v for k, v in flatten(own).items()}
-        if values and (key == "arm" or not names(key)):
-            given = flatten(values)
-            replaced = {whole for whole in asked if any(k.startswith(f"{whole}.") for k in given)}
-            asked = {k: v for k, v in asked.items() if k not in replaced} | given
+        replaced = {whole for whole in asked if any(k.startswith(f"{whole}.") for k in values)}
+        asked = {k: v for k, v in asked.items() if k not in replaced} | values
     return asked
 
 
@@ -240,24 +266,25 @@ def changes(arm: Arm) -> dict[str, Any]:
 def test_every_override_of_an_arm_takes_effect(study: str, arm: Arm) -> None:
     plain = composed(f"+study={study}", *arm)
     leaves = flatten(plain)
-    for key, value in changes(arm).items():
+    for key, value in changes(study, arm).items():
         found = plain["backbone"]["weights"] if value == "${backbone.weights}" else value
         assert leaves.get(key, plain["model"].get(key.removeprefix("model."))) == found, f"{key} of arm {arm}"
 
 
-@pytest.mark.parametrize("arm", names("arm"))
-def test_what_an_arm_changes_is_said_once_and_as_it_is(arm: str) -> None:
-    choices, values = parts(arm)
-    said = dict(change.split("=", 1) for change in file_changes(arm, [CONFIGS]))
-    assert len(said) == len(file_changes(arm, [CONFIGS]))
-    assert {key: said[key] for key in choices} == choices
-    for key, value in values.items():
-        assert said[key] == str(value).lower() if isinstance(value, bool) else said[key] == str(value), key
+@pytest.mark.parametrize(("study", "arm"), NAMED)
+def test_what_an_arm_changes_is_said_once_and_as_it_is(study: str, arm: str) -> None:
+    choices, values = parts(study, arm)
+    changes = read_arms(STUDIES[study]["study"])[arm].changes()
+    said = dict(change.split("=", 1) for change in changes)
+    assert len(said) == len(changes)
+    assert {key: said.pop(key) for key in choices} == choices
+    assert said == {key: "null" if value is None else str(value) for key, value in values.items()}
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_setting_of_a_study_takes_effect(study: str) -> None:
-    own = {key: value for key, value in STUDIES[study].items() if key != "hydra"}
+    own = {key: value for key, value in STUDIES[study].items() if key != "study"}
+    own["study"] = {key: value for key, value in STUDIES[study]["study"].items() if key not in SWEEP}
     plain = composed(f"+study={study}")
     leaves = flatten(plain)
     for entry in own.pop("defaults", []):
@@ -274,11 +301,7 @@ def test_the_arms_of_a_study_are_different_and_have_a_baseline(study: str) -> No
     for one, other in itertools.combinations(configs, 2):
         assert configs[one] != configs[other], f"{one} and {other}"
     assert STUDIES[study]["study"]["baseline"] in configs
-    params = STUDIES[study]["hydra"]["sweeper"]["params"]
-    assert next(iter(params.items())) == ("+study", study), "a study names itself first: study < arm < what was typed"
-    assert "+arm" not in params or set(params) == {"+study", "+arm", "seed"}, (
-        "an arm that is named is known by its name"
-    )
+    assert STUDIES[study]["study"]["seeds"] == list(range(len(STUDIES[study]["study"]["seeds"])))
     assert STUDIES[study]["study"]["name"] == study
 
 
@@ -320,7 +343,7 @@ def test_the_last_epoch_counts_where_the_header_says_so(study: str) -> None:
 
 def test_the_arms_of_the_optimizers_study_set_the_optimizer_only() -> None:
     for arm in axes("mlp_optimizers")["+arm"]:
-        assert parts(arm) == ({"optimizer": arm}, {})
+        assert parts("mlp_optimizers", arm) == ({"optimizer": arm}, {})
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -332,40 +355,32 @@ def test_no_study_claims_what_cannot_hold_where_arms_are_equal(study: str) -> No
 
 def cheap(study: str, arm: Arm) -> bool:
     """Tell whether an arm trains in the fast tests: those of the ablation, and the first one of every other study."""
-    return study == "ablation" or (arm == arms(study)[0] and not study.startswith("cifar"))  # those take 5 s
+    return study == "ablation" or (
+        arm == arms(study)[0] and study not in ("seed_variance", "gelu_pixel_norm")
+    )  # those take 5 s
 
 
-IN_STUDIES = {arm.removeprefix("+arm=") for _, (arm, *_) in ARMS}
-ALONE: list[tuple[str | None, Arm]] = [(None, (f"+arm={name}",)) for name in names("arm") if name not in IN_STUDIES]
 TRAINED = [
-    pytest.param(
-        study,
-        arm,
-        marks=[] if study is None or cheap(study, arm) else pytest.mark.slow,
-        id=f"{study} {arm_name(arm)}",
-    )
-    for study, arm in [*ARMS, *ALONE]
+    pytest.param(study, arm, marks=[] if cheap(study, arm) else pytest.mark.slow, id=f"{study} {arm_name(arm)}")
+    for study, arm in ARMS
 ]
 
 
 @pytest.mark.parametrize(("study", "arm"), TRAINED)
-def test_every_arm_trains(study: str | None, arm: Arm, outputs: Path, only: Callable[[], RunRecord]) -> None:
-    # The weights that arms start from are not to be had in a test: those of a fresh network stand in for them.
-    chosen = [f"+study={study}", "hydra.mode=RUN"] if study else []
-    entries = STUDIES[study].get("defaults", []) if study else []
-    groups = {group: choice for entry in entries for group, choice in entry.items()}
+def test_every_arm_trains(study: str, arm: Arm, outputs: Path, only: Callable[[], RunRecord]) -> None:
+    # The weights that arms start from are not available in a test: those of a fresh network stand in for them.
+    groups = {group: choice for entry in STUDIES[study].get("defaults", []) for group, choice in entry.items()}
     model = groups.get("override /model", "custom")
     if arm[0].startswith("+arm="):
-        model = parts(arm[0].removeprefix("+arm="))[0].get("model", model)
-    batch_size = [] if study and "batch_size" in axes(study) else ["batch_size=4", "data.train_limit=16"]
+        model = parts(study, arm[0].removeprefix("+arm="))[0].get("model", model)
+    batch_size = [] if "batch_size" in axes(study) else ["batch_size=4", "data.train_limit=16"]
     data = ["data=shapes", "data.num_train=80", "data.num_test=10", f"data.size={SMALLEST.get(model, 8)}"]
     shared = ["epochs=2st", "device=cpu", "device.threads=1", "backbone.weights=none", f"outputs={outputs}"]
-    assert cli.main(["train", *chosen, *arm, *data, *batch_size, *shared]) == 0
+    assert cli.main(["train", f"+study={study}", "hydra.mode=RUN", *arm, *data, *batch_size, *shared]) == 0
     run = only()
     assert run.status == "done"
     assert run.info["schedule"]["total_steps"] == 2
-    if study:
-        assert (run.info["study"], run.info["arm"]) == (study, arm_name(arm)) or not arm[0].startswith("+arm=")
+    assert (run.info["study"], run.info["arm"]) == (study, arm_name(arm)) or not arm[0].startswith("+arm=")
 
 
 @pytest.fixture
@@ -376,19 +391,28 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     return found
 
 
+OWN_STUDY = """\
+# @package _global_
+epochs: 5st
+batch_size: 5
+study:
+  name: mine
+  baseline: one
+  arms:
+    one: {batch_size: 6}
+    two: {batch_size: 9, optimizer.lr: 0.5}
+  seeds: [0, 1]
+"""
+
+
 @pytest.fixture
-def own_study(tmp_path: Path, outputs: Path) -> list[str]:
-    """Return a request for a person's own study of two arms in a folder of their own."""
-    study = {"mode": "MULTIRUN", "sweeper": {"params": {"+study": "mine", "+arm": "one,two", "seed": "0,1"}}}
-    texts = {
-        "study/mine": {"epochs": "5st", "batch_size": 5, "study": {"name": "mine", "baseline": "one"}, "hydra": study},
-        "arm/one": {"batch_size": 6},
-        "arm/two": {"batch_size": 9, "optimizer": {"lr": 0.5}},
-    }
-    for name, content in texts.items():
-        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "own" / f"{name}.yaml").write_text("# @package _global_\n" + yaml.safe_dump(content))
-    return ["train", "--config-dir", str(tmp_path / "own"), "slots=cpu:1", f"outputs={outputs}", "data.size=8"]
+def own_study(tmp_path: Path, outputs: Path) -> Iterator[list[str]]:
+    """Return a request for a person's own study, which is one file, asked for from an empty folder."""
+    (tmp_path / "own" / "study").mkdir(parents=True)
+    (tmp_path / "own" / "study" / "mine.yaml").write_text(OWN_STUDY)
+    (tmp_path / "empty").mkdir()
+    with contextlib.chdir(tmp_path / "empty"):
+        yield ["train", "--config-dir", str(tmp_path / "own"), "slots=cpu:1", f"outputs={outputs}", "data.size=8"]
 
 
 def test_study_then_arm_then_what_was_typed(own_study: list[str], plans: list[Plan]) -> None:
@@ -420,12 +444,12 @@ def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outpu
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])
-def test_a_scale_wins_over_study_and_arm_and_loses_to_what_was_typed(
+def test_a_preset_wins_over_study_and_arm_and_loses_to_what_was_typed(
     own_study: list[str], plans: list[Plan], where: int
 ) -> None:
     words = ["+arm=two", "+study=mine"]
-    assert cli.main([*own_study, *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
-    assert cli.main([*own_study, "epochs=5st", *words[:where], "+scale=small", *words[where:], "seed=0"]) == 0
+    assert cli.main([*own_study, *words[:where], "+preset=small", *words[where:], "seed=0"]) == 0
+    assert cli.main([*own_study, "epochs=5st", *words[:where], "+preset=small", *words[where:], "seed=0"]) == 0
     scaled, typed = (plan.config for plan in plans)
     assert (scaled["epochs"], scaled["data"]["train_limit"], scaled["batch_size"]) == ("4ep", 2000, 9)
     assert (typed["epochs"], typed["data"]["test_limit"]) == ("5st", 1000)
@@ -437,15 +461,15 @@ def passes(leaves: dict[str, Any]) -> int:
     return int(str(leaves["epochs"]).removesuffix("ep")) * (leaves.get("data.train_limit") or 9469)
 
 
-@pytest.mark.parametrize("scale", names("scale"))
-def test_a_scale_is_smaller_than_every_study(scale: str) -> None:
-    own = flatten(composed(f"+scale={scale}"))
+@pytest.mark.parametrize("preset", ["small", "small_64"])
+def test_a_small_version_is_smaller_than_every_study(preset: str) -> None:
+    own = flatten(composed(f"+preset={preset}"))
     for study in STUDIES:
-        leaves = flatten(composed(f"+study={study}", f"+scale={scale}"))
+        leaves = flatten(composed(f"+study={study}", f"+preset={preset}"))
         whole = flatten(composed(f"+study={study}"))
         assert (leaves["epochs"], leaves["data.train_limit"]) == (own["epochs"], own["data.train_limit"])
         assert passes(own) < passes(whole)
-        if re.search(rf"\+scale={scale}\b", header(f"study/{study}")):
+        if re.search(rf"\+preset={preset}\b", header(f"study/{study}")):
             assert leaves["data.size"] <= whole["data.size"]
             assert leaves["data.size"] <= 64
 
@@ -458,6 +482,6 @@ def test_one_run_of_a_study(own_study: list[str], plans: list[Plan]) -> None:
 def test_equal_arms_are_named(own_study: list[str], plans: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*own_study, "+study=mine", "batch_size=7", "optimizer.lr=0.5"]) == 2
     assert "arms 'one' and 'two' are equal after composition" in capsys.readouterr().err
-    assert cli.main([*own_study, "+study=ablation", "+arm=baseline,augmentation", "+aug=full"]) == 2
+    assert cli.main([*own_study, "+study=ablation", "+arm=baseline,augmentation", "aug=full"]) == 2
     assert "arms 'baseline' and 'augmentation' are equal after composition" in capsys.readouterr().err
     assert not plans

@@ -201,10 +201,10 @@ def test_requests_that_once_ended_badly(
 def test_a_file_that_cannot_be_read_is_named(
     name: str, ask: Callable[[fuzzing.Case], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    case = fuzzing.Case(["+arm=mine", "--config-dir={DIR}"], {"arm/mine.yaml": fuzzing.FILES[name]})
+    case = fuzzing.Case(["+preset=mine", "--config-dir={DIR}"], {"preset/mine.yaml": fuzzing.FILES[name]})
     assert ask(case) == 2
     message = capsys.readouterr().err
-    assert message.startswith(("cnnexp: +arm=mine: ", "cnnexp: optimizer.lr: ")) and message.count("\n") == 1
+    assert message.startswith(("cnnexp: +preset=mine: ", "cnnexp: optimizer.lr: ")) and message.count("\n") == 1
 
 
 def broken() -> None:
@@ -219,6 +219,6 @@ def test_a_bug_of_what_a_config_names_is_still_a_bug() -> None:
 
 
 def test_a_config_folder_whose_name_has_an_equals_sign(ask: Callable[[fuzzing.Case], int], tmp_path: Path) -> None:
-    (tmp_path / "a=b" / "arm").mkdir(parents=True)
-    (tmp_path / "a=b" / "arm" / "mine.yaml").write_text("# @package _global_\nseed: 1\n")
-    assert ask(fuzzing.Case(["+arm=mine", "--config-dir", str(tmp_path / "a=b")])) == 0
+    (tmp_path / "a=b" / "preset").mkdir(parents=True)
+    (tmp_path / "a=b" / "preset" / "mine.yaml").write_text("# @package _global_\nseed: 1\n")
+    assert ask(fuzzing.Case(["+preset=mine", "--config-dir", str(tmp_path / "a=b")])) == 0

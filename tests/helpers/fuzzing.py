@@ -15,7 +15,7 @@ import yaml
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler", "device")
-PLUS = ("aug", "arm", "study", "scale", "pretrain")
+PLUS = ("study", "preset", "pretrain")
 
 
 @dataclass
@@ -94,7 +94,7 @@ WORDS = [
     *("data@data=shapes", "data:x=shapes", "data@:x=shapes", "defaults=[]", "+defaults=[]", "_target_=x"),
     *("+x={_target_: os.system}", "+data={a:1}", "++data=1", "++model=null", "model={}"),
     *("model={_target_: builtins.exec}", "++optimizer={}", "data=null", "data=", "model=[custom]"),
-    *("data=[shapes,textures]", "recipe=x", "+recipe=shapes", "+aug=full,flip", "+arm=[baseline,dropout]"),
+    *("data=[shapes,textures]", "preset=x", "+preset=[small,x]", "+aug=full,flip", "+arm=[baseline,dropout]"),
     *("+arm=../arm/dropout", "+arm=/etc/passwd", "model=../data/shapes", "model=", "model='custom'"),
     *("model=custom.yaml", "model=CUSTOM", "model=${seed}", "+study=${nowhere}", "+study=", "+study"),
     *("study=ablation",),
@@ -170,6 +170,16 @@ FILES = {
     "claims": b"# @package _global_\nstudy: {claims: ['a >', '> b', 'a > b > c', '', 'std(a']}\n",
     "claims of the wrong type": b"# @package _global_\nstudy: {claims: 3, reported: [1]}\n",
     "reported": b"# @package _global_\nstudy: {reported: {a: .nan, b: {x: 1}, 3: 4}}\n",
+    "arms": b"# @package _global_\nstudy: {arms: {a: {}, b: [a, {model: custm}], c: {model: {nrm: batch}}}}\n",
+    "arms of the wrong type": b"# @package _global_\nstudy: {arms: [a, b], seeds: 3}\n",
+    "an arm of the wrong type": b"# @package _global_\nstudy: {arms: {a: 3, b: null, 'c d': {}}}\n",
+    "arms in a circle": b"# @package _global_\nstudy: {arms: {a: [b], b: [a]}}\n",
+    "an arm of an unknown arm": b"# @package _global_\nstudy: {arms: {base: {}, b: [bse]}}\n",
+    "an arm of an unknown key": b"# @package _global_\nstudy: {arms: {a: {optimzer.lr: 1}}}\n",
+    "an arm with defaults": b"# @package _global_\nstudy: {arms: {a: {defaults: [x]}}}\n",
+    "arms and a grid": b"# @package _global_\nstudy: {arms: {a: {}}, grid: {seed: [1]}}\n",
+    "a wrong grid": b"# @package _global_\nstudy: {grid: {seed: {a: 1}, '': [], nowhere: [1]}}\n",
+    "arms without a package": b"study: {arms: {a: {}}}\n",
     "long lines": b"# @package _global_\nstudy: {question: " + b"x" * 100000 + b"}\n",
 }
 
@@ -271,7 +281,7 @@ def bad_file(draw: random.Random) -> Case:
         content = (CONFIGS / "model" / "custom.yaml").read_bytes()
         place = draw.randrange(len(content))
         content = content[:place] + bytes([draw.randrange(256)]) * draw.choice([1, 3]) + content[place + 1 :]
-    group = draw.choice(["arm", "study", "aug", "scale", "model", "optimizer", "data"])
+    group = draw.choice(["study", "study", "preset", "model", "optimizer", "data"])
     plus = "" if group in GROUPS else "+"
     return Case([f"{plus}{group}=mine", "--config-dir={DIR}"], {f"{group}/mine.yaml": content})
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import Tensor, nn
 
 from cnnexp.commands import summary
@@ -32,7 +31,9 @@ BLOCKS_OF_ALL_KINDS: list[Any] = [
 ]
 
 
-def build(blocks: list[Any], image: tuple[int, int, int] = (3, 32, 32), classes: int = 10, **settings: Any) -> Any:
+def build(
+    blocks: list[Any] | None, image: tuple[int, int, int] = (3, 32, 32), classes: int = 10, **settings: Any
+) -> Any:
     dropout = {"pool": 0.0, "fc": 0.0}
     given: dict[str, Any] = {"norm": "none", "dropout": dropout, "activation": "relu", "head": {"norm": "none"}}
     return convnet(image, classes, blocks, **(given | {"init": "default"} | settings))
@@ -227,25 +228,85 @@ def test_the_summary_of_the_lenet_like_network_is_the_published_table(capsys: py
 
 # Layers with weights, and features that reach the first fully connected one, as the reports say.
 SHIPPED = {
-    "cifar_c1": (["conv1", "conv2", "conv3", "conv4", "head"], (10, 1152)),
-    "cifar_c2": (["conv1", "norm1", "conv2", "conv3", "conv4", "norm4", "fc1", "head"], (512, 1152)),
-    "torch_e": (["conv1", "norm1", "conv2", "norm2", "fc1", "fc2", "head"], (256, 32 * 8 * 8)),
+    "conv4_unpadded": (["conv1", "conv2", "conv3", "conv4", "head"], (10, 1152)),
+    "conv4_unpadded_norm": (["conv1", "norm1", "conv2", "conv3", "conv4", "norm4", "fc1", "head"], (512, 1152)),
+    "conv2_norm": (["conv1", "norm1", "conv2", "norm2", "fc1", "fc2", "head"], (256, 32 * 8 * 8)),
     "mlp": (["fc1", "fc2", "fc3", "fc4", "fc5", "head"], (100, 3072)),
 }
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_networks_of_the_reports_have_their_layers(name: str) -> None:
-    node = yaml.safe_load((config.folder() / "model" / f"{name}.yaml").read_text())
-    network = convnet((3, 32, 32), 10, **{key: value for key, value in node.items() if key != "_target_"})
+    network = convnet((3, 32, 32), 10, **shipped(name))
     weighted = {n: m for n, m in network.named_children() if list(m.parameters())}
     first = next(m for m in weighted.values() if isinstance(m, nn.Linear))
     assert (list(weighted), (first.out_features, first.in_features)) == SHIPPED[name]
     drops = [n for n, m in network.named_children() if isinstance(m, nn.Dropout)]
-    assert len(drops) == {"cifar_c2": 1, "torch_e": 2}.get(name, 0)
+    assert len(drops) == {"conv4_unpadded_norm": 1, "conv2_norm": 2}.get(name, 0)
     if name == "mlp":
         assert network.fc3.weight.std().item() == pytest.approx(0.05, rel=0.05)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """Return the settings of a network in configs/model/."""
+    node = config.resolve(config.compose([f"model={name}"]))["model"]
+    return {key: value for key, value in node.items() if key != "_target_"}
+
+
+STACKS: list[tuple[dict[str, Any], list[Any]]] = [
+    ({}, []),
+    ({"fc": [7, 5]}, [{"fc": {"out": 7}}, {"fc": {"out": 5}}]),
+    (
+        {"channels": [4, 6], "kernels": [5, 3], "pool": {"kernel": 2}, "fc": [7]},
+        [
+            *({"conv": {"out": 4, "kernel": 5}}, {"pool": {"kernel": 2}}),
+            *({"conv": {"out": 6, "kernel": 3}}, {"pool": {"kernel": 2}}, {"fc": {"out": 7}}),
+        ],
+    ),
+    (
+        {
+            "channels": [4, 6, 8],
+            "stride": 2,
+            "padding": 1,
+            "pool": {"kernel": 3, "stride": 1, "kind": "avg", "every": 2},
+        },
+        [
+            *({"conv": {"out": n, "kernel": 3, "stride": 2, "padding": 1}} for n in (4, 6)),
+            {"pool": {"kernel": 3, "stride": 1, "kind": "avg"}},
+            {"conv": {"out": 8, "kernel": 3, "stride": 2, "padding": 1}},
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("short", "blocks"), STACKS)
+def test_the_short_form_is_the_network_of_its_blocks(short: dict[str, Any], blocks: list[Any]) -> None:
+    networks = []
+    for settings in ({"blocks": None, **short}, {"blocks": blocks, "channels": [99], "fc": [99]}):
+        torch.manual_seed(3)
+        networks.append(build(norm={"conv": "batch", "fc": "none"}, dropout={"pool": 0.1, "fc": 0.2}, **settings))
+    assert str(networks[0]) == str(networks[1])
+    assert [*networks[0].state_dict()] == [*networks[1].state_dict()]
+    for one, other in zip(*(network.state_dict().values() for network in networks), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_default_network_is_that_of_the_reports() -> None:
+    """Its layers and the order of its draws give the numbers of every study: they must not change."""
+    torch.manual_seed(0)
+    network = convnet((3, 32, 32), 10, **shipped("custom"))
+    blocks = [{"conv": {"out": 32, "kernel": 7}}, {"pool": {"kernel": 2}}, {"conv": {"out": 64, "kernel": 5}}]
+    blocks += [
+        {"pool": {"kernel": 2}},
+        {"conv": {"out": 128, "kernel": 3}},
+        {"pool": {"kernel": 2}},
+        {"fc": {"out": 512}},
+    ]
+    torch.manual_seed(0)
+    expected = build(blocks)
+    assert str(network) == str(expected)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), expected.parameters(), strict=True))
 
 
 def test_the_true_image_is_checked_when_the_network_is_built() -> None:

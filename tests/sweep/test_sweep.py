@@ -107,6 +107,13 @@ def hazards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
     sys.modules.pop("hazards", None)
 
 
+def write_study(folder: Path, arms: dict[str, Any]) -> None:
+    """Write a study `mine` of these arms into a folder of configs."""
+    (folder / "study").mkdir(exist_ok=True)
+    text = yaml.safe_dump({"study": {"name": "runs", "arms": arms}}, sort_keys=False)
+    (folder / "study" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+
+
 # Real processes.
 
 
@@ -161,12 +168,9 @@ def test_of_twenty_runs_five_end_badly(
 ) -> None:
     bad = [kind for kind in CAUSES if kind != "raise"]
     kinds = [*("well",) * 3, *bad, *("well",) * 12]
-    for number, kind in enumerate(kinds):
-        (tmp_path / "own" / "arm").mkdir(exist_ok=True)
-        text = yaml.safe_dump({"model": {"kind": kind, "width": 4 + number}})
-        (tmp_path / "own" / "arm" / f"arm{number:02}.yaml").write_text(f"# @package _global_\n{text}")
-    arms = ",".join(f"arm{number:02}" for number in range(20))
-    request = [*hazards, "-m", f"+arm={arms}", "slots=cpu:2", "device.threads=1"]
+    arms = {f"arm{n:02}": {"model": {"kind": kind, "width": 4 + n}} for n, kind in enumerate(kinds)}
+    write_study(tmp_path / "own", arms)
+    request = [*hazards, "+study=mine", "slots=cpu:2", "device.threads=1"]
     assert train(*request) == 3
     found = runs()
     assert [found[f"arm{n:02}-s0"].status for n in range(20)] == [
@@ -362,12 +366,9 @@ class TestWithThreads:
     def test_a_study_is_written_down(
         self, train: Train, hazards: list[str], runs: Runs, outputs: Path, tmp_path: Path
     ) -> None:
-        (tmp_path / "own" / "arm").mkdir()
-        for arm, width in (("small", 4), ("large", 9)):
-            text = yaml.safe_dump({"model": {"width": width}})
-            (tmp_path / "own" / "arm" / f"{arm}.yaml").write_text(f"# @package _global_\n{text}")
-        request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "study.name=mine", "study.question=why"]
-        assert train(*request, "+arm=small,large", "seed=0,1") == 0
+        write_study(tmp_path / "own", {"small": {"model.width": 4}, "large": {"model.width": 9}})
+        request = [*hazards, "slots=cpu:1", "epochs=2st", "study.name=mine", "study.question=why"]
+        assert train(*request, "+study=mine", "seed=0,1") == 0
         study = read_study(outputs / "mine")
         assert study is not None and (study["name"], study["question"]) == ("mine", "why")
         assert study["arms"] == ["small", "large"]
@@ -377,15 +378,15 @@ class TestWithThreads:
         assert not (outputs / "mine" / "multirun.yaml").exists()
 
         # An arm whose config has changed supersedes its old runs; other arms and seeds stay, and nothing is deleted.
-        assert train(*request, "+arm=large", "seed=0", "optimizer.lr=0.5") == 0
+        assert train(*request, "+study=mine", "+arm=large", "seed=0", "optimizer.lr=0.5") == 0
         after = read_study(outputs / "mine")
         assert after is not None
         assert sorted((run["arm"], run["seed"]) for run in after["runs"]) == [("large", 0), ("small", 0), ("small", 1)]
         assert len(find_runs(outputs)) == 5
 
         # Arms that nobody named are told apart by their config, and supersede nothing.
-        assert train(*request, "model.width=5,6", "seed=0") == 0
-        assert train(*request, "model.width=5,6", "seed=0", "optimizer.lr=0.5") == 0
+        assert train(*request, "-m", "model.width=5,6", "seed=0") == 0
+        assert train(*request, "-m", "model.width=5,6", "seed=0", "optimizer.lr=0.5") == 0
         assert len((read_study(outputs / "mine") or {})["runs"]) == 3 + 4
 
     def test_fail_fast(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from cnnexp.config.keys import flatten, is_below
+from cnnexp.config.keys import counts, flatten, is_below
 from cnnexp.errors import UserError
 from cnnexp.report.read.runs import Run
 from cnnexp.text import plain
@@ -19,9 +19,6 @@ MIXES = (
     ("The runs used different numbers of threads, so times do not compare", ("device", "threads")),
     ("The runs come from different versions of torch", ("environment", "torch")),
 )
-# Keys of a config that name, place or observe a run, or that the machine settles: they make no arm.
-APART = ("seed", "study", "outputs", "slots", "log", "checkpoint", "probes", "backbone", "device", "data.root",
-         "data.cache")  # fmt: skip
 
 
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
@@ -50,18 +47,15 @@ def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
     except UserError:
         return [], []
     told, told_there = _changed(arm), _changed(baseline)
-    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    rest = [
-        key for key in differing if not is_below(key, (*told, *APART)) and not any(is_below(t, [key]) for t in told)
-    ]
+    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key) and counts(key, "difference")]
+    rest = [key for key in differing if not is_below(key, told) and not any(is_below(t, [key]) for t in told)]
     return [key for key in rest if not is_below(key, told_there)], [key for key in rest if is_below(key, told_there)]
 
 
 def _changed(run: Run) -> set[str]:
     """Return the keys that a run says that it changes."""
     changes = [change for change in run.get("changes") or [] if isinstance(change, str)]
-    told = {change.lstrip("+~").partition("=")[0] for change in changes}
-    return told | {"augmentation"} if "aug" in told else told
+    return {change.lstrip("+~").partition("=")[0] for change in changes}
 
 
 def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) -> list[str]:

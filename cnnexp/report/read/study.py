@@ -4,10 +4,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnexp.config.keys import flatten, is_below
+from cnnexp.config.keys import counts, flatten
 from cnnexp.errors import UserError
 from cnnexp.records import run_record as record
-from cnnexp.report.read.notes import APART
 from cnnexp.report.read.runs import Run
 from cnnexp.text import plain, shorten
 
@@ -107,7 +106,7 @@ def differing(arms: list[Arm]) -> list[str]:
             configs = [flatten(arms[index].first.record.config()) for index in group]
         except UserError:
             continue
-        keys = [key for key in configs[0] if not is_below(key, APART) and len({str(c.get(key)) for c in configs}) > 1]
+        keys = [key for key in configs[0] if counts(key, "difference") and len({str(c.get(key)) for c in configs}) > 1]
         if 0 < len(keys) <= MAX_SETTINGS_IN_LABEL:
             for index, config in zip(group, configs, strict=True):
                 found[index] = shorten(plain(", ".join(f"{key}={config.get(key)}" for key in keys)), 60)

@@ -1,0 +1,109 @@
+"""The flags of `cnnexp train`: checked, and turned into words that Hydra understands."""
+
+import re
+from collections.abc import Iterator
+
+from cnnexp.config.words import in_order, study_of
+from cnnexp.errors import UserError, unknown
+
+HELP = """\
+usage: cnnexp train [FLAGS] [GROUP=CHOICE | KEY=VALUE | +GROUP=CHOICE] ...
+
+Train one network, or a sweep of them, as composed from the YAML files in configs/.
+
+examples:
+  cnnexp train                                         a small network on the embedded images
+  cnnexp train model=custom +aug=full optimizer.lr=0.0005
+  cnnexp train data=imagenette data.size=64 epochs=15ep model.norm=batch
+  cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
+  cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
+  cnnexp train +study=ablation +arm=baseline,dropout seed=0 --plan
+  cnnexp train +study=ablation +preset=small study.name=small    a small version: 4 epochs of 2,000 images
+  cnnexp train model=custom probes=all                 gradients, dead units, ... for the report; same weights
+
+flags:
+  -m, --multirun     sweep over comma-separated values
+  --plan             print the runs, what their arms change and how long they may take; train
+                     nothing (the data is prepared, for its content names the runs)
+  --budget TIME      start no run that would not end in time (30m, 2h, 90s); exit code 75 if runs are left
+  --fail-fast        start nothing more after the first failure
+  --cfg job          print the composed config and stop
+  --config-dir DIR   look for configs in DIR too
+
+The same command again continues where it stopped. Results: outputs/<study>/<arm>-s<seed>-<fingerprint>/
+Compare them: cnnexp report outputs/<study>
+"""
+# A flag of cnnexp: the setting of the launcher that it stands for.
+OWN_FLAGS = {"--plan": "plan", "--budget": "budget", "--fail-fast": "fail_fast"}
+HYDRA_FLAGS = (
+    *("-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "-cd", "--config-dir", "-cn", "--config-name"),
+    *("-cp", "--config-path", "-r", "--run", "-i", "--info", "--hydra-help", "--version"),
+)
+FLAGS = (*OWN_FLAGS, *HYDRA_FLAGS)
+SWITCHES = ("--plan", "--fail-fast", "-m", "--multirun", "--resolve", "-r", "--run", "--hydra-help", "--version")
+CHOICES = {
+    **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
+    **dict.fromkeys(("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+}
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def for_hydra(argv: list[str]) -> list[str]:
+    """Return the words of `cnnexp train` as Hydra takes them: flags first, then overrides sorted by what wins.
+
+    A study, --plan, --budget and --fail-fast make the request a multirun. Raises UserError for a wrong flag or word.
+    """
+    flags, overrides, settings = list[str](), list[str](), list[str]()
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        check_word(word)
+        if flag in OWN_FLAGS:
+            value = str(seconds(value or next(words, ""))) if flag == "--budget" else "true"
+            settings.append(f"hydra.launcher.{OWN_FLAGS[flag]}={value}")
+        elif word.startswith("-"):
+            flags.append(word if word in SWITCHES else with_value(word, words))
+        elif equals or word.startswith("~"):
+            overrides.append(word)
+        else:
+            flags.append(word)
+    overrides = in_order(overrides)
+    prints = [flag for flag in flags if flag.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
+    multirun = "-m" in flags or "--multirun" in flags
+    if prints and (settings or multirun):
+        flag = prints[0].partition("=")[0]
+        raise UserError(f"{flag}: prints one run's config; leave out --multirun and the flags of a sweep")
+    study = study_of(overrides) and not prints and "hydra.mode=RUN" not in overrides
+    return [*flags, *(["--multirun"] if (study or settings) and not multirun else []), *overrides, *settings]
+
+
+def check_word(word: str) -> None:
+    """Raise UserError for an unknown flag, a value where a flag takes none, or an override without a key."""
+    flag = word.partition("=")[0]
+    if word.startswith("-") and flag not in FLAGS:
+        if word.startswith("--resume"):
+            raise UserError("--resume: is not needed; the same command continues where it stopped")
+        raise unknown("cnnexp train", "flag", word, [known for known in FLAGS if known.startswith("--")])
+    if flag in SWITCHES and "=" in word:
+        raise UserError(f"{word}: {flag} takes no value")
+    if word.lstrip("+~").startswith("="):
+        raise UserError(f"{word}: cannot be read as key=value (the key is missing)")
+
+
+def with_value(word: str, following: Iterator[str]) -> str:
+    """Return a flag of Hydra's with its value as one word: --cfg=job. Raises UserError for a wrong value, or none."""
+    flag, equals, value = word.partition("=")
+    if not equals:
+        value = "all" if flag in ("-i", "--info") else next(following, "")
+    allowed = CHOICES.get(flag)
+    if not value or value.startswith("-") or (allowed and value not in allowed):
+        raise UserError(f"{flag}: given '{value}'; allowed: {', '.join(allowed or ['a folder or a name'])}")
+    return f"{flag}={value}"
+
+
+def seconds(text: str) -> int:
+    """Read a time: 90, 90s, 30m or 2h. Raises UserError for anything else."""
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in SECONDS else (text, "s")
+    if not re.fullmatch("[0-9]{1,9}", number) or int(number) == 0:
+        raise UserError(f"--budget: given '{text}'; allowed: a time such as 90s, 30m or 2h")
+    return int(number) * SECONDS[unit]
