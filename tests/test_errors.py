@@ -106,7 +106,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 
 
 @pytest.mark.parametrize("request_", WRONG)
-def test_a_wrong_request_is_told_in_one_line(request_: str, answers: dict[str, dict[str, Any]]) -> None:
+def test_a_wrong_request_is_reported_in_one_line(request_: str, answers: dict[str, dict[str, Any]]) -> None:
     answer = answers[request_]
     assert answer["code"] == 2
     assert answer["out"] == ""
@@ -114,12 +114,12 @@ def test_a_wrong_request_is_told_in_one_line(request_: str, answers: dict[str, d
     assert [part for part in WRONG[request_] if part not in answer["err"]] == [], answer["err"]
     assert len(answer["err"]) < 400
     assert answer["left"] == [], "something was written"
-    assert answer["cpu_seconds"] < 2, "of the processor's time, which other tests beside this one do not stretch"
+    assert answer["cpu_seconds"] < 2, "CPU time, which other processes do not change"
     if not request_.startswith("-m slots"):  # slots are looked for when everything else has been checked
         assert not answer["torch"], "torch was imported before the request was checked"
 
 
-def test_a_wrong_request_is_told_at_once(tmp_path: Path) -> None:
+def test_a_wrong_request_is_reported_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cnnexp", "train", "optimizer.lr=abc"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stdout) == (2, "")
@@ -150,7 +150,7 @@ def test_a_batch_larger_than_the_data(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["slots=0"], "slots: given 0; allowed: auto, cpu:2, cuda:0, cuda:0*8, or a list of these"),
         (["-m", "hydra.sweeper.params=1"], "hydra.sweeper.params: no such key"),
@@ -164,14 +164,14 @@ def test_a_batch_larger_than_the_data(
         (["--resume"], "--resume: is not needed; the same command continues where it stopped"),
     ],
 )
-def test_a_wrong_word_is_told_what_would_be_right(
-    train: Callable[..., int], capsys: pytest.CaptureFixture[str], words: list[str], told: str
+def test_a_wrong_word_is_answered_with_the_right_one(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     assert train(*words) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_folder_that_hydra_takes_for_a_group_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_hydra_takes_for_a_group_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "outputs").mkdir()
     assert cli.main(["train", "--config-dir", str(tmp_path), "--cfg", "job", "epochs=1ep"]) == 0
@@ -179,7 +179,7 @@ def test_a_folder_that_hydra_takes_for_a_group_is_told(tmp_path: Path, capsys: p
     assert f"outputs: the folder {tmp_path}/outputs is taken for a group of configs" in capsys.readouterr().err
 
 
-def test_slots_of_a_single_run_are_told_to_do_nothing(
+def test_slots_of_a_single_run_are_reported_to_do_nothing(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("slots=cpu:2") == 0

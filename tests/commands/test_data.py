@@ -29,7 +29,7 @@ def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
     assert [f for f in (tmp_path / "cache").iterdir() if f.is_dir()] == []
 
 
-def test_wrong_settings_are_told(tmp_path, capsys):
+def test_wrong_settings_are_reported(tmp_path, capsys):
     for given, message in (
         (["folder", f"data.root={tmp_path}/gone"], r"data.root: .*gone is not a folder"),
         (["imagenet"], r"unknown choice 'imagenet'; .*did you mean 'imagenette'"),
@@ -38,5 +38,5 @@ def test_wrong_settings_are_told(tmp_path, capsys):
         (["shapes", "data.normalize={mean: [0.5]}"], r"data.normalize.std: given None"),
     ):
         assert cli.main(["data", *given]) == 2
-        told = capsys.readouterr().err
-        assert re.search(message, told) and told.count("\n") == 1
+        error = capsys.readouterr().err
+        assert re.search(message, error) and error.count("\n") == 1

@@ -99,7 +99,7 @@ def test_evaluate_matches_classes_by_name_or_says_so(cnnexp, trained_run, tmp_pa
         (["--device", "gpu"], "unknown device 'gpu'"),
     ],
 )
-def test_evaluate_tells_mistakes(cnnexp, trained_run, given, message):
+def test_evaluate_reports_mistakes(cnnexp, trained_run, given, message):
     code, out, err = cnnexp("evaluate", trained_run, *given)
     assert code == 2 and out == ""
     assert message in err or re.search(message, err), err

@@ -50,7 +50,7 @@ def test_all_operations_are_torchs(cnnexp: Cnnexp) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_wrong_operation_is_told(cnnexp: Cnnexp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_operation_is_reported(cnnexp: Cnnexp, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = catalogue()["relu"]
     for wrong in (lambda y: 1.01 * y, lambda y: y / 0):
         broken = honest._replace(implementations={"broken": lambda z, wrong=wrong: wrong(honest.torch(z))})
@@ -59,7 +59,7 @@ def test_a_wrong_operation_is_told(cnnexp: Cnnexp, monkeypatch: pytest.MonkeyPat
         assert (code, err) == (1, "cnnexp: differ from torch: relu (broken)\n")
 
 
-def test_an_unknown_name_is_told_in_one_line(cnnexp: Cnnexp) -> None:
+def test_an_unknown_name_is_reported_in_one_line(cnnexp: Cnnexp) -> None:
     code, out, err = cnnexp("ops", "conv", "batchnorm")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("cnnexp: ops: unknown operation 'batchnorm'; choose one of conv, filter, ")

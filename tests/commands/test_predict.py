@@ -56,7 +56,7 @@ def test_predict_as_table_and_csv(cnnexp, trained_run, pictures):
     assert rows[1] == rows[2] and rows[1][1] == out.split()[1] and 0 < float(rows[1][2]) < 1
 
 
-def test_predict_tells_mistakes(cnnexp, trained_run, pictures):
+def test_predict_reports_mistakes(cnnexp, trained_run, pictures):
     for given, message in (
         ([pictures / "a.png", pictures / "notes.txt"], "notes.txt: cannot be read as an image"),
         ([pictures / "gone.png"], "gone.png: no such file or folder"),

@@ -1,4 +1,4 @@
-"""`cnnexp rerun`: the same numbers again from the record alone, or which are others, and what is not as it was."""
+"""`cnnexp rerun`: the same numbers again from the record alone, or which differ, and what has changed."""
 
 import shutil
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def test_other_numbers_are_named_with_what_is_not_as_it_was(rerun: Rerun, copied
     record = RunRecord.read(copied)
     record.update(
         result={**record.info["result"], "test_accuracy": 0.125},
-        files=None,  # as if the rows had been so from the beginning
+        files=None,  # as if these were the rows that the run wrote
         environment={**record.info["environment"], "torch": "1.0"},
         code={**record.info["code"], "commit": "abc-dirty"},
         data={**record.info["data"], "fingerprint": "other images"},
@@ -105,7 +105,7 @@ def test_other_numbers_with_nothing_else_changed(rerun: Rerun, copied: Path) -> 
     predictions = record.predictions()
     predictions["logits"][3, 2] += 0.5
     record.write_predictions(**predictions)
-    record.update(files=None)  # as if they had been so from the beginning
+    record.update(files=None)  # as if these were the logits that the run wrote
     code, out, _ = rerun(copied)
     assert code == 3
     assert "\n  test logits: the largest difference is 0.5\n" in out
@@ -120,17 +120,17 @@ def test_equal_numbers_under_other_versions(rerun: Rerun, copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["optimizer.lr=3"], "optimizer.lr=3: allowed: data.root=DIR, data.cache=DIR; all else is recorded"),
         (["--device", "tpu"], "device.kind: unknown device 'tpu'"),
         (["--out", "."], "--out: . holds something else; name a folder that does not exist yet"),
     ],
 )
-def test_wrong_requests(rerun: Rerun, trained_run: Path, words: list[str], told: str) -> None:
+def test_wrong_requests(rerun: Rerun, trained_run: Path, words: list[str], message: str) -> None:
     before = contents(trained_run)
     code, _, err = rerun(trained_run, *words)
-    assert code == 2 and told in err and err.count("\n") == 1
+    assert code == 2 and message in err and err.count("\n") == 1
     code, _, err = rerun(trained_run, "--out", str(trained_run))
     assert code == 2 and "holds something else" in err
     assert contents(trained_run) == before
@@ -208,7 +208,7 @@ def test_a_run_that_starts_from_another_keeps_its_fingerprint(
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "predictions.npz"])
-def test_what_cannot_be_compared_is_told_before_training(
+def test_what_cannot_be_compared_is_reported_before_training(
     rerun: Rerun, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("cnnexp.training.loop.train_step", lambda *_: pytest.fail("it was trained"))

@@ -41,7 +41,7 @@ def test_runs_can_be_chosen_and_exported(cnnexp, tmp_path):
     assert [r["arm"] for r in table] == ["'-new", "old", "wide"] and table[0]["train_seconds"] == "60.0"
 
 
-def test_runs_tells_mistakes(cnnexp, tmp_path):
+def test_runs_reports_mistakes(cnnexp, tmp_path):
     code, _, err = cnnexp("runs", tmp_path, "--status", "fialed")
     assert code == 2 and "unknown status 'fialed'" in err and "did you mean 'failed'" in err
     code, _, err = cnnexp("runs", tmp_path / "gone")

@@ -197,7 +197,7 @@ def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> Non
         ),
     ],
 )
-def test_a_wrong_request_is_told_in_one_line(argv: list[str], message: str) -> None:
+def test_a_wrong_request_is_reported_in_one_line(argv: list[str], message: str) -> None:
     with pytest.raises(UserError) as caught:
         main(["model=custom", *argv])
     assert str(caught.value) == message

@@ -42,7 +42,7 @@ def test_a_page_of_hostile_names_is_whole_offline_and_harmless(tmp_path):
     assert not re.search(r"^[=+@]", (tmp_path / "out/tables/classes.csv").read_text(), re.M)
 
 
-def test_a_page_that_cannot_be_written_is_told(tmp_path):
+def test_a_page_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="out/figures: cannot make this folder"):
         page.write(facts.gather(array_data(["a", "b"], [3, 3]), None), None, tmp_path / "out", "")
@@ -94,7 +94,7 @@ def test_json_holds_the_numbers_and_makes_no_page(call, tmp_path):
     assert found["source"].startswith("your disk.") and not (tmp_path / "out").exists()
 
 
-def test_configs_of_ones_own_and_their_mistakes(call, asked, tmp_path):
+def test_user_configs_and_their_mistakes(call, asked, tmp_path):
     own = tmp_path / "conf/augmentation"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("_target_: cnnexp.data.augment.pipeline\nops: [flip: {p: 1.0}]\n")

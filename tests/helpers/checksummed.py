@@ -1,4 +1,4 @@
-"""Valid checksums for content that a test writes by hand, so that a reader goes on to look at the content."""
+"""Valid checksums for content that a test writes by hand, so that a reader accepts it and looks at the content."""
 
 import zlib
 from collections.abc import Iterable, Mapping

@@ -68,10 +68,10 @@ def test_a_lock_that_is_deleted_while_it_is_waited_for_is_no_lock(tmp_path: Path
         time.sleep(0.1)
         shutil.rmtree(file.parent)
     waiting.join()
-    assert seen == [True], "what is held is the file that others find there"
+    assert seen == [True], "the locked file is the one that others find there"
 
 
-def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: object, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -52,8 +52,8 @@ def writes(tree: ast.AST) -> Iterator[tuple[int, str]]:
         elif last == "open" and owner not in ("Image", "tarfile"):
             mode = [*node.args[1 if owner == "" else 0 :][:1], *(k.value for k in node.keywords if k.arg == "mode")]
             mode = [m for m in mode if isinstance(m, ast.Constant)]
-            told = (not mode and len(node.args) > 1) or any(set(str(m.value)) & set("wax+") for m in mode)
-            if told and not ast.unparse(node.args[0]).strip("'\"").startswith(KERNEL):
+            writing = (not mode and len(node.args) > 1) or any(set(str(m.value)) & set("wax+") for m in mode)
+            if writing and not ast.unparse(node.args[0]).strip("'\"").startswith(KERNEL):
                 yield node.lineno, ast.unparse(node)
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full or not to be written on is told before anything is trained; and what checkpoints may take."""
+"""A disk that is full or read-only is reported before anything is trained; the space that checkpoints take."""
 
 import io
 import os
@@ -32,12 +32,12 @@ def never_trains(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 
 @pytest.mark.parametrize("sweep", [[], pytest.param(["-m", "seed=0,1"], marks=pytest.mark.slow)], ids=["run", "sweep"])
 @pytest.mark.parametrize(
-    ("action", "told"),
+    ("action", "message"),
     [("enospc", "No space left on device"), pytest.param("eacces", "Permission denied", marks=pytest.mark.slow)],
     ids=["full", "closed"],
 )
 def test_outputs_that_cannot_be_written(
-    train: Train, tiny: list[str], outputs: Path, action: str, told: str, sweep: list[str]
+    train: Train, tiny: list[str], outputs: Path, action: str, message: str, sweep: list[str]
 ) -> None:
     """In a process of its own, on whose first write of a file, once its data is prepared, the disk refuses."""
     build._remembered_data.cache_clear()  # what this process remembers may be gone from the disk
@@ -52,7 +52,7 @@ def test_outputs_that_cannot_be_written(
     )
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({told}); free some space there, or")
+    assert last.startswith(f"cnnexp: outputs: {outputs}/runs cannot be written ({message}); free some space there, or")
     assert list((outputs / "runs").iterdir()) == []
 
 
@@ -67,8 +67,10 @@ def test_a_disk_without_room_for_the_checkpoints(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     assert train() == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith(f"cnnexp: outputs: {only().folder} has 0.0 MiB free, and the checkpoints of this run need ")
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(
+        f"cnnexp: outputs: {only().folder} has 0.0 MiB free, and the checkpoints of this run need "
+    )
     assert only().status == "failed" and "MiB free" in only().info["error"]["message"]
 
 
