@@ -12,7 +12,8 @@ from cnnexp.metrics import mean_bins, probability_scores, reliability_bins
 from cnnexp.report.analysis.calibration import calibrate, calibrations, sentence
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import collect, find_groups
-from cnnexp.report.render.prediction_tables import CALIBRATION_NOTES, calibration
+from cnnexp.report.render.prediction_tables import CALIBRATION_NOTES
+from cnnexp.report.render.tables import tables_of
 
 
 def ece_by_loops(probabilities, labels, bins=15):
@@ -154,5 +155,5 @@ def test_calibration_in_the_report(tmp_path):
     assert (
         'id="calibration"' in page and CALIBRATION_NOTES[1] in page and "net: confidence and accuracy are not" in page
     )
-    (line,) = calibration(analyse(study_of(tmp_path / "demo"))).cells
+    (line,) = tables_of(analyse(study_of(tmp_path / "demo")))["calibration.md"].cells
     assert line[:3] == ["net", "2", "25.00 ± 7.07"] and line[-1].startswith("+25.00 [")

@@ -311,7 +311,7 @@ def test_reported_beside_reproduced():
     found = analyse(study)
     rows = found.reported
     assert rows[0].here.mean == pytest.approx(50.4) and rows[0].difference == pytest.approx(50.4 - 51.31)
-    table = claim_tables.reported(found)
+    table = tables_of(found)["reported.csv"]
     assert table.cells[0] == ["base", "test_accuracy (%)", "51.31 ± 0.34", "50.40 ± 1.14", "-0.91", "5"]
     assert table.cells[1] == ["gone", "test_accuracy (%)", "60.00", "no finished run", "-", "0"]
     assert table.cells[2][:3] == ["up", "test_loss (nats)", "1.500"]

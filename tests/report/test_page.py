@@ -9,14 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 from fake_records import write_run, write_study
-from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
 from pages import HOSTILE, Page
 
 from cnnexp import report
 from cnnexp.errors import UserError
 from cnnexp.pages import style
-from cnnexp.pages.style import canvas, label_lowest, row_by_row, turn_off
 from cnnexp.records import study as study_file
 from cnnexp.report.figures import charts
 
@@ -89,33 +86,6 @@ def test_hostile_names(tmp_path):
     assert not re.search(r"(^|[^\\])\\input", (out / "tables" / "comparison.tex").read_text())
     assert "<script" not in (out / "tables" / "comparison.md").read_text()
     assert not re.search(r"(?m)(^|,)\"?[=+@]", (out / "tables" / "comparison.csv").read_text())
-
-
-def test_a_legend_reads_row_by_row():
-    figure = Canvas()
-    handles = [Line2D([], [], label=f"arm{i}") for i in range(7)]
-    legend = figure.legend(handles=row_by_row(handles, 4), ncols=4, loc="center")
-    figure.draw_without_rendering()
-    places = {text.get_text(): text.get_window_extent() for text in legend.get_texts()}
-    assert sorted(places, key=lambda name: (-round(places[name].y0), places[name].x0)) == [f"arm{i}" for i in range(7)]
-
-
-def test_panels_are_named_where_none_is_below_and_stand_evenly():
-    figure, axes = canvas(8, 6, 3, 3, sharex=True, sharey=True)
-    for axis in axes[:7]:
-        axis.plot([1, 15], [0, 1])
-        axis.set_title("arm")
-    label_lowest(axes, 3, 7, "epoch")
-    turn_off(axes[7:])
-    figure.draw_without_rendering()
-    named = ["epoch" in (axis.get_xlabel(), *(text.get_text() for text in axis.texts)) for axis in axes[:7]]
-    assert named == [False] * 4 + [True] * 3
-    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in axes[:7]] == named
-    gaps = [axes[i].get_position().y0 - axes[i + 3].get_position().y1 for i in (0, 3)]
-    assert gaps[0] == pytest.approx(gaps[1], abs=1e-3), "no band between the rows for the names of two panels"
-    for axis in axes[4:6]:
-        numbers = [text.get_window_extent() for text in axis.get_xticklabels()]
-        assert axis.texts[0].get_window_extent().y1 < min(box.y0 for box in numbers) + 1
 
 
 def test_hostile_names_in_figures(tmp_path):

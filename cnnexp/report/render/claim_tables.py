@@ -132,16 +132,6 @@ REPORTED: list[Column[ReportedComparison]] = [
 ]
 
 
-def claims(found: Findings) -> Table[Judged]:
-    """Return the claims with their verdicts."""
-    return Table(CLAIMS, found.judged, (*source(found), *CLAIM_NOTES))
-
-
-def reported(found: Findings) -> Table[ReportedComparison]:
-    """Return the reported numbers beside those of the seeds here."""
-    return Table(REPORTED, found.reported, (*source(found), *REPORTED_NOTES))
-
-
 def effects(found: Findings) -> Table[Effect]:
     """Return the effects with their verdicts."""
     factorial = any(" x " in effect.name for effect in found.effects)
@@ -151,8 +141,3 @@ def effects(found: Findings) -> Table[Effect]:
 def tested_effects(found: Findings) -> Table[Effect]:
     """Return the effects that are tested here: gains alone are tested in the comparison."""
     return Table(EFFECTS, [effect for effect in found.effects if effect.words])
-
-
-def source(found: Findings) -> tuple[str, ...]:
-    """Return where the reported numbers are from, as a note."""
-    return (f"Source of the reported numbers: {found.study.source}.",) if found.study.source else ()

@@ -35,7 +35,7 @@ SECONDS = {
     "checkpoint": "Checkpoints (s)",
     "total": "Total (s)",
 }
-OPTIONAL_SECONDS = ("features", "compile")  # shown in the cost only if a run spent any
+OPTIONAL = (SECONDS["features"], SECONDS["compile"])  # in the table of costs only if a run spent any
 
 
 def _count(row: Row) -> str:
@@ -98,27 +98,26 @@ def comparison(found: Findings) -> Table[Row]:
     return Table([*ARM, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], found.rows, NOTES)
 
 
+def _mean_seconds(stage: str) -> Column[Row]:
+    return Column(SECONDS[stage], "", lambda r: summarise(r.arm.values("seconds", stage)).mean, decimals(1))
+
+
+COST: list[Column[Row]] = [
+    ARM[0],
+    *(_mean_seconds(stage) for stage in SECONDS),
+    Column("Images/s", "", lambda r: r.images_per_second, decimals(0)),
+    Column("Peak memory (MiB)", "", lambda r: r.peak_memory_mib, decimals(0)),
+    Column("Trainable parameters", "", lambda r: r.trainable_parameters, decimals(0)),
+    Column("Parameters", "", lambda r: r.parameters, decimals(0)),
+    Column("MACs", "", lambda r: r.macs, large),
+]
+
+
 def cost(rows: Sequence[Row]) -> Table[Row]:
     """Return the cost of a run of each arm: seconds by stage, throughput, memory and size."""
     rows = [row for row in rows if row.test.n]
-
-    def seconds(stage: str) -> Column[Row]:
-        return Column(SECONDS[stage], "", lambda r: summarise(r.arm.values("seconds", stage)).mean, decimals(1))
-
-    stages = [seconds(stage) for stage in SECONDS]
-    used = [
-        column
-        for stage, column in zip(SECONDS, stages, strict=True)
-        if stage not in OPTIONAL_SECONDS or any(column.value(row) > 0 for row in rows)
-    ]
-    rest: list[Column[Row]] = [
-        Column("Images/s", "", lambda r: r.images_per_second, decimals(0)),
-        Column("Peak memory (MiB)", "", lambda r: r.peak_memory_mib, decimals(0)),
-        Column("Trainable parameters", "", lambda r: r.trainable_parameters, decimals(0)),
-        Column("Parameters", "", lambda r: r.parameters, decimals(0)),
-        Column("MACs", "", lambda r: r.macs, large),
-    ]
-    return Table([ARM[0], *used, *rest], rows, COST_NOTES)
+    unused = [c for c in COST if c.heading in OPTIONAL and not any(c.value(row) > 0 for row in rows)]
+    return Table([column for column in COST if column not in unused], rows, COST_NOTES)
 
 
 def _result(heading: str, name: str, digits: int = 0) -> Column[Run]:

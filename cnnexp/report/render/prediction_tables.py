@@ -111,11 +111,6 @@ CALIBRATION: list[Column[Calibration]] = [
 ]
 
 
-def calibration(found: Findings) -> Table[Calibration]:
-    """Return how far each arm's confidence is from its accuracy."""
-    return Table(CALIBRATION, found.calibrations, CALIBRATION_NOTES)
-
-
 def calibration_bins(found: Findings) -> Table[Any]:
     """Return the reliability bins, means over the seeds, a row per arm and bin; empty cells of an empty bin."""
     names = ("arm", "bin", "confidence_above_percent", "confidence_up_to_percent", "images_per_seed")

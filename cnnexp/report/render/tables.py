@@ -33,10 +33,12 @@ def _tables(found: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
     if class_tables.same_classes(arms):
         yield "per_class", "md tex", class_tables.per_class(arms)
         yield "per_class", "csv", class_tables.per_class_csv(arms)
+    source = (f"Source of the reported numbers: {found.study.source}.",) if found.study.source else ()
     if found.reported:
-        yield "reported", "md csv", claim_tables.reported(found)
+        notes = (*source, *claim_tables.REPORTED_NOTES)
+        yield "reported", "md csv", Table(claim_tables.REPORTED, found.reported, notes)
     if found.judged:
-        yield "claims", "md csv", claim_tables.claims(found)
+        yield "claims", "md csv", Table(claim_tables.CLAIMS, found.judged, (*source, *claim_tables.CLAIM_NOTES))
     if found.effects:
         yield "effects", "md csv", claim_tables.effects(found)
     if found.probes:
@@ -44,7 +46,8 @@ def _tables(found: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         table = diagnostics(found.probes)
         yield "diagnostics", "md", replace(table, notes=(*said, *table.notes))
     if found.calibrations:
-        yield "calibration", "md csv tex", prediction_tables.calibration(found)
+        columns, notes = prediction_tables.CALIBRATION, prediction_tables.CALIBRATION_NOTES
+        yield "calibration", "md csv tex", Table(columns, found.calibrations, notes)
         yield "calibration_bins", "csv", prediction_tables.calibration_bins(found)
         yield "confusions", "csv", class_tables.confusions_csv(arms)
         yield "mistakes", "csv", prediction_tables.all_mistakes(found)
