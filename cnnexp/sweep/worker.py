@@ -17,6 +17,7 @@ from cnnexp.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
 from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan
+from cnnexp.training.progress import Progress
 
 TELL_SECONDS = 0.5
 GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
@@ -71,7 +72,7 @@ def make(plan: Plan, progress: "Told") -> tuple[str, str]:
         return ("oom" if status == "oom" else "failed"), f"{type(error).__name__}: {error}".strip(": ")
 
 
-class Told:
+class Told(Progress):
     """Progress that goes to the sweep: how much of the run is done, a few times a second."""
 
     def __init__(self, connection: Connection):
@@ -89,12 +90,6 @@ class Told:
             self.told = monotonic()
             with suppress(OSError):  # nobody listens any more: this run is about to be told to stop
                 self.connection.send(("progress", state.step / self.total))
-
-    def epoch(self, line: str, state: TrainState) -> None:
-        """Say nothing: the line is in the log."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def catch_output(folder: Any) -> None:

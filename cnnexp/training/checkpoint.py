@@ -1,16 +1,16 @@
-"""What is saved of a run, and how it comes back.
+"""Saves the state of a run, and restores it.
 
-    checkpoints/last.pt        the whole TrainState; it names the weights that are best so far
-    checkpoints/previous.pt    the last.pt before, should the last one be damaged
+    checkpoints/last.pt        the TrainState; it names the epoch of the best weights so far
+    checkpoints/previous.pt    the last.pt before, in case the last one is damaged
     checkpoints/best-<e>.pt    the weights of epoch e, the best so far of one of the two, while the run is not done
     checkpoints/best.pt        the weights that the result is about
 
-best-<e>.pt is durable before the last.pt that names it, and one that neither names goes after: a kill between any two
-of these leaves a last.pt, or a previous.pt, whose best weights are there. All are torch files, loaded with
-weights_only=True, that end with a checksum and hold the name of their run (storage/checksums.py).
+best-<e>.pt is durable before the last.pt that names it, and is deleted after neither names it: a kill at any time
+leaves a last.pt, or a previous.pt, with its best weights. All are torch files, loaded with weights_only=True; each ends
+with a checksum and contains the identity of its run (storage/checksums.py).
 
-A save copies the state to the system's file cache and goes on training; a thread waits for the disk and then gives the
-files their names. The next save, and the end of the run, wait for it.
+A save writes the state to the system's file cache, and training continues; a thread waits for the disk and then renames
+the files. The next save, and the end of the run, wait for the thread.
 """
 
 import sys
@@ -32,21 +32,22 @@ from cnnexp.storage import Damaged, torch_files
 from cnnexp.training.device import Device, synchronize
 from cnnexp.training.loop import TrainState
 
-LARGEST_SHARE = 0.01  # of the time for which "auto" may keep the training waiting; the rest of a save runs beside it
-OFTEN = 60.0  # seconds after which "auto" does not wait for the end of the epoch
-SELDOM = 600.0  # seconds after which "auto" saves at whatever cost
-RATE = 10**9  # bytes a second that a disk is taken to write until the first save has told
+# With `checkpoint.every=auto`:
+MAX_WAITING_SHARE = 0.01  # of the time, for which training may wait for saves; most of a save runs in the thread
+MIDDLE_OF_EPOCH_SECONDS = 60.0  # since the last save, after which one need not wait for the end of the epoch
+MAX_SECONDS = 600.0  # between saves, whatever they cost
+ASSUMED_RATE = 10**9  # bytes per second that a disk writes, until the first save is measured
 
 
 def draft(path: Path, content: dict[str, Any]) -> Path:
-    """Write a torch file with a checksum that is to become `path`; see storage.draft."""
-    with _without_its_own_checksums():
+    """Write a torch file with a checksum, to be published as `path`; see storage.draft."""
+    with _without_torch_checksums():
         return storage.draft(path, lambda file: torch.save(content, file), checksum=True)
 
 
 @contextmanager
-def _without_its_own_checksums() -> Iterator[None]:
-    """Let torch compute none, which take longer than ours and which it never looks at."""
+def _without_torch_checksums() -> Iterator[None]:
+    """Turn off torch's own checksums: they take longer than ours, and torch never checks them."""
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
@@ -58,14 +59,14 @@ def _without_its_own_checksums() -> Iterator[None]:
 def read(path: Path, run: str | None = None) -> dict[str, Any]:
     """Read a torch file of a run: tensors, numbers and text only.
 
-    run: the name that the run whose it is must have. Raises Damaged naming the file if it is not what was written, and
-    UserError if it cannot be read just now, which says nothing of what is in it.
+    run: the identity that it must contain. Raises Damaged, naming the file, if the content is not what was written, and
+    UserError if the file cannot be read now, which says nothing about its content.
     """
     content = torch_files.load(path)
     if not isinstance(content, dict):
         raise Damaged(f"{path}: is not a checkpoint")
     if run is not None and content.get("run") != run:
-        raise Damaged(f"{path}: is of another run ({content.get('run')}, where {run} is wanted)")
+        raise Damaged(f"{path}: is of another run ({content.get('run')}, expected {run})")
     return content
 
 
@@ -73,9 +74,9 @@ class Checkpoints:
     """Saves and restores the state of one run, and decides when a save is due."""
 
     def __init__(self, folder: Path, every: int | None, steps_per_epoch: int, run: str = "", size: int = 0):
-        """folder: the run's `checkpoints/`. every: steps between saves, or None for "auto". run: its name.
+        """folder: the run's `checkpoints/`. every: steps between saves, or None for "auto". run: its identity.
 
-        size: about how many bytes a save writes.
+        size: estimate of the bytes that a save writes.
         """
         self.folder = folder
         self.every = every
@@ -83,25 +84,22 @@ class Checkpoints:
         self.run = run
         self.best_of_last: Path | None = None  # the weights that last.pt names
         self.saved_at = perf_counter()
-        self.cost = size / RATE  # seconds that the last save kept the training loop, or the first is expected to
-        self.beside: Future[None] | None = None
+        self.cost = size / ASSUMED_RATE  # seconds that training waited for the last save; an estimate before the first
+        self.publishing: Future[None] | None = None
         self.thread = ThreadPoolExecutor(1, "checkpoint")
 
     def due(self, step: int) -> bool:
-        """Tell whether to save after `step` steps have been taken."""
+        """Tell whether to save after `step` steps."""
         if self.every is not None:
             return step % self.every == 0
-        if self.beside is not None and not self.beside.done():
+        if self.publishing is not None and not self.publishing.done():
             return False
         since = perf_counter() - self.saved_at
-        wanted = since >= OFTEN or step % self.steps_per_epoch == 0
-        return wanted and (self.cost <= LARGEST_SHARE * since or since >= SELDOM)
+        wanted = since >= MIDDLE_OF_EPOCH_SECONDS or step % self.steps_per_epoch == 0
+        return wanted and (self.cost <= MAX_WAITING_SHARE * since or since >= MAX_SECONDS)
 
     def save(self, state: TrainState, device: Device, rows_digest: int) -> None:
-        """Save the state; it is durable after `wait`, which raises what went wrong in writing it.
-
-        rows_digest: of the metric rows that it stands for.
-        """
+        """Save the state; it is durable after `wait`. rows_digest: of the metric rows up to the state's step."""
         synchronize(device)
         start = perf_counter()
         self.wait()
@@ -111,14 +109,14 @@ class Checkpoints:
             drafts[best] = draft(best, self._best(state))
         last = self.folder / LAST
         drafts[last] = draft(last, {**state.state_dict(), "run": self.run, "rows_digest": rows_digest})
-        self.beside = self.thread.submit(self._publish, drafts, {best, self.best_of_last})
+        self.publishing = self.thread.submit(self._publish, drafts, {best, self.best_of_last})
         self.best_of_last = best
         self.saved_at = perf_counter()
         self.cost = self.saved_at - start
         state.seconds["checkpoint"] += self.cost
 
     def _publish(self, drafts: dict[Path, Path], named: set[Path | None]) -> None:
-        """Give files their names, in order, and drop the best weights that no checkpoint names any more."""
+        """Rename drafts to their paths, in order; delete best weights that are not in `named`."""
         for path, temporary in drafts.items():
             storage.publish(temporary, path, self.folder / PREVIOUS if path.name == LAST else None)
         for other in self.folder.glob("best-*.pt"):
@@ -126,15 +124,16 @@ class Checkpoints:
                 storage.remove(other)
 
     def wait(self) -> None:
-        """Wait until the last save is durable. Raises what its writing raised, once."""
-        beside, self.beside = self.beside, None
-        if beside is not None:
-            beside.result()
+        """Wait until the last save is durable. Raises the error of its writing, once."""
+        publishing, self.publishing = self.publishing, None
+        if publishing is not None:
+            publishing.result()
 
     def restore(self, state: TrainState, record: RunRecord) -> bool:
-        """Load the last saved state that is whole, with its best weights; False, and a clean folder, if none was saved.
+        """Load the last saved state that is complete, with its best weights. Returns whether there was one.
 
-        Says so if that is not the last one. Raises UserError, naming the files, if there are some and none is whole.
+        Warns if it is previous.pt. Raises UserError, naming the files, if all are damaged. Deletes what is left over if
+        none was saved.
         """
         storage.remove_drafts(self.folder)
         faults = []
@@ -147,29 +146,29 @@ class Checkpoints:
                 faults.append(str(error))
                 continue
             for fault in faults:
-                line = f"{fault}; going on from {file.name}, after step {state.step}"
+                line = f"{fault}; continuing from {file.name}, after step {state.step}"
                 print(f"cnnexp: {line}", file=sys.stderr)
                 record.log(line)
             if file.name == PREVIOUS:
                 storage.rename(file, self.folder / LAST)
             return True
         if faults:
-            mend = f"put a copy back, or delete {self.folder.parent} to make the run from its start"
-            raise UserError(f"no checkpoint of this run is whole: {'; '.join(faults)}; {mend}")
+            fix = f"put a copy back, or delete {self.folder.parent} to make the run from its start"
+            raise UserError(f"all checkpoints of this run are damaged: {'; '.join(faults)}; {fix}")
         for left_over in self.folder.glob("best*.pt"):
             storage.remove(left_over)
         return False
 
     def _load(self, file: Path, state: TrainState, record: RunRecord) -> None:
-        """Load one saved state. Raises Damaged if it, its best weights or the rows that it stands for are not whole."""
+        """Load one saved state. Raises Damaged if it, its best weights, or the rows up to its step have changed."""
         content = read(file, self.run)
         rows, digest = content.get("rows", 0), content.get("rows_digest")
         if digest is None:
-            raise Damaged(f"{file}: does not say which rows it stands for")
+            raise Damaged(f"{file}: does not say which rows belong to it")
         if len(record.probe_rows()) < content.get("probe_rows", 0):
-            raise Damaged(f"{record.folder / PROBES}: has fewer rows than {file.name} stands for")
+            raise Damaged(f"{record.folder / PROBES}: has fewer rows than belong to {file.name}")
         if record.digest(rows) != digest:
-            raise Damaged(f"{record.metrics}: its first {rows} rows are not those that {file.name} stands for")
+            raise Damaged(f"{record.metrics}: its first {rows} rows are not those of {file.name}")
         try:
             if content["best"] and type(content["best"]["epoch"]) is not int:  # it is a part of a file's name
                 raise TypeError(f"best.epoch is {content['best']['epoch']!r}")
@@ -202,9 +201,9 @@ class Checkpoints:
 
 
 def weights_in(path: Path, run: str | None = None) -> dict[str, Tensor]:
-    """Read the weights in a checkpoint, by name; run: the identity of the run that it must be of.
+    """Read the weights in a checkpoint, by name. run: the identity that it must contain.
 
-    Raises UserError naming the file if it holds none, Damaged if it is not whole or of another run.
+    Raises UserError, naming the file, if it has none; Damaged if it is damaged or of another run.
     """
     return _weights(path, read(path, run))
 

@@ -1,8 +1,8 @@
 """Training steps through torch's compiler (`device.compile`), which fuses a network's operations into fewer kernels.
 
 Off by default: it takes seconds to minutes before the first step, and on a CPU it gained nothing (docs/performance.md,
-row tried). What it made is kept in <cache>/compiled, so that a later run of the same network waits less. Results are
-those of the network as it is up to rounding: dropout draws the same numbers. Evaluation and probes are not compiled.
+row tried). The compiled code is kept in <cache>/compiled, so that a later run of the same network waits less. Results
+are the same up to rounding: dropout draws the same numbers. Evaluation and probes are not compiled.
 """
 
 import logging
@@ -22,18 +22,18 @@ from cnnexp.training.loop import TrainState
 
 PASSES = 3  # before the first step: one compiles; where CUDA graphs are used, one warms up and one is recorded
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
-GIVEN = os.environ.get(FOLDER)  # by the person: later torch's compiler, or an earlier run, may have set it
+GIVEN = os.environ.get(FOLDER)  # by the user; read now, because torch's compiler and earlier runs set it too
 
 
 def compiled(
     state: TrainState, batch: Batch, device: Device, folder: Path, log: Callable[[str], None]
 ) -> Callable[[Tensor], Tensor]:
-    """Compile the forward and backward pass of `state.learner` for batches like `batch`, and return what to call.
+    """Compile the forward and backward pass of `state.learner` for batches like `batch`; return the compiled learner.
 
-    Its weights, buffers and gradients stay as they are; what a person's own network keeps elsewhere has seen some
-    passes more. folder: where the compiler keeps what it makes, unless TORCHINDUCTOR_CACHE_DIR says otherwise.
-    log: is told what was compiled, and all that the compiler says if it fails. Raises UserError then, or where
-    nothing could be compiled; what was raised within, if memory ran out.
+    Weights, buffers and gradients are unchanged; other state of a user's network has seen PASSES more passes.
+    folder: for compiled code, unless the user has set TORCHINDUCTOR_CACHE_DIR. log: receives a summary, or the
+    compiler's complete message if it fails. Raises UserError if it fails or could compile nothing, and the original
+    error if memory ran out.
     """
     from torch._dynamo.exc import TorchDynamoException  # imports the compiler: 1.5 s
     from torch._dynamo.utils import counters
@@ -67,23 +67,23 @@ def compiled(
 
 
 def _set_up(device: Device) -> None:
-    """Set torch's compiler for this process, and let it forget what earlier runs compiled: that counts to a limit."""
+    """Configure torch's compiler for this process, and drop the code of earlier runs, which counts towards a limit."""
     from torch._functorch import config as backward
     from torch._inductor import config
 
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns of a GPU that is not there
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns about a missing GPU
     config.compile_threads = 1  # more would be processes, which might outlive this one
-    config.fallback_random = True  # draw as torch does without it
-    if hasattr(config, "deterministic"):  # of newer ones: kernels are not chosen by how fast they were
+    config.fallback_random = True  # draw the numbers that torch draws without the compiler
+    if hasattr(config, "deterministic"):  # newer versions: do not choose kernels by measured speed
         config.deterministic = device.deterministic
-    if hasattr(backward, "force_non_lazy_backward_lowering"):  # in this thread, which hears the signals
+    if hasattr(backward, "force_non_lazy_backward_lowering"):  # compile in this thread, which receives the signals
         backward.force_non_lazy_backward_lowering = True
     torch.compiler.reset()
 
 
 @contextmanager
 def _unchanged(network: nn.Module) -> Iterator[None]:
-    """Put the weights and buffers of a network back after the block."""
+    """Restore the weights and buffers of a network after the block."""
     kept = {name: tensor.detach().clone() for name, tensor in _tensors(network)}
     try:
         yield

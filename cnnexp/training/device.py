@@ -1,4 +1,4 @@
-"""The device of a run: resolved once, recorded, and set up for speed. Imports torch."""
+"""The device of a run: resolved once, recorded, and set up for speed; and its errors explained. Imports torch."""
 
 import ctypes
 import os
@@ -20,7 +20,11 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED"
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run computes. name: the hardware's; precision: fp32, tf32, bf16 or fp16; threads: CPU threads."""
+    """Where a run computes.
+
+    name: of the hardware. precision: fp32, tf32, bf16 or fp16. threads: CPU threads. data_on_device: None decides by
+    the free memory. keep_memory: see keep_freed_memory. compile: True, or a mode of torch.compile.
+    """
 
     torch: torch.device
     name: str
@@ -39,27 +43,28 @@ class Device:
 
     @property
     def layout(self) -> Any:
-        """Return how images and weights lie in memory, a torch.memory_format."""
+        """Return the torch.memory_format of images and weights."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def default_eval_batch_size(self) -> int:
-        """Return how many images an evaluation takes at once.
+        """Return the batch size of evaluations.
 
-        Measured on 2 cores: 512 are no faster than 128 at 32 and 64 px, and 40 % slower at 160 px in 4 times the room.
+        Measured on 2 cores: 512 is no faster than 128 at 32 and 64 px; at 160 px it is 40 % slower, and takes 4 times
+        the memory.
         """
         return 128 if self.kind == "cpu" else 512
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which forward passes run: mixed precision, or nothing for fp32 and tf32."""
+        """Return the context for forward passes: mixed precision, or none for fp32 and tf32."""
         if self.precision not in DTYPES:
             return nullcontext()
         return torch.autocast(self.kind, dtype=DTYPES[self.precision])
 
     def record(self) -> dict[str, Any]:
         """Return what run.json says of the device."""
-        told = {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
-        return told | ({"compile": self.compile} if self.compile else {})
+        facts = {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
+        return facts | ({"compile": self.compile} if self.compile else {})
 
 
 def cores() -> int:
@@ -68,7 +73,7 @@ def cores() -> int:
 
 
 def resolve(config: dict[str, Any]) -> Device:
-    """Turn the `device` node into a Device. Raises UserError if the device or precision is not to be had here."""
+    """Turn the `device` node into a Device. Raises UserError if the device or precision is not available here."""
     kind = config["kind"]
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
@@ -82,7 +87,7 @@ def resolve(config: dict[str, Any]) -> Device:
         if device.index >= torch.cuda.device_count():
             raise UserError(f"device.kind: given '{kind}'; this machine has {torch.cuda.device_count()} CUDA device(s)")
     precision = config["precision"]
-    if precision == "auto":  # older GPUs have bf16 by emulation alone, which is slower than fp32
+    if precision == "auto":  # older GPUs only emulate bf16, which is slower than fp32
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if native else "fp32"
     if precision == "fp16" and device.type == "cpu":
@@ -98,13 +103,13 @@ def resolve(config: dict[str, Any]) -> Device:
         config["channels_last"],
         config["deterministic"],
         None if config["data_on_device"] == "auto" else config["data_on_device"],
-        config.get("keep_memory", True),  # older runs have neither
+        config.get("keep_memory", True),  # both have a default in the schema
         config.get("compile", False),
     )
 
 
 def set_up(device: Device) -> None:
-    """Set threads, the allocator and the kernels' choices for this process."""
+    """Set threads, the allocator and the choice of kernels for this process."""
     torch.set_num_threads(device.threads)
     keep_freed_memory(device.keep_memory)
     if device.kind == "cuda":
@@ -116,26 +121,24 @@ def set_up(device: Device) -> None:
         if device.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     wanted = device.deterministic and device.kind == "cuda"
-    if wanted != torch.are_deterministic_algorithms_enabled():  # setting it, even to the same, imports a compiler
+    if wanted != torch.are_deterministic_algorithms_enabled():  # setting it imports a compiler, even if nothing changes
         torch.use_deterministic_algorithms(wanted)
     _reset_peak_memory()
 
 
 def keep_freed_memory(keep: bool) -> None:
-    """Tell glibc to keep freed blocks, or to give each large one back to the kernel, as it does untold.
+    """Let glibc keep freed blocks, or return each large one to the kernel, as it does by default.
 
-    Every activation is a large block; returning it costs a page fault per 4 KiB at the next step. What is kept has
-    holes that aligned blocks do not always fit (glibc before 2.38), so that it takes more memory: docs/performance.md,
-    rows tried and C10. No effect elsewhere than on Linux with glibc. The numbers are those of malloc.h:
-    M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_THRESHOLD -3, M_MMAP_MAX -4.
+    Every activation is a large block; returning it costs a page fault per 4 KiB at the next step. Kept memory has holes
+    that aligned blocks do not always fit (glibc before 2.38), so that the process needs more: docs/performance.md, rows
+    tried and C10. No effect except on Linux with glibc.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        trim_threshold, top_pad, mmap_threshold, mmap_max = -1, -2, -3, -4  # of malloc.h
+        kept = {mmap_max: 0, trim_threshold: 2**31 - 1, top_pad: 64 * 2**20}
+        default = {mmap_max: 65536, mmap_threshold: 2**20, trim_threshold: 2**17, top_pad: 2**17}
         mallopt = ctypes.CDLL(None).mallopt
-        kept, untold = (
-            ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)),
-            ((-4, 65536), (-3, 2**20), (-1, 2**17), (-2, 2**17)),
-        )
-        for parameter, value in kept if keep else untold:
+        for parameter, value in (kept if keep else default).items():
             mallopt(parameter, value)
 
 
@@ -150,13 +153,13 @@ def cpu_name() -> str:
 
 
 def _reset_peak_memory() -> None:
-    """Let Linux count this process's peak memory anew, so that a worker's next run does not inherit the last one's."""
+    """Let Linux restart its count of this process's peak memory, so that a worker's next run does not inherit it."""
     with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
         file.write("5")
 
 
 def peak_memory_mib(device: Device) -> float:
-    """Return the most memory used since `set_up`: by tensors on a CUDA device, else by this process, in MiB."""
+    """Return the peak memory since `set_up` in MiB: of tensors on a CUDA device, else of this process."""
     if device.kind == "cuda":
         return float(torch.cuda.max_memory_allocated(device.torch) / 2**20)
     with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
@@ -166,7 +169,7 @@ def peak_memory_mib(device: Device) -> float:
 
 
 def synchronize(device: Device) -> None:
-    """Wait for the device, so that a clock read next tells the truth."""
+    """Wait for the device to finish its work, as measuring time requires."""
     if device.kind == "cuda":
         torch.cuda.synchronize(device.torch)
     elif device.kind == "mps":

@@ -1,8 +1,8 @@
-"""Features of a frozen backbone, computed once: where nothing below the head learns or varies, only the head trains.
+"""Features of a frozen backbone, computed once, so that only the head is trained on them.
 
-What goes into the head is then a function of the image and of whether it is mirrored, so each is computed once, kept on
-the device, and gathered by position: the same training up to rounding (a convolution's last bits depend on the batch).
-`cache_features: false` turns it off.
+If nothing below the head learns or varies, its input depends only on the image and on whether the image is mirrored.
+Both are computed once, kept on the device, and gathered by position. The training is the same up to rounding, since
+the last bits of a convolution depend on the batch. `cache_features: false` turns it off.
 """
 
 import copy
@@ -19,25 +19,25 @@ from cnnexp.data.batches import Batch, Batches, DeviceImages, free_bytes, in_ord
 from cnnexp.data.geometry import send
 from cnnexp.training.device import Device
 
-LARGEST_SHARE = 0.25  # of the machine's memory, or of an accelerator's that is free
+MAX_MEMORY_SHARE = 0.25  # of the machine's memory, or of an accelerator's free memory, for features
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Return how many bytes of memory there are where a device keeps its tensors."""
+    """Return the bytes of an accelerator's free memory, or of the machine's memory."""
     if device.type != "cpu":
         return free_bytes(device)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def wanted(config: Mapping[str, Any]) -> bool:
-    """Tell whether a config asks for features that cannot vary: all frozen but the head, no augmentation but flips."""
+    """Tell whether a config freezes everything below the head, and augments by nothing but flips."""
     model, augmentation = config["model"], config["augmentation"]
     frozen = model.get("freeze") == "backbone" and model.get("bn") == "frozen"
     return bool(config["cache_features"] and frozen and flips_only(augmentation) is not None)
 
 
 class Features:
-    """The head of a network with a frozen backbone, and what goes into it, by split."""
+    """The head of a network with a frozen backbone, and the features that it takes, per split."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class Features:
         std: list[float],
         check_stop: Callable[[], None] = lambda: None,
     ):
-        """batch_size: of the passes through the backbone. The head is the module that holds what learns.
+        """batch_size: of the passes through the backbone. The head is the module whose parameters learn.
 
-        check_stop: called before each of these passes, and raises if a signal has asked to stop.
+        check_stop: called before each of these passes; raises if a signal has asked to stop.
         """
         self.check_stop = check_stop
         self.model, self.device, self.batch_size, self.mean, self.std = model, device, batch_size, mean, std
@@ -60,7 +60,7 @@ class Features:
         self.kept: dict[tuple[int, bool], Tensor] = {}
 
     def why_not_cacheable(self, images: DeviceImages) -> str | None:
-        """Say why the features of these images may not be kept, or None: they do not vary, and there is room."""
+        """Return why the features of these images cannot be kept; None if they do not vary and fit into memory."""
         if len(self.learning) > 1:
             return f"more learns than the head: {', '.join(sorted(self.learning))}"
         x = next(self._images(images, mirrored=False))[:8]
@@ -68,12 +68,12 @@ class Features:
         if not torch.allclose(once, self._pass(twin, x), rtol=1e-3, atol=1e-5):
             return "they vary in training (dropout?)"
         needed = 2 * once[0].nbytes * len(images)
-        if needed > LARGEST_SHARE * memory_bytes(images.device):
+        if needed > MAX_MEMORY_SHARE * memory_bytes(images.device):
             return f"they would take {needed / 2**20:.0f} MiB"
         return None
 
     def of(self, images: DeviceImages, mirrored: bool = False) -> Tensor:
-        """Return the features (N, ...) of a split's images in their order, from a pass in eval mode the first time."""
+        """Return the features (N, ...) of a split in its order; the first call computes them in eval mode."""
         key = (id(images), mirrored)
         if key not in self.kept:
             self.kept[key] = self._compute(images, mirrored)
@@ -85,7 +85,7 @@ class Features:
         for x in self._images(images, mirrored):
             self.check_stop()
             given = self._pass(self.model, x)
-            if not done:  # filled in place, as logits are: see evaluate.py
+            if not done:  # filled in place, as logits are: evaluation.py
                 features = torch.empty(len(images), *given.shape[1:], dtype=given.dtype, device=given.device)
             features[done : done + len(given)] = given
             done += len(given)
@@ -97,18 +97,18 @@ class Features:
             yield x.contiguous(memory_format=self.device.layout)
 
     def _pass(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Return what reaches a model's head."""
-        reached: list[Tensor] = []
-        hook = model.get_submodule(self.name).register_forward_pre_hook(lambda _, given: reached.append(given[0]))
+        """Return the input of a model's head."""
+        inputs: list[Tensor] = []
+        hook = model.get_submodule(self.name).register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
         try:
             with torch.no_grad(), self.device.autocast():
                 model(x)
         finally:
             hook.remove()
-        return reached[0]
+        return inputs[0]
 
     def in_order(self, images: DeviceImages, batch_size: int) -> Iterator[Batch]:
-        """Yield the features of a whole split in its order, as batches of images are."""
+        """Yield the features of a complete split in its order, as batches."""
         features = self.of(images)
         for start in range(0, len(images), batch_size):
             rows = torch.arange(start, min(start + batch_size, len(images)))
@@ -117,14 +117,14 @@ class Features:
 
 
 class FeatureBatches:
-    """The batches of a run, of features instead of images: in the same order, mirrored by the same draws."""
+    """The batches of a run with features instead of images: the same order, mirrored by the same draws."""
 
     def __init__(self, batches: Batches, features: Features, flips: list[float]):
         """flips: the probability of each mirroring, in order."""
         self.batches, self.features, self.flips = batches, features, flips
 
     def at(self, step: int) -> Batch:
-        """Return the batch of a step: features (N, ...) in the place of images. Pure."""
+        """Return the batch of a step, with features (N, ...) instead of images. Pure."""
         images = self.batches.images
         epoch, rows = self.batches.positions(step)
         there = send(rows, images.device)

@@ -1,6 +1,6 @@
-"""Where two runs part: a row of hashes for every training step, in <run>/hash_chain.jsonl (`log.hash_chain=true`).
+"""Where two runs begin to differ: hashes of every training step, in <run>/hash_chain.jsonl (`log.hash_chain=true`).
 
-The links of a row are in the order in which one causes the next, so the first link that differs says why:
+The links of a row are in the order in which one causes the next, so that the first that differs shows the cause:
 
     samples         which images, in which order
     images          pixels and labels, augmented
@@ -11,8 +11,8 @@ The links of a row are in the order in which one causes the next, so the first l
     weights         weights and buffers after the step
     chain           all of these and the row before: equal last rows mean equal runs
 
-`cnnexp diff` compares the rows of two runs. What it costs is a line of docs/performance.md, row C9: every weight and
-moment is read once a step. Imports torch inside functions only.
+`cnnexp diff` compares the rows of two runs. Cost: docs/performance.md, row C9; every weight and moment is read once per
+step. Imports torch inside functions only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,7 +43,7 @@ LINKS = {
 
 
 class HashChain:
-    """Stands between a run and its batches, and writes a row for each step that is taken."""
+    """Gives a run its batches, and writes a row for each step."""
 
     def __init__(self, folder: Path, source: "BatchSource", step: int, device: "Device"):
         """folder: the run's. step: the steps taken so far; the file has no rows of later ones."""
@@ -53,12 +53,12 @@ class HashChain:
         self.batch: Batch | None = None
 
     def at(self, step: int) -> "Batch":
-        """Return the batch of a step, as the source gives it."""
+        """Return the source's batch of a step."""
         self.batch = self.source.at(step)
         return self.batch
 
     def row(self, state: "TrainState") -> None:
-        """Write the row of the step that was taken last."""
+        """Write the row of the last step."""
         assert self.batch is not None
         with state.timed("hash_chain", self.device):
             links = links_of(state, self.batch)
@@ -87,7 +87,7 @@ def links_of(state: "TrainState", batch: "Batch") -> dict[str, str]:
 
 
 def digest(content: Any) -> str:
-    """Hash tensors bit for bit, in nested mappings and lists, and anything else by its repr: 16 hexadecimal digits."""
+    """Hash tensors by their bits, also in nested mappings and lists, and other values by their repr: 16 hex digits."""
     found = blake2b(digest_size=8)
     for part in _parts(content):
         found.update(part)
@@ -118,14 +118,14 @@ def _bytes(tensor: "Tensor") -> Any:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Return a run's rows, [] if it has none. Raises UserError if they are behind a link, or larger than a run's."""
+    """Return a run's rows, [] if it has none. Raises UserError if the file is a link, or larger than a run writes."""
     return storage.read_rows(checked_file(folder, HASH_CHAIN))
 
 
 def parting(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> str | None:
-    """Say where two runs first differ: "step 17: the order of samples"; None if they do not.
+    """Return where two runs first differ, as "step 17: the order of samples"; None if they do not.
 
-    Compared are the steps for which both have a row: a run may have been started with the chain off.
+    Only steps with a row in both are compared: a run may have been started without the chain.
     """
     theirs = {row["step"]: row for row in second}
     for mine in first:

@@ -1,11 +1,11 @@
-"""The training loop, to be seen whole: a pure batch for every step, and a list of (due, action) pairs after it."""
+"""The training loop: a pure batch for every step, and lists of (due, action) pairs before and after it."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +17,21 @@ from cnnexp.optim.schedules import Schedule
 from cnnexp.rng import fold, seed_device
 from cnnexp.training.device import Device, synchronize
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SECONDS = ("features", "train", "evaluate", "checkpoint")
 Action = Callable[["TrainState"], None]
 Due = Callable[[int], bool]
 
 
 class BatchSource(Protocol):
-    """What `fit` trains on: a batch for every step, counted from 0, the same each time it is asked for."""
+    """Gives `fit` its batches."""
 
     def at(self, step: int) -> Batch:
-        """Return the batch of a step."""
+        """Return the batch of a step, counted from 0: a pure function of the step."""
 
 
 @dataclass
 class Settings:
-    """What `fit` needs to know beside the state. epochs of `steps_per_epoch`; `total_steps` in all."""
+    """The constants of a run's training loop."""
 
     seed: int
     total_steps: int
@@ -45,15 +42,15 @@ class Settings:
 
     @property
     def epochs(self) -> int:
-        """Return the number of epochs, a partial last one included."""
+        """Return the number of epochs, including a partial last one."""
         return self.epoch(self.total_steps)
 
     def epoch(self, step: int) -> int:
-        """Return the epoch, counted from 1, that the step belongs to which makes it `step` steps."""
+        """Return the 1-based epoch of the last of `step` steps."""
         return -(-step // self.steps_per_epoch)
 
     def step_in_epoch(self, step: int) -> int:
-        """Return how many steps of its epoch are taken after `step` steps: 1 to steps_per_epoch."""
+        """Return the 1-based position in its epoch of the last of `step` steps."""
         return (step - 1) % self.steps_per_epoch + 1
 
 
@@ -61,8 +58,10 @@ class Settings:
 class TrainState:
     """Everything that a step changes; `state_dict` is all that a resumed run needs.
 
-    learner: what a batch goes through: the model, or its head where features are kept (features.py).
-    compiled: what training steps call in its place, if they are compiled (compiled.py).
+    learner: the module that batches pass through: the model, or its head if features are computed once (features.py).
+    compiled: called instead of the learner in training steps, if they are compiled (compile.py).
+    losses, correct: (steps_per_epoch,) of this epoch so far: mean loss, and number of right answers, of each batch.
+    best: {epoch, val_accuracy, val_loss} of the best epoch so far.
     """
 
     model: nn.Module
@@ -70,13 +69,13 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler | None
-    losses: Tensor  # (steps_per_epoch,) of this epoch so far
-    correct: Tensor  # (steps_per_epoch,) right answers of this epoch so far
+    losses: Tensor
+    correct: Tensor
     batch_size: int
     step: int = 0
     rows: int = 0
     probe_rows: int = 0
-    best: dict[str, Any] = field(default_factory=dict)  # epoch, val_accuracy, val_loss
+    best: dict[str, Any] = field(default_factory=dict)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     epochs_since_best: int = 0
     stopped: str | None = None
@@ -85,7 +84,7 @@ class TrainState:
     compiled: Callable[[Tensor], Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state but for `best_weights`, which have a file of their own."""
+        """Return the state without `best_weights`, which have a separate file."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -97,7 +96,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -106,18 +105,18 @@ class TrainState:
         self.losses.copy_(state["losses"])
         self.correct.copy_(state["correct"])
         for name in PLAIN:
-            setattr(self, name, state[name] if name != "probe_rows" else state.get(name, 0))  # older ones have none
+            setattr(self, name, state[name])
 
     @contextmanager
-    def timed(self, what: str, device: Device) -> "Iterator[None]":
-        """Add the time of the block, the device's work included, to `seconds[what]`."""
+    def timed(self, what: str, device: Device) -> Iterator[None]:
+        """Add the time of the block, including the device's work, to `seconds[what]`."""
         start = perf_counter()
         yield
         synchronize(device)
         self.seconds[what] = self.seconds.get(what, 0.0) + perf_counter() - start
 
     def wait_for_device(self, device: Device) -> None:
-        """Wait for what an accelerator still has to do, which is training: for who looks at it between two steps."""
+        """Wait until an accelerator has finished the last step, and count the time as training."""
         if device.kind != "cpu":
             start = perf_counter()
             synchronize(device)
@@ -130,11 +129,11 @@ PLAIN = ("step", "rows", "probe_rows", "best", "epochs_since_best", "stopped", "
 
 
 def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
-    """Take one optimiser step on a batch; the loss and the right answers stay on the device."""
-    if not state.learner.training:  # walking over all layers at every step takes longer than asking
+    """Take one optimiser step on a batch; its loss and number of right answers stay on the device."""
+    if not state.learner.training:  # faster than calling train() on all layers at every step
         state.learner.train()
     state.schedule.before_step(state.step)
-    state.optimizer.zero_grad(set_to_none=True)  # now, so that activations need not find room around old gradients
+    state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, so that activations can use the memory
     seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
     with settings.device.autocast():
         logits = (state.learner if state.compiled is None else state.compiled)(batch.images)
@@ -164,10 +163,9 @@ def fit(
 ) -> None:
     """Train from `state.step` to the end, or until an action sets `state.stopped`.
 
-    After each step every action whose `due(steps taken)` is true runs, in order; those of `before` run before it, asked
-    with the same number. On a CPU every loss is checked; elsewhere `check_finite` is for the actions to call, since
-    looking at a loss makes the host wait.
-    Raises Diverged if a loss is not finite.
+    actions: run after each step, in order, if `due(steps taken)` is true. before: the same before the step, with the
+    number of steps including it. Raises Diverged if a loss is not finite: on a CPU at once. On an accelerator reading a
+    loss makes the host wait, so there the actions call `check_finite`.
     """
     actions, before = list(actions), list(before)
     while state.step < settings.total_steps and state.stopped is None:
@@ -180,7 +178,7 @@ def fit(
         if settings.device.kind == "cpu":
             check_finite(state, settings)
         if state.step % settings.steps_per_epoch == 0 or state.step == settings.total_steps:
-            synchronize(settings.device)  # so that the epoch's time holds all of its work
+            synchronize(settings.device)  # so that the epoch's time includes all of its work
         elapsed = perf_counter() - start
         state.seconds["train"] += elapsed
         state.epoch_seconds += elapsed
@@ -191,18 +189,18 @@ def fit(
 
 def check_finite(state: TrainState, settings: Settings) -> None:
     """Raise Diverged, naming the step, if a loss of this epoch is not finite."""
-    taken = settings.step_in_epoch(state.step)
-    if math.isfinite(float(state.losses[:taken].sum())):
+    steps = settings.step_in_epoch(state.step)
+    if math.isfinite(float(state.losses[:steps].sum())):
         return
-    bad = (~torch.isfinite(state.losses[:taken])).nonzero()
+    bad = (~torch.isfinite(state.losses[:steps])).nonzero()
     if len(bad):
-        step = state.step - taken + int(bad[0]) + 1
+        step = state.step - steps + int(bad[0]) + 1
         raise Diverged(
             f"the loss of step {step} (epoch {settings.epoch(step)}) is not finite; try a lower optimizer.lr", step
         )
 
 
 def has_finite_weights(state: TrainState) -> bool:
-    """Tell whether all weights and buffers are finite; if not, the loss of the next step will not be either."""
+    """Tell whether all weights and buffers are finite; if not, the loss of the next step will be NaN or infinite."""
     numbers = [tensor for tensor in state.model.state_dict().values() if tensor.is_floating_point()]
     return bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())

@@ -1,27 +1,27 @@
-"""What a person sees while a run trains: bars on a terminal, a plain line an epoch elsewhere."""
+"""What a user sees while a run trains: bars on a terminal, elsewhere a plain line per epoch."""
 
 import sys
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from cnnexp.text import visible
 from cnnexp.training.loop import Settings, TrainState
 
 
-class Progress(Protocol):
-    """What `train.run` tells of its way."""
+class Progress:
+    """Is told how a run goes on, and shows nothing; other classes show what they need."""
 
     def start(self, title: str, settings: Settings, state: TrainState) -> None:
-        """Begin (or go on) with a run."""
+        """Begin a run, or go on with it from `state`."""
 
     def step(self, state: TrainState) -> None:
-        """Take note of a step."""
+        """Show a training step."""
 
     def epoch(self, line: str, state: TrainState) -> None:
-        """Take note of an epoch; `line` says it in words."""
+        """Show the end of an epoch. line: see epoch_line."""
 
     def close(self) -> None:
-        """End the run's bars."""
+        """End the run, finished or not."""
 
 
 def epoch_line(epochs: int, train: dict[str, Any], val: dict[str, Any] | None, best: bool) -> str:
@@ -36,24 +36,8 @@ def epoch_line(epochs: int, train: dict[str, Any], val: dict[str, Any] | None, b
     return f"{text}  {train['images_per_second']:.0f} images/s"
 
 
-class Quiet:
-    """Says nothing."""
-
-    def start(self, title: str, settings: Settings, state: TrainState) -> None:
-        """Say nothing."""
-
-    def step(self, state: TrainState) -> None:
-        """Say nothing."""
-
-    def epoch(self, line: str, state: TrainState) -> None:
-        """Say nothing."""
-
-    def close(self) -> None:
-        """Say nothing."""
-
-
-class Lines(Quiet):
-    """A plain line an epoch, for logs and pipes."""
+class Lines(Progress):
+    """A plain line per epoch, for logs and pipes."""
 
     def start(self, title: str, settings: Settings, state: TrainState) -> None:
         """Print the run's title."""
@@ -64,40 +48,33 @@ class Lines(Quiet):
         print(line, flush=True)
 
 
-class Bars(Quiet):
+class Bars(Progress):
     """One bar for the steps of the epoch and one for the epochs, with loss, accuracy and images/s."""
 
-    LOOK_SECONDS = 0.5  # between looks at the loss: each makes a GPU's host wait
+    REFRESH_SECONDS = 0.5  # between looks at the loss: each makes the host wait for a GPU
 
     def start(self, title: str, settings: Settings, state: TrainState) -> None:
         """Open the bars."""
         from tqdm import tqdm
 
-        self.settings, self.looked = settings, monotonic()
+        self.settings, self.refreshed = settings, monotonic()
         print(visible(title))
         every = settings.steps_per_epoch
         self.epochs = tqdm(total=settings.epochs, initial=state.step // every, unit="epoch", position=1)
-        self.steps = tqdm(
-            total=every,
-            initial=state.step % every,
-            unit="step",
-            position=0,
-            leave=False,
-            mininterval=0.2,
-        )
+        done = state.step % every
+        self.steps = tqdm(total=every, initial=done, unit="step", position=0, leave=False, mininterval=0.2)
 
     def step(self, state: TrainState) -> None:
         """Advance the step bar; now and then show the last loss and the epoch's accuracy so far."""
         self.steps.update()
-        if monotonic() - self.looked > self.LOOK_SECONDS:
-            self.looked = monotonic()
+        if monotonic() - self.refreshed > self.REFRESH_SECONDS:
+            self.refreshed = monotonic()
             state.wait_for_device(self.settings.device)
-            taken = self.settings.step_in_epoch(state.step)
-            seen = taken * state.batch_size
-            self.steps.set_postfix_str(
-                f"loss {float(state.losses[taken - 1]):.3f}, accuracy {float(state.correct[:taken].sum()) / seen:.1%}, "
-                f"{seen / max(state.epoch_seconds, 1e-9):.0f} images/s"
-            )
+            steps = self.settings.step_in_epoch(state.step)
+            images = steps * state.batch_size
+            loss, accuracy = float(state.losses[steps - 1]), float(state.correct[:steps].sum()) / images
+            rate = images / max(state.epoch_seconds, 1e-9)
+            self.steps.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, {rate:.0f} images/s")
 
     def epoch(self, line: str, state: TrainState) -> None:
         """Print the epoch's line above the bars and advance them."""

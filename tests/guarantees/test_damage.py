@@ -30,7 +30,7 @@ from cnnexp.training import bf16, build, checkpoint
 from cnnexp.training import run as runner
 from cnnexp.training.checkpoint import Checkpoints
 from cnnexp.training.plan import Plan, plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 WORDS = [
     *(*TINY, "checkpoint.every=4st", "log.steps=5st", "log.hash_chain=true", "probes=gradients", "study.name=demo"),
@@ -38,7 +38,7 @@ WORDS = [
 ]
 
 
-class Cut(Quiet):
+class Cut(Progress):
     """Ends the run after 13 steps: last.pt is of step 12, previous.pt of step 8."""
 
     def step(self, state: Any) -> None:
@@ -102,12 +102,12 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> list[Target]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNEXP_CACHE", str(root / "cache"))
         build._remembered_data.cache_clear()  # it may lie in another test's cache
-        done = [runner.run(planned(root / "outputs", "done", seed), Quiet()).folder for seed in (0, 1)]
+        done = [runner.run(planned(root / "outputs", "done", seed), Progress()).folder for seed in (0, 1)]
         halves = [half(root / "outputs", seed=seed) for seed in (0, 1)]
         for size in ("8", "10"):
             build.build_data(config.resolve(config.compose([*WORDS, f"data.size={size}"])))
     study_file.write_study(root / "outputs" / "demo", {"name": "demo", "arms": ["done"], "runs": []})
-    storage.write_json(root / "bf16.json", {"a machine": {"a layer": vars(bf16.Answer(1.0, 2.0, 0.01))}})
+    storage.write_json(root / "bf16.json", {"a machine": {"a layer": vars(bf16.Measurement(1.0, 2.0, 0.01))}})
     return [*of_a_done_run(*done), *of_an_interrupted_run(*halves), *of_the_rest(root)]
 
 
@@ -236,7 +236,7 @@ def test_torch_keeps_its_own_checksums_elsewhere(tmp_path: Path) -> None:
 @pytest.fixture
 def expected(tmp_path: Path) -> dict[str, Any]:
     """Return what the run comes to that nothing happens to."""
-    return results(runner.run(planned(tmp_path / "undisturbed", "half"), Quiet()))
+    return results(runner.run(planned(tmp_path / "undisturbed", "half"), Progress()))
 
 
 def damage(file: Path) -> None:
@@ -258,14 +258,14 @@ def test_the_checkpoint_before_steps_in(
         rows = rows.with_name(what)
         kept = checkpoint.read(last.with_name("previous.pt"))["probe_rows"]
         rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[: kept + 1]))
-    elif what == "metrics.jsonl":  # rows that last.pt stands for, and previous.pt does not
+    elif what == "metrics.jsonl":  # rows that belong to last.pt, and not to previous.pt
         kept = checkpoint.read(last.with_name("previous.pt"))["rows"]
         rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:kept]))
     else:
         last.unlink()  # as a kill leaves it between the two renames
-    run = runner.run(own, Quiet())
+    run = runner.run(own, Progress())
     told = capsys.readouterr().err
-    assert ("going on from previous.pt, after step 8" in told) is (what != "last.pt, gone")
+    assert ("continuing from previous.pt, after step 8" in told) is (what != "last.pt, gone")
     assert "resumed after step 8" in (own.folder / "train.log").read_text()
     assert difference(results(run), expected) is None
     assert [file.name for file in last.parent.iterdir()] == ["best.pt"]
@@ -273,12 +273,12 @@ def test_the_checkpoint_before_steps_in(
 
 def test_the_best_weights_that_the_checkpoint_before_names_are_kept(tmp_path: Path) -> None:
     last_is_best = "data.val_fraction=0"  # so each of the two names other weights
-    undisturbed = results(runner.run(planned(tmp_path / "undisturbed", "half", 0, last_is_best), Quiet()))
+    undisturbed = results(runner.run(planned(tmp_path / "undisturbed", "half", 0, last_is_best), Progress()))
     own = half(tmp_path / "outputs", "half", 0, last_is_best)
     folder = own.folder / "checkpoints"
     assert sorted(file.name for file in folder.glob("best-*.pt")) == ["best-1.pt", "best-2.pt"]
     damage(folder / "last.pt")
-    assert difference(results(runner.run(own, Quiet())), undisturbed) is None
+    assert difference(results(runner.run(own, Progress())), undisturbed) is None
 
 
 def test_the_next_save_keeps_the_checkpoint_that_was_whole(tmp_path: Path, expected: dict[str, Any]) -> None:
@@ -289,7 +289,7 @@ def test_the_next_save_keeps_the_checkpoint_that_was_whole(tmp_path: Path, expec
         runner.run(own, Cut())  # goes on from step 8, saves at 12
     assert [checkpoint.read(folder / name)["step"] for name in ("last.pt", "previous.pt")] == [12, 8]
     damage(folder / "last.pt")
-    assert difference(results(runner.run(own, Quiet())), expected) is None
+    assert difference(results(runner.run(own, Progress())), expected) is None
 
 
 def test_no_checkpoint_is_whole(tmp_path: Path, train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,7 +300,7 @@ def test_no_checkpoint_is_whole(tmp_path: Path, train: Callable[..., int], capsy
     before = [file.read_bytes() for file in files]
     assert cli.main(["train", *WORDS, "study.arm=half", "seed=0", f"outputs={tmp_path / 'outputs'}"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("cnnexp: no checkpoint of this run is whole: ") and told.count("\n") == 1
+    assert told.startswith("cnnexp: all checkpoints of this run are damaged: ") and told.count("\n") == 1
     assert all(str(file) in told for file in files) and f"delete {own.folder} to make the run" in told
     assert [file.read_bytes() for file in files] == before, "nothing is deleted, and nothing starts over"
     assert RunRecord.read(own.folder).status == "failed"
@@ -319,16 +319,16 @@ def test_a_disk_that_does_not_answer_says_nothing_of_what_is_on_it(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "verify_checksum", fail)
         with pytest.raises(UserError, match=r"last\.pt: cannot be read now \(Input/output error\); the same command"):
-            runner.run(own, Quiet())
+            runner.run(own, Progress())
     assert [file.read_bytes() for file in files] == before, "the one before has not taken the place of the last"
-    assert runner.run(own, Quiet()).status == "done"
+    assert runner.run(own, Progress()).status == "done"
 
 
 def test_a_checkpoint_that_names_no_run_or_no_rows(tmp_path: Path) -> None:
     own = half(tmp_path / "outputs")
     last = own.folder / "checkpoints" / "last.pt"
     content = checkpoint.read(last)
-    for name, told in (("run", "is of another run (None"), ("rows_digest", "does not say which rows it stands for")):
+    for name, told in (("run", "is of another run (None"), ("rows_digest", "does not say which rows belong to it")):
         storage.publish(checkpoint.draft(last, {k: v for k, v in content.items() if k != name}), last)
         state: Any = SimpleNamespace(load_state_dict=lambda content: None, best={})
         with pytest.raises(storage.Damaged, match=re.escape(told)):
@@ -351,23 +351,21 @@ def test_a_checkpoint_of_another_run(tmp_path: Path) -> None:
     own, other = half(tmp_path / "outputs"), half(tmp_path / "outputs", seed=1)
     for name in ("last.pt", "previous.pt"):
         shutil.copy(other.folder / "checkpoints" / name, own.folder / "checkpoints" / name)
-    with pytest.raises(
-        UserError, match=rf"last\.pt: is of another run \({other.identity}, where {own.identity} is wanted"
-    ):
-        runner.run(own, Quiet())
+    with pytest.raises(UserError, match=rf"last\.pt: is of another run \({other.identity}, expected {own.identity}"):
+        runner.run(own, Progress())
 
 
 @pytest.mark.parametrize("done", [True, False])
 def test_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str], done: bool) -> None:
     own = planned(tmp_path / "outputs", "one") if done else half(tmp_path / "outputs", "one")
     if done:
-        runner.run(own, Quiet())
+        runner.run(own, Progress())
     damage(own.folder / "run.json")
     if done:
         with pytest.raises(UserError, match=r"run\.json: .* put a copy back, or delete .* to make the run again"):
-            runner.run(own, Quiet())
+            runner.run(own, Progress())
     else:
-        assert runner.run(own, Quiet()).status == "done"
+        assert runner.run(own, Progress()).status == "done"
         assert "changed by hand; it is written anew" in capsys.readouterr().err
         assert "resumed after step 12" in (own.folder / "train.log").read_text()
 
@@ -382,7 +380,7 @@ def test_a_file_without_its_checksum_is_damaged(tmp_path: Path, expected: dict[s
     lines = rows.read_bytes().splitlines(keepends=True)
     rows.write_bytes(b"".join([*lines[:-1], json.dumps(checksums.decode(lines[-1])).encode() + b"\n"]))
     assert len(storage.read_rows(rows)) == len(lines) - 1
-    assert difference(results(runner.run(own, Quiet())), expected) is None, "it continues from previous.pt"
+    assert difference(results(runner.run(own, Progress())), expected) is None, "it continues from previous.pt"
     file = own.folder / "run.json"
     file.write_text(json.dumps(storage.read_json(file)))
     assert "it has no checksum" in str(RunRecord.read(own.folder).problem)

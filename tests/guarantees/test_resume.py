@@ -19,7 +19,7 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.training import checkpoint
 from cnnexp.training import run as runner
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 Train = Callable[..., int]
 Plans = Callable[..., Plan]
@@ -47,7 +47,7 @@ def expected(plan: Plans, outputs: Path, uncut: dict[str, dict[str, Any]]) -> Ca
     def run(*more: str) -> dict[str, Any]:
         key = " ".join(more)
         if key not in uncut:
-            uncut[key] = everything(runner.run(plan(*more, f"outputs={outputs.parent / 'uncut'}"), Quiet()).folder)
+            uncut[key] = everything(runner.run(plan(*more, f"outputs={outputs.parent / 'uncut'}"), Progress()).folder)
         return uncut[key]
 
     return run
@@ -65,7 +65,7 @@ def test_kept_features_cut_by_signals(plan: Plans, expected: Callable[..., dict[
     for step in cuts:
         cut(own, step, signal.SIGTERM)
         assert checkpoint.read(own.folder / "checkpoints" / "last.pt")["step"] == step
-    run = runner.run(own, Quiet())
+    run = runner.run(own, Progress())
     assert run.info["resumed"] == len(cuts)
     assert difference(everything(run.folder), expected(*KEPT)) is None
 
@@ -78,7 +78,7 @@ def test_cut_without_a_warning(
     own = plan(*more, f"checkpoint.every={every}")
     for step in cuts:
         cut(own, step, None)
-    assert difference(everything(runner.run(own, Quiet()).folder), expected(*more)) is None
+    assert difference(everything(runner.run(own, Progress()).folder), expected(*more)) is None
 
 
 def crash_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[str]:
@@ -113,12 +113,12 @@ def test_a_crash_between_any_two_writes(
     with monkeypatch.context() as patch:
         asked = crash_after(patch, count)
         try:
-            runner.run(own, Quiet())
+            runner.run(own, Progress())
         except Killed:
             pass
         else:
             assert len(asked) <= count
-    assert difference(everything(runner.run(own, Quiet()).folder), expected(*more)) is None
+    assert difference(everything(runner.run(own, Progress()).folder), expected(*more)) is None
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
@@ -167,10 +167,10 @@ def compare_processes(tiny: list[str], plan: Plans, outputs: Path, signals: list
         assert interrupt(command, outputs, number, draw.random() * 0.3) == codes[number]
         (folder,) = (outputs / "runs").iterdir()
         assert RunRecord.read(folder).status == "interrupted"
-    run = runner.run(plan(*more), Quiet())
+    run = runner.run(plan(*more), Progress())
     assert run.folder == folder, "the same command names the same run"
     assert run.info["resumed"] >= len(signals) - 1, "the first may come before there is anything to go on from"
-    uncut = runner.run(plan(*more, f"outputs={outputs.parent / 'uncut'}"), Quiet())
+    uncut = runner.run(plan(*more, f"outputs={outputs.parent / 'uncut'}"), Progress())
     assert difference(everything(run.folder), everything(uncut.folder)) is None
 
 

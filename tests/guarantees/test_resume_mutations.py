@@ -22,7 +22,6 @@ BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss s
 # What torch's own states hold and nothing that is computed here depends on: switches of how an optimiser computes,
 # counters that nothing reads, settings that only another setting would make matter, and, beside a schedule of ours, the
 # learning rate, which it sets before every step. All that is ours is missing from this list.
-LATER = ("probe_rows", "rows_digest", "run")  # files without them are older, and are read unchecked
 PASSED_OVER = ("rows_digest", "run")  # without them last.pt is not taken, but the one before: test_damage.py
 NEEDLESS = {
     "early stopping": [
@@ -104,7 +103,7 @@ def test_every_lost_field_is_noticed(
 @pytest.mark.slow
 def test_a_file_without_a_field_is_refused_or_noticed(forks: Forks, kind_plan: Plans, tmp_path: Path) -> None:
     base = Base(forks, kind_plan, tmp_path, "early stopping", BASES["early stopping"])
-    for key in (key for key, value in base.state.items() if value != {} and key not in LATER):
+    for key in (key for key, value in base.state.items() if value != {} and key not in PASSED_OVER):
         assert base.lose((key,), leave_out=True), f"{key} is not in the file"
     best = f"best-{base.state['best']['epoch']}.pt"
     for place in places(checkpoint.read(base.cut / "checkpoints" / best)):

@@ -23,7 +23,7 @@ from cnnexp import signals
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training import run as runner
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 pytestmark = pytest.mark.counts("signals")
 
@@ -216,7 +216,7 @@ def test_a_run_at_any_moment(
         interrupted += code == CODES[number]
         assert seconds < 2
     assert interrupted >= 2
-    run = runner.run(plan(*more), Quiet())
+    run = runner.run(plan(*more), Progress())
     (uncut,) = find_runs(outputs.parent / "measured")
     kept = everything_but_the_last_checkpoint(run)
     assert difference(kept, everything_but_the_last_checkpoint(uncut)) is None

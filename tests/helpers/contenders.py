@@ -26,14 +26,14 @@ from cnnexp.sweep import launcher, sweep
 from cnnexp.training import progress
 from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan, plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 CONTEXT: Any = multiprocessing.get_context("fork")
 SECONDS = 40.0  # that a contender waits for the others
 SHORT = [*TINY, "epochs=1st"]
 
 
-class Holds(Quiet):
+class Holds(Progress):
     """Keeps a run, once it has begun, until all others were turned away; then goes on, or dies."""
 
     def __init__(self, turned_away: Any, others: int, dies: bool):

@@ -9,7 +9,7 @@ from cnnexp.training import build, device
 from cnnexp.training import setup as start
 from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 
 def prepared(plan: Plan) -> tuple[TrainState, Batches, Settings]:
@@ -27,7 +27,7 @@ class Killed(BaseException):
     """Stands for a process that ends at once."""
 
 
-class CutAt(Quiet):
+class CutAt(Progress):
     """Ends the run at a step: by a signal, which lets it save, or as if it had been killed."""
 
     def __init__(self, step: int, number: signal.Signals | None):

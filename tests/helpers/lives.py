@@ -22,7 +22,7 @@ from cnnexp.training.evaluation import Evaluation
 from cnnexp.training.features import Features
 from cnnexp.training.loop import TrainState
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 EPOCH = 5  # steps
 # What is added to a run of 3 epochs of 5 steps on 8 x 8 images, with batch norm, dropout and random crops.
@@ -56,7 +56,7 @@ UNTIMED_RESULT = ("best_epoch", "epochs", "val_accuracy", "val_loss", "test_accu
                   "train_loss", "stopped")  # fmt: skip
 
 
-class SignalAt(Quiet):
+class SignalAt(Progress):
     """Sends this process a signal at a step, and says nothing."""
 
     def __init__(self, step: int | None, number: signal.Signals = signal.SIGTERM):

@@ -11,7 +11,7 @@ from torch import nn
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import read_json
 from cnnexp.training import bf16
-from cnnexp.training.bf16 import Answer, keep_in_fp32, unfit
+from cnnexp.training.bf16 import Measurement, keep_in_fp32, unfit
 from cnnexp.training.device import Device
 
 
@@ -25,20 +25,20 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(288, 5))
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], Answer]) -> list[str]:
-    """Let `answer` stand in for the tests; return the list that the tested shapes are added to."""
+def measured(monkeypatch: pytest.MonkeyPatch, measurement: Callable[[str], Measurement]) -> list[str]:
+    """Let `measurement` stand in for the tests; return the list that the tested shapes are added to."""
     tested: list[str] = []
 
-    def stand_in(layer: nn.Module, key: str, device: Device) -> Answer:
+    def stand_in(layer: nn.Module, key: str, device: Device) -> Measurement:
         tested.append(key)
-        return answer(key)
+        return measurement(key)
 
     monkeypatch.setattr(bf16, "test", stand_in)
     return tested
 
 
 def test_a_shape_is_tested_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpu: Device) -> None:
-    tested = answered(monkeypatch, lambda key: Answer(2.0 if key.startswith("Linear") else 1.0, 1.5, 0.001))
+    tested = measured(monkeypatch, lambda key: Measurement(2.0 if key.startswith("Linear") else 1.0, 1.5, 0.001))
     assert unfit(network(), (3, 8, 8), 64, cpu, tmp_path) == ["4"]
     assert [key.rpartition(" of ")[2] for key in tested] == ["32 x 3 x 8 x 8", "32 x 8 x 8 x 8", "32 x 288"]
     assert unfit(network(), (3, 8, 8), 64, cpu, tmp_path) == ["4"]
@@ -48,7 +48,7 @@ def test_a_shape_is_tested_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 
 
 def test_wrong_numbers_count_as_much_as_slowness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpu: Device) -> None:
-    answered(monkeypatch, lambda key: Answer(1.0, 2.0, 0.5 if "8, 8, kernel" in key else 0.001))
+    measured(monkeypatch, lambda key: Measurement(1.0, 2.0, 0.5 if "8, 8, kernel" in key else 0.001))
     assert unfit(network(), (3, 8, 8), 4, cpu, tmp_path) == ["2"]
 
 
@@ -57,7 +57,7 @@ def test_a_damaged_cache_is_made_anew(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpu: Device, content: str
 ) -> None:
     (tmp_path / "bf16.json").write_text(content)
-    tested = answered(monkeypatch, lambda key: Answer(1.0, 2.0, 0.0))
+    tested = measured(monkeypatch, lambda key: Measurement(1.0, 2.0, 0.0))
     assert unfit(network(), (3, 8, 8), 4, cpu, tmp_path) == []
     assert len(tested) == 3
 
@@ -76,20 +76,20 @@ def test_a_layer_kept_in_fp32_gives_fp32_numbers(cpu: Device) -> None:
 
 def test_real_numbers_are_near_and_times_are_measured(cpu: Device) -> None:
     for layer, shape in ((nn.Conv2d(16, 16, 3), "8 x 16 x 12 x 12"), (nn.Linear(64, 32), "8 x 64")):
-        answer = bf16.test(layer, f"{layer} of {shape}", cpu)
-        assert 0 < answer.error < bf16.LARGEST_ERROR
-        assert answer.bf16_ms > 0 and answer.fp32_ms > 0
+        found = bf16.test(layer, f"{layer} of {shape}", cpu)
+        assert 0 < found.error < bf16.MAX_ERROR
+        assert found.bf16_ms > 0 and found.fp32_ms > 0
 
 
 def test_a_run_records_its_choice_and_keeps_it(
     monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], only: Callable[[], RunRecord], own_tuning: Path
 ) -> None:
-    tested = answered(monkeypatch, lambda key: Answer(9.0 if key.startswith("Conv2d(3") else 1.0, 2.0, 0.0))
+    tested = measured(monkeypatch, lambda key: Measurement(9.0 if key.startswith("Conv2d(3") else 1.0, 2.0, 0.0))
     assert train("device.precision=bf16", "epochs=1st") == 0
     run = only()
     assert tested and run.info["device"]["fp32_layers"] == ["conv1"]
     assert "in fp32, because bf16 is slower" in (run.folder / "train.log").read_text()
-    answered(monkeypatch, lambda key: Answer(9.0, 1.0, 0.0))
+    measured(monkeypatch, lambda key: Measurement(9.0, 1.0, 0.0))
     import cnnexp
 
     assert type(cnnexp.load(run.folder).model.conv1) is bf16.Fp32Conv2d
@@ -98,7 +98,7 @@ def test_a_run_records_its_choice_and_keeps_it(
 def test_fp32_runs_test_nothing(
     monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], only: Callable[[], RunRecord]
 ) -> None:
-    tested: list[Any] = answered(monkeypatch, lambda key: Answer(1.0, 1.0, 0.0))
+    tested: list[Any] = measured(monkeypatch, lambda key: Measurement(1.0, 1.0, 0.0))
     assert train("epochs=1st") == 0
     assert not tested and "fp32_layers" not in only().info["device"]
 

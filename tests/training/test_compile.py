@@ -22,7 +22,7 @@ from cnnexp.training import run as runner
 from cnnexp.training import setup as start
 from cnnexp.training.compile import compiled
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 Plans = Callable[..., Plan]
 ON = "device.compile=true"
@@ -37,7 +37,7 @@ def compiler_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def made(plan: Plans, *more: str) -> RunRecord:
     """Make the tiny run, which has batch norm and dropout, by SGD, whose steps are no larger than its gradients."""
-    return runner.run(plan("optimizer=sgd", "log.steps=1st", *more), Quiet())
+    return runner.run(plan("optimizer=sgd", "log.steps=1st", *more), Progress())
 
 
 @pytest.mark.slow
@@ -75,9 +75,9 @@ def test_a_compiled_run_that_is_cut_is_the_same_to_the_bit(
     for step in (4, 9):
         with pytest.raises(Interrupted):
             runner.run(own, CutAt(step, signal.SIGTERM))
-    run = runner.run(own, Quiet())
+    run = runner.run(own, Progress())
     assert run.info["resumed"] == 2
-    uncut = runner.run(kind_plan("residual", ON, f"outputs={outputs.parent / 'uncut'}"), Quiet())
+    uncut = runner.run(kind_plan("residual", ON, f"outputs={outputs.parent / 'uncut'}"), Progress())
     assert difference(everything(run.folder), everything(uncut.folder)) is None
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_compiled_is_said(plan: Plans, monkeypatch: pytest.Monkey
     monkeypatch.setattr("cnnexp.training.compile.GIVEN", str(tmp_path / "compiled"))
     own, told = plan(ON), r"device.compile: torch could not compile .*C\+\+ .*try device.compile=false"
     with config.patch({"cpp.cxx": (None, "nonesuch")}), pytest.raises(UserError, match=told):
-        runner.run(own, Quiet())
+        runner.run(own, Progress())
     assert own.record().status == "failed" and own.record().info["error"]["type"] == "UserError"
     assert "nonesuch" in (own.folder / "train.log").read_text()
 
@@ -157,7 +157,7 @@ def test_memory_that_runs_out_in_the_compiler_is_told_as_such(plan: Plans, monke
     monkeypatch.setattr(torch, "compile", lambda learner, mode: full)
     own = plan(ON)
     with pytest.raises(torch.OutOfMemoryError):
-        runner.run(own, Quiet())
+        runner.run(own, Progress())
     assert own.record().status == "oom" and "try batch_size=4" in own.record().info["error"]["message"]
 
 

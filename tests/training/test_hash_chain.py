@@ -15,7 +15,7 @@ from cnnexp.training import hash_chain
 from cnnexp.training import run as runner
 from cnnexp.training.hash_chain import LINKS, digest, parting
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 Plans = Callable[..., Plan]
 
@@ -26,7 +26,7 @@ def chained(plan: Plans, outputs: Path) -> Callable[..., RunRecord]:
 
     def make(name: str, *more: str) -> RunRecord:
         where = f"outputs={outputs / name}"
-        return runner.run(plan("epochs=7st", "log.hash_chain=true", where, *more), Quiet())
+        return runner.run(plan("epochs=7st", "log.hash_chain=true", where, *more), Progress())
 
     return make
 
@@ -91,7 +91,7 @@ def test_it_is_off_by_default_and_changes_no_fingerprint(
     assert plain.fingerprint == chained.fingerprint
     (plain.folder / "checkpoints").mkdir(parents=True)
     storage.append_row(plain.folder / "hash_chain.jsonl", {"step": 1, "chain": "of an earlier attempt"})
-    run = runner.run(plain, Quiet())
+    run = runner.run(plain, Progress())
     assert hash_chain.read(run.folder) == [], "nothing of a run that is begun anew is left"
     assert "hash_chain" not in run.info["seconds"]
     assert cli.main(["diff", str(run.folder), str(run.folder)]) == 0

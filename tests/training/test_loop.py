@@ -22,7 +22,7 @@ from cnnexp.training.checkpoint import Checkpoints
 from cnnexp.training.evaluation import Evaluation
 from cnnexp.training.loop import train_step
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Bars, Quiet
+from cnnexp.training.progress import Bars, Progress
 from cnnexp.training.recorder import Recorder
 
 Train = Callable[..., int]
@@ -38,7 +38,7 @@ def test_it_learns_a_few_images_by_heart(plan: Callable[..., Plan]) -> None:
         "model.blocks.0.conv.out=16",
     ]
     more = [*easy, "model.dropout={pool:0,fc:0}", "optimizer.lr=0.01", "epochs=40ep"]
-    run = runner.run(plan(*more), Quiet())
+    run = runner.run(plan(*more), Progress())
     assert run.info["result"]["train_accuracy"] == 1.0
     assert run.info["result"]["train_loss"] < 0.1
 
@@ -288,7 +288,7 @@ def test_what_watches_the_validation_split_needs_one(
 def test_bfloat16_on_a_cpu(plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     # layers as small as these are as slow in either precision: let none stay in fp32 for it
     monkeypatch.setattr(start, "unfit", lambda *given: [])
-    half, full = (runner.run(plan(f"device.precision={p}"), Quiet()) for p in ("bf16", "fp32"))
+    half, full = (runner.run(plan(f"device.precision={p}"), Progress()) for p in ("bf16", "fp32"))
     assert (half.info["device"]["precision"], full.info["device"]["precision"]) == ("bf16", "fp32")
     assert half.folder != full.folder
     logits = [run.predictions()["logits"] for run in (half, full)]
@@ -408,13 +408,13 @@ def test_a_damaged_checkpoint_is_named(train: Train, only: Only, capsys: pytest.
     capsys.readouterr()
     assert train(*DIVERGE) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"cnnexp: no checkpoint of this run is whole: {last}: cannot be read")
+    assert told.startswith(f"cnnexp: all checkpoints of this run are damaged: {last}: cannot be read")
     assert told.count("\n") == 1
 
 
 def test_bars_show_what_is_recorded(plan: Callable[..., Plan], capsys: pytest.CaptureFixture[str]) -> None:
     bars = Bars()
-    bars.LOOK_SECONDS = 0.0
+    bars.REFRESH_SECONDS = 0.0
     record = runner.run(plan(), bars)
     told = capsys.readouterr()
     for row in record.rows(split="val"):
@@ -444,8 +444,8 @@ def epochs_kept(run: RunRecord) -> tuple[list[float], dict[str, Any]]:
 
 def test_the_last_epoch_can_count_instead_of_the_best(plan: Callable[..., Plan]) -> None:
     shared = ["epochs=6ep", "optimizer.lr=0.05"]
-    seen, best = epochs_kept(runner.run(plan(*shared), Quiet()))
-    again, last = epochs_kept(runner.run(plan(*shared, "keep_epoch=last"), Quiet()))
+    seen, best = epochs_kept(runner.run(plan(*shared), Progress()))
+    again, last = epochs_kept(runner.run(plan(*shared, "keep_epoch=last"), Progress()))
     assert seen == again
     assert best["best_epoch"] == seen.index(max(seen)) + 1 < 6, (
         "the best epoch is not the last, else this tests nothing"
@@ -456,14 +456,14 @@ def test_the_last_epoch_can_count_instead_of_the_best(plan: Callable[..., Plan])
 
 def test_patience_counts_from_the_highest_accuracy_when_the_last_epoch_is_kept(plan: Callable[..., Plan]) -> None:
     shared = ["epochs=9ep", "optimizer.lr=0.05", "early_stopping.patience=2"]
-    seen, best = epochs_kept(runner.run(plan(*shared), Quiet()))
-    again, last = epochs_kept(runner.run(plan(*shared, "keep_epoch=last"), Quiet()))
+    seen, best = epochs_kept(runner.run(plan(*shared), Progress()))
+    again, last = epochs_kept(runner.run(plan(*shared, "keep_epoch=last"), Progress()))
     assert (seen, best["stopped"], last["stopped"]) == (again, "early", "early")
     assert last["best_epoch"] == len(seen) == best["best_epoch"] + 2
 
 
 def test_as_published_the_test_images_are_watched(plan: Callable[..., Plan]) -> None:
-    run = runner.run(plan("+protocol=as_published", "data.val_fraction=0"), Quiet())
+    run = runner.run(plan("+protocol=as_published", "data.val_fraction=0"), Progress())
     seen, result = epochs_kept(run)
     assert (run.info["data"]["train"], run.info["data"]["val"]) == (50, run.info["data"]["test"])
     assert result["test_accuracy"] == seen[-1] == result["val_accuracy"]
@@ -489,9 +489,9 @@ class Corner(torch.nn.Module):
 
 
 def test_shift_consistency_counts_what_a_shift_changes(plan: Callable[..., Plan]) -> None:
-    run = runner.run(plan("shift_pixels=2"), Quiet())
+    run = runner.run(plan("shift_pixels=2"), Progress())
     assert 0 < run.info["result"]["shift_consistency"] <= 1
-    assert "shift_consistency" not in runner.run(plan(), Quiet()).info["result"]
+    assert "shift_consistency" not in runner.run(plan(), Progress()).info["result"]
     data = build.build_data(plan().config)
     evaluation = Evaluation(data, device.resolve(plan().config["device"]), "auto")
     pixels = data.test.images[data.test.indices][..., 0].astype(float) / 255

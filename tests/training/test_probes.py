@@ -23,7 +23,7 @@ from cnnexp.training.plan import Plan
 from cnnexp.training.probes.magnitudes import counts, histogram
 from cnnexp.training.probes.passes import Pass
 from cnnexp.training.probes.weights import Step
-from cnnexp.training.progress import Quiet
+from cnnexp.training.progress import Progress
 
 Plans = Callable[..., Plan]
 ALL = {"gradients": True, "updates": True, "activations": True, "dead_units": True, "batch_norm": True}
@@ -51,10 +51,10 @@ def by_kind(rows: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
     ],
 )
 def test_a_probe_changes_no_bit(plan: Plans, outputs: Any, kind: str) -> None:
-    without = runner.run(plan(*KINDS[kind]), Quiet())
+    without = runner.run(plan(*KINDS[kind]), Progress())
     probed = plan(*KINDS[kind], "probes=all", "probes.every=2st", f"outputs={outputs}/probed")
     assert probed.fingerprint == plan(*KINDS[kind]).fingerprint
-    run = runner.run(probed, Quiet())
+    run = runner.run(probed, Progress())
     assert not without.probe_rows() and "probes" not in without.info["seconds"]
     assert run.probe_rows() and run.info["seconds"]["probes"] > 0
     mine, theirs = everything(run.folder), everything(without.folder)
@@ -62,7 +62,7 @@ def test_a_probe_changes_no_bit(plan: Plans, outputs: Any, kind: str) -> None:
     assert difference(mine, theirs) is None
 
 
-class NoHooks(Quiet):
+class NoHooks(Progress):
     """Holds every module and parameter of a run to have no hook, step by step."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ def _noting(original: Callable[..., None], made: list[object]) -> Callable[..., 
     return init
 
 
-class StopAt(Quiet):
+class StopAt(Progress):
     """Asks the run to stop at a step, or kills it."""
 
     def __init__(self, step: int, kills: bool):
@@ -114,12 +114,12 @@ class StopAt(Quiet):
 )
 def test_rows_are_the_same_after_any_cut(plan: Plans, outputs: Any, every: str, cuts: list[int], kills: bool) -> None:
     more = ["probes=all", f"probes.every={every}", "checkpoint.every=3st"]
-    whole = runner.run(plan(*more, f"outputs={outputs}/uncut"), Quiet())
+    whole = runner.run(plan(*more, f"outputs={outputs}/uncut"), Progress())
     own = plan(*more)
     for step in cuts:
         with pytest.raises(KeyboardInterrupt if kills else Interrupted):
             runner.run(own, StopAt(step, kills))
-    run = runner.run(own, Quiet())
+    run = runner.run(own, Progress())
     assert run.info["resumed"] == len(cuts)
     steps = [5, 10, 15] if every == "1ep" else [2, 4, 6, 8, 10, 12, 14, 15]
     assert list(dict.fromkeys(row["step"] for row in run.probe_rows())) == steps
@@ -128,7 +128,7 @@ def test_rows_are_the_same_after_any_cut(plan: Plans, outputs: Any, every: str, 
 
 
 def test_rows_have_the_columns_that_the_record_names(plan: Plans) -> None:
-    run = runner.run(plan("probes=all", "epochs=1ep"), Quiet())
+    run = runner.run(plan("probes=all", "epochs=1ep"), Progress())
     assert {row["kind"] for row in run.probe_rows()} == EVERY_KIND == set(PROBE_ROWS)
     for row in run.probe_rows():
         columns = set(row) - {"epoch", "step", "kind", "layer", "type"}
@@ -138,7 +138,7 @@ def test_rows_have_the_columns_that_the_record_names(plan: Plans) -> None:
 
 @pytest.mark.parametrize("name", ["gradients", "updates", "activations", "dead_units", "batch_norm"])
 def test_a_probe_alone(plan: Plans, name: str) -> None:
-    run = runner.run(plan(f"probes={name}", "epochs=1ep"), Quiet())
+    run = runner.run(plan(f"probes={name}", "epochs=1ep"), Progress())
     assert {row["kind"] for row in run.probe_rows()} == {name.removesuffix("s") if name != "dead_units" else name}
 
 
@@ -151,9 +151,9 @@ def test_kept_features_show_the_head_alone(plan: Plans) -> None:
         "probes=all",
         "epochs=1ep",
     ]
-    kept = runner.run(plan(*frozen), Quiet())
+    kept = runner.run(plan(*frozen), Progress())
     assert {(row["kind"], row["layer"]) for row in kept.probe_rows()} == {("gradient", "fc"), ("update", "fc")}
-    whole = runner.run(plan(*frozen, "cache_features=false", "study.name=whole"), Quiet())
+    whole = runner.run(plan(*frozen, "cache_features=false", "study.name=whole"), Progress())
     rows = [row for row in whole.probe_rows() if row["kind"] in ("gradient", "update")]
     assert {row["layer"] for row in rows} == {"fc"}, "what is frozen has no gradient"
     assert len(by_kind(whole.probe_rows(), "batch_norm")) == 20
@@ -162,7 +162,9 @@ def test_kept_features_show_the_head_alone(plan: Plans) -> None:
 
 
 def test_the_reference_layers_are_seen_as_torchs_are(plan: Plans) -> None:
-    runs = [runner.run(plan("probes=all", "epochs=1ep", f"model.impl={impl}"), Quiet()) for impl in ("torch", "im2col")]
+    runs = [
+        runner.run(plan("probes=all", "epochs=1ep", f"model.impl={impl}"), Progress()) for impl in ("torch", "im2col")
+    ]
     mine, theirs = (by_kind(run.probe_rows(), "gradient") for run in runs)
     assert list(mine) == list(theirs) == ["conv1", "norm1", "fc1", "norm2", "head"]
     for layer, row in mine.items():

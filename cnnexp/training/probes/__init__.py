@@ -1,10 +1,10 @@
-"""What happens inside a network while it trains. Probes only look: the weights are the same to the last bit without.
+"""Probes: measurements inside a network while it trains. They change no bit of its weights.
 
-    weights.py   one training step: gradients, and how far it moved the weights
-    passes.py    a clean pass over the validation split: activations, dead units, drift of batch norm
+    weights.py   one training step: gradients, and relative size of the weights' change
+    passes.py    a pass over the validation split in eval mode: activations, dead units, drift of batch norm
     watch.py     when to look, and the rows in probes.jsonl
 
-Where features are computed once (features.py), only the head trains, and probes see the head alone.
+If features are computed once (features.py), only the head trains, and probes see the head alone.
 """
 
 OF_A_STEP = ("gradients", "updates")

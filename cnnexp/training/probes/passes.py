@@ -1,10 +1,9 @@
-"""A clean pass over a split, watched: activations, dead units, and what batch norm has stored against what it sees.
+"""Probes of a pass over a split in eval mode: activations, dead units, and running statistics against those seen.
 
 A **unit** is a channel of a feature map after a convolution, and a single number after a fully connected layer. A unit
-is **dead** if it is zero for every image of the split, and everywhere in each image: nothing that it is connected to
-can learn from these images. Networks from YAML pool before a ReLU (models/layout.py), so their maps are watched after
-pooling: the largest of a window is zero where all of it is. Weights and images are as in evaluation: no dropout, no
-augmentation, batch norm with its running statistics.
+is **dead** if it is zero for every image of the split, at every position: its weights cannot learn from these images.
+Networks from YAML pool before a ReLU (models/layout.py), so their maps are seen after pooling: the maximum of a window
+is zero if the complete window is. No dropout, no augmentation; batch norm uses its running statistics.
 """
 
 from collections import Counter
@@ -18,8 +17,8 @@ from torch.utils.hooks import RemovableHandle
 
 from cnnexp.training.probes.magnitudes import counts, histogram
 
-IMAGES = 64  # the first of the split, whose activations make the histograms: a pass has 10^8 numbers and more
-SILENT = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.GELU, nn.Threshold)  # what can be exactly zero on a whole side
+IMAGES = 64  # the first of the split, for the histograms of activations: a pass has 10^8 numbers and more
+SILENT = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.GELU, nn.Threshold)  # exactly zero for a range of inputs
 ACTIVATIONS = (
     *SILENT,
     *(nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.Mish, nn.Softplus),
@@ -29,17 +28,17 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Pass:
-    """Watches a network while the block runs, in which the images of a split pass through it once, in eval mode."""
+    """Observes a network while the block runs, in which a split passes through it once, in eval mode."""
 
     def __init__(self, model: nn.Module, learner: nn.Module, wanted: Mapping[str, Any]):
-        """learner: what the images pass through, `model` or a part of it. wanted: the `probes` node of a config."""
+        """learner: the part of `model` that the images pass through. wanted: the `probes` node of a config."""
         inside = set(learner.modules())
         self.learner, self.wanted = learner, wanted
         self.named = {name: module for name, module in model.named_modules() if module in inside}
         self.hooks: list[RemovableHandle] = []
         self.batches = 0
         self.calls: Counter[str] = Counter()  # in this batch: a module can be used more than once
-        self.after = ("", False)  # the weights that were used last, and if they are a convolution's
+        self.after = ("", False)  # the last layer with weights, and whether it is a convolution
         self.activations: dict[str, dict[str, Any]] = {}
         self.alive: dict[str, Tensor] = {}  # (units,) bool
         self.norms: dict[str, list[tuple[int, Tensor, Tensor]]] = {}  # (numbers, mean, mean square), from running_mean
@@ -127,18 +126,18 @@ def moments(x: Tensor) -> dict[str, Any]:
 
 
 def not_zero(x: Tensor, unit: int) -> Tensor:
-    """Return (units,) bool: which units are not zero somewhere. unit: the dimension of x that counts them."""
+    """Return (units,) bool: which units are not zero everywhere. unit: the dimension of x that is the units."""
     dims = [d for d in range(x.ndim) if d != unit % x.ndim]
     return (x.amax(dims) != 0) | (x.amin(dims) != 0)
 
 
 def drift(found: list[tuple[int, Tensor, Tensor]], variance: Tensor, eps: float) -> dict[str, float]:
-    """Compare what reached a batch norm with the running statistics that it normalises with.
+    """Compare the input of a batch norm with the running statistics that it normalises with.
 
-    found: of each batch the numbers per channel, and the mean and mean square (C,) of x - running_mean. variance: the
-    running variance (C,). Returns mean_shift, the root mean square over channels of the distance of the means in
-    running standard deviations, and variance_ratio, the geometric mean over channels of the factor between the
-    variances, the larger over the smaller: 0 and 1 if the running statistics are those of the split.
+    found: per batch, the numbers per channel, and the mean and mean square (C,) of x - running_mean. variance: the
+    running variance (C,). Returns {mean_shift, variance_ratio}; equal statistics give 0 and 1:
+    - mean_shift: distance of the means in running standard deviations, root mean square over channels;
+    - variance_ratio: the larger variance over the smaller, geometric mean over channels.
     """
     weights = torch.tensor([number for number, _, _ in found], dtype=torch.float64)
     weights = (weights / weights.sum()).view(-1, 1)

@@ -1,4 +1,4 @@
-"""When probes look, and what they write: rows in probes.jsonl, as many as the run's state says."""
+"""When probes look, and their rows in probes.jsonl. The run's state counts the rows."""
 
 from cnnexp.config.signature import steps
 from cnnexp.training.loop import TrainState
@@ -9,7 +9,7 @@ from cnnexp.training.setup import Setup
 
 
 class Watch:
-    """The probes of a run that has any: what `fit` is to do before and after the steps at which they look."""
+    """The probes of a run: actions of `fit` before and after the steps at which they look."""
 
     def __init__(self, setup: Setup):
         self.setup, self.settings, self.wanted = setup, setup.settings, setup.config["probes"]
@@ -17,18 +17,18 @@ class Watch:
         self.step: Step | None = None
 
     def due(self, step: int) -> bool:
-        """Tell whether to look at the step that makes it `step` steps: every so many, and the last one."""
+        """Tell whether to look at the last of `step` steps: every `probes.every`, and at the end."""
         return step % self.every == 0 or step == self.settings.total_steps
 
     def prepare(self, state: TrainState) -> None:
-        """Keep what a step is compared with, before it is taken."""
+        """Keep the weights before a step, to compare with."""
         state.wait_for_device(self.settings.device)
         with state.timed("probes", self.settings.device):
             scale = state.scaler.get_scale() if state.scaler else 1.0
             self.step = Step(state.model, self.wanted["gradients"], self.wanted["updates"], scale)
 
     def look(self, state: TrainState) -> None:
-        """Write the rows of a step that was taken, and of a pass over the validation split."""
+        """Write the rows of the last step, and of a pass over the validation split."""
         assert self.step is not None
         state.wait_for_device(self.settings.device)
         with state.timed("probes", self.settings.device):

@@ -1,4 +1,4 @@
-"""One training step seen from its weights: the gradients as they came out of the backward pass, and how far it moved.
+"""Probes of one training step: the gradients of the backward pass, and the change of the weights.
 
 A layer is a module with parameters of its own that learn; its weight and bias are taken together.
 """
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from cnnexp.training.probes.magnitudes import counts, histogram
 
-WHOLE = "(network)"  # the layer of parameters that belong to no layer
+NETWORK = "(network)"  # the layer of parameters that belong to no layer
 
 
 class Step:
-    """Keeps what a step is to be compared with, from `Step(...)` before it until `rows()` after it."""
+    """Observes a step, from `Step(...)` before it until `rows()` after it."""
 
     def __init__(self, model: nn.Module, gradients: bool, updates: bool, loss_scale: float):
-        """loss_scale: what the loss is multiplied with before the backward pass; gradients are divided by it."""
+        """loss_scale: the factor of the loss in the backward pass, by which gradients are divided."""
         self.loss_scale = loss_scale
         self.layers: dict[str, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                self.layers.setdefault(name.rpartition(".")[0] or WHOLE, []).append((name, parameter))
+                self.layers.setdefault(name.rpartition(".")[0] or NETWORK, []).append((name, parameter))
         self.kinds = {name: type(module).__name__ for name, module in model.named_modules()}
         self.before: dict[str, Tensor] = {}
         self.gradients: dict[str, Tensor] = {}
@@ -43,7 +43,7 @@ class Step:
         return keep
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of the step, layer by layer, and take the hooks away."""
+        """Return the rows of the step, layer by layer, and remove the hooks."""
         for hook in self.hooks:
             hook.remove()
         return [row for layer in self.layers for row in (self._gradient(layer), self._update(layer)) if row]
@@ -57,7 +57,7 @@ class Step:
         return {**self._named("gradient", layer), "norm": _norm(found), **both}
 
     def _update(self, layer: str) -> dict[str, Any]:
-        """Return |after - before| / |before| of a layer's parameters, all that the optimiser does included."""
+        """Return |after - before| / |before| of a layer's parameters, including everything that the optimiser does."""
         pairs = [(parameter.detach(), self.before.get(name)) for name, parameter in self.layers[layer]]
         known = [(after, before) for after, before in pairs if before is not None]
         if not known:
