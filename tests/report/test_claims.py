@@ -140,7 +140,7 @@ def test_seeds_that_do_not_differ():
     study = study_in_memory({"base": [0.50, 0.51, 0.52], "up": [0.52, 0.53, 0.54], "same": [0.50, 0.51, 0.52]})
     found = only(study, "up > base")
     assert found.verdict == "not decided (n = 3, no spread)" and math.isnan(found.p_holm)
-    assert found.remark == "the same difference at every seed; a t-test cannot judge it"
+    assert found.remark == "the same difference at every seed; a t-test cannot decide"
     found = only(study, "same > base")
     assert (found.verdict, found.remark) == ("within noise", "no difference at any seed")
 
@@ -214,7 +214,7 @@ def test_converging_faster(tmp_path):
     study = with_curves(tmp_path, {"slow": slow, "fast": fast})
     found = only(study, "fast converges faster than slow")
     assert found.evidence.samples[0] == [-2, -2, -2] and found.verdict == "not decided (n = 3, no spread)"
-    assert "the same difference at every seed; a t-test cannot judge it" in found.remark
+    assert "the same difference at every seed; a t-test cannot decide" in found.remark
 
 
 def test_an_arm_that_gets_further_is_not_slower_for_it(tmp_path):
@@ -248,7 +248,7 @@ def test_claims_about_deviations():
     of_loss = only(study, "std(narrow.test_loss) < std(wide.test_loss)")
     assert math.isnan(of_loss.evidence.reported), "the reported deviation is of the test accuracy"
     study.arms[1].diverged.append(study.arms[1].runs[0])
-    assert only(study, "std(narrow) < std(wide)").remark == "what diverged is left out, which flatters narrow"
+    assert only(study, "std(narrow) < std(wide)").remark == "diverged runs are left out, which favours narrow"
     alike = only(study_in_memory({"a": wide, "b": [*wide[1:], 0.5]}), "std(a) < std(b)")
     assert alike.verdict == "within noise" and "seeds would decide if it stays as observed" in alike.remark
     two = only(study_in_memory({"a": wide[:2], "b": narrow[:2]}), "std(a) > std(b)")
@@ -286,7 +286,7 @@ def test_what_diverged_speaks_for_nobody(tmp_path):
     write_run(tmp_path, "up", 3, status="diverged")
     study = study_of(tmp_path / "demo")
     found = only(study, "up > base")
-    assert found.verdict == "not tested" and found.remark == "what diverged is left out, which flatters up"
+    assert found.verdict == "not tested" and found.remark == "diverged runs are left out, which favours up"
     assert only(study, "up - base > 20 points").verdict == "does not hold"  # even flattered it is below
 
 
@@ -302,7 +302,7 @@ def test_two_single_runs_are_compared_on_their_test_images(tmp_path):
     logits, labels, ids = predictions(0.6, 0)
     study.arms[1].runs[0].record.write_predictions(logits, labels, np.char.add("other/", ids))
     del study.arms[1].runs[0].predictions
-    assert only(study, "up > base").remark.endswith("Their test images are not the same ones.")
+    assert only(study, "up > base").remark.endswith("Their test images differ.")
 
 
 def test_reported_beside_reproduced():

@@ -10,7 +10,7 @@ from cnnexp import report, storage
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis import diagnostics
 from cnnexp.report.read.collect import collect, find_groups
-from cnnexp.report.read.probed import Probed, probed
+from cnnexp.report.read.probes import Probes, read_probes
 from cnnexp.report.render.probe_table import diagnostics as table
 
 STEPS = 70  # an epoch, as in fake_records
@@ -23,10 +23,10 @@ def add(run: RunRecord, kind: str, layer: str, values: list[Any], column: str, *
         run.append_probe(**row, **{column: value})
 
 
-def seen(folder: Path) -> Probed:
+def seen(folder: Path) -> Probes:
     """Read the one arm of a folder."""
     (arm,) = collect(*find_groups(folder)[0]).arms
-    found = probed(arm)
+    found = read_probes(arm)
     assert found is not None
     return found
 
@@ -84,18 +84,18 @@ def test_vanishing_gradients_spikes_and_what_is_not_finite(run: RunRecord) -> No
             "update",
             "ratio",
             2e-6,
-            "a step moves it by less than 1e-05 of its norm from epoch 1, 2.0e-06 at the end",
+            "a step changes it by less than 1e-05 of its norm from epoch 1, 2e-06 at the end",
         ),
-        ("update", "ratio", 0.25, "a step moves it by more than 0.1 of its norm from epoch 1, 0.25 at the end: the"),
+        ("update", "ratio", 0.25, "a step changes it by more than 0.1 of its norm from epoch 1, 0.25 at the end: the"),
         ("update", "ratio", 1e-3, None),
         ("update", "ratio", None, None),
-        ("batch_norm", "mean_shift", 0.7, "the means it sees are more than 0.5 standard deviations from"),
+        ("batch_norm", "mean_shift", 0.7, "the validation means are more than 0.5 standard deviations from"),
         ("batch_norm", "mean_shift", 0.5, None),
         (
             "batch_norm",
             "variance_ratio",
             3.0,
-            "the variances it sees are a factor of more than 2 from its running ones from epoch 1",
+            "the validation variances differ from its running ones by a factor of more than 2 from epoch 1",
         ),
         ("batch_norm", "variance_ratio", 1.9, None),
     ],

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from cnnexp.report.analysis.statistics import (
-    Difference,
+    Estimate,
     McNemar,
-    against,
+    estimate,
     holm,
     image_interval,
     mcnemar,
@@ -64,13 +64,13 @@ def test_students_own_data():
     assert found.mean / (found.std / math.sqrt(10)) == pytest.approx(-4.0621, abs=5e-5)
 
 
-def test_against_a_number_is_the_one_sample_test():
+def test_estimate_against_a_number_is_the_one_sample_test():
     values = [0.71, 0.69, 0.74, 0.73]
-    found, expected = against(values, 0.70), stats.ttest_1samp(values, 0.70)
+    found, expected = estimate(values, 0.70), stats.ttest_1samp(values, 0.70)
     assert found.p == pytest.approx(expected.pvalue)
     assert found.low == pytest.approx(expected.confidence_interval(0.95).low)
     assert (found.n, found.std) == (4, pytest.approx(np.std(values, ddof=1)))
-    assert against([0.7, 0.7], 0.7).p == 1.0 and math.isnan(against([0.7], 0.5).p)
+    assert estimate([0.7, 0.7], 0.7).p == 1.0 and math.isnan(estimate([0.7], 0.5).p)
 
 
 @pytest.mark.parametrize(("distance", "std", "level"), [(1.0, 1.0, 0.05), (-0.5, 1.0, 0.05), (1.0, 1.0, 0.005)])
@@ -170,15 +170,13 @@ def test_a_study_of_equal_arms_finds_a_winner_in_at_most_5_percent():
     wrong = 0
     for s in range(studies):
         adjusted = holm(list(p[s]))
-        words = [
-            verdict(Difference(seeds, mean[s, a], low[s, a], high[s, a], p[s, a]), adjusted[a]) for a in range(arms)
-        ]
+        words = [verdict(Estimate(seeds, mean[s, a], low[s, a], high[s, a], p[s, a]), adjusted[a]) for a in range(arms)]
         wrong += any(word in ("better", "worse") for word in words)
     assert wrong / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
     assert wrong > 0  # the test would not be one if nothing were ever called
 
 
-UP, DOWN = Difference(3, 0.02, 0.01, 0.03, 0.01), Difference(3, -0.02, -0.03, -0.01, 0.01)
+UP, DOWN = Estimate(3, 0.02, 0.01, 0.03, 0.01), Estimate(3, -0.02, -0.03, -0.01, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +189,10 @@ UP, DOWN = Difference(3, 0.02, 0.01, 0.03, 0.01), Difference(3, -0.02, -0.03, -0
         (DOWN, 0.02, 1, 0, "worse"),
         (DOWN, 0.02, 0, 2, "not decided (2 diverged)"),
         (UP, 0.02, 0, 1, "better"),
-        (Difference(3, 0.02, -0.01, 0.05, 0.3), 0.3, 0, 0, "within noise"),
-        (Difference(2, 0.02, -0.20, 0.24, 0.3), 0.3, 0, 0, "not decided (n = 2)"),
-        (Difference(1, 0.02, math.nan, math.nan, math.nan), math.nan, 0, 0, "one seed: no verdict"),
-        (Difference(0, math.nan, math.nan, math.nan, math.nan), math.nan, 0, 0, "no shared seed: no verdict"),
+        (Estimate(3, 0.02, -0.01, 0.05, 0.3), 0.3, 0, 0, "within noise"),
+        (Estimate(2, 0.02, -0.20, 0.24, 0.3), 0.3, 0, 0, "not decided (n = 2)"),
+        (Estimate(1, 0.02), math.nan, 0, 0, "one seed: no verdict"),
+        (Estimate(), math.nan, 0, 0, "no shared seed: no verdict"),
     ],
 )
 def test_verdict(difference, p, diverged, baseline_diverged, words):

@@ -10,7 +10,7 @@ from fake_records import write_run, write_study
 from cnnexp import report
 from cnnexp.pages.tables import csv_cells, to_csv, to_terminal, to_texts
 from cnnexp.report.analysis.findings import analyse
-from cnnexp.report.analysis.statistics import Difference, Summary, p_value
+from cnnexp.report.analysis.statistics import Estimate, p_value
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import formats
 from cnnexp.report.render.comparison_tables import comparison
@@ -24,11 +24,11 @@ def findings_of(folder):
 
 
 def test_formats():
-    assert formats.percent(Summary(3, 0.7567, 0.0034, 0.7, 0.8)) == "75.67 ± 0.34"
-    assert formats.percent(Summary(1, 0.7567, math.nan, math.nan, math.nan)) == "75.67"
-    assert formats.percent(Summary(0, math.nan, math.nan, math.nan, math.nan)) == "-"
-    assert formats.score(Summary(3, 0.75671, 0.00341, 0.7, 0.8)) == "0.7567 ± 0.0034"
-    one, three = Difference(1, 0.012, math.nan, math.nan, math.nan), Difference(3, 0.012, -0.004, 0.02, 0.1)
+    assert formats.percent(Estimate(3, 0.7567, 0.7, 0.8, std=0.0034)) == "75.67 ± 0.34"
+    assert formats.percent(Estimate(1, 0.7567)) == "75.67"
+    assert formats.percent(Estimate(0)) == "-"
+    assert formats.score(Estimate(3, 0.75671, 0.7, 0.8, std=0.00341)) == "0.7567 ± 0.0034"
+    one, three = Estimate(1, 0.012), Estimate(3, 0.012, -0.004, 0.02, 0.1)
     assert [formats.points(d) for d in (None, one, three)] == ["-", "+1.20", "+1.20 [-0.40, +2.00]"]
     assert [p_value(p, True) for p in (0.034, 0.00043, 1e-9, math.nan)] == ["= 0.034", "= 0.0004", "< 0.0001", "-"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnexp.metrics import ReliabilityBins, mean_bins, reliability_bins
-from cnnexp.report.analysis.statistics import Difference, Summary, against, summarise
+from cnnexp.report.analysis.statistics import Estimate, estimate, summarise
 from cnnexp.report.read.study import Arm
 
 
@@ -14,13 +14,13 @@ class Calibration:
 
     arm: Arm
     bins: ReliabilityBins
-    ece: Summary
-    ece_by_chance: Summary
-    brier: Summary
-    nll: Summary
-    confidence: Summary
-    accuracy: Summary
-    gap: Difference
+    ece: Estimate
+    ece_by_chance: Estimate
+    brier: Estimate
+    nll: Estimate
+    confidence: Estimate
+    accuracy: Estimate
+    gap: Estimate
 
 
 def calibrations(arms: Sequence[Arm]) -> list[Calibration]:
@@ -45,7 +45,7 @@ def calibrate(arm: Arm) -> Calibration | None:
         nll=summarise([seed.nll for seed in seeds]),
         confidence=summarise(confidence),
         accuracy=summarise(accuracy),
-        gap=against([c - a for c, a in zip(confidence, accuracy, strict=True)]),
+        gap=estimate([c - a for c, a in zip(confidence, accuracy, strict=True)]),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnexp.report.analysis.statistics import Difference, Summary, paired, summarise
+from cnnexp.report.analysis.statistics import Estimate, paired, summarise
 from cnnexp.report.read.study import Arm
 
 MATRIX = 40  # classes; a matrix of more has no room for their names, and the most frequent confusions stand for it
@@ -26,7 +26,7 @@ class ClassResults:
     counts: np.ndarray[Any, Any]
     seeds: int
     by_seed: list[dict[int, float]]
-    accuracies: list[Summary]
+    accuracies: list[Estimate]
 
 
 def class_results(arm: Arm) -> ClassResults | None:
@@ -45,7 +45,7 @@ def class_results(arm: Arm) -> ClassResults | None:
     return ClassResults(arm, names, np.sum(list(tables.values()), axis=0), len(tables), by_seed, accuracies)
 
 
-def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None) -> dict[str, list[Difference]]:
+def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None) -> dict[str, list[Estimate]]:
     """Return each arm's accuracy by class minus the baseline's, paired by seed, of the arms with the same classes.
 
     results and the answer: by arm.key.

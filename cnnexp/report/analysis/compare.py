@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnnexp.report.analysis import paired_runs
 from cnnexp.report.analysis.judge import Hypothesis, against_baseline
-from cnnexp.report.analysis.statistics import Difference, McNemar, Summary, p_value, paired, summarise, verdict
+from cnnexp.report.analysis.statistics import Estimate, McNemar, p_value, paired, summarise, verdict
 from cnnexp.report.read.study import Arm, Study
 
 FEWEST_FOR_WORDS = 2
@@ -17,17 +17,17 @@ class Row:
     """An arm's line of the comparison. Accuracies are fractions, times seconds; nan where nothing is recorded."""
 
     arm: Arm
-    test: Summary
+    test: Estimate
     is_baseline: bool
-    difference: Difference | None
+    difference: Estimate | None
     p_holm: float
     verdict: str
     mcnemar: McNemar | None
     best_epoch: float
     epochs_to_plateau: float
-    train_accuracy: Summary
-    val_accuracy: Summary
-    train_seconds: Summary
+    train_accuracy: Estimate
+    val_accuracy: Estimate
+    train_seconds: Estimate
     images_per_second: float
     peak_memory_mib: float
     parameters: float

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnexp.report.analysis.statistics import Summary, summarise
+from cnnexp.report.analysis.statistics import Estimate, summarise
 from cnnexp.report.read.predictions import Predictions, rows_of
 from cnnexp.report.read.study import Arm
 
@@ -24,10 +24,10 @@ class Disagreement:
 
     arm: Predictions
     base: Predictions
-    both: Summary
-    only_arm: Summary
-    only_base: Summary
-    neither: Summary
+    both: Estimate
+    only_arm: Estimate
+    only_base: Estimate
+    neither: Estimate
     within_arm: float
     within_base: float
     always_arm: np.ndarray[Any, Any]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cnnexp.report.analysis.evidence import by_seed
-from cnnexp.report.analysis.statistics import Difference, against, holm, verdict
+from cnnexp.report.analysis.statistics import Estimate, estimate, holm, verdict
 from cnnexp.report.read.study import Arm, Study
 
 Layout = dict[frozenset[str], Arm]  # {labels of the single arms in it: the arm}; the baseline's is empty
@@ -25,7 +25,7 @@ class Effect:
 
     name: str
     formula: str
-    points: Difference
+    points: Estimate
     words: tuple[str, str] | None = None
     p_holm: float = math.nan
     verdict: str = ""
@@ -73,11 +73,11 @@ def _parts(changes: frozenset[str], own: Mapping[str, frozenset[str]]) -> set[st
     return inside if frozenset().union(*(own[label] for label in inside)) == changes else set()
 
 
-def _sum(arms: Layout, times: Mapping[frozenset[str], float]) -> Difference:
+def _sum(arms: Layout, times: Mapping[frozenset[str], float]) -> Estimate:
     """Return a weighted sum of the arms' test accuracies, in points, over the seeds that all of them have."""
     values = {members: by_seed(arms[members], "test_accuracy") for members in times}
     seeds = sorted(set.intersection(*(set(v) for v in values.values())))
-    return against([math.fsum(t * values[members][seed] for members, t in times.items()) for seed in seeds])
+    return estimate([math.fsum(t * values[members][seed] for members, t in times.items()) for seed in seeds])
 
 
 def _gains(arms: Layout, singles: list[str]) -> list[Effect]:

@@ -14,9 +14,9 @@ from cnnexp.report.analysis.evidence import gather_evidence
 from cnnexp.report.analysis.examples import Examples, find_examples
 from cnnexp.report.analysis.judge import Judged, corrected_p_values, judge
 from cnnexp.report.analysis.reported_comparison import ReportedComparison, compare_reported
-from cnnexp.report.analysis.statistics import Difference
+from cnnexp.report.analysis.statistics import Estimate
 from cnnexp.report.read.predictions import Predictions, predictions_of
-from cnnexp.report.read.probed import Probed, probed
+from cnnexp.report.read.probes import Probes, read_probes
 from cnnexp.report.read.study import Arm, Study
 
 
@@ -55,7 +55,7 @@ class Findings:
         return {arm.key: found for arm in self.arms if (found := classes.class_results(arm))}
 
     @cached_property
-    def class_differences(self) -> Mapping[str, list[Difference]]:
+    def class_differences(self) -> Mapping[str, list[Estimate]]:
         """Return each arm's difference from the baseline by class, of the arms that have the baseline's classes."""
         return classes.class_differences(self.classes, self.baseline)
 
@@ -75,9 +75,9 @@ class Findings:
         return find_examples(self.predictions, self.disagreements, self.baseline)
 
     @cached_property
-    def probes(self) -> list[Probed]:
+    def probes(self) -> list[Probes]:
         """Return what the probes measured, of every arm that has any, in the order of the arms."""
-        return [found for arm in self.arms if (found := probed(arm))]
+        return [found for arm in self.arms if (found := read_probes(arm))]
 
 
 def analyse(study: Study) -> Findings:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cnnexp.claims.grammar import STD
 from cnnexp.report.analysis.evidence import by_seed
-from cnnexp.report.analysis.statistics import Summary, summarise
+from cnnexp.report.analysis.statistics import Estimate, summarise
 from cnnexp.report.read.study import Study
 from cnnexp.text import plain
 
@@ -18,7 +18,7 @@ class ReportedComparison:
     metric: str
     reported: float
     reported_std: float
-    here: Summary
+    here: Estimate
 
     @property
     def difference(self) -> float:

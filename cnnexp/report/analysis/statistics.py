@@ -23,25 +23,17 @@ TIE_DECIMALS = 9  # to which two means are equal: sums in another order round di
 
 
 @dataclass(frozen=True)
-class Summary:
-    """n values: mean, sample standard deviation (nan if n < 2) and the 95 % interval of the mean (nan if n < 2)."""
+class Estimate:
+    """The mean of n values, one for each seed, and what they say of it; nan where they are too few.
 
-    n: int
-    mean: float
-    std: float
-    low: float
-    high: float
+    low, high: the 95 % interval. p: of the two-sided test. std: the sample standard deviation.
+    """
 
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference over `n` shared seeds: mean, 95 % interval, p of the paired t-test, deviation (nan if n < 2)."""
-
-    n: int
-    mean: float
-    low: float
-    high: float
-    p: float
+    n: int = 0
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
     std: float = math.nan
 
 
@@ -74,27 +66,23 @@ def t_interval(values: np.ndarray[Any, Any]) -> tuple[Any, Any, Any, Any]:
     return mean, mean - half, mean + half, np.where(spread, 2 * special.stdtr(n - 1, -t), without)
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Summarise the finite ones of `values`; of none of them, everything is nan."""
-    finite = np.array([v for v in values if math.isfinite(v)], float)
-    if len(finite) < 2:
-        return Summary(len(finite), float(finite[0]) if len(finite) else math.nan, math.nan, math.nan, math.nan)
-    mean, low, high, _ = t_interval(finite)
-    return Summary(len(finite), float(mean), float(finite.std(ddof=1)), float(low), float(high))
-
-
-def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Difference:
-    """Compare two arms, each {seed: accuracy}, over the seeds that both have."""
-    return against([arm[s] - baseline[s] for s in sorted(arm.keys() & baseline.keys())])
-
-
-def against(values: Sequence[float], reference: float = 0.0) -> Difference:
+def estimate(values: Sequence[float], reference: float = 0.0) -> Estimate:
     """Return the mean of `values` with its 95 % interval, and the two-sided p of "their mean is `reference`"."""
     sample = np.array(values, float)
     if len(sample) < 2:
-        return Difference(len(sample), float(sample[0]) if len(sample) else math.nan, math.nan, math.nan, math.nan)
+        return Estimate(len(sample), *(float(value) for value in sample))
     mean, low, high, p = (float(x) for x in t_interval(sample - reference))
-    return Difference(len(sample), mean + reference, low + reference, high + reference, p, float(sample.std(ddof=1)))
+    return Estimate(len(sample), mean + reference, low + reference, high + reference, p, float(sample.std(ddof=1)))
+
+
+def summarise(values: Sequence[float]) -> Estimate:
+    """Estimate the mean of those values that are finite."""
+    return estimate([value for value in values if math.isfinite(value)])
+
+
+def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
+    """Estimate the difference of two arms, each {seed: accuracy}, over the seeds that both have."""
+    return estimate([arm[s] - baseline[s] for s in sorted(arm.keys() & baseline.keys())])
 
 
 def seeds_needed(distance: float, std: float, level: float = LEVEL) -> int | None:
@@ -107,7 +95,7 @@ def seeds_needed(distance: float, std: float, level: float = LEVEL) -> int | Non
     return int(n[enough.argmax()]) if enough.any() else None
 
 
-def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Difference:
+def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Return the first sample's standard deviation divided by the second's, its 95 % interval, and p of "it is 1".
 
     The values are paired by seed. If the deviation of a is rho times that of b, then a + rho b and a - rho b are
@@ -116,13 +104,13 @@ def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Diff
     """
     n = len(first)
     if n < 2 or min(np.std(first), np.std(second)) <= NO_SPREAD:
-        return Difference(n, math.nan, math.nan, math.nan, math.nan)
+        return Estimate(n)
     ratio, unexplained = _ratio_and_unexplained(first, second)
     if n < MIN_SEEDS_FOR_RATIO or unexplained <= NO_SPREAD:
-        return Difference(n, ratio, math.nan, math.nan, math.nan)
+        return Estimate(n, ratio)
     t = abs(ratio - 1 / ratio) * math.sqrt((n - 2) / (4 * unexplained))
     factor = float(_ratio_factor(np.array(n), unexplained, LEVEL))
-    return Difference(n, ratio, ratio / factor, ratio * factor, float(2 * special.stdtr(n - 2, -t)))
+    return Estimate(n, ratio, ratio / factor, ratio * factor, float(2 * special.stdtr(n - 2, -t)))
 
 
 def seeds_needed_for_ratio(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> int | None:
@@ -158,12 +146,12 @@ class EpochTests:
     be that one: the smallest p of those, times the number of epochs (Bonferroni).
     """
 
-    by_epoch: Mapping[int, Difference]
+    by_epoch: Mapping[int, Estimate]
     threshold: float
     smallest: int
     opposed: bool
     decisive: int
-    test: Difference
+    test: Estimate
 
     def seeds_needed(self, level: float = LEVEL) -> int | None:
         """Return at how many seeds p would fall below `level`, if means and deviations stay; None if never."""
@@ -182,7 +170,7 @@ def over_epochs(curves: Sequence[Mapping[int, float]], threshold: float, directi
     shared = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
     if not shared:
         return None
-    by_epoch = {epoch: against([curve[epoch] for curve in curves], threshold) for epoch in shared}
+    by_epoch = {epoch: estimate([curve[epoch] for curve in curves], threshold) for epoch in shared}
     leads = {epoch: direction * (test.mean - threshold) for epoch, test in by_epoch.items()}
     smallest = min(leads, key=lambda epoch: (round(leads[epoch], TIE_DECIMALS), epoch))
     opposed = [epoch for epoch in leads if leads[epoch] <= NO_SPREAD]
@@ -225,7 +213,7 @@ def image_interval(pair: McNemar) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def verdict(difference: Difference, p_holm: float, diverged: int = 0, baseline_diverged: int = 0) -> str:
+def verdict(difference: Estimate, p_holm: float, diverged: int = 0, baseline_diverged: int = 0) -> str:
     """Say in words what the paired comparison shows.
 
     "better" and "worse" need a Holm-corrected p < 0.05 and an interval without 0, and no diverged run on the side that

@@ -25,7 +25,7 @@ from cnnexp.pages.style import (
     turn_off,
 )
 from cnnexp.report.analysis.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
-from cnnexp.report.read.probed import LOWEST, Probed, Series
+from cnnexp.report.read.probes import LOWEST, Probes, Series
 from cnnexp.text import plural, shorten
 
 MAX_PANELS = 12  # of a figure of histograms; of more layers some are left out, evenly
@@ -39,7 +39,7 @@ KINDS = {
 }
 
 
-def draw(seen: Probed) -> Iterator[Figure | None]:
+def draw(seen: Probes) -> Iterator[Figure | None]:
     """Draw every figure that there are rows for."""
     yield histograms(seen, "gradient")
     yield gradients_and_updates(seen)
@@ -48,11 +48,11 @@ def draw(seen: Probed) -> Iterator[Figure | None]:
     yield batch_norm(seen)
 
 
-def _finish(figure: Canvas, seen: Probed, name: str, caption: str, wide: bool = False) -> Figure:
+def _finish(figure: Canvas, seen: Probes, name: str, caption: str, wide: bool = False) -> Figure:
     return finish(figure, f"probes_{name}_{seen.arm.key}", f"{caption} n = {plural(seen.seeds, 'seed')}.", wide)
 
 
-def histograms(seen: Probed, kind: str) -> Figure | None:
+def histograms(seen: Probes, kind: str) -> Figure | None:
     """Draw the magnitudes of each layer's numbers, look by look: a panel a layer; None without rows."""
     every = seen.histograms(kind)
     found = {layer: h for layer, h in every.items() if kind != "gradient" or "Norm" not in seen.type(layer)}
@@ -93,7 +93,7 @@ def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: s
     return image
 
 
-def gradients_and_updates(seen: Probed) -> Figure | None:
+def gradients_and_updates(seen: Probes) -> Figure | None:
     """Draw the gradients per weight and the updates of each layer, one beside the other; None without either."""
     gradients, updates = seen.per_weight(), seen.updates()
     both = ((gradients, "gradient per weight"), (updates, "update / weight"))
@@ -125,7 +125,7 @@ def gradients_and_updates(seen: Probed) -> Figure | None:
     return _finish(figure, seen, "steps", caption, wide=len(drawn) > 1)
 
 
-def dead_units(seen: Probed) -> Figure | None:
+def dead_units(seen: Probes) -> Figure | None:
     """Draw the share of dead units, a row a layer and a column a look; None without rows."""
     series = seen.series("dead_units", "dead", per="units")
     if not series:
@@ -155,7 +155,7 @@ def dead_units(seen: Probed) -> Figure | None:
     return _finish(figure, seen, "dead_units", caption)
 
 
-def batch_norm(seen: Probed) -> Figure | None:
+def batch_norm(seen: Probes) -> Figure | None:
     """Draw the distance of the running statistics from those of the validation split; None without rows."""
     shift, factor = seen.series("batch_norm", "mean_shift"), seen.series("batch_norm", "variance_ratio")
     if not shift or not factor:
@@ -197,7 +197,7 @@ def _epochs(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _lines(axis: Axes, seen: Probed, series: Series, layers: Sequence[str], label: str) -> None:
+def _lines(axis: Axes, seen: Probes, series: Series, layers: Sequence[str], label: str) -> None:
     """Draw a line a layer, from dark (the first) to light (the last)."""
     colours = colormaps["viridis"](np.linspace(0, 0.88, len(layers)))
     for layer, colour in zip(layers, colours, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 from cnnexp.pages.tables import Column, Table, csv_fields
 from cnnexp.report.analysis.classes import LOWEST, MATRIX, ClassResults, confusions
 from cnnexp.report.analysis.findings import Findings
-from cnnexp.report.analysis.statistics import Difference, Summary
+from cnnexp.report.analysis.statistics import Estimate
 from cnnexp.report.render.formats import decimals, interval, percent, points
 
 LISTED_CONFUSIONS = 20
@@ -45,14 +45,14 @@ def per_class_csv(results: Sequence[ClassResults]) -> Table[Any]:
     return Table(csv_fields("arm", "class", "n", *parts), rows)
 
 
-CLASSES_OF_ARM: list[Column[tuple[str, Summary]]] = [
+CLASSES_OF_ARM: list[Column[tuple[str, Estimate]]] = [
     Column("Class", "", lambda r: r[0], kind="label"),
     Column("Accuracy (%)", "", lambda r: r[1], percent),
     Column("95 % interval", "", lambda r: r[1], interval),
 ]
 
 
-def classes_of_arm(results: ClassResults) -> Table[tuple[str, Summary]]:
+def classes_of_arm(results: ClassResults) -> Table[tuple[str, Estimate]]:
     """Return the accuracy of one arm per class; of many classes the lowest."""
     found = list(zip(results.names, results.accuracies, strict=True))
     if len(found) > MATRIX:
@@ -96,7 +96,7 @@ def class_differences(found: Findings) -> Table[int]:
     if not base or not found.class_differences:
         return Table([], [])
 
-    def column(label: str, differences: Sequence[Difference]) -> Column[int]:
+    def column(label: str, differences: Sequence[Estimate]) -> Column[int]:
         return Column(label, "", lambda k: differences[k], points)
 
     arms = [arm for arm in found.arms if arm.key in found.class_differences]

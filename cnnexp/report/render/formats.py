@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from cnnexp import text
-from cnnexp.report.analysis.statistics import Difference, Summary
+from cnnexp.report.analysis.statistics import Estimate
 from cnnexp.text import DASH
 
 DIGITS = {"nats": 3, "epochs": 1, "seconds": 1}  # of a number in these units; of all others 2
@@ -20,26 +20,26 @@ def or_dash(words: str) -> str:
     return words or DASH
 
 
-def percent(summary: Summary) -> str:
+def percent(summary: Estimate) -> str:
     """Format fractions as "75.67 ± 0.34"; without a deviation at n = 1."""
     if not summary.n:
         return DASH
     return f"{100 * summary.mean:.2f}" + ("" if summary.n < 2 else f" ± {100 * summary.std:.2f}")
 
 
-def score(summary: Summary) -> str:
+def score(summary: Estimate) -> str:
     """Format a mean with four decimals and its deviation, if there is one."""
     return text.number(summary.mean, 4) + ("" if math.isnan(summary.std) else f" ± {summary.std:.4f}")
 
 
-def interval(summary: Summary) -> str:
+def interval(summary: Estimate) -> str:
     """Format the 95 % interval of accuracies as "[75.10, 76.24]", cut at 0 and 100; "n = 1" where there is none."""
     if summary.n < 2:
         return f"n = {summary.n}"
     return f"[{100 * max(summary.low, 0):.2f}, {100 * min(summary.high, 1):.2f}]"
 
 
-def points(difference: Difference | None) -> str:
+def points(difference: Estimate | None) -> str:
     """Format a difference of fractions as "+1.20 [+0.40, +2.00]"; without the interval at n = 1."""
     if difference is None or not difference.n:
         return DASH
@@ -57,7 +57,7 @@ def with_std(mean: float, std: float, unit: str, signed: bool = False) -> str:
     return amount(mean, unit, signed) + ("" if math.isnan(std) else f" ± {amount(std, unit)}")
 
 
-def limits(test: Difference, unit: str, signed: bool = True) -> str:
+def limits(test: Estimate, unit: str, signed: bool = True) -> str:
     """Format "[+1.10, +3.90]", or "n = 1" where there is no interval."""
     if math.isnan(test.low):
         return f"n = {test.n}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cnnexp.pages.tables import Column, Table
 from cnnexp.report.analysis.diagnostics import NOTES
-from cnnexp.report.read.probed import Probed, Series
+from cnnexp.report.read.probes import Probes, Series
 from cnnexp.text import DASH
 
 Worst = tuple[float, str]  # a number and the layer that has it, "" without any layer
@@ -20,24 +20,23 @@ def _largest(values: Mapping[str, float]) -> Worst:
     return values.get(layer, 0.0), layer
 
 
-def _dead_percent(seen: Probed) -> Worst:
-    share, layer = _largest(_last(seen.series("dead_units", "dead", per="units")))
-    return 100 * share, seen.label(layer) if layer else ""
+def _dead_percent(seen: Probes) -> Worst:
+    share, layer = _largest(_last(seen.dead_units()))
+    return 100 * share, layer
 
 
-def _gradient_ratio(seen: Probed) -> Worst:
-    gradients = _last(seen.per_weight())
-    largest, _ = _largest(gradients)
-    smallest = min(gradients, key=lambda layer: gradients[layer], default="")
-    return (gradients[smallest] / largest, smallest) if largest > 0 else (0.0, "")
+def _gradient_ratio(seen: Probes) -> Worst:
+    ratios = _last(seen.gradient_ratios())
+    layer = min(ratios, key=lambda name: ratios[name], default="")
+    return ratios.get(layer, 0.0), layer
 
 
-def _median_update(seen: Probed) -> str:
+def _median_update(seen: Probes) -> str:
     updates = _last(seen.updates())
     return f"{statistics.median(updates.values()):.1e}" if updates else DASH
 
 
-def _batch_norm(column: str) -> Callable[[Probed], Worst]:
+def _batch_norm(column: str) -> Callable[[Probes], Worst]:
     return lambda seen: _largest(_last(seen.series("batch_norm", column)))
 
 
@@ -45,7 +44,7 @@ def _with_layer(form: str) -> Callable[[Worst], str]:
     return lambda worst: f"{worst[0]:{form}} ({worst[1]})" if worst[1] else DASH
 
 
-COLUMNS: list[Column[Probed]] = [
+COLUMNS: list[Column[Probes]] = [
     Column("Arm", "", lambda seen: seen.arm.label, kind="label"),
     Column("n", "", lambda seen: seen.seeds),
     Column("Dead units (%)", "", _dead_percent, _with_layer(".0f")),
@@ -56,6 +55,6 @@ COLUMNS: list[Column[Probed]] = [
 ]
 
 
-def diagnostics(found: Sequence[Probed]) -> Table[Probed]:
+def diagnostics(found: Sequence[Probes]) -> Table[Probes]:
     """Return an arm a row: the worst layer at the end of the run by each probe."""
     return Table(COLUMNS, found, NOTES)

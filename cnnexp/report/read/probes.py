@@ -1,4 +1,4 @@
-"""What the probes of an arm's runs saw, as a report sees it: series over the looks, by layer, averaged over the seeds.
+"""What the probes of an arm's runs recorded: by layer and step, averaged over the seeds.
 
 No row is fatal: one without a layer or a step, or with a value that is no number, is left out.
 """
@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from cnnexp.records.fields import PROBE_ROWS
+from cnnexp.report.read.runs import Array
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 
-Series = dict[str, dict[int, float]]  # {layer: {step: value}}
-LOWEST, HIGHEST = -126, 128  # of the exponents of a histogram
-LARGEST = 1e38  # about the largest single-precision number
+Series = dict[str, dict[int, float]]  # {layer: {step: value}}, both in order
+LOWEST, HIGHEST = -126, 128  # exponents of a histogram
+MAX_NUMBER = 1e38  # about the largest single-precision number
 
 
 @dataclass
-class Probed:
-    """The rows of an arm's runs with probes: those that are done, or if there are none, those that diverged."""
+class Probes:
+    """The probe rows of an arm's runs: of those that are done, or if there are none, of those that diverged."""
 
     arm: Arm
     seeds: int
@@ -33,12 +34,8 @@ class Probed:
         return step / self.steps_per_epoch
 
     def epoch_number(self, step: int) -> int:
-        """Return the epoch, counted from 1, that a step belongs to."""
+        """Return the 1-based epoch of a step."""
         return math.ceil(self.epoch(step))
-
-    def layers(self, kind: str) -> list[str]:
-        """Return the layers of a kind of row, in the order of the network."""
-        return list(dict.fromkeys(row["layer"] for row in self.rows[kind]))
 
     def type(self, layer: str) -> str:
         """Return the class of a layer's module, "" if it is not known."""
@@ -51,7 +48,7 @@ class Probed:
         return plain(after.get(layer) or layer) if alone else layer
 
     def series(self, kind: str, column: str, per: str = "") -> Series:
-        """Return a column by layer and step, the mean over the seeds that have it; `per`: divided by this column."""
+        """Return a column by layer and step, the mean over the seeds that have it. per: a column to divide by."""
         found: dict[str, dict[int, list[float]]] = {}
         for row in self.rows[kind]:
             value, unit = number(row.get(column)), number(row.get(per)) if per else 1.0
@@ -68,12 +65,27 @@ class Probed:
             if "Norm" not in self.type(layer) and all(numbers.get(layer, {}).get(step, 0) > 0 for step in steps)
         }
 
+    def gradient_ratios(self) -> Series:
+        """Return the gradients of per_weight, divided by the largest of all layers at the step."""
+        gradients = self.per_weight()
+        largest: dict[int, float] = {}
+        for steps in gradients.values():
+            largest |= {step: max(value, largest.get(step, 0.0)) for step, value in steps.items()}
+        return {
+            layer: {step: value / largest[step] for step, value in steps.items() if largest[step] > 0}
+            for layer, steps in gradients.items()
+        }
+
     def updates(self) -> Series:
         """Return |change| / |weights| of a step, of each layer that is not a normalisation."""
         return {n: steps for n, steps in self.series("update", "ratio").items() if "Norm" not in self.type(n)}
 
+    def dead_units(self) -> Series:
+        """Return the share of dead units by the label of each activation."""
+        return {self.label(layer): steps for layer, steps in self.series("dead_units", "dead", per="units").items()}
+
     def total_norm(self) -> dict[int, float]:
-        """Return the norm of the whole gradient by step: of all layers of a seed together, its mean over the seeds."""
+        """Return the norm of the complete gradient by step: over all layers of a seed, then its mean over the seeds."""
         squares: dict[int, dict[int, float]] = {}
         for row in self.rows["gradient"]:
             if math.isfinite(norm := number(row.get("norm"))):
@@ -81,15 +93,14 @@ class Probed:
                 of_seeds[row["seed"]] = of_seeds.get(row["seed"], 0.0) + norm**2
         return {step: float(np.mean([s**0.5 for s in squares[step].values()])) for step in sorted(squares)}
 
-    def histograms(self, kind: str) -> dict[str, tuple[list[int], np.ndarray[Any, Any]]]:
+    def histograms(self, kind: str) -> dict[str, tuple[list[int], Array]]:
         """Return by layer the steps and the shares (254, steps): [e - LOWEST] of numbers with 2**e <= |x| < 2**(e+1).
 
-        The counts of all seeds are added up; a share is of all numbers, zeros included.
+        The counts of all seeds are added up. A share is of all numbers, zeros included.
         """
-        found: dict[str, dict[int, np.ndarray[Any, Any]]] = {}
+        found: dict[str, dict[int, Array]] = {}
         for row in self.rows[kind]:
-            counts = _counts(row)
-            if counts is not None:
+            if (counts := _counts(row)) is not None:
                 steps = found.setdefault(row["layer"], {})
                 steps[row["step"]] = steps.get(row["step"], 0) + counts
         return {
@@ -99,21 +110,21 @@ class Probed:
 
 
 def number(value: Any) -> float:
-    """Return a value as a number, nan if it is none that can be drawn: no number, negative or beyond all measure."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST
+    """Return a value as a number that can be drawn; nan if it is none, negative or too large."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_NUMBER
     return float(value) if good else math.nan
 
 
-def _counts(row: dict[str, Any]) -> np.ndarray[Any, Any] | None:
+def _counts(row: dict[str, Any]) -> Array | None:
     """Return (255,): a row's histogram by exponent, and how many numbers there were; None if malformed."""
     first, counts, numbers = row.get("first"), row.get("counts"), number(row.get("numbers"))
-    if (
-        not isinstance(first, int)
-        or not isinstance(counts, list)
-        or not all(type(c) is int and 0 <= c < LARGEST for c in counts)
-    ):
+    if not isinstance(first, int) or not isinstance(counts, list) or not numbers > 0:
         return None
-    if first < LOWEST or first + len(counts) > HIGHEST or not numbers > 0:
+    if (
+        first < LOWEST
+        or first + len(counts) > HIGHEST
+        or not all(type(c) is int and 0 <= c < MAX_NUMBER for c in counts)
+    ):
         return None
     full = np.zeros(HIGHEST - LOWEST + 1)
     full[first - LOWEST : first - LOWEST + len(counts)] = counts
@@ -121,8 +132,8 @@ def _counts(row: dict[str, Any]) -> np.ndarray[Any, Any] | None:
     return full
 
 
-def probed(arm: Arm) -> Probed | None:
-    """Read what the probes of an arm's runs saw; None if there were none."""
+def read_probes(arm: Arm) -> Probes | None:
+    """Read the probe rows of an arm's runs; None if there are none."""
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PROBE_ROWS}
     seeds = 0
     for run in arm.runs or arm.diverged:
@@ -131,18 +142,12 @@ def probed(arm: Arm) -> Probed | None:
         for row in found:
             rows[row["kind"]].append({**row, "seed": run.seed})
     steps = arm.first.number("schedule", "steps_per_epoch")
-    return Probed(arm, seeds, steps if steps > 0 else 1.0, rows) if seeds else None
+    return Probes(arm, seeds, steps if steps > 0 else 1.0, rows) if seeds else None
 
 
 def _usable(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for row in rows:
-        step = row.get("step")
-        named = isinstance(row.get("kind"), str) and isinstance(row.get("layer"), str)
-        if (
-            named
-            and row["kind"] in PROBE_ROWS
-            and isinstance(step, int)
-            and not isinstance(step, bool)
-            and 0 < step < LARGEST
-        ):
-            yield {**row, "layer": plain(row["layer"])}
+        kind, layer, step = (row.get(key) for key in ("kind", "layer", "step"))
+        known = isinstance(kind, str) and kind in PROBE_ROWS and isinstance(layer, str)
+        if known and type(step) is int and 0 < step < MAX_NUMBER:
+            yield {**row, "layer": plain(layer)}
