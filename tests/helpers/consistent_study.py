@@ -39,10 +39,10 @@ CELLS = {  # {table: columns}: a cell of each kind of number, and of the words
     "claims": ["mean", "low95", "p", "p_holm", "n", "verdict"],
     "calibration": ["ece_mean_percent", "ece_by_chance_percent", "brier_std", "nll_mean_nats", "accuracy_mean_percent"],
     "calibration_bins": ["bin", "images_per_seed", "confidence_mean_percent", "accuracy_percent"],
-    "confusions": ["rank", "true_class", "answered_class", "count", "share_of_true_class_percent"],
-    "mistakes": ["image", "true_class", "answered_class", "confidence_percent", "seeds_wrong", "seeds"],
+    "confusions": ["rank", "true_class", "predicted_class", "count", "share_of_true_class_percent"],
+    "mistakes": ["image", "true_class", "predicted_class", "confidence_percent", "seeds_wrong", "seeds"],
     "disagreement": ["images", "both_mean_percent", "only_baseline_at_every_seed_images", "two_seeds_of_arm_percent"],
-    "never_agreed": ["right_at_every_seed", "image", "answered_by_the_other", "confidence_percent"],
+    "never_agreed": ["right_at_every_seed", "image", "predicted_by_the_other", "confidence_percent"],
     "per_class_difference": ["class", "difference_mean_points", "difference_low95_points"],
     "effects": ["points_mean", "points_low95", "p", "p_holm", "verdict"],
 }

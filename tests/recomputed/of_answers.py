@@ -126,7 +126,7 @@ class Answered(Calibrated):
             pairs.update(zip(labels.tolist(), logits.argmax(1).tolist(), strict=True))
         wrong = sorted((-count, *pair) for pair, count in pairs.items() if pair[0] != pair[1])
         return [
-            {"arm": arm.label, "true_class": names[true], "answered_class": names[answered], "rank": rank}
+            {"arm": arm.label, "true_class": names[true], "predicted_class": names[answered], "rank": rank}
             | {"count": -count, "share_of_true_class_percent": -100 * count / totals[true]}
             for rank, (count, true, answered) in enumerate(wrong[:CONFUSIONS], start=1)
         ]
@@ -139,7 +139,7 @@ class Answered(Calibrated):
         for rank, row in enumerate(rows[:MISTAKES], start=1):
             shown = seen.example(row)
             line = {"arm": seen.arm.label, "image": shown["image"], "rank": rank, "true_class": shown["true_class"]}
-            line |= {"answered_class": shown["answered"], "confidence_percent": shown["confidence_percent"]}
+            line |= {"predicted_class": shown["answered"], "confidence_percent": shown["confidence_percent"]}
             lines.append(line | {"seeds_wrong": shown["seeds_wrong"], "seeds": len(seen.seeds)})
         return lines
 
@@ -216,7 +216,7 @@ class Answered(Calibrated):
                     "right_at_every_seed": right.arm.label,
                 }
                 line |= {"rank": rank, "image": shown["image"], "true_class": shown["true_class"]}
-                answered = {"answered_by_the_other": shown["answered"]}
+                answered = {"predicted_by_the_other": shown["answered"]}
                 lines.append({**line, **answered, "confidence_percent": shown["confidence_percent"]})
         return lines
 

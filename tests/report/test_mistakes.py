@@ -146,7 +146,7 @@ def test_tables_of_a_report(tmp_path):
     assert [float(r["difference_mean_points"]) for r in table_of(written, "per_class_difference.csv")] == [50, 0, -50]
     assert "accuracy_low95_percent" in table_of(written, "per_class.csv")[0]
     top = table_of(written, "confusions.csv")[0]
-    assert (top["true_class"], top["answered_class"], top["count"]) == ("cat", "dog", "2")
+    assert (top["true_class"], top["predicted_class"], top["count"]) == ("cat", "dog", "2")
     page = Page(written.index.read_text())
     assert {"mistakes", "disagreement", "calibration"} <= set(page.ids) and not page.sources
 
@@ -260,7 +260,7 @@ def test_more_classes_than_a_confusion_matrix_may_have(tmp_path):
     answer(tmp_path, "net", 0, [MAX_CLASSES, 0, 1, 1, 2, 2], classes=names)
     written = report.write(tmp_path / "demo", figures=False)
     (mistake,) = table_of(written, "mistakes.csv")
-    assert (mistake["true_class"], mistake["answered_class"]) == ("class 0", f"class {MAX_CLASSES}")
+    assert (mistake["true_class"], mistake["predicted_class"]) == ("class 0", f"class {MAX_CLASSES}")
     assert not table_of(written, "confusions.csv") and "malformed" not in written.terminal
 
 

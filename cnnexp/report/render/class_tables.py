@@ -86,7 +86,7 @@ def confusions_csv(results: Sequence[ClassResults]) -> Table[Any]:
         for found in results
         for rank, c in enumerate(confusions(found, LISTED_CONFUSIONS), start=1)
     ]
-    names = ("arm", "rank", "true_class", "answered_class", "count", "share_of_true_class_percent")
+    names = ("arm", "rank", "true_class", "predicted_class", "count", "share_of_true_class_percent")
     return Table(csv_fields(*names), rows)
 
 
