@@ -9,7 +9,7 @@ Parameters are drawn on the CPU and have the same effect on every device. An ope
 `_target_` can name any callable of this kind.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnexp.config import signature
@@ -31,27 +31,19 @@ Hue = Annotated[float, Range(low=0, high=0.5)]
 
 def flip(p: Probability) -> Operation:
     """Mirror each image left to right with probability p."""
-
-    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        return apply_flip(x, draw_flips(len(x), p, generator))
-
-    return apply
+    return lambda x, generator: apply_flip(x, draw_mask(len(x), p, generator))
 
 
 def rotate(degrees: Degrees) -> Operation:
     """Rotate each image by an angle drawn uniformly from [-degrees, degrees]; pixels from outside are 0 (black)."""
-
-    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        return apply_rotation(x, draw_angles(len(x), degrees, generator))
-
-    return apply
+    return lambda x, generator: apply_rotation(x, draw_angles(len(x), degrees, generator))
 
 
 def flip_and_rotate(p: Probability, degrees: Degrees) -> Operation:
     """Apply `flip`, then `rotate`, with the same draws, in one resampling."""
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        mirrored = draw_flips(len(x), p, generator)
+        mirrored = draw_mask(len(x), p, generator)
         return apply_rotation(x, draw_angles(len(x), degrees, generator), mirrored)
 
     return apply
@@ -59,13 +51,7 @@ def flip_and_rotate(p: Probability, degrees: Degrees) -> Operation:
 
 def crop(padding: Count) -> Operation:
     """Pad each image by `padding` zeros (black) on every side and crop it to its size at a random place."""
-
-    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        import torch
-
-        return apply_crop(x, torch.randint(0, 2 * padding + 1, (2, len(x)), generator=generator), padding)
-
-    return apply
+    return lambda x, generator: apply_crop(x, draw_offsets(len(x), padding, generator), padding)
 
 
 def jitter(
@@ -81,34 +67,18 @@ def jitter(
     "random" applies these (without hue, the three) in an order drawn for each image, as torchvision's ColorJitter does;
     "fixed" applies them as listed, hue last. Saturation and hue do not change images of one channel.
     """
-    kinds = 4 if hue else 3
+    strengths = [brightness, contrast, saturation, hue][: 4 if hue else 3]
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        import torch
-
-        spread = torch.tensor([brightness, contrast, saturation, hue][:kinds])
-        middle = torch.tensor([1.0, 1.0, 1.0, 0.0][:kinds])
-        low = middle - spread
-        low[:3].clamp_(min=0)
-        factors = low + (middle + spread - low) * torch.rand(len(x), kinds, generator=generator)
-        orders = torch.rand(len(x), kinds, generator=generator).argsort(dim=1)
-        orders = orders[order_codes(orders).argsort()]  # equal orders together; the images of a batch are shuffled
-        if order == "fixed":
-            orders = torch.arange(kinds).expand(len(x), kinds)
-        return apply_jitter(x, factors, orders)
+        factors, orders = draw_jitter(len(x), strengths, generator)
+        return apply_jitter(x, factors, orders if order == "random" else orders.sort(dim=1).values)
 
     return apply
 
 
 def grayscale(p: Probability) -> Operation:
     """Convert each image to grayscale with probability p; it keeps its three channels."""
-
-    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        import torch
-
-        return apply_grayscale(x, torch.rand(len(x), generator=generator) < p)
-
-    return apply
+    return lambda x, generator: apply_grayscale(x, draw_mask(len(x), p, generator))
 
 
 def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
@@ -117,13 +87,7 @@ def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
     kernel: side of the square of the Gaussian's weights, odd.
     """
     low, high = sigma
-
-    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        import torch
-
-        return apply_blur(x, low + (high - low) * torch.rand(len(x), generator=generator), kernel)
-
-    return apply
+    return lambda x, generator: apply_blur(x, low + (high - low) * _uniform(generator, len(x)), kernel)
 
 
 def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -141,8 +105,6 @@ def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, An
             f"{where}.kernel: given {kernel}; allowed: below {2 * size}, for the image is {size} pixels wide"
         )
 
-
-blur.check = _check_blur  # type: ignore[attr-defined]
 
 OPERATIONS: dict[str, Callable[..., Operation]] = {o.__name__: o for o in (flip, rotate, crop, jitter, grayscale, blur)}
 
@@ -178,18 +140,40 @@ def flips_only(node: Mapping[str, Any]) -> list[float] | None:
     return [op["flip"]["p"] for op in node["ops"]]
 
 
-def draw_flips(count: int, p: float, generator: "Generator") -> "Tensor":
-    """Draw which of `count` images are mirrored: (count,) bool, on the CPU."""
+def _uniform(generator: "Generator", *shape: int) -> "Tensor":
+    """Draw numbers uniformly from [0, 1), on the CPU."""
     import torch
 
-    return torch.rand(count, generator=generator) < p
+    return torch.rand(*shape, generator=generator)
+
+
+def draw_mask(count: int, p: float, generator: "Generator") -> "Tensor":
+    """Draw which of `count` images are changed, each with probability p: (count,) bool."""
+    return _uniform(generator, count) < p
 
 
 def draw_angles(count: int, degrees: float, generator: "Generator") -> "Tensor":
-    """Draw the rotation of each of `count` images: (count,), in degrees, on the CPU."""
+    """Draw the rotation of each of `count` images in degrees: (count,)."""
+    return (2 * _uniform(generator, count) - 1) * degrees
+
+
+def draw_offsets(count: int, padding: int, generator: "Generator") -> "Tensor":
+    """Draw the top and left pixel of a crop of each of `count` padded images: (2, count) int64."""
     import torch
 
-    return (2 * torch.rand(count, generator=generator) - 1) * degrees
+    return torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
+
+
+def draw_jitter(count: int, strengths: Sequence[float], generator: "Generator") -> "tuple[Tensor, Tensor]":
+    """Draw the factors of the 3 or 4 changes of `jitter` and their order: (count, 3) or (count, 4) each."""
+    import torch
+
+    spread, middle = torch.tensor(strengths), torch.tensor([1.0, 1.0, 1.0, 0.0][: len(strengths)])
+    low = middle - spread
+    low[:3].clamp_(min=0)
+    factors = low + (middle + spread - low) * _uniform(generator, count, len(strengths))
+    orders = _uniform(generator, count, len(strengths)).argsort(dim=1)
+    return factors, orders[order_codes(orders).argsort()]  # equal orders together; the images of a batch are shuffled
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -201,12 +185,12 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
         ((name, settings),) = op.items()
         if name not in OPERATIONS:
             raise unknown(place, "operation", name, OPERATIONS)
-        if not isinstance(settings, Mapping | None):
+        settings = {} if settings is None else settings
+        if not isinstance(settings, Mapping):
             raise UserError(f"{place}.{name}: given {settings!r}; allowed: a mapping of its settings")
-        signature.check(f"{place}.{name}", settings or {}, OPERATIONS[name], inner=True)
-        further = getattr(OPERATIONS[name], "check", None)
-        if callable(further):
-            further(f"{place}.{name}", settings, config)
+        signature.check(f"{place}.{name}", settings, OPERATIONS[name], inner=True)
+        if name == "blur":
+            _check_blur(f"{place}.{name}", settings, config)
 
 
 pipeline.check = check  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnexp.config.signature import Count, Index, Rate
+from cnnexp.config import signature
+from cnnexp.config.signature import Count, Index, Positive, Rate
 from cnnexp.data import counter
 from cnnexp.data.cache import Prepared
 from cnnexp.data.duplicates import find_copies
@@ -152,15 +153,15 @@ def with_splits(prepares: Callable[..., Prepared]) -> Callable[..., ImageData]:
     """
     own, shared = (dict(inspect.signature(function).parameters) for function in (prepares, make_splits))
     del shared["prepared"]
-    signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *shared.values())])
+    joined = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *shared.values())])
 
     @functools.wraps(prepares)
     def source(**settings: Any) -> ImageData:
-        signature.bind(**settings)  # a TypeError before anything is prepared
+        joined.bind(**settings)  # a TypeError before anything is prepared
         splitting = {name: settings.pop(name) for name in shared}
         return make_splits(prepares(**settings), **splitting)
 
-    vars(source).update(__signature__=signature, check=check)
+    vars(source).update(__signature__=joined, check=check)
     return source
 
 
@@ -175,19 +176,10 @@ def normalisation(given: Mapping[str, Any], channels: int) -> tuple[list[float],
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Check what the signature of a source cannot say: the keys and numbers of `normalize`."""
-    given = node.get("normalize")
-    if not isinstance(given, Mapping):
-        return
-    numbers: dict[str, list[Any]] = {}
-    for key in ("mean", "std"):
-        values = given.get(key)
-        good = isinstance(values, (list, tuple)) and len(values) in (1, 3)
-        if not good or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values or ()):
-            raise UserError(f"{where}.normalize.{key}: given {values!r}; allowed: a list of 1 or 3 numbers")
-        numbers[key] = list(values or ())
-    extra = set(given) - {"mean", "std"}
-    if extra:
-        raise UserError(f"{where}.normalize: unknown key '{sorted(extra)[0]}'; choose one of mean, std")
-    if not all(v > 0 for v in numbers["std"]):
-        raise UserError(f"{where}.normalize.std: given {numbers['std']}; allowed: numbers > 0")
+    """Check what the signature of a source cannot say: the keys and numbers of `normalize`. Raises UserError."""
+    if isinstance(node.get("normalize"), Mapping):
+        signature.check(f"{where}.normalize", node["normalize"], _normalize, inner=True)
+
+
+def _normalize(mean: list[float], std: list[Positive]) -> None:
+    """State the schema of `normalize`."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnexp import rng
-from cnnexp.data.augment import draw_flips, flips_only
+from cnnexp.data.augment import draw_mask, flips_only
 from cnnexp.data.batches import Batch, Batches, DeviceImages, free_bytes, in_order
 from cnnexp.data.geometry import send
 from cnnexp.training.device import Device
@@ -133,7 +133,7 @@ class FeatureBatches:
             generator = rng.generator(self.batches.seed, "augment", step)
             mirrored = torch.zeros(len(rows), dtype=torch.bool)
             for p in self.flips:
-                mirrored ^= draw_flips(len(rows), p, generator)
+                mirrored ^= draw_mask(len(rows), p, generator)
             chosen = send(mirrored, images.device).view(-1, *[1] * (x.ndim - 1))
             x = torch.where(chosen, self.features.of(images, mirrored=True)[there], x)
         return Batch(x, images.labels[there], epoch, rows)
