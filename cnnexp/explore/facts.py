@@ -54,8 +54,9 @@ def describe(facts: Facts) -> dict[str, str]:
     values, total = channels * height * width, sum(facts.duplicates.sizes.values())
     low, high = min(c.low for c in facts.channels), max(c.high for c in facts.channels)
     floats = min(c.normalised_low for c in facts.channels), max(c.normalised_high for c in facts.channels)
+    sizes = ", ".join(f"{count.sum():,} {duplicates.IMAGES[split]}" for split, count in facts.counts.items())
     described = {
-        "data": f"{plain(data.name)}, {len(data.classes):,} classes",
+        "data": f"{plain(data.name)}, {len(data.classes):,} classes; {sizes}",
         "source": plain(facts.header.get("from", "")) or "not stated in its config",
         "stored": f"uint8, {height} x {width} x {channels} (H x W x C), {low} to {high}; {values:,} bytes an image",
         "network gets": f"float32, {channels} x {height} x {width} (C x H x W), {floats[0]:.2f} to {floats[1]:.2f}, "

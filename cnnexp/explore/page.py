@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
-from cnnexp.explore import charts, duplicates, tables
+from cnnexp.explore import charts, tables
 from cnnexp.explore.facts import Facts, describe, sentences, warnings
 from cnnexp.explore.pictures import Augmented, equal_images, samples
 from cnnexp.pages.files import make_folders, replace_files
@@ -48,7 +48,6 @@ def render(facts: Facts, figures: dict[str, Figure], augmented: Augmented | None
     context: dict[str, Any] = {
         "name": plain(facts.data.name),
         "about": plain(facts.header.get("about", "")),
-        "headline": _headline(facts),
         "warnings": [plain(warning) for warning in warnings(facts)],
         "figures": figures,
         "balance": balance,
@@ -59,16 +58,9 @@ def render(facts: Facts, figures: dict[str, Figure], augmented: Augmented | None
         "duplicates": tables.duplicate_counts(facts),
         "summary": summary,
         "groups": tables.members(facts, MAX_GROUPS),
-        "more_groups": len(facts.duplicates.groups) > MAX_GROUPS,
+        "max_groups": MAX_GROUPS,
         "described": describe(facts),
         "skipped": [plain(name) for name in facts.data.skipped],
         "command": command,
     }
     return engine(Path(__file__).parent / "templates").get_template("data.html.j2").render(context)
-
-
-def _headline(facts: Facts) -> str:
-    sizes = ", ".join(f"{count.sum():,} {duplicates.IMAGES[split]}" for split, count in facts.counts.items())
-    channels, height, width = facts.data.image
-    kind = "colour" if channels == 3 else "gray"
-    return f"{len(facts.classes):,} classes; {sizes}; {kind}, {width} x {height} pixels."
