@@ -74,8 +74,8 @@ STUDIES = [
     ("/ 2 ** (len(singles) - 1) for m in arms", "/ 2 ** len(singles) for m in arms"),
     ("frozenset(): rest}", "frozenset(): 1}"),
     (
-        "tested = iter(holm([effect.points.p for effect in found if effect.words]))",
-        "tested = iter([effect.points.p for effect in found if effect.words])",
+        "iter(holm([effect.points.p for effect in found if effect.words]))",
+        "iter([e.points.p for e in found if e.words])",
     ),
     ("return self.here.mean - self.reported", "return self.reported - self.here.mean"),
     ("threshold if kind == STD else -threshold", "threshold"),

@@ -71,17 +71,17 @@ ACCURACY: list[Column[Row]] = [
     Column("Verdict", "verdict", lambda r: r.verdict, or_dash, kind="verdict", terminal="Verdict"),
 ]
 TRAINING: list[Column[Row]] = [
-    Column("Best epoch", "best_epoch_mean", lambda r: r.best_epoch, decimals(1)),
+    Column("Best epoch", "best_epoch_mean", lambda r: r.mean("result", "best_epoch"), decimals(1)),
     Column("Epochs to plateau", "epochs_to_plateau_mean", lambda r: r.epochs_to_plateau, decimals(1)),
-    Column("", "val_accuracy_mean_percent", lambda r: 100 * r.val_accuracy.mean),
-    Column("Training accuracy (%)", "", lambda r: r.train_accuracy, percent),
-    Column("", "train_accuracy_mean_percent", lambda r: 100 * r.train_accuracy.mean),
+    Column("", "val_accuracy_mean_percent", lambda r: 100 * r.mean("result", "val_accuracy")),
+    Column("Training accuracy (%)", "", lambda r: r.over_seeds("result", "train_accuracy"), percent),
+    Column("", "train_accuracy_mean_percent", lambda r: 100 * r.mean("result", "train_accuracy")),
     Column("Training (s)", "train_seconds_mean", lambda r: r.train_seconds.mean, decimals(1), terminal="Train (s)"),
-    Column("Images/s", "images_per_second_mean", lambda r: r.images_per_second, decimals(0)),
-    Column("", "peak_memory_mib_mean", lambda r: r.peak_memory_mib),
-    Column("Parameters", "parameters", lambda r: r.parameters, decimals(0)),
-    Column("", "trainable_parameters", lambda r: r.trainable_parameters),
-    Column("MACs", "macs", lambda r: r.macs, large),
+    Column("Images/s", "images_per_second_mean", lambda r: r.mean("result", "images_per_second"), decimals(0)),
+    Column("", "peak_memory_mib_mean", lambda r: r.mean("result", "peak_memory_mib")),
+    Column("Parameters", "parameters", lambda r: r.model("parameters"), decimals(0)),
+    Column("", "trainable_parameters", lambda r: r.model("trainable_parameters")),
+    Column("MACs", "macs", lambda r: r.model("macs"), large),
 ]
 
 
@@ -105,11 +105,11 @@ def _mean_seconds(stage: str) -> Column[Row]:
 COST: list[Column[Row]] = [
     ARM[0],
     *(_mean_seconds(stage) for stage in SECONDS),
-    Column("Images/s", "", lambda r: r.images_per_second, decimals(0)),
-    Column("Peak memory (MiB)", "", lambda r: r.peak_memory_mib, decimals(0)),
-    Column("Trainable parameters", "", lambda r: r.trainable_parameters, decimals(0)),
-    Column("Parameters", "", lambda r: r.parameters, decimals(0)),
-    Column("MACs", "", lambda r: r.macs, large),
+    Column("Images/s", "", lambda r: r.mean("result", "images_per_second"), decimals(0)),
+    Column("Peak memory (MiB)", "", lambda r: r.mean("result", "peak_memory_mib"), decimals(0)),
+    Column("Trainable parameters", "", lambda r: r.model("trainable_parameters"), decimals(0)),
+    Column("Parameters", "", lambda r: r.model("parameters"), decimals(0)),
+    Column("MACs", "", lambda r: r.model("macs"), large),
 ]
 
 
