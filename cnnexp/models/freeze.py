@@ -1,15 +1,12 @@
-"""What of a network stays as it was: weights by name, and batch normalisation in one of three ways.
-
-`freeze` speaks of every weight outside batch normalisation, `bn` of batch normalisation alone:
+"""Freeze parts of a network: weights by name (`freeze`), and batch normalisation in one of three modes (`bn`).
 
     bn      running statistics              affine parameters (scale, shift)
-    train   adapt in training               learn, in a frozen backbone too
-    stats   adapt in training               keep their values
-    frozen  keep their values and are what  keep their values
-            normalises, in training too
+    train   updated in training             trained, in a frozen backbone too
+    stats   updated in training             fixed
+    frozen  fixed, and used in training     fixed
 
-Nothing of this depends on what the loop calls: `model.train()` does not wake what is frozen, and weight decay does not
-reach it, because the optimiser is given those alone that require gradients.
+`freeze` does not apply to batch normalisation. `model.train()` does not unfreeze anything, and weight decay does not
+change frozen weights, because the optimiser only gets the parameters that require gradients.
 """
 
 from fnmatch import fnmatchcase
@@ -21,20 +18,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cnnexp.errors import UserError
 
 
-class FrozenBatchNorm1d(nn.BatchNorm1d):
-    """BatchNorm1d that stays in eval mode, whatever `.train()` says; its tensors have torch's own names."""
-
+class _EvalMode(nn.Module):
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode."""
         return super().train(False)
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d that stays in eval mode, whatever `.train()` says; its tensors have torch's own names."""
+class FrozenBatchNorm1d(_EvalMode, nn.BatchNorm1d):
+    """BatchNorm1d that stays in eval mode, even after `.train()`."""
 
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode."""
-        return super().train(False)
+
+class FrozenBatchNorm2d(_EvalMode, nn.BatchNorm2d):
+    """BatchNorm2d that stays in eval mode, even after `.train()`."""
 
 
 FROZEN: dict[type[_BatchNorm], type[_BatchNorm]] = {
@@ -44,9 +38,9 @@ FROZEN: dict[type[_BatchNorm], type[_BatchNorm]] = {
 
 
 def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list[str]:
-    """Stop the weights from learning that `freeze` names; return their names. Batch normalisation is left to `bn`.
+    """Freeze the weights that `freeze` names, except those of batch normalisation; return their names.
 
-    freeze: `none`; `backbone`, everything but the module called `head`; or patterns of modules or parameters, as
+    freeze: `none`; `backbone`, all but the module named `head`; or patterns of modules or parameters, as
     [conv1, "layer[12].*"]. Raises UserError if a pattern matches nothing.
     """
     norms = {name for name, _ in _batch_norms(model)}
@@ -69,9 +63,9 @@ def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list
 
 
 def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) -> None:
-    """Put all batch normalisation of a new network into one of the three modes, in place.
+    """Set the mode of all batch normalisation layers of a new network, in place.
 
-    Raises UserError for `stats` and `frozen` if the network has none, or (frozen) if it stores no statistics.
+    Raises UserError for `stats` and `frozen` if the network has none, and for `frozen` if one stores no statistics.
     """
     if mode == "train":
         return
@@ -84,7 +78,7 @@ def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) 
         if mode == "frozen":
             if type(norm) not in FROZEN or not norm.track_running_stats:
                 raise UserError(f"model.bn: frozen is not possible for {type(norm).__name__} without stored statistics")
-            norm.__class__ = FROZEN[type(norm)]  # keeps its tensors, settings, hooks and every place that refers to it
+            norm.__class__ = FROZEN[type(norm)]  # keeps its tensors, settings, hooks and all references to it
             norm.eval()
 
 

@@ -1,8 +1,8 @@
-"""The receptive field, followed from layer to layer by the tensors that pass between them.
+"""Receptive fields, followed from layer to layer through the tensors between them.
 
-With k the window (dilated), s the stride, j the distance in input pixels between neighbouring numbers and r the field's
-side (Araujo et al. 2019, eq. 2): r' = r + (k - 1) j,  j' = s j. It is known as long as each layer is given just what
-another gave; a sum of branches or a function between two modules ends that, and so does a layer that sees everything.
+With k the dilated window, s the stride, j the distance in input pixels between neighbouring elements and r the side of
+the field (Araujo et al. 2019, eq. 2): r' = r + (k - 1) j,  j' = s j. The field is known while each layer's input is the
+output of another layer. A sum of branches, a function between two modules, and a layer over the full image end that.
 """
 
 from typing import Any, NamedTuple
@@ -22,28 +22,28 @@ WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Field(NamedTuple):
-    """What one number sees of the input: a square of `side` pixels; its neighbour's is `jump` pixels further."""
+    """The input pixels of one element: a square of side `side`; the neighbour's is `jump` pixels further."""
 
     side: int
     jump: int
 
 
 class Fields:
-    """Remembers the field of each tensor that a layer gave, and how often it had been written to then."""
+    """The fields of the layers' outputs, each with the version of its tensor, which counts in-place changes."""
 
     def __init__(self, image: Tensor):
         self._known: dict[int, tuple[Tensor, int, Field]] = {}
         self._remember(image, Field(1, 1))
 
     def of(self, inputs: tuple[Any, ...]) -> Field | None:
-        """Return the field of what a layer is given; None if no layer gave it, or if it was changed since."""
+        """Return the field of a layer's input; None if no layer's output is that tensor, or if it was changed since."""
         if not inputs or id(inputs[0]) not in self._known:
             return None
         tensor, version, field = self._known[id(inputs[0])]
         return field if tensor._version == version else None
 
     def after(self, field: Field | None, module: nn.Module, output: Any) -> int | None:
-        """Take note of what `module` gives for an input of this field; return the side, None if it is not known."""
+        """Record the output of `module` for an input of this field; return its side, None if it is not known."""
         if field is None or not isinstance(output, Tensor) or output.dim() != 4:
             return None
         if isinstance(module, WINDOWED):

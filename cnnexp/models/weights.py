@@ -1,4 +1,4 @@
-"""Weights from elsewhere for a network's backbone: ImageNet's from torchvision, or those of a checkpoint."""
+"""Pretrained weights for a network's backbone: torchvision's ImageNet weights, or those of a checkpoint."""
 
 import logging
 import re
@@ -20,16 +20,16 @@ DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")  # its
 
 
 def head_name(model: nn.Module) -> str:
-    """Return the name of the last fully connected layer or convolution: in a classifier, what gives the logits."""
+    """Return the name of the last fully connected layer or convolution: in a classifier, the one of the logits."""
     layers: list[str] = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     assert layers, f"{type(model).__name__} has no layer that could be its head"
     return layers[-1]
 
 
 def to_channels(model: nn.Module, channels: int) -> None:
-    """Let a network of colour images take `channels`: 3, nothing to do; 1, sum its first convolution over the channels.
+    """Make a network for RGB images take `channels`: for 1, sum the first convolution's weights over its channels.
 
-    Raises UserError for another number.
+    Raises UserError unless `channels` is 1 or 3.
     """
     if channels == 3:
         return
@@ -41,10 +41,10 @@ def to_channels(model: nn.Module, channels: int) -> None:
 
 
 def from_imagenet(name: str, build: Callable[[int], nn.Module]) -> dict[str, Tensor]:
-    """Return torchvision's ImageNet weights (IMAGENET1K_V1 where there is one), from torch's folder or their server.
+    """Return torchvision's ImageNet weights (IMAGENET1K_V1 if there is one), from torch's folder or the server.
 
-    build: makes the network for a number of classes, which knows the names that older versions of its layers had.
-    Raises Skipped, saying why, if they are not to be had here, and UserError if what lies there is another file.
+    build: makes the network for a number of classes; loading into it renames tensors of older versions of its layers.
+    Raises Skipped, with the reason, if the weights are not available, and UserError if the file there is another one.
     """
     import torchvision
 
@@ -56,11 +56,11 @@ def from_imagenet(name: str, build: Callable[[int], nn.Module]) -> dict[str, Ten
         file = _downloaded(chosen.url)
     except OSError as error:
         raise Skipped(
-            f"model.weights=imagenet: the weights of {name} cannot be had here ({error}); give model.weights=PATH, "
+            f"model.weights=imagenet: the weights of {name} are not available ({error}); give model.weights=PATH, "
             "or backbone.weights=PATH to all arms that transfer: a checkpoint or a run directory"
         ) from error
     state = torch_files.load(file, foreign=True)
-    for key in list(state):  # in place: the versions of the layers hang on the dict
+    for key in list(state):  # in place: an attribute of the dict holds the versions of the layers
         tensor = state.pop(key)
         if not key.startswith(AUXILIARY):
             state[DENSENET.sub(r"\1", key)] = tensor
@@ -76,10 +76,10 @@ def from_imagenet(name: str, build: Callable[[int], nn.Module]) -> dict[str, Ten
 
 
 def _downloaded(url: str) -> Path:
-    """Return the file of `url` in the folder where torch keeps such files; download it if it is not there.
+    """Return the file of `url` in torch's folder of checkpoints, after downloading it if it is not there.
 
-    Its name ends in the first digits of its SHA-256, to which it is held each time. Raises OSError if it cannot be had,
-    UserError if what is there is another file.
+    Its name ends in the first digits of its SHA-256, which are compared each time. Raises OSError if it cannot be
+    downloaded, and UserError if the file there is another one.
     """
     name = url.rpartition("/")[2]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -90,16 +90,16 @@ def _downloaded(url: str) -> Path:
             print(f"{name}: downloading {url} to {folder}", file=sys.stderr)
             fetch.fetch(url, file, digest)
         elif (found := fetch.digest_of(file, digest)) != digest:
-            mend = f"delete it, or put {url} there"
-            raise UserError(f"{file}: is not the file that is expected (it is {found}, not {digest}); {mend}")
+            fix = f"delete it, or put {url} there"
+            raise UserError(f"{file}: is not the expected file (it is {found}, not {digest}); {fix}")
     return file
 
 
 def from_file(path: Path) -> dict[str, Tensor]:
-    """Return the weights in a checkpoint: a file of torch.save, or a run directory, whose best checkpoint is taken.
+    """Return the weights of a checkpoint: a file of torch.save, or a run directory, whose best checkpoint is read.
 
-    The file holds a state dict, or a dict with one under "model". Only tensors and plain values are ever unpickled.
-    Raises UserError naming the file if there is none or it is something else.
+    The file holds a state dict, or a dict with one under "model". Only tensors and plain values are unpickled.
+    Raises UserError, naming the file, if there is none or it holds something else.
     """
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
     if not file.exists():
@@ -110,8 +110,8 @@ def from_file(path: Path) -> dict[str, Tensor]:
         raise UserError(f"model.weights: {error}") from error
     if path.is_dir() and isinstance(content, Mapping) and "run" in content:
         run = storage.read_json(path / "run.json")
-        if content["run"] != (own := f"{run.get('fingerprint')}-s{run.get('seed')}"):
-            raise UserError(f"model.weights: {file} is of another run ({content['run']}, where {own} is wanted)")
+        if content["run"] != (expected := f"{run.get('fingerprint')}-s{run.get('seed')}"):
+            raise UserError(f"model.weights: {file} is of another run ({content['run']}, not {expected})")
     state = content.get("model", content) if isinstance(content, Mapping) else None
     named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in state.items())
     if not isinstance(state, dict) or not state or not named:
@@ -120,16 +120,17 @@ def from_file(path: Path) -> dict[str, Tensor]:
 
 
 def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, source: str) -> list[str]:
-    """Load everything but the head; return the names of the tensors that were loaded. The head stays as it is.
+    """Load all tensors but the head's, which stay as they are; return the names of the loaded ones.
 
-    Colour weights are summed over the channels for a network of grey images, as in `to_channels`. Raises UserError if
-    nothing fits, or if anything outside the head is missing, left over, or of another shape.
+    For a network of gray images, weights for RGB are summed over the channels, as in `to_channels`. Raises UserError if
+    nothing fits, or if a tensor outside the head is missing, left over, or of another shape.
     """
     own = {k: t for k, t in model.state_dict().items() if not k.startswith(f"{head}.")}
     given = {k: t for k, t in state.items() if not k.startswith((f"{head}.", *AUXILIARY))}
     key = f"{_first_convolution(model)[0]}.weight"
-    if key in given and key in own and own[key].shape[1] == 1 and given[key].shape == _coloured(own[key]):
-        given[key] = given[key].sum(1, keepdim=True)
+    gray, colour = own.get(key), given.get(key)
+    if gray is not None and colour is not None and colour.shape == (len(gray), 3, *gray.shape[2:]) != gray.shape:
+        given[key] = colour.sum(1, keepdim=True)
     loaded = [k for k in own if k in given]
     if not loaded:
         raise UserError(
@@ -147,14 +148,10 @@ def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, sour
         raise UserError(f"model.weights: {source} is of another network: {'; '.join(wrong[:3])}{more}")
     try:
         model.load_state_dict({k: given[k] for k in loaded}, strict=False)
-    except RuntimeError as error:  # of a kind that is not copied: sparse, quantised, without numbers
-        raise UserError(f"model.weights: {source} cannot be taken ({' '.join(str(error).split())[:200]})") from error
+    except RuntimeError as error:  # a kind of tensor that cannot be copied: sparse, quantised, meta
+        raise UserError(f"model.weights: {source} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
     log.info("weights: %d tensors from %s; the head (%s) is fresh", len(loaded), source, head)
     return loaded
-
-
-def _coloured(weight: Tensor) -> tuple[int, ...]:
-    return (weight.shape[0], 3, *weight.shape[2:])
 
 
 def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:

@@ -1,7 +1,4 @@
-"""Any of torchvision's classifiers by name, with a fresh head and, if asked, weights from elsewhere.
-
-Torch is imported when one is built.
-"""
+"""Torchvision's classifiers by name, with a new head and optionally pretrained weights. Imports torch when building."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,7 +10,7 @@ from cnnexp.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
-# No auxiliary classifiers: the loss is of one output. To say how these two are initialised keeps a warning away.
+# No auxiliary classifiers: the loss is of one output. Without init_weights, torchvision warns.
 EXTRA: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -28,13 +25,12 @@ def torchvision_model(
     freeze: Literal["none", "backbone"] | list[str],
     bn: Literal["train", "stats", "frozen"],
 ) -> "nn.Module":
-    """Build a torchvision classifier whose last layer, the head, is fresh and gives `classes` logits.
+    """Build a torchvision classifier with a new last layer, the head, of `classes` logits.
 
-    image: (C, H, W); C is 3, or 1: then the first convolution's weights are summed over its channels, which gives what
-    repeating the grey image three times would. weights: `none`; `imagenet`; or the path of a checkpoint or of a run
-    directory (its best checkpoint), whose backbone is taken and whose head is not. freeze, bn: see freeze.py. First
-    weights are drawn from torch's global generator.
-    Raises UserError for what a person can mend, and Skipped if ImageNet weights are not to be had here.
+    image: (C, H, W); C is 3, or 1: then the first convolution's weights are summed over its channels, which is equal to
+    repeating the gray image three times. weights: `none`, `imagenet`, or the path of a checkpoint or run directory (its
+    best checkpoint), of which all but the head is loaded. freeze, bn: see freeze.py. Initial weights are drawn from
+    torch's global generator. Raises UserError for a wrong setting, and Skipped if ImageNet weights are not available.
     """
     from cnnexp.models.freeze import freeze_weights, set_batch_norm
     from cnnexp.models.weights import from_file, from_imagenet, head_name, load_backbone, to_channels
@@ -56,7 +52,7 @@ def torchvision_model(
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Check what can be known without torch: that `weights` is a name, a file that is there, or {config: NAME}."""
+    """Check without torch that `weights` is a name, an existing file, or {config: NAME}. Raises UserError."""
     weights = node["weights"]
     if isinstance(weights, Mapping):
         if set(weights) != {"config"} or not isinstance(weights["config"], str):

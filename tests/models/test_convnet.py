@@ -81,11 +81,11 @@ def test_a_fully_connected_net_is_the_written_out_one() -> None:
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("large", [0, pooling.LARGE])
+@pytest.mark.parametrize("large", [0, pooling.MIN_ELEMENTS])
 def test_pooling_before_relu_in_place_changes_no_bit(
     monkeypatch: pytest.MonkeyPatch, norm: str, layout: torch.memory_format, large: int
 ) -> None:
-    monkeypatch.setattr(pooling, "LARGE", large)
+    monkeypatch.setattr(pooling, "MIN_ELEMENTS", large)
     torch.manual_seed(4)
     blocks = [
         {"conv": {"out": 6, "kernel": 3}},
@@ -123,7 +123,7 @@ def test_a_large_pooling_forgets_its_input_and_changes_no_bit(
     values = values[:, ::2] if layout == "every second channel" else values.contiguous(memory_format=layout)
     found = {}
     for large in (values.numel(), values.numel() + 1):
-        monkeypatch.setattr(pooling, "LARGE", large)
+        monkeypatch.setattr(pooling, "MIN_ELEMENTS", large)
         kept: list[torch.Size] = []
         x = values.detach().requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.shape) or t, lambda t: t):

@@ -16,6 +16,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from checksummed import add_trailer
 from hostile import PAYLOADS
 from https_server import CERTIFICATE, Server, serving
 from torch import nn
@@ -103,7 +104,7 @@ def test_without_a_network_imagenet_weights_skip_the_run(monkeypatch: pytest.Mon
     with pytest.raises(Skipped) as caught:
         build(weights="imagenet")
     assert str(caught.value) == (
-        "model.weights=imagenet: the weights of resnet18 cannot be had here (no route to host); "
+        "model.weights=imagenet: the weights of resnet18 are not available (no route to host); "
         "give model.weights=PATH, or backbone.weights=PATH to all arms that transfer: a checkpoint or a run directory"
     )
 
@@ -138,9 +139,7 @@ def test_other_bytes_than_the_name_says_are_not_taken(published: Callable[..., A
             build(weights="imagenet")
         assert not file.exists()
         file.write_bytes(b"mine")
-        with pytest.raises(
-            UserError, match=r"is not the file that is expected .*; delete it, or put https://"
-        ) as caught:
+        with pytest.raises(UserError, match=r"is not the expected file .*; delete it, or put https://") as caught:
             build(weights="imagenet")
         assert not isinstance(caught.value, Skipped) and file.read_bytes() == b"mine"
 
@@ -191,6 +190,8 @@ def test_a_checkpoint_gives_its_backbone(layout: str, tmp_path: Path, state: dic
         (tmp_path / "checkpoints").mkdir()
     file = tmp_path / ("checkpoints/best.pt" if layout == "run directory" else "weights.pt")
     torch.save(state if layout == "state dict" else {"model": state, "step": 3}, file)
+    if layout == "run directory":
+        add_trailer(file)
     model = build(weights=str(tmp_path if layout == "run directory" else file))
     assert torch.equal(model.layer4[1].bn2.running_var, state["layer4.1.bn2.running_var"])
     assert model.fc.weight.shape == (7, 512)
