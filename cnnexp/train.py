@@ -106,7 +106,9 @@ def make(plan: "Plan") -> int:
             raise
         return failed(plan, record.info["error"]["message"])
     if record.status == "diverged":
-        return failed(plan, f"diverged before: {record.info['error']['message']}; to repeat it, delete {plan.folder}")
+        message = f"diverged before: {record.info['error']['message']}; to repeat it, delete {plan.folder}"
+        print(visible(f"{plan.label}: {message}"))
+        return EXIT_SOME_FAILED
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
     print(

@@ -47,7 +47,8 @@ class Study:
     def one_by_one(self, repeat: int) -> Numbers:
         """Make each run with a command of its own."""
         pairs = [(arm, seed) for arm in self.arms for seed in self.seeds]
-        return added([train(self.lab, [f"+arm={arm}", f"seed={seed}", *self.single_words()]) for arm, seed in pairs])
+        words = ["+study=ablation", "hydra.mode=RUN", *self.single_words()]
+        return added([train(self.lab, [*words, f"+arm={arm}", f"seed={seed}"]) for arm, seed in pairs])
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the plain loop."""
@@ -72,7 +73,9 @@ class Study:
     def cases(self) -> list[Case]:
         """Return the three ways."""
         number = len(self.arms) * len(self.seeds)
-        single = self.lab.readable([*CNNEXP, "train", "+arm=ARM", "seed=SEED", *self.single_words()])
+        single = self.lab.readable(
+            [*CNNEXP, "train", "+study=ablation", "hydra.mode=RUN", *self.single_words(), "+arm=ARM", "seed=SEED"]
+        )
         loop = self.lab.readable(rival_command("plain.py", self.settings()))
         return [
             Case("cnnexp, one sweep", self.lab.readable([*CNNEXP, "train", *self.sweep_words()]), self.sweep),

@@ -49,7 +49,7 @@ def trained_study(tmp_path_factory: pytest.TempPathFactory, session_cache: Path)
     """Return a study of four arms, two seeds each, with claims and a reported number."""
     outputs = tmp_path_factory.mktemp("study")
     claims = "study.claims=['batchnorm > baseline','baseline > 20 %','batchnorm > baseline at every epoch']"
-    arms = ["-m", "study.name=trained", "+arm=baseline,batchnorm,dropout,batchnorm_dropout", "seed=0,1"]
+    arms = ["+study=factorial", "study.name=trained", "+arm=baseline,batchnorm,dropout,batchnorm_dropout", "seed=0,1"]
     reported = ["study.baseline=baseline", "study.reported={baseline: 50.0}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNEXP_CACHE", str(session_cache))

@@ -463,7 +463,7 @@ def test_patience_counts_from_the_highest_accuracy_when_the_last_epoch_is_kept(p
 
 
 def test_as_published_the_test_images_are_watched(plan: Callable[..., Plan]) -> None:
-    run = runner.run(plan("+protocol=as_published", "data.val_fraction=0"), Progress())
+    run = runner.run(plan("+preset=as_published", "data.val_fraction=0"), Progress())
     seen, result = epochs_kept(run)
     assert (run.info["data"]["train"], run.info["data"]["val"]) == (50, run.info["data"]["test"])
     assert result["test_accuracy"] == seen[-1] == result["val_accuracy"]

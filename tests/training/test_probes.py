@@ -359,8 +359,6 @@ def test_a_run_that_was_done_without_probes_is_told(
     assert train("epochs=1ep", "seed=0") == 0
     assert "without probes" not in capsys.readouterr().out
     assert train("epochs=1ep", "seed=0", "probes=updates") == 0
-    assert (
-        "it was done without probes; to have them, make it again under another study.name=" in capsys.readouterr().out
-    )
+    assert "it was done without probes; to get them, make it again under another study.name=" in capsys.readouterr().out
     assert train("-m", "epochs=1ep", "seed=0,1", "probes=updates", "slots=cpu:1") == 0
     assert "1 done without probes" in capsys.readouterr().out
