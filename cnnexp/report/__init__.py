@@ -9,7 +9,7 @@ __all__ = ["Report", "write"]
 
 @dataclass(frozen=True)
 class Report:
-    """A written report: its page, the comparison for a terminal (by group), and what the reader must know beside it."""
+    """A written report: its page, and its comparison and notes as text for a terminal."""
 
     index: Path
     terminal: str
@@ -21,16 +21,16 @@ def write(
     baseline: str | None = None,
     figures: bool = True,
     command: str = "",
-    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Write the report of a study folder, of one run, or of every group below a folder.
 
     It goes to `out`, by default <folder>/report: index.html, figures/ (PNG, SVG), tables/ (Markdown, CSV, LaTeX); of
     several groups, a folder each and an index that leads to them. baseline: the arm to compare with, in place of the
-    study's own. command: what the page gives as the command that made it. tell: is called with progress, line by line.
+    study's own. command: what the page gives as the command that made it. progress: called with each line of progress.
     Raises UserError if there are no runs, if there is no such baseline, or if a file cannot be written.
     """
     from cnnexp.report.render.write import write_groups  # numpy, scipy, jinja2: imported when a report is made
     from cnnexp.storage.untrusted import checked_folder
 
-    return write_groups(folder, out or checked_folder(folder, "report"), baseline, figures, command, tell)
+    return write_groups(folder, out or checked_folder(folder, "report"), baseline, figures, command, progress)

@@ -184,9 +184,9 @@ def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, m
     run = answer(tmp_path, "net", 0, 1 - LABELS // 2, data={"name": "shapes", "fingerprint": fingerprint})
     run.update(repeat="cnnexp train +study=demo seed=0")
     before = sorted((tmp_path / "cache").glob("*"))
-    told = []
-    written = report.write(tmp_path / "demo", tell=told.append)
-    (line,) = [line for line in told if "left out" in line]
+    lines = []
+    written = report.write(tmp_path / "demo", progress=lines.append)
+    (line,) = [line for line in lines if "left out" in line]
     assert "\n" not in line and line.removeprefix("demo: ") in Page(written.index.read_text()).text
     if there == "other names":
         assert "other names" in line

@@ -12,25 +12,25 @@ from cnnexp.report.figures.looks import looks
 MATRICES = 24  # arms with a confusion matrix of their own: more cannot be read, and take minutes to draw
 
 
-def draw(found: Findings, images: TestImages) -> list[Figure]:
+def draw(findings: Findings, images: TestImages) -> list[Figure]:
     """Draw every figure that there is data for. images: of the examples."""
     with style():
-        return [figure for figure in _all(found, images) if figure is not None]
+        return [figure for figure in _all(findings, images) if figure is not None]
 
 
-def _all(found: Findings, images: TestImages) -> Iterator[Figure | None]:
-    rows, arms = found.rows, [arm for arm in found.arms if arm.runs]
-    classes = [found.classes[arm.key] for arm in arms[:MATRICES] if arm.key in found.classes]
-    compared = [found.classes[arm.key] for arm in arms[:ARMS] if arm.key in found.classes]
-    look = looks(found.arms, found.baseline)
+def _all(findings: Findings, images: TestImages) -> Iterator[Figure | None]:
+    rows, arms = findings.rows, [arm for arm in findings.arms if arm.runs]
+    classes = [findings.classes[arm.key] for arm in arms[:MATRICES] if arm.key in findings.classes]
+    compared = [findings.classes[arm.key] for arm in arms[:ARMS] if arm.key in findings.classes]
+    look = looks(findings.arms, findings.baseline)
     yield charts.accuracy(rows, look)
     yield curves.validation(arms, look)
     yield curves.panels(arms, look, "accuracy")
     yield curves.panels(arms, look, "loss")
     yield matrices.side_by_side(compared, look)
     yield charts.cost(rows, look)
-    yield reliability.diagrams(found.calibrations[:ARMS], look)
-    yield from grids.grids(found.examples, images, look)
+    yield reliability.diagrams(findings.calibrations[:ARMS], look)
+    yield from grids.grids(findings.examples, images, look)
     yield from map(matrices.one, classes)
-    for probed in found.probes:
-        yield from probe_figures.draw(probed)
+    for probes in findings.probes:
+        yield from probe_figures.draw(probes)

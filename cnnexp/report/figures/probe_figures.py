@@ -39,23 +39,23 @@ KINDS = {
 }
 
 
-def draw(seen: Probes) -> Iterator[Figure | None]:
+def draw(probes: Probes) -> Iterator[Figure | None]:
     """Draw every figure that there are rows for."""
-    yield histograms(seen, "gradient")
-    yield gradients_and_updates(seen)
-    yield histograms(seen, "activation")
-    yield dead_units(seen)
-    yield batch_norm(seen)
+    yield histograms(probes, "gradient")
+    yield gradients_and_updates(probes)
+    yield histograms(probes, "activation")
+    yield dead_units(probes)
+    yield batch_norm(probes)
 
 
-def _finish(figure: Canvas, seen: Probes, name: str, caption: str, wide: bool = False) -> Figure:
-    return finish(figure, f"probes_{name}_{seen.arm.key}", f"{caption} n = {plural(seen.seeds, 'seed')}.", wide)
+def _finish(figure: Canvas, probes: Probes, name: str, caption: str, wide: bool = False) -> Figure:
+    return finish(figure, f"probes_{name}_{probes.arm.key}", f"{caption} n = {plural(probes.seeds, 'seed')}.", wide)
 
 
-def histograms(seen: Probes, kind: str) -> Figure | None:
+def histograms(probes: Probes, kind: str) -> Figure | None:
     """Draw the magnitudes of each layer's numbers, look by look: a panel a layer; None without rows."""
-    every = seen.histograms(kind)
-    found = {layer: h for layer, h in every.items() if kind != "gradient" or "Norm" not in seen.type(layer)}
+    every = probes.histograms(kind)
+    found = {layer: h for layer, h in every.items() if kind != "gradient" or "Norm" not in probes.type(layer)}
     if not found:
         return None
     shown = spread(list(found), MAX_PANELS)
@@ -66,8 +66,8 @@ def histograms(seen: Probes, kind: str) -> Figure | None:
     figure, axes = canvas(max(4.4, 2.4 * columns + 0.7), 2.0 * rows + 0.5, rows, columns, sharex=True, sharey=True)
     for i, (axis, layer) in enumerate(zip(axes, shown, strict=False)):
         steps, shares = found[layer]
-        image = _heat(axis, [seen.epoch(s) for s in steps], shares, bins, top)
-        axis.set_title(shorten(seen.label(layer) if kind == "activation" else layer, LABEL))
+        image = _heat(axis, [probes.epoch(s) for s in steps], shares, bins, top)
+        axis.set_title(shorten(probes.label(layer) if kind == "activation" else layer, LABEL))
         if not i % columns:
             axis.set_ylabel(f"|{kind}|")
     label_lowest(axes, columns, len(shown), "epoch")
@@ -75,10 +75,10 @@ def histograms(seen: Probes, kind: str) -> Figure | None:
     colour_bar(figure, image, axes, "share (%)", shrink=0.8, pad=0.01, aspect=30)
     left_out = f" {len(shown)} of {len(found)} layers are shown." if len(shown) < len(found) else ""
     caption = (
-        f"{KINDS[kind].format(seen.arm.label)} Shares are of the layer's numbers; a bin is a factor of two; the rest "
+        f"{KINDS[kind].format(probes.arm.label)} Shares are of the layer's numbers; a bin is a factor of two; the rest "
         f"to 100 % is zero.{left_out}"
     )
-    return _finish(figure, seen, f"{kind}s", caption, wide=columns > 2)
+    return _finish(figure, probes, f"{kind}s", caption, wide=columns > 2)
 
 
 def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: slice, top: float) -> Any:
@@ -93,9 +93,9 @@ def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: s
     return image
 
 
-def gradients_and_updates(seen: Probes) -> Figure | None:
+def gradients_and_updates(probes: Probes) -> Figure | None:
     """Draw the gradients per weight and the updates of each layer, one beside the other; None without either."""
-    gradients, updates = seen.per_weight(), seen.updates()
+    gradients, updates = probes.per_weight(), probes.updates()
     both = ((gradients, "gradient per weight"), (updates, "update / weight"))
     drawn = [(series, label) for series, label in both if series]
     if not drawn:
@@ -103,7 +103,7 @@ def gradients_and_updates(seen: Probes) -> Figure | None:
     layers = max((list(series) for series, _ in drawn), key=len)
     figure, axes = canvas(4.8 * len(drawn), 3.4 + _legend_height(layers), 1, len(drawn))
     for axis, (series, label) in zip(axes, drawn, strict=True):
-        _lines(axis, seen, series, layers, label)
+        _lines(axis, probes, series, layers, label)
         if values := [value for steps in series.values() for value in steps.values() if value > 0]:
             narrow = max(values) < 30 * min(values)  # powers of ten alone would leave the axis without ticks
             axis.set_yscale("log")
@@ -112,30 +112,30 @@ def gradients_and_updates(seen: Probes) -> Figure | None:
         if series is updates:
             _threshold(axis, USUAL_UPDATE)
     _legend(figure, axes, layers)
-    caption = f"Training of {seen.arm.label}, by layer."
+    caption = f"Training of {probes.arm.label}, by layer."
     if gradients:
         caption += " Gradient: the root mean square over a layer's weights, of one step, before clipping."
-        if norm := list(seen.total_norm().values()):
+        if norm := list(probes.total_norm().values()):
             caption += f" The norm of the whole gradient is {norm[0]:.3g} at first and {norm[-1]:.3g} at the end."
     if updates:
         caption += (
             " Update: the norm of the change in one step over the norm of the weights; dashed: 1e-3, about the usual "
             "value (Stanford's CS231n notes, Neural Networks Part 3)."
         )
-    return _finish(figure, seen, "steps", caption, wide=len(drawn) > 1)
+    return _finish(figure, probes, "steps", caption, wide=len(drawn) > 1)
 
 
-def dead_units(seen: Probes) -> Figure | None:
+def dead_units(probes: Probes) -> Figure | None:
     """Draw the share of dead units, a row a layer and a column a look; None without rows."""
-    series = seen.series("dead_units", "dead", per="units")
+    series = probes.series("dead_units", "dead", per="units")
     if not series:
         return None
     steps = sorted({step for s in series.values() for step in s})
     shares = np.array([[100 * s.get(step, math.nan) for step in steps] for s in series.values()])
     figure, (axis,) = canvas(7.2, 1.3 + 0.3 * len(series))
-    edges = _edges([seen.epoch(s) for s in steps])
+    edges = _edges([probes.epoch(s) for s in steps])
     image = axis.pcolormesh(edges, np.arange(len(series) + 1), shares, cmap="Reds", vmin=0, vmax=100, rasterized=True)
-    axis.set_yticks(np.arange(len(series)) + 0.5, [shorten(seen.label(layer), LABEL) for layer in series])
+    axis.set_yticks(np.arange(len(series)) + 0.5, [shorten(probes.label(layer), LABEL) for layer in series])
     axis.set_ylim(len(series), 0)
     axis.tick_params(length=0)
     axis.grid(visible=False)
@@ -146,23 +146,23 @@ def dead_units(seen: Probes) -> Figure | None:
             x, colour = (edges[column] + edges[column + 1]) / 2, "white" if share > 60 else INK
             axis.text(x, row + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
     colour_bar(figure, image, axis, "dead units (%)", pad=0.01, aspect=max(8, 2 * len(series)))
-    count = seen.arm.first.number("data", "val")
+    count = probes.arm.first.number("data", "val")
     images = f"all {count:,.0f} validation images" if math.isfinite(count) else "all validation images"
     caption = (
-        f"Dead units of {seen.arm.label}: the share of a layer's units that are zero for {images}, in %. Each row is "
+        f"Dead units of {probes.arm.label}: the share of a layer's units that are zero for {images}, in %. Each row is "
         "named by the layer with weights before the activation."
     )
-    return _finish(figure, seen, "dead_units", caption)
+    return _finish(figure, probes, "dead_units", caption)
 
 
-def batch_norm(seen: Probes) -> Figure | None:
+def batch_norm(probes: Probes) -> Figure | None:
     """Draw the distance of the running statistics from those of the validation split; None without rows."""
-    shift, factor = seen.series("batch_norm", "mean_shift"), seen.series("batch_norm", "variance_ratio")
+    shift, factor = probes.series("batch_norm", "mean_shift"), probes.series("batch_norm", "variance_ratio")
     if not shift or not factor:
         return None
     figure, (means, variances) = canvas(9.6, 3.4 + _legend_height(list(shift)), 1, 2)
-    _lines(means, seen, shift, list(shift), "distance of means (running std)")
-    _lines(variances, seen, factor, list(shift), "factor between variances")
+    _lines(means, probes, shift, list(shift), "distance of means (running std)")
+    _lines(variances, probes, factor, list(shift), "factor between variances")
     _threshold(means, SHIFT)
     _threshold(variances, FACTOR)
     means.set_ylim(bottom=0)
@@ -171,11 +171,11 @@ def batch_norm(seen: Probes) -> Figure | None:
     variances.set_ylim(bottom=1)
     _legend(figure, (means, variances), list(shift))
     caption = (
-        f"Batch norm of {seen.arm.label}: statistics of its input on the validation split against the running "
+        f"Batch norm of {probes.arm.label}: statistics of its input on the validation split against the running "
         "statistics that it predicts with. Means: root mean square over channels. Variances: geometric mean, the "
         "larger over the smaller. Dashed: the threshold for a sentence in the text."
     )
-    return _finish(figure, seen, "batch_norm", caption, wide=True)
+    return _finish(figure, probes, "batch_norm", caption, wide=True)
 
 
 def spread(layers: Sequence[str], most: int) -> list[str]:
@@ -197,13 +197,13 @@ def _epochs(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _lines(axis: Axes, seen: Probes, series: Series, layers: Sequence[str], label: str) -> None:
+def _lines(axis: Axes, probes: Probes, series: Series, layers: Sequence[str], label: str) -> None:
     """Draw a line a layer, from dark (the first) to light (the last)."""
     colours = colormaps["viridis"](np.linspace(0, 0.88, len(layers)))
     for layer, colour in zip(layers, colours, strict=True):
         steps = series.get(layer, {})
         axis.plot(
-            [seen.epoch(s) for s in steps], list(steps.values()), color=colour, label=shorten(layer, LABEL),
+            [probes.epoch(s) for s in steps], list(steps.values()), color=colour, label=shorten(layer, LABEL),
             marker="o" if len(steps) < 3 else None, markersize=3, linewidth=1.4,
         )  # fmt: skip
     _epochs(axis)

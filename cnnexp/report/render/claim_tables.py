@@ -132,12 +132,12 @@ REPORTED: list[Column[ReportedComparison]] = [
 ]
 
 
-def effects(found: Findings) -> Table[Effect]:
+def effects(findings: Findings) -> Table[Effect]:
     """Return the effects with their verdicts."""
-    factorial = any(" x " in effect.name for effect in found.effects)
-    return Table(EFFECTS, found.effects, (*EFFECT_NOTES, FACTORIAL_NOTE) if factorial else EFFECT_NOTES)
+    factorial = any(" x " in effect.name for effect in findings.effects)
+    return Table(EFFECTS, findings.effects, (*EFFECT_NOTES, FACTORIAL_NOTE) if factorial else EFFECT_NOTES)
 
 
-def tested_effects(found: Findings) -> Table[Effect]:
+def tested_effects(findings: Findings) -> Table[Effect]:
     """Return the effects that are tested here: gains alone are tested in the comparison."""
-    return Table(EFFECTS, [effect for effect in found.effects if effect.words])
+    return Table(EFFECTS, [effect for effect in findings.effects if effect.words])

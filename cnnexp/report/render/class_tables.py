@@ -20,7 +20,7 @@ DIFFERENCE_NOTE = (
 
 
 def same_classes(results: Sequence[ClassResults]) -> bool:
-    """Tell whether there are results, all of the same classes."""
+    """Return whether there are results, all of the same classes."""
     return bool(results) and all(found.names == results[0].names for found in results)
 
 
@@ -90,29 +90,29 @@ def confusions_csv(results: Sequence[ClassResults]) -> Table[Any]:
     return Table(csv_fields(*names), rows)
 
 
-def class_differences(found: Findings) -> Table[int]:
+def class_differences(findings: Findings) -> Table[int]:
     """Return each class's difference from the baseline, a column per arm."""
-    base = found.baseline
-    if not base or not found.class_differences:
+    base = findings.baseline
+    if not base or not findings.class_differences:
         return Table([], [])
 
     def column(label: str, differences: Sequence[Estimate]) -> Column[int]:
         return Column(label, "", lambda k: differences[k], points)
 
-    arms = [arm for arm in found.arms if arm.key in found.class_differences]
-    names = found.classes[base.key].names
+    arms = [arm for arm in findings.arms if arm.key in findings.class_differences]
+    names = findings.classes[base.key].names
     classes: Column[int] = Column("Class", "", lambda k: names[k], kind="label")
-    columns = [classes, *(column(arm.label, found.class_differences[arm.key]) for arm in arms)]
+    columns = [classes, *(column(arm.label, findings.class_differences[arm.key]) for arm in arms)]
     return Table(columns, range(len(names)), (DIFFERENCE_NOTE.format(baseline=base.label),))
 
 
-def class_differences_csv(found: Findings) -> Table[Any]:
+def class_differences_csv(findings: Findings) -> Table[Any]:
     """Return each class's difference from the baseline, a row per arm and class."""
-    base, parts = found.baseline, [f"difference_{part}_points" for part in ("mean", "low95", "high95")]
+    base, parts = findings.baseline, [f"difference_{part}_points" for part in ("mean", "low95", "high95")]
     rows = [
         (arm.label, base.label, name, d.n, 100 * d.mean, 100 * d.low, 100 * d.high)
-        for arm in found.arms
-        if base and arm.key in found.class_differences
-        for name, d in zip(found.classes[base.key].names, found.class_differences[arm.key], strict=True)
+        for arm in findings.arms
+        if base and arm.key in findings.class_differences
+        for name, d in zip(findings.classes[base.key].names, findings.class_differences[arm.key], strict=True)
     ]
     return Table(csv_fields("arm", "baseline", "class", "n", *parts), rows)

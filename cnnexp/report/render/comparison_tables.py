@@ -85,17 +85,17 @@ TRAINING: list[Column[Row]] = [
 ]
 
 
-def comparison(found: Findings) -> Table[Row]:
+def comparison(findings: Findings) -> Table[Row]:
     """Return the comparison of the arms with the baseline. In a terminal also what is reported of their accuracies."""
     reported: list[Column[Row]] = []
-    if found.study.reported:
-        by_name = found.study.reported
+    if findings.study.reported:
+        by_name = findings.study.reported
 
         def accuracy(row: Row) -> float:
             return by_name.get(row.arm.name, {}).get("test_accuracy", math.nan)
 
         reported = [Column("", "", accuracy, decimals(2), terminal="Reported")]
-    return Table([*ARM, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], found.rows, NOTES)
+    return Table([*ARM, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], findings.rows, NOTES)
 
 
 def _mean_seconds(stage: str) -> Column[Row]:

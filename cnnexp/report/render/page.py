@@ -12,6 +12,7 @@ from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.examples import ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
+from cnnexp.report.read.probes import Probes
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.render import class_tables, comparison_tables, prediction_tables
@@ -56,7 +57,7 @@ ENVIRONMENT = {
 
 
 def render(
-    found: Findings,
+    findings: Findings,
     tables: Mapping[str, Table[Any]],
     figures: Sequence["Figure"],
     command: str,
@@ -67,29 +68,29 @@ def render(
     tables: as render.tables.tables_of gives them. command: the one that made the report. missing_images: why images are
     left out, in lines.
     """
-    study, figure_of = found.study, {figure.name: figure for figure in figures}
+    study, figure_of = findings.study, {figure.name: figure for figure in figures}
     runs = [run for arm in study.arms for run in arm.runs]
     mistakes = [
         (arm.label, figure_of.get(f"mistakes_{arm.key}"), prediction_tables.mistakes(arm.label, of_arm))
-        for arm, of_arm in found.examples.mistakes
+        for arm, of_arm in findings.examples.mistakes
         if of_arm
     ]
     context = {
         "study": study,
-        "sentences": sentences(study, found.rows),
+        "sentences": sentences(study, findings.rows),
         "tables": tables,
         "selection": _selection(study),
-        "claims_summary": summary(found.judged),
+        "claims_summary": summary(findings.judged),
         "figures": [f for f in figures if f.name == "confusion_all" or not f.name.startswith(IN_OTHER_SECTIONS)],
         "figure_of": figure_of,
-        "arms": [_arm(found, arm, figure_of) for arm in study.arms],
-        "confusions": _confusions(found),
+        "arms": [_arm(findings, arm, figure_of) for arm in study.arms],
+        "confusions": _confusions(findings),
         "mistakes": mistakes,
-        "mistakes_left_out": found.examples.left_out,
+        "mistakes_left_out": findings.examples.left_out,
         "missing_images": missing_images,
         "disagreement_figures": [f for f in figures if f.name.startswith("disagreement_")],
-        "calibration_sentences": [calibration.sentence(c) for c in found.calibrations],
-        "diagnostics": [(seen.arm.label, diagnostics.sentences(seen), _of_probes(seen.arm)) for seen in found.probes],
+        "calibration_sentences": [calibration.sentence(c) for c in findings.calibrations],
+        "diagnostics": [_of_probes(probes) for probes in findings.probes],
         "diagnostics_notes": diagnostics.NOTES,
         "environment": _environment(runs),
         "left_out": Table(comparison_tables.LEFT_OUT, study.left_out),
@@ -100,7 +101,7 @@ def render(
     shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment", "diagnostics")}
     shown |= {name: f"{name}.md" in tables for name in ("effects", "disagreement", "calibration")}
     shown |= {name: tables[f"{name}.md"].rows for name in ("comparison", "cost", "runs")}
-    shown |= {"reported": found.reported or found.judged, "left-out": study.left_out}
+    shown |= {"reported": findings.reported or findings.judged, "left-out": study.left_out}
     context["sections"] = {name: title for name, title in SECTIONS.items() if shown[name]}
     return engine(TEMPLATES).get_template("page.html.j2").render(context)
 
@@ -116,15 +117,15 @@ def render_overview(
     return engine(TEMPLATES).get_template("overview.html.j2").render(context)
 
 
-def _confusions(found: Findings) -> Table[Any] | None:
+def _confusions(findings: Findings) -> Table[Any] | None:
     """Return the most frequent confusions if there are too many classes for matrices."""
-    results = list(found.classes.values())[:ARMS]
+    results = list(findings.classes.values())[:ARMS]
     many = class_tables.same_classes(results) and len(results[0].names) > MATRIX
     return class_tables.frequent_confusions(results) if many else None
 
 
-def _arm(found: Findings, arm: Arm, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
-    results = found.classes.get(arm.key)
+def _arm(findings: Findings, arm: Arm, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
+    results = findings.classes.get(arm.key)
     return {
         "label": arm.label,
         "changes": arm.first.texts("changes"),
@@ -139,8 +140,10 @@ def _arm(found: Findings, arm: Arm, figures: Mapping[str, "Figure"]) -> dict[str
     }
 
 
-def _of_probes(arm: Arm) -> list[str]:
-    return [f"probes_{name}_{arm.key}" for name in diagnostics.FIGURES]
+def _of_probes(probes: Probes) -> tuple[str, list[str], list[str]]:
+    """Return an arm's label, what there is to say of its probes, and the names of their figures."""
+    figures = [f"probes_{name}_{probes.arm.key}" for name in diagnostics.FIGURES]
+    return probes.arm.label, diagnostics.sentences(probes), figures
 
 
 def _selection(study: Study) -> str:

@@ -10,7 +10,7 @@ from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.analysis.examples import Example
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.render.formats import decimals, percent, points, score
-from cnnexp.text import plain
+from cnnexp.text import number, plain
 
 DISAGREEMENT_NOTES = (
     "For the two networks of one seed, in % of the test images: both right, only one of them right, both wrong; mean ± "
@@ -45,17 +45,17 @@ def mistakes(label: str, examples: Sequence[Example]) -> Table[tuple[str, int, E
     return Table(MISTAKES, [(label, rank, example) for rank, example in enumerate(examples, start=1)])
 
 
-def all_mistakes(found: Findings) -> Table[Any]:
+def all_mistakes(findings: Findings) -> Table[Any]:
     """Return the most confident mistakes of all arms."""
-    return Table(MISTAKES, [row for arm, of in found.examples.mistakes for row in mistakes(arm.label, of).rows])
+    return Table(MISTAKES, [row for arm, of in findings.examples.mistakes for row in mistakes(arm.label, of).rows])
 
 
-def never_agreed(found: Findings) -> Table[Any]:
+def never_agreed(findings: Findings) -> Table[Any]:
     """Return the images that one of two arms gets right at every seed and the other at none."""
     names = ("arm", "baseline", "right_at_every_seed", "rank", "image", "true_class", "predicted_by_the_other")
     rows = [
         (d.arm.arm.label, d.base.arm.label, of.arm.label, rank, plain(e.id), e.true, e.answered, 100 * e.confidence)
-        for d, by_arm, by_base in found.examples.never_agreed
+        for d, by_arm, by_base in findings.examples.never_agreed
         for of, side in ((d.arm, by_arm), (d.base, by_base))
         for rank, e in enumerate(side, start=1)
     ]
@@ -70,9 +70,9 @@ def _shares(heading: str, name: str) -> list[Column[Disagreement]]:
     return [Column(heading, "", lambda d: getattr(d, name), percent), *columns]
 
 
-def disagreement(found: Findings) -> Table[Disagreement]:
+def disagreement(findings: Findings) -> Table[Disagreement]:
     """Return how often each arm and the baseline are right on the same images."""
-    base, always, whole = found.baseline.label if found.baseline else "", "at every seed (images)", decimals(0)
+    base, always = findings.baseline.label if findings.baseline else "", "at every seed (images)"
     columns: list[Column[Disagreement]] = [
         Column("Arm", "arm", lambda d: d.arm.arm.label, kind="label"),
         Column("", "baseline", lambda d: d.base.arm.label),
@@ -84,10 +84,10 @@ def disagreement(found: Findings) -> Table[Disagreement]:
         *_shares("Both wrong (%)", "neither"),
         Column("Two seeds of the arm (%)", "two_seeds_of_arm_percent", lambda d: 100 * d.within_arm, decimals(2)),
         Column(f"Two seeds of {base} (%)", "two_seeds_of_baseline_percent", lambda d: 100 * d.within_base, decimals(2)),
-        Column(f"Only the arm, {always}", "only_arm_at_every_seed_images", lambda d: len(d.always_arm), whole),
-        Column(f"Only {base}, {always}", "only_baseline_at_every_seed_images", lambda d: len(d.always_base), whole),
+        Column(f"Only the arm, {always}", "only_arm_at_every_seed_images", lambda d: len(d.always_arm), number),
+        Column(f"Only {base}, {always}", "only_baseline_at_every_seed_images", lambda d: len(d.always_base), number),
     ]
-    return Table(columns, found.disagreements, DISAGREEMENT_NOTES)
+    return Table(columns, findings.disagreements, DISAGREEMENT_NOTES)
 
 
 CALIBRATION: list[Column[Calibration]] = [
@@ -111,11 +111,11 @@ CALIBRATION: list[Column[Calibration]] = [
 ]
 
 
-def calibration_bins(found: Findings) -> Table[Any]:
+def calibration_bins(findings: Findings) -> Table[Any]:
     """Return the reliability bins, means over the seeds, a row per arm and bin; empty cells of an empty bin."""
     names = ("arm", "bin", "confidence_above_percent", "confidence_up_to_percent", "images_per_seed")
     rows = []
-    for c in found.calibrations:
+    for c in findings.calibrations:
         size = len(c.bins.count)
         for m, (count, right, sure) in enumerate(zip(c.bins.count, c.bins.right, c.bins.confidence, strict=True)):
             shares = [100 * float(total) / float(count) if count else math.nan for total in (sure, right)]

@@ -20,24 +20,24 @@ def _largest(values: Mapping[str, float]) -> Worst:
     return values.get(layer, 0.0), layer
 
 
-def _dead_percent(seen: Probes) -> Worst:
-    share, layer = _largest(_last(seen.dead_units()))
+def _dead_percent(probes: Probes) -> Worst:
+    share, layer = _largest(_last(probes.dead_units()))
     return 100 * share, layer
 
 
-def _gradient_ratio(seen: Probes) -> Worst:
-    ratios = _last(seen.gradient_ratios())
+def _gradient_ratio(probes: Probes) -> Worst:
+    ratios = _last(probes.gradient_ratios())
     layer = min(ratios, key=lambda name: ratios[name], default="")
     return ratios.get(layer, 0.0), layer
 
 
-def _median_update(seen: Probes) -> str:
-    updates = _last(seen.updates())
+def _median_update(probes: Probes) -> str:
+    updates = _last(probes.updates())
     return f"{statistics.median(updates.values()):.1e}" if updates else DASH
 
 
 def _batch_norm(column: str) -> Callable[[Probes], Worst]:
-    return lambda seen: _largest(_last(seen.series("batch_norm", column)))
+    return lambda probes: _largest(_last(probes.series("batch_norm", column)))
 
 
 def _with_layer(form: str) -> Callable[[Worst], str]:
@@ -45,8 +45,8 @@ def _with_layer(form: str) -> Callable[[Worst], str]:
 
 
 COLUMNS: list[Column[Probes]] = [
-    Column("Arm", "", lambda seen: seen.arm.label, kind="label"),
-    Column("n", "", lambda seen: seen.seeds),
+    Column("Arm", "", lambda probes: probes.arm.label, kind="label"),
+    Column("n", "", lambda probes: probes.seeds),
     Column("Dead units (%)", "", _dead_percent, _with_layer(".0f")),
     Column("Smallest / largest gradient", "", _gradient_ratio, _with_layer(".2g")),
     Column("Median update", "", _median_update),

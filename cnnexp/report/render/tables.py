@@ -14,59 +14,59 @@ from cnnexp.report.render.probe_table import diagnostics
 from cnnexp.text import DASH
 
 
-def tables_of(found: Findings) -> dict[str, Table[Any]]:
+def tables_of(findings: Findings) -> dict[str, Table[Any]]:
     """Return every table of a study's report by file name, such as "comparison.md"; the ending names the form.
 
     Nothing is written or formatted yet. A table that the study has no data for is missing.
     """
-    return {f"{name}.{form}": table for name, forms, table in _tables(found) for form in forms.split()}
+    return {f"{name}.{form}": table for name, forms, table in _tables(findings) for form in forms.split()}
 
 
-def _tables(found: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
+def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
     """Yield name, forms and table."""
-    comparison, arms = comparison_tables.comparison(found), list(found.classes.values())
+    comparison, arms = comparison_tables.comparison(findings), list(findings.classes.values())
     yield "comparison", "md csv", comparison
     yield "comparison", "tex", replace(comparison, columns=comparison_tables.ARM + comparison_tables.ACCURACY)
-    yield "cost", "md tex", comparison_tables.cost(found.rows)
-    yield "runs", "md", comparison_tables.readable_runs(found.study)
-    yield "runs", "csv", Table(comparison_tables.RUNS, found.study.runs)
+    yield "cost", "md tex", comparison_tables.cost(findings.rows)
+    yield "runs", "md", comparison_tables.readable_runs(findings.study)
+    yield "runs", "csv", Table(comparison_tables.RUNS, findings.study.runs)
     if class_tables.same_classes(arms):
         yield "per_class", "md tex", class_tables.per_class(arms)
         yield "per_class", "csv", class_tables.per_class_csv(arms)
-    source = (f"Source of the reported numbers: {found.study.source}.",) if found.study.source else ()
-    if found.reported:
+    source = (f"Source of the reported numbers: {findings.study.source}.",) if findings.study.source else ()
+    if findings.reported:
         notes = (*source, *claim_tables.REPORTED_NOTES)
-        yield "reported", "md csv", Table(claim_tables.REPORTED, found.reported, notes)
-    if found.judged:
-        yield "claims", "md csv", Table(claim_tables.CLAIMS, found.judged, (*source, *claim_tables.CLAIM_NOTES))
-    if found.effects:
-        yield "effects", "md csv", claim_tables.effects(found)
-    if found.probes:
-        said = [f"{seen.arm.label}: {sentence}" for seen in found.probes for sentence in sentences(seen)]
-        table = diagnostics(found.probes)
+        yield "reported", "md csv", Table(claim_tables.REPORTED, findings.reported, notes)
+    if findings.judged:
+        yield "claims", "md csv", Table(claim_tables.CLAIMS, findings.judged, (*source, *claim_tables.CLAIM_NOTES))
+    if findings.effects:
+        yield "effects", "md csv", claim_tables.effects(findings)
+    if findings.probes:
+        said = [f"{probes.arm.label}: {sentence}" for probes in findings.probes for sentence in sentences(probes)]
+        table = diagnostics(findings.probes)
         yield "diagnostics", "md", replace(table, notes=(*said, *table.notes))
-    if found.calibrations:
+    if findings.calibrations:
         columns, notes = prediction_tables.CALIBRATION, prediction_tables.CALIBRATION_NOTES
-        yield "calibration", "md csv tex", Table(columns, found.calibrations, notes)
-        yield "calibration_bins", "csv", prediction_tables.calibration_bins(found)
+        yield "calibration", "md csv tex", Table(columns, findings.calibrations, notes)
+        yield "calibration_bins", "csv", prediction_tables.calibration_bins(findings)
         yield "confusions", "csv", class_tables.confusions_csv(arms)
-        yield "mistakes", "csv", prediction_tables.all_mistakes(found)
-    if found.disagreements:
-        yield "disagreement", "md csv", prediction_tables.disagreement(found)
-        yield "never_agreed", "csv", prediction_tables.never_agreed(found)
-        yield "per_class_difference", "md", class_tables.class_differences(found)
-        yield "per_class_difference", "csv", class_tables.class_differences_csv(found)
+        yield "mistakes", "csv", prediction_tables.all_mistakes(findings)
+    if findings.disagreements:
+        yield "disagreement", "md csv", prediction_tables.disagreement(findings)
+        yield "never_agreed", "csv", prediction_tables.never_agreed(findings)
+        yield "per_class_difference", "md", class_tables.class_differences(findings)
+        yield "per_class_difference", "csv", class_tables.class_differences_csv(findings)
 
 
 def tables_of_studies(studies: Sequence[Findings]) -> dict[str, Table[Any]]:
     """Return the tables over all studies of a folder by file name."""
     made: dict[str, Table[Any]] = {"studies.md": Table(STUDIES, [f for f in studies if _runs(f)])}
-    if claims := [(found, judged) for found in studies for judged in found.judged]:
+    if claims := [(findings, judged) for findings in studies for judged in findings.judged]:
         shown = [column for column in claim_tables.CLAIMS if column.heading != "p (Holm)"]
         made["claims.md"] = _of_studies(shown, claims, claim_tables.CLAIM_NOTES)
         made["claims.csv"] = _of_studies(claim_tables.CLAIMS, claims)
-    if reported := [(found, row) for found in studies for row in found.reported]:
-        sources = [f"{found.study.name}: {found.study.source}." for found in studies if found.study.source]
+    if reported := [(findings, row) for findings in studies for row in findings.reported]:
+        sources = [f"{findings.study.name}: {findings.study.source}." for findings in studies if findings.study.source]
         notes = (*sources, *claim_tables.REPORTED_NOTES)
         made["reported.md"] = _of_studies(claim_tables.REPORTED, reported, notes)
     return made
@@ -84,13 +84,13 @@ def _of_studies(
     return Table([study, *map(inner, columns)], rows, notes)
 
 
-def _runs(found: Findings) -> list[Run]:
-    return [run for arm in found.arms for run in (*arm.runs, *arm.diverged)]
+def _runs(findings: Findings) -> list[Run]:
+    return [run for arm in findings.arms for run in (*arm.runs, *arm.diverged)]
 
 
 def _each(get: Callable[[Run], str]) -> Callable[[Findings], str]:
     """Return the value of a column: the different values of a study's runs, in order."""
-    return lambda found: ", ".join(dict.fromkeys(get(run) for run in _runs(found)))
+    return lambda findings: ", ".join(dict.fromkeys(get(run) for run in _runs(findings)))
 
 
 def _side(run: Run) -> str:
@@ -98,8 +98,8 @@ def _side(run: Run) -> str:
     return f"{image[-1]}" if isinstance(image, list) and image else DASH
 
 
-def _minutes(found: Findings) -> str:
-    return f"{sum(s for run in _runs(found) if math.isfinite(s := run.number('seconds', 'train'))) / 60:.1f}"
+def _minutes(findings: Findings) -> str:
+    return f"{sum(s for run in _runs(findings) if math.isfinite(s := run.number('seconds', 'train'))) / 60:.1f}"
 
 
 STUDIES: list[Column[Findings]] = [

@@ -24,12 +24,12 @@ from cnnexp.text import plural
 
 
 def write_groups(
-    folder: Path, out: Path, baseline: str | None, figures: bool, command: str, tell: Callable[[str], None]
+    folder: Path, out: Path, baseline: str | None, figures: bool, command: str, progress: Callable[[str], None]
 ) -> Report:
     """Write the report of every group at or below `folder`; see cnnexp.report.write."""
     groups = find_groups(folder)
     command = command or shlex.join(["cnnexp", "report", str(folder)])
-    write = functools.partial(_write_group, with_figures=figures, command=command, tell=tell)
+    write = functools.partial(_write_group, with_figures=figures, command=command, progress=progress)
     try:
         if len(groups) == 1:
             return Report(out / "index.html", write(analyse(collect(*groups[0], baseline)), out))
@@ -49,13 +49,13 @@ def _write_several(
     pages, printed, studies = [], [], []
     for path, records in groups:
         name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
-        found = analyse(collect(path, records, baseline))
-        studies.append(found)
-        printed.append(write(found, functools.reduce(checked_folder, Path(name).parts, out)))
-        texts = {"name": found.study.name, "question": found.study.question}
-        pages.append({"link": f"{name}/index.html", "headline": sentences(found.study, found.rows)[0], **texts})
+        findings = analyse(collect(path, records, baseline))
+        studies.append(findings)
+        printed.append(write(findings, functools.reduce(checked_folder, Path(name).parts, out)))
+        texts = {"name": findings.study.name, "question": findings.study.question}
+        pages.append({"link": f"{name}/index.html", "headline": sentences(findings.study, findings.rows)[0], **texts})
     make_folders(out, "tables")
-    made, claims = tables_of_studies(studies), summary([judged for found in studies for judged in found.judged])
+    made, claims = tables_of_studies(studies), summary([judged for findings in studies for judged in findings.judged])
     overview = page.render_overview(pages, made, claims, command)
     replace_files(out, _table_files(made) | {"index.html": overview})
     if claims:
@@ -63,48 +63,50 @@ def _write_several(
     return Report(out / "index.html", "\n".join(printed))
 
 
-def _write_group(found: Findings, out: Path, with_figures: bool, command: str, tell: Callable[[str], None]) -> str:
+def _write_group(
+    findings: Findings, out: Path, with_figures: bool, command: str, progress: Callable[[str], None]
+) -> str:
     """Write one report; return its text for a terminal."""
     make_folders(out)
-    made, name = tables_of(found), found.study.name
+    made, name = tables_of(findings), findings.study.name
     files, drawn, images = _table_files(made), [], TestImages()
     if with_figures:
         from cnnexp.report.figures.draw import draw  # imports matplotlib, which takes longer than all the rest
 
-        tell(f"{name}: drawing figures")
-        images = fetch(found.examples)
+        progress(f"{name}: drawing figures")
+        images = fetch(findings.examples)
         for line in images.missing:
-            tell(f"{name}: {line}")
-        drawn = draw(found, images)
+            progress(f"{name}: {line}")
+        drawn = draw(findings, images)
     for figure in drawn:
         files |= {f"figures/{figure.name}.png": figure.png, f"figures/{figure.name}.svg": figure.svg}
-    replace_files(out, files | {"index.html": page.render(found, made, drawn, command, images.missing)})
-    return terminal(found, made)
+    replace_files(out, files | {"index.html": page.render(findings, made, drawn, command, images.missing)})
+    return terminal(findings, made)
 
 
 def _table_files(made: Mapping[str, Table[Any]]) -> dict[str, str | bytes]:
     return {f"tables/{name}": text for name, text in to_texts(made).items()}
 
 
-def terminal(found: Findings, made: Mapping[str, Table[Any]]) -> str:
+def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     """Return the comparison, its headline, claims, effects and what the reader must know, as lines of text."""
-    study = found.study
+    study = findings.study
     lines = [f"{study.name}: {study.question}" if study.question else study.name, ""]
-    if found.rows:
+    if findings.rows:
         lines.append(to_terminal(made["comparison.md"]))
-        if found.baseline:
+        if findings.baseline:
             lines.append(
                 "Difference: points against the baseline, paired by seed. [ ]: 95 % intervals. Verdicts: after Holm's "
                 "correction."
             )
-    lines.append(sentences(study, found.rows)[0])
-    if found.judged:
+    lines.append(sentences(study, findings.rows)[0])
+    if findings.judged:
         lines += ["", to_terminal(made["claims.md"])]
-        lines += [f"Claims: {summary(found.judged)}. Reasons: tables/claims.md"]
-    if study.reported or (found.judged and study.source):
+        lines += [f"Claims: {summary(findings.judged)}. Reasons: tables/claims.md"]
+    if study.reported or (findings.judged and study.source):
         lines += [f"Reported: {study.source or 'the source is not given'}"]
-    if found.effects:
-        lines += ["", to_terminal(tested_effects(found))]
+    if findings.effects:
+        lines += ["", to_terminal(tested_effects(findings))]
     lines += [f"Read with care: {note}" for note in study.notes]
     if study.left_out:
         kinds = sorted({run.status for run in study.left_out})
