@@ -1,4 +1,4 @@
-"""A planned network as a torch module: one submodule per planned layer, by its name (conv1, norm1, act1, ...)."""
+"""Build a planned network as a torch module, with one submodule per layer, by its name (conv1, norm1, act1, ...)."""
 
 import itertools
 from collections import OrderedDict
@@ -47,23 +47,23 @@ DRAWS: dict[str, Callable[[Tensor, Mapping[str, Any]], Tensor]] = {
     "normal": lambda weight, s: nn.init.normal_(weight, 0.0, s["std"]),
 }
 
-# These need no output of theirs for gradients.
-KEPT = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.MaxPool2d)
+# Layers whose gradients do not need their output.
+OUTPUT_UNUSED = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.MaxPool2d)
 
 
 def activate_in_place(network: nn.Sequential) -> None:
-    """Let ReLUs overwrite their input where the layer in front of them does not need it: less memory, the same bits."""
+    """Make ReLUs overwrite their input where the layer before does not need it: the same bits in less memory."""
     for first, second in itertools.pairwise(network):
-        if isinstance(first, KEPT) and isinstance(second, nn.ReLU):
+        if isinstance(first, OUTPUT_UNUSED) and isinstance(second, nn.ReLU):
             second.inplace = True
 
 
 def assemble(plan: list[Layer], init: str | Mapping[str, Any]) -> nn.Sequential:
-    """Make the network, (N, C, H, W) -> (N, K), and draw its first weights from torch's global generator.
+    """Build the network, (N, C, H, W) -> (N, K), and draw its initial weights from torch's global generator.
 
     init: `default`, torch's own; `kaiming`, normal with std sqrt(2 / fan_in) (He et al. 2015, eq. 10); `xavier`,
     uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16); `{normal: {std: s}}`, normal with that
-    std, whatever the fans. All but the first set biases to 0. Raises UserError for another one.
+    std in all layers. All but the first set biases to 0. Raises UserError for another one.
     """
     network = nn.Sequential(OrderedDict((layer.name, LAYERS[layer.kind](layer.settings)) for layer in plan))
     activate_in_place(network)

@@ -1,9 +1,10 @@
-"""Optimisers by config: torch's own, with their fused kernels where the parameters allow it."""
+"""Optimisers by config: torch's, with their fused kernels where the parameters allow them."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.config.signature import NonNegative, Positive, Rate
+from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _fused(params: list["Parameter"]) -> dict[str, Any]:
-    """Choose torch's one-kernel update where it exists: equal to the loop over tensors up to rounding, and faster."""
+    """Choose torch's fused update if it exists for the parameters: faster, and equal to the others up to rounding."""
     fusible = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
     return {"fused": True} if fusible else {}
 
@@ -29,7 +30,7 @@ def adam(
 def adamw(
     params: Iterable["Parameter"], lr: Positive, betas: tuple[Rate, Rate], eps: Positive, weight_decay: NonNegative
 ) -> "Optimizer":
-    """AdamW (Loshchilov & Hutter 2019): weight decay applied to the weights, apart from the gradient."""
+    """AdamW (Loshchilov & Hutter 2019): weight decay applied to the weights, not added to the gradient."""
     from torch.optim import AdamW
 
     params = list(params)
@@ -47,8 +48,6 @@ def sgd(
 
 
 def _check_sgd(where: str, node: dict[str, Any], config: dict[str, Any]) -> None:
-    from cnnexp.errors import UserError
-
     if node["nesterov"] and not node["momentum"]:
         raise UserError(f"{where}.nesterov: given true with {where}.momentum 0; Nesterov's step needs momentum > 0")
 
@@ -77,5 +76,5 @@ def adagrad(
     from torch.optim import Adagrad
 
     params = list(params)
-    fused = _fused(params) if all(p.device.type == "cpu" for p in params) else {}  # not on every CUDA of torch's
+    fused = _fused(params) if all(p.device.type == "cpu" for p in params) else {}  # not in every CUDA build
     return Adagrad(params, lr, lr_decay, weight_decay, eps=eps, **fused)

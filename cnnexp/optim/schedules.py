@@ -1,7 +1,7 @@
-"""Learning-rate schedules: pure curves over steps, so that resuming needs only the step.
+"""Learning-rate schedules: pure functions of the step, so that resuming needs only the step.
 
-A curve maps a step (0, 1, ...) to a factor of the configured learning rate. The one with a memory is `plateau`,
-which also watches the validation loss; its few numbers are saved with the run.
+A curve maps a step (0, 1, ...) to a factor of the configured learning rate. Only `plateau` has a state, because it
+depends on the validation loss; the state is saved with the run.
 """
 
 import math
@@ -19,7 +19,7 @@ Curve = Callable[[int], float]
 
 
 class Schedule:
-    """Sets every parameter group's learning rate before each step: its first value times `curve(step)`."""
+    """Sets the learning rate of each parameter group before each step: its initial value times `curve(step)`."""
 
     def __init__(self, optimizer: "Optimizer", curve: Curve):
         self.optimizer = optimizer
@@ -32,7 +32,7 @@ class Schedule:
             group["lr"] = lr * self.curve(step)
 
     def after_epoch(self, val_loss: float) -> None:
-        """Take note of an epoch's validation loss; only schedules with a memory do anything."""
+        """Update the state by an epoch's validation loss; schedules without a state do nothing."""
 
     @property
     def learning_rate(self) -> float:
@@ -40,17 +40,17 @@ class Schedule:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what must be saved beside the step."""
+        """Return the state to save besides the step."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
 
 
 class Plateau(Schedule):
     """Multiplies the curve by `factor` each time the validation loss has stalled for more than `patience` epochs.
 
-    The rule is torch's ReduceLROnPlateau(mode="min", threshold_mode="rel"), to which a test holds it.
+    The rule is that of torch's ReduceLROnPlateau(mode="min", threshold_mode="rel"); a test compares them.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Plateau(Schedule):
         return {"scale": self.scale, "best": self.best, "bad_epochs": self.bad_epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self.scale, self.best, self.bad_epochs = state["scale"], state["best"], state["bad_epochs"]
 
 
 class TorchSchedule(Schedule):
-    """One of torch's schedulers (or a person's own), stepped once an epoch, or after every step of the optimiser.
+    """A scheduler of torch's or of a user, stepped once per epoch, or with `every_step` after each optimiser step.
 
-    ReduceLROnPlateau, which asks for the validation loss, is always stepped once an epoch.
+    ReduceLROnPlateau, which needs the validation loss, is always stepped once per epoch.
     """
 
     def __init__(self, optimizer: "Optimizer", scheduler: "LRScheduler", every_step: bool = False):
@@ -89,34 +89,34 @@ class TorchSchedule(Schedule):
 
         super().__init__(optimizer, lambda step: 1.0)
         self.scheduler = scheduler
-        self.asks_for_loss = isinstance(scheduler, ReduceLROnPlateau)
-        self.every_step = every_step and not self.asks_for_loss
+        self.needs_loss = isinstance(scheduler, ReduceLROnPlateau)
+        self.every_step = every_step and not self.needs_loss
 
     def before_step(self, step: int) -> None:
-        """Step torch's scheduler for the step before, if it counts steps; else leave the learning rate to it."""
+        """Step the scheduler for the previous optimiser step, if it counts steps."""
         if self.every_step and step > 0:
-            with warnings.catch_warnings():  # of a run that is resumed here, whose optimiser took a step elsewhere
+            with warnings.catch_warnings():  # in a resumed run, the optimiser stepped in another process
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 self.scheduler.step()
 
     def after_epoch(self, val_loss: float) -> None:
-        """Step torch's scheduler if it counts epochs, with the validation loss if it asks for a metric."""
-        if self.asks_for_loss:
+        """Step the scheduler if it counts epochs, with the validation loss if it needs it."""
+        if self.needs_loss:
             self.scheduler.step(val_loss)  # type: ignore[arg-type]
         elif not self.every_step:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return torch's scheduler's own state."""
+        """Return the scheduler's state."""
         return dict(self.scheduler.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self.scheduler.load_state_dict(state)
 
 
 def warmed(curve: Curve, warmup: int) -> Curve:
-    """Rise linearly over `warmup` steps, (step + 1) / warmup, then follow `curve` counted from there."""
+    """Rise linearly over `warmup` steps, as (step + 1) / warmup, then follow `curve`, starting at its step 0."""
     return lambda step: (step + 1) / warmup if step < warmup else curve(step - warmup)
 
 
@@ -168,5 +168,5 @@ def plateau(
 
 
 def half_cosine(first: float, last: float, progress: float) -> float:
-    """Go from `first` (progress 0) to `last` (progress 1) along half a cosine."""
+    """Return the value between `first` (progress 0) and `last` (progress 1) on half a cosine."""
     return last + (first - last) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
