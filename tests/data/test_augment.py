@@ -222,16 +222,6 @@ def test_shipped_pipelines_are_checked_pure_and_keep_the_range(name):
     assert first.shape == x.shape and first.min() >= 0 and first.max() <= 1
 
 
-def test_every_augmentation_has_its_alias():
-    folder = config.folder()
-    names = sorted(f.stem for f in (folder / "augmentation").glob("*.yaml"))
-    assert names == sorted(f.stem for f in (folder / "aug").glob("*.yaml"))
-    for name in names:
-        text = (folder / "aug" / f"{name}.yaml").read_text()
-        assert text.startswith("# @package _global_\n")
-        assert yaml.safe_load(text) == {"defaults": [{"override /augmentation": name}]}
-
-
 @pytest.mark.parametrize(
     ("ops", "message"),
     [

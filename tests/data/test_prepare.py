@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_folders import folder, tree
+from image_folders import folder, settings, tree
 
 from cnnexp import storage
 from cnnexp.data import cache as caches
@@ -124,13 +124,8 @@ print(sources.folder(**{node!r}).fingerprint)
 
 
 def test_two_processes_at_once_end_with_one_cache(root, cache):
-    import yaml
-
-    from cnnexp.config import compose as config
-
-    node = yaml.safe_load((config.folder() / "data/folder.yaml").read_text())
+    node = settings("folder", root=str(root), size=8, cache=cache)
     node.pop("_target_")
-    node.update(root=str(root), size=8, cache=cache)
     command = [sys.executable, "-c", CODE.format(node=node)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": REPOSITORY}
     both = [subprocess.Popen(command, **pipes) for _ in range(2)]
@@ -144,13 +139,8 @@ def test_two_processes_at_once_end_with_one_cache(root, cache):
 
 
 def test_a_killed_preparation_leaves_no_cache_and_no_lock(root, cache):
-    import yaml
-
-    from cnnexp.config import compose as config
-
-    node = yaml.safe_load((config.folder() / "data/folder.yaml").read_text())
+    node = settings("folder", root=str(root), size=8, cache=cache)
     node.pop("_target_")
-    node.update(root=str(root), size=8, cache=cache)
     process = subprocess.Popen([sys.executable, "-c", CODE.format(node=node)], cwd=REPOSITORY)
     deadline = time.monotonic() + 30
     while not list(Path(cache).glob(".*.tmp/images.npy")) and time.monotonic() < deadline:

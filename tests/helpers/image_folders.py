@@ -1,9 +1,10 @@
 """Image folders for tests, and data sets built from their shipped configs."""
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from cnnexp.config import compose as config
@@ -12,10 +13,14 @@ from cnnexp.data import sources
 from cnnexp.data.arrays import image_data
 
 
+@functools.cache
+def _composed(name: str) -> dict[str, Any]:
+    return config.resolve(config.compose([f"data={name}"]))["data"]
+
+
 def settings(name: str, /, **changes) -> dict:
-    node = yaml.safe_load((config.folder() / "data" / f"{name}.yaml").read_text())
-    node.update(changes)
-    return node
+    """Return the `data` node of a shipped data set, with changes."""
+    return _composed(name) | changes
 
 
 def build(name: str, /, **changes):
