@@ -9,7 +9,7 @@ from fake_records import write_run
 
 from cnnexp import metrics, report
 from cnnexp.metrics import mean_bins, probability_scores, reliability_bins
-from cnnexp.report.analysis.calibration import calibrate, calibrations, sentence
+from cnnexp.report.analysis.calibration import calibrate, sentence
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render.prediction_tables import CALIBRATION_NOTES
@@ -117,14 +117,14 @@ def study_of(folder):
             "over-confident (mean confidence 90.00 %, accuracy 61.00 %; +29.00",
         ),
         ([0.80, 0.81, 0.82], 0.6, "under-confident (mean confidence 60.00 %, accuracy 81.00 %; -21.00 points"),
-        ([0.50, 0.90], 0.8, "confidence and accuracy are not to be told apart"),
+        ([0.50, 0.90], 0.8, "no detectable difference between confidence and accuracy"),
         ([0.60], 0.9, "at its one seed over-confident by 30.00 points"),
     ],
 )
 def test_confidence_in_words(tmp_path, rights, confidence, said):
     for seed, right in enumerate(rights):
         network(tmp_path, seed, right, confidence)
-    (found,) = calibrations(study_of(tmp_path / "demo").arms)
+    (found,) = analyse(study_of(tmp_path / "demo")).calibrations
     assert said in sentence(found)
     assert found.ece.mean == pytest.approx(np.mean([abs(confidence - right) for right in rights]))
 
@@ -152,8 +152,6 @@ def test_calibration_in_the_report(tmp_path):
     assert len(bins) == 15 and sum(float(b["images_per_seed"]) for b in bins) == 200
     assert [b["accuracy_percent"] for b in bins if float(b["images_per_seed"]) == 0] == [""] * 14
     page = written.index.read_text()
-    assert (
-        'id="calibration"' in page and CALIBRATION_NOTES[1] in page and "net: confidence and accuracy are not" in page
-    )
+    assert 'id="calibration"' in page and CALIBRATION_NOTES[1] in page and "net: no detectable difference" in page
     (line,) = tables_of(analyse(study_of(tmp_path / "demo")))["calibration.md"].cells
     assert line[:3] == ["net", "2", "25.00 ± 7.07"] and line[-1].startswith("+25.00 [")

@@ -1,6 +1,5 @@
-"""How sure the networks of each arm are, and how right: calibration over the seeds, as a table and in words."""
+"""Calibration of each arm over its seeds: how far the confidence is from the accuracy."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnexp.metrics import ReliabilityBins, mean_bins, reliability_bins
@@ -10,7 +9,7 @@ from cnnexp.report.read.study import Arm
 
 @dataclass(frozen=True)
 class Calibration:
-    """An arm's calibration over its seeds. Fractions, but nll in nats; gap: mean confidence minus accuracy."""
+    """An arm's calibration: fractions, but nll in nats. gap: mean confidence minus accuracy."""
 
     arm: Arm
     bins: ReliabilityBins
@@ -21,11 +20,6 @@ class Calibration:
     confidence: Estimate
     accuracy: Estimate
     gap: Estimate
-
-
-def calibrations(arms: Sequence[Arm]) -> list[Calibration]:
-    """Return the calibration of every arm that has usable predictions."""
-    return [found for arm in arms if (found := calibrate(arm))]
 
 
 def calibrate(arm: Arm) -> Calibration | None:
@@ -50,13 +44,13 @@ def calibrate(arm: Arm) -> Calibration | None:
 
 
 def sentence(found: Calibration) -> str:
-    """Say whether the arm's networks are too sure of themselves, or not sure enough."""
-    gap, label = found.gap, found.arm.label
-    told = f"mean confidence {100 * found.confidence.mean:.2f} %, accuracy {100 * found.accuracy.mean:.2f} %"
+    """Say whether the arm's networks are over-confident or under-confident."""
+    gap, words = found.gap, "over-confident" if found.gap.mean > 0 else "under-confident"
+    numbers = f"mean confidence {100 * found.confidence.mean:.2f} %, accuracy {100 * found.accuracy.mean:.2f} %"
     if gap.n == 1:
-        side = "over" if gap.mean > 0 else "under"
-        return f"{label}: at its one seed {side}-confident by {abs(100 * gap.mean):.2f} points ({told}); no interval."
-    told += f"; {100 * gap.mean:+.2f} points, 95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f}"
+        by = f"{abs(100 * gap.mean):.2f} points"
+        return f"{found.arm.label}: at its one seed {words} by {by} ({numbers}); no interval."
+    numbers += f"; {100 * gap.mean:+.2f} points, 95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f}"
     if gap.low <= 0 <= gap.high:
-        return f"{label}: confidence and accuracy are not to be told apart ({told})."
-    return f"{label}: {'over' if gap.mean > 0 else 'under'}-confident ({told})."
+        words = "no detectable difference between confidence and accuracy"
+    return f"{found.arm.label}: {words} ({numbers})."

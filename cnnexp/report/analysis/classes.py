@@ -1,4 +1,4 @@
-"""Per class: confusion matrices summed over seeds, accuracies, and what is most often taken for what."""
+"""Results by class: confusion matrices summed over the seeds, accuracies, and the most frequent confusions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ LOWEST = 10  # classes that stand for more than MATRIX
 class ClassResults:
     """An arm's results by class, K classes. names: as they can be shown. seeds: how many have predictions.
 
-    counts: (K, K) test images, true by predicted class, summed over the seeds. by_seed: for each class, {seed: the
-    share of its test images that are recognised}, of the seeds that have any. accuracies: their summary.
+    counts: (K, K) test images, true by predicted class, summed over the seeds. by_seed: for each class, {seed: its
+    accuracy}, of the seeds that have test images of it. accuracies: their means.
     """
 
     arm: Arm
@@ -48,7 +48,7 @@ def class_results(arm: Arm) -> ClassResults | None:
 def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None) -> dict[str, list[Estimate]]:
     """Return each arm's accuracy by class minus the baseline's, paired by seed, of the arms with the same classes.
 
-    results and the answer: by arm.key.
+    results, and what is returned: by arm.key.
     """
     base = results.get(baseline.key) if baseline else None
     if base is None:
@@ -62,7 +62,7 @@ def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None)
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often images of a class are taken for another, over an arm's seeds. share: of the true class's images."""
+    """How often images of a class are classified as another, over an arm's seeds. share: of the true class."""
 
     true: str
     answered: str

@@ -1,4 +1,4 @@
-"""Where an arm and the baseline disagree: the same test images, right in one and wrong in the other.
+"""Where an arm and the baseline disagree: test images that one classifies correctly and the other does not.
 
 Shapes: N images, K classes, S seeds.
 """
@@ -16,9 +16,9 @@ from cnnexp.report.read.study import Arm
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An arm beside the baseline. Summaries: shares of the test images, over the shared seeds (n = 0: none shared).
+    """An arm and the baseline. Estimates: shares of the test images, over the shared seeds (n = 0: none shared).
 
-    always_arm, always_base: rows of `base`'s images that every seed of one has right and every seed of the other wrong.
+    always_arm, always_base: rows of `base`'s images that every seed of one classifies correctly, and none of the other.
     within_arm, within_base: the share on which two seeds of one arm disagree, nan of one seed.
     """
 

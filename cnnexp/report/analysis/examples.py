@@ -1,6 +1,6 @@
-"""Which test images are worth seeing: each arm's most confident mistakes, and those that two arms never agree on.
+"""Test images to show: each arm's most confident mistakes, and those on which two arms disagree at every seed.
 
-An arm's probabilities are its seeds' softmax probabilities, their mean. Only the first arms of a study are looked at.
+An arm's probabilities are the mean of its seeds' softmax probabilities. Only the first arms of a study are shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.read.predictions import Predictions, rows_of
 from cnnexp.report.read.study import Arm
 
-ARMS = 12  # arms looked at, the baseline among them
-MISTAKES = 12  # pictures an arm
-AGAINST = 6  # pictures for each side of a disagreement
+ARMS = 12  # arms shown, the baseline among them
+MISTAKES = 12  # images of an arm
+AGAINST = 6  # images for each side of a disagreement
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A test image and what was answered. true, answered: class names as they can be shown.
+    """A test image and the class predicted for it. true, answered: class names as they can be shown.
 
-    confidence: the mean probability of the class answered. wrong, seeds: how many networks have it wrong, of how many.
+    confidence: the mean probability of the class answered. wrong, seeds: how many networks are wrong, of how many.
     """
 
     id: str
@@ -37,8 +37,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """What is worth seeing. mistakes: by arm, of those looked at. never_agreed: (disagreement, the images that only the
-    arm has right, those that only the baseline has right). left_out: labels of the arms that were not looked at.
+    """Examples by arm. left_out: labels of the arms that are not shown.
+
+    never_agreed: (disagreement, images that only the arm classifies correctly, images that only the baseline does).
     """
 
     mistakes: list[tuple[Arm, list[Example]]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cnnexp.report.analysis import classes
-from cnnexp.report.analysis.calibration import Calibration, calibrations
+from cnnexp.report.analysis.calibration import Calibration, calibrate
 from cnnexp.report.analysis.classes import ClassResults
 from cnnexp.report.analysis.compare import Row, compare
 from cnnexp.report.analysis.disagreement import Disagreement, disagreements
@@ -62,7 +62,7 @@ class Findings:
     @cached_property
     def calibrations(self) -> list[Calibration]:
         """Return the calibration of every arm that has usable predictions, in the order of the arms."""
-        return calibrations(self.arms)
+        return [found for arm in self.arms if (found := calibrate(arm))]
 
     @cached_property
     def disagreements(self) -> list[Disagreement]:
