@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cnnexp.config.keys import counts, flatten
+from cnnexp.config.keys import Purpose, counts, flatten
 from cnnexp.errors import UserError
 from cnnexp.records.fields import TIMING
 from cnnexp.records.run_record import RunRecord
@@ -73,8 +73,8 @@ def first_difference(first: RunRecord, second: RunRecord, names: tuple[str, str]
     return f"the same for {min(len(rows), len(others))} rows; only {names[len(others) > len(rows)]} has more"
 
 
-def differing(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return the settings in which the configs of runs differ, without those that need not change a number."""
+def differing(runs: Sequence[RunRecord], purpose: Purpose = "effect") -> tuple[str, ...]:
+    """Return the settings that count for a purpose in which the configs of runs differ; () if one cannot be read."""
     if len({(run.info.get("fingerprint"), run.info.get("seed")) for run in runs}) == 1:
         return ()
     try:
@@ -82,4 +82,4 @@ def differing(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     except UserError:
         return ()
     keys = dict.fromkeys(key for other in others for key in {**first, **other} if first.get(key) != other.get(key))
-    return tuple(key for key in keys if counts(key, "effect"))
+    return tuple(key for key in keys if counts(key, purpose))

@@ -267,7 +267,7 @@ def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):
         run.write_config({"epochs": epochs, "model": {"dropout": dropout}, "data": {"root": f"/{epochs}"}})
         run.update(changes=["model.dropout=0.3"] if run.info["arm"] == "dropout" else [])
     (note,) = study_of(folder).notes
-    assert note == "dropout was not made as baseline was: beyond what the arm changes, epochs differ."
+    assert note == "dropout differs from baseline in more than its own changes: also in epochs."
     for run in record.find_runs(folder):
         run.update(changes=["model.dropout=0.3", "epochs=12ep"] if run.info["arm"] == "dropout" else [])
     assert study_of(folder).notes == []
@@ -296,9 +296,9 @@ def test_what_quickened_a_run_is_noted(tmp_path):
         else:
             run.update(device={**device, "fp32_layers": [], "compile": True}, features="computed once")
     assert study_of(folder).notes == [
-        "baseline: layers that bf16 does not serve on this processor computed in fp32: conv1, fc1.",
+        "baseline: layers that bf16 would slow down or make inaccurate computed in fp32: conv1, fc1.",
         "dropout: the frozen backbone's features were computed once, and images/s are those of the head alone.",
-        "dropout: the training steps were compiled (torch.compile): training is without its time, memory with it.",
+        "dropout: the training steps were compiled (torch.compile): times are without compiling, memory is with it.",
     ]
 
 

@@ -83,7 +83,7 @@ def test_disagreement_by_hand(tmp_path):
     assert (d.always_arm.tolist(), d.always_base.tolist(), d.both.n) == ([0], [4], 2)
     assert [d.within_base, d.within_arm] == pytest.approx([2 / 6, 2 / 6])
     ((_, by_arm, by_base),) = found.never_agreed
-    assert [(e.id, e.true, e.answered, e.wrong, e.seeds) for e in (*by_arm, *by_base)] == [
+    assert [(e.id, e.true, e.predicted, e.wrong, e.seeds) for e in (*by_arm, *by_base)] == [
         ("test/0.png", "cat", "dog", 2, 2),
         ("test/4.png", "owl", "cat", 2, 2),
     ]
@@ -121,7 +121,7 @@ def test_most_confident_mistakes_are_of_the_mean_over_seeds(tmp_path):
     answer(tmp_path, "net", 1, [1, 0, 1, 1, 0, 0], confidence=0.5)
     ((_, found),) = analyse(study_of(tmp_path / "demo")).examples.mistakes
     # image 1: dog at 0.91 and cat at 0.51; image 4: owl, right, at 0.94 outweighs cat at 0.54; images 0 and 5: both
-    assert [(e.id, e.true, e.answered, e.wrong) for e in found] == [
+    assert [(e.id, e.true, e.predicted, e.wrong) for e in found] == [
         ("test/5.png", "owl", "cat", 2),
         ("test/0.png", "cat", "dog", 2),
         ("test/1.png", "cat", "dog", 1),

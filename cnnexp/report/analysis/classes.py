@@ -65,7 +65,7 @@ class Confusion:
     """How often images of a class are classified as another, over an arm's seeds. share: of the true class."""
 
     true: str
-    answered: str
+    predicted: str
     count: int
     share: float
 
@@ -83,5 +83,5 @@ def confusions(found: ClassResults, count: int) -> list[Confusion]:
 
 
 def most_confused(found: ClassResults, count: int = 3) -> list[str]:
-    """Say which true classes are most often taken for which others, over the arm's seeds."""
-    return [f"{c.true} taken for {c.answered} ({c.count} times)" for c in confusions(found, count)]
+    """Name the most frequent confusions over the arm's seeds."""
+    return [f"{c.true} classified as {c.predicted} ({c.count} times)" for c in confusions(found, count)]

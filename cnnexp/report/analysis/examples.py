@@ -21,15 +21,15 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """A test image and the class predicted for it. true, answered: class names as they can be shown.
+    """A test image and the class predicted for it. true, predicted: class names as they can be shown.
 
-    confidence: the mean probability of the class answered. wrong, seeds: how many networks are wrong, of how many.
+    confidence: the mean probability of the predicted class. wrong, seeds: how many networks are wrong, of how many.
     """
 
     id: str
     label: int
     true: str
-    answered: str
+    predicted: str
     confidence: float
     wrong: int
     seeds: int
@@ -68,9 +68,9 @@ def find_examples(
 
 def most_confident(predictions: Predictions, probabilities: Array, count: int = MISTAKES) -> list[Example]:
     """Return the images whose likeliest class is wrong, the most confident first. probabilities: (N, K)."""
-    answered = probabilities.argmax(1)
+    predicted = probabilities.argmax(1)
     confidence = probabilities.max(1)
-    rows = np.flatnonzero(answered != predictions.labels)
+    rows = np.flatnonzero(predicted != predictions.labels)
     return _examples(predictions, rows[np.argsort(-confidence[rows], kind="stable")][:count], probabilities)
 
 
@@ -92,8 +92,8 @@ def _examples(predictions: Predictions, rows: Array, probabilities: Array) -> li
         label = int(predictions.labels[row])
         others = probabilities[row].copy()
         others[label] = -1.0
-        answered = int(others.argmax())
+        predicted = int(others.argmax())
         wrong = int((predictions.predicted[:, row] != label).sum())
-        shown = names[label], names[answered], float(others[answered])
+        shown = names[label], names[predicted], float(others[predicted])
         examples.append(Example(str(predictions.ids[row]), label, *shown, wrong, len(predictions.runs)))
     return examples

@@ -1,4 +1,4 @@
-"""Two single runs: no seeds to judge by, so the test images that both answered are the sample."""
+"""Two single runs, compared on their test images: one seed gives no spread over seeds."""
 
 from cnnexp.report.analysis.statistics import McNemar, image_interval, mcnemar, p_value
 from cnnexp.report.read.predictions import rows_of
@@ -6,7 +6,7 @@ from cnnexp.report.read.study import Arm
 
 
 def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
-    """Return McNemar's exact test of two arms that share one seed; None unless both answered the same test images."""
+    """Return McNemar's exact test of two arms that share one seed; None if their test images differ."""
     mine, theirs = ({r.seed: r for r in a.runs} for a in (arm, base))
     seed = min(mine.keys() & theirs.keys())
     first, second = mine[seed].predictions, theirs[seed].predictions
@@ -17,7 +17,7 @@ def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
 
 
 def in_words(test: McNemar, first: str = "this one", second: str = "the baseline's") -> str:
-    """Say what the test images tell of two single networks, and what they do not speak of."""
+    """Describe the test in words, and say that another seed may differ."""
     low, high = (100 * x for x in image_interval(test))
     p = f"McNemar's exact p {p_value(test.p, equals=True)}"
     if not test.can_decide:

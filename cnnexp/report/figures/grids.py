@@ -87,6 +87,6 @@ def _fill(axes: Sequence[Axes], shown: Sequence[Shown]) -> None:
         axis.set_yticks([], [])
         axis.spines[:].set(visible=True, color="#d0d0d0")
         axis.grid(visible=False)
-        true, answered = (shorten(name, CLASS_LABEL) for name in (example.true, example.answered))
-        axis.set_xlabel(f"{true}\n→ {answered}\n{100 * example.confidence:.1f} %", fontsize=7.5, linespacing=1.25)
+        true, predicted = (shorten(name, CLASS_LABEL) for name in (example.true, example.predicted))
+        axis.set_xlabel(f"{true}\n→ {predicted}\n{100 * example.confidence:.1f} %", fontsize=7.5, linespacing=1.25)
     turn_off(axes[len(shown) :])

@@ -1,10 +1,10 @@
-"""What a reader must know before believing a table: what mixes in it, and which records contradict themselves."""
+"""Notes for the reader of a table: what differs between its runs, and which records contradict themselves."""
 
 import math
 from collections.abc import Sequence
 
-from cnnexp.config.keys import counts, flatten, is_below
-from cnnexp.errors import UserError
+from cnnexp.config.keys import is_below
+from cnnexp.records.identical import differing
 from cnnexp.report.read.runs import Run
 from cnnexp.text import plain
 
@@ -24,9 +24,9 @@ MIXES = (
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Return notes on the runs of a table, each given with its arm's label."""
     notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
-    if watched := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
-        notes.append(f"{', '.join(watched)}: the test images were looked at after every epoch, as published.")
-    notes += _quickened(used) + _leaks(used)
+    if tested := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
+        notes.append(f"{', '.join(tested)}: the test images were evaluated after every epoch, as published.")
+    notes += _accelerated(used) + _leaks(used)
     for label, run in used:
         notes += [f"{label}, seed {run.seed}: {warning}." for warning in run.warnings]
         if run.get("earlier"):
@@ -36,63 +36,53 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     return notes
 
 
-def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
-    """Return the keys by which an arm's config differs from the baseline's beyond what it says that it changes.
+def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) -> list[str]:
+    """Return notes on every arm, given with its first run, that differs from the baseline in more than its changes."""
+    notes = []
+    for label, run in arms:
+        others, of_baseline = beyond(run, baseline[1])
+        beginning = f"{label} differs from {baseline[0]} in more than its own changes: also in"
+        if others:
+            notes.append(f"{beginning} {_listed(others)}.")
+        if of_baseline:
+            notes.append(f"{beginning} {_listed(of_baseline)}, which {baseline[0]} changes.")
+    return notes
 
-    First those that neither says, which are none of the arm's technique: the two were made by different commands. Then
-    those that the baseline alone says, which are a second difference beside it. [] if a config is not to be read.
+
+def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
+    """Return the keys in which an arm's config differs from the baseline's, without the arm's own changes.
+
+    First those that neither changes: the two were made by different commands. Then those that only the baseline
+    changes: a second difference. Both are [] if a config cannot be read.
     """
-    try:
-        ours, theirs = (flatten(run.record.config()) for run in (arm, baseline))
-    except UserError:
-        return [], []
-    told, told_there = _changed(arm), _changed(baseline)
-    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key) and counts(key, "difference")]
-    rest = [key for key in differing if not is_below(key, told) and not any(is_below(t, [key]) for t in told)]
-    return [key for key in rest if not is_below(key, told_there)], [key for key in rest if is_below(key, told_there)]
+    own, of_baseline = _changed(arm), _changed(baseline)
+    keys = differing([arm.record, baseline.record], "difference")
+    keys = tuple(key for key in keys if not is_below(key, own) and not any(is_below(change, [key]) for change in own))
+    return [key for key in keys if not is_below(key, of_baseline)], [key for key in keys if is_below(key, of_baseline)]
 
 
 def _changed(run: Run) -> set[str]:
-    """Return the keys that a run says that it changes."""
+    """Return the keys that a run records as its changes."""
     changes = [change for change in run.get("changes") or [] if isinstance(change, str)]
     return {change.lstrip("+~").partition("=")[0] for change in changes}
-
-
-def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) -> list[str]:
-    """Return a note for every arm, given with its first run, that differs from the baseline in more than it says."""
-    notes = []
-    for label, run in arms:
-        if run is baseline[1]:
-            continue
-        unsaid, of_baseline = beyond(run, baseline[1])
-        if unsaid:
-            notes.append(
-                f"{label} was not made as {baseline[0]} was: beyond what the arm changes, {_listed(unsaid)} differ."
-            )
-        if of_baseline:
-            notes.append(
-                f"{label} differs from {baseline[0]} in more than its own changes: also in {_listed(of_baseline)}, "
-                f"which {baseline[0]} changes."
-            )
-    return notes
 
 
 def _listed(keys: Sequence[str]) -> str:
     return ", ".join(plain(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
 
 
-def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
-    """Say of which arms the training was shortened, or mixed in precision, by something that can change last digits."""
+def _accelerated(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Name the arms that were trained in a faster way, which can change last digits or what times mean."""
     labels: dict[str, list[str]] = {}
     for label, run in used:
         said = []
         if run.text("features") == "computed once":
             said.append("the frozen backbone's features were computed once, and images/s are those of the head alone")
         if layers := run.texts("device", "fp32_layers"):
-            said.append(f"layers that bf16 does not serve on this processor computed in fp32: {', '.join(layers)}")
+            said.append(f"layers that bf16 would slow down or make inaccurate computed in fp32: {', '.join(layers)}")
         if mode := run.text("device", "compile"):
             how = "torch.compile" if mode == "True" else f"torch.compile, {mode}"
-            said.append(f"the training steps were compiled ({how}): training is without its time, memory with it")
+            said.append(f"the training steps were compiled ({how}): times are without compiling, memory is with it")
         for what in said:
             if label not in labels.setdefault(what, []):
                 labels[what].append(label)
@@ -100,7 +90,7 @@ def _quickened(used: Sequence[tuple[str, Run]]) -> list[str]:
 
 
 def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
-    """Say of which data sets test images are training images too."""
+    """Name the data sets whose test images are training images too."""
     found = {
         f"{run.text('data', 'name')}: {run.number('data', 'test_in_train'):,.0f} of "
         f"{run.number('data', 'test'):,.0f} test images are training images too, pixel for pixel."
@@ -111,7 +101,7 @@ def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
 
 
 def _mixed(what: str, path: tuple[str, ...], used: Sequence[tuple[str, Run]]) -> list[str]:
-    """Say which arms have which value of a field of run.json, if they differ."""
+    """Return a note on which arms have which value of a field of run.json, if they differ."""
     values: dict[str, list[str]] = {}
     for label, run in used:
         labels = values.setdefault(run.text(*path) or "not recorded", [])

@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnexp.config.keys import counts, flatten
-from cnnexp.errors import UserError
-from cnnexp.records import run_record as record
+from cnnexp.config.keys import flatten
+from cnnexp.records.identical import differing
+from cnnexp.records.run_record import slug
 from cnnexp.report.read.runs import Run
 from cnnexp.text import plain, shorten
 
@@ -84,32 +84,27 @@ class Study:
 
 def set_labels(arms: list[Arm]) -> None:
     """Give each arm its label and its key."""
-    shorts = [plain(a.fingerprint)[:8] for a in arms]
-    words = [settings or short for settings, short in zip(differing(arms), shorts, strict=True)]
-    labels = _unique([plain(a.name) or "(no name)" for a in arms], [f" ({word})" for word in words])
-    keys = _unique([record.slug(plain(a.name)) for a in arms], [f"-{record.slug(short)}" for short in shorts])
+    shorts = [plain(arm.fingerprint)[:8] for arm in arms]
+    endings = [f" ({settings or short})" for settings, short in zip(_settings(arms), shorts, strict=True)]
+    labels = _unique([plain(arm.name) or "(no name)" for arm in arms], endings)
+    keys = _unique([slug(plain(arm.name)) for arm in arms], [f"-{slug(short)}" for short in shorts])
     for arm, label, key in zip(arms, labels, keys, strict=True):
         arm.label, arm.key = label, key
 
 
-def differing(arms: list[Arm]) -> list[str]:
+def _settings(arms: list[Arm]) -> list[str]:
     """Return "epochs=1ep" of every arm that shares its name with others: the settings in which these differ.
 
     "" where there are none, or more than MAX_SETTINGS_IN_LABEL, or a config cannot be read.
     """
-    same: dict[str, list[int]] = {}
+    found, same = [""] * len(arms), dict[str, list[int]]()
     for index, arm in enumerate(arms):
         same.setdefault(plain(arm.name).lower(), []).append(index)
-    found = [""] * len(arms)
-    for group in (indices for indices in same.values() if len(indices) > 1):
-        try:
-            configs = [flatten(arms[index].first.record.config()) for index in group]
-        except UserError:
-            continue
-        keys = [key for key in configs[0] if counts(key, "difference") and len({str(c.get(key)) for c in configs}) > 1]
-        if 0 < len(keys) <= MAX_SETTINGS_IN_LABEL:
-            for index, config in zip(group, configs, strict=True):
-                found[index] = shorten(plain(", ".join(f"{key}={config.get(key)}" for key in keys)), 60)
+    for group in same.values():
+        keys = differing([arms[index].first.record for index in group], "difference") if len(group) > 1 else ()
+        for index in group if 0 < len(keys) <= MAX_SETTINGS_IN_LABEL else []:
+            config = flatten(arms[index].first.record.config())
+            found[index] = shorten(plain(", ".join(f"{key}={config.get(key)}" for key in keys)), 60)
     return found
 
 

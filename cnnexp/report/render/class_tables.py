@@ -82,7 +82,7 @@ def frequent_confusions(results: Sequence[ClassResults], count: int = LISTED_CON
 def confusions_csv(results: Sequence[ClassResults]) -> Table[Any]:
     """Return each arm's most frequent confusions, the most frequent first."""
     rows = [
-        (found.arm.label, rank, c.true, c.answered, c.count, 100 * c.share)
+        (found.arm.label, rank, c.true, c.predicted, c.count, 100 * c.share)
         for found in results
         for rank, c in enumerate(confusions(found, LISTED_CONFUSIONS), start=1)
     ]

@@ -32,7 +32,7 @@ MISTAKES: list[Column[tuple[str, int, Example]]] = [
     Column("", "rank", lambda r: r[1]),
     Column("Image", "image", lambda r: plain(r[2].id), kind="label"),
     Column("True class", "true_class", lambda r: r[2].true, kind="label"),
-    Column("Predicted", "predicted_class", lambda r: r[2].answered, kind="label"),
+    Column("Predicted", "predicted_class", lambda r: r[2].predicted, kind="label"),
     Column("Confidence (%)", "confidence_percent", lambda r: 100 * r[2].confidence, decimals(1)),
     Column("Wrong at (seeds)", "", lambda r: f"{r[2].wrong} of {r[2].seeds}"),
     Column("", "seeds_wrong", lambda r: r[2].wrong),
@@ -54,7 +54,7 @@ def never_agreed(findings: Findings) -> Table[Any]:
     """Return the images that one of two arms gets right at every seed and the other at none."""
     names = ("arm", "baseline", "right_at_every_seed", "rank", "image", "true_class", "predicted_by_the_other")
     rows = [
-        (d.arm.arm.label, d.base.arm.label, of.arm.label, rank, plain(e.id), e.true, e.answered, 100 * e.confidence)
+        (d.arm.arm.label, d.base.arm.label, of.arm.label, rank, plain(e.id), e.true, e.predicted, 100 * e.confidence)
         for d, by_arm, by_base in findings.examples.never_agreed
         for of, side in ((d.arm, by_arm), (d.base, by_base))
         for rank, e in enumerate(side, start=1)
