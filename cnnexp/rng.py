@@ -1,4 +1,4 @@
-"""Seeds as pure functions: what is drawn at a step depends on names and numbers, never on what was drawn before.
+"""Seeds as pure functions of names and numbers: no draw depends on earlier draws.
 
 The idea is the `fold_in` of JAX's counter-based generators: resuming needs no saved random state.
 """
@@ -24,7 +24,7 @@ def generator(seed: int, *names: int | str) -> "Generator":
 
 
 def seed_device(where: "device", seed: int) -> None:
-    """Seed what draws on a device, and on the CPU, as torch.manual_seed does, which asks for devices of every kind."""
+    """Seed the generators of the CPU and of one device. torch.manual_seed seeds all kinds of devices: slower."""
     import torch
 
     torch.default_generator.manual_seed(seed)

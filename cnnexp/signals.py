@@ -1,9 +1,8 @@
-"""Signals that ask a run to stop: the step is finished, the state saved, and the exit code says who asked.
+"""Signals that ask a run to stop: the step is finished, the state saved, and the exit code names the signal.
 
-SIGINT (Ctrl-C) is 130; SIGTERM, SIGUSR1 and SIGUSR2 (a scheduler's preemption) and SIGHUP (the terminal was closed) are
-75. A second SIGINT ends the process at once; a SIGHUP that was ignored from the start (nohup) stays so. Where there is
-no state to save (imports, data preparation, a report) the command just ends, with the same codes and without a
-traceback.
+SIGINT (Ctrl-C) gives 130; SIGTERM, SIGUSR1 and SIGUSR2 (a scheduler's preemption) and SIGHUP (the terminal was closed)
+give 75. A second SIGINT ends the process at once. A SIGHUP that is ignored from the start (nohup) stays ignored. If
+there is no state to save (imports, data preparation, a report), the command ends with the same codes and no traceback.
 """
 
 import os
@@ -33,8 +32,8 @@ class StopRequest:
     exit_code: int | None = None
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """Take note of a signal; restore the default of SIGINT, so that a second one ends the process."""
-        let_go_of_a_closed_terminal(number)
+        """Record a signal; restore the default of SIGINT, so that a second one ends the process."""
+        release_terminal(number)
         self.exit_code = self.exit_code or CODES[signal.Signals(number)]
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -45,32 +44,32 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal end the block with Interrupted, and the processes that this one has started by then (Linux).
+        """Let a signal end the block with Interrupted, and kill the child processes of this one (Linux).
 
-        For what takes long between two steps and leaves nothing to save. Whatever else the block raises then is taken
-        for a consequence, as half-done imports are.
+        For long work between two steps that leaves nothing to save. Any other error of the block after a signal counts
+        as a consequence, such as half-done imports.
         """
 
         def end(number: int, frame: FrameType | None) -> None:
             self.ask(number, frame)
             end_children(os.getpid())
-            raise Stop(CODES[signal.Signals(number)])  # which passes where any other error would be taken for an answer
+            raise Stop(CODES[signal.Signals(number)])  # not an Exception, which the block might catch
 
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         try:
             with sent_to(end):
-                self.check()  # it may have come before
+                self.check()  # a signal may have come before
                 yield
         finally:
             if self.exit_code is not None:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # as `ask` left it: a second one ends the process
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # as after `ask`: a second one ends the process
             self.check()
 
 
 def end_children(pid: int) -> None:
-    """Kill the processes that a process has started, and theirs. No effect where there is no /proc with their names."""
+    """Kill the child processes of a process, and theirs. No effect without a /proc that lists them."""
     children: list[int] = []
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
@@ -83,7 +82,7 @@ def end_children(pid: int) -> None:
 
 
 class Stop(KeyboardInterrupt):
-    """A signal came while there was no state to save; `exit_code` is 130 or 75."""
+    """A signal came while there was no state to save. exit_code: 130 or 75."""
 
     def __init__(self, exit_code: int):
         super().__init__()
@@ -92,40 +91,40 @@ class Stop(KeyboardInterrupt):
 
 def end_quietly() -> None:
     """Let the signals end this command with their exit codes, except where `stop_request` catches them."""
-    for number in _heard():
+    for number in _handled():
         signal.signal(number, _end)
 
 
-def _heard() -> list[signal.Signals]:
+def _handled() -> list[signal.Signals]:
     return [number for number in CODES if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def let_go_of_a_closed_terminal(number: int) -> None:
-    """After a SIGHUP, send to nowhere what goes to a terminal that is gone: every write there would be an error."""
+def release_terminal(number: int) -> None:
+    """After a SIGHUP, redirect output from the closed terminal to /dev/null, since every write to it would fail."""
     if number != signal.SIGHUP:
         return
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")
         except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 def ignore() -> None:
-    """Take no more notice of the signals: the command has ended, and its exit code is known."""
+    """Ignore the signals from now on: the command has ended, and its exit code is known."""
     for number in CODES:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Raise Stop, so that half-made files are removed; end the process here if an exception would do no good.
+    """Raise Stop, so that half-made files are removed; end the process here if an exception would not end it.
 
-    That is in the middle of an import (a module that is half imported, or a C extension whose initialisation is cut
-    off, answers with any error), and where Python can only report an exception and go on, as in a finaliser.
+    That is the case during an import, where a half-imported module or C extension fails with any error, and where
+    Python only reports an exception and continues, as in a finaliser.
     """
-    let_go_of_a_closed_terminal(number)
+    release_terminal(number)
     code = CODES[signal.Signals(number)]
     if _importing(frame):
         _leave(code)
@@ -152,7 +151,7 @@ def _importing(frame: FrameType | None) -> bool:
 @contextmanager
 def sent_to(handler: Handler) -> Iterator[None]:
     """Let a handler answer the signals while the block runs."""
-    before = {number: signal.signal(number, handler) for number in _heard()}
+    before = {number: signal.signal(number, handler) for number in _handled()}
     try:
         yield
     finally:
@@ -162,11 +161,11 @@ def sent_to(handler: Handler) -> Iterator[None]:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch the signals while the block runs. Only the main thread can; elsewhere nothing is caught."""
+    """Catch the signals while the block runs, if this is the main thread; other threads cannot."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     with sent_to(request.ask):
         yield request
-    request.check()  # it came too late for the block, and is for what comes after it
+    request.check()  # the signal came too late for the block

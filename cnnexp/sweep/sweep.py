@@ -13,7 +13,7 @@ from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import now
-from cnnexp.signals import CODES, let_go_of_a_closed_terminal, sent_to
+from cnnexp.signals import CODES, release_terminal, sent_to
 from cnnexp.sweep.board import Board, Times, work_of
 from cnnexp.sweep.server import CONTEXT
 from cnnexp.sweep.slots import Slot
@@ -86,7 +86,7 @@ class Sweep:
 
         Schedulers repeat their signals, and send one kind after the other: these leave the runs their time to save.
         """
-        let_go_of_a_closed_terminal(number)
+        release_terminal(number)
         again = number == signal.SIGINT and self.interrupted
         self.interrupted |= number == signal.SIGINT
         first, self.signal = self.signal is None, self.signal or number

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def make(where: str, node: Any, **given: Any) -> Any:
-    """Call what a node names with the node's settings and those of `given` that its signature has."""
+    """Call the `_target_` of a node with the node's settings, and with those of `given` that its signature has."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
@@ -33,12 +33,17 @@ def make(where: str, node: Any, **given: Any) -> Any:
         raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
 
 
-def build_data(config: Any) -> ImageData:
-    """Build the dataset of a config, preparing its cache if there is none yet; remembered by this process.
+def wrong_type(where: str, result: Any, expected: str) -> UserError:
+    """Return the error for a `_target_` whose result has the wrong type."""
+    return UserError(f"{where}._target_: gave a {type(result).__name__}; it must give {expected}")
 
-    With `validate_on: test` the test images stand in the validation split too. Raises UserError if there are others.
+
+def build_data(config: Any) -> ImageData:
+    """Build the data set of a config, preparing its cache if there is none. This process keeps the last two.
+
+    With `validate_on: test` the validation split is the test images. Raises UserError if the data has other ones.
     """
-    data = _remembered_data(json.dumps(dict(config["data"]), default=_plain))
+    data = _remembered_data(json.dumps(config["data"]))
     if config.get("validate_on") != "test":
         return data
     if len(data.val):
@@ -48,17 +53,11 @@ def build_data(config: Any) -> ImageData:
     return dataclasses.replace(data, val=dataclasses.replace(data.test))
 
 
-def _plain(node: Any) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(node, resolve=True)
-
-
 @functools.lru_cache(maxsize=2)
 def _remembered_data(node: str) -> ImageData:
     data = make("data", json.loads(node))
     if not isinstance(data, ImageData):
-        raise UserError(f"data._target_: gave a {type(data).__name__}; it must give a cnnexp.data.images.ImageData")
+        raise wrong_type("data", data, "a cnnexp.data.images.ImageData")
     return data
 
 
@@ -68,7 +67,7 @@ def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.M
 
     model = make("model", config["model"], image=image, classes=classes)
     if not isinstance(model, nn.Module):
-        raise UserError(f"model._target_: gave a {type(model).__name__}; it must give a torch.nn.Module")
+        raise wrong_type("model", model, "a torch.nn.Module")
     if lazy := [name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)]:
         raise UserError(
             f"model._target_: {lazy[0]} has no size yet; lazy layers are not taken: give the layer its sizes"
@@ -78,15 +77,14 @@ def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.M
 
 def build_augmentation(config: Any) -> Callable[..., Any]:
     """Build the augmentation: a callable of ((N, C, H, W) float32 in [0, 1], generator)."""
-    augmentation = make("augmentation", config["augmentation"])
+    augmentation: Callable[..., Any] = make("augmentation", config["augmentation"])
     if not callable(augmentation):
-        raise UserError(f"augmentation._target_: gave a {type(augmentation).__name__}; it must give a callable")
+        raise wrong_type("augmentation", augmentation, "a callable")
     if not config["augmentation"]["_target_"].startswith("cnnexp."):
         from cnnexp.data.user_augmentation import UserAugmentation
 
         return UserAugmentation(augmentation)
-    result: Callable[..., Any] = augmentation
-    return result
+    return augmentation
 
 
 def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
@@ -107,8 +105,8 @@ def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
 def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_per_epoch: int) -> "Schedule":
     """Build the learning-rate schedule.
 
-    One of torch's own is stepped once an epoch, and then `total_steps` counts epochs; but one that a function gives
-    which asks for steps (total_steps, steps_per_epoch) is stepped after every step.
+    A class of torch's schedulers is stepped once per epoch, and its `total_steps` are epochs. A function's scheduler is
+    stepped after every step if the function takes total_steps or steps_per_epoch, else once per epoch.
     """
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -118,16 +116,11 @@ def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_
     in_steps = not (inspect.isclass(target) and issubclass(target, LRScheduler))
     if not in_steps:
         total_steps, steps_per_epoch = -(-total_steps // steps_per_epoch), 1
-    schedule = make(
-        "scheduler",
-        config["scheduler"],
-        optimizer=optimizer,
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
-    )
+    lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    schedule = make("scheduler", config["scheduler"], optimizer=optimizer, **lengths)
     if isinstance(schedule, LRScheduler):
-        asked = inspect.signature(target).parameters.keys() & {"total_steps", "steps_per_epoch"}
-        return TorchSchedule(optimizer, schedule, every_step=in_steps and bool(asked))
+        takes_steps = bool(inspect.signature(target).parameters.keys() & lengths)
+        return TorchSchedule(optimizer, schedule, every_step=in_steps and takes_steps)
     if not isinstance(schedule, Schedule):
-        raise UserError(f"scheduler._target_: gave a {type(schedule).__name__}; it must give an LRScheduler")
+        raise wrong_type("scheduler", schedule, "an LRScheduler")
     return schedule

@@ -1,4 +1,4 @@
-"""A run before it starts: its checked config, its name, where it will live and what it needs first."""
+"""A run before it starts: its checked config, its fingerprint, its folder, and the run that it needs first."""
 
 import copy
 import functools
@@ -8,7 +8,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnexp.config import compose as configs
 from cnnexp.config.user_code import user_code
@@ -19,10 +19,18 @@ from cnnexp.records.run_record import RunRecord, run_folder
 from cnnexp.training.build import build_data
 from cnnexp.training.probes import OF_A_PASS, PROBES
 
+if TYPE_CHECKING:
+    from cnnexp.training.device import Device
+
 
 @dataclass
 class Plan:
-    """One run to be made. overrides: what composes it again; changes: what its arm changes, in words."""
+    """One run to make.
+
+    config: resolved and checked. overrides: compose it again. changes: what its arm changes, as overrides.
+    facts: what the config leaves to the machine, part of the fingerprint. command: what was typed.
+    upstream: the run whose weights it starts from. choices: the chosen file of each config group.
+    """
 
     config: dict[str, Any]
     overrides: list[str]
@@ -56,28 +64,28 @@ class Plan:
 
     @property
     def repeat(self) -> str:
-        """Return a command that makes this run alone: what a sweep's slots and axes have settled is spelt out."""
+        """Return a command that makes this run alone, with the arm and the threads that a sweep has chosen."""
         given = {override.partition("=")[0] for override in self.overrides}
-        settled = [] if given & {"+arm", "study.arm"} else [f"study.arm={quoted(self.arm)}"]
-        settled += [] if "device.threads" in given else [f"device.threads={self.config['device']['threads']}"]
-        return shlex.join(["cnnexp", "train", *folder_flags(shlex.split(self.command)), *self.overrides, *settled])
+        chosen = [] if given & {"+arm", "study.arm"} else [f"study.arm={quoted(self.arm)}"]
+        chosen += [] if "device.threads" in given else [f"device.threads={self.config['device']['threads']}"]
+        return shlex.join(["cnnexp", "train", *folder_flags(shlex.split(self.command)), *self.overrides, *chosen])
 
     @property
     def identity(self) -> str:
-        """Return what tells the run from every other: <fingerprint>-s<seed>, as RunRecord.identity."""
+        """Return <fingerprint>-s<seed>, as RunRecord.identity."""
         return f"{self.fingerprint}-s{self.seed}"
 
     def chain(self) -> list["Plan"]:
-        """Return this run after those that it needs, in the order to make them."""
+        """Return the runs to make, in order: those that this run needs, and this run."""
         return [*(self.upstream.chain() if self.upstream else []), self]
 
     def check_unchanged(self, data: ImageData) -> None:
-        """Raise UserError if the data or a person's own code is not what the run was planned, and named, with.
+        """Raise UserError if the data, the weights or the user's code have changed since the run was planned.
 
-        data: as it is now. To be called when everything is built: a person's modules are imported by then.
+        data: as it is now. Call this when everything is built, because the user's modules are imported by then.
         """
-        own = _user_code(self.config)
-        changed = [name for name in own if own[name] != self.facts["user_code"].get(name)]
+        now = _user_code(self.config)
+        changed = [name for name in now if now[name] != self.facts["user_code"].get(name)]
         changed += ["the data"] if data.fingerprint != self.facts["data"] else []
         if self.upstream is None and _weights(self.config, self.command)[1] != self.facts["weights"]:
             changed.append(f"model.weights: {self.config['model']['weights']}")
@@ -99,17 +107,17 @@ class Plan:
         )
 
     def record(self) -> RunRecord:
-        """Read the run directory as it is now."""
+        """Read the run directory."""
         return RunRecord.read(self.folder)
 
     def lacks_probes(self) -> bool:
-        """Tell whether probes are asked for, but the run was done before without any."""
+        """Tell whether the config asks for probes, but the run is done without any."""
         asked = any(self.config["probes"][name] for name in PROBES)
         return asked and self.record().info.get("status") == "done" and not self.record().probe_rows()
 
 
 def quoted(text: str) -> str:
-    """Return text as Hydra reads it back: in single quotes, those within it and backslashes before them escaped."""
+    """Quote text for Hydra: in single quotes; quotes within it, and backslashes before quotes, are escaped."""
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
@@ -121,46 +129,54 @@ def plan(
     choices: dict[str, str] | None = None,
     threads: int | None = None,
 ) -> Plan:
-    """Turn a checked config into a Plan: prepare its data, resolve its device, name it.
+    """Turn a checked config into a Plan: prepare its data, resolve its device, choose its folder.
 
-    config: resolved and checked. threads: what `device.threads=auto` means here (all cores if None).
-    Raises UserError if the device, the data or the weights are not to be had.
+    config: resolved and checked. threads: the value of `device.threads=auto`, all cores if None.
+    Raises UserError if the device, the data or the weights are not available.
     """
-    from cnnexp.training.features import wanted
+    from cnnexp.training.device import cores, resolve
 
-    config = copy.deepcopy(config)
-    device = _device_facts(config["device"], threads)
-    config["device"]["threads"] = device["threads"]
-    named = bool(config["study"]["arm"] or (choices or {}).get("arm"))
-    config["study"]["arm"] = config["study"]["arm"] or (choices or {}).get("arm") or ",".join(changes) or "run"
+    config, choices = copy.deepcopy(config), choices or {}
+    if config["device"]["threads"] == "auto":
+        config["device"]["threads"] = cores() if threads is None else threads
+    device, study = resolve(config["device"]), config["study"]
+    named = study["arm"] or choices.get("arm")
+    study["arm"] = named or ",".join(changes) or "run"
     upstream, weights = _weights(config, command)
     data = build_data(config)
     check_data(config, data)
+    facts = _facts(config, device, data, weights)
+    fingerprint = configs.fingerprint(config, facts)
+    folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
+    if not named and (same := sorted(folder.parent.glob(f"*-s{config['seed']}-{fingerprint}"))):
+        folder = same[0]  # the same run, typed differently
+        study["arm"] = RunRecord.read(folder).info.get("arm", study["arm"])
+    return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices)
+
+
+def _facts(config: dict[str, Any], device: "Device", data: ImageData, weights: str | None) -> dict[str, Any]:
+    """Return what the config leaves to the machine and can change a number. weights: their fingerprint."""
+    from cnnexp.training.features import wanted
+
     facts = {
-        "device": device["kind"],
-        "precision": device["precision"],
-        "threads": device["threads"] if device["kind"] == "cpu" else None,
-        "channels_last": config["device"]["channels_last"],
+        "device": device.kind,
+        "precision": device.precision,
+        "threads": device.threads if device.kind == "cpu" else None,
+        "channels_last": device.channels_last,
         "data": data.fingerprint,
         "weights": weights,
-        "deterministic": config["device"]["deterministic"] if device["kind"] == "cuda" else None,
+        "deterministic": device.deterministic if device.kind == "cuda" else None,
         "user_code": _user_code(config),
     }
     if wanted(config):
         facts["features"] = "computed once"
-    if config["device"].get("compile"):
-        facts["compile"] = config["device"]["compile"]
-    fingerprint = configs.fingerprint(config, facts)
-    study = config["study"]
-    folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
-    if not named and (same := sorted(folder.parent.glob(f"*-s{config['seed']}-{fingerprint}"))):
-        folder = same[0]  # the same run, typed in another way
-        study["arm"] = RunRecord.read(folder).info.get("arm", study["arm"])
-    return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices or {})
+    if device.compile:
+        facts["compile"] = device.compile
+    return facts
 
 
 def check_data(config: dict[str, Any], data: ImageData) -> None:
-    """Raise UserError for settings that the data cannot serve: too large a batch, a watch on no validation split."""
+    """Raise UserError for a batch larger than the data, and for a setting that needs a missing validation split."""
     if config["batch_size"] > len(data.train):
         raise UserError(
             f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images; "
@@ -178,13 +194,6 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
 
 def _user_code(config: dict[str, Any]) -> dict[str, str]:
     return user_code(config[name] for name in configs.GIVEN)
-
-
-def _device_facts(node: dict[str, Any], threads: int | None) -> dict[str, Any]:
-    from cnnexp.training.device import cores, resolve
-
-    automatic = cores() if threads is None else threads
-    return resolve({**node, "threads": automatic if node["threads"] == "auto" else node["threads"]}).record()
 
 
 def _weights(config: dict[str, Any], command: str) -> tuple[Plan | None, str | None]:

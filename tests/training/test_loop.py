@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite(train: Train, only: Only, capsys: pytest.Capt
 
     before = read_json(run.folder / "run.json")
     assert train(*DIVERGE) == 3, "it is left alone, and still told"
-    assert "diverged before" in capsys.readouterr().out
+    assert "diverged before" in capsys.readouterr().err
     assert read_json(run.folder / "run.json") == before
 
 
