@@ -1,11 +1,8 @@
-"""The sweep itself: hands runs to workers, hears how they end, replaces workers that die or grow."""
+"""The scheduler of a sweep: assigns runs to workers, records how they end, replaces workers that exit or grow."""
 
-import contextlib
 import os
 import signal
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from time import monotonic
 from types import FrameType
 
@@ -14,28 +11,16 @@ from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import now
 from cnnexp.signals import CODES, release_terminal, sent_to
-from cnnexp.sweep.board import Board, Times, work_of
-from cnnexp.sweep.server import CONTEXT
+from cnnexp.sweep.board import Board
 from cnnexp.sweep.slots import Slot
-from cnnexp.sweep.worker import GRACE_SECONDS, work
+from cnnexp.sweep.times import Times, work_of
+from cnnexp.sweep.worker import Worker, memory_mib, start, stop
 from cnnexp.text import duration, visible
 from cnnexp.training.plan import Plan
 
 
-@dataclass
-class Worker:
-    """A slot's process, and the plan that it has in hand."""
-
-    slot: Slot
-    process: BaseProcess
-    connection: Connection
-    plan: Plan | None = None
-    started: float = 0.0
-    fraction: float = 0.0
-
-
 class Sweep:
-    """Makes `left` of the runs of `plans` on slots."""
+    """Makes those of `plans` that are `left`, on slots."""
 
     def __init__(
         self, plans: list[Plan], left: list[Plan], slots: list[Slot], times: Times, budget: int | None, fail_fast: bool
@@ -61,7 +46,7 @@ class Sweep:
                     self.listen()
             finally:
                 for worker in self.workers:
-                    self.dismiss(worker)
+                    stop(worker)
                 self.board.close()
         self.summary()
         if self.signal is not None:
@@ -73,18 +58,18 @@ class Sweep:
         return EXIT_PREEMPTED if self.over_budget else EXIT_DONE
 
     def least(self) -> str:
-        """Say how long the shortest run may take that the budget did not let start, where that is known."""
+        """Say how long the shortest run may take that the budget did not let start, if that is known."""
         expected = [seconds for plan in self.over_budget if (seconds := self.times.expected(plan)) is not None]
         return f"; the shortest may take {duration(min(expected))}" if expected else ""
 
     def failed(self) -> bool:
-        """Tell whether a run of this sweep failed; one that another process has in hand did not."""
+        """Tell whether a run of this sweep failed; one that another process is making did not."""
         return any(status not in ("done", "skipped", "held") for _, status, _ in self.ended)
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """On the first signal, start nothing more and ask every run to save and stop; on a second SIGINT, kill them.
 
-        Schedulers repeat their signals, and send one kind after the other: these leave the runs their time to save.
+        Schedulers repeat their signals, and send one kind after the other: these do not kill runs that are saving.
         """
         release_terminal(number)
         again = number == signal.SIGINT and self.interrupted
@@ -95,17 +80,17 @@ class Sweep:
                 os.kill(worker.process.pid, signal.SIGKILL if again else signal.SIGTERM)
 
     def dispatch(self) -> bool:
-        """Give every idle slot a run that can start; returns whether any run still waits."""
+        """Give every idle slot a run that can start; returns whether any run is still waiting."""
         if self.signal is not None or (self.fail_fast and self.failed()):
             return False
         self.workers = [worker for worker in self.workers if worker.plan or worker.process.is_alive()]
         idle = [worker for worker in self.workers if worker.plan is None]
         while (idle or len(self.workers) < len(self.slots)) and (plan := self.next_plan()) is not None:
-            self.hand(plan, idle.pop() if idle else self.hire())
+            self.assign(plan, idle.pop() if idle else self.start_worker())
         return bool(self.waiting)
 
-    def hand(self, plan: Plan, worker: Worker) -> None:
-        """Give a run to an idle worker; if the worker is gone, the run waits for the next one."""
+    def assign(self, plan: Plan, worker: Worker) -> None:
+        """Send a run to an idle worker; if the worker has exited, the run waits for the next one."""
         plan.config["device"]["kind"] = worker.slot.device
         try:
             worker.connection.send(plan)
@@ -114,15 +99,15 @@ class Sweep:
             self.dismiss(worker)
             return
         worker.plan, worker.started, worker.fraction = plan, monotonic(), 0.0
-        if self.signal is not None:  # it came while the worker was being hired, and was not told to it
+        if self.signal is not None:  # it came while the worker was starting, and was not passed on to it
             worker.process.terminate()
 
     def next_plan(self) -> Plan | None:
-        """Take the first waiting run whose upstream is done and which would end within the budget."""
+        """Return the first waiting run whose upstream is done and which would end within the budget."""
         for plan in list(self.waiting):
             needed = plan.upstream
             if needed is not None and (status := needed.record().status) != "done":
-                if not self.comes(needed):
+                if not self.is_to_come(needed):
                     self.waiting.remove(plan)
                     self.skip(plan, f"it starts from {needed.folder}, which is {status}")
                 continue
@@ -134,46 +119,38 @@ class Sweep:
             return plan
         return None
 
-    def comes(self, needed: Plan) -> bool:
-        """Tell whether a run that another one needs is still to be made, or being made, by this sweep."""
+    def is_to_come(self, needed: Plan) -> bool:
+        """Tell whether a run that another one needs is waiting or being made in this sweep."""
         to_come = [*self.waiting, *(worker.plan for worker in self.workers if worker.plan)]
         return any(plan.folder == needed.folder for plan in to_come)
 
-    def hire(self) -> Worker:
+    def start_worker(self) -> Worker:
         """Start a worker on the first slot that has none."""
-        slot = self.slots[0]
         taken = [worker.slot for worker in self.workers]
-        for candidate in self.slots:
-            if taken.count(candidate) < self.slots.count(candidate):
-                slot = candidate
-                break
-        ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
-        process.start()
-        theirs.close()
-        worker = Worker(slot, process, ours)
+        free = (slot for slot in self.slots if taken.count(slot) < self.slots.count(slot))
+        worker = start(next(free, self.slots[0]))
         self.workers.append(worker)
         return worker
 
     def listen(self) -> None:
-        """Wait for news of the workers: progress, the end of a run, or a worker's death."""
+        """Wait for a message of the workers: progress, or the end of a run; or for a worker's exit."""
         busy = [worker for worker in self.workers if worker.plan]
         if not busy:
             return
         ready = wait([w.connection for w in busy] + [w.process.sentinel for w in busy], timeout=1.0)
         for worker in busy:
             if worker.connection in ready:
-                self.hear(worker)
+                self.receive(worker)
             elif worker.process.sentinel in ready:
-                self.died(worker)
+                self.on_exit(worker)
 
-    def hear(self, worker: Worker) -> None:
-        """Take one message of a worker."""
+    def receive(self, worker: Worker) -> None:
+        """Receive one message of a worker."""
         assert worker.plan is not None
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
-            self.died(worker)
+            self.on_exit(worker)
             return
         if message[0] == "progress":
             worker.fraction = message[1]
@@ -183,11 +160,11 @@ class Sweep:
         plan, worker.plan = worker.plan, None
         self.note(plan, status, text, monotonic() - worker.started)
         grown = resident_mib > memory_mib() / (2 * len(self.slots))
-        if grown or (status in ("failed", "oom") and worker.slot.device != "cpu"):  # a device's context may be spoilt
+        if grown or (status in ("failed", "oom") and worker.slot.device != "cpu"):  # a device's context may be damaged
             self.dismiss(worker)
 
-    def died(self, worker: Worker) -> None:
-        """Record the run of a worker that is gone as failed, and forget the worker."""
+    def on_exit(self, worker: Worker) -> None:
+        """Record the run of a worker that exited as failed, and remove the worker."""
         worker.process.join()
         self.workers.remove(worker)
         assert worker.plan is not None
@@ -197,17 +174,17 @@ class Sweep:
             self.note(worker.plan, "interrupted", cause, monotonic() - worker.started)
             return
         message = cause + (" (out of memory?)" if code == -signal.SIGKILL else "")
-        self.record_end(worker.plan, "failed", "Died", message, monotonic() - worker.started)
+        self.record_end(worker.plan, "failed", "WorkerExited", message, monotonic() - worker.started)
 
     def skip(self, plan: Plan, reason: str) -> None:
-        """End a run whose upstream did not come about; one that would not fit the budget does not count as skipped."""
+        """Skip a run whose upstream was not made; if the budget was too short for that, it is for this run too."""
         if any(needed.folder == other.folder for needed in plan.chain() for other in self.over_budget):
             self.over_budget.append(plan)
         else:
             self.record_end(plan, "skipped", "Skipped", reason, 0.0)
 
     def record_end(self, plan: Plan, status: str, kind: str, message: str, seconds: float) -> None:
-        """Record how a run ended whose own process did not, unless a live process holds it, or its end is recorded."""
+        """Record the end of a run for its process, unless another process holds the run or its end is recorded."""
         try:
             with plan.record().held():
                 record = plan.record()  # as it was left
@@ -219,12 +196,12 @@ class Sweep:
                     record.update(status=status, finished=now(), error={"type": kind, "message": message})
         except storage.Locked as error:
             status, message = "held", str(error)
-        except (OSError, UserError) as error:  # what cannot be written reads as interrupted; the other runs go on
+        except (OSError, UserError) as error:  # without a record it counts as interrupted; the other runs continue
             message = f"{message}; {error}"
         self.note(plan, status, message, seconds)
 
     def note(self, plan: Plan, status: str, message: str, seconds: float) -> None:
-        """Take note of how a run ended, and say so at once."""
+        """Note how a run ended, and print it."""
         self.ended.append((plan, status, message))
         line = f"{status:<7} {plan.label}"
         if status == "done":
@@ -236,7 +213,7 @@ class Sweep:
         self.board.ended(plan, status, line, self.seconds_left())
 
     def seconds_left(self) -> float | None:
-        """Return the expected seconds to the end of the sweep; None while no run has taught how long one takes."""
+        """Return the expected seconds to the end of the sweep; None while that of a run is unknown."""
         waiting = self.times.total(self.waiting, len(self.slots))
         running = [(self.times.expected(w.plan), w.fraction) for w in self.workers if w.plan]
         if waiting is None or any(expected is None for expected, _ in running):
@@ -244,35 +221,21 @@ class Sweep:
         return waiting + sum((e or 0.0) * (1 - f) for e, f in running) / len(self.slots)
 
     def dismiss(self, worker: Worker) -> None:
-        """End a worker: an idle one at once, a busy one after a time to save."""
-        if worker.plan is not None:
-            worker.process.terminate()
-        elif worker.process.is_alive():
-            with contextlib.suppress(BrokenPipeError, OSError):  # it may be gone already, which is what is wanted
-                worker.connection.send(None)
-        worker.process.join(GRACE_SECONDS)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-        if worker in self.workers:
-            self.workers = [w for w in self.workers if w is not worker]
+        """Stop a worker and remove it."""
+        stop(worker)
+        self.workers = [other for other in self.workers if other is not worker]
 
     def summary(self) -> None:
-        """Say at the end what did not come about, and why."""
+        """Print which runs were not made, and why."""
         for plan, status, message in self.ended:
             if status != "done":
                 print(visible(f"{status}: {plan.label}: {message}{where_to_look(plan, status, 'log:')}"))
         if self.over_budget:
             print(f"not started: {len(self.over_budget)} runs, which would not end within the budget")
         if self.waiting:
-            print(f"not started: {len(self.waiting)} runs; the same command goes on")
+            print(f"not started: {len(self.waiting)} runs; the same command continues")
 
 
 def where_to_look(plan: Plan, status: str, word: str) -> str:
-    """Return "; see .../train.log" of a run that ended by itself; that of one that was stopped says no more."""
+    """Return "; see .../train.log", or "" for a run that was stopped: its log says nothing more."""
     return "" if status in ("held", "interrupted") else f"; {word} {plan.folder / 'train.log'}"
-
-
-def memory_mib() -> float:
-    """Return the machine's memory in MiB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20

@@ -1,4 +1,4 @@
-"""A slot's process: takes plans from the sweep one after another, keeping imports, data and memory between them."""
+"""A slot's process, which makes one run after another and keeps imports, data and memory between them."""
 
 import ctypes
 import faulthandler
@@ -7,36 +7,77 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from time import sleep
-from typing import Any
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from time import monotonic, sleep
 
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
+from cnnexp.sweep.server import CONTEXT
+from cnnexp.sweep.slots import Slot
 from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
-TELL_SECONDS = 0.5
+PROGRESS_SECONDS = 0.5  # between two messages
 GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
 
 
+@dataclass
+class Worker:
+    """A slot's process as the sweep sees it, and the run that it is making."""
+
+    slot: Slot
+    process: BaseProcess
+    connection: Connection
+    plan: Plan | None = None
+    started: float = 0.0
+    fraction: float = 0.0
+
+
+def start(slot: Slot) -> Worker:
+    """Start the process of a slot."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    return Worker(slot, process, ours)
+
+
+def stop(worker: Worker) -> None:
+    """End a worker's process: at once if it is idle, else after a time to save."""
+    if worker.plan is not None:
+        worker.process.terminate()
+    elif worker.process.is_alive():
+        with suppress(OSError):  # it may have exited meanwhile
+            worker.connection.send(None)
+    worker.process.join(GRACE_SECONDS)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+
+
+# What follows runs in the worker's process.
+
+
 def work(connection: Connection) -> None:
-    """Run plans until told None. Sends ("progress", fraction), then ("ended", status, message, resident MiB)."""
+    """Make the runs that are sent, until None. Sends ("progress", fraction), then ("ended", status, message, MiB)."""
     os.setsid()  # a Ctrl-C reaches the sweep alone, which passes it on
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)  # blocked since this process began: see server.import_ahead
     end_with_parent()
     faulthandler.enable()
     while (plan := receive(connection)) is not None:
-        status, message = make_logged(plan, Told(connection))
-        with suppress(OSError):  # the sweep's process is gone, and with it who would want to know
+        status, message = make_logged(plan, PipeProgress(connection))
+        with suppress(OSError):  # the sweep's process has exited
             connection.send(("ended", status, message, resident_mib()))
 
 
 def receive(connection: Connection) -> Plan | None:
-    """Wait for a plan; None if there is none to come."""
+    """Wait for a run; None if there is none left."""
     try:
         plan: Plan | None = connection.recv()
     except (EOFError, OSError):
@@ -44,16 +85,16 @@ def receive(connection: Connection) -> Plan | None:
     return plan
 
 
-def make_logged(plan: Plan, progress: "Told") -> tuple[str, str]:
-    """Make a run as `make` does, with all that is printed in its train.log."""
+def make_logged(plan: Plan, progress: "PipeProgress") -> tuple[str, str]:
+    """Make a run as `make` does; what it prints goes to its train.log."""
     try:
-        catch_output(plan.folder)
+        redirect_output(plan.folder)
     except (OSError, UserError) as error:
         return "failed", f"{type(error).__name__}: {error}"
     return make(plan, progress)
 
 
-def make(plan: Plan, progress: "Told") -> tuple[str, str]:
+def make(plan: Plan, progress: "PipeProgress") -> tuple[str, str]:
     """Make a run; return how it ended (a status, or `held`) and why. Nothing that a run raises ends the worker."""
     from cnnexp.training.run import run
 
@@ -72,27 +113,25 @@ def make(plan: Plan, progress: "Told") -> tuple[str, str]:
         return ("oom" if status == "oom" else "failed"), f"{type(error).__name__}: {error}".strip(": ")
 
 
-class Told(Progress):
-    """Progress that goes to the sweep: how much of the run is done, a few times a second."""
+class PipeProgress(Progress):
+    """Sends to the sweep how much of the run is done, twice a second."""
 
     def __init__(self, connection: Connection):
-        self.connection, self.told = connection, 0.0
+        self.connection, self.sent = connection, 0.0
 
     def start(self, title: str, settings: Settings, state: TrainState) -> None:
-        """Take note of the length of the run."""
+        """Note the length of the run."""
         self.total = settings.total_steps
 
     def step(self, state: TrainState) -> None:
-        """Tell the fraction of steps taken."""
-        from time import monotonic
-
-        if monotonic() - self.told > TELL_SECONDS:
-            self.told = monotonic()
-            with suppress(OSError):  # nobody listens any more: this run is about to be told to stop
+        """Send the fraction of steps taken."""
+        if monotonic() - self.sent > PROGRESS_SECONDS:
+            self.sent = monotonic()
+            with suppress(OSError):  # the sweep's process has exited: a signal to stop will follow
                 self.connection.send(("progress", state.step / self.total))
 
 
-def catch_output(folder: Any) -> None:
+def redirect_output(folder: Path) -> None:
     """Send this process's standard output and error, C libraries' included, to the run's train.log."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -103,7 +142,7 @@ def catch_output(folder: Any) -> None:
 
 
 def end_with_parent() -> None:
-    """When the sweep's process dies, in whatever way, be told to stop (SIGTERM: save, then end); if that hangs, die."""
+    """When the sweep's process ends, for whatever reason, end this one: by SIGTERM (it saves), then by SIGKILL."""
     parent = parent_process()
     assert parent is not None
     if sys.platform == "linux":
@@ -119,9 +158,14 @@ def end_with_parent() -> None:
 
 
 def resident_mib() -> float:
-    """Return the memory that this process holds, in MiB (0 where /proc does not tell)."""
+    """Return the memory that this process holds, in MiB; 0 without /proc."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     except OSError:
         return 0.0
+
+
+def memory_mib() -> float:
+    """Return the machine's memory in MiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20

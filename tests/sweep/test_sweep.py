@@ -29,11 +29,11 @@ from cnnexp.records.study import read_study
 from cnnexp.storage import StorageError
 from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers
-from cnnexp.sweep.board import Times, work_of
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.sweep import Sweep, Worker
+from cnnexp.sweep.times import Times, work_of
 from cnnexp.training.plan import Plan
 
 pytestmark = pytest.mark.counts("sweeps")
@@ -255,7 +255,7 @@ def test_a_signal_stops_the_sweep_and_its_workers(
     assert all((run.folder / "checkpoints" / "last.pt").exists() for run in found.values()), "saved before the end"
     assert not [run for run in found.values() if "Traceback" in (run.folder / "train.log").read_text()]
     if number != signal.SIGKILL:
-        assert "interrupted: slow, seed 1: " in out and "not started: 1 runs; the same command goes on" in out
+        assert "interrupted: slow, seed 1: " in out and "not started: 1 runs; the same command continues" in out
     (tmp_path / "own" / "cured").touch()
     use_threads(monkeypatch)
     assert train(*request, "slots=cpu:1") == 0
@@ -314,29 +314,29 @@ class Thread:
 def until_told(connection: Any) -> None:
     """Do what a worker's process does, but for what concerns the process."""
     while (plan := connection.recv()) is not None:
-        connection.send(("ended", *workers.make(plan, workers.Told(connection)), 0.0))
+        connection.send(("ended", *workers.make(plan, workers.PipeProgress(connection)), 0.0))
     connection.close()
 
 
 def use_threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
-    """Make workers threads from here on; return the list of all that are hired."""
-    hired: list[Worker] = []
+    """Make workers threads from here on; return the list of all that are started."""
+    started: list[Worker] = []
 
-    def hire(self: Sweep) -> Worker:
+    def start_worker(self: Sweep) -> Worker:
         ours, theirs = Pipe()
         process: Any = Thread(until_told, (theirs,))
         worker = Worker(self.slots[0], process, ours)
         self.workers.append(worker)
-        hired.append(worker)
+        started.append(worker)
         return worker
 
-    monkeypatch.setattr(Sweep, "hire", hire)
-    return hired
+    monkeypatch.setattr(Sweep, "start_worker", start_worker)
+    return started
 
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
-    """Make workers threads; return all that were hired."""
+    """Make workers threads; return all that were started."""
     return use_threads(monkeypatch)
 
 
@@ -396,7 +396,7 @@ class TestWithThreads:
             "model.kind=well-s0": "done",
             "model.kind=raise-s0": "failed",
         }
-        assert "not started: 4 runs; the same command goes on" in capfd.readouterr().out
+        assert "not started: 4 runs; the same command continues" in capfd.readouterr().out
 
     def test_a_budget(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st"]
@@ -489,27 +489,27 @@ class TestWithThreads:
     def test_a_worker_whose_device_may_be_spoilt_is_replaced(
         self, train: Train, hazards: list[str], threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        hand = Sweep.hand
+        assign = Sweep.assign
 
-        def hand_to_a_gpu(self: Sweep, plan: Plan, worker: Worker) -> None:
-            hand(self, plan, worker)
+        def assign_to_a_gpu(self: Sweep, plan: Plan, worker: Worker) -> None:
+            assign(self, plan, worker)
             worker.slot = Slot("cuda:0", 1)
 
-        monkeypatch.setattr(Sweep, "hand", hand_to_a_gpu)
+        monkeypatch.setattr(Sweep, "assign", assign_to_a_gpu)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "model.kind=raise,well", "seed=0,1") == 3
         assert len(threads) == 3, "a new one after each failure, and none after a run that is done"
 
     def test_a_run_that_was_done_before_its_worker_died_stays_done(
         self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def died(self: Sweep, worker: Worker) -> None:
+        def exited(self: Sweep, worker: Worker) -> None:
             assert worker.plan is not None
             message = worker.connection.recv()
             if message[0] == "ended":  # and nobody heard of it
                 plan, worker.plan = worker.plan, None
                 self.record_end(plan, "failed", "Died", "killed by SIGKILL", 1.0)
 
-        monkeypatch.setattr(Sweep, "hear", died)
+        monkeypatch.setattr(Sweep, "receive", exited)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
         assert {run.status for run in runs().values()} == {"done"}
         assert all((run.folder / "checkpoints" / "best.pt").exists() for run in runs().values())
@@ -524,7 +524,7 @@ class TestWithThreads:
                 raise StorageError(plan.folder, OSError(errno.ENOSPC, "No space left on device"))
             begin(plan, record)
 
-        def died(self: Sweep, worker: Worker) -> None:
+        def exited(self: Sweep, worker: Worker) -> None:
             assert worker.plan is not None
             worker.connection.recv()
             plan, worker.plan = worker.plan, None
@@ -532,7 +532,7 @@ class TestWithThreads:
 
         monkeypatch.setattr(Plan, "begin", full)
         monkeypatch.setattr(workers, "make", lambda plan, told: ("done", ""))
-        monkeypatch.setattr(Sweep, "hear", died)
+        monkeypatch.setattr(Sweep, "receive", exited)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1,2", "study.arm=some") == 3
         statuses = {name: run.status for name, run in runs().items() if run.info}
         assert statuses == {"some-s0": "failed", "some-s2": "failed"}
@@ -541,7 +541,7 @@ class TestWithThreads:
         wanted = plan()
         wanted.folder.mkdir(parents=True)
         (wanted.folder / "train.log").symlink_to(outputs / "elsewhere")
-        status, message = workers.make_logged(wanted, workers.Told(Pipe()[0]))
+        status, message = workers.make_logged(wanted, workers.PipeProgress(Pipe()[0]))
         assert status == "failed" and "train.log: cannot be written" in message
         assert not (outputs / "elsewhere").exists()
 
@@ -691,7 +691,7 @@ def test_what_needs_a_run_beyond_the_budget_is_beyond_it(
     assert "not started: 2 runs, which would not end within the budget" in capsys.readouterr().out
     other = plain_plan(tmp_path, "done other", 1)
     times.learn(other.fingerprint, work_of(other.config), 1.0)
-    assert sweep_of([first, other], budget=60, times=times) == 75, "the same command goes on"
+    assert sweep_of([first, other], budget=60, times=times) == 75, "the same command continues"
     assert order == [other.label]
 
 

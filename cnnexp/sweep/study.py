@@ -1,0 +1,66 @@
+"""What a sweep writes into study.json: the runs that the study's arms call for now."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cnnexp import storage
+from cnnexp.claims import study as claims
+from cnnexp.records import study as study_file
+from cnnexp.records.run_record import now
+from cnnexp.training.plan import Plan
+
+COPIED = ("name", "question", "baseline", "reported", "source", "claims")  # from the config
+
+
+def check_arms(plans: Iterable[Plan], named: Sequence[str]) -> None:
+    """Raise UserError if a study reports or claims something of an unknown arm.
+
+    named: the arms of the study. Those of this sweep and of the study's earlier runs are known too.
+    """
+    for folder, here in by_folder(plans).items():
+        earlier = (study_file.read_study(folder) or {}).get("arms") or []
+        claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *earlier], named)
+
+
+def write_studies(plans: Iterable[Plan], command: str) -> None:
+    """Write study.json: a named arm's runs with another config are superseded; its other seeds and other arms stay.
+
+    Arms without a name, those of `-m model.norm=none,batch`, supersede nothing: their config tells them apart.
+    """
+    for folder, here in by_folder(plans).items():
+        with storage.lock(folder / ".lock", wait=True):
+            _write(folder, here, command)
+
+
+def by_folder(plans: Iterable[Plan]) -> dict[Path, list[Plan]]:
+    """Return plans by the folder of their study."""
+    found: dict[Path, list[Plan]] = {}
+    for plan in plans:
+        found.setdefault(plan.folder.parent, []).append(plan)
+    return found
+
+
+def _write(folder: Path, plans: list[Plan], command: str) -> None:
+    present: dict[str, set[str]] = {}
+    for plan in plans:
+        if "arm" in plan.choices:
+            present.setdefault(plan.arm, set()).add(plan.fingerprint)
+    old = study_file.read_study(folder) or {"runs": [], "arms": []}
+    kept = [run for run in old["runs"] if run["fingerprint"] in present.get(run["arm"], {run["fingerprint"]})]
+    if dropped := len(old["runs"]) - len(kept):
+        print(f"{folder}: {dropped} earlier runs of these arms have another config, data or user code;")
+        print("  reports show them as superseded")
+        print("  (study.name=... keeps a new study separate)", flush=True)
+    listed = {run["folder"] for run in kept}
+    new = [
+        {"folder": plan.folder.name, "arm": plan.arm, "seed": plan.seed, "fingerprint": plan.fingerprint}
+        for plan in plans
+        if plan.folder.name not in listed
+    ]
+    content = {key: plans[0].config["study"][key] for key in COPIED} | {
+        "command": command,
+        "arms": list(dict.fromkeys([*old["arms"], *(plan.arm for plan in plans)])),
+        "runs": kept + new,
+    }
+    if {**old, "written": None} != {**content, "written": None}:
+        study_file.write_study(folder, {**content, "written": now()})

@@ -1,0 +1,56 @@
+"""How long the runs of a sweep take, from those that are done."""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import find_runs
+from cnnexp.training.plan import Plan
+
+WORK_OF_A_MODEL = ("_target_", "name", "blocks", "channels", "kernels", "stride", "fc")
+
+
+class Times:
+    """How long a run takes: as the runs that are done with its config, else as those whose work is the same."""
+
+    def __init__(self, folders: Iterable[Path]):
+        self.by_fingerprint: dict[str, list[float]] = {}
+        self.by_work: dict[str, list[float]] = {}
+        work: dict[str, str] = {}  # by fingerprint; reading a config takes 10 ms
+        for folder in set(folders):
+            for run in find_runs(folder) if folder.exists() else []:
+                if run.status == "done" and isinstance(run.info.get("seconds"), dict):
+                    fingerprint = str(run.info.get("fingerprint"))
+                    with suppress(UserError):
+                        work[fingerprint] = work.get(fingerprint) or work_of(run.config())
+                        self.learn(fingerprint, work[fingerprint], run.info["seconds"]["total"])
+
+    def learn(self, fingerprint: str, work: str, seconds: float) -> None:
+        """Note a run's seconds. work: as `work_of` returns it."""
+        self.by_fingerprint.setdefault(fingerprint, []).append(seconds)
+        self.by_work.setdefault(work, []).append(seconds)
+
+    def expected(self, plan: Plan) -> float | None:
+        """Return the expected seconds of a run; None if they are unknown."""
+        known = self.by_fingerprint.get(plan.fingerprint) or self.by_work.get(work_of(plan.config))
+        return mean(known) if known else None
+
+    def total(self, plans: Iterable[Plan], slots: int) -> float | None:
+        """Return the expected seconds of runs on so many slots; None if those of a run are unknown."""
+        expected = [self.expected(plan) for plan in plans]
+        known = [seconds for seconds in expected if seconds is not None]
+        if len(known) < len(expected):
+            return None
+        return max(sum(known) / slots, max(known, default=0.0))
+
+
+def work_of(config: Mapping[str, Any]) -> str:
+    """Return, as text, what mostly decides how long a run takes: network, data, epochs, batch size and optimiser."""
+    model = config.get("model", {})
+    data = {key: value for key, value in config.get("data", {}).items() if key not in ("root", "cache")}
+    work = [model.get(key) for key in WORK_OF_A_MODEL] + [config.get("optimizer", {}).get("_target_")]
+    return json.dumps([*work, data, config.get("epochs"), config.get("batch_size")], sort_keys=True, default=str)
