@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cnnexp.errors import UserError
 from cnnexp.explore import charts, tables
 from cnnexp.explore.facts import Facts, describe, sentences, warnings
 from cnnexp.explore.pictures import Augmented, equal_images, samples
-from cnnexp.pages.files import make_folders, replace_files
+from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.style import Figure, style
-from cnnexp.pages.tables import to_texts
 from cnnexp.pages.template import engine
 from cnnexp.text import plain
 
@@ -23,15 +21,8 @@ def write(facts: Facts, augmented: Augmented | None, out: Path, command: str) ->
     make_folders(out)
     with style():
         drawn = {figure.name: figure for figure in _figures(facts, augmented) if figure is not None}
-    texts = {"classes.csv": tables.class_table(facts, total=False), "duplicates.csv": tables.members(facts)}
-    files: dict[str, str | bytes] = {f"tables/{name}": text for name, text in to_texts(texts).items()}
-    for name, figure in drawn.items():
-        files |= {f"figures/{name}.png": figure.png, f"figures/{name}.svg": figure.svg}
-    files["index.html"] = render(facts, drawn, augmented, command)
-    try:
-        replace_files(out, files)
-    except OSError as error:
-        raise UserError(f"{error.filename or out}: cannot write the page ({error.strerror or error})") from error
+    as_files = {"classes.csv": tables.class_table(facts, total=False), "duplicates.csv": tables.members(facts)}
+    write_page(out, render(facts, drawn, augmented, command), as_files, drawn.values())
     return out / "index.html"
 
 

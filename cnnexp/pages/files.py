@@ -1,10 +1,16 @@
 """The files of a page: written together; those of an earlier page that the new one does not have are removed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
+from cnnexp.errors import UserError
+from cnnexp.pages.tables import Table, to_texts
 from cnnexp.storage.untrusted import checked_file, checked_folder
+
+if TYPE_CHECKING:
+    from cnnexp.pages.style import Figure
 
 MANIFEST = "report.json"
 FOLDERS = ("figures", "tables")
@@ -16,11 +22,21 @@ def make_folders(out: Path, *names: str) -> None:
         storage.make_folder(checked_folder(out, name))
 
 
-def replace_files(out: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write {path in `out`: content}; remove what an earlier call wrote into FOLDERS and this one does not.
+def write_page(out: Path, html: str, tables: Mapping[str, Table[Any]], figures: Iterable["Figure"] = ()) -> None:
+    """Write index.html, tables/ and figures/; remove what an earlier call wrote there and this one does not.
 
-    Raises OSError. Call `make_folders` first, best before any other work.
+    tables: by file name. Raises UserError if a file cannot be written. Call `make_folders` first, before slow work.
     """
+    files: dict[str, str | bytes] = {f"tables/{name}": text for name, text in to_texts(tables).items()}
+    for figure in figures:
+        files |= {f"figures/{figure.name}.png": figure.png, f"figures/{figure.name}.svg": figure.svg}
+    try:
+        _replace(out, files | {"index.html": html})
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: cannot write the page ({error.strerror or error})") from error
+
+
+def _replace(out: Path, files: Mapping[str, str | bytes]) -> None:
     earlier = storage.read_json(checked_file(out, MANIFEST)) if (out / MANIFEST).exists() else []
     for name, content in files.items():
         storage.write_bytes(out / name, content.encode("utf-8", "replace") if isinstance(content, str) else content)

@@ -58,16 +58,25 @@ class Table(Generic[R]):
         return [[column.text(row) for column in self.shown] for row in self.rows]
 
 
-def csv_columns(name: str, parts: Sequence[str], value: Callable[[R], Any], times: float = 1.0) -> list[Column[R]]:
+def csv_columns(
+    name: str,
+    parts: Sequence[str],
+    value: Callable[[R], Any],
+    times: float = 1.0,
+    heading: str = "",
+    format: Callable[[Any], str] = str,
+) -> list[Column[R]]:
     """Return a column of the CSV file for each attribute in `parts` of what `value` gives, multiplied by `times`.
 
     name: "{}" stands for the part; ends of intervals are called low95 and high95. None gives empty cells.
+    heading: of one more column, for readers, with all of the value in a format.
     """
 
     def get(part: str) -> Callable[[R], float]:
         return lambda row: math.nan if (found := value(row)) is None else times * getattr(found, part)
 
-    return [Column("", name.format(part + "95" * (part in ("low", "high"))), get(part)) for part in parts]
+    shown = [Column(heading, "", value, format)] if heading else []
+    return [*shown, *(Column("", name.format(part + "95" * (part in ("low", "high"))), get(part)) for part in parts)]
 
 
 def csv_fields(*names: str) -> list[Column[Any]]:

@@ -191,7 +191,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot make this folder"):
         write(folder, out=tmp_path / "file" / "x")
     (tmp_path / "out" / "index.html").mkdir(parents=True)
-    with pytest.raises(UserError, match="cannot write the report"):
+    with pytest.raises(UserError, match="cannot write the page"):
         write(folder, out=tmp_path / "out")
 
 

@@ -70,12 +70,7 @@ def render(
     """
     study, figure_of = findings.study, {figure.name: figure for figure in figures}
     runs = [run for arm in study.arms for run in arm.runs]
-    mistakes = [
-        (arm.label, figure_of.get(f"mistakes_{arm.key}"), prediction_tables.mistakes(arm.label, of_arm))
-        for arm, of_arm in findings.examples.mistakes
-        if of_arm
-    ]
-    context = {
+    context: dict[str, Any] = {
         "study": study,
         "sentences": sentences(study, findings.rows),
         "tables": tables,
@@ -85,7 +80,7 @@ def render(
         "figure_of": figure_of,
         "arms": [_arm(findings, arm, figure_of) for arm in study.arms],
         "confusions": _confusions(findings),
-        "mistakes": mistakes,
+        "mistakes": [(arm, prediction_tables.mistakes(arm.label, of)) for arm, of in findings.examples.mistakes if of],
         "mistakes_left_out": findings.examples.left_out,
         "missing_images": missing_images,
         "disagreement_figures": [f for f in figures if f.name.startswith("disagreement_")],
@@ -94,24 +89,30 @@ def render(
         "diagnostics_notes": diagnostics.NOTES,
         "environment": _environment(runs),
         "left_out": Table(comparison_tables.LEFT_OUT, study.left_out),
-        "commands": _commands(study, runs),
+        "commands": list(dict.fromkeys(text for text in (study.command, *(r.text("command") for r in runs)) if text)),
         "repeats": _repeats(runs),
         "report_command": command,
     }
-    shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment", "diagnostics")}
-    shown |= {name: f"{name}.md" in tables for name in ("effects", "disagreement", "calibration")}
-    shown |= {name: tables[f"{name}.md"].rows for name in ("comparison", "cost", "runs")}
-    shown |= {"reported": findings.reported or findings.judged, "left-out": study.left_out}
-    context["sections"] = {name: title for name, title in SECTIONS.items() if shown[name]}
+    context["sections"] = _sections(findings, context)
     return engine(TEMPLATES).get_template("page.html.j2").render(context)
 
 
+def _sections(findings: Findings, context: Mapping[str, Any]) -> dict[str, str]:
+    """Return {id: title} of the sections that there is something to show in."""
+    tables = context["tables"]
+    shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment", "diagnostics")}
+    shown |= {name: f"{name}.md" in tables for name in ("effects", "disagreement", "calibration")}
+    shown |= {name: tables[f"{name}.md"].rows for name in ("comparison", "cost", "runs")}
+    shown |= {"reported": findings.reported or findings.judged, "left-out": findings.study.left_out}
+    return {name: title for name, title in SECTIONS.items() if shown[name]}
+
+
 def render_overview(
-    pages: Sequence[Mapping[str, str]], tables: Mapping[str, Table[Any]], claims_summary: str, command: str
+    pages: Sequence[Mapping[str, Any]], tables: Mapping[str, Table[Any]], claims_summary: str, command: str
 ) -> str:
     """Return the page that leads to several reports and has their verdicts.
 
-    pages: each with link, name, question and headline. tables: as render.tables.tables_of_studies gives them.
+    pages: each with link, study and headline. tables: as render.tables.tables_of_studies gives them.
     """
     context = {"pages": pages, "tables": tables, "claims_summary": claims_summary, "report_command": command}
     return engine(TEMPLATES).get_template("overview.html.j2").render(context)
@@ -172,11 +173,6 @@ def _environment(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Return the environment of the runs; where they differ, every value."""
     found = [(name, list(dict.fromkeys(t for r in runs if (t := r.text(*path))))) for name, path in ENVIRONMENT.items()]
     return [(name, "; ".join(values)) for name, values in found if values]
-
-
-def _commands(study: Study, runs: Sequence[Run]) -> list[str]:
-    """Return the commands that made the runs in the table, each once."""
-    return list(dict.fromkeys(command for command in (study.command, *(r.text("command") for r in runs)) if command))
 
 
 def _repeats(runs: Iterable[Run]) -> list[tuple[str, str]]:

@@ -63,11 +63,10 @@ def never_agreed(findings: Findings) -> Table[Any]:
 
 
 def _shares(heading: str, name: str) -> list[Column[Disagreement]]:
-    """Return the columns of one of the four shares."""
-    columns: list[Column[Disagreement]] = csv_columns(
-        f"{name}_{{}}_percent", ("mean", "std"), lambda d: getattr(d, name), 100
-    )
-    return [Column(heading, "", lambda d: getattr(d, name), percent), *columns]
+    def share(row: Disagreement) -> Any:
+        return getattr(row, name)
+
+    return csv_columns(f"{name}_{{}}_percent", ("mean", "std"), share, 100, heading, percent)
 
 
 def disagreement(findings: Findings) -> Table[Disagreement]:
@@ -94,17 +93,12 @@ CALIBRATION: list[Column[Calibration]] = [
     Column("Arm", "arm", lambda c: c.arm.label, kind="label"),
     Column("", "fingerprint", lambda c: c.arm.fingerprint),
     Column("n", "n", lambda c: c.ece.n),
-    Column("ECE (%)", "", lambda c: c.ece, percent),
-    *csv_columns("ece_{}_percent", ("mean", "std", "low", "high"), lambda c: c.ece, 100),
+    *csv_columns("ece_{}_percent", ("mean", "std", "low", "high"), lambda c: c.ece, 100, "ECE (%)", percent),
     Column("ECE by chance (%)", "ece_by_chance_percent", lambda c: 100 * c.ece_by_chance.mean, decimals(2)),
-    Column("Brier", "", lambda c: c.brier, score),
-    *csv_columns("brier_{}", ("mean", "std"), lambda c: c.brier),
-    Column("NLL (nats)", "", lambda c: c.nll, score),
-    *csv_columns("nll_{}_nats", ("mean", "std"), lambda c: c.nll),
-    Column("Mean confidence (%)", "", lambda c: c.confidence, percent),
-    Column("", "confidence_mean_percent", lambda c: 100 * c.confidence.mean),
-    Column("Accuracy (%)", "", lambda c: c.accuracy, percent),
-    Column("", "accuracy_mean_percent", lambda c: 100 * c.accuracy.mean),
+    *csv_columns("brier_{}", ("mean", "std"), lambda c: c.brier, 1, "Brier", score),
+    *csv_columns("nll_{}_nats", ("mean", "std"), lambda c: c.nll, 1, "NLL (nats)", score),
+    *csv_columns("confidence_{}_percent", ("mean",), lambda c: c.confidence, 100, "Mean confidence (%)", percent),
+    *csv_columns("accuracy_{}_percent", ("mean",), lambda c: c.accuracy, 100, "Accuracy (%)", percent),
     Column("Overconfident by (points)", "", lambda c: c.gap, points),
     Column("", "confidence_minus_accuracy_points", lambda c: 100 * c.gap.mean),
     *csv_columns("confidence_minus_accuracy_{}_points", ("low", "high"), lambda c: c.gap, 100),

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnexp.errors import UserError
-from cnnexp.pages.files import make_folders, replace_files
-from cnnexp.pages.tables import Table, to_terminal, to_texts
-from cnnexp.records.run_record import RunRecord
+from cnnexp.pages.files import make_folders, write_page
+from cnnexp.pages.tables import Table, to_terminal
 from cnnexp.report import Report
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings, analyse
@@ -29,37 +27,20 @@ def write_groups(
     """Write the report of every group at or below `folder`; see cnnexp.report.write."""
     groups = find_groups(folder)
     command = command or shlex.join(["cnnexp", "report", str(folder)])
-    write = functools.partial(_write_group, with_figures=figures, command=command, progress=progress)
-    try:
-        if len(groups) == 1:
-            return Report(out / "index.html", write(analyse(collect(*groups[0], baseline)), out))
-        return _write_several(groups, folder, out, baseline, write, command)
-    except OSError as error:
-        raise UserError(f"{error.filename or out}: cannot write the report ({error.strerror or error})") from error
-
-
-def _write_several(
-    groups: list[tuple[Path, list[RunRecord]]],
-    folder: Path,
-    out: Path,
-    baseline: str | None,
-    write: Callable[[Findings, Path], str],
-    command: str,
-) -> Report:
     pages, printed, studies = [], [], []
     for path, records in groups:
-        name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
+        name = "" if len(groups) == 1 else path.relative_to(folder).as_posix() if path != folder else "runs-here"
         findings = analyse(collect(path, records, baseline))
+        place = functools.reduce(checked_folder, Path(name).parts, out)
+        printed.append(_write_group(findings, place, figures, command, progress))
         studies.append(findings)
-        printed.append(write(findings, functools.reduce(checked_folder, Path(name).parts, out)))
-        texts = {"name": findings.study.name, "question": findings.study.question}
-        pages.append({"link": f"{name}/index.html", "headline": sentences(findings.study, findings.rows)[0], **texts})
-    make_folders(out, "tables")
-    made, claims = tables_of_studies(studies), summary([judged for findings in studies for judged in findings.judged])
-    overview = page.render_overview(pages, made, claims, command)
-    replace_files(out, _table_files(made) | {"index.html": overview})
-    if claims:
-        printed.append(f"Claims of all studies: {claims}. {out / 'tables' / 'claims.md'}\n")
+        headline = sentences(findings.study, findings.rows)[0]
+        pages.append({"link": f"{name}/index.html", "headline": headline, "study": findings.study})
+    if len(groups) > 1:
+        make_folders(out, "tables")
+        made, claims = tables_of_studies(studies), summary([judged for found in studies for judged in found.judged])
+        write_page(out, page.render_overview(pages, made, claims, command), made)
+        printed += [f"Claims of all studies: {claims}. {out / 'tables' / 'claims.md'}\n"] if claims else []
     return Report(out / "index.html", "\n".join(printed))
 
 
@@ -69,7 +50,7 @@ def _write_group(
     """Write one report; return its text for a terminal."""
     make_folders(out)
     made, name = tables_of(findings), findings.study.name
-    files, drawn, images = _table_files(made), [], TestImages()
+    drawn, images = [], TestImages()
     if with_figures:
         from cnnexp.report.figures.draw import draw  # imports matplotlib, which takes longer than all the rest
 
@@ -78,14 +59,8 @@ def _write_group(
         for line in images.missing:
             progress(f"{name}: {line}")
         drawn = draw(findings, images)
-    for figure in drawn:
-        files |= {f"figures/{figure.name}.png": figure.png, f"figures/{figure.name}.svg": figure.svg}
-    replace_files(out, files | {"index.html": page.render(findings, made, drawn, command, images.missing)})
+    write_page(out, page.render(findings, made, drawn, command, images.missing), made, drawn)
     return terminal(findings, made)
-
-
-def _table_files(made: Mapping[str, Table[Any]]) -> dict[str, str | bytes]:
-    return {f"tables/{name}": text for name, text in to_texts(made).items()}
 
 
 def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
