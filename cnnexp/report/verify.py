@@ -179,9 +179,9 @@ def _compared(file: Path, expected: list[list[str]]) -> Iterator[Value]:
         yield Value(str(file), "rows", "no such file" if stored is None else len(stored), len(expected))
     heading = next(row for row in expected if len(row) > 1)
     for number, (line, row) in enumerate(zip(stored or [], expected, strict=False), start=1):
-        where, names = (
-            (f"{file}, line {number} ({row[0]})", heading) if len(row) > 1 else (f"{file}, line {number}", [])
-        )
+        where, names = f"{file}, line {number}", []
+        if len(row) > 1:
+            where, names = f"{where} ({row[0]})", heading
         for name, given, found in itertools.zip_longest(names, line, row):
             yield Value(where, name or "text", given, found)
 

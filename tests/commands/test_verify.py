@@ -52,6 +52,12 @@ def test_runs_that_were_trained_agree(trained_run: Path, other_run: Path, capsys
         assert printed.err == f"cnnexp: no report in {run / 'report'}: run.json alone is compared\n"
 
 
+def test_a_study_that_was_trained_agrees(trained_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (trained_study / "report" / "tables" / "diagnostics.md").exists()
+    assert cli.main(["verify", str(trained_study)]) == 0
+    assert " values in 8 runs and 2" in capsys.readouterr().out
+
+
 def test_every_changed_cell_is_found_and_no_other(
     study: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnexp import cli
+from cnnexp import cli, report
 from cnnexp.records.run_record import find_runs
 
 SMALL = [
@@ -13,6 +13,20 @@ SMALL = [
     *("device.threads=1", "epochs=2ep", "batch_size=16", "eval_batch_size=32"),
 ]
 NETWORK = ["model.blocks=[{conv:{out:8,kernel:3}},{pool:{kernel:2}},{fc:{out:16}}]", "model.norm=batch"]
+STUDY = """\
+# @package _global_
+study:
+  name: trained
+  baseline: baseline
+  arms:
+    baseline: {}
+    batchnorm: {model.norm: batch}
+    dropout: {model.dropout: {pool: 0.3, fc: 0.3}}
+    combined: [batchnorm, dropout]
+  seeds: [0, 1]
+  reported: {baseline: 50.0, combined: 60.0}
+  claims: [batchnorm > baseline, baseline > 20 %, combined > baseline at every epoch]
+"""
 OWN = "_target_: own_network.OwnNetwork\nwidth: 4\n"
 
 
@@ -46,15 +60,16 @@ def other_run(made: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_study(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Path:
-    """Return a study of four arms, two seeds each, with claims and a reported number."""
-    outputs = tmp_path_factory.mktemp("study")
-    claims = "study.claims=['batchnorm > baseline','baseline > 20 %','batchnorm > baseline at every epoch']"
-    arms = ["+study=factorial", "study.name=trained", "+arm=baseline,batchnorm,dropout,batchnorm_dropout", "seed=0,1"]
-    reported = ["study.baseline=baseline", "study.reported={baseline: 50.0}"]
+    """Return a study of four arms, two seeds each, with probes, claims, reported numbers and a report."""
+    outputs, configs = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("configs")
+    (configs / "study").mkdir()
+    (configs / "study" / "trained.yaml").write_text(STUDY)
+    command = ["train", "--config-dir", str(configs), "+study=trained", "probes=all", f"outputs={outputs}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNEXP_CACHE", str(session_cache))
-        assert cli.main(["train", *arms, *reported, claims, *SMALL, NETWORK[0], f"outputs={outputs}"]) == 0
-    return find_runs(outputs)[0].folder.parent
+        assert cli.main([*command, *SMALL, NETWORK[0]]) == 0
+    report.write(outputs / "trained", figures=False)
+    return outputs / "trained"
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from consistent_study import CLAIMS, FACTORIAL, GAINS, REPORTED, make_consistent, write_edge_cases
+from consistent_study import CLAIMS, FACTORIAL, GAINS, REPORTED, THREE, make_consistent, write_edge_cases
 from fake_records import ARMS, write_run, write_study
 from mutated_report import find, mutated
 from recomputed.check import compare_tables
@@ -39,6 +39,9 @@ STATISTICS = [  # source of the report, and a fault in its place
     ("min(1.0, len(by_epoch) * p)", "p"),
     ("(min if opposed else max)(", "min("),
     ("(round(leads[epoch], TIE_DECIMALS), epoch)", "(-round(leads[epoch], TIE_DECIMALS), epoch)"),
+    ("direction * (test.mean - threshold)", "direction * test.mean"),
+    ("MIN_SEEDS_FOR_RATIO = 3", "MIN_SEEDS_FOR_RATIO = 4"),
+    (".pvalue) if discordant else 1.0", ".pvalue) if discordant else 0.0"),
 ]
 PREDICTIONS = [
     ("NUM_BINS = 15", "NUM_BINS = 10"),
@@ -61,6 +64,7 @@ PREDICTIONS = [
     ("predictions.predicted[:, row] != label", "predictions.predicted[:, row] == label"),
 ]
 STUDIES = [
+    ('if size == 2 else ("above 0", "below 0")', 'if size else ("above 0", "below 0")'),
     ("PLATEAU_MARGIN = 0.01", "PLATEAU_MARGIN = 0.02"),
     ("value >= accuracy - 1e-9", "value > accuracy + 1e-9"),
     ("statistics.stdev(value[seed]", "statistics.pstdev(value[seed]"),
@@ -88,14 +92,14 @@ STUDIES = [
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path, str | None, dict]]]:
     """Return studies, each with the baseline of its report and the oracle's tables."""
-    four = {name: ARMS[name] for name in FACTORIAL}
     made = []
-    for number, (arms, seeds, changes, baseline) in enumerate(
-        [(four, 4, FACTORIAL, None), (four, 1, FACTORIAL, "batchnorm"), ({n: ARMS[n] for n in GAINS}, 2, GAINS, None)]
+    for number, (changes, seeds, baseline) in enumerate(
+        [(FACTORIAL, 4, None), (FACTORIAL, 1, "batchnorm"), (GAINS, 2, None), (THREE, 4, None)]
     ):
+        arms = {name: ARMS.get(name, (0.9 if name == "all" else 0.7, 0.05, 60.0)) for name in changes}
         outputs = tmp_path_factory.mktemp(f"mutants{number}")
         made.append((write_study(outputs, arms, seeds, images=200, claims=CLAIMS, reported=REPORTED), baseline))
-        if seeds == 4:
+        if number == 0:
             write_run(outputs, "dropout", 7, status="diverged")
         make_consistent(outputs, changes)
     made.append((write_edge_cases(tmp_path_factory.mktemp("edges")), None))
