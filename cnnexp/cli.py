@@ -1,13 +1,13 @@
 """The command table. It imports only the command that is called, so that `cnnexp --help` never imports torch."""
 
 import importlib
-import io
 import os
+import re
 import sys
+from pathlib import Path
 
-from cnnexp import signals
+from cnnexp import signals, streams
 from cnnexp.errors import (
-    EXIT_BUG,
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_REQUEST,
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         return fail(f"no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help")
     try:
-        code: int = importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
+        code: int = importlib.import_module(COMMANDS[argv[0]][0]).main([at_home(word) for word in argv[1:]])
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -77,9 +77,6 @@ def main(argv: list[str] | None = None) -> int:
         return fail(error, error.exit_code)
     except KeyboardInterrupt as error:
         return fail("interrupted", error.exit_code if isinstance(error, signals.Stop) else EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BUG
     except Exception as error:
         if "hydra" not in sys.modules:
             raise
@@ -91,6 +88,11 @@ def main(argv: list[str] | None = None) -> int:
         if not of_a_reader(error):
             raise
         return fail(tell(error, argv))
+
+
+def at_home(word: str) -> str:
+    """Return a word with the user's home folder for a `~` that the shell left there: in quotes, or after --out=."""
+    return re.sub(r"^(-[^=]*=)?(~(?=/|$))", lambda m: (m[1] or "") + str(Path.home()), word)
 
 
 def fail(message: object, code: int = EXIT_REQUEST) -> int:
@@ -136,9 +138,8 @@ def entry(argv: list[str] | None = None) -> None:
     After importing torch, Python takes half a second to exit; os._exit skips that, because all files are written.
     """
     signals.end_quietly()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names may contain bytes that are not text
-            stream.reconfigure(errors="backslashreplace")
+    words = sys.argv[1:] if argv is None else argv
+    output = streams.guard(quiet_pipe=words[:1] != ["train"])
     try:
         code = main(argv)
     except signals.Stop as stop:  # after the command's end, before this line
@@ -148,8 +149,9 @@ def entry(argv: list[str] | None = None) -> None:
             raise
         code = stop.code
     signals.ignore()
+    sys.stdout.flush()
+    code = streams.exit_code(code, output)
     if "torch" in sys.modules:
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

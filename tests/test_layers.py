@@ -16,7 +16,8 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"models", "explore", "report"},
     {"data", "optim", "reference", "records"},
     {"config", "pages"},
-    {"claims", "storage", "signals"},
+    {"claims", "storage", "signals", "streams"},
+    {"streams"},
     {"errors", "metrics", "rng", "text", "version"},
 ]
 KNOW_HYDRA = {"training.build", "config.arms", "config.compose", "config.hydra_errors", "train", "sweep"}
