@@ -8,9 +8,9 @@ from typing import Any
 
 from cnnexp.claims.study import read_reported
 from cnnexp.errors import UserError, unknown
-from cnnexp.records import run_record as record
-from cnnexp.records import study as study_file
 from cnnexp.records.identical import sentences
+from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.records.study import read_study
 from cnnexp.report.read.notes import compare_notes, take_notes
 from cnnexp.report.read.runs import Run, read_run
 from cnnexp.report.read.study import Arm, LeftOut, Study, set_labels
@@ -19,15 +19,15 @@ from cnnexp.text import plain
 DEFAULT_BASELINE = "baseline"  # of runs without a study.json
 
 
-def find_groups(folder: Path) -> list[tuple[Path, list[record.RunRecord]]]:
+def find_groups(folder: Path) -> list[tuple[Path, list[RunRecord]]]:
     """Return (folder, its runs) for every folder at or below `folder` that holds runs or a study.json.
 
     Raises UserError if there is none.
     """
     if (folder / "run.json").exists():
-        return [(folder, [record.RunRecord.read(folder)])]
-    groups: dict[Path, list[record.RunRecord]] = {}
-    for run in record.find_runs(folder):
+        return [(folder, [RunRecord.read(folder)])]
+    groups: dict[Path, list[RunRecord]] = {}
+    for run in find_runs(folder):
         groups.setdefault(run.folder.parent, []).append(run)
     for path in sorted(folder.rglob("study.json")):
         groups.setdefault(path.parent, [])
@@ -36,22 +36,21 @@ def find_groups(folder: Path) -> list[tuple[Path, list[record.RunRecord]]]:
     return sorted(groups.items())
 
 
-def collect(folder: Path, records: list[record.RunRecord], baseline: str | None = None) -> Study:
+def collect(folder: Path, records: list[RunRecord], baseline: str | None = None) -> Study:
     """Sort the runs of one group into arms and those left out.
 
     baseline: an arm's name, label or fingerprint; None takes the study's own. Raises UserError if there is no such arm.
     """
     try:
-        study = study_file.read_study(folder) or {}
+        study = read_study(folder) or {}
     except UserError:  # _plan_notes reports it
         study = {}
     runs = [read_run(r) for r in records]
-    planned = [r for r in study.get("runs", []) if isinstance(r, dict)]
+    planned, order = study.get("runs", []), study.get("arms", [])
     arms, left_out = _group(runs, planned)
-    order = [str(a) for a in study.get("arms") or []]
     arms.sort(key=lambda a: (order.index(a.name) if a.name in order else len(order), a.name, a.fingerprint))
     set_labels(arms)
-    left_out += [_left_out(run, "diverged", _why_diverged(run), arm.label) for arm in arms for run in arm.diverged]
+    left_out += [_diverged(run, arm.label) for arm in arms for run in arm.diverged]
     left_out += _not_run(planned, {r.folder.name for r in runs})
     used = [(arm.label, run) for arm in arms for run in arm.runs]
     notes = take_notes(used)
@@ -100,7 +99,7 @@ def _group(runs: list[Run], planned: list[dict[str, Any]]) -> tuple[list[Arm], l
     left_out = [_left_out(run, run.status, run.reason) for run in runs if run.reason]
     present: dict[str, set[str]] = {}
     for entry in planned:
-        present.setdefault(str(entry.get("arm")), set()).add(str(entry.get("fingerprint")))
+        present.setdefault(entry["arm"], set()).add(entry["fingerprint"])
     arms: dict[tuple[str, str], Arm] = {}
     seen: dict[tuple[str, str, int], str] = {}
     for run in sorted((run for run in runs if not run.reason), key=lambda r: (r.seed, r.folder.name)):
@@ -118,21 +117,21 @@ def _group(runs: list[Run], planned: list[dict[str, Any]]) -> tuple[list[Arm], l
     return list(arms.values()), left_out
 
 
-def _left_out(run: Run, status: str, reason: str, label: str = "") -> LeftOut:
-    return LeftOut(run.name, label or run.label, run.text("seed"), status, plain(reason))
+def _left_out(run: Run, status: str, reason: str) -> LeftOut:
+    return LeftOut(run.name, run.label, run.text("seed"), status, plain(reason))
 
 
-def _why_diverged(run: Run) -> str:
+def _diverged(run: Run, label: str) -> LeftOut:
     reason = run.text("error", "message") or "the loss stopped being finite"
-    return f"{reason} (counted in the table, but not in the mean)"
+    return LeftOut(run.name, label, run.text("seed"), "diverged", f"{reason} (counted in the table, not in the mean)")
 
 
 def _not_run(planned: list[dict[str, Any]], present: set[str]) -> list[LeftOut]:
     """List the runs of study.json that have no folder."""
     return [
-        LeftOut(plain(folder), plain(entry.get("arm", "")), plain(entry.get("seed", "")), "not run", "not started yet")
+        LeftOut(plain(folder), plain(entry["arm"]), plain(entry.get("seed", "")), "not run", "not started yet")
         for entry in planned
-        if (folder := Path(str(entry.get("folder"))).name) not in present
+        if (folder := Path(entry["folder"]).name) not in present
     ]
 
 
