@@ -237,7 +237,7 @@ def test_only_the_first_arms_are_looked_at(tmp_path):
     for number in range(14):
         answer(tmp_path, f"arm{number:02d}", 0, [1, 0, 1, 1, 2, 2])
     written = report.write(tmp_path / "demo", figures=False)
-    assert {r["arm"] for r in table_of(written, "mistakes.csv")} == {f"arm{n:02d}" for n in range(examples.ARMS)}
+    assert {r["arm"] for r in table_of(written, "mistakes.csv")} == {f"arm{n:02d}" for n in range(examples.MAX_ARMS)}
     assert "The first 12 arms are shown; 2 more are left out." in Page(written.index.read_text()).text
     assert len(table_of(written, "calibration.csv")) == 14
 

@@ -67,7 +67,7 @@ STUDIES = [
     ('if size == 2 else ("above 0", "below 0")', 'if size else ("above 0", "below 0")'),
     ("PLATEAU_MARGIN = 0.01", "PLATEAU_MARGIN = 0.02"),
     ("value >= accuracy - 1e-9", "value > accuracy + 1e-9"),
-    ("statistics.stdev(value[seed]", "statistics.pstdev(value[seed]"),
+    ("from statistics import stdev", "from statistics import pstdev as stdev"),
     ("level = min(max(one.curve", "level = max(max(one.curve"),
     ("sum(term.times * value[seed] for term, value in pairs)", "sum(value[seed] for term, value in pairs)"),
     ("estimate(samples[0], claim.threshold)", "estimate(samples[0])"),

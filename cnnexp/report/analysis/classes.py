@@ -9,8 +9,8 @@ import numpy as np
 from cnnexp.report.analysis.statistics import Estimate, paired, summarise
 from cnnexp.report.read.study import Arm
 
-MATRIX = 40  # classes; a matrix of more has no room for their names, and the most frequent confusions stand for it
-LOWEST = 10  # classes that stand for more than MATRIX
+MAX_MATRIX_CLASSES = 40  # more names do not fit beside a matrix: the most frequent confusions are shown instead
+WORST_CLASSES = 10  # shown of more than MAX_MATRIX_CLASSES
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ NOTES = (
     "connected layer; it is dead if it is zero for the complete validation split. Values are means over the seeds.",
 )
 FIGURES = ("steps", "gradients", "dead_units", "batch_norm", "activations")  # in the order of the page
-NAMED, LISTED = 3, 12  # layers that have a sentence each; those that one more lists
+MAX_SENTENCES, MAX_LISTED = 3, 12  # layers that have a sentence each; those that one more lists
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,9 @@ def sentences(probes: Probes) -> list[str]:
 def _of_check(probes: Probes, check: Check) -> list[str]:
     """Return a sentence for each of the first crossings, and the layers of the others."""
     found = crossings(probes, check)
-    said, rest = [check.sentence(crossing) for crossing in found[:NAMED]], [c.layer for c in found[NAMED:]]
-    names = ", ".join(rest[:LISTED]) + ", ..." * (len(rest) > LISTED)
+    rest = [crossing.layer for crossing in found[MAX_SENTENCES:]]
+    said = [check.sentence(crossing) for crossing in found[:MAX_SENTENCES]]
+    names = ", ".join(rest[:MAX_LISTED]) + ", ..." * (len(rest) > MAX_LISTED)
     return [*said, f"The same threshold is crossed by {len(rest)} more: {names}."] if rest else said
 
 

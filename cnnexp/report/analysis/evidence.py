@@ -1,26 +1,16 @@
 """The evidence for each claim of a study: the values over the seeds and their test, or why it cannot be tested."""
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import stdev
 
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean
-from cnnexp.report.analysis import paired_runs
-from cnnexp.report.analysis.statistics import (
-    LEVEL,
-    MIN_SEEDS_FOR_RATIO,
-    EpochTests,
-    Estimate,
-    estimate,
-    over_epochs,
-    ratio_of_deviations,
-    seeds_needed,
-    seeds_needed_for_ratio,
-)
+from cnnexp.report.analysis import paired_runs, statistics
+from cnnexp.report.analysis.statistics import LEVEL, EpochTests, Estimate, estimate
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.text import plain
@@ -58,10 +48,10 @@ class Evidence:
         assert self.claim is not None
         if self.claim.kind == STD:
             first, second = self.samples
-            return seeds_needed_for_ratio(first, second, level)
+            return statistics.seeds_needed_for_ratio(first, second, level)
         if self.epochs:
             return self.epochs.seeds_needed(level)
-        return seeds_needed(self.test.mean - self.claim.threshold, self.test.std, level)
+        return statistics.seeds_needed(self.test.mean - self.claim.threshold, self.test.std, level)
 
 
 def gather_evidence(study: Study) -> list[Evidence]:
@@ -80,11 +70,11 @@ def _evidence(study: Study, text: str) -> Evidence:
         return replace(found, reason="; ".join(dict.fromkeys(missing)))
     arms = {term: [study.named(name)[0] for name in names[term]] for term in claim.terms}
     if claim.kind == "curve":
-        epochs = over_epochs(_leads(claim, arms), claim.threshold, claim.direction)
+        epochs = statistics.over_epochs(_leads(claim, arms), claim.threshold, claim.direction)
         test = epochs.test if epochs else Estimate()
         return replace(found, arms=arms, test=test, epochs=epochs, reason=_too_few(claim, test))
     samples = _samples(claim, arms)
-    test = ratio_of_deviations(*samples) if claim.kind == STD else estimate(samples[0], claim.threshold)
+    test = statistics.ratio_of_deviations(*samples) if claim.kind == STD else estimate(samples[0], claim.threshold)
     pair = _paired_runs(claim, arms) if test.n == 1 else ""
     return replace(found, arms=arms, samples=samples, test=test, reason=_too_few(claim, test), paired_runs=pair)
 
@@ -126,7 +116,7 @@ def _values(term: Term, arms: Sequence[Arm]) -> dict[int, float]:
     values = [by_seed(arm, term.metric) for arm in arms]
     if not term.spread:
         return values[0]
-    return {seed: statistics.stdev(value[seed] for value in values) for seed in _shared(values)}
+    return {seed: stdev(value[seed] for value in values) for seed in _shared(values)}
 
 
 def _shared(by_seed: Sequence[Mapping[int, object]]) -> list[int]:
@@ -192,7 +182,8 @@ def _reported(study: Study, claim: Claim) -> float:
 
 def _too_few(claim: Claim, test: Estimate) -> str:
     """Return why the test of a claim can decide nothing, "" if it can."""
-    fewest, name = (MIN_SEEDS_FOR_RATIO, "Pitman's and Morgan's test") if claim.kind == STD else (2, "a paired t-test")
+    name = "Pitman's and Morgan's test" if claim.kind == STD else "a paired t-test"
+    fewest = statistics.MIN_SEEDS_FOR_RATIO if claim.kind == STD else 2
     if not test.n:
         metrics = " and ".join(dict.fromkeys(term.metric for term in claim.terms))
         return f"no seed has {metrics} in every arm that it needs"

@@ -13,9 +13,9 @@ from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.read.predictions import Predictions, rows_of
 from cnnexp.report.read.study import Arm
 
-ARMS = 12  # arms shown, the baseline among them
-MISTAKES = 12  # images of an arm
-AGAINST = 6  # images for each side of a disagreement
+MAX_ARMS = 12  # arms shown, the baseline among them
+MISTAKES_PER_ARM = 12  # images of an arm
+EXAMPLES_PER_SIDE = 6  # images for each side of a disagreement
 Array = np.ndarray[Any, Any]
 
 
@@ -56,17 +56,17 @@ def find_examples(
     """
     against = {found.arm.arm.key: found for found in disagreements}
     usable, mistakes, never, base = list(predictions.values()), [], [], np.empty(0)
-    for of_arm in usable[:ARMS]:
+    for of_arm in usable[:MAX_ARMS]:
         probabilities = of_arm.probabilities()
         mistakes.append((of_arm.arm, most_confident(of_arm, probabilities)))
         if of_arm.arm is baseline:
             base = probabilities
         elif of_arm.arm.key in against:
             never.append(_never_agreed(against[of_arm.arm.key], probabilities, base))
-    return Examples(mistakes, never, [of_arm.arm.label for of_arm in usable[ARMS:]])
+    return Examples(mistakes, never, [of_arm.arm.label for of_arm in usable[MAX_ARMS:]])
 
 
-def most_confident(predictions: Predictions, probabilities: Array, count: int = MISTAKES) -> list[Example]:
+def most_confident(predictions: Predictions, probabilities: Array, count: int = MISTAKES_PER_ARM) -> list[Example]:
     """Return the images whose likeliest class is wrong, the most confident first. probabilities: (N, K)."""
     predicted = probabilities.argmax(1)
     confidence = probabilities.max(1)
@@ -80,8 +80,8 @@ def _never_agreed(found: Disagreement, arm: Array, base: Array) -> tuple[Disagre
     assert rows is not None, "a disagreement is of the same images"
     true = np.arange(len(rows)), found.base.labels
     lead = arm[rows][true] - base[true]
-    by_arm = found.always_arm[np.argsort(-lead[found.always_arm], kind="stable")][:AGAINST]
-    by_base = found.always_base[np.argsort(lead[found.always_base], kind="stable")][:AGAINST]
+    by_arm = found.always_arm[np.argsort(-lead[found.always_arm], kind="stable")][:EXAMPLES_PER_SIDE]
+    by_base = found.always_base[np.argsort(lead[found.always_base], kind="stable")][:EXAMPLES_PER_SIDE]
     return found, _examples(found.base, by_arm, base), _examples(found.arm, rows[by_base], arm)
 
 

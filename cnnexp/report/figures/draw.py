@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cnnexp.pages.style import Figure, style
-from cnnexp.report.analysis.examples import ARMS
+from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.figures import charts, curves, grids, matrices, probe_figures, reliability
 from cnnexp.report.figures.images import TestImages
@@ -21,7 +21,7 @@ def draw(findings: Findings, images: TestImages) -> list[Figure]:
 def _all(findings: Findings, images: TestImages) -> Iterator[Figure | None]:
     rows, arms = findings.rows, [arm for arm in findings.arms if arm.runs]
     classes = [findings.classes[arm.key] for arm in arms[:MATRICES] if arm.key in findings.classes]
-    compared = [findings.classes[arm.key] for arm in arms[:ARMS] if arm.key in findings.classes]
+    compared = [findings.classes[arm.key] for arm in arms[:MAX_ARMS] if arm.key in findings.classes]
     look = looks(findings.arms, findings.baseline)
     yield charts.accuracy(rows, look)
     yield curves.validation(arms, look)
@@ -29,7 +29,7 @@ def _all(findings: Findings, images: TestImages) -> Iterator[Figure | None]:
     yield curves.panels(arms, look, "loss")
     yield matrices.side_by_side(compared, look)
     yield charts.cost(rows, look)
-    yield reliability.diagrams(findings.calibrations[:ARMS], look)
+    yield reliability.diagrams(findings.calibrations[:MAX_ARMS], look)
     yield from grids.grids(findings.examples, images, look)
     yield from map(matrices.one, classes)
     for probes in findings.probes:

@@ -8,13 +8,13 @@ from matplotlib.figure import Figure as Canvas
 
 from cnnexp.pages.style import Figure, finish, turn_off
 from cnnexp.report.analysis.disagreement import Disagreement
-from cnnexp.report.analysis.examples import AGAINST, Example, Examples
+from cnnexp.report.analysis.examples import EXAMPLES_PER_SIDE, Example, Examples
 from cnnexp.report.figures.images import Image, TestImages
 from cnnexp.report.figures.looks import Look
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plural, shorten
 
-COLUMNS = AGAINST
+COLUMNS = EXAMPLES_PER_SIDE
 CLASS_LABEL = 17  # characters below an image
 WIDE, HIGH, HEADING = 1.25, 1.6, 0.3  # inches of an image with its words, and of the heading above a row
 Shown = tuple[Example, Image]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from cnnexp.pages.style import INK, Figure, canvas, colour_bar, finish, grid_of, turn_off
-from cnnexp.report.analysis.classes import MATRIX, ClassResults
+from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, ClassResults
 from cnnexp.report.figures.looks import Look
 from cnnexp.text import plural, shorten
 
@@ -46,7 +46,7 @@ def _write(axis: Axes, true: int, predicted: int, words: str, share: float, size
 def one(results: ClassResults) -> Figure | None:
     """Draw an arm's confusion matrix, counts summed over its seeds; None if there are too many classes."""
     arm, classes = results.arm, len(results.counts)
-    if classes > MATRIX:
+    if classes > MAX_MATRIX_CLASSES:
         return None
     side = min(7.5, max(3.6, 1.4 + 0.42 * classes))
     figure, (axis,) = canvas(side + 1.2, side + 0.2, square=True)
@@ -63,8 +63,8 @@ def one(results: ClassResults) -> Figure | None:
 
 
 def side_by_side(results: Sequence[ClassResults], looks: Mapping[str, Look]) -> Figure | None:
-    """Draw the matrices of all arms; None unless at least two arms have one of at most MATRIX classes."""
-    found = [of_arm for of_arm in results if len(of_arm.counts) <= MATRIX]
+    """Draw the matrices of all arms; None unless at least two arms have one of at most MAX_MATRIX_CLASSES classes."""
+    found = [of_arm for of_arm in results if len(of_arm.counts) <= MAX_MATRIX_CLASSES]
     if len(found) < 2:
         return None
     rows, columns = grid_of(len(found))

@@ -25,7 +25,7 @@ from cnnexp.pages.style import (
     turn_off,
 )
 from cnnexp.report.analysis.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
-from cnnexp.report.read.probes import LOWEST, Probes, Series
+from cnnexp.report.read.probes import MIN_EXPONENT, Probes, Series
 from cnnexp.text import plural, shorten
 
 MAX_PANELS = 12  # of a figure of histograms; of more layers some are left out, evenly
@@ -60,7 +60,7 @@ def histograms(probes: Probes, kind: str) -> Figure | None:
         return None
     shown = spread(list(found), MAX_PANELS)
     used = np.flatnonzero(np.max([found[layer][1].max(1) for layer in shown], 0) >= MIN_SHARE)
-    bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(-LOWEST - 4, -LOWEST)
+    bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(-MIN_EXPONENT - 4, -MIN_EXPONENT)
     top = max(float(found[layer][1].max()) for layer in shown)
     rows, columns = grid_of(len(shown))
     figure, axes = canvas(max(4.4, 2.4 * columns + 0.7), 2.0 * rows + 0.5, rows, columns, sharex=True, sharey=True)
@@ -83,7 +83,7 @@ def histograms(probes: Probes, kind: str) -> Figure | None:
 
 def _heat(axis: Axes, epochs: list[float], shares: np.ndarray[Any, Any], bins: slice, top: float) -> Any:
     """Draw the shares (bins, looks) of one layer: a column a look, powers of ten upwards."""
-    powers = (np.arange(bins.start, bins.stop + 1) + LOWEST) * math.log10(2)
+    powers = (np.arange(bins.start, bins.stop + 1) + MIN_EXPONENT) * math.log10(2)
     drawn = 100 * shares[bins]
     image = axis.pcolormesh(_edges(epochs), powers, drawn, cmap="Blues", vmin=0, vmax=100 * top, rasterized=True)
     axis.grid(visible=False)

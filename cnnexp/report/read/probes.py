@@ -16,7 +16,7 @@ from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 
 Series = dict[str, dict[int, float]]  # {layer: {step: value}}, both in order
-LOWEST, HIGHEST = -126, 128  # exponents of a histogram
+MIN_EXPONENT, MAX_EXPONENT = -126, 128  # exponents of a histogram
 MAX_NUMBER = 1e38  # about the largest single-precision number
 
 
@@ -94,7 +94,7 @@ class Probes:
         return {step: float(np.mean([s**0.5 for s in squares[step].values()])) for step in sorted(squares)}
 
     def histograms(self, kind: str) -> dict[str, tuple[list[int], Array]]:
-        """Return by layer the steps and the shares (254, steps): [e - LOWEST] of numbers with 2**e <= |x| < 2**(e+1).
+        """Return by layer the steps and the shares (254, steps), [e - MIN_EXPONENT]: where 2**e <= |x| < 2**(e+1).
 
         The counts of all seeds are added up. A share is of all numbers, zeros included.
         """
@@ -121,13 +121,13 @@ def _counts(row: dict[str, Any]) -> Array | None:
     if not isinstance(first, int) or not isinstance(counts, list) or not numbers > 0:
         return None
     if (
-        first < LOWEST
-        or first + len(counts) > HIGHEST
+        first < MIN_EXPONENT
+        or first + len(counts) > MAX_EXPONENT
         or not all(type(c) is int and 0 <= c < MAX_NUMBER for c in counts)
     ):
         return None
-    full = np.zeros(HIGHEST - LOWEST + 1)
-    full[first - LOWEST : first - LOWEST + len(counts)] = counts
+    full = np.zeros(MAX_EXPONENT - MIN_EXPONENT + 1)
+    full[first - MIN_EXPONENT : first - MIN_EXPONENT + len(counts)] = counts
     full[-1] = numbers
     return full
 

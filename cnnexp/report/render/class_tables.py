@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.pages.tables import Column, Table, csv_fields
-from cnnexp.report.analysis.classes import LOWEST, MATRIX, ClassResults, confusions
+from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, WORST_CLASSES, ClassResults, confusions
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import Estimate
 from cnnexp.report.render.formats import decimals, interval, percent, points
@@ -55,8 +55,8 @@ CLASSES_OF_ARM: list[Column[tuple[str, Estimate]]] = [
 def classes_of_arm(results: ClassResults) -> Table[tuple[str, Estimate]]:
     """Return the accuracy of one arm per class; of many classes the lowest."""
     found = list(zip(results.names, results.accuracies, strict=True))
-    if len(found) > MATRIX:
-        found = sorted((pair for pair in found if pair[1].n), key=lambda pair: pair[1].mean)[:LOWEST]
+    if len(found) > MAX_MATRIX_CLASSES:
+        found = sorted((pair for pair in found if pair[1].n), key=lambda pair: pair[1].mean)[:WORST_CLASSES]
     return Table(CLASSES_OF_ARM, found)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.pages.tables import Table
 from cnnexp.pages.template import engine
 from cnnexp.report.analysis import calibration, diagnostics
-from cnnexp.report.analysis.classes import MATRIX, most_confused
+from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, most_confused
 from cnnexp.report.analysis.compare import sentences
-from cnnexp.report.analysis.examples import ARMS
+from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
 from cnnexp.report.read.probes import Probes
@@ -120,8 +120,8 @@ def render_overview(
 
 def _confusions(findings: Findings) -> Table[Any] | None:
     """Return the most frequent confusions if there are too many classes for matrices."""
-    results = list(findings.classes.values())[:ARMS]
-    many = class_tables.same_classes(results) and len(results[0].names) > MATRIX
+    results = list(findings.classes.values())[:MAX_ARMS]
+    many = class_tables.same_classes(results) and len(results[0].names) > MAX_MATRIX_CLASSES
     return class_tables.frequent_confusions(results) if many else None
 
 
@@ -135,7 +135,7 @@ def _arm(findings: Findings, arm: Arm, figures: Mapping[str, "Figure"]) -> dict[
         "figure": figures.get(f"confusion_{arm.key}"),
         "has_predictions": results is not None,
         "classes": class_tables.classes_of_arm(results) if results else None,
-        "many": len(results.names) if results and len(results.names) > MATRIX else 0,
+        "many": len(results.names) if results and len(results.names) > MAX_MATRIX_CLASSES else 0,
         "confused": most_confused(results) if results else [],
         "repeats": _repeats(arm.runs),
     }
