@@ -99,6 +99,8 @@ def test_completion() -> None:
     assert complete("cnnexp train probes=a") == ["probes=activations", "probes=all"]
     assert "probes.every=" in complete("cnnexp train probes.")
     assert complete("cnnexp train +study=ab") == ["+study=ablation"]
+    assert complete("cnnexp train +study=ablation +arm=bat") == ["+arm=batchnorm"]
+    assert complete("cnnexp train +aug=fu") == ["+aug=full"] and complete("cnnexp train aug=fu") == ["aug=full"]
     assert complete("cnnexp report out") == []
 
 

@@ -118,13 +118,13 @@ def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
 
 def fingerprint(plan: "Plan") -> str:
     """Return the fingerprint as the original's plan made it: of upstream weights by the name of their run."""
-    from cnnexp.config import compose as configs
+    from cnnexp.config.fingerprint import fingerprint_of
 
     upstream = RunRecord.read(Path(str(plan.config["model"].get("weights")))).info
     if not upstream:
         return plan.fingerprint
     facts = {**copy.deepcopy(plan.facts), "weights": f"{upstream.get('fingerprint')}-s{upstream.get('seed')}"}
-    return configs.fingerprint(plan.config, facts)
+    return fingerprint_of(plan.config, facts)
 
 
 def free_folder(original: RunRecord, plan: "Plan") -> Path:

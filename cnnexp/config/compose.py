@@ -1,21 +1,21 @@
-"""Config in, checked config out: composition, checks, and the fingerprint. Imports no torch.
+"""Config in, checked config out: composition and checks. Imports no torch.
 
 Whatever can be found wrong without data is reported here, in one line that names the key.
 """
 
-import hashlib
 import importlib
 import inspect
 import itertools
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,9 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
 from cnnexp.config.arms import read_arms, register
-from cnnexp.config.keys import counts, flatten
+from cnnexp.config.keys import flatten
 from cnnexp.config.schema import CLOSED, SWEEP, RunConfig
-from cnnexp.config.words import in_order, study_of
+from cnnexp.config.words import ALIASES, in_order, key_of, study_of
 from cnnexp.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ GIVEN: dict[str, tuple[str, ...]] = {
 def folder() -> Path:
     """Return the absolute path of the configs: the repository's folder if there is one, else the package's."""
     package = Path(__file__).resolve().parents[1]
-    beside = package.parent / "configs"
-    return beside if (beside / "train.yaml").exists() else package / "configs"
+    in_repository = package.parent / "configs"
+    return in_repository if (in_repository / "train.yaml").exists() else package / "configs"
 
 
 def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -74,6 +74,15 @@ def register_arms(words: list[str], places: list[str] | None = None) -> None:
     register(read_arms(node))
 
 
+def register_for_completion(words: list[str]) -> None:
+    """Make what a shell completes known to Hydra: the arms of the study that words name, and the short names."""
+    with suppress(Exception):  # a half-typed study has no arms yet
+        register_arms([word for word in words if key_of(word) == "+study"], search_path(words))
+    for short, name in ALIASES.items():
+        for file in (folder() / name).glob("*.yaml"):
+            ConfigStore.instance().store(group=short, name=file.stem, node={})
+
+
 def _compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder()), version_base="1.3"):
@@ -89,9 +98,9 @@ def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:
 
 
 def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> None:
-    """Print what the data's own file sets beside the data, of the first run with each data set.
+    """Print what else the file of each data set sets, for the first run with that data set.
 
-    runs: each a resolved config and its `hydra` node. What a study or a typed value set in its place is left out.
+    runs: each a resolved config and its `hydra` node. Settings that a study or a typed value replaced are left out.
     """
     first = {str(node.runtime.choices.data): (config, node) for config, node in reversed(runs)}
     for name, (config, node) in first.items():
@@ -106,9 +115,9 @@ def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> N
 
 
 def search_path(words: list[str]) -> list[str]:
-    """Return the override that makes `compose` look for configs where a command's words say, or none.
+    """Return the override that makes `compose` look for configs where a command's words say, [] if they do not.
 
-    words: those of a command; `--config-dir DIR`, `--config-dir=DIR` and `-cd DIR` are looked for.
+    words: those of a command; `--config-dir DIR`, `--config-dir=DIR` and `-cd DIR` are found.
     """
     folders = [folder.as_uri() for folder in config_folders(words)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
@@ -122,14 +131,14 @@ def config_folders(words: list[str]) -> list[Path]:
 
 
 def check_search_path(words: list[str]) -> None:
-    """Raise UserError if Hydra would take a folder for a group of configs: `outputs/` beside them, with outputs=DIR."""
+    """Raise UserError if Hydra would mistake a folder for a group of configs, as `outputs/` with outputs=DIR typed."""
     plain = {field.name for field in fields(RunConfig)} - set(GIVEN) - {"device", "probes", "study"}
     typed = {word.partition("=")[0] for word in words} & plain
     for place in config_folders(words):
         if taken := sorted(name for name in typed if (place / name).is_dir()):
             raise UserError(
-                f"{taken[0]}: the folder {place / taken[0]} is taken for a group of configs; "
-                "keep configs in a folder of their own for --config-dir"
+                f"{taken[0]}: the folder {place / taken[0]} would be a group of configs; "
+                "keep configs in a separate folder for --config-dir"
             )
 
 
@@ -175,7 +184,7 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise UserError(
-                f"{where}._target_: no module '{error.name}' for '{name}'; run where it lies, or set PYTHONPATH"
+                f"{where}._target_: no module '{error.name}' for '{name}'; run in its folder, or set PYTHONPATH"
             ) from error
         raise
     if not callable(getattr(module, attribute, None)):
@@ -202,7 +211,7 @@ def check(config: Mapping[str, Any]) -> None:
     for name, given in GIVEN.items():
         signature.check(name, config[name], target(name, config[name]), given)
     for name in GIVEN:
-        check_node(name, config[name], config)
+        _check_by_builder(name, config[name], config)
 
 
 def check_node(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -210,15 +219,18 @@ def check_node(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) ->
 
     config: the other nodes. Raises UserError for the first thing that is wrong.
     """
-    builder = target(name, node)
-    signature.check(name, node, builder, GIVEN[name])
-    further = getattr(builder, "check", None)
+    signature.check(name, node, target(name, node), GIVEN[name])
+    _check_by_builder(name, node, config)
+
+
+def _check_by_builder(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    further = getattr(target(name, node), "check", None)
     if callable(further):
         further(name, node, config)
 
 
 def _check_texts(where: str, node: Any) -> None:
-    """Raise UserError for a text that no file can hold: with half a character that is no byte of a file's name."""
+    """Raise UserError for text that no file can contain: half a character that is not a byte of a file's name."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             _check_texts(f"{where}.{key}".lstrip("."), key)
@@ -234,39 +246,6 @@ def _check_texts(where: str, node: Any) -> None:
 
 
 def check_device(kind: str) -> None:
-    """Check the name of a device; whether it is there is asked later, of torch."""
+    """Check the name of a device. Torch says later whether the machine has it."""
     if kind not in ("auto", "cpu", "cuda", "mps") and not (kind.startswith("cuda:") and kind[5:].isdigit()):
         raise unknown("device.kind", "device", kind, ("auto", "cpu", "cuda", "cuda:<number>", "mps"))
-
-
-def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a config can change a number, without what equals its builder's neutral default.
-
-    So a parameter that is added to a builder later, with the old behaviour as its default, changes no old fingerprint.
-    """
-    kept = _unlike_neutral({k: v for k, v in config.items() if counts(k, "fingerprint")}, RunConfig)
-    for name, given in GIVEN.items():
-        counting = {k: v for k, v in config[name].items() if counts(f"{name}.{k}", "fingerprint")}
-        kept[name] = _unlike_neutral(counting, target(name, config[name]), given)
-    kept["epochs"] = str(config["epochs"]) + ("" if str(config["epochs"]).endswith(("ep", "st")) else "ep")
-    return kept
-
-
-def _unlike_neutral(
-    node: Mapping[str, Any], builder: Callable[..., Any], given: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    neutral = {name: parameter.default for name, parameter in signature.settings(builder, given).items()}
-    return {key: value for key, value in node.items() if not (key in neutral and neutral[key] == value)}
-
-
-def fingerprint(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Hash what can change a number, the seed apart, to 10 hexadecimal digits.
-
-    facts: what the config leaves to the machine, resolved: precision, device kind, threads, channels_last, the data's
-    fingerprint, and that of upstream weights.
-    """
-    content = canonical(config)
-    if facts.get("weights") is not None:
-        content["model"] = {**content["model"], "weights": None}
-    text = json.dumps({"config": content, "facts": dict(facts)}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]

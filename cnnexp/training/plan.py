@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.config import compose as configs
+from cnnexp.config.fingerprint import fingerprint_of
 from cnnexp.config.user_code import user_code
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
@@ -146,7 +147,7 @@ def plan(
     data = build_data(config)
     check_data(config, data)
     facts = _facts(config, device, data, weights)
-    fingerprint = configs.fingerprint(config, facts)
+    fingerprint = fingerprint_of(config, facts)
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
     if not named and (same := sorted(folder.parent.glob(f"*-s{config['seed']}-{fingerprint}"))):
         folder = same[0]  # the same run, typed differently

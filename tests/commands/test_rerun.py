@@ -168,7 +168,7 @@ def test_own_parts_are_allowed_by_name_and_must_be_there(
     change_config(missing, model={"_target_": "no_such_module.Net"})
     code, _, err = rerun(missing, "--allow", "no_such_module.Net", "--out", str(tmp_path / "other"))
     assert (code, err.count("\n")) == (2, 2) and "config.yaml: is not what the run left there" in err
-    assert "model._target_: no module 'no_such_module' for 'no_such_module.Net'; run where it lies, or set" in err
+    assert "model._target_: no module 'no_such_module' for 'no_such_module.Net'; run in its folder, or set" in err
 
 
 def test_a_run_that_diverged_diverges_again(

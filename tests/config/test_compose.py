@@ -15,6 +15,7 @@ from PIL import Image
 
 from cnnexp.config import compose as config
 from cnnexp.config import signature
+from cnnexp.config.fingerprint import canonical, fingerprint_of
 from cnnexp.config.keys import flatten
 from cnnexp.config.signature import Count, Duration, NonNegative, Positive, Probability, Range, Rate, Span
 from cnnexp.errors import UserError
@@ -90,7 +91,7 @@ def test_the_fingerprint_is_frozen() -> None:
         "epochs": "15ep",
     }
     facts = {"device": "cpu", "precision": "fp32", "threads": 2, "data": "abc", "weights": None}
-    assert config.fingerprint(node, facts) == "ddb69842a1"
+    assert fingerprint_of(node, facts) == "ddb69842a1"
 
 
 def tree(root: Path, shade: int) -> Path:
@@ -252,7 +253,7 @@ def test_checks_leave_the_config_as_it_was(plan: Plans) -> None:
     plain = plan().config
     before = copy.deepcopy(plain)
     config.check(plain)
-    config.canonical(plain)
+    canonical(plain)
     assert plain == before
 
 

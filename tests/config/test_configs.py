@@ -20,6 +20,7 @@ from cnnexp.claims.grammar import parse
 from cnnexp.config import compose as config
 from cnnexp.config.arms import GROUPS as IN_ARMS
 from cnnexp.config.arms import read_arms
+from cnnexp.config.fingerprint import canonical
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import SWEEP
 from cnnexp.data.download import IMAGENETTE_CLASSES
@@ -297,7 +298,7 @@ def test_every_setting_of_a_study_takes_effect(study: str) -> None:
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_arms_of_a_study_are_different_and_have_a_baseline(study: str) -> None:
-    configs = {arm_name(arm): config.canonical(composed(f"+study={study}", *arm)) for arm in arms(study)}
+    configs = {arm_name(arm): canonical(composed(f"+study={study}", *arm)) for arm in arms(study)}
     for one, other in itertools.combinations(configs, 2):
         assert configs[one] != configs[other], f"{one} and {other}"
     assert STUDIES[study]["study"]["baseline"] in configs
