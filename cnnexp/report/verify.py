@@ -111,18 +111,18 @@ def _check_run(run: Run) -> Iterator[Value]:
     """
     where = f"{run.name}/run.json"
     if run.status == "malformed":
-        yield Value(where, "record", run.reason, "one that can be read")
+        yield Value(where, "record", run.reason, "a readable record")
         return
     for name in RESULT_FILES:
         try:
             run.record.check_file(name)
         except UserError as error:
-            yield Value(f"{run.name}/{name}", "content", str(error), "what the run left there")
+            yield Value(f"{run.name}/{name}", "content", str(error), "the content that the run wrote")
     if run.status != "done":
         return
     for name, usable in (("predictions.npz", run.predictions), ("metrics.jsonl", run.rows.get("train"))):
         if not usable:
-            yield Value(f"{run.name}/{name}", "content", "nothing that can be used", "what the run wrote")
+            yield Value(f"{run.name}/{name}", "content", "unusable", "the content that the run wrote")
     for name, number in _result(run).items():
         yield (value := Value(where, f"result.{name}", run.get("result", name), number))
         if not value.agrees:
@@ -165,7 +165,7 @@ def _check_tables(folder: Path, expected: Mapping[str, str], done: Checked) -> N
         done.values += _compared(folder / name, _rows(name, content))
         done.tables += 1
     others = [file for file in _table_files(folder) if file.name not in expected]
-    done.values += [Value(str(file), "table", "one that is there", "none: not of these runs") for file in others]
+    done.values += [Value(str(file), "table", "a file", "no table of these runs") for file in others]
 
 
 def _compared(file: Path, expected: list[list[str]]) -> Iterator[Value]:

@@ -118,7 +118,7 @@ def test_a_changed_note_a_line_more_and_a_table_more_are_found(study: Path) -> N
     assert set(wrong) == {"claims.md", "cost.md", "more.tex", "cost.tex"}
     assert "one-sided" in wrong["claims.md"].stored and "two-sided" in wrong["claims.md"].recomputed
     assert wrong["cost.md"].stored == "better" and wrong["cost.md"].recomputed == ""
-    assert wrong["more.tex"].recomputed == "none: not of these runs" and wrong["cost.tex"].stored == "no such file"
+    assert wrong["more.tex"].recomputed == "no table of these runs" and wrong["cost.tex"].stored == "no such file"
 
 
 @pytest.mark.parametrize("fingerprint", ["1234567890", "12e4567890", "0000000000"])
