@@ -30,39 +30,33 @@ PROBE_ROWS = {  # kind: its columns, after epoch, step, kind, layer, type (the c
     "dead_units": "after; units, dead: how many units there are, and how many are zero for the validation split",
     "batch_norm": "mean_shift, variance_ratio: see probes/passes.py",
 }
-FIELDS = {
-    "status": "one of STATUSES",
-    "study": "str",
-    "arm": "str",
-    "seed": "int",
-    "fingerprint": "str: hash of everything that can change a number, except the seed",
-    "changes": "list[str]: what the arm changes, as overrides",
-    "command": "str: what was typed",
-    "repeat": "str: a command that makes this run alone",
-    "code": "{version, commit, digest}",
-    "earlier": "list of {code, environment}: other versions that made a part of a resumed run",
-    "user_code": "{module or file: hash} of the user's code that a `_target_` names; absent without",
-    "environment": "{python, torch, torchvision, platform, host}",
-    "device": "{kind, name, precision, threads; fp32_layers: layers kept in fp32 when bf16 is on; compile: if on}",
-    "data": "{name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255, "
-    "train, val, test: numbers of images; test_in_train: test images that are training images too; "
-    "skipped, prepare_seconds}",
-    "model": "{parameters, trainable_parameters, macs}",
-    "schedule": "{steps_per_epoch, total_steps, epochs}",
-    "protocol": "{validate_on, keep_epoch}",
-    "features": "of a frozen backbone: computed once, or why not; absent for others",
-    "seconds": "{prepare, features, train, evaluate, checkpoint, total; probes, hash_chain, compile: where used}",
-    "result": "{best_epoch, epochs, val_accuracy, val_loss, test_accuracy, test_loss, train_accuracy, train_loss, "
-    "images_per_second, peak_memory_mib, stopped: completed | early; shift_consistency: with shift_pixels}",
-    "files": "{name: crc32 in 8 hexadecimal digits} of the other files of a run that is done",
-    "error": "{type, message; step, samples: of the batch whose loss was not finite}, of a run that is not done",
-    "started, finished": "str: ISO 8601, UTC",
-    "resumed": "int: how often the run went on from a checkpoint",
-}
-FIELD_TYPES: dict[str, type] = {  # of fields that may be missing; `one_run` checks them
-    **dict.fromkeys(
-        ("code", "user_code", "environment", "device", "data", "model", "schedule", "seconds", "result", "error"), dict
-    ),
-    **dict.fromkeys(("changes", "earlier"), list),
-    "resumed": int,
-}
+FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come so far, or does not use it, lacks some
+    "status": (str, "one of STATUSES"),
+    "study": (str, "the study's name"),
+    "arm": (str, "the arm's name"),
+    "seed": (int, ""),
+    "fingerprint": (str, "hash of everything that can change a number, except the seed"),
+    "changes": (list, "what the arm changes, as overrides"),
+    "command": (str, "what was typed"),
+    "repeat": (str, "a command that makes this run alone"),
+    "code": (dict, "version, commit, digest"),
+    "earlier": (list, "of {code, environment}: other versions that made a part of a resumed run"),
+    "user_code": (dict, "{module or file: hash} of the user's code that a `_target_` names"),
+    "environment": (dict, "python, torch, torchvision, platform, host"),
+    "device": (dict, "kind, name, precision, threads; fp32_layers: layers kept in fp32 when bf16 is on; compile"),
+    "data": (dict, "name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255; "
+    "train, val, test: numbers of images; test_in_train: test images that are training images too; skipped; "
+    "prepare_seconds"),
+    "model": (dict, "parameters, trainable_parameters, macs"),
+    "schedule": (dict, "steps_per_epoch, total_steps, epochs"),
+    "protocol": (dict, "validate_on, keep_epoch"),
+    "features": (str, "of a frozen backbone: computed once, or why not"),
+    "seconds": (dict, "prepare, features, train, evaluate, checkpoint, total; probes, hash_chain, compile: if used"),
+    "result": (dict, "best_epoch, epochs, {val, test, train}_{accuracy, loss}, images_per_second, peak_memory_mib, "
+    "stopped: completed | early; shift_consistency: with shift_pixels"),
+    "files": (dict, "{name: CRC-32 in 8 hexadecimal digits} of the other files of a run that is done"),
+    "error": (dict, "type, message; step, samples: of the batch whose loss was not finite"),
+    "started": (str, "ISO 8601, UTC"),
+    "finished": (str, "ISO 8601, UTC"),
+    "resumed": (int, "how often the run went on from a checkpoint"),
+}  # fmt: skip

@@ -235,7 +235,7 @@ def one_run(folder: Path) -> RunRecord:
         run = RunRecord.read(folder)
         if run.problem:
             raise UserError(run.problem)
-        for name, kind in fields.FIELD_TYPES.items():
+        for name, (kind, _) in fields.FIELDS.items():
             if not isinstance(run.info.get(name), kind | None):
                 raise UserError(f"{folder / 'run.json'}: {name} is not as a run writes it")
         return run
