@@ -1,12 +1,10 @@
-"""Numbers from logits, against torch in float64 and by hand; seeds that depend on names alone."""
+"""Numbers from logits, against torch in float64 and by hand."""
 
 import numpy as np
 import pytest
 import torch
 
-from cnnexp import metrics, rng
-from cnnexp.data.batches import Batch
-from cnnexp.training.evaluation import consistency, shifted
+from cnnexp import metrics
 
 
 @pytest.fixture
@@ -42,46 +40,3 @@ def test_confusion_counts_every_image_once(logits: np.ndarray) -> None:
     matrix = metrics.confusion(logits, LABELS)
     np.testing.assert_array_equal(matrix.sum(1), np.bincount(LABELS, minlength=7))
     assert np.trace(matrix) / 200 == metrics.accuracy(logits, LABELS)
-
-
-def test_seeds_depend_on_the_names_alone() -> None:
-    # Frozen: another value would change the numbers of every run that was ever made.
-    assert [rng.fold(0, "init"), rng.fold(0, "dropout", 7)] == [6767970929478544064, 3362524938893004185]
-    assert rng.fold(1, "a", 2) == rng.fold(1, "a", 2)
-
-
-def test_seeds_of_different_names_differ() -> None:
-    seeds = {
-        rng.fold(s, name, step) for s in range(5) for name in ("dropout", "augment", "order") for step in range(99)
-    }
-    assert len(seeds) == 5 * 3 * 99
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert rng.fold(1, 23) != rng.fold(12, 3), "numbers that are written side by side are kept apart"
-
-
-def test_drawing_does_not_touch_the_global_generator() -> None:
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    first = torch.rand(5, generator=rng.generator(0, "order", 1))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first, torch.rand(5, generator=rng.generator(0, "order", 1)))
-
-
-def test_a_shift_moves_whole_pixels_and_repeats_the_border() -> None:
-    image = torch.arange(12.0).reshape(1, 1, 3, 4)
-    batch = Batch(image, torch.zeros(1, dtype=torch.int64), 0, torch.zeros(1, dtype=torch.int64))
-
-    def moved(down: int, right: int) -> list[list[float]]:
-        (result,) = shifted([batch], down, right)
-        return result.images[0, 0].tolist()
-
-    assert moved(1, 0) == [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7]]
-    assert moved(-1, 0) == [[4, 5, 6, 7], [8, 9, 10, 11], [8, 9, 10, 11]]
-    assert moved(0, 2) == [[0, 0, 0, 1], [4, 4, 4, 5], [8, 8, 8, 9]]
-    assert moved(0, -2) == [[2, 3, 3, 3], [6, 7, 7, 7], [10, 11, 11, 11]]
-
-
-def test_consistency_is_the_share_of_classes_that_stay() -> None:
-    logits = np.array([[1, 0], [0, 1], [3, 2], [2, 3]], np.float32)
-    assert consistency(logits, [logits, -logits]) == 0.5
-    assert consistency(logits, [np.array([[1, 0], [0, 1], [3, 2], [3, 2]], np.float32)]) == 0.75

@@ -11,6 +11,9 @@ TINY = [
     *("epochs=3ep", "batch_size=8", "device=cpu", "device.threads=1"),
 ]
 
+# The tiny run with these: its loss is not finite in the second epoch.
+DIVERGE = ("scheduler=step", "scheduler.every=1ep", "scheduler.gamma=1e30", "optimizer=sgd", "model.norm=none")
+
 
 def with_tiny(tiny: list[str], more: Sequence[str]) -> list[str]:
     """Return the overrides of the tiny run and more; what they say of a group goes if another one is chosen."""

@@ -1,5 +1,6 @@
 """Runs that tests of what reads them share: trained once a session, in this process. Tests do not change them."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Calla
 def trained_run(made: Callable[..., Path]) -> Path:
     """Return a run of a small network with batch norm, on the embedded shapes."""
     return made("first", *NETWORK)
+
+
+@pytest.fixture
+def copy(trained_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the trained run that a test may spoil."""
+    return Path(shutil.copytree(trained_run, tmp_path / "study" / trained_run.name))
 
 
 @pytest.fixture(scope="session")

@@ -5,35 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from fake_records import write_run
+from hostile import edit_config
 from PIL import Image
 
 import cnnexp
 from cnnexp import storage
 from cnnexp.errors import UserError
 from cnnexp.records import run_record as record
-from cnnexp.training import allowed as fence
 from cnnexp.training.build import build_data
 
 pytest_plugins = ["trained_runs"]
-
-
-@pytest.fixture
-def copy(trained_run, tmp_path):
-    """Return a copy of the trained run that a test may spoil."""
-    folder = tmp_path / "study" / trained_run.name
-    shutil.copytree(trained_run, folder)
-    return folder
-
-
-def edit(folder, **changes):
-    """Write other lines in place of some in config.yaml."""
-    config = folder / "config.yaml"
-    text = config.read_text()
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    storage.write_text(config, text)
 
 
 def forget(folder, fact):
@@ -100,9 +81,9 @@ def test_what_is_no_image_is_told(trained_run, wrong):
     [
         (lambda f: shutil.rmtree(f / "checkpoints"), "has no checkpoints/best.pt"),
         (lambda f: storage.write_text(f / "checkpoints" / "best.pt", "x"), "cannot be read as a checkpoint"),
-        (lambda f: edit(f, **{"out: 8": "out: 9"}), "does not fit the network of config.yaml"),
-        (lambda f: edit(f, **{"norm: batch": "norm: some"}), "model.norm: given 'some'"),
-        (lambda f: edit(f, **{"out: 8": "out: ${oc.env:HOME}"}), "has values, not interpolations"),
+        (lambda f: edit_config(f, "out: 8", "out: 9"), "does not fit the network of config.yaml"),
+        (lambda f: edit_config(f, "norm: batch", "norm: some"), "model.norm: given 'some'"),
+        (lambda f: edit_config(f, "out: 8", "out: ${oc.env:HOME}"), "has values, not interpolations"),
         (lambda f: storage.write_text(f / "config.yaml", "seed: 1"), "config.yaml: data is missing"),
         (lambda f: storage.write_json(f / "run.json", {"status": "done"}), "does not say what data.classes"),
         (lambda f: forget(f, "mean"), "does not say what data.mean and data.std are"),
@@ -127,65 +108,6 @@ def test_folders_that_are_no_run_say_what_is_below(copy):
         cnnexp.load(stray)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "os.system",
-        "torch.hub.load",
-        "subprocess.Popen",
-        "builtins.eval",
-        "cnnexp.storage.remove",
-        "cnnexp.models.network.assemble",
-        "torch.nn.Linear",  # a Module, but this is not the module that defines it
-        "torch.optim.Adam",
-    ],
-)
-def test_recorded_configs_build_nothing_else(copy, name):
-    edit(copy, **{"cnnexp.models.convnet.convnet": name})
-    with pytest.raises(UserError, match=f"model._target_: {name} is not built from a run directory"):
-        cnnexp.load(copy)
-
-
-def test_the_fence_sees_nested_targets():
-    inner = {"_target_": "os.system", "command": "true"}
-    for node in (
-        {"a": {"b": inner}},
-        {"a": [{"b": inner}]},
-        {"_target_": "cnnexp.models.convnet.convnet", "blocks": [inner]},
-    ):
-        with pytest.raises(UserError, match=r"_target_: os.system is not built"):
-            fence.check_targets("model", node)
-    with pytest.raises(UserError, match=r"model._target_: \['os.system'\] is not built"):
-        fence.check_targets("model", {"_target_": ["os.system"]})
-    fence.check_targets("model", {"layer": {"_target_": "torch.nn.modules.linear.Linear"}})
-    with pytest.raises(UserError, match="allow it: --allow NAME"):
-        fence.check_targets("model", {"_target_": "own_network.OwnNetwork"})
-    fence.check_targets("model", {"_target_": "own_network.OwnNetwork"}, allow=["own_network.OwnNetwork"])
-    fence.check_targets("model", {"_target_": "os.system"}, allow=["os.system"])
-
-
-def test_a_person_s_module_is_not_even_imported_unless_allowed(tmp_path, monkeypatch):
-    lines = ("from torch import nn", "open(__file__ + '.fired', 'w').close()", "class Net(nn.Module): pass")
-    (tmp_path / "payload.py").write_text("\n".join(lines))
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in ("payload.Net", "torch.nn.payload.Net", "torchvision.models.payload.Net"):
-        with pytest.raises(UserError, match="is not built from a run directory"):
-            fence.check_targets("model", {"_target_": name})
-    assert not (tmp_path / "payload.py.fired").exists()
-
-
-def test_every_shipped_config_passes_the_fence():
-    from omegaconf import OmegaConf
-
-    from cnnexp.config import compose as configs
-
-    files = [(group, file) for group in configs.GIVEN for file in (configs.folder() / group).glob("*.yaml")]
-    nodes = [content.get(group, content) for group, content in ((group, OmegaConf.load(file)) for group, file in files)]
-    targets = {node["_target_"] for node in nodes if "_target_" in node}
-    shipped = fence.shipped()
-    assert targets == frozenset().union(*shipped.values()) and "cnnexp.models.convnet.convnet" in shipped["model"]
-
-
 def test_a_network_of_one_s_own_is_loaded(own_run):
     with pytest.raises(UserError, match="is not built from a run directory"):
         cnnexp.load(own_run)
@@ -194,24 +116,3 @@ def test_a_network_of_one_s_own_is_loaded(own_run):
     stored = model.record.predictions()
     test = build_data(model.config).test
     assert np.array_equal(model.logits(test.images[test.indices]), stored["logits"])
-
-
-def test_runs_are_a_table(tmp_path):
-    write_run(tmp_path, "baseline", 0, 0.61)
-    write_run(tmp_path, "dropout", 1, status="failed", error={"type": "ValueError", "message": "no"})
-    storage.make_folder(tmp_path / "demo" / "torn")
-    storage.write_text(tmp_path / "demo" / "torn" / "run.json", "{")
-    frame = cnnexp.runs(tmp_path)
-    assert frame["status"].tolist() == ["done", "failed", "malformed"]
-    assert frame["test_accuracy"].tolist()[0] == 0.61 and frame["test_accuracy"].isna().tolist() == [False, True, True]
-    assert frame["seed"].dtype == "Int64" and frame["seed"].tolist()[:2] == [0, 1]
-    assert frame.loc[1, "error"] == "no" and "run.json" in frame.loc[2, "error"]
-    assert str(frame["started"].dtype).endswith("UTC]")
-    assert frame.groupby("arm")["test_accuracy"].mean()["baseline"] == 0.61
-    with pytest.raises(UserError, match="no such folder"):
-        cnnexp.runs(tmp_path / "gone")
-
-
-def test_a_table_of_no_runs_has_its_columns(tmp_path):
-    frame = cnnexp.runs(tmp_path)
-    assert len(frame) == 0 and {"study", "test_accuracy", "train_seconds", "folder"} <= set(frame.columns)

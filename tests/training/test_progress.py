@@ -1,0 +1,20 @@
+"""Progress bars show what is recorded."""
+
+from collections.abc import Callable
+
+import pytest
+
+from cnnexp.training import run as runner
+from cnnexp.training.plan import Plan
+from cnnexp.training.progress import Bars
+
+
+def test_bars_show_what_is_recorded(plan: Callable[..., Plan], capsys: pytest.CaptureFixture[str]) -> None:
+    bars = Bars()
+    bars.REFRESH_SECONDS = 0.0
+    record = runner.run(plan(), bars)
+    told = capsys.readouterr()
+    for row in record.rows(split="val"):
+        assert f"epoch {row['epoch']}/3" in told.out and f"val loss {row['loss']:.3f}" in told.out
+    assert "3/3" in told.err, "the bar of the epochs ends full"
+    assert bars.epochs.disable and bars.steps.disable, "closed"
