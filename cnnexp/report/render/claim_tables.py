@@ -13,29 +13,26 @@ from cnnexp.report.render.formats import amount, limits, or_dash, with_std
 from cnnexp.text import DASH
 
 REPORTED_NOTES = (
-    "Reproduced: mean ± sample standard deviation over the seeds. The reported number is copied from its source, which "
-    "may not state how much it varies between seeds.",
+    "Reproduced: mean ± sample standard deviation over the seeds. The reported number is copied from its source.",
 )
 CLAIM_NOTES = (
-    "Reproduced: the claim's left side minus its right side, without a number on the right; mean ± sample standard "
-    "deviation over the seeds that all its arms have; 95 % interval: Student's t. Reported: the same computed from the "
-    "reported values.",
-    "holds / does not hold: two-sided paired t-test, p < 0.05 after Holm over all comparisons and claims of the study "
-    "(a comparison that a claim repeats counts once), and the value on that side of the number claimed. not "
-    "decided: p < 0.05 only before Holm, or two seeds, or the same difference at every seed. within noise: none of "
-    "these.",
+    "Reproduced: the claim's left side minus its right side (a number on the right is not subtracted), over the seeds "
+    "that all its arms have, with Student's 95 % interval. Reported: the same for the reported values.",
+    "Tests: two-sided paired t-test, with Holm's correction over all comparisons and claims of the study; a comparison "
+    "that a claim repeats counts once. holds / does not hold: p < 0.05, by the side of the claimed number. not "
+    "decided: p < 0.05 only before the correction, or two seeds, or the same difference at every seed. within noise: "
+    "all others.",
     "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
     "claim a margin, as in a - b < 1 points.",
-    "Seeds that would decide: where t s / √n, with the deviation s observed here and t at 0.05 divided by the number "
-    "of tests, falls below the distance from the number claimed. This is an estimate: at that number of seeds the "
-    "chance of a decision is about one half.",
+    "Seeds that would decide: an estimate. It is where t s / √n falls below the distance from the claimed number, with "
+    "the observed deviation s and t at 0.05 divided by the number of tests. The chance of a decision is then one half.",
     "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan (1939).",
     "Converges faster: the epochs to a level that both arms reach, for each seed a point below the lower of the two "
     "runs' best validation accuracies; less than 0 where the first is faster.",
-    "At every epoch: a paired t-test at each epoch that all runs reached; shown is the epoch with the smallest mean "
-    "lead. p is the largest of them where all leads are on the claimed side (an intersection-union test, Berger 1982), "
-    "and otherwise the smallest of the others times the number of epochs. "
-    "Test images are evaluated only once, so these claims use the validation images.",
+    "At every epoch: a paired t-test at each epoch that all runs reached, on validation instead of test images. "
+    "The table shows the epoch with the smallest mean lead. p is the largest of all if every lead is on the claimed "
+    "side (an intersection-union test, Berger 1982), and otherwise the smallest of the others times the number of "
+    "epochs.",
 )
 EFFECT_NOTES = (
     "Points of test accuracy, mean over the seeds that all these arms have, with Student's 95 % interval. How the arms "
