@@ -60,6 +60,15 @@ def test_data_and_models_are_independent() -> None:
         assert not [name for name in names if room(name) == other]
 
 
+def test_a_report_reads_then_analyses_then_draws_then_renders() -> None:
+    order = ("read", "analysis", "figures", "render")
+    for level, folder in enumerate(order):
+        names = [name for module in MODULES if module.startswith(f"report.{folder}.") for name in imports(module)]
+        assert names and not [
+            n for n in names for upper in order[level + 1 :] if n.startswith(f"cnnexp.report.{upper}.")
+        ]
+
+
 @pytest.mark.parametrize(("library", "allowed"), [("hydra", KNOW_HYDRA), ("omegaconf", KNOW_OMEGACONF)])
 def test_few_know_hydra(library: str, allowed: set[str]) -> None:
     found = {module for module in MODULES for name in imports(module) if name.split(".")[0] == library}
