@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -170,6 +170,23 @@ def check(
     if missing:
         key = f"{where}.{missing[0]}" if where else missing[0]
         raise UserError(f"{key}: is missing; allowed: {describe(named[missing[0]].annotation)}")
+
+
+def named_choice(where: str, what: str, given: Any, known: Iterable[str], example: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and settings of a choice given as `relu` or `{leaky_relu: {slope: 0.1}}`; settings unchecked.
+
+    what: what is chosen ("activation"). known: the names. example: a choice with settings, for the error.
+    Raises UserError for an unknown name, several of them, or settings that are no mapping.
+    """
+    choice = {given: {}} if isinstance(given, str) else given
+    if not isinstance(choice, Mapping) or len(choice) != 1:
+        raise UserError(f"{where}: given {given!r}; allowed: one {what} by its name, or with settings, as `{example}`")
+    ((name, settings),) = choice.items()
+    if name not in known:
+        raise unknown(where, what, name, known)
+    settings = {} if settings is None else settings
+    check_value(f"{where}.{name}", settings, dict[str, Any])
+    return str(name), dict(settings)
 
 
 def check_value(where: str, value: Any, kind: Any) -> None:

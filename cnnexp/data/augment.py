@@ -16,7 +16,7 @@ from cnnexp.config import signature
 from cnnexp.config.signature import Count, NonNegative, Positive, Probability, Range
 from cnnexp.data.colour import apply_blur, apply_grayscale, apply_jitter, order_codes
 from cnnexp.data.geometry import apply_crop, apply_flip, apply_rotation
-from cnnexp.errors import UserError, unknown
+from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -180,14 +180,7 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
     """Check the operations' names and settings. Raises UserError: "augmentation.ops[1]: unknown operation 'rotat'"."""
     for number, op in enumerate(node.get("ops") or []):
         place = f"{where}.ops[{number}]"
-        if not isinstance(op, Mapping) or len(op) != 1:
-            raise UserError(f"{place}: given {op!r}; allowed: one operation and its settings, as in flip: {{p: 0.5}}")
-        ((name, settings),) = op.items()
-        if name not in OPERATIONS:
-            raise unknown(place, "operation", name, OPERATIONS)
-        settings = {} if settings is None else settings
-        if not isinstance(settings, Mapping):
-            raise UserError(f"{place}.{name}: given {settings!r}; allowed: a mapping of its settings")
+        name, settings = signature.named_choice(place, "operation", op, OPERATIONS, "flip: {p: 0.5}")
         signature.check(f"{place}.{name}", settings, OPERATIONS[name], inner=True)
         if name == "blur":
             _check_blur(f"{place}.{name}", settings, config)

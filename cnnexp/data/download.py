@@ -1,7 +1,6 @@
 """Public archives: found in `root`, or downloaded there, checked and unpacked."""
 
 import ssl
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,22 +65,12 @@ def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) ->
     try:
         with storage.lock(root / f".{archive.folder}.lock", wait=True):
             if not folder.is_dir():
-                _provide(archive, file, context)
+                fetch.provide(archive.url, file, archive.digest, context)
                 extract_tar(file, folder)
     except OSError as error:
         reason = f"{folder} is not there and cannot be downloaded ({error})"
         raise UserError(f"data.root: {reason}; put {archive.url} at {file}") from error
     return folder
-
-
-def _provide(archive: Archive, file: Path, context: ssl.SSLContext | None) -> None:
-    """Download an archive unless the file exists. Raises UserError if the existing file is another one; it is kept."""
-    if not file.exists():
-        print(f"{archive.folder}: downloading {archive.url} to {file.parent}", file=sys.stderr)
-        fetch.fetch(archive.url, file, archive.digest, context)
-    elif (found := fetch.digest_of(file, archive.digest)) != archive.digest:
-        fix = f"delete it, or put {archive.url} there"
-        raise UserError(f"{file}: is not the expected archive (it is {found}, not {archive.digest}); {fix}")
 
 
 def cifar10_listing(root: Path, size: int) -> Listing:

@@ -3,12 +3,11 @@
 YAML gives a choice by its name, `relu`, or with settings, `leaky_relu: {slope: 0.1}`.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cnnexp.config import signature
 from cnnexp.config.signature import Positive
-from cnnexp.errors import UserError, unknown
+from cnnexp.errors import unknown
 
 # Each activation with the default values of its settings.
 ACTIVATIONS: dict[str, dict[str, float]] = {
@@ -35,7 +34,7 @@ def activation_of(where: str, given: Any) -> tuple[str, dict[str, float]]:
     """
     if given is None:
         return "none", {}
-    name, settings = _named(where, "activation", given, ACTIVATIONS, "leaky_relu: {slope: 0.1}")
+    name, settings = signature.named_choice(where, "activation", given, ACTIVATIONS, "leaky_relu: {slope: 0.1}")
     for key, value in settings.items():
         if key not in ACTIVATIONS[name]:
             raise unknown(f"{where}.{name}", "setting", key, ACTIVATIONS[name])
@@ -48,7 +47,7 @@ def init_of(where: str, given: Any) -> tuple[str, dict[str, float]]:
 
     Raises UserError for an unknown name or setting, and for a std that is missing or not above 0.
     """
-    name, settings = _named(where, "initialisation", given, INITS, "normal: {std: 0.01}")
+    name, settings = signature.named_choice(where, "initialisation", given, INITS, "normal: {std: 0.01}")
     signature.check(f"{where}.{name}", settings, _normal if name == "normal" else _no_settings, inner=True)
     return name, settings
 
@@ -59,19 +58,3 @@ def _no_settings() -> None:
 
 def _normal(std: Positive) -> None:
     """State the schema of `normal`."""
-
-
-def _named(where: str, what: str, given: Any, known: Iterable[str], example: str) -> tuple[str, dict[str, Any]]:
-    """Return the name and the settings of `given`, the settings unchecked; {} where there are none.
-
-    what: what is chosen ("activation"). known: the names. example: a choice with settings, for the error.
-    Raises UserError for an unknown name, several of them, or settings that are no mapping.
-    """
-    if isinstance(given, Mapping) and len(given) != 1:
-        raise UserError(f"{where}: given {dict(given)!r}; allowed: a name, or one as `{example}`")
-    name, settings = next(iter(given.items())) if isinstance(given, Mapping) else (given, {})
-    if name not in known:
-        raise unknown(where, what, name, known)
-    settings = {} if settings is None else settings
-    signature.check_value(f"{where}.{name}", settings, dict[str, Any])
-    return str(name), dict(settings)

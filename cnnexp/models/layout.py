@@ -1,11 +1,10 @@
 """From the blocks of a YAML file to the layers of a network: each block checked, then laid out. Imports no torch."""
 
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 from cnnexp.config import signature
-from cnnexp.errors import UserError, unknown
+from cnnexp.errors import UserError
 from cnnexp.models.blocks import BLOCKS, Norm, head
 from cnnexp.models.choices import activation_of
 from cnnexp.models.plan import Defaults, Layer, Walk
@@ -19,18 +18,11 @@ def parse(where: str, blocks: Any) -> list[Block]:
         raise UserError(f"{where}: given {blocks!r}; allowed: a list of blocks, as `- conv: {{out: 32, kernel: 3}}`")
     parsed = []
     for i, block in enumerate(blocks):
-        place, block = f"{where}[{i}]", {block: {}} if isinstance(block, str) else block
-        if not isinstance(block, Mapping) or len(block) != 1:
-            raise UserError(f"{place}: given {block!r}; allowed: one named block, as `conv: {{out: 32, kernel: 3}}`")
-        kind, settings = next(iter(block.items()))
-        if kind not in BLOCKS:
-            raise unknown(place, "block", kind, BLOCKS)
-        settings = {} if settings is None else settings
-        if not isinstance(settings, Mapping):
-            raise UserError(f"{place}.{kind}: given {settings!r}; allowed: a mapping of its settings")
-        signature.check(f"{place}.{kind}", settings, BLOCKS[kind], given=("walk",), inner=True)
-        activation_of(f"{place}.{kind}.activation", settings.get("activation"))
-        parsed.append((f"{place}.{kind}", kind, dict(settings)))
+        kind, settings = signature.named_choice(f"{where}[{i}]", "block", block, BLOCKS, "conv: {out: 32, kernel: 3}")
+        place = f"{where}[{i}].{kind}"
+        signature.check(place, settings, BLOCKS[kind], given=("walk",), inner=True)
+        activation_of(f"{place}.activation", settings.get("activation"))
+        parsed.append((place, kind, settings))
     return parsed
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,12 +85,7 @@ def _downloaded(url: str) -> Path:
     file, digest = folder / name, f"sha256:{Path(name).stem.rpartition('-')[2]}"
     storage.make_folder(folder)
     with storage.lock(folder / f".{name}.lock", wait=True):
-        if not file.exists():
-            print(f"{name}: downloading {url} to {folder}", file=sys.stderr)
-            fetch.fetch(url, file, digest)
-        elif (found := fetch.digest_of(file, digest)) != digest:
-            fix = f"delete it, or put {url} there"
-            raise UserError(f"{file}: is not the expected file (it is {found}, not {digest}); {fix}")
+        fetch.provide(url, file, digest)
     return file
 
 

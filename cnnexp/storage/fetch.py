@@ -18,6 +18,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Re
 from tqdm import tqdm
 
 from cnnexp import storage
+from cnnexp.errors import UserError
 
 ATTEMPTS = 3
 STALLED_SECONDS = 30.0  # without a byte
@@ -71,6 +72,19 @@ def fetch(url: str, path: Path, digest: str, context: ssl.SSLContext | None = No
                 kept = f"; the {part.stat().st_size:,} bytes so far are kept" if part.exists() else ""
                 raise Unavailable(f"{error}{kept}") from error
     raise Unavailable(f"{url} sent other content each time")
+
+
+def provide(url: str, path: Path, digest: str, context: ssl.SSLContext | None = None) -> None:
+    """Download `url` to `path` unless the file exists, as `fetch` does, and say so on standard error.
+
+    Raises UserError if the existing file has another digest, which it keeps, and OSError as `fetch` does.
+    """
+    if not path.exists():
+        print(f"{path.name}: downloading {url} to {path.parent}", file=sys.stderr)
+        fetch(url, path, digest, context)
+    elif (found := digest_of(path, digest)) != digest:
+        fix = f"delete it, or put {url} there"
+        raise UserError(f"{path}: is not the expected file (it is {found}, not {digest}); {fix}")
 
 
 def digest_of(path: Path, like: str) -> str:

@@ -230,7 +230,9 @@ def test_shipped_pipelines_are_checked_pure_and_keep_the_range(name):
         ([{"flip": {"p": 1.5}}], r"ops\[0\].flip.p: given 1.5; allowed: a number >= 0 and <= 1"),
         ([{"flip": None}], r"ops\[0\].flip.p: is missing"),
         ([{"flip": 0.5}], r"ops\[0\].flip: given 0.5; allowed: a mapping"),
-        (["flip"], r"ops\[0\]: given 'flip'; allowed: one operation"),
+        (["flip"], r"ops\[0\].flip.p: is missing"),
+        ([3], r"ops\[0\]: given 3; allowed: one operation by its name, or with settings, as `flip: {p: 0.5}`"),
+        ([["flip"]], r"ops\[0\]: given \['flip'\]; allowed: one operation"),
         ([{"jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "order": "any"}}], "order: given 'any'"),
         (
             [{"jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "order": "random", "hue": 0.6}}],

@@ -210,6 +210,6 @@ def test_without_a_network_the_place_for_the_archive_is_told(tmp_path: Path, mon
 
 def test_an_archive_of_ones_own_that_is_another_is_left(tmp_path: Path) -> None:
     (tmp_path / "imagenette2-160.tgz").write_bytes(b"cut short")
-    with pytest.raises(UserError, match=r"imagenette2-160.tgz: is not the expected archive .*delete"):
+    with pytest.raises(UserError, match=r"imagenette2-160.tgz: is not the expected file .*delete"):
         download.find(download.IMAGENETTE, tmp_path)
     assert (tmp_path / "imagenette2-160.tgz").read_bytes() == b"cut short"

@@ -160,7 +160,7 @@ def test_batch_norm_after_an_fc_block_needs_two_images() -> None:
         ),
         ([{"conv": {"kernel": 3}}], "model.blocks[0].conv.out: is missing; allowed: a whole number >= 1"),
         ([{"conv": {"out": 0, "kernel": 3}}], "model.blocks[0].conv.out: given 0; allowed: a whole number >= 1"),
-        ([{"conv": 32}], "model.blocks[0].conv: given 32; allowed: a mapping of its settings"),
+        ([{"conv": 32}], "model.blocks[0].conv: given 32; allowed: a mapping"),
         (
             [{"conv": {"out": 6, "kernel": 3, "groups": 4}}],
             "model.blocks[0].conv.groups: 4 must divide out (6)",
@@ -168,7 +168,7 @@ def test_batch_norm_after_an_fc_block_needs_two_images() -> None:
         (
             [{"conv": {"out": 4, "kernel": 3}, "pool": {"kernel": 2}}],
             "model.blocks[0]: given {'conv': {'out': 4, 'kernel': 3}, 'pool': {'kernel': 2}}; "
-            "allowed: one named block, as `conv: {out: 32, kernel: 3}`",
+            "allowed: one block by its name, or with settings, as `conv: {out: 32, kernel: 3}`",
         ),
         (
             [{"fc": {"out": 4, "activation": "rellu"}}],
@@ -223,7 +223,8 @@ def test_without_a_size_shapes_are_left_to_the_build_and_the_rest_is_checked() -
         ),
         (
             {"init": {"kaiming": {}, "xavier": {}}},
-            "model.init: given {'kaiming': {}, 'xavier': {}}; allowed: a name, or one as `normal: {std: 0.01}`",
+            "model.init: given {'kaiming': {}, 'xavier': {}}; "
+            "allowed: one initialisation by its name, or with settings, as `normal: {std: 0.01}`",
         ),
     ],
 )
