@@ -83,11 +83,11 @@ def main(argv: list[str] | None = None) -> int:
         if message := in_user_code(error):
             print(message, file=sys.stderr)
             return EXIT_SOME_FAILED
-        from cnnexp.config.hydra_errors import of_a_reader, tell
+        from cnnexp.config.hydra_errors import of_a_reader, translate
 
         if not of_a_reader(error):
             raise
-        return fail(tell(error, argv))
+        return fail(translate(error, argv))
 
 
 def at_home(word: str) -> str:
@@ -125,9 +125,9 @@ def complete(argv: list[str]) -> int:
 
 def in_user_code(error: Exception) -> str:
     """Describe an error that was raised in the user's code, and its place there; "" for any other error."""
-    from cnnexp.config.user_code import own_frames
+    from cnnexp.config.user_code import user_frames
 
-    frames = own_frames(error)
+    frames = user_frames(error)
     if not frames:
         return ""
     path = "".join(f"  {visible(frame.filename)}:{frame.lineno}, in {frame.name}: {frame.line}\n" for frame in frames)

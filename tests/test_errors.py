@@ -176,7 +176,7 @@ def test_a_folder_that_hydra_takes_for_a_group_is_reported(tmp_path: Path, capsy
     (tmp_path / "outputs").mkdir()
     assert cli.main(["train", "--config-dir", str(tmp_path), "--cfg", "job", "epochs=1ep"]) == 0
     assert cli.main(["train", "--config-dir", str(tmp_path), "outputs=elsewhere"]) == 2
-    assert f"outputs: the folder {tmp_path}/outputs is taken for a group of configs" in capsys.readouterr().err
+    assert f"outputs: the folder {tmp_path}/outputs would be a group of configs" in capsys.readouterr().err
 
 
 def test_slots_of_a_single_run_are_reported_to_do_nothing(

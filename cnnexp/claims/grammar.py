@@ -1,17 +1,17 @@
 """What a study claims, read strictly: "combined > batchnorm", "relu - sigmoid >= 5 points".
 
-    claim   = side compare (side | number unit) ["at every epoch"]     of the mean over the seeds
-            | "std(" value ")" compare "std(" value ")"                 of the spread over the seeds
+    claim   = side compare (side | number unit) ["at every epoch"]     about the mean over the seeds
+            | "std(" value ")" compare "std(" value ")"                 about the deviation over the seeds
             | arm "converges faster than" arm                           fewer epochs to a level that both reach
     side    = value {("+" | "-") value}
     compare = "<" | "<=" | ">" | ">="
     value   = arm ["." metric] | "spread(" arm ["." metric] ")"
-              an arm is letters, digits and _, or any name in double quotes; a spread is the standard deviation over the
-              arms of whose name it is a part, as spread("norm=batch") is over "norm=batch,batch_size=5" and others
+              an arm is letters, digits and _, or any name in double quotes; a spread is the standard deviation over
+              all arms with this part in their name: spread("norm=batch") is over "norm=batch,batch_size=5" and others
     metric  = one of METRICS; test_accuracy if none is given
     unit    = points (a difference of accuracies), % (an accuracy), nats, epochs, seconds
 
-Nothing is evaluated: a claim becomes terms, a direction and a threshold, which the report holds against the seeds.
+Parsing evaluates nothing: a claim becomes terms, a direction and a threshold, which the report tests on the seeds.
 """
 
 import re
@@ -30,7 +30,7 @@ _TOKEN = re.compile(r'\s*("[^"]+"|[0-9]+(?:\.[0-9]+)?|[^\W\d]\w*|<=|>=|[<>+.()%-
 
 @dataclass(frozen=True)
 class Term:
-    """A value of a claim and how often it counts: 1 and -1 in "a > b", which is read as a - b > 0.
+    """A value of a claim and its factor: 1 and -1 in "a > b", which is read as a - b > 0.
 
     spread: the value is the standard deviation over the arms whose names, split at commas, have all parts of `arm`.
     """
@@ -42,17 +42,17 @@ class Term:
 
 
 def members(part: str, names: Iterable[str]) -> list[str]:
-    """Return the names of the arms that a spread is over: those that, split at commas, have all parts of `part`."""
+    """Return the arms that a spread is over: those whose names, split at commas, have all parts of `part`."""
     return [name for name in dict.fromkeys(names) if set(part.split(",")) <= set(name.split(","))]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The sum of the terms lies above (direction 1) or below (-1) the threshold, in `unit`.
+    """The sum of the terms is above (direction 1) or below (-1) the threshold, in `unit`.
 
-    kind: mean, of the mean over the seeds; curve, of the mean at each epoch; convergence, of the epochs to an accuracy
-    that both reach; std, of the first term's deviation over the seeds divided by the second's, with threshold 1.
-    or_equal: it is claimed with <= or >=, which no test can tell from < and >.
+    kind: what the claim is about. mean: the mean over the seeds; curve: the mean at each epoch; convergence: the epochs
+    to an accuracy that both reach; std: the first term's deviation over the seeds, divided by the second's, with
+    threshold 1. or_equal: it is claimed with <= or >=, which no test can distinguish from < and >.
     """
 
     text: str
@@ -71,7 +71,7 @@ def parse(text: str) -> Claim:
         if words[:2] == [STD, "("]:
             return _deviations(text, words)
         left = _side(words)
-        if _takes(words, "converges"):
+        if _skip(words, "converges"):
             return _convergence(text, left, words)
         return _comparison(text, left, words)
     except UserError as error:
@@ -86,7 +86,7 @@ def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
     else:
         terms = _merged([*left, *(replace(t, times=-t.times) for t in _side(words))])
     unit = _unit(terms, given)
-    over_epochs = _takes(words, "at", "every", "epoch")
+    over_epochs = _skip(words, "at", "every", "epoch")
     _end(words)
     if over_epochs:
         terms = _merged([_at_every_epoch(term) for term in terms])
@@ -112,21 +112,21 @@ def _deviations(text: str, words: list[str]) -> Claim:
 
 
 def _deviation(words: list[str]) -> Term:
-    if not _takes(words, STD, "("):
+    if not _skip(words, STD, "("):
         raise UserError("a deviation is compared with another one: std(a) < std(b)")
     term = _value(1, words)
-    if not _takes(words, ")"):
+    if not _skip(words, ")"):
         raise UserError(f"expected ')' after {term.arm}; std(...) holds one value")
     return term
 
 
 def _convergence(text: str, left: list[Term], words: list[str]) -> Claim:
-    if not _takes(words, "faster", "than"):
+    if not _skip(words, "faster", "than"):
         raise UserError("expected 'converges faster than'")
     sides = [*left, *_side(words)]
     _end(words)
     if len(sides) != 2 or {t.metric for t in sides} != {"test_accuracy"} or any(t.spread for t in sides):
-        raise UserError("'converges faster than' stands between two arms, without metrics")
+        raise UserError("'converges faster than' compares two arms, without metrics")
     terms = _merged([Term(sign, t.arm, "epochs_to_plateau") for sign, t in zip((1, -1), sides, strict=True)])
     return Claim(text, "convergence", terms, -1, 0.0, "epochs")
 
@@ -145,8 +145,8 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def _takes(words: list[str], *phrase: str) -> bool:
-    """Take a phrase if it stands next."""
+def _skip(words: list[str], *phrase: str) -> bool:
+    """Remove a phrase from the front of the words if it is there; return whether it was."""
     if words[: len(phrase)] != list(phrase):
         return False
     del words[: len(phrase)]
@@ -161,16 +161,16 @@ def _side(words: list[str]) -> list[Term]:
 
 
 def _value(times: int, words: list[str]) -> Term:
-    if _takes(words, SPREAD, "("):
+    if _skip(words, SPREAD, "("):
         term = _value(times, words)
-        if term.spread or not _takes(words, ")"):
+        if term.spread or not _skip(words, ")"):
             raise UserError(f"expected ')' after {term.arm}; spread(...) holds one value")
         return replace(term, spread=True)
     arm = words.pop(0) if words else "the end"
     if arm == "the end" or not re.match(r'"|[^\W\d]', arm):
         raise UserError(f"expected an arm, found {arm if arm == 'the end' else repr(arm)}")
     metric = "test_accuracy"
-    if _takes(words, "."):
+    if _skip(words, "."):
         metric = words.pop(0) if words else ""
         if metric not in METRICS:
             names = ", ".join(METRICS)
@@ -186,7 +186,7 @@ def _direction(words: list[str]) -> tuple[int, bool]:
 
 
 def _number(words: list[str]) -> tuple[float, str]:
-    sign = -1 if _takes(words, "-") else 1
+    sign = -1 if _skip(words, "-") else 1
     if not words or not words[0][0].isdigit():
         raise UserError(f"expected a number, found {repr(words[0]) if words else 'the end'}")
     number = sign * float(words.pop(0))
@@ -195,7 +195,7 @@ def _number(words: list[str]) -> tuple[float, str]:
 
 
 def _merged(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Count each value once: a - c > b - c is a > b."""
+    """Add up the factors of each value: a - c > b - c becomes a > b."""
     times: dict[tuple[str, str, bool], int] = {}
     for term in terms:
         value = (term.arm, term.metric, term.spread)
@@ -207,7 +207,7 @@ def _merged(terms: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def _unit(terms: Sequence[Term], given: str | None) -> str:
-    """Return the unit of the sum of the terms; given: that of the number it is compared with, None without one."""
+    """Return the unit of the sum of the terms. given: the unit of the number it is compared with, None without one."""
     metrics = [METRICS[t.metric] for t in terms]
     if len({m.difference for m in metrics}) > 1:
         raise UserError(f"{' and '.join(dict.fromkeys(t.metric for t in terms))} have different units")
@@ -224,6 +224,6 @@ def _unit(terms: Sequence[Term], given: str | None) -> str:
 
 def _end(words: list[str]) -> None:
     if words and words[0] in DIRECTIONS:
-        raise UserError("holds two comparisons; make two claims of them")
+        raise UserError("has two comparisons; write two claims")
     if words:
         raise UserError(f"unexpected {words[0]!r}; a claim may end in 'at every epoch'")

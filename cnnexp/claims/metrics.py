@@ -1,4 +1,4 @@
-"""The numbers of a run that a claim may be about, and their units."""
+"""The numbers of a run that a claim may name, and their units."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Metric:
     """A number that runs record. scale: from the record to `level`, its unit; difference: the unit of a difference.
 
-    better: 1 if more is better, -1 if less is. curve: the split and column of its curve over the epochs; the test
-    split is looked at once, so validation stands for it.
+    better: 1 if more is better, -1 if less is. curve: the split and column of its curve over the epochs, the validation
+    split for the test split, which is evaluated only once.
     """
 
     scale: float

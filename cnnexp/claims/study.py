@@ -1,4 +1,4 @@
-"""A study's claims and the numbers that its source reports, checked before anything is trained."""
+"""The checks of a study's claims, and of the numbers that its source reports, before anything is trained."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,39 +6,34 @@ from typing import Any
 
 from cnnexp.claims.grammar import STD, members, parse
 from cnnexp.claims.metrics import METRICS
-from cnnexp.errors import UserError, did_you_mean, unknown
+from cnnexp.errors import UserError, unknown
 
-LARGEST = 1e30  # beyond it a number is no measurement: arithmetic on it would overflow
+MAX_REPORTED = 1e30  # arithmetic on larger numbers would overflow
 
 
 def check(study: Mapping[str, Any]) -> None:
-    """Check a study's reported values and claims, but for the names of arms. Raises UserError for the first wrong one.
+    """Check a study's reported values and claims, except for the names of arms. Raises UserError for the first mistake.
 
-    study: the checked node of a config; configs that were recorded before there were claims have none.
+    study: the node of a config, checked against its schema.
     """
     read_reported(study.get("reported"))
     for text in study.get("claims") or ():
         parse(text)
 
 
-def check_arms(study: Mapping[str, Any], own: Iterable[str], others: Iterable[str] = ()) -> None:
-    """Check that every arm that a study reports or claims something of is known. Raises UserError.
-
-    own: the study's arms, which an error lists; others: those that could be its arms too.
-    """
-    own = list(dict.fromkeys(own))
-    known = [*own, *others]
+def check_arms(study: Mapping[str, Any], arms: Iterable[str]) -> None:
+    """Check that a study reports and claims something of its `arms` only. Raises UserError."""
+    arms = list(dict.fromkeys(arms))
     named = [("study.reported", arm) for arm in read_reported(study.get("reported"))]
     for text in study.get("claims") or ():
         for term in parse(text).terms:
             if not term.spread:
                 named.append((f"study.claims: '{text}'", term.arm))
-            elif len(members(term.arm, own)) < 2:
+            elif len(members(term.arm, arms)) < 2:
                 raise UserError(f"study.claims: '{text}': fewer than two arms have '{term.arm}' in their name")
     for where, arm in named:
-        if arm not in known:
-            listed = f"choose one of {', '.join(own)}, or another arm that has a file{did_you_mean(arm, known)}"
-            raise UserError(f"{where}: unknown arm '{arm}'; {listed}")
+        if arm not in arms:
+            raise unknown(where, "arm", arm, arms)
 
 
 def read_reported(node: Any) -> dict[str, dict[str, float]]:
@@ -47,7 +42,7 @@ def read_reported(node: Any) -> dict[str, dict[str, float]]:
     Metrics are in the units of METRICS, and `std` in points. Raises UserError naming the arm.
     """
     if not isinstance(node, Mapping | None):
-        raise UserError("study.reported: is not a mapping of arms to numbers")
+        raise UserError(f"study.reported: given {node!r}; allowed: a mapping of arms to numbers")
     found: dict[str, dict[str, float]] = {}
     for arm, given in (node or {}).items():
         where = f"study.reported.{arm}"
@@ -56,7 +51,7 @@ def read_reported(node: Any) -> dict[str, dict[str, float]]:
             if metric not in (*METRICS, STD):
                 raise unknown(where, "metric", str(metric), (*METRICS, STD))
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
-            if not number or not 0 <= value < LARGEST or (metric.endswith("accuracy") and value > 100):
+            if not number or not 0 <= value < MAX_REPORTED or (metric.endswith("accuracy") and value > 100):
                 raise UserError(
                     f"{where}: given {value!r} for {metric}; allowed: a number >= 0, accuracies in per cent"
                 )

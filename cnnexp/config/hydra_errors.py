@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, told in one line: where, what was given, what is allowed, the mend."""
+"""Hydra's and OmegaConf's errors in one line: where, what was given, what is allowed, how to fix it."""
 
 import re
 import sys
@@ -12,27 +12,28 @@ from cnnexp.config.keys import flatten
 from cnnexp.config.words import FIRST
 from cnnexp.errors import UserError, did_you_mean, unknown
 
-READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # what reads configs and what is typed
+READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # the libraries that read configs and overrides
 
 
 def of_a_reader(error: Exception) -> bool:
-    """Tell whether what reads configs raised an error: then the request is wrong. Any other code's error is a bug.
+    """Tell whether READERS raised an error, which means that the request is wrong; an error of other code is a bug.
 
-    Some requests make the readers stumble: a file that is no UTF-8, a number of 5,000 digits, a list in 3,000 others.
+    Some requests make them fail: a file that is not UTF-8, a number of 5,000 digits, a list in 3,000 others.
     """
     if type(error).__module__.split(".")[0] in READERS:
         return True
-    rooms = [str(f.f_globals.get("__name__")).split(".")[0] for f, _ in traceback.walk_tb(error.__traceback__)]
-    return next((room for room in reversed(rooms) if room not in sys.stdlib_module_names), "") in READERS
+    packages = [str(f.f_globals.get("__name__")).split(".")[0] for f, _ in traceback.walk_tb(error.__traceback__)]
+    return next((name for name in reversed(packages) if name not in sys.stdlib_module_names), "") in READERS
 
 
-def tell(error: Exception, typed: list[str]) -> UserError:
+def translate(error: Exception, typed: list[str]) -> UserError:
     """Translate an error of composition into a UserError. typed: the command's words, for a better guess."""
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         if error.options is not None and group:
-            return unknown(group, "choice", choice, error.options)
+            arm = re.match(r"In 'arm/([^']+)'", text)
+            return unknown(f"study.arms.{arm[1]}.{group}" if arm else group, "choice", choice, error.options)
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]})")
@@ -49,7 +50,7 @@ def tell(error: Exception, typed: list[str]) -> UserError:
 
 
 def _named(error: Exception, typed: list[str]) -> str:
-    """Tell an error in its own words, after the word of the request that causes it, unless it names a key itself."""
+    """Return an error's own words, after the word of the request that causes it unless they name a key."""
     if isinstance(error, RecursionError):
         words = "refers to itself, or is nested too deeply"
     else:
@@ -64,7 +65,7 @@ def _named(error: Exception, typed: list[str]) -> str:
 
 
 def _culprit(error: Exception, typed: list[str]) -> str:
-    """Return the first typed word that makes the same kind of error without the others; all of them if none does."""
+    """Return the first typed word that causes the same kind of error by itself; all of them if none does."""
     where = search_path(typed)
     overrides = [word for word in typed[1:] if word and word[0] != "-"]
     for word in overrides:
@@ -84,7 +85,7 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
     if "No match in the defaults list" in text:
         return UserError(f"{group}: no such group or key{did_you_mean(group, _known_keys(typed))}")
     if "already at" in text or "An item is already" in text:
-        return UserError(f"{key}: is there already; type it without the plus")
+        return UserError(f"{key}: exists already; type it without the plus")
     known = [k for k in _known_keys(typed) if k != key and not key.startswith(f"{k}.")]
     same = [k for k in known if k.endswith(f".{key}")]
     guess = f" (did you mean '{same[0]}'?)" if len(same) == 1 else did_you_mean(key, known)

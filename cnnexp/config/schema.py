@@ -1,4 +1,4 @@
-"""What a config may hold: the keys of its top and of its closed nodes, each with its type. Imports no torch."""
+"""The schema of a config: the keys at its top and in its closed nodes, each with its type. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -8,7 +8,7 @@ from cnnexp.config.signature import Count, Positive, Range, Rate, Span
 
 @dataclass
 class RunConfig:
-    """The top of a config; the open nodes (data ... scheduler) have their builders' signatures for a schema."""
+    """The top of a config. The schema of an open node (data ... scheduler) is the signature of its builder."""
 
     data: dict[str, Any]
     model: dict[str, Any]
@@ -38,7 +38,7 @@ class RunConfig:
 
 @dataclass
 class DeviceConfig:
-    """Where and how a run computes; `auto` is resolved when it starts, and recorded."""
+    """Where and how a run computes. `auto` is resolved when it starts, and recorded."""
 
     kind: str
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -52,7 +52,7 @@ class DeviceConfig:
 
 @dataclass
 class Probes:
-    """What is looked at inside the training, and how often; it changes no number."""
+    """What is observed inside the training, and how often. Probes change no number."""
 
     every: Span
     gradients: bool
@@ -71,14 +71,14 @@ class EarlyStopping:
 
 @dataclass
 class Checkpoint:
-    """How often the state of a run is made durable."""
+    """How often the state of a run is saved."""
 
     every: Literal["auto"] | Span
 
 
 @dataclass
 class Log:
-    """How often a row of a single step is written; whether every step leaves a row of hashes (hash_chain.py)."""
+    """How often the row of a single step is written, and whether every step has a row of hashes (hash_chain.py)."""
 
     steps: Span | None
     hash_chain: bool = False
@@ -86,17 +86,17 @@ class Log:
 
 @dataclass
 class Backbone:
-    """What the arms that transfer start from: imagenet, a path, or `{config: NAME}`, a run that is made first."""
+    """The weights that transfer arms start from: imagenet, a path, or `{config: NAME}`, a run that is made first."""
 
     weights: str | dict[str, Any]
 
 
 @dataclass
 class Study:
-    """What a run belongs to: names and words only, nothing that can change a number.
+    """The study of a run: names and text only, nothing that can change a number.
 
-    reported: what a source says, {arm: test accuracy in per cent, or {metric: number}}; claims: see claims/grammar.py.
-    arms, grid and seeds make the runs of a study; a run's own config does not have them.
+    reported: the numbers of a source, {arm: test accuracy in per cent, or {metric: number}}. claims: see
+    claims/grammar.py. arms, grid and seeds define the runs of a study; the config of a single run has none of them.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Study:
     seeds: list[int] | None = None
 
 
-SWEEP = ("arms", "grid", "seeds")  # keys of `study` that make its runs
+SWEEP = ("arms", "grid", "seeds")  # the keys of `study` that define its runs
 CLOSED = {
     "device": DeviceConfig,
     "probes": Probes,

@@ -1,8 +1,8 @@
 """The schema of an open config node is the signature of the function that its `_target_` names.
 
-Builders annotate their parameters with plain types, `Literal`, unions, `list[...]`, and the ranges below. A parameter's
-default is never a setting's home (YAML is): it is the value that means what versions without the parameter did, so
-that configs from before it still build and keep their fingerprint.
+Builders annotate their parameters with plain types, `Literal`, unions, `list[...]`, and the ranges below. The defaults
+of settings are in YAML. A parameter's own default is the value with which it changes nothing, so that configs without
+it still build and keep their fingerprint.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from cnnexp.errors import UserError, unknown
 
-LARGEST = int(sys.float_info.max)
+MAX_NUMBER = int(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Range:
     below: float | None = None
 
     def holds(self, value: float) -> bool:
-        """Tell whether `value` lies within the bounds. NaN does not."""
+        """Tell whether `value` is within the bounds. NaN is not."""
         return (
             (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
-            and value == value  # NaN is not
+            and value == value
         )
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Duration:
-    """A span of training: whole epochs ("15ep", or 15) or optimiser steps ("500st"), at least `low` of them."""
+    """A length of training: epochs ("15ep", or 15) or optimiser steps ("500st"), at least `low` of them."""
 
     low: int = 1
 
@@ -76,7 +76,7 @@ Rate = Annotated[float, Range(low=0, below=1)]
 
 
 def describe(kind: Any) -> str:
-    """Say in words what values a type allows: "a number > 0", "one of none, batch", "true or false"."""
+    """Describe the values that a type allows: "a number > 0", "one of none, batch", "true or false"."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         if isinstance(arguments[1], Duration):
@@ -115,8 +115,8 @@ def matches(value: Any, kind: Any) -> bool:
         return _is_list(value) and all(matches(v, arguments[0]) for v in value)
     if origin is dict or kind is dict:
         return isinstance(value, Mapping)
-    if kind is float:  # an integer of 400 digits is none
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > LARGEST
+    if kind is float:  # an integer of 400 digits is not
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > MAX_NUMBER
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return value is None if kind is type(None) else isinstance(value, kind)
@@ -134,7 +134,7 @@ def settings(builder: Callable[..., Any], given: tuple[str, ...] = ()) -> dict[s
 
 
 def _hint(annotation: Any, names: dict[str, Any]) -> Any:
-    """Evaluate an annotation that is a string; one that names what is not imported there goes unchecked."""
+    """Evaluate an annotation that is a string; if it names something that is not imported, it is not checked."""
     if not isinstance(annotation, str):
         return annotation
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
@@ -149,8 +149,8 @@ def check(
 ) -> None:
     """Check a config node against a builder's signature.
 
-    inner: it lies inside another node and names no builder of its own: a block of a network, an augmentation's step.
-    Raises UserError naming the key, what is given and allowed.
+    inner: it is inside another node and names no builder: a block of a network, an augmentation's step.
+    Raises UserError with the key, what is given and what is allowed.
     """
     known = settings(builder, given)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())

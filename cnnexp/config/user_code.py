@@ -1,4 +1,4 @@
-"""A person's own code, that configs name by `_target_`: which files it is, so that a run is named after all of them."""
+"""The user's code, which configs name by `_target_`: its files, whose hashes are part of a run's fingerprint."""
 
 import ast
 import hashlib
@@ -14,10 +14,11 @@ OURS = ("cnnexp", "torch", "torchvision")
 
 
 def user_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Hash the source of the modules that `_target_`s name, and of those beside them that these import, and so on.
+    """Hash the source of the modules that `_target_`s name, and of the modules in their folder that these import.
 
-    Beside them: below the folder that holds the target's package, or its one file. What is installed is told by its one
-    module, for its version is in the record. Returns {"my_package.nets": "3f1c...", "my_package/blocks.py": "09ab..."}.
+    Their folder is the one that contains the target's package, or its single file. Of an installed package only the
+    target's module is hashed: the record has the package's version.
+    Returns {"my_package.nets": "3f1c...", "my_package/blocks.py": "09ab..."}.
     """
     hashes = {}
     for node in nodes:
@@ -34,20 +35,17 @@ def user_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
 
 
 def changed_code(recorded: Any, node: dict[str, Any]) -> list[str]:
-    """Return the names of those modules and files of a node's own code that are not as they were recorded.
+    """Return the modules and files of a node's user code whose hash is not the recorded one.
 
-    recorded: run.json's `user_code`, of all nodes; older runs have none, and then nothing is known.
+    recorded: `user_code` of run.json, of all nodes; without it, as in a damaged record, nothing is compared.
     """
     if not isinstance(recorded, dict):
         return []
     return [name for name, found in user_code([node]).items() if recorded.get(name) != found]
 
 
-def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Return those frames of a person's own code that an error came through; [] if it was raised elsewhere.
-
-    Elsewhere is this package: an error that it raises, or torch on its behalf, is no mistake of that person's.
-    """
+def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the frames of the user's code that an error passed; [] if this package raised it, or torch for it."""
     written = [
         (frame, file.is_relative_to(PACKAGE))
         for frame in traceback.extract_tb(error.__traceback__)
@@ -60,7 +58,7 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def imported(file: Path, root: Path) -> set[Path]:
-    """Return a module's file and those below `root` that it imports, directly or through others, run or not."""
+    """Return a module's file and those below `root` that it imports, directly or through others."""
     found, left = set[Path](), [file]
     while left:
         file = left.pop()
@@ -87,7 +85,7 @@ def _is_installed(file: Path) -> bool:
 
 
 def _names(file: Path, root: Path) -> Iterator[str]:
-    """Yield the full names that a file's import statements may mean; some are attributes and no modules."""
+    """Yield the full names in a file's import statements; some may be attributes instead of modules."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -104,7 +102,7 @@ def _names(file: Path, root: Path) -> Iterator[str]:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """Yield the files below `root` that importing a module runs: its own, and its packages'."""
+    """Yield the files below `root` that importing a module runs: its own and those of its packages."""
     parts = [part for part in name.split(".") if part]
     for count in range(1, len(parts) + 1):
         place = root.joinpath(*parts[:count])

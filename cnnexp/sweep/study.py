@@ -19,7 +19,7 @@ def check_arms(plans: Iterable[Plan], named: Sequence[str]) -> None:
     """
     for folder, here in by_folder(plans).items():
         earlier = (study_file.read_study(folder) or {}).get("arms") or []
-        claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *earlier], named)
+        claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *named, *earlier])
 
 
 def write_studies(plans: Iterable[Plan], command: str) -> None:

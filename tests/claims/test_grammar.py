@@ -65,7 +65,7 @@ REFUSED = {
     "spread(spread(a)) < 1 points": "spread(...) holds one value",
     "std(spread(a)) < std(b)": "std(...) is over the seeds of one arm; a spread is over arms",
     "spread(a) > spread(b) at every epoch": "a spread has no value at every epoch",
-    "spread(a) converges faster than b": "'converges faster than' stands between two arms, without metrics",
+    "spread(a) converges faster than b": "'converges faster than' compares two arms, without metrics",
     "": "expected an arm, found the end",
     "a": "expected <, <=, > or >=, found the end",
     "a >": "expected an arm, found the end",
@@ -75,7 +75,7 @@ REFUSED = {
     "a > a": "compares a value with itself",
     "a.val_accuracy > a.test_accuracy at every epoch": "compares a value with itself",  # validation stands for test
     "a.val_loss > a.test_loss at every epoch": "compares a value with itself",
-    "a > b > c": "holds two comparisons; make two claims of them",
+    "a > b > c": "has two comparisons; write two claims",
     "a - b > c": "a difference is compared with a difference or a number, and a value with a value",
     "a + b > 3 %": "a number is compared with one value, or with a difference",
     "a - b > 5": "the number lacks its unit, points",
@@ -93,7 +93,7 @@ REFUSED = {
     "std(a - b) < std(c)": "expected ')' after a; std(...) holds one value",
     "std(a) < std(a)": "compares a value with itself",
     "a converges quicker than b": "expected 'converges faster than'",
-    "a converges faster than b.val_accuracy": "'converges faster than' stands between two arms, without metrics",
+    "a converges faster than b.val_accuracy": "'converges faster than' compares two arms, without metrics",
     "a > b at each epoch": "unexpected 'at'",
     "a.train_seconds > b.train_seconds at every epoch": "train_seconds has no value at every epoch",
     "__import__('os').system('x') > a": "cannot read",
@@ -127,7 +127,7 @@ def test_reported_values() -> None:
         ({"a": 101}, "given 101"),
         ({"a": float("nan")}, "given nan"),
         ({"a": {"tst_accuracy": 1}}, "unknown metric 'tst_accuracy'.*did you mean 'test_accuracy'"),
-        ([1], "is not a mapping"),
+        ([1], r"given \[1\]; allowed: a mapping of arms to numbers"),
     ],
 )
 def test_reported_values_that_are_none(node: Any, words: str) -> None:
@@ -139,8 +139,7 @@ def test_arms_are_checked_where_they_are_known() -> None:
     study = {"reported": {"a": 1.0}, "claims": ["a > b"]}
     check(study)
     check_arms(study, ["a", "b"])
-    check_arms(study, ["a"], others=["b"])
-    with pytest.raises(UserError, match=r"study\.claims: 'a > b': unknown arm 'b'; choose one of a, c, or another arm"):
+    with pytest.raises(UserError, match=r"study\.claims: 'a > b': unknown arm 'b'; choose one of a, c"):
         check_arms(study, ["a", "c"])
     with pytest.raises(UserError, match=r"study\.reported: unknown arm 'a'"):
         check_arms(study, ["b"])

@@ -9,7 +9,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cnnexp import cli
-from cnnexp.config.user_code import own_frames
+from cnnexp.config.user_code import user_frames
 from cnnexp.data.arrays import image_data
 from cnnexp.errors import UserError
 from cnnexp.optim.lean import lean
@@ -199,7 +199,7 @@ def test_an_error_in_user_code_is_told_with_its_place(
 def test_an_error_of_this_package_is_none_of_own_code() -> None:
     with pytest.raises(TypeError) as raised:
         RunRecord.read(None)  # type: ignore[arg-type]
-    assert own_frames(raised.value) == []
+    assert user_frames(raised.value) == []
 
 
 def test_user_code_that_has_changed_is_named(
