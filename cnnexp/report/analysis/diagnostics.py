@@ -50,24 +50,12 @@ class Check:
         """Return a number that is above 0 beyond the threshold, and rises with the distance from it."""
         return value - self.limit if self.above else self.limit - value
 
-    def sentence(self, found: "Crossing") -> str:
+    def sentence(self, layer: str, epoch: int, value: float, lasting: bool) -> str:
         """Return "conv3: more than 10 % of its units are dead from epoch 6, 41 % at the end."."""
-        beyond = f"{'more' if self.above else 'less'} than {self.value(self.limit)}"
-        if found.lasting:
-            said = f"{self.words.format(beyond)} from epoch {found.epoch}, {self.value(found.value)} at the end"
-        else:
-            said = f"{self.words.format(self.value(found.value))} in epoch {found.epoch}, no longer {beyond} at the end"
-        return f"{found.layer}: {said}{self.ending}."
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """A layer that crosses a threshold: since which epoch to the end, or (not lasting) in which it was the furthest."""
-
-    layer: str
-    epoch: int
-    value: float
-    lasting: bool
+        beyond, shown = f"{'more' if self.above else 'less'} than {self.value(self.limit)}", self.value(value)
+        if lasting:
+            return f"{layer}: {self.words.format(beyond)} from epoch {epoch}, {shown} at the end{self.ending}."
+        return f"{layer}: {self.words.format(shown)} in epoch {epoch}, no longer {beyond} at the end{self.ending}."
 
 
 def _percent(share: float) -> str:
@@ -106,16 +94,11 @@ def sentences(probes: Probes) -> list[str]:
 
 
 def _of_check(probes: Probes, check: Check) -> list[str]:
-    """Return a sentence for each of the first crossings, and the layers of the others."""
-    found = crossings(probes, check)
-    rest = [crossing.layer for crossing in found[MAX_SENTENCES:]]
-    said = [check.sentence(crossing) for crossing in found[:MAX_SENTENCES]]
-    names = ", ".join(rest[:MAX_LISTED]) + ", ..." * (len(rest) > MAX_LISTED)
-    return [*said, f"The same threshold is crossed by {len(rest)} more: {names}."] if rest else said
+    """Return a sentence for each of the first layers that cross a threshold, and the names of the others.
 
-
-def crossings(probes: Probes, check: Check) -> list[Crossing]:
-    """Return the layers that cross a threshold: first those that do at the end; of each group, the furthest first."""
+    First those that cross it at the end, with the epoch since when; then the others, with the epoch of the largest
+    excess. Of each group, the furthest first.
+    """
     found = []
     for layer, steps in check.series(probes).items():
         beyond = [step for step, value in steps.items() if check.excess(value) > 0]
@@ -126,8 +109,14 @@ def crossings(probes: Probes, check: Check) -> list[Crossing]:
             *_, step = itertools.takewhile(beyond.__contains__, reversed(steps))
         else:
             step = max(beyond, key=lambda s: check.excess(steps[s]))
-        found.append(Crossing(layer, probes.epoch_number(step), steps[last if lasting else step], lasting))
-    return sorted(found, key=lambda c: (not c.lasting, -check.excess(c.value)))
+        value = steps[last if lasting else step]
+        sentence = check.sentence(layer, probes.epoch_number(step), value, lasting)
+        found.append((not lasting, -check.excess(value), layer, sentence))
+    found.sort(key=lambda crossing: crossing[:2])
+    rest = [layer for _, _, layer, _ in found[MAX_SENTENCES:]]
+    more = f"{len(rest)} more: {', '.join(rest[:MAX_LISTED])}{', ...' * (len(rest) > MAX_LISTED)}"
+    said = [sentence for *_, sentence in found[:MAX_SENTENCES]]
+    return [*said, f"The same threshold is crossed by {more}."] if rest else said
 
 
 def _not_finite(probes: Probes) -> list[str]:
