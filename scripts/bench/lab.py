@@ -1,83 +1,84 @@
-"""Where and how much is measured: the folders, the sizes, the environment of what is started."""
+"""Where and how much is measured: folders, repeats, the environment of measured processes, facts about the machine."""
 
+import datetime
+import functools
+import importlib.metadata
+import os
+import platform
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from typing import Any
 
-from bench.process import clean_environment
+from bench import process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCH = Path(__file__).resolve().parent
 CNNEXP = (sys.executable, "-m", "cnnexp")
+# Unset, because they favour one side: cnnexp chooses its number of threads itself, a plain loop obeys OMP_NUM_THREADS.
+UNSET = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONWARNINGS")
+say = functools.partial(print, file=sys.stderr, flush=True)  # progress
 
 
 @dataclass(frozen=True)
 class Lab:
-    """work: scratch. data: the folder of the real images, if there is one. quick: tiny sizes, for a test of the script.
+    """How to measure.
 
-    repeats, epochs: in place of the rows' own. weights: of a ResNet-18 trained before, for rows that transfer.
+    work: scratch folder; data: folder of the real images; quick: tiny sizes and one repeat, to test the benchmark;
+    repeats, epochs: in place of the row's own; gpu: let processes see the GPU.
     """
 
-    work: Path
+    work: Path = REPOSITORY / "outputs" / "benchmark"
     data: Path | None = None
     quick: bool = False
     repeats: int | None = None
     epochs: int | None = None
-    weights: Path | None = None
+    gpu: bool = False
 
-    def pick(self, full: int, quick: int) -> int:
-        """Return a size: the full one, or the one for a test of the script."""
-        return quick if self.quick else full
+    def run(self, command: Sequence[str | Path], sample: bool = False, code: int = 0) -> process.Finished:
+        """Run a command in the scratch folder, with the environment."""
+        return process.run(command, self.environment(), self.folder("."), sample, code)
 
-    def repeated(self, own: int = 5) -> int:
-        """Return the number of repeats of a row whose own number is `own`."""
-        return 1 if self.quick else self.repeats or own
-
-    def trained(self, own: int) -> int:
-        """Return the number of epochs of a row whose own number is `own`."""
-        return 1 if self.quick else self.epochs or own
-
-    def environment(self, gpu: bool = False) -> dict[str, str]:
-        """Return the environment of a measured process. Rows about the CPU see no GPU."""
-        more = {"CNNEXP_CACHE": str(self.folder("cache"))}
-        if not gpu:
-            more["CUDA_VISIBLE_DEVICES"] = ""
-        if self.quick:
-            more["OMP_NUM_THREADS"] = "1"
-        return clean_environment(**more)
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a measured process."""
+        kept = {k: v for k, v in os.environ.items() if k not in UNSET and not k.startswith(("CNNEXP_", "HYDRA_"))}
+        kept["CNNEXP_CACHE"] = str(self.folder("cache"))
+        hidden = {} if self.gpu else {"CUDA_VISIBLE_DEVICES": ""}
+        return kept | hidden | ({"OMP_NUM_THREADS": "1"} if self.quick else {})
 
     def folder(self, name: str) -> Path:
-        """Return a folder of the scratch, made if need be."""
-        place = self.work / name
-        place.mkdir(parents=True, exist_ok=True)
-        return place
-
-    def fresh(self) -> Path:
-        """Return a new, empty folder for the outputs of one run; see `drop`."""
-        return Path(mkdtemp(prefix="run-", dir=self.folder("outputs")))
-
-    def drop(self, folder: Path) -> None:
-        """Delete a folder of the scratch."""
-        assert self.work in folder.parents, f"{folder} is not of the scratch"
-        shutil.rmtree(folder, ignore_errors=True)
+        """Return a folder in the scratch folder; create it if necessary."""
+        folder = self.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def readable(self, command: Sequence[str | Path]) -> str:
-        """Return a command as a reader can type it: WORK is the scratch, DATA the folder of the real images."""
-        words = [str(word) for word in command]
-        if tuple(words[:3]) == CNNEXP:
-            words = ["cnnexp", *words[3:]]
-        elif Path(words[0]).name.startswith("python"):
-            words[0] = "python"
-        names = {f"{self.work}": "WORK", f"{self.data}": "DATA", sys.prefix: "VENV", f"{REPOSITORY}/": ""}
-        for place, name in names.items():
-            words = [word.replace(place, name) for word in words]
-        return shlex.join(words)
+        """Return a command without the paths of this machine: WORK is the scratch folder, DATA that of the images."""
+        text = shlex.join(str(word) for word in command)
+        names = {shlex.join(CNNEXP): "cnnexp", sys.executable: "python", f"{self.work}": "WORK", f"{self.data}": "DATA"}
+        for place, name in {**names, sys.prefix: "VENV", f"{REPOSITORY}/": ""}.items():
+            text = text.replace(place, name)
+        return text
 
 
-def tell(line: str) -> None:
-    """Say what is going on."""
-    print(f"  {line}", file=sys.stderr, flush=True)
+def machine(gpu: str | None) -> dict[str, Any]:
+    """Return when, where and with which versions a row is measured."""
+    import cnnexp
+    from cnnexp.records.provenance import code
+    from cnnexp.training.device import cores, cpu_name
+
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {
+            "processor": cpu_name(),
+            "cores": cores(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+            "gpu": gpu,
+            "load_before": round(os.getloadavg()[0], 2),
+        },
+        "versions": {"python": platform.python_version(), **packages, "cnnexp": cnnexp.__version__},
+        "commit": code()["commit"],
+    }

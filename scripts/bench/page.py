@@ -1,16 +1,20 @@
-"""docs/performance.md from docs/performance.json and the template that is written by hand."""
+"""docs/performance.md and its figure, from docs/performance.jsonl and the template, which is written by hand."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bench.lab import BENCH
-from bench.rows import ROWS, Row
+from bench import results
+from bench.lab import BENCH, Lab
+from bench.table import ROWS, Row, sets_of
 
-UNITS = {"rate": "x", "seconds": "x", "share": "x", "limit": " s", "percent": " %"}
+# The figure: what grows, by row; what is drawn, by the end of a metric's name.
+TITLES = {"growth-runs": ("the runs of a sweep", "runs"), "growth-images": ("the images of a data set", "images")}
+AXES = {"_seconds": ("Time", "seconds"), "_mib": ("Memory", "MiB")}
+UNITS = {"seconds": "s", "mib": "MiB", "percent": "%"}
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -23,116 +27,50 @@ def number(value: float, digits: int = 3) -> str:
     return text if "e" not in text else f"{value:.{digits}f}"
 
 
-def measured(check: Mapping[str, Any]) -> str:
-    """Return the outcome of a check with its range: "2.13x (2.05 to 2.20)"."""
-    outcome = check["outcome"]
-    if outcome is None:
-        return "-"
-    span = f" ({number(outcome['low'])} to {number(outcome['high'])})" if outcome["n"] > 1 else " (once)"
-    return number(outcome["value"]) + UNITS[check["kind"]] + span
+def checked(row: Row, found: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """Return {what, target, measured, verdict} of every check of a row, as text; no target is "none"."""
+    found = found or {"repeats": [], "problems": {}, "not_measured": None}
+    lines = []
+    for check in [check for part in sets_of(row, Lab()) for check in part["checks"]]:
+        _, unit, more_is_better = results.COMPARISONS[check["kind"]]
+        why = found["problems"].get(check["ours"]) or found["problems"].get(check["theirs"]) or found["not_measured"]
+        line = {"what": check["label"], "target": "none", "measured": "-"}
+        line["verdict"] = f"not measured: {why}" if why else "not measured"
+        if check["target"] is not None:
+            line["target"] = f"at {'least' if more_is_better else 'most'} {number(check['target'])}{unit}"
+        if outcome := results.outcome(check, results.series_of(found)):
+            span = f"{number(outcome['low'])} to {number(outcome['high'])}" if outcome["n"] > 1 else "once"
+            line["measured"] = f"{number(outcome['value'])}{unit} ({span})"
+            line["verdict"] = "met" if outcome["met"] else "missed"
+        lines.append(line)
+    return lines
 
 
-def target(check: Mapping[str, Any]) -> str:
-    """Return the target of a check in words."""
-    if check["target"] is None:
-        return "-"
-    words = "at least" if check["kind"] in ("rate", "seconds") else "at most"
-    return f"{words} {number(check['target'])}{UNITS[check['kind']]}"
-
-
-def verdict(check: Mapping[str, Any], problems: Mapping[str, str]) -> str:
-    """Return met, missed, told (no target), or why it was not measured."""
-    if check["outcome"] is None:
-        why = [problems[case] for case in (check["ours"], check["theirs"]) if case in problems]
-        return f"not measured: {why[0]}" if why else "not measured"
-    met = check["outcome"]["met"]
-    return "told" if met is None else "met" if met else "missed"
-
-
-def lines(row: Row, entry: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """Return the lines of the overview that a row has: a line for every check that has a target, but one at least."""
-    if entry is None or entry.get("not_measured"):
-        why = "not measured" + (f": {entry['not_measured']}" if entry else "")
-        return [{"what": row.title, "target": row.target, "measured": "-", "verdict": why, "key": row.id}]
-    checks = [check for check in entry["checks"] if check["target"] is not None]
-    if not checks:
-        return [{"what": row.title, "target": row.target, "measured": "see below", "verdict": "told", "key": row.id}]
-    return [
-        {
-            "what": check["label"] if number else f"{row.title}: {check['label']}",
-            "target": target(check),
-            "measured": measured(check),
-            "verdict": verdict(check, entry["problems"]),
-            "key": f"{row.id}: {check['label']}",
-        }
-        for number, check in enumerate(checks)
+def table(row: Row, found: Mapping[str, Any]) -> list[list[str]]:
+    """Return the table of medians, its header first: a line for each case, or for each metric if none are named."""
+    series = results.series_of(found)
+    if not row["shows"]:
+        each = [(f"{case}: {m}", values) for case, metrics in series.items() for m, values in metrics.items()]
+        return [["", "seconds"], *([heading(name).removesuffix(" (s)"), cell(values)] for name, values in each)]
+    shown = [metric for metric in row["shows"] if any(metric in values for values in series.values())]
+    cases = [
+        [f"{int(case):,}" if case.isdigit() else case, *(cell(values[m]) if m in values else "-" for m in shown)]
+        for case, values in series.items()
     ]
-
-
-def untargeted(entry: Mapping[str, Any]) -> list[str]:
-    """Return what the checks without a target gave, in words."""
-    checks = [check for check in entry["checks"] if check["target"] is None and check["outcome"] is not None]
-    return [f"{check['label']}: {measured(check)}" for check in checks]
-
-
-def details(row: Row, entry: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of the table of absolute numbers: a row a case, a column a metric."""
-    summary = entry["summary"]
-    there = list(dict.fromkeys(metric for metrics in summary.values() for metric in metrics))
-    shown = [metric for metric in row.metrics if metric in there] or there
-    table = [
-        [label(name), *(cell(metrics[metric]) if metric in metrics else "-" for metric in shown)]
-        for name, metrics in summary.items()
-    ]
-    return ["", *(heading(metric) for metric in shown)], table
-
-
-def label(case: str) -> str:
-    """Return the name of a case; a bare number gets its commas."""
-    return f"{int(case):,}" if case.isdigit() else case
+    return [["", *map(heading, shown)], *cases]
 
 
 def heading(metric: str) -> str:
-    """Return the heading of a column, with its unit."""
-    words = metric.replace("images_per_second", "images/s").replace("_", " ")
-    for unit, short in (("seconds", "s"), ("mib", "MiB"), ("percent", "%")):
-        if f" {unit}" in f" {words}":
-            words = f"{f' {words} '.replace(f' {unit} ', ' ').strip()} ({short})"
-    return words.strip()
+    """Return the heading of a metric, with its unit: "start_seconds_per_run" -> "start per run (s)"."""
+    words = metric.replace("images_per_second", "images/s").replace("_", " ").split(" ")
+    units = [UNITS[word] for word in words if word in UNITS]
+    return " ".join([*(word for word in words if word not in UNITS), *(f"({unit})" for unit in units)])
 
 
-def cell(values: Mapping[str, float]) -> str:
-    """Return a median with its range."""
-    if values["n"] == 1 or values["low"] == values["high"]:
-        return number(values["median"])
-    return f"{number(values['median'])} ({number(values['low'])} to {number(values['high'])})"
-
-
-def made_on(entry: Mapping[str, Any]) -> str:
-    """Return when, on what and with which versions an entry was made, in one line."""
-    machine, versions = entry["machine"], entry["versions"]
-    place = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
-    if machine.get("gpu"):
-        place = f"{machine['gpu']}; {place}"
-    used = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{entry['date']}; {place}; load before {machine['load_before']}; {used}; commit {entry['commit']}"
-
-
-def render(rows: Mapping[str, Any], template: Path | None = None) -> str:
-    """Return the page of the rows of a performance.json."""
-    template = template or BENCH / "performance.md.jinja"
-    environment = Environment(
-        loader=FileSystemLoader(template.parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, of our own numbers
-    )
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    page = environment.get_template(template.name)
-    ways = {"lines": lines, "untargeted": untargeted, "details": details, "made_on": made_on, "value": fact}
-    return page.render(rows=ROWS, entries=rows, **ways)
+def cell(values: Sequence[float]) -> str:
+    """Return the median of the repeats with its range."""
+    span = f" ({number(min(values))} to {number(max(values))})" if min(values) != max(values) else ""
+    return number(median(values)) + span
 
 
 def fact(value: Any) -> str:
@@ -142,20 +80,50 @@ def fact(value: Any) -> str:
     return number(value, 4) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def write(folder: Path, rows: Mapping[str, Any]) -> None:
-    """Write performance.json, performance.md and, if there is something to draw, performance-growth.png."""
-    from bench import figures
+def render(found: Mapping[str, Any]) -> str:
+    """Return the page. found: the rows of performance.jsonl."""
+    options: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    # Nothing is escaped: this is Markdown, of our own numbers.
+    environment = Environment(loader=FileSystemLoader(BENCH), undefined=StrictUndefined, autoescape=False, **options)
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    ways = {"checked": checked, "table": table, "series": results.series_of, "median": median, "fact": fact}
+    return environment.get_template("performance.md.jinja").render(rows=ROWS, found=found, **ways)
 
+
+def growth(rows: Mapping[str, Any]) -> bytes | None:
+    """Draw the columns of the rows about growth, a panel for each unit, as PNG; None if none has been measured."""
+    measured = [(name, unit) for name in TITLES for unit in AXES if rows.get(name, {}).get("repeats")]
+    if not measured:
+        return None
+    from matplotlib.ticker import LogLocator
+
+    from cnnexp.pages import style
+
+    with style.style():
+        figure, axes = style.canvas(7.4, 3.3 * (len(measured) // 2), rows=len(measured) // 2, columns=2)
+        for axis, (name, unit) in zip(axes, measured, strict=True):
+            cases = {int(case): values for case, values in results.series_of(rows[name]).items()}
+            metrics = [metric for metric in ROWS[name]["shows"] if metric.endswith(unit)]
+            for metric, colour, marker in zip(metrics, style.COLOURS, style.MARKERS, strict=False):
+                points = {count: values[metric] for count, values in cases.items() if metric in values}
+                middle = [median(repeats) for repeats in points.values()]
+                spans = [[abs(median(v) - end(v)) for v in points.values()] for end in (min, max)]
+                look: Any = {"color": colour, "marker": marker, "label": metric.removesuffix(unit).replace("_", " ")}
+                axis.errorbar(list(points), middle, yerr=spans, markersize=4, capsize=2, **look)
+            (over, across), (what, up) = TITLES[name], AXES[unit]
+            axis.set(title=f"{what} over {over}", xlabel=across, ylabel=up, xscale="log", yscale="log")
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.set_major_formatter(lambda value, _: f"{value:,.10g}")
+                scale.set_minor_formatter(lambda value, _: "")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+        return style.finish(figure, "performance-growth", "").png
+
+
+def write(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write performance.jsonl, performance.md and, if there is something to draw, performance-growth.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "performance.json").write_text(json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n")
-    picture = figures.growth(rows)
-    if picture:
+    results.write(folder, found)
+    if picture := growth(found):
         (folder / "performance-growth.png").write_bytes(picture)
-    (folder / "performance.md").write_text(render(rows))
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """Return the rows of a performance.json; none if there is no such file."""
-    file = folder / "performance.json"
-    rows: dict[str, Any] = json.loads(file.read_text())["rows"] if file.exists() else {}
-    return rows
+    (folder / "performance.md").write_text(render(found))

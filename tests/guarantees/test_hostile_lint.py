@@ -17,20 +17,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "a shell": (),
     "yaml.load": (),
     "extractall": (),
-    "torch.load": ("cnnexp/storage/torch_files.py", "scripts/bench/rivals/plain.py"),
+    "torch.load": ("cnnexp/storage/torch_files.py",),
     "torch.load without weights_only=True": (),
     "extractall without filter='data'": (),
     "allow_pickle": (),
     "instantiate": ("cnnexp/training/build.py",),
     "a process": (
         *("cnnexp/records/provenance.py", "scripts/reliability.py"),
-        *(f"scripts/bench/{name}.py" for name in ("process", "envs", "machine")),
+        "scripts/bench/process.py",
     ),
     "an import by name": (
         "cnnexp/cli.py",
         "cnnexp/config/compose.py",
         "cnnexp/training/allowed.py",
-        "scripts/bench/inside/turns.py",
     ),
     "a page without escaping": ("scripts/bench/page.py",),  # Markdown with our own numbers
 }

@@ -1,49 +1,40 @@
 """The same training with fastai: a DataBlock with its own transforms, a Learner without progress bars.
 
-fastai augments on whole batches. Its transforms are the nearest to those of the plain loop, and not the same: its
+fastai augments complete batches. Its transforms are the nearest to those of the plain loop, and not the same: its
 lighting works on logits, and it draws brightness and contrast from ranges given as `max_lighting`.
 
 Run: python with_fastai.py '{"root": "tree", "size": 64}'      the settings are those of plain.py
 """
 
-import json
-import sys
-import time
-import warnings
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import fastai  # type: ignore[import-not-found,unused-ignore]
 import fastai.vision.all as fv  # type: ignore[import-not-found,unused-ignore]
 import torch
-from plain import Settings, build  # type: ignore[import-not-found]
+from plain import DEVICE, MEAN, OPTIMIZERS, STD, Settings, build, run  # type: ignore[import-not-found]
 
 
-class Clock(fv.Callback):  # type: ignore[misc,unused-ignore]
+class _Clock(fv.Callback):  # type: ignore[misc,unused-ignore]
     """The time of the training part of every epoch, and the images seen."""
 
     seconds, images, started = 0.0, 0, 0.0
 
     def before_train(self) -> None:
-        """Start the clock."""
-        self.started = time.perf_counter()
+        self.started = perf_counter()
 
     def after_batch(self) -> None:
-        """Count the images."""
-        if self.training:
-            self.images += len(self.y)
+        self.images += len(self.y) if self.training else 0
 
     def after_train(self) -> None:
-        """Stop the clock."""
-        self.seconds += time.perf_counter() - self.started
+        self.seconds += perf_counter() - self.started
 
 
 def data_of(settings: Settings) -> Any:
-    """Return the loaders: the same images are held out as by the plain loop."""
-    root = Path(settings.root)
-    files = fv.L(sorted(fv.get_image_files(root / "train")))
+    """Return the loaders, with the same images held out as in the plain loop."""
+    files = fv.L(sorted(fv.get_image_files(Path(settings.root) / "train")))
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
     item, batch = transforms(settings)
     block = fv.DataBlock(
@@ -52,21 +43,15 @@ def data_of(settings: Settings) -> Any:
         get_y=fv.parent_label,
         splitter=fv.IndexSplitter(order[: len(files) // 10]),
         item_tfms=item,
-        batch_tfms=[*batch, fv.Normalize.from_stats(settings.mean, settings.std)],
+        batch_tfms=[*batch, fv.Normalize.from_stats(MEAN, STD)],
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return block.dataloaders(
-        root,
-        bs=settings.batch_size,
-        val_bs=settings.batch_size,
-        num_workers=settings.workers,
-        persistent_workers=settings.persistent,
-        device=device,
-    )
+    options = {"bs": settings.batch_size, "val_bs": settings.batch_size, "device": DEVICE}
+    options |= {"num_workers": settings.workers, "persistent_workers": settings.persistent}
+    return block.dataloaders(Path(settings.root), **options)
 
 
 def transforms(settings: Settings) -> tuple[list[Any], list[Any]]:
-    """Return the transforms of single images and of batches that come nearest to those of the plain loop."""
+    """Return the transforms of single images and of batches that are nearest to those of the plain loop."""
     item: list[Any] = [fv.Resize(settings.size)]
     if settings.augmentation == "crop_full":
         padded = settings.size + 8
@@ -83,35 +68,19 @@ def transforms(settings: Settings) -> tuple[list[Any], list[Any]]:
 
 def main(settings: Settings) -> dict[str, Any]:
     """Train, validate after every epoch, test at the end."""
-    warnings.filterwarnings("ignore")
-    started = time.perf_counter()
     fv.set_seed(settings.seed)
-    data = data_of(settings)
-    kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
-    clock = Clock()
-    learner = fv.Learner(
-        data,
-        build(settings),
-        loss_func=fv.CrossEntropyLossFlat(),
-        opt_func=partial(fv.OptimWrapper, opt=kinds[settings.optimizer]),
-        metrics=fv.accuracy,
-        cbs=[clock],
-    )
+    data, clock = data_of(settings), _Clock()
+    optimizer = partial(fv.OptimWrapper, opt=OPTIMIZERS[settings.optimizer])
+    loss = fv.CrossEntropyLossFlat()
+    learner = fv.Learner(data, build(settings), loss_func=loss, opt_func=optimizer, metrics=fv.accuracy, cbs=[clock])
     with learner.no_bar(), learner.no_logging():
         learner.fit(settings.epochs, lr=settings.lr)
         val_accuracy = float(learner.recorder.values[-1][-1])
         test = data.test_dl(sorted(fv.get_image_files(Path(settings.root) / "test")), with_labels=True)
-        test_accuracy = float(learner.validate(dl=test)[-1])
-    return {
-        "images_per_second": clock.images / clock.seconds,
-        "train_seconds": clock.seconds,
-        "val_accuracy": val_accuracy,
-        "test_accuracy": test_accuracy,
-        "seconds": time.perf_counter() - started,
-        "settings": asdict(settings),
-        "versions": {"fastai": fastai.__version__, "torch": torch.__version__},
-    }
+        results = {"val_accuracy": val_accuracy, "test_accuracy": float(learner.validate(dl=test)[-1])}
+    results |= {"images_per_second": clock.images / clock.seconds, "train_seconds": clock.seconds}
+    return {**results, "versions": f"fastai {fastai.__version__}, torch {torch.__version__}"}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Settings(**json.loads(sys.argv[1])))))
+    run(main)
