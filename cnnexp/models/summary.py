@@ -7,8 +7,9 @@ gradients; it leaves modes, statistics, random state and hooks as they were.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ class _Watch:
         self.fields = Fields(image)
         self.counter = counter
 
-    def before(self, name: str, inputs: tuple[Any, ...]) -> None:
+    def before(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Record the start of a call."""
         self.calls.append(_Call(name, self.counter.total, self.fields.of(inputs)))
 
@@ -134,15 +135,18 @@ def summarise(model: nn.Module, image: tuple[int, int, int]) -> Summary:
     """
     reference = next(model.parameters(), torch.zeros(()))
     x = torch.zeros(1, *image, device=reference.device, dtype=reference.dtype)
-    with _untouched(model), _Flops() as counter:  # type: ignore[no-untyped-call]
+    with _untouched(model), _Flops() as counter, ExitStack() as hooks:  # type: ignore[no-untyped-call]
         watch = _Watch(x, counter)
-        with _hooked(model, watch):
-            try:
-                model(x)
-            except (RuntimeError, ValueError) as error:
-                at = watch.calls[-1].name if watch.calls else "(itself)"
-                size, reason = "x".join(map(str, image)), str(error).splitlines()[0]
-                raise UserError(f"model: an image of {size} does not pass through layer {at}: {reason}") from error
+        for name, module in model.named_modules():
+            before = partial(watch.before, name or "(itself)")
+            hooks.callback(module.register_forward_pre_hook(before).remove)
+            hooks.callback(module.register_forward_hook(watch.after).remove)
+        try:
+            model(x)
+        except (RuntimeError, ValueError) as error:
+            at = watch.calls[-1].name if watch.calls else "(itself)"
+            size, reason = "x".join(map(str, image)), str(error).splitlines()[0]
+            raise UserError(f"model: an image of {size} does not pass through layer {at}: {reason}") from error
     for name, module in model.named_modules():  # those not used in eval mode, such as auxiliary heads
         if watch.uncounted(module):
             watch.add(name, module, None)
@@ -160,19 +164,6 @@ def count(model: nn.Module, image: tuple[int, int, int]) -> dict[str, int]:
     """Return {parameters, trainable_parameters, macs} for the record of a run; macs: for one (C, H, W) image."""
     total = vars(summarise(model, image))
     return {key: total[key] for key in ("parameters", "trainable_parameters", "macs")}
-
-
-@contextmanager
-def _hooked(model: nn.Module, watch: _Watch) -> Iterator[None]:
-    hooks: list[Any] = []
-    for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda _, inputs, n=name or "(itself)": watch.before(n, inputs)))
-        hooks.append(module.register_forward_hook(watch.after))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
