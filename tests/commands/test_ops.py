@@ -1,4 +1,4 @@
-"""`cnnexp ops`: what it prints of the from-scratch operations, and what it says to a wrong name."""
+"""`cnnexp ops`: the table of the operations, and the error for a wrong name."""
 
 import json
 import subprocess
@@ -73,7 +73,7 @@ def test_an_unknown_name_needs_no_torch() -> None:
 
 
 @pytest.mark.slow
-def test_the_compiler_stays_out() -> None:
+def test_the_compiler_is_not_imported() -> None:
     code = "import sys; from cnnexp.cli import main; sys.exit(main(['ops']) or 'torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
@@ -87,7 +87,7 @@ def test_a_time_is_a_median_without_the_first(monkeypatch: pytest.MonkeyPatch) -
     assert median_seconds(lambda: None, 0) == 9
 
 
-def test_the_table_is_short_and_compares_ways_with_each_other() -> None:
+def test_the_table_compares_the_implementations_with_each_other() -> None:
     rows = [
         Row("conv", "loops", "2x3", 1e-15, 2.0, 0.001),
         Row("conv", "im2col", "2x3", 2e-15, 0.004, 0.001),
@@ -100,7 +100,7 @@ def test_the_table_is_short_and_compares_ways_with_each_other() -> None:
     assert lines[3:] == ["conv: loops takes 500 times as long as im2col"]
 
 
-def test_a_comparison_has_a_row_for_each_way() -> None:
+def test_a_comparison_has_a_row_for_each_implementation() -> None:
     operation = catalogue()["layer_norm"]
     (row,) = compare("layer_norm", operation, 0.0)
     assert (row.operation, row.implementation, row.measured_on) == ("layer_norm", "formula", "128x1024, 1024, 1024")

@@ -44,7 +44,7 @@ def test_rotation_agrees_with_torchvision(channels, height, width, layout):
     torch.testing.assert_close(found, torch.stack(expected), atol=2e-5, rtol=0)
 
 
-def test_a_quarter_turn_moves_pixels_exactly_and_no_turn_none():
+def test_a_rotation_by_90_degrees_moves_pixels_and_by_0_none():
     x = images(height=16, width=16)
     torch.testing.assert_close(
         augment.apply_rotation(x, torch.full((12,), 90.0)), x.rot90(1, (2, 3)), atol=1e-5, rtol=0
@@ -122,7 +122,7 @@ def test_hue_agrees_with_torchvision_for_grays_and_for_colours_with_two_equal_ch
     assert gray.sum() == 3 and torch.equal(found[gray], x[gray])
 
 
-def test_no_hue_draws_what_it_drew_before_there_was_hue(monkeypatch):
+def test_without_hue_only_three_changes_are_drawn(monkeypatch):
     x = torch.zeros(40, 3, 2, 2)
     settings = {"brightness": 0.2, "contrast": 1.5, "saturation": 0.1, "order": "random"}
     factors, orders = draws(monkeypatch, "apply_jitter", augment.jitter(**settings), x)
@@ -192,7 +192,7 @@ def test_every_image_draws_its_own_parameters_from_the_stated_range(monkeypatch)
     assert 0.1 <= sigma.min() < 0.11 and 1.99 < sigma.max() <= 2.0
 
 
-def test_with_hue_every_image_draws_a_turn_and_one_of_the_24_orders(monkeypatch):
+def test_with_hue_every_image_draws_a_rotation_and_one_of_the_24_orders(monkeypatch):
     x = torch.zeros(4000, 1, 2, 2)
     settings = {"brightness": 0.2, "contrast": 1.5, "saturation": 0.0, "hue": 0.1}
     factors, orders = draws(monkeypatch, "apply_jitter", augment.jitter(**settings, order="random"), x)
@@ -246,6 +246,6 @@ def test_shipped_pipelines_are_checked_pure_and_keep_the_range(name):
         ([{"blur": {"kernel": 17, "sigma": [1, 2]}}], r"blur.kernel: given 17; allowed: below 16, .* 8 pixels wide"),
     ],
 )
-def test_wrong_operations_are_told(ops, message):
+def test_wrong_operations_are_errors(ops, message):
     with pytest.raises(UserError, match=message):
         augment.pipeline.check("augmentation", {"ops": ops}, {"data": {"size": 8}})

@@ -33,7 +33,7 @@ def expected(split: Split, rows: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("on_device", [None, False, True])
-def test_a_batch_holds_the_rows_it_says(split, on_device):
+def test_a_batch_has_the_images_at_its_positions(split, on_device):
     batch = batches(split, on_device=on_device).at(6)
     assert batch.epoch == 1 and batch.images.dtype == torch.float32 and batch.images.shape == (5, 3, 6, 5)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
@@ -41,7 +41,7 @@ def test_a_batch_holds_the_rows_it_says(split, on_device):
     torch.testing.assert_close(batch.images.double(), expected(split, batch.positions), atol=1e-6, rtol=0)
 
 
-def test_batches_are_the_same_wherever_the_images_lie(split):
+def test_batches_are_the_same_from_the_device_and_the_memory_map(split):
     flip = augment.pipeline([{"flip": {"p": 0.5}}])
     for step in (0, 5, 9):
         first, second, third = (batches(split, 3, flip, on_device).at(step) for on_device in (None, False, True))
@@ -92,7 +92,7 @@ def test_in_order_yields_the_whole_split_once(split):
     )
 
 
-def test_a_batch_larger_than_the_data_is_told(split):
+def test_a_batch_larger_than_the_data_is_an_error(split):
     with pytest.raises(UserError, match="batch_size: given 24; allowed: at most 23"):
         Batches(DeviceImages(split, CPU), 24, 0, None, MEAN, STD)
 
@@ -107,7 +107,7 @@ def test_the_map_is_not_written(split):
     assert np.array_equal(split.images, before)
 
 
-def test_gray_images_go_through_everything():
+def test_gray_images_pass_every_operation():
     images = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 1), dtype=np.uint8)
     split = Split(images, np.arange(8), np.arange(8) % 2, np.array([str(i) for i in range(8)]))
     ops = [
@@ -135,7 +135,7 @@ def test_cuda_draws_and_computes_the_same(split, on_device):
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_images_lie_as_the_weights_do(split, layout):
+def test_images_have_the_requested_memory_layout(split, layout):
     images = DeviceImages(split, CPU)
     for batch in (Batches(images, 5, 0, None, MEAN, STD, layout).at(0), next(in_order(images, 5, MEAN, STD, layout))):
         assert batch.images.is_contiguous(memory_format=layout)

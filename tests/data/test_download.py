@@ -1,4 +1,4 @@
-"""Downloads against a server on localhost that cuts, stalls, redirects and sends what it should not."""
+"""Downloads from a server on localhost that cuts, stalls, redirects and sends wrong content."""
 
 import hashlib
 import io
@@ -29,18 +29,18 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def get(folder: Path, *mishaps: str, digest: str = MD5) -> Server:
-    """Fetch the file into `folder`, with mishaps; it must be whole in the end."""
-    with serving(*mishaps) as (url, server):
+def get(folder: Path, *faults: str, digest: str = MD5) -> Server:
+    """Fetch the file into `folder` despite faults; it must be complete in the end."""
+    with serving(*faults) as (url, server):
         fetch.fetch(url, folder / "file.tgz", digest, trusting())
     assert (folder / "file.tgz").read_bytes() == CONTENT
     assert names(folder) == ["file.tgz"]
     return server
 
 
-def refused(folder: Path, *mishaps: str, digest: str = MD5) -> tuple[str, Server]:
+def refused(folder: Path, *faults: str, digest: str = MD5) -> tuple[str, Server]:
     """Fetch the file into `folder`, which must fail; return why, without the URL."""
-    with serving(*mishaps) as (url, server):
+    with serving(*faults) as (url, server):
         with pytest.raises(fetch.Unavailable) as caught:
             fetch.fetch(url, folder / "file.tgz", digest, trusting())
         assert not (folder / "file.tgz").exists()
@@ -56,25 +56,25 @@ def part(folder: Path) -> Path:
     return folder / "file.tgz.part"
 
 
-def test_a_download_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_a_download_is_complete_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert get(tmp_path).asked == [None]
 
 
-def test_what_was_cut_is_asked_for_from_there(tmp_path: Path) -> None:
+def test_a_cut_transfer_is_resumed(tmp_path: Path) -> None:
     half = len(CONTENT) // 2
     assert get(tmp_path, "cut").asked == [None, f"bytes={half}-"]
 
 
-def test_what_stalls_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_stalled_transfer_is_resumed(tmp_path: Path) -> None:
     assert get(tmp_path, "stall").asked == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
-@pytest.mark.parametrize("mishap", ["hang up", "no HTTP", "no length"])
-def test_mishaps_that_pass(tmp_path: Path, mishap: str) -> None:
-    get(tmp_path, mishap)
+@pytest.mark.parametrize("fault", ["hang up", "no HTTP", "no length"])
+def test_temporary_faults(tmp_path: Path, fault: str) -> None:
+    get(tmp_path, fault)
 
 
-def test_a_part_of_an_earlier_time_is_gone_on_with(tmp_path: Path) -> None:
+def test_the_part_of_an_earlier_download_is_resumed(tmp_path: Path) -> None:
     message, _ = refused(tmp_path, "cut", "stall", "cut")
     assert re.fullmatch(
         r"the connection to URL ended after [\d,]+ of 1,024,000 bytes; the [\d,]+ bytes .* kept", message
@@ -98,7 +98,7 @@ def test_a_part_of_another_file_is_dropped(tmp_path: Path, old: bytes) -> None:
     assert get(tmp_path).asked == [f"bytes={len(old)}-", None]
 
 
-def test_a_part_that_is_whole_is_taken(tmp_path: Path) -> None:
+def test_a_complete_part_is_used(tmp_path: Path) -> None:
     part(tmp_path).write_bytes(CONTENT)
     assert get(tmp_path).asked == [f"bytes={len(CONTENT)}-"]
 
@@ -114,10 +114,12 @@ def test_wrong_bytes_are_refused_and_dropped(tmp_path: Path, digest: str) -> Non
     assert names(tmp_path) == [] and len(server.asked) == 1
 
 
-@pytest.mark.parametrize(("mishap", "told"), [("404", "URL answers 404 Not Found"), ("503", "URL answers 503 Service")])
-def test_what_is_not_there(tmp_path: Path, mishap: str, told: str) -> None:
-    message, server = refused(tmp_path, mishap)
-    assert message.startswith(told) and len(server.asked) == 1
+@pytest.mark.parametrize(
+    ("fault", "expected"), [("404", "URL answers 404 Not Found"), ("503", "URL answers 503 Service")]
+)
+def test_an_unavailable_file_is_an_error(tmp_path: Path, fault: str, expected: str) -> None:
+    message, server = refused(tmp_path, fault)
+    assert message.startswith(expected) and len(server.asked) == 1
     assert names(tmp_path) == []
 
 
@@ -131,7 +133,7 @@ def test_a_redirection_is_followed_over_https_alone(tmp_path: Path) -> None:
     assert message == "URL redirects to ftp://127.0.0.1/file, which is not https"
 
 
-def test_http_is_not_asked(tmp_path: Path) -> None:
+def test_http_is_refused(tmp_path: Path) -> None:
     with serving(secure=False) as (url, server):
         with pytest.raises(fetch.Unavailable, match="is not https"):
             fetch.fetch(url, tmp_path / "file.tgz", MD5)
@@ -145,14 +147,14 @@ def test_redirections_without_end(tmp_path: Path) -> None:
         assert len(server.asked) < 15
 
 
-def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+def test_an_untrusted_certificate(tmp_path: Path) -> None:
     with serving() as (url, server):
         with pytest.raises(fetch.Unavailable, match="certificate verify failed"):
             fetch.fetch(url, tmp_path / "file.tgz", MD5)
         assert server.asked == []
 
 
-def test_what_is_too_large_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_large_file_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message, _ = refused(tmp_path, "huge")
     assert message == "URL has 1,000,000,000,000,000 bytes, more than 4,294,967,296"
     monkeypatch.setattr(fetch, "MAX_FILE_BYTES", 500_000)
@@ -160,7 +162,7 @@ def test_what_is_too_large_is_not_begun(tmp_path: Path, monkeypatch: pytest.Monk
     assert message == "URL sends more than 500,000 bytes"
 
 
-def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage:
         free = 1_000_000
 
@@ -172,7 +174,7 @@ def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def small_archive() -> bytes:
-    """Return a .tgz that holds imagenette2-160/train/x/1."""
+    """Return a .tgz with imagenette2-160/train/x/1."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         info = tarfile.TarInfo("imagenette2-160/train/x/1")
@@ -194,7 +196,7 @@ def test_an_archive_is_downloaded_and_unpacked_once(tmp_path: Path) -> None:
         assert len(server.asked) == 2, "cut, and gone on with; then nothing"
 
 
-def test_without_a_network_the_place_for_the_archive_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_names_the_archives_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network here")
 
@@ -208,7 +210,7 @@ def test_without_a_network_the_place_for_the_archive_is_told(tmp_path: Path, mon
         )
 
 
-def test_an_archive_of_ones_own_that_is_another_is_left(tmp_path: Path) -> None:
+def test_another_file_of_the_archives_name_is_kept(tmp_path: Path) -> None:
     (tmp_path / "imagenette2-160.tgz").write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"imagenette2-160.tgz: is not the expected file .*delete"):
         download.find(download.IMAGENETTE, tmp_path)

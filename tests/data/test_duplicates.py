@@ -1,4 +1,4 @@
-"""Images that a data set holds more than once: found by content, counted by split, and told where they matter."""
+"""Duplicate images: found by content, counted by split, and reported where they matter."""
 
 import shutil
 
@@ -39,7 +39,7 @@ def test_planted_copies_are_found_and_counted(planted):
     assert len(found.contradictions()) == 1 and leaked(data) == 1
 
 
-def test_the_warnings_say_which_number_is_in_doubt(planted):
+def test_the_warnings_name_the_affected_number(planted):
     first, second, third = duplicates.warnings(duplicates.find(folder(planted)))
     assert first.startswith("Leak from train to test: 1 of 14 test images (7.1 %) is also in train, pixel for pixel;")
     assert second.startswith("Leak from val to test: 1 of 14 test images")
@@ -83,7 +83,7 @@ def test_against_counting_every_image_in_a_dictionary(share):
     assert leaked(data) == sum(image.tobytes() in train for image in images[200:])
 
 
-def test_a_leak_is_recorded_logged_and_told_by_the_report(tmp_path, train, only):
+def test_a_leak_is_recorded_logged_and_reported(tmp_path, train, only):
     root = tree(tmp_path / "tree", count=12)
     for name in ("0", "1"):
         shutil.copy(root / f"train/cat/{name}.png", root / f"test/cat/leak{name}.png")

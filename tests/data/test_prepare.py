@@ -1,4 +1,4 @@
-"""The cache: made once, by one process, whole or not at all, and made again when it is damaged or out of date."""
+"""The cache: written once, by one process, complete or not at all, and again when it is damaged or out of date."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ def test_decoding_happens_once_and_is_shared(root, cache):
 
 
 @pytest.mark.parametrize("change", ["pixels", "size", "resize", "touched", "added", "moved"])
-def test_what_changes_pixels_is_prepared_anew(root, cache, change):
+def test_a_change_of_pixels_prepares_again(root, cache, change):
     first, settings = folder(root, cache=cache), {}
     file = root / "train/cat/0.png"
     if change == "pixels":
@@ -71,7 +71,7 @@ def test_the_fingerprint_is_of_content_not_of_place(root, cache, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "meta", "version"])
-def test_a_damaged_cache_is_prepared_anew(root, cache, damage):
+def test_a_damaged_cache_is_prepared_again(root, cache, damage):
     first = folder(root, cache=cache)
     place = Path(first.cache)
     if damage == "cut":
@@ -105,7 +105,7 @@ def test_a_failure_or_a_full_disk_leaves_nothing(root, cache, monkeypatch):
         folder(root, cache=str(root / "train/dog/1.png"))
 
 
-def test_what_a_killed_process_left_is_cleared(root, cache):
+def test_the_rest_of_a_killed_process_is_deleted(root, cache):
     first = folder(root, cache=cache)
     place = Path(first.cache)
     leftover = place.with_name(f".{place.name}.tmp")
@@ -152,7 +152,7 @@ def test_a_killed_preparation_leaves_no_cache_and_no_lock(root, cache):
     assert [f.suffix for f in entries(cache)] == [""]
 
 
-def test_clearing_deletes_what_is_ours_alone(root, cache):
+def test_clearing_deletes_prepared_sets_only(root, cache):
     data = folder(root, cache=cache, name="my own/set")
     assert data.name == "my own/set" and Path(data.cache).parent == Path(cache)
     (Path(cache) / "mine").mkdir()
@@ -166,7 +166,7 @@ def test_clearing_deletes_what_is_ours_alone(root, cache):
     assert data.test.images[data.test.indices].shape == (140, 8, 8, 3)  # an open set stays readable
 
 
-def test_where_the_cache_lies(monkeypatch):
+def test_the_folder_of_the_cache(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     for variable in ("CNNEXP_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)

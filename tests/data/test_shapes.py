@@ -1,4 +1,4 @@
-"""The embedded tasks: frozen to the last bit, balanced, varied, and the same whatever else is drawn."""
+"""The drawn data sets: frozen to the last bit, balanced, varied, and independent of what else is drawn."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Image folders: every odd file, every wrong tree, and what is found in a right one."""
+"""Image folders: unusual files, wrong trees, and the content of a correct one."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def test_sources_need_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_a_tree_is_read_as_it_lies(tmp_path):
+def test_a_tree_of_folders_is_read(tmp_path):
     root = tree(tmp_path / "tree", parts=("train", "val", "test"))
     (root / "train/cat/deeper").mkdir()
     picture(77).save(root / "train/cat/deeper/x.JPEG", quality=95)
@@ -113,7 +113,7 @@ def spoil_empty_class(root):
         (lambda root: cut_short(root / "train/cat/0.png"), "train/cat/0.png: cannot be read as an image .*truncated"),
     ],
 )
-def test_wrong_trees_are_told(tmp_path, spoil, message):
+def test_wrong_trees_are_errors(tmp_path, spoil, message):
     root = tree(tmp_path / "tree")
     spoil(root)
     with pytest.raises(UserError, match=message) as caught:
@@ -125,7 +125,7 @@ def cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:200])
 
 
-def test_corrupt_images_are_skipped_counted_and_told(tmp_path, caplog):
+def test_corrupt_images_are_skipped_counted_and_reported(tmp_path, caplog):
     root = tree(tmp_path / "tree")
     cut_short(root / "train/cat/0.png")
     (root / "test/dog/3.png").write_bytes(b"")
@@ -161,7 +161,7 @@ def saved(tmp_path: Path, image: Image.Image, name: str, **options) -> Path:
     return tmp_path / name
 
 
-def test_odd_images_become_what_is_seen(tmp_path):
+def test_unusual_images_are_decoded_as_displayed(tmp_path):
     red = Image.new("RGB", (8, 8), (200, 30, 10))
     clear = Image.new("RGBA", (8, 8), (200, 30, 10, 0))
     palette = red.convert("P", palette=Image.Palette.ADAPTIVE)

@@ -1,4 +1,4 @@
-"""Validation and subsets: stratified, disjoint, nested, and a function of their own seed alone."""
+"""Validation and subsets: stratified, disjoint, nested, and a function of their seed alone."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_validation_is_a_stratified_part(counts, fraction, seed):
         assert np.abs(found - counts * total / len(labels)).max() <= 1
 
 
-def test_the_cut_depends_on_its_seed_and_larger_parts_contain_smaller_ones():
+def test_splits_depend_on_their_seed_and_larger_ones_contain_smaller_ones():
     labels = np.arange(1000) % 10
     small, same, large = (splits.validation(labels, f, 10, 0) for f in (0.1, 0.1, 0.3))
     other = splits.validation(labels, 0.1, 10, 1)
@@ -59,7 +59,7 @@ def test_limits_are_stratified_nested_and_keep_every_class():
         splits.limit(labels, 2, 3, 0, "train_limit")
 
 
-def test_each_split_has_a_limit_of_its_own(tmp_path):
+def test_each_split_has_its_limit(tmp_path):
     words = ["data.num_train=200", "data.num_test=40", "data.size=8", f"data.cache={tmp_path}"]
 
     def built(*more):
@@ -72,7 +72,7 @@ def test_each_split_has_a_limit_of_its_own(tmp_path):
     assert len(built("data.val_limit=10", "data.val_fraction=0").val) == 0
 
 
-def test_statistics_are_exact_and_a_constant_channel_is_told(caplog):
+def test_statistics_are_exact_and_a_constant_channel_is_reported(caplog):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 7, 5, 3))
     pixels[..., 2] = 9
     flat = pixels.reshape(30, 35, 3)

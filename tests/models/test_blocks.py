@@ -76,7 +76,7 @@ def test_shapes_and_receptive_fields_follow_the_arithmetic() -> None:
     assert layers["head"].arithmetic == "8*10 + 10 = 90"
 
 
-def test_norm_and_dropout_go_where_the_network_says_and_a_block_may_say_otherwise() -> None:
+def test_norm_and_dropout_are_the_networks_unless_a_block_sets_its_own() -> None:
     blocks = [
         {"conv": {"out": 4, "kernel": 3}},
         {"pool": {"kernel": 2}},
@@ -109,7 +109,7 @@ def test_the_networks_norm_and_dropout_are_for_the_first_fc_block_or_for_all() -
     assert (row.arithmetic, row.output) == ("6 + 6 = 12", (6,))
 
 
-def test_layer_norm_stands_beside_convolutions_that_name_their_own() -> None:
+def test_layer_norm_needs_convolutions_with_their_own_norm() -> None:
     blocks = [{"conv": {"out": 4, "kernel": 3, "norm": "batch"}}, {"fc": {"out": 6}}]
     assert [layer.kind for layer in lay(blocks, norm="layer") if "norm" in layer.kind] == ["batch_norm", "layer_norm"]
     with pytest.raises(UserError) as caught:
@@ -187,13 +187,13 @@ def test_batch_norm_after_an_fc_block_needs_two_images() -> None:
         ([{"dropout": {"p": 1.0}}], "model.blocks[0].dropout.p: given 1.0; allowed: a number >= 0 and < 1"),
     ],
 )
-def test_a_mistake_in_a_block_is_told_before_torch_is_imported(blocks: Any, message: str) -> None:
+def test_a_mistake_in_a_block_is_an_error_before_torch_is_imported(blocks: Any, message: str) -> None:
     with pytest.raises(UserError) as caught:
         check("model", node(blocks), {"data": {"size": 32}})
     assert str(caught.value) == message
 
 
-def test_without_a_size_shapes_are_left_to_the_build_and_the_rest_is_checked() -> None:
+def test_without_a_size_everything_but_shapes_is_checked() -> None:
     too_large = [{"conv": {"out": 4, "kernel": 99, "padding": 0}}]
     configs: list[dict[str, Any]] = [{"data": {}}, {"data": {"size": None}}, {}]
     for config in configs:
@@ -228,7 +228,7 @@ def test_without_a_size_shapes_are_left_to_the_build_and_the_rest_is_checked() -
         ),
     ],
 )
-def test_a_mistake_beside_the_blocks_is_told(settings: dict[str, Any], message: str) -> None:
+def test_a_mistake_outside_the_blocks_is_an_error(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         check("model", node(REPORTED, **settings), {"data": {"size": 32}})
     assert str(caught.value) == message

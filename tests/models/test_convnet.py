@@ -1,4 +1,4 @@
-"""Networks from blocks: what is built is what was planned, in torch's own terms."""
+"""Networks from blocks: the built network is the planned one, in torch's terms."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_every_layer_is_the_planned_one_and_takes_what_the_one_before_gives() -> None:
+def test_the_layers_are_the_planned_ones_and_fit_each_other() -> None:
     settings: dict[str, Any] = {"norm": "batch", "dropout": {"pool": 0.2, "fc": 0.5}, "head": {"norm": "batch"}}
     network = build(BLOCKS_OF_ALL_KINDS, image=(2, 41, 30), **settings).eval()
     planned = plan("model", (2, 41, 30), 10, BLOCKS_OF_ALL_KINDS, activation="relu", **settings)
@@ -116,7 +116,7 @@ def test_pooling_before_relu_in_place_changes_no_bit(
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last, "every second channel"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), ((2, 3), (1, 2), 0)])
-def test_a_large_pooling_forgets_its_input_and_changes_no_bit(
+def test_a_large_pooling_does_not_keep_its_input_and_changes_no_bit(
     monkeypatch: pytest.MonkeyPatch, kernel: Any, stride: Any, padding: int, dtype: torch.dtype, layout: Any
 ) -> None:
     values = torch.randint(-2, 3, (3, 4, 9, 8), generator=seeded(1)).to(dtype)

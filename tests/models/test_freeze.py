@@ -43,7 +43,7 @@ def changed_by_training(model: nn.Module) -> set[str]:
 
 @pytest.mark.parametrize("freeze", ["none", "backbone"])
 @pytest.mark.parametrize(("bn", "adapts"), [("train", STATISTICS | AFFINE), ("stats", STATISTICS), ("frozen", set())])
-def test_exactly_what_should_adapt_adapts(freeze: str, bn: str, adapts: set[str]) -> None:
+def test_only_what_is_not_frozen_changes(freeze: str, bn: str, adapts: set[str]) -> None:
     model = network()
     freeze_weights(model, freeze, head="6")
     set_batch_norm(model, bn)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""torchvision's classifiers: the head, weights from elsewhere, grey images, and what happens without a network."""
+"""torchvision's classifiers: the head, pretrained weights, gray images, and the error without a network."""
 
 import hashlib
 import io
@@ -132,7 +132,9 @@ def test_imagenet_weights_are_version_1_over_https_and_named_by_their_sha256() -
             assert re.fullmatch(r"https://download\.pytorch\.org/models/[\w.-]+-[0-9a-f]{8,10}\.pth", chosen.url)
 
 
-def test_other_bytes_than_the_name_says_are_not_taken(published: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_file_that_differs_from_the_digest_in_its_name_is_refused(
+    published: Callable[..., Any], tmp_path: Path
+) -> None:
     content = saved({})
     with published(content, "wrong bytes") as (_, file):
         with pytest.raises(Skipped, match=r"has the wrong content: its digest is sha256:\w{8}, not sha256:\w{8}\)"):
@@ -145,7 +147,7 @@ def test_other_bytes_than_the_name_says_are_not_taken(published: Callable[..., A
 
 
 @pytest.mark.parametrize("planted", ["in the folder", "on the server"])
-def test_a_pickle_in_the_place_of_imagenet_weights_does_not_fire(
+def test_a_pickle_instead_of_imagenet_weights_does_not_run(
     published: Callable[..., Any], tmp_path: Path, planted: str
 ) -> None:
     """It has the digest that its name says, and still is not run; by pickle alone, the control, it is."""
@@ -165,7 +167,7 @@ def test_a_pickle_in_the_place_of_imagenet_weights_does_not_fire(
 
 @pytest.mark.parametrize("name", ["densenet121", pytest.param("vit_b_32", marks=pytest.mark.slow)])
 def test_files_with_the_names_of_older_layers_load(published: Callable[..., Any], name: str) -> None:
-    """torchvision's own files of these have norm.1 for norm1, and linear_1 for 0."""
+    """torchvision's files of these have norm.1 for norm1, and linear_1 for 0."""
     model = torchvision.models.get_model(name, weights=None)
     old = OrderedDict(
         (
@@ -197,7 +199,7 @@ def test_a_checkpoint_gives_its_backbone(layout: str, tmp_path: Path, state: dic
     assert model.fc.weight.shape == (7, 512)
 
 
-def test_the_head_is_fresh_even_for_as_many_classes(state: dict[str, torch.Tensor]) -> None:
+def test_the_head_is_new_even_for_as_many_classes(state: dict[str, torch.Tensor]) -> None:
     model = torchvision.models.resnet18(num_classes=1000)
     loaded = load_backbone(model, state, "fc", "here")
     assert set(loaded) == {name for name in state if not name.startswith("fc.")}
@@ -218,7 +220,7 @@ def test_weights_of_another_network_are_an_error(state: dict[str, torch.Tensor])
     )
 
 
-def test_files_from_before_batches_were_counted_load(state: dict[str, torch.Tensor]) -> None:
+def test_files_without_counts_of_batches_load(state: dict[str, torch.Tensor]) -> None:
     model = torchvision.models.resnet18()
     old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     assert len(load_backbone(model, old, "fc", "here")) == 100
@@ -242,7 +244,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         from_file(tmp_path / "pickled.pt")
 
 
-def test_a_grey_image_gives_what_its_repetition_would(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+def test_a_gray_image_gives_the_logits_of_its_repetition(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     torch.save(state, tmp_path / "w.pt")
     grey = build(image=(1, 32, 32), weights=str(tmp_path / "w.pt")).eval()
     colour = build(image=(3, 32, 32), weights=str(tmp_path / "w.pt")).eval()

@@ -62,7 +62,7 @@ def torch_rates(make: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler
 
 
 def same(schedule: Schedule, expected: list[float]) -> None:
-    """Hold a schedule's learning rates to those expected, at every step."""
+    """Compare a schedule's learning rates with the expected ones, at every step."""
     assert rates(schedule) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
@@ -145,7 +145,7 @@ def test_plateau(losses: list[float], patience: int, threshold: float) -> None:
         reference.step(loss)
 
 
-def test_plateau_has_a_floor_and_a_memory() -> None:
+def test_plateau_has_a_floor_and_a_state() -> None:
     def make() -> Schedule:
         return schedules.plateau(optimizer(), STEPS, 0.1, 0, 1e-4, 0.02, "1ep")
 
@@ -164,7 +164,7 @@ def test_plateau_has_a_floor_and_a_memory() -> None:
     assert schedule.learning_rate == pytest.approx(LR * 0.02 / STEPS), "the warm-up is scaled, too"
 
 
-def test_torchs_own_are_stepped_once_an_epoch() -> None:
+def test_torchs_schedulers_are_stepped_once_per_epoch() -> None:
     own, other = optimizer(), optimizer()
     schedule = TorchSchedule(own, lr_scheduler.ExponentialLR(own, 0.5))
     assert rates(schedule) == [LR * 0.5 ** (step // STEPS) for step in range(TOTAL)]
@@ -211,7 +211,7 @@ def test_optimizers_are_torchs(
 
 
 @pytest.mark.parametrize("file", sorted((CONFIGS / "optimizer").glob("*.yaml")), ids=lambda file: file.stem)
-def test_default_settings_are_torchs_own_but_for_the_rate(file: Path) -> None:
+def test_default_settings_are_torchs_except_the_learning_rate(file: Path) -> None:
     node = yaml.safe_load(file.read_text())
     name = file.stem.removeprefix("reference_")
     if name == "momentum":  # what it changes of plain SGD is its very point
@@ -243,7 +243,7 @@ def test_onecycle_of_a_few_steps(total: int, rise: float) -> None:
     assert max(rates) == pytest.approx(0.1) or rise * total > 1
 
 
-def test_torchs_own_schedules_count_epochs() -> None:
+def test_torchs_schedulers_count_epochs() -> None:
     node = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1}
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     schedule = build.build_schedule({"scheduler": node}, optimizer, total_steps=150, steps_per_epoch=10)
@@ -256,7 +256,7 @@ def test_torchs_own_schedules_count_epochs() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 7])
-def test_a_schedule_in_steps_goes_on_where_it_was_cut(cut: int) -> None:
+def test_a_schedule_in_steps_resumes(cut: int) -> None:
     def made() -> tuple[torch.optim.Optimizer, TorchSchedule]:
         own = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
         return own, TorchSchedule(own, lr_scheduler.ExponentialLR(own, 0.5), every_step=True)
@@ -280,7 +280,7 @@ def test_a_schedule_in_steps_goes_on_where_it_was_cut(cut: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "RMSprop", "Adagrad"])
-def test_a_lean_step_is_torchs_own(name: str) -> None:
+def test_a_lean_step_is_torchs(name: str) -> None:
     """The wrappers that are left out change no bit of a step, and torch's schedulers go with it."""
     weights = []
     for make_lean in (False, True):

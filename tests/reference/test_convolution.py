@@ -1,4 +1,4 @@
-"""Convolutions written from the formula: torch's numbers and gradients, finite differences, and sums done by hand."""
+"""Convolution by its formula: torch's numbers and gradients, finite differences, and sums computed by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -90,7 +90,7 @@ FILTERS: dict[str, list[list[float]]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("padding", [0, 2])
 @pytest.mark.parametrize("name", [*FILTERS, "blur"])
-def test_the_filter_goes_over_each_channel_on_its_own(name: str, padding: int, way: str) -> None:
+def test_a_filter_is_applied_to_each_channel(name: str, padding: int, way: str) -> None:
     kernel = torch.tensor([[1 / 12] * 3] * 4 if name == "blur" else FILTERS[name], dtype=torch.float64)
     (x,), _ = draw([(2, 3, 9, 7), ()])
     y = filter_channels(x, kernel, padding, way)
@@ -161,7 +161,7 @@ def test_patches_and_back_are_transposes() -> None:
     assert torch.equal(pad(x, (0, 0)), x) and pad(x, (1, 2)).shape == (2, 3, 9, 10)
 
 
-def test_a_wrong_gradient_is_noticed() -> None:
+def test_a_wrong_gradient_is_detected() -> None:
     (x,), upstream = draw([(2, 3), (2, 3)])
 
     def cubed(x: Tensor, wrong: float = 1.0) -> Tensor:
@@ -228,7 +228,7 @@ def test_sizes_are_counted(stride: int, padding: int, dilation: int) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_window_that_does_not_fit_is_told(way: str) -> None:
+def test_a_window_that_does_not_fit_is_an_error(way: str) -> None:
     geometry = Geometry(padding=(1, 1), dilation=(2, 2))
     with pytest.raises(ValueError, match="a window of 7 does not fit into 4 with padding 1"):
         CONVOLUTIONS[way].forward(torch.ones(1, 1, 4, 9), torch.ones(1, 1, 4, 4), None, geometry)

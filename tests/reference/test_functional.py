@@ -1,4 +1,4 @@
-"""Operations by their formulas, convolution apart: torch's numbers and gradients, and finite differences."""
+"""Operations other than convolution by their formulas: torch's numbers and gradients, and finite differences."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ def test_layer_norm(n: int, d: int) -> None:
     same(mine, lambda x, *affine: torchs.layer_norm(x, (d,), *affine, EPS), [(n, d), (d,), (d,), (n, d)])
 
 
-def test_batch_norm_follows_and_uses_running_statistics_as_torch_does() -> None:
+def test_batch_norm_updates_and_uses_running_statistics_as_torch_does() -> None:
     (x, mean, spread, scale, shift), _ = draw([(9, 4), (4,), (4,), (4,), (4,), ()])
     variance = spread.square()
     theirs = mean.clone(), variance.clone()

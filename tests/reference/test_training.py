@@ -36,7 +36,7 @@ IMPLS = ["im2col", "loops"]
 
 
 def network(impl: str, norm: str = "batch") -> nn.Sequential:
-    """Build a network that has every layer of this room, with the same first weights each time."""
+    """Build a network with every layer of this package, with the same initial weights each time."""
     torch.manual_seed(3)
     dropout, head = {"pool": 0.0, "fc": 0.0}, {"norm": "batch"}
     return convnet((3, 9, 8), 5, BLOCKS, norm, dropout, "relu", "kaiming", head, impl=impl)  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ def test_a_network_is_torchs(impl: str, layout: torch.memory_format) -> None:
     assert largest_difference([mine(x).detach()], [theirs(x).detach()]) < 1e-11
 
 
-def test_the_images_gradient_is_computed_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_images_gradient_is_computed_only_if_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     way = CONVOLUTIONS["im2col"]
     spy = way._replace(input_gradient=lambda *given: asked.append(1) or way.input_gradient(*given))
@@ -155,13 +155,13 @@ def test_training_gives_the_same_losses(
         assert type(model.conv1) is layers.ReferenceConv2d and type(model.norm1) is layers.ReferenceBatchNorm2d
 
 
-def test_torchs_own_layers_are_the_neutral_choice(plan: Callable[..., Plan]) -> None:
+def test_torchs_layers_are_the_neutral_choice(plan: Callable[..., Plan]) -> None:
     plain = plan().fingerprint
     assert plan("~model.impl").fingerprint == plan("model.impl=torch").fingerprint == plain
     assert len({plain, plan("model.impl=im2col").fingerprint, plan("model.impl=loops").fingerprint}) == 3
 
 
-def test_an_unknown_choice_is_told(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_choice_is_an_error(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert train("model.impl=im2cal") == 2
     assert capsys.readouterr().err == "cnnexp: model.impl: given 'im2cal'; allowed: one of torch, im2col, loops\n"
 
@@ -202,7 +202,7 @@ def test_optimisers_step_as_the_shipped_ones(name: str, settings: dict[str, Any]
 
 @pytest.mark.parametrize(("rule", "settings"), [(update_rules.adam, {"betas": (0.9, 0.99), "eps": 1e-8}),
                                                 (update_rules.momentum, {"momentum": 0.9})])  # fmt: skip
-def test_a_restored_optimiser_goes_on_bit_for_bit(rule: Any, settings: dict[str, Any]) -> None:
+def test_a_restored_optimiser_continues_bit_for_bit(rule: Any, settings: dict[str, Any]) -> None:
     def steps(weights: nn.Parameter, own: RuleOptimizer, number: int) -> None:
         for _ in range(number):
             own.zero_grad()
