@@ -32,8 +32,7 @@ def translate(error: Exception, typed: list[str]) -> UserError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         if error.options is not None and group:
-            arm = re.match(r"In 'arm/([^']+)'", text)
-            return unknown(f"study.arms.{arm[1]}.{group}" if arm else group, "choice", choice, error.options)
+            return unknown(group, "choice", choice, error.options)
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]})")
@@ -79,6 +78,8 @@ def _culprit(error: Exception, typed: list[str]) -> str:
 
 
 def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
+    if found := re.fullmatch(r"\w+@(study|preset|pretrain)\.\w+", key):
+        return UserError(f"{found[1]}: the first line of its file must be '# @package _global_'")
     group = key.split("@")[0] or key
     if f"+{group}" in FIRST and f"+{group}=" in text:
         return UserError(f"{group}: is not chosen yet; type +{group}=... (with the plus)")

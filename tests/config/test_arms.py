@@ -1,0 +1,217 @@
+"""The arms of a study: overrides by name, combined, and what wins over what."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnexp import cli
+from cnnexp.config import compose as config
+from cnnexp.config.arms import Arm, read_arms
+from cnnexp.config.changes import arm_changes
+from cnnexp.config.keys import COUNTS, counts
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import RunRecord
+from cnnexp.sweep.sweep import Sweep
+from cnnexp.sweep.sweeper import axes
+from cnnexp.training.plan import Plan
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+SMALL = ["data=shapes", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", "device=cpu"]
+
+
+def arms(**given: Any) -> dict[str, Arm]:
+    """Read arms."""
+    return read_arms({"arms": given})
+
+
+def test_overrides_are_nested_or_dotted_and_a_word_chooses_from_a_group() -> None:
+    dotted = {"model": "resnet18", "model.bn": "frozen", "aug": "full", "optimizer.lr": 0.1, "batch_size": 8}
+    (arm,) = arms(one=dotted).values()
+    assert arm.choices == {"model": "resnet18", "augmentation": "full"}
+    assert arm.values == {"model": {"bn": "frozen"}, "optimizer": {"lr": 0.1}, "batch_size": 8}
+    nested = {"model": {"dropout.fc": 0.5, "dropout": {"pool": 0.1}}, "model.dropout.pool": 0.2}
+    assert arms(one=nested)["one"].values == {"model": {"dropout": {"fc": 0.5, "pool": 0.2}}}
+    assert arms(one=None, two={}) == dict.fromkeys(("one", "two"), Arm({}, {}))
+    assert read_arms({"arms": None}) == read_arms({}) == read_arms(None) == {}
+
+
+def test_a_list_combines_arms_in_its_order() -> None:
+    found = arms(
+        a={"optimizer": "sgd", "optimizer.lr": 0.1, "model.norm": "batch"},
+        b={"optimizer": "adam", "model.dropout": {"fc": 0.5}},
+        both=["a", "b"],
+        more=["both", {"model.norm": "none", "model.init": {"normal": {"std": 0.1}}}],
+    )
+    assert found["both"] == Arm(
+        {"optimizer": "adam"}, {"optimizer": {"lr": 0.1}, "model": {"norm": "batch", "dropout": {"fc": 0.5}}}
+    )
+    assert found["more"].values["model"] == {
+        "norm": "none", "dropout": {"fc": 0.5}, "init": {"normal": {"std": 0.1}}
+    }  # fmt: skip
+    assert found["more"].changes() == [
+        *("optimizer=adam", "optimizer.lr=0.1", "model.norm=none", "model.dropout.fc=0.5", "model.init.normal.std=0.1")
+    ]
+
+
+WRONG: list[tuple[Any, str]] = [
+    ([1], "study.arms: given [1]; allowed: a mapping of names to overrides"),
+    ({"a b": {}}, "study.arms: given the name 'a b'; allowed: letters, digits, _, - and ."),
+    ({"a": 3}, "study.arms.a: given 3; allowed: overrides by key, or a list of arms to combine"),
+    ({"base": {}, "b": ["bse"]}, "study.arms.b: unknown arm 'bse'; choose one of base (did you mean 'base'?)"),
+    ({"a": ["b"], "b": ["c"], "c": ["b"]}, "study.arms.a: combines itself (a -> b -> c -> b)"),
+    ({"a": ["a"]}, "study.arms.a: combines itself (a -> a)"),
+    ({"a": {"optimzer.lr": 1}}, "study.arms.a.optimzer.lr: unknown key 'optimzer'; choose one of data, model, "),
+    ({"a": {"optimzer.lr": 1}}, "(did you mean 'optimizer'?)"),
+    ({"a": {"seed": 1}}, "study.arms.a.seed: unknown key 'seed'"),
+    ({"a": {"defaults": ["b"]}}, "study.arms.a.defaults: unknown key 'defaults'"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG)
+def test_what_is_wrong_names_the_arm(given: Any, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_arms({"arms": given})
+
+
+@pytest.mark.parametrize(
+    ("study", "expected"),
+    [
+        ({}, {}),
+        ({"arms": {"a": {}, "b": {}}, "seeds": [0, 3]}, {"+arm": "a,b", "seed": "0,3"}),
+        ({"grid": {"model.norm": ["none", None], "x": [0.001, True]}}, {"model.norm": "none,null", "x": "0.001,true"}),
+        ({"arms": {"a": {}}, "grid": {"x": [1]}}, "study.grid: given beside study.arms; allowed: one of them"),
+        ({"grid": {"x": 1}}, "study.grid.x: given 1; allowed: a list of"),
+        ({"seeds": 3}, "study.seeds: given 3; allowed: a list of a whole number or null"),
+        ({"nme": 3}, "study.nme: unknown key 'nme'"),
+        (3, "study: given 3; allowed: a mapping"),
+    ],
+)
+def test_what_a_study_varies(study: Any, expected: Any) -> None:
+    if isinstance(study, dict):
+        study = {"name": "s", "arm": None, "question": None, "baseline": None, **study}
+    if isinstance(expected, dict):
+        assert axes(study) == expected
+    else:
+        with pytest.raises(UserError, match=re.escape(expected)):
+            axes(study)
+
+
+def test_what_makes_an_arm() -> None:
+    known = arms(a={"model.norm": "batch"})
+    assert arm_changes(known, "a", ["+study=s", "+arm=a", "optimizer.lr=1"]) == ["model.norm=batch"]
+    typed = ["seed=1", "study.name=x", "device=cpu", "model.norm=batch", "probes=all", "+pretrain=x", "+preset=small"]
+    assert arm_changes({}, None, typed) == ["model.norm=batch", "+preset=small"]
+    assert arm_changes({}, None, ["a=1", "b=2"], swept={"b", "seed"}) == ["b=2"]
+    with pytest.raises(UserError, match=re.escape("+arm: unknown arm 'b'; choose one of a")):
+        arm_changes(known, "b", [])
+
+
+def test_a_key_counts_as_its_nearest_listed_parent() -> None:
+    assert counts("optimizer.lr", "fingerprint") and counts("optimizer.lr", "effect")
+    assert counts("data.normalize.mean", "fingerprint") and not counts("data.root", "fingerprint")
+    assert not counts("device.kind", "effect") and counts("device.precision", "effect")
+    assert not counts("log.steps", "difference") and not counts("+study", "arm") and counts("logs", "difference")
+    assert not counts("slots[0]", "arm")
+    leaves = {key.partition(".")[0] for key in config.resolve(config.compose([]))} | {"pretrain"}
+    assert {key.partition(".")[0] for key in COUNTS} <= leaves, "a key that no config has"
+
+
+@pytest.fixture
+def own(tmp_path: Path, outputs: Path) -> Iterator[Callable[..., list[str]]]:
+    """Return a function that writes a study `mine` into a folder, and returns a request for it from an empty folder."""
+
+    def request(text: str) -> list[str]:
+        (tmp_path / "own" / "study" / "mine.yaml").write_text(text)
+        return ["train", "--config-dir", str(tmp_path / "own"), "+study=mine", f"outputs={outputs}", *SMALL]
+
+    (tmp_path / "own" / "study").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    with contextlib.chdir(tmp_path / "empty"):
+        yield request
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """Collect what a sweep would run instead of running it."""
+    found: list[Plan] = []
+    monkeypatch.setattr(Sweep, "run", lambda self: found.extend(self.waiting) or 0)
+    return found
+
+
+def test_the_study_of_the_readme(own: Callable[..., list[str]], plans: list[Plan]) -> None:
+    (text,) = re.findall(r"```yaml\n(# @package _global_\n.*?)```", README.read_text(), re.DOTALL)
+    assert cli.main(own(text)) == 0
+    assert len(plans) == 12 and {plan.study for plan in plans} == {"mine"}
+    both = next(plan.config["model"] for plan in plans if plan.arm == "both")
+    assert both["norm"] == "batch" and both["dropout"]["fc"] == 0.5
+    plans.clear()
+    assert cli.main([*own(text), "+arm=baseline,both", "seed=3"]) == 0
+    assert [(plan.arm, plan.seed) for plan in plans] == [("baseline", 3), ("both", 3)]
+
+
+STUDY = """\
+# @package _global_
+defaults: [{override /optimizer: sgd}, {override /augmentation: flip}]
+optimizer: {lr: 0.3}
+epochs: 3ep
+study:
+  name: mine
+  arms: {one: {}, two: {optimizer: adam, epochs: 2ep, augmentation.ops: []}}
+"""
+
+
+def test_an_arm_wins_over_its_study_and_loses_to_what_was_typed(
+    own: Callable[..., list[str]], plans: list[Plan]
+) -> None:
+    assert cli.main(own(STUDY)) == 0
+    one, two = (plan.config for plan in plans)
+    assert one["optimizer"]["_target_"].endswith(".sgd") and two["optimizer"]["_target_"].endswith(".adam")
+    assert (one["optimizer"]["lr"], two["optimizer"]["lr"]) == (0.3, 0.3)
+    assert (one["epochs"], two["epochs"], two["augmentation"]["ops"]) == ("3ep", "2ep", [])
+    assert "arms" not in one["study"] and one["study"]["arm"] == "one"
+    plans.clear()
+    assert cli.main([*own(STUDY), "+arm=two", "optimizer=rmsprop", "epochs=1ep", "aug=crop"]) == 0
+    (plan,) = plans
+    assert plan.config["optimizer"]["_target_"].endswith(".rmsprop") and plan.config["epochs"] == "1ep"
+    assert plan.seed == 0 and plan.changes == ["optimizer=adam", "epochs=2ep", "augmentation.ops=[]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (STUDY.replace("epochs: 2ep", "model.nrm: batch"), "model.nrm: unknown key 'nrm'; choose one of "),
+        (STUDY.replace("epochs: 2ep", "model.nrm: batch"), "(did you mean 'norm'?) (in +arm=two)"),
+        (
+            STUDY.replace("adam,", "adm,"),
+            "cnnexp: optimizer: unknown choice 'adm'; choose one of adagrad, adam, ",
+        ),
+        (STUDY.replace("# @package _global_\n", ""), "study: the first line of its file must be '# @package _global_'"),
+        ("study: {name: mine, arms: {a: {}}}\n", "study/mine.yaml: its first line must be '# @package _global_'"),
+        (STUDY.replace("augmentation.ops: []", "nowhere: 1"), "study.arms.two.nowhere: unknown key 'nowhere'"),
+        (
+            STUDY.replace("name: mine", "name: mine\n  baseline: [1]"),
+            "study.baseline: given [1]; allowed: text or null",
+        ),
+    ],
+)
+def test_a_wrong_study_is_one_line(
+    own: Callable[..., list[str]], plans: list[Plan], capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    assert cli.main(own(text)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("cnnexp: ") and message in error
+    assert not plans
+
+
+def test_an_own_study_is_trained_from_an_empty_folder(
+    own: Callable[..., list[str]], only: Callable[[], RunRecord]
+) -> None:
+    request = [*own(STUDY), "hydra.mode=RUN", "+arm=two", "seed=5", "epochs=2st", "batch_size=8"]
+    assert cli.main(request) == 0
+    run = only()
+    assert (run.status, run.info["study"], run.info["arm"], run.info["seed"]) == ("done", "mine", "two", 5)
+    assert run.info["changes"] == ["optimizer=adam", "epochs=2ep", "augmentation.ops=[]"]
