@@ -2,9 +2,7 @@
 
 import importlib
 import os
-import re
 import sys
-from pathlib import Path
 
 from cnnexp import signals, streams
 from cnnexp.errors import (
@@ -17,7 +15,7 @@ from cnnexp.errors import (
     did_you_mean,
     one_line,
 )
-from cnnexp.text import visible
+from cnnexp.text import at_home, visible
 from cnnexp.version import __version__
 
 COMMANDS = {
@@ -34,6 +32,7 @@ COMMANDS = {
     "diff": ("cnnexp.commands.diff", "show how two runs differ: config, versions, numbers"),
     "gc": ("cnnexp.commands.gc", "find and delete what no study needs any more"),
 }
+PRINTS = ("-h", "--help", "-c=", "--cfg", "-i", "--info", "--plan", "--version")  # flags of train that train nothing
 EXAMPLES = """\
 examples:
   cnnexp train model=custom +aug=full          one run
@@ -68,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         return fail(f"no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help")
     try:
-        code: int = importlib.import_module(COMMANDS[argv[0]][0]).main([at_home(word) for word in argv[1:]])
+        code: int = importlib.import_module(COMMANDS[argv[0]][0]).main([home_in(word) for word in argv[1:]])
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -90,9 +89,10 @@ def main(argv: list[str] | None = None) -> int:
         return fail(translate(error, argv))
 
 
-def at_home(word: str) -> str:
+def home_in(word: str) -> str:
     """Return a word with the user's home folder for a `~` that the shell left there: in quotes, or after --out=."""
-    return re.sub(r"^(-[^=]*=)?(~(?=/|$))", lambda m: (m[1] or "") + str(Path.home()), word)
+    flag, equals, path = word.partition("=") if word.startswith("-") else ("", "", word)
+    return flag + equals + at_home(path)
 
 
 def fail(message: object, code: int = EXIT_REQUEST) -> int:
@@ -141,7 +141,8 @@ def entry(argv: list[str] | None = None) -> None:
     """
     signals.end_quietly()
     words = sys.argv[1:] if argv is None else argv
-    output = streams.guard(quiet_pipe=words[:1] != ["train"])
+    prints = words[:1] != ["train"] or any(word.startswith(PRINTS) for word in words)
+    output = streams.guard(quiet_pipe=prints)
     try:
         code = main(argv)
     except signals.Stop as stop:  # after the command's end, before this line

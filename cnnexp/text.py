@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 DASH = "-"
 MAX_CHARACTERS = 10_000  # of one text; the longest legitimate one is the traceback or command of a large sweep
@@ -76,6 +77,11 @@ def _escaped(character: str) -> str:
     if character in _DIRECTION_MARKS or unicodedata.category(character) in _CONTROL_CATEGORIES:
         return character.encode("unicode_escape").decode("ascii")
     return character
+
+
+def at_home(path: str) -> str:
+    """Return a path with the user's home folder for a `~` that begins it. `~name` stays: it may be a folder's name."""
+    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
 
 
 def shorten(text: str, width: int) -> str:
@@ -160,5 +166,5 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return "1 run", "1,000 runs"."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    """Return "1 run", "1,000 runs", "2 classes"."""
+    return f"{count:,} {noun}{('es' if noun[-1] == 's' else 's') * (count != 1)}"

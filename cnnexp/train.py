@@ -13,6 +13,7 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from cnnexp.config.flags import HELP, for_hydra
+from cnnexp.config.words import check_hydra, not_ours
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged
 from cnnexp.records import provenance
 from cnnexp.storage import StorageError
@@ -31,9 +32,11 @@ def main(argv: list[str]) -> int:
         return EXIT_DONE
     provenance.TYPED[:] = argv
     words = for_hydra(argv)
+    check_hydra(argv)
 
     from cnnexp.config import compose as configs
 
+    words = [configs.readable(word) for word in words]
     configs.check_search_path(argv)
     configs.register_arms(words, configs.search_path(argv))
     return launch(words)
@@ -43,6 +46,7 @@ def launch(words: list[str]) -> int:
     """Give the words to Hydra, which calls `single`, or the launcher of a sweep."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from cnnexp.config import compose as configs
     from cnnexp.sweep.plugin import register
@@ -52,6 +56,8 @@ def launch(words: list[str]) -> int:
     composed: list[Any] = []  # of a single run: its config and Hydra's; it runs when Hydra has finished
 
     def task(config: "DictConfig") -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a config file names another sweeper, which calls this
+            raise not_ours("hydra/sweeper", HydraConfig.get().sweeper._target_)
         composed.extend([config, HydraConfig.get()])
 
     typed, sys.argv = sys.argv, [sys.argv[0], *words]

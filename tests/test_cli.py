@@ -129,6 +129,9 @@ def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], orde
         (["--budget", "2h", "x=1"], ["--multirun", "x=1", "hydra.launcher.budget=7200"]),
         (["--budget=90s"], ["--multirun", "hydra.launcher.budget=90"]),
         (["--budget=30m"], ["--multirun", "hydra.launcher.budget=1800"]),
+        (["--budget=1.5h"], ["--multirun", "hydra.launcher.budget=5400"]),
+        (["--budget=1h30m"], ["--multirun", "hydra.launcher.budget=5400"]),
+        (["--budget=0.5"], ["--multirun", "hydra.launcher.budget=1"]),
         (["--budget=5"], ["--multirun", "hydra.launcher.budget=5"]),
     ],
 )
@@ -136,7 +139,7 @@ def test_flags_become_the_launchers_settings(typed: list[str], lifted: list[str]
     assert for_hydra(typed) == lifted
 
 
-@pytest.mark.parametrize("time", ["", "0", "0m", "-5", "1d", "1.5h"])
+@pytest.mark.parametrize("time", ["", "0", "0m", "-5", "1d", "1.5.2h", "30m1h", "1e3", "٣h"])
 def test_a_budget_is_a_time(time: str) -> None:
-    with pytest.raises(UserError, match=r"--budget: given '.*'; allowed: a time such as 90s, 30m or 2h"):
+    with pytest.raises(UserError, match=r"--budget: given '.*'; allowed: a time such as 90s, 30m, 1.5h or 1h30m"):
         for_hydra([f"--budget={time}"])

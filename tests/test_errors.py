@@ -153,7 +153,18 @@ def test_a_batch_larger_than_the_data(
     ("words", "message"),
     [
         (["slots=0"], "slots: given 0; allowed: auto, cpu:2, cuda:0, cuda:0*8, or a list of these"),
-        (["-m", "hydra.sweeper.params=1"], "hydra.sweeper.params: no such key"),
+        (["-m", "hydra.sweeper.params=1"], "hydra.sweeper.params: cnnexp does not use this setting of Hydra's"),
+        (["hydra.run.dir=there"], "outputs=DIR and study.name=NAME say where results go"),
+        (
+            ["hydra/launcher=basic"],
+            "hydra/launcher: given basic; allowed: local; type hydra/launcher=local, or nothing",
+        ),
+        (["-m", "+hydra/sweeper=optuna", "seed=0,1"], "hydra/sweeper: given optuna; allowed: local"),
+        (["-m", "hydra.launcher._target_=x.Y"], "hydra.launcher._target_: cnnexp does not use"),
+        (["study.name=[a"], "if it is a text, type \"study.name='[a'\""),
+        (["study.name=a=b,c"], "if it is a text, type \"study.name='a=b,c'\""),
+        (["study.name=a,b"], "if it is a text, type \"study.name='a,b'\""),
+        (["study.name=it's $5, really"], """type 'study.name='"'"'it\\'"'"'s $5, really'"'"''"""),
         (["model=vgg_like", "+model.blocks.12.fc._target_={}"], "model.blocks[12].fc._target_: unknown key '_target_'"),
         (["+model.dropout._target_=x"], "model.dropout._target_: unknown key '_target_'"),
         (["+model.init={normal:{std:0.1,_target_:x}}"], "model.init.normal._target_: unknown key '_target_'"),
@@ -169,6 +180,21 @@ def test_a_wrong_word_is_answered_with_the_right_one(
 ) -> None:
     assert train(*words) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kinds", [["launcher"], ["sweeper"], ["launcher", "sweeper"]])
+def test_a_config_file_cannot_name_another_launcher(
+    train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], kinds: list[str]
+) -> None:
+    core = "hydra._internal.core_plugins.basic_{0}.Basic{1}"
+    lines = [f"  {kind}: {{_target_: {core.format(kind, kind.title())}, max_batch_size: null}}\n" for kind in kinds]
+    (tmp_path / "own/preset").mkdir(parents=True)
+    (tmp_path / "own/preset/mine.yaml").write_text("# @package _global_\nhydra:\n" + "".join(lines))
+    assert train("-m", "--config-dir", str(tmp_path / "own"), "+preset=mine", "seed=0,1") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"allowed: local; type hydra/{kinds[0]}=local" in error or len(kinds) == 2  # Hydra itself refuses both
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_folder_that_hydra_takes_for_a_group_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,3 +85,14 @@ def test_latex_holds_no_command_of_the_user() -> None:
 
 def test_markdown_is_no_markup() -> None:
     assert text.markdown("<b>&`x`[y](z)") == r"&lt;b&gt;&amp;\`x\`\[y\](z)"
+
+
+def test_a_count_and_its_noun() -> None:
+    assert [text.plural(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
+    assert [text.plural(n, "run") for n in (1, 1000)] == ["1 run", "1,000 runs"]
+
+
+def test_only_a_path_below_the_home_folder_is_moved_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["~", "~/x y", "~x", "x/~", "", "~root/x"]
+    assert [text.at_home(path) for path in given] == ["/home/me", "/home/me/x y", *given[2:]]

@@ -22,3 +22,10 @@ def add_device(arguments: argparse.ArgumentParser, default: str | None, meaning:
     arguments.add_argument(
         "--allow", action="append", default=[], metavar="TARGET", help="allow the run's config to build this"
     )
+
+
+def add_config_dir(arguments: argparse.ArgumentParser) -> None:
+    """Add --config-dir, for a command that composes a config."""
+    arguments.add_argument(
+        "--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR too"
+    )

@@ -36,7 +36,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--no-page", action="store_true", help="text only")
     add("--json", action="store_true", help="print everything as JSON; without --out no page")
     add("--grid", metavar="FILE.png", type=Path, help="save a picture: a row of images per class")
-    add("--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR too")
+    arguments.add_config_dir(parser)
     add("--verify", action="store_true", help="compare all prepared images with their checksums")
     add("--clear-cache", action="store_true", help="delete all prepared images; they can be made again")
     return parser.parse_intermixed_args(argv)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnexp.commands import arguments
 from cnnexp.commands.arguments import PLACES
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError, did_you_mean
-from cnnexp.text import align, percent, plain, visible
+from cnnexp.text import align, at_home, percent, plain, plural, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,8 @@ def _change(node: dict[str, Any], overrides: list[str]) -> None:
         if key not in node or override.is_delete() or override.is_add():
             known = [k for k in node if k != "_target_"]
             raise UserError(f"data.{key}: no such key; the run's data has {', '.join(known)}{did_you_mean(key, known)}")
-        node[key] = override.value()
+        value = override.value()
+        node[key] = at_home(value) if isinstance(value, str) else value
 
 
 def with_classes_of(model: "TrainedModel", data: "ImageData") -> "ImageData":
@@ -128,7 +129,7 @@ def with_classes_of(model: "TrainedModel", data: "ImageData") -> "ImageData":
     """
     if len(data.classes) != len(model.classes):
         raise UserError(
-            f"data: {data.name} has {len(data.classes)} classes; the run was trained on {len(model.classes)}"
+            f"data: {data.name} has {plural(len(data.classes), 'class')}; the run was trained on {len(model.classes)}"
         )
     if set(data.classes) == set(model.classes) and len(set(data.classes)) == len(data.classes):
         order = [model.classes.index(name) for name in data.classes]

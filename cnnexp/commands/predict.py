@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.commands import arguments
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_REQUEST, EXIT_SOME_FAILED, UserError
 from cnnexp.text import align, csv_cell, plain, visible
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ Prediction = tuple[Path, list[tuple[str, float]]]  # an image, and classes with 
 
 
 def main(argv: list[str]) -> int:
-    """Print the likeliest classes of each image; 3 if a file in a folder cannot be read.
-
-    Raises UserError, and prints nothing else, if a file that was named cannot be read.
-    """
+    """Print the likeliest classes of each image; 3 if some files cannot be read, 2 if none can."""
     parser = arguments.parser("predict", "Predict the likeliest classes of images, and their probabilities.", EXAMPLES)
     parser.add_argument("run", metavar="RUN", help="a run directory, or a checkpoint in it")
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image files, and folders of them")
@@ -50,48 +47,44 @@ def main(argv: list[str]) -> int:
         for path, probabilities in zip(paths, model.predict(pixels, given.batch_size), strict=True):
             likeliest = (-probabilities).argsort(kind="stable")[: given.top]
             predictions.append((path, [(model.classes[k], float(probabilities[k])) for k in likeliest]))
-    print({"table": as_table, "json": as_json, "csv": as_csv}[given.format](predictions), end="")
+    if predictions:
+        print({"table": as_table, "json": as_json, "csv": as_csv}[given.format](predictions), end="")
     for message in unreadable:
         print(f"cnnexp: {visible(message)}", file=sys.stderr)
-    return EXIT_SOME_FAILED if unreadable else EXIT_DONE
+    return EXIT_REQUEST if not predictions else EXIT_SOME_FAILED if unreadable else EXIT_DONE
 
 
-def find_files(given: list[Path]) -> list[tuple[Path, bool]]:
-    """Return the files to read, and whether the user named each (or it was found in a folder).
+def find_files(given: list[Path]) -> list[Path]:
+    """Return the files to read: those that the user named, and the images in the folders.
 
     Raises UserError for what does not exist, and for a folder without images.
     """
     from cnnexp.data.tree import find_images
 
-    files: list[tuple[Path, bool]] = []
+    files: list[Path] = []
     for path in given:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
-            files += [(file.path, False) for file in find_images(path, "", "", 0)]
+            files += [file.path for file in find_images(path, "", "", 0)]
         else:
-            files.append((path, True))
+            files.append(path)
     return files
 
 
 def _batches(
-    model: "TrainedModel", files: list[tuple[Path, bool]], batch_size: int, unreadable: list[str]
+    model: "TrainedModel", files: list[Path], batch_size: int, unreadable: list[str]
 ) -> Iterator[tuple[list[Path], list[Any]]]:
-    """Yield paths and pixels (H, W, C) uint8, at most `batch_size`; add the errors of files in folders to `unreadable`.
-
-    Raises UserError for a file that the user named.
-    """
+    """Yield paths and pixels (H, W, C) uint8, at most `batch_size`; add the errors to `unreadable`."""
     from tqdm import tqdm
 
     paths: list[Path] = []
     pixels: list[Any] = []
-    for path, named in tqdm(files, unit="img", file=sys.stderr, disable=None, leave=False):
+    for path in tqdm(files, unit="img", file=sys.stderr, disable=None, leave=False):
         try:
             pixels.append(model.transform.pixels(path))
             paths.append(path)
         except UserError as error:
-            if named:
-                raise
             unreadable.append(str(error))
         if len(paths) == batch_size:
             yield paths, pixels

@@ -10,7 +10,7 @@ from cnnexp.commands.arguments import PLACES
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, one_run
-from cnnexp.text import plain, shorten, visible
+from cnnexp.text import at_home, plain, shorten, visible
 
 if TYPE_CHECKING:
     from cnnexp.training.plan import Plan
@@ -86,7 +86,7 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
         key, _, value = word.partition("=")
         if key not in PLACES or not value:
             raise UserError(f"{word}: allowed: {', '.join(f'{place}=DIR' for place in PLACES)}; all else is recorded")
-        config["data"][key.removeprefix("data.")] = value
+        config["data"][key.removeprefix("data.")] = at_home(value)
     config["data"] = confined_data(config["data"], {word.partition("=")[0] for word in places}, allow)
     if isinstance(weights := config["model"].get("weights"), dict):  # a record has the path that the mapping led to
         raise UserError(f"model.weights: given {weights!r}; allowed in a record: imagenet, none, a checkpoint or a run")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, UserError
-from cnnexp.text import DASH, align, large, mib, shorten
+from cnnexp.text import DASH, align, large, mib, plural, shorten
 
 if TYPE_CHECKING:
     from cnnexp.models.summary import Row, Summary
@@ -36,11 +36,15 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--image", help="CxHxW (default: data.size, with 3 channels unless data.channels is a number)")
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default: 10)")
+    parser.add_argument(
+        "--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR"
+    )
     given = parser.parse_intermixed_args(argv)
     from cnnexp.config import compose as configs
     from cnnexp.config import signature
 
-    config = configs.resolve(configs.compose(given.overrides))
+    places = configs.search_path([f"--config-dir={folder}" for folder in given.config_dir])
+    config = configs.resolve(configs.compose([*places, *given.overrides]))
     image = _image(given.image, config["data"])
     signature.check_value("--classes", given.classes, signature.Count)
     if "weights" in config["model"]:
@@ -53,7 +57,7 @@ def main(argv: list[str]) -> int:
 
     summary = summarise(build_model(config, image, given.classes), image)
     print(as_table(summary, shutil.get_terminal_size((100, 24)).columns))
-    print(f"\nimage {_by(image)}, {given.classes} classes\n{totals(summary, config['batch_size'])}")
+    print(f"\nimage {_by(image)}, {plural(given.classes, 'class')}\n{totals(summary, config['batch_size'])}")
     return EXIT_DONE
 
 

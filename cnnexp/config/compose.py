@@ -25,8 +25,9 @@ from cnnexp.config import signature
 from cnnexp.config.arms import read_arms, register
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import CLOSED, SWEEP, RunConfig
-from cnnexp.config.words import ALIASES, in_order, key_of, study_of
+from cnnexp.config.words import ALIASES, check_hydra, in_order, key_of, quoted, study_of
 from cnnexp.errors import UserError, unknown
+from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -53,7 +54,8 @@ def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
     Raises UserError for a study whose arms are wrong, and Hydra's and OmegaConf's own errors.
     """
-    overrides = in_order(overrides)
+    overrides = [readable(word) for word in in_order(overrides)]
+    check_hydra(overrides)
     register_arms(overrides)
     return _compose(overrides, with_hydra)
 
@@ -119,7 +121,7 @@ def search_path(words: list[str]) -> list[str]:
 
     words: those of a command; `--config-dir DIR`, `--config-dir=DIR` and `-cd DIR` are found.
     """
-    folders = [folder.as_uri() for folder in config_folders(words)]
+    folders = [quoted(f"file://{folder}") for folder in config_folders(words)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
@@ -146,13 +148,33 @@ def parse(overrides: list[str]) -> list["Override"]:
     """Read overrides as typed on the command line. Raises Hydra's own error for one that cannot be read."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return OverridesParser.create().parse_overrides(overrides)
+    return OverridesParser.create().parse_overrides([readable(word) for word in overrides])
+
+
+def readable(word: str) -> str:
+    """Return an override with quotes around a text that Hydra cannot read without: data.root=photos (1), outputs=~/x.
+
+    A list, a mapping, a sweep over values, and what is in quotes already, are returned unchanged.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, _, value = word.partition("=")
+    if word[:1] == "-" or not value or "," in value or value[0] in "[{'\"":
+        return word
+    for candidate in (word, f"{key}={quoted(value)}"):
+        try:
+            OverridesParser.create().parse_override(candidate)
+        except HydraException:
+            continue
+        return candidate
+    return word
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Return a run's config as plain dicts and lists, interpolations resolved, without what makes the runs of a study.
 
-    Raises UserError naming a broken interpolation.
+    A text that starts with `~/` is a path in the user's home folder. Raises UserError naming a broken interpolation.
     """
     try:
         plain = OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True)
@@ -161,7 +183,15 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     if isinstance(study := plain.get("study"), dict):
         plain["study"] = {key: value for key, value in study.items() if key not in SWEEP}
-    return {str(key): value for key, value in plain.items()}
+    return {str(key): _homes(value) for key, value in plain.items()}
+
+
+def _homes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _homes(content) for key, content in value.items()}
+    if isinstance(value, list):
+        return [_homes(content) for content in value]
+    return at_home(value) if isinstance(value, str) else value
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -1,5 +1,6 @@
 """The flags of `cnnexp train`: checked, and turned into words that Hydra understands."""
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -25,7 +26,7 @@ flags:
   -m, --multirun     sweep over comma-separated values
   --plan             print the runs, what their arms change and how long they may take; train
                      nothing (the data is prepared, for its content names the runs)
-  --budget TIME      start no run that would not end in time (30m, 2h, 90s); exit code 75 if runs are left
+  --budget TIME      start no run that would not end in time (30m, 1.5h, 90s); exit code 75 if runs are left
   --fail-fast        start nothing more after the first failure
   --cfg job          print the composed config and stop
   --config-dir DIR   look for configs in DIR too
@@ -45,7 +46,6 @@ CHOICES = {
     **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
     **dict.fromkeys(("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
 }
-SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def for_hydra(argv: list[str]) -> list[str]:
@@ -102,8 +102,11 @@ def with_value(word: str, following: Iterator[str]) -> str:
 
 
 def seconds(text: str) -> int:
-    """Read a time: 90, 90s, 30m or 2h. Raises UserError for anything else."""
-    number, unit = (text[:-1], text[-1]) if text and text[-1] in SECONDS else (text, "s")
-    if not re.fullmatch("[0-9]{1,9}", number) or int(number) == 0:
-        raise UserError(f"--budget: given '{text}'; allowed: a time such as 90s, 30m or 2h")
-    return int(number) * SECONDS[unit]
+    """Read a time: 90, 90s, 30m, 1.5h or 1h30m. Raises UserError for anything else."""
+    number = r"(\d{1,9}(?:\.\d{1,9})?)"
+    found = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text, re.ASCII)
+    hours, minutes, rest = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
+    total = math.ceil(3600 * hours + 60 * minutes + rest)
+    if not total:
+        raise UserError(f"--budget: given '{text}'; allowed: a time such as 90s, 30m, 1.5h or 1h30m")
+    return total

@@ -1,6 +1,7 @@
 """Hydra's and OmegaConf's errors in one line: where, what was given, what is allowed, how to fix it."""
 
 import re
+import shlex
 import sys
 import traceback
 
@@ -9,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import FIRST
+from cnnexp.config.words import FIRST, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown
 
 READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # the libraries that read configs and overrides
@@ -35,17 +36,24 @@ def translate(error: Exception, typed: list[str]) -> UserError:
             return unknown(group, "choice", choice, error.options)
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
-        return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]})")
+        key, equals, value = str(error.override).partition("=")
+        fix = f"; if it is a text, type {as_text(key, value)}" if equals and value else ""
+        return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]}){fix}")
     if found := re.search(r"Multiple values for ([\w/]+)\.", text):
         word = next((w for w in typed if w.startswith(f"+{found[1]}=")), f"+{found[1]}=...")
         return UserError(f"{found[1]}: is chosen already; type {word[1:]}, without the plus")
     if found := re.search(r"Ambiguous value for argument '([^'=]+)=(.*?)'\n", text):
-        return UserError(
-            f"{found[1]}: given '{found[2]}'; to sweep over values, add -m; a comma in a text: '{found[1]}=\"a,b\"'"
-        )
+        fix = f"to sweep over values, add -m; if it is a text, type {as_text(found[1], found[2])}"
+        return UserError(f"{found[1]}: given '{found[2]}'; {fix}")
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text):
         return _wrong_key(found.group(1), text, typed)
     return UserError(_named(error, typed))
+
+
+def as_text(key: str, value: str) -> str:
+    """Return an override whose value is a text, as it is typed in a shell."""
+    word = f"{key}={quoted(value)}"
+    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
 
 
 def _named(error: Exception, typed: list[str]) -> str:

@@ -56,7 +56,7 @@ class Prepared:
 def cache_root(cache: str | None) -> Path:
     """Return the cache folder: as given, else $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp."""
     if cache is not None:
-        return Path(cache).expanduser()
+        return Path(cache)
     if os.environ.get("CNNEXP_CACHE"):
         return Path(os.environ["CNNEXP_CACHE"]).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnexp"

@@ -1,18 +1,34 @@
 """Decode an image file to a uint8 array of 1 or 3 channels and one size."""
 
+import sys
+import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from cnnexp.data.images import Pixels
-from cnnexp.errors import UserError
+from cnnexp.errors import UserError, one_line
 
 MAX_PIXELS = 89_478_485  # of an image: Pillow's own limit, 256 MiB as RGB
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # by content; no others: EPS would run a program
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # open_image raises an error instead
+reading = threading.local()  # its `path`: the file that a thread is decoding
+show_any = warnings.showwarning
+
+
+def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+    """Print a warning of Pillow's in one line that names the image; any other as before."""
+    if getattr(reading, "path", None) is None or file is not None:
+        show_any(message, category, filename, lineno, file, line)
+    else:
+        print(one_line(f"cnnexp: {reading.path}: {message}"), file=sys.stderr)
+
+
+warnings.showwarning = show
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -25,6 +41,7 @@ def decode(path: Path, size: int, resize: str, channels: int) -> Pixels:
     resampling, or not at all if they have the size. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size
     where that is at least twice the requested size.
     """
+    reading.path = path
     try:
         with open_image(path) as opened:
             opened.draft(None, (2 * size, 2 * size))
@@ -33,6 +50,8 @@ def decode(path: Path, size: int, resize: str, channels: int) -> Pixels:
     except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
         reason = "the file is empty" if path.is_file() and not path.stat().st_size else f"{error}"
         raise UserError(f"{path}: cannot be read as an image ({reason})") from error
+    finally:
+        reading.path = None
     return np.asarray(image).reshape(size, size, channels)
 
 

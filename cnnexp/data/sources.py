@@ -55,14 +55,14 @@ def imagenette(root: str, size: Side, resize: Resize, on_corrupt: OnCorrupt, cac
 
     Its 3,925 validation images are the test split, as is usual; validation is drawn from its 9,469 training images.
     """
-    tree = find(IMAGENETTE, Path(root).expanduser())
+    tree = find(IMAGENETTE, Path(root))
     return read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
 
 
 @with_splits
 def cifar10(root: str, size: Side, cache: str | None) -> Prepared:
     """CIFAR-10 from its Python archive in `root`, downloaded into `root` if it is not there, and checked."""
-    return prepare("cifar10", [CIFAR10.name, size], cache, lambda: cifar10_listing(Path(root).expanduser(), size))
+    return prepare("cifar10", [CIFAR10.name, size], cache, lambda: cifar10_listing(Path(root), size))
 
 
 @with_splits
@@ -81,7 +81,7 @@ def folder(
     With test/ and val/, each is used under its own name. With test/ alone, validation is drawn from train/. With val/
     alone, val/ is the test split and validation is drawn from train/. data/decode.py says how unusual images are read.
     """
-    return read_tree(name, Path(root).expanduser() / path, Reader(size, resize, channels, on_corrupt), cache)
+    return read_tree(name, Path(root) / path, Reader(size, resize, channels, on_corrupt), cache)
 
 
 for _source, _archive in ((imagenette, IMAGENETTE), (cifar10, CIFAR10)):

@@ -85,7 +85,7 @@ def warnings(found: Duplicates) -> list[str]:
     ):
         if count := found.shared(one, other):
             size = found.sizes[other]
-            share = f"{count:,} of {size:,} {IMAGES[other]} ({100 * count / size:.2g} %)"
+            share = f"{count:,} of {size:,} {IMAGES[other]} ({share_of(count, size)} %)"
             verb = "is" if count == 1 else "are"
             sentences.append(f"Leak from {one} to {other}: {share} {verb} also in {one}, pixel for pixel; {effect}.")
     if groups := found.contradictions():
@@ -95,6 +95,11 @@ def warnings(found: Duplicates) -> list[str]:
             f"({sum(map(len, groups)):,} copies): no network can classify all of them correctly."
         )
     return sentences
+
+
+def share_of(count: int, size: int) -> str:
+    """Return a share in percent, with at most two decimals: "100", "99.6", "0.05"."""
+    return f"{100 * count / size:.2f}".rstrip("0").rstrip(".")
 
 
 def summary(found: Duplicates) -> str:

@@ -10,7 +10,7 @@ from cnnexp.explore import counts, duplicates, files
 from cnnexp.explore.counts import Channel
 from cnnexp.explore.duplicates import Duplicates
 from cnnexp.explore.files import Files
-from cnnexp.text import mib, plain
+from cnnexp.text import mib, plain, plural
 
 SKIPPED_SHOWN = 20  # names of files
 
@@ -56,7 +56,7 @@ def describe(facts: Facts) -> dict[str, str]:
     floats = min(c.normalised_low for c in facts.channels), max(c.normalised_high for c in facts.channels)
     sizes = ", ".join(f"{count.sum():,} {duplicates.IMAGES[split]}" for split, count in facts.counts.items())
     described = {
-        "data": f"{plain(data.name)}, {len(data.classes):,} classes; {sizes}",
+        "data": f"{plain(data.name)}, {plural(len(data.classes), 'class')}; {sizes}",
         "source": plain(facts.header.get("from", "")) or "not stated in its config",
         "stored": f"uint8, {height} x {width} x {channels} (H x W x C), {low} to {high}; {values:,} bytes an image",
         "network gets": f"float32, {channels} x {height} x {width} (C x H x W), {floats[0]:.2f} to {floats[1]:.2f}, "
@@ -73,7 +73,7 @@ def describe(facts: Facts) -> dict[str, str]:
         }
     if data.skipped:
         names = [plain(name) for name in data.skipped[:SKIPPED_SHOWN]] + ["..."] * (len(data.skipped) > SKIPPED_SHOWN)
-        described["skipped"] = f"{len(data.skipped):,} files that cannot be read: {', '.join(names)}"
+        described["skipped"] = f"{plural(len(data.skipped), 'file')} that cannot be read: {', '.join(names)}"
     return described | {"fingerprint": data.fingerprint, "cache": f"{plain(data.cache)} ({mib(cached_bytes(data))})"}
 
 
@@ -95,7 +95,7 @@ def warnings(facts: Facts) -> list[str]:
     if ratio is not None and ratio >= 3:
         found.append(f"Imbalance: the largest class has {ratio:.1f} times as many training images as the smallest.")
     if skipped := facts.data.skipped:
-        found.append(f"Skipped: {len(skipped):,} files cannot be read as images and are left out.")
+        found.append(f"Skipped: {plural(len(skipped), 'file')} that cannot be read as images.")
     return found
 
 

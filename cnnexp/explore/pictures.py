@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from PIL import Image
 
 from cnnexp.data.images import ImageData, Integers, Pixels
 from cnnexp.explore.duplicates import Group, contradicts
 from cnnexp.pages.style import COLOURS, Figure, canvas, finish
 from cnnexp.text import plain, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MAX_CLASSES = 12  # rows of samples
 MAX_GROUPS = 12  # rows of equal images
@@ -85,7 +87,7 @@ def _draws(images: list[Pixels], count: int, augmented: Augmented) -> list[list[
     return [list(pixels[start : start + count]) for start in range(0, len(pixels), count)]
 
 
-def _mosaic(axis: Axes, rows: Sequence[Sequence[Pixels]], columns: int) -> None:
+def _mosaic(axis: "Axes", rows: Sequence[Sequence[Pixels]], columns: int) -> None:
     """Draw images as one picture with white gaps; a row may have fewer than `columns`."""
     height, width = _shown_size(rows[0][0])
     picture = np.full((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)

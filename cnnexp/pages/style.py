@@ -4,14 +4,17 @@ Colours: Okabe and Ito (2008), without their yellow and black, which print badly
 Only this module and the modules that draw import matplotlib; they are imported only when figures are wanted.
 """
 
+import contextlib
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from cnnexp.pages.import_matplotlib import RC
+
+# isort: split
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -38,9 +41,13 @@ class Figure:
     wide: bool = False
 
 
-def style() -> Any:
-    """Return the context in which figures are drawn and saved."""
-    return mpl.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Draw and save figures in this context: they depend on no setting of the user's."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rc_file(RC)
+        yield
 
 
 def canvas(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
+from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -85,7 +86,9 @@ def runs(folder: str | os.PathLike[str] = "outputs") -> "DataFrame":
     """
     import pandas as pd
 
-    frame = pd.DataFrame([row(run) for run in find_runs(Path(folder))], columns=[*COLUMNS, "folder"])
+    frame = pd.DataFrame(
+        [row(run) for run in find_runs(Path(at_home(os.fspath(folder))))], columns=[*COLUMNS, "folder"]
+    )
     dtypes = {int: "Int64", float: "float64", bool: "bool"}
     frame = frame.astype({name: dtypes[kind] for name, (kind, _) in COLUMNS.items() if kind in dtypes})
     for name in ("started", "finished"):

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -13,7 +13,7 @@ from cnnexp.config import compose as configs
 from cnnexp.config.arms import read_arms
 from cnnexp.config.changes import arm_changes
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import key_of
+from cnnexp.config.words import key_of, not_ours
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
@@ -39,7 +39,9 @@ class LocalLauncher(Launcher):
         self.plan_only, self.budget, self.fail_fast = plan, budget, fail_fast
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep Hydra's context; called by the sweeper."""
+        """Keep Hydra's context; called by the sweeper. Raises UserError for a sweeper that is not cnnexp's."""
+        if not config.hydra.sweeper._target_.endswith(".LocalSweeper"):
+            raise not_ours("hydra/sweeper", config.hydra.sweeper._target_)
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -59,7 +61,7 @@ class LocalLauncher(Launcher):
             show_plan(everything, times, len(slots))
         else:
             self.make(plans, everything, slots, times)
-        return returns(plans, job_overrides)
+        return []  # cnnexp's sweeper, the only one, uses no results
 
     def plans(self, composed: list[Composed], job_overrides: Sequence[Sequence[str]], slot: Slot) -> list[Plan]:
         """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
@@ -166,18 +168,6 @@ def show_plan(plans: list[Plan], times: Times, slots: int) -> None:
     time = f"about {duration(total)}" if total is not None else "an unknown time, until a first run is done"
     done = f"{plural(len(plans), 'run')}, {len(plans) - len(left)} done"
     print(f"{done}, {len(left)} to do: {time} on {slots} slot(s)")
-
-
-def returns(plans: list[Plan], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
-    """Return the validation accuracy of every run to Hydra's sweeper, for a search; never the test accuracy."""
-    by_overrides = {tuple(plan.overrides): plan for plan in plans}
-    results = []
-    for overrides in job_overrides:
-        info = by_overrides[tuple(overrides)].record().info
-        result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-        result.return_value = (info.get("result") or {}).get("val_accuracy")
-        results.append(result)
-    return results
 
 
 def describe(slots: list[Slot]) -> str:

@@ -6,11 +6,7 @@ import types
 
 
 def register() -> None:
-    """Put a module `hydra_plugins.cnnexp_local` with the plugins into this process, and register them.
-
-    Hydra's own name for the sweeper, hydra/sweeper=basic, then means this one: that one writes before it checks.
-    """
-    from hydra.core.config_store import ConfigStore
+    """Put a module `hydra_plugins.cnnexp_local` with the plugins into this process, and register them."""
     from hydra.core.plugins import Plugins
 
     from cnnexp.sweep.launcher import LocalLauncher
@@ -29,5 +25,3 @@ def register() -> None:
         setattr(module, plugin.__name__, plugin)
         plugin.__module__ = name
         Plugins.instance().register(plugin)
-    sweeper = {"_target_": f"{name}.LocalSweeper"}
-    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=sweeper, provider="cnnexp")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from cnnexp.config import signature
 from cnnexp.config.arms import as_word
 from cnnexp.config.schema import SWEEP, Study
-from cnnexp.config.words import in_order, key_of
+from cnnexp.config.words import in_order, key_of, not_ours
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class LocalSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take Hydra's context and make the launcher; called by Hydra."""
         self.context, self.config = hydra_context, config
+        if not config.hydra.launcher._target_.endswith(".LocalLauncher"):
+            raise not_ours("hydra/launcher", config.hydra.launcher._target_)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )

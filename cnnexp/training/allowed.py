@@ -121,7 +121,7 @@ def confined_data(data: Mapping[str, Any], typed: Iterable[str] = (), allow: Ite
         return dict(data)
     if "data.root" not in typed and isinstance(root, str):
         archive = getattr(configs.target("data", data), "archive", None)
-        folder = Path(root).expanduser() / (archive.folder if archive else "")
+        folder = Path(root) / (archive.folder if archive else "")
         if not folder.is_dir():
             raise UserError(f"data.root: the run's data was at {folder}, which is not there; give data.root=DIR")
     return {**data, "cache": None} if "cache" in data and "data.cache" not in typed else dict(data)

@@ -16,6 +16,7 @@ from cnnexp.errors import UserError, warn_once
 from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.records.table import runs
 from cnnexp.storage.untrusted import checked_file, checked_folder
+from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +143,7 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     functions that its config may build; cnnexp's builders and the networks of torch and torchvision are allowed.
     Raises UserError if there is no such run, if it has no weights, or if its config names what is not allowed.
     """
-    record, weights = find(Path(run))
+    record, weights = find(Path(at_home(os.fspath(run))))
     config = record.config()
     _check_model(config, set(allow))
     classes, image, mean, std = _data_facts(record)

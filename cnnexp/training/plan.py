@@ -4,7 +4,6 @@ import copy
 import functools
 import hashlib
 import math
-import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
 from cnnexp.config.user_code import user_code
+from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.provenance import folder_flags
@@ -115,11 +115,6 @@ class Plan:
         """Tell whether the config asks for probes, but the run is done without any."""
         asked = any(self.config["probes"][name] for name in PROBES)
         return asked and self.record().info.get("status") == "done" and not self.record().probe_rows()
-
-
-def quoted(text: str) -> str:
-    """Quote text for Hydra: in single quotes; quotes within it, and backslashes before quotes, are escaped."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 def plan(

@@ -38,6 +38,15 @@ def test_predict_reads_folders_and_goes_on_after_a_damaged_file(cnnexp, trained_
         np.testing.assert_allclose(given, np.sort(probabilities)[::-1], rtol=1e-5)
 
 
+def test_a_bad_file_among_those_named_leaves_the_answers_for_the_others(cnnexp, trained_run, pictures):
+    code, out, err = cnnexp("predict", trained_run, pictures / "a.png", pictures / "notes.txt", pictures / "more/b.JPG")
+    assert code == 3 and [line.split()[0] for line in out.splitlines()] == [
+        str(pictures / "a.png"),
+        str(pictures / "more/b.JPG"),
+    ]
+    assert "notes.txt: cannot be read as an image" in err and err.count("\n") == 1
+
+
 def test_predict_computes_as_it_was_recorded(cnnexp, trained_run, pictures, monkeypatch):
     """With the threads and the arithmetic of the run's device, as `evaluate` does."""
     steps = []
@@ -58,7 +67,7 @@ def test_predict_as_table_and_csv(cnnexp, trained_run, pictures):
 
 def test_predict_reports_mistakes(cnnexp, trained_run, pictures):
     for given, message in (
-        ([pictures / "a.png", pictures / "notes.txt"], "notes.txt: cannot be read as an image"),
+        ([pictures / "notes.txt"], "notes.txt: cannot be read as an image"),
         ([pictures / "gone.png"], "gone.png: no such file or folder"),
         ([pictures / "a.png", "--top", "0"], "--top: given 0; allowed: a whole number >= 1"),
     ):

@@ -215,3 +215,10 @@ def test_macs_are_half_the_flops_that_torch_counts(name: str) -> None:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     assert summarise(model, (3, 224, 224)).macs == counter.get_total_flops() // 2 > 10**7
+
+
+def test_configs_of_ones_own_are_found_and_one_class_is_one(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my configs/model").mkdir(parents=True)
+    (tmp_path / "my configs/model/mine.yaml").write_text("defaults: [custom]\nchannels: [4]\nkernels: 3\n")
+    assert main(["model=mine", "--config-dir", str(tmp_path / "my configs"), "--classes", "1"]) == 0
+    assert ", 1 class\n" in capsys.readouterr().out

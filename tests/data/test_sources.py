@@ -289,3 +289,20 @@ def test_real_images(tmp_path):
     data = build("imagenette", root=root, size=160, train_limit=10, test_limit=10)
     untouched = np.asarray(Image.open(Path(root) / "imagenette2-160" / str(data.test.ids[0])).convert("RGB"))
     assert np.array_equal(data.test.images[data.test.indices[0]], untouched)
+
+
+def test_a_warning_of_pillows_names_the_image(tmp_path):
+    image = Image.new("P", (8, 8))
+    file = saved(tmp_path, image, "a b.png", transparency=bytes([0, 9]))
+    command = (
+        f"from pathlib import Path; from cnnexp.data.decode import decode; decode(Path({str(file)!r}), 8, 'crop', 3)"
+    )
+    patch = (
+        "import warnings; from PIL import ImageOps; own = ImageOps.exif_transpose; "
+        "ImageOps.exif_transpose = lambda i: (warnings.warn('odd EXIF', UserWarning), own(i))[1]; "
+    )
+    done = subprocess.run([sys.executable, "-c", patch + command], capture_output=True, text=True, timeout=60)
+    assert done.stderr == f"cnnexp: {file}: odd EXIF\n"
+    other = "import cnnexp.data.decode, warnings; warnings.warn('of no image')"
+    done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, timeout=60)
+    assert "<string>:1: UserWarning: of no image" in done.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from image_folders import array_data
 
-from cnnexp.explore import counts, facts
+from cnnexp.explore import counts, duplicates, facts
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -29,3 +29,11 @@ def test_balance_in_words():
     assert facts.warnings(facts.gather(array_data(names, [9, 3, 6]), None))[0].startswith(
         "Imbalance: the largest class has 3.0"
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "share"),
+    [(20, 20, "100"), (999, 1000, "99.9"), (1, 3, "33.33"), (1, 2000, "0.05"), (1, 10, "10")],
+)
+def test_shares_are_written_without_an_exponent(count, size, share):
+    assert duplicates.share_of(count, size) == share

@@ -155,11 +155,6 @@ def test_requests_that_are_trained_for_a_step(number: int, train: Callable[..., 
     assert train(*chosen, *words, "epochs=1st", "device=cpu", "device.threads=1") in (0, 2, 3)
 
 
-def test_the_sweeper_by_hydras_name_for_it_writes_nothing_either(ask: Callable[[fuzzing.Case], int]) -> None:
-    for words in (["--plan", "hydra/sweeper=basic"], ["-m", "hydra/sweeper=basic", "seed=0,1"]):
-        assert ask(fuzzing.Case(words)) == 0
-
-
 def test_a_sweep_of_too_many_or_no_values(
     ask: Callable[[fuzzing.Case], int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,9 +1,15 @@
 """The layout of figures: legends that read row by row, grids whose panels are named and stand evenly."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
+import cnnexp
 from cnnexp.pages.style import canvas, grid_of, label_lowest, row_by_row, turn_off
 
 
@@ -36,3 +42,31 @@ def test_panels_are_named_where_none_is_below_and_stand_evenly() -> None:
 
 def test_a_grid_has_at_most_four_panels_in_a_row() -> None:
     assert [grid_of(panels) for panels in (1, 4, 5, 6, 9)] == [(1, 1), (1, 4), (2, 3), (2, 4), (3, 4)]
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "ipympl", "nonsense"])
+@pytest.mark.parametrize("rc", ["text.usetex: True", "no.such.key: 1", "axes.facecolor: red\nfigure.dpi: 3", "\udcff"])
+@pytest.mark.parametrize("place", [".", "home/.config/matplotlib"])
+def test_figures_do_not_depend_on_the_users_settings(tmp_path: Path, backend: str, rc: str, place: str) -> None:
+    draw = """
+import hashlib, os
+from cnnexp.pages.style import canvas, finish, style
+with style():
+    figure, (axis,) = canvas(2, 1)
+    axis.plot([1, 2], label="a_b")
+    axis.set_title("$5 of a_b")
+    made = finish(figure, "name", "caption")
+print(hashlib.sha256(made.png + made.svg[:0]).hexdigest(), os.environ.get("MPLBACKEND"))
+"""
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "matplotlibrc").write_bytes(rc.encode(errors="surrogateescape"))
+    found = []
+    for more in ({}, {"HOME": str(tmp_path / "home"), "MPLBACKEND": backend}):
+        environment = {**os.environ, "PYTHONPATH": str(Path(cnnexp.__file__).parent.parent), **more}
+        folder = tmp_path if more else Path(__file__).parent
+        done = subprocess.run(
+            [sys.executable, "-c", draw], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        found.append(done.stdout.split())
+    assert found[0][0] == found[1][0] and found[1][1] == backend

@@ -207,6 +207,16 @@ def test_baseline_missing(tmp_path):
         study_of(folder, "dropuot")
 
 
+@pytest.mark.parametrize("typed", ["lr=1e-3,size=16", "lr=0.0010,size=16.0", "lr=0.001,size=16"])
+def test_a_baseline_may_write_its_numbers_otherwise(tmp_path, typed):
+    study = study_of(
+        write_study(tmp_path, {"lr=0.01,size=16": (0.5, 0.3, 60.0), "lr=0.001,size=16": (0.6, 0.1, 70.0)}), typed
+    )
+    assert study.baseline.name == "lr=0.001,size=16"
+    with pytest.raises(UserError, match="unknown arm"):
+        study_of(tmp_path / "demo", "lr=2e-3,size=16")
+
+
 def test_another_baseline_comes_first(tmp_path):
     study = study_of(write_study(tmp_path, TWO), "dropout")
     rows = analyse(study).rows

@@ -30,7 +30,6 @@ from cnnexp.storage import StorageError
 from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers
 from cnnexp.sweep.compose import Composer
-from cnnexp.sweep.launcher import returns
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.sweep import Sweep, Worker
 from cnnexp.sweep.times import Times, work_of
@@ -693,17 +692,6 @@ def test_what_needs_a_run_beyond_the_budget_is_beyond_it(
     times.learn(other.fingerprint, work_of(other.config), 1.0)
     assert sweep_of([first, other], budget=60, times=times) == 75, "the same command continues"
     assert order == [other.label]
-
-
-def test_a_search_sees_the_validation_split_alone(tmp_path: Path) -> None:
-    plans = [plain_plan(tmp_path, "done a"), plain_plan(tmp_path, "failed b")]
-    for plan in plans:
-        plan.overrides = [plan.arm]
-    finish(plans[0], "done")
-    plans[0].record().update(result={"val_accuracy": 0.7, "test_accuracy": 0.9})
-    finish(plans[1], "failed")
-    found = returns(plans[::-1], [["done a"], ["failed b"]])
-    assert [one.return_value for one in found] == [0.7, None]
 
 
 def test_times_are_those_of_the_config_else_of_its_like(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 No run is fatal: one that cannot be used is left out of the table, and listed with the reason.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: 
     if not name:
         return None
     found = [a for a in arms if name in (a.name, a.label)] or [a for a in arms if name == a.fingerprint]
+    found = found or [a for a in arms if _same_numbers(name) == _same_numbers(a.name)]
     if len(found) == 1:
         return found[0]
     if asked and not found:
@@ -160,6 +162,18 @@ def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: 
     elif study:
         notes.append(f"No comparison: the baseline '{plain(name)}' has no finished run.")
     return None
+
+
+def _same_numbers(name: str) -> str:
+    """Return an arm's name with its numbers as Python writes them: optimizer.lr=0.001 for optimizer.lr=1e-3."""
+
+    def rewritten(found: re.Match[str]) -> str:
+        try:
+            return repr(float(found[0]))
+        except ValueError:
+            return found[0]
+
+    return re.sub(r"(?<==)[^,=]+", rewritten, name)
 
 
 def _listed(arms: list[Arm]) -> str:
