@@ -27,12 +27,20 @@ class Output(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self.title, self.quiet_pipe = name, quiet_pipe
         self.lost: OSError | None = None
+        self.written: list[int | None] = []  # by a write that a signal's exception left before it could return
 
     def write(self, content: "ReadableBuffer") -> int:
-        """Write some or all of `content`; return the number of bytes that are dealt with."""
+        """Write some or all of `content`; return the number of bytes that are dealt with.
+
+        A signal handler may raise between any two calls here; the buffer then calls again with the same content. So the
+        number of bytes is kept by the call that writes them, and no byte is written twice.
+        """
         while self.lost is None:
             try:
-                if (written := super().write(content)) is not None:
+                if not self.written:
+                    self.written.extend(map(super().write, (content,)))
+                written, self.written = self.written[0], []
+                if written is not None:
                     return written
                 select.select([], [self.fileno()], [])  # it does not block, and its reader is slow
             except OSError as error:
