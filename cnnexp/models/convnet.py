@@ -50,8 +50,8 @@ def convnet(
     from cnnexp.models.network import assemble
 
     stack = {"channels": channels, "kernels": kernels, "stride": stride, "padding": padding, "pool": pool, "fc": fc}
-    layers = plan("model", image, classes, blocks, norm, dropout, activation, head, fc_layers, **stack)
-    network = assemble(layers, init)
+    rest = {"norm": norm, "dropout": dropout, "activation": activation, "head": head, "fc_layers": fc_layers}
+    network = assemble(plan("model", image, classes, {"blocks": blocks, **rest, **stack}), init)
     if impl != "torch":
         from cnnexp.reference.layers import compute_by_formula
 
@@ -59,63 +59,48 @@ def convnet(
     return network
 
 
-def plan(
-    where: str,
-    image: tuple[int, int, int],
-    classes: int,
-    blocks: list[Any] | None,
-    norm: str | Mapping[str, Any],
-    dropout: Mapping[str, Any],
-    activation: str | Mapping[str, Any],
-    head: Mapping[str, Any],
-    fc_layers: FcLayers = "first",
-    **stack: Any,
-) -> list[Layer]:
-    """Return the layers that `convnet` builds, without torch. image: (C, H, W). Raises UserError naming the mistake."""
-    defaults = _defaults(where, norm, dropout, activation, head, fc_layers)
-    return lay_out(image, classes, _blocks(where, blocks, stack), defaults, head["norm"])
+def plan(where: str, image: tuple[int, int, int], classes: int, settings: Mapping[str, Any]) -> list[Layer]:
+    """Return the layers that `convnet` builds, without torch.
+
+    image: (C, H, W). settings: those of `convnet`; the optional ones can be missing. Raises UserError naming a wrong
+    one.
+    """
+    blocks, defaults = _read(where, settings)
+    return lay_out(image, classes, blocks, defaults, settings["head"]["norm"])
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Check a network before torch is imported; its shapes too, where the config says how large an image is.
+    """Check a network before torch is imported, with its shapes if `data.size` is a number. Raises UserError.
 
-    `data.size` is the height and width; three channels are assumed, as the true ones are known only with the data.
+    `data.size` is the height and width. Three channels are assumed, because the data is not read yet.
     """
     size = config.get("data", {}).get("size")
-    settings = {key: node[key] for key in ("norm", "dropout", "activation", "head", "fc_layers") if key in node}
-    stack = {key: node[key] for key in STACK if key in node}
     init_of(f"{where}.init", node["init"])
-    if isinstance(size, int):
-        layers = plan(where, (3, size, size), 10, node["blocks"], **settings, **stack)
-        if config.get("batch_size") == 1 and any(layer.kind == "batch_norm_features" for layer in layers):
-            raise UserError("batch_size: given 1; allowed with batch norm after a fully connected layer: 2 or more")
-    else:
-        _defaults(where, **settings)
-        _blocks(where, node["blocks"], stack)
+    if not isinstance(size, int):
+        _read(where, node)
+        return
+    layers = plan(where, (3, size, size), 10, node)
+    if config.get("batch_size") == 1 and any(layer.kind == "batch_norm_features" for layer in layers):
+        raise UserError("batch_size: given 1; allowed with batch norm after a fully connected layer: 2 or more")
 
 
 convnet.check = check  # type: ignore[attr-defined]
 
 
-def _blocks(where: str, blocks: list[Any] | None, stack: Mapping[str, Any]) -> list[Block]:
-    return stacked(where, **stack) if blocks is None else parse(f"{where}.blocks", blocks)
-
-
-def _defaults(
-    where: str,
-    norm: str | Mapping[str, Any],
-    dropout: Mapping[str, Any],
-    activation: str | Mapping[str, Any],
-    head: Mapping[str, Any],
-    fc_layers: str = "first",
-) -> Defaults:
+def _read(where: str, settings: Mapping[str, Any]) -> tuple[list[Block], Defaults]:
+    """Check the settings that can be mappings; return the blocks, and the defaults for all of them."""
+    norm, dropout, head, activation = (settings[key] for key in ("norm", "dropout", "head", "activation"))
     norms = norm if isinstance(norm, Mapping) else {"conv": norm, "fc": norm}
     if norms is norm:
         signature.check(f"{where}.norm", norm, _norms, inner=True)
     signature.check(f"{where}.dropout", dropout, _dropout, inner=True)
     signature.check(f"{where}.head", head, _head, inner=True)
     activation_of(f"{where}.activation", activation)
-    return Defaults(norms["conv"], norms["fc"], activation, dropout["pool"], dropout["fc"], fc_layers)
+    fc_layers = settings.get("fc_layers", "first")
+    defaults = Defaults(norms["conv"], norms["fc"], activation, dropout["pool"], dropout["fc"], fc_layers)
+    if settings["blocks"] is not None:
+        return parse(f"{where}.blocks", settings["blocks"]), defaults
+    return stacked(where, **{key: settings[key] for key in STACK if key in settings}), defaults
 
 
 def _norms(conv: Norm, fc: FcNorm) -> None:

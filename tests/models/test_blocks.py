@@ -27,7 +27,7 @@ REPORTED = [
 def lay(blocks: Any, image: tuple[int, int, int] = (3, 32, 32), classes: int = 10, **settings: Any) -> list[Layer]:
     given = node([], **settings)
     del given["init"]
-    return plan("model", image, classes, blocks, **given)
+    return plan("model", image, classes, given | {"blocks": blocks})
 
 
 def node(blocks: Any, **settings: Any) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def seeded(seed: int) -> torch.Generator:
 def test_the_layers_are_the_planned_ones_and_fit_each_other() -> None:
     settings: dict[str, Any] = {"norm": "batch", "dropout": {"pool": 0.2, "fc": 0.5}, "head": {"norm": "batch"}}
     network = build(BLOCKS_OF_ALL_KINDS, image=(2, 41, 30), **settings).eval()
-    planned = plan("model", (2, 41, 30), 10, BLOCKS_OF_ALL_KINDS, activation="relu", **settings)
+    given = {"blocks": BLOCKS_OF_ALL_KINDS, "activation": "relu", **settings}
+    planned = plan("model", (2, 41, 30), 10, given)
     x = torch.zeros(3, 2, 41, 30)
     for layer, (name, module) in zip(planned, network.named_children(), strict=True):
         x = module(x)
