@@ -112,14 +112,12 @@ class Batches:
         batch_size: int,
         seed: int,
         augmentation: Augmentation | None,
-        mean: list[float],
-        std: list[float],
-        layout: Layout = torch.channels_last,
+        normalise: Normalise,
     ):
         if batch_size > len(images):
             raise UserError(f"batch_size: given {batch_size}; allowed: at most {len(images)}, the training images")
-        self.images, self.batch_size, self.seed, self.augmentation = images, batch_size, seed, augmentation
-        self.normalise = Normalise(mean, std, images.device, layout)
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.augmentation, self.normalise = augmentation, normalise
         self.steps_per_epoch = len(images) // batch_size
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
@@ -145,15 +143,8 @@ class Batches:
         return Batch(self.normalise(x), labels, epoch, positions)
 
 
-def in_order(
-    images: DeviceImages,
-    batch_size: int,
-    mean: list[float],
-    std: list[float],
-    layout: Layout = torch.channels_last,
-) -> Iterator[Batch]:
+def in_order(images: DeviceImages, batch_size: int, normalise: Normalise) -> Iterator[Batch]:
     """Yield all images of a split in order, without augmentation, the last batch partial; `epoch` is 0."""
-    normalise = Normalise(mean, std, images.device, layout)
     for start in range(0, len(images), batch_size):
         positions = torch.arange(start, min(start + batch_size, len(images)))
         pixels, labels = images.gather(positions)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
 
-from cnnexp.data.batches import Batch, DeviceImages, in_order
+from cnnexp.data.batches import Batch, DeviceImages, Normalise, in_order
 from cnnexp.data.images import ImageData, Split
 from cnnexp.training.device import Device
 from cnnexp.training.features import Features
@@ -35,6 +35,7 @@ class Evaluation:
         """
         self.data, self.device, self.check_stop = data, device, check_stop
         self.batch_size = device.default_eval_batch_size if isinstance(batch_size, str) else batch_size
+        self.normalise = Normalise(data.mean, data.std, device.torch, device.layout)
         self.images = {} if train is None else {id(data.train): train}
         self.features: Features | None = None
 
@@ -61,9 +62,8 @@ class Evaluation:
         return consistency(logits, (logits_of(model, batches, self.device, len(test))[0] for batches in moved))
 
     def _batches(self, split: Split) -> Iterator[Batch]:
-        images, data = self.images_of(split), self.data
-        for batch in in_order(images, self.batch_size, data.mean, data.std, self.device.layout):
-            if split is not data.val:
+        for batch in in_order(self.images_of(split), self.batch_size, self.normalise):
+            if split is not self.data.val:
                 self.check_stop()
             yield batch
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnnexp import rng
 from cnnexp.data.augment import draw_mask, flips_only
-from cnnexp.data.batches import Batch, Batches, DeviceImages, free_bytes, in_order
+from cnnexp.data.batches import Batch, Batches, DeviceImages, Normalise, free_bytes, in_order
 from cnnexp.data.geometry import send
 from cnnexp.training.device import Device
 
@@ -44,8 +44,7 @@ class Features:
         model: nn.Module,
         device: Device,
         batch_size: int,
-        mean: list[float],
-        std: list[float],
+        normalise: Normalise,
         check_stop: Callable[[], None] = lambda: None,
     ):
         """batch_size: of the passes through the backbone. The head is the module whose parameters learn.
@@ -53,7 +52,7 @@ class Features:
         check_stop: called before each of these passes; raises if a signal has asked to stop.
         """
         self.check_stop = check_stop
-        self.model, self.device, self.batch_size, self.mean, self.std = model, device, batch_size, mean, std
+        self.model, self.device, self.batch_size, self.normalise = model, device, batch_size, normalise
         self.learning = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
         self.name = min(self.learning)
         self.head = model.get_submodule(self.name)
@@ -92,7 +91,7 @@ class Features:
         return features
 
     def _images(self, images: DeviceImages, mirrored: bool) -> Iterator[Tensor]:
-        for batch in in_order(images, self.batch_size, self.mean, self.std, self.device.layout):
+        for batch in in_order(images, self.batch_size, self.normalise):
             x = batch.images.flip(-1) if mirrored else batch.images
             yield x.contiguous(memory_format=self.device.layout)
 

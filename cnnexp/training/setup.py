@@ -7,7 +7,7 @@ import torch
 
 from cnnexp.config.signature import steps
 from cnnexp.data.augment import flips_only
-from cnnexp.data.batches import Batches, DeviceImages
+from cnnexp.data.batches import Batches, DeviceImages, Normalise
 from cnnexp.data.cache import cache_root, compiled_folder
 from cnnexp.data.duplicates import leaked
 from cnnexp.data.images import ImageData
@@ -83,7 +83,8 @@ def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batch
     """Return the run's training batches."""
     images = DeviceImages(data.train, device.torch, device.data_on_device)
     augmentation = build.build_augmentation(config)
-    return Batches(images, config["batch_size"], config["seed"], augmentation, data.mean, data.std, device.layout)
+    normalise = Normalise(data.mean, data.std, device.torch, device.layout)
+    return Batches(images, config["batch_size"], config["seed"], augmentation, normalise)
 
 
 def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Settings:
@@ -180,12 +181,12 @@ def training_batches(setup: Setup) -> BatchSource:
 
 def keep_features(setup: Setup) -> BatchSource:
     """Return batches of features computed once, if the config asks for them and they can be kept; else of images."""
-    batches, evaluation, data, state = setup.batches, setup.evaluation, setup.data, setup.state
+    batches, evaluation, state = setup.batches, setup.evaluation, setup.state
     flips = flips_only(setup.config["augmentation"])
     if not wanted(setup.config) or flips is None:
         return batches
     device = setup.settings.device
-    features = Features(state.model, device, evaluation.batch_size, data.mean, data.std, setup.stop.check)
+    features = Features(state.model, device, evaluation.batch_size, evaluation.normalise, setup.stop.check)
     reason = features.why_not_cacheable(batches.images)
     setup.record.update(features=f"computed for every batch: {reason}" if reason else "computed once")
     if reason:
@@ -193,6 +194,6 @@ def keep_features(setup: Setup) -> BatchSource:
     with state.timed("features", device):
         for mirrored in (False, True) if flips else (False,):
             features.of(batches.images, mirrored)
-        features.of(evaluation.images_of(data.val))
+        features.of(evaluation.images_of(setup.data.val))
     state.learner, evaluation.features = features.head, features
     return FeatureBatches(batches, features, flips)

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from cnnexp.data import augment
-from cnnexp.data.batches import Batches, DeviceImages, in_order
+from cnnexp.data.batches import Batches, DeviceImages, Normalise, in_order
 from cnnexp.data.images import Split
 from cnnexp.errors import UserError
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 CPU = torch.device("cpu")
+NORMALISE = Normalise(MEAN, STD, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def split(tmp_path_factory) -> Split:
 
 
 def batches(split: Split, seed: int = 0, augmentation=None, on_device: bool | None = None) -> Batches:
-    return Batches(DeviceImages(split, CPU, on_device), 5, seed, augmentation, MEAN, STD)
+    return Batches(DeviceImages(split, CPU, on_device), 5, seed, augmentation, NORMALISE)
 
 
 def expected(split: Split, rows: torch.Tensor) -> torch.Tensor:
@@ -84,7 +85,7 @@ def test_augmentation_sees_pixels_between_0_and_1(split):
 
 
 def test_in_order_yields_the_whole_split_once(split):
-    made = list(in_order(DeviceImages(split, CPU), 10, MEAN, STD))
+    made = list(in_order(DeviceImages(split, CPU), 10, NORMALISE))
     assert [len(b.images) for b in made] == [10, 10, 3]
     assert torch.cat([b.positions for b in made]).tolist() == list(range(23))
     torch.testing.assert_close(
@@ -94,7 +95,7 @@ def test_in_order_yields_the_whole_split_once(split):
 
 def test_a_batch_larger_than_the_data_is_an_error(split):
     with pytest.raises(UserError, match="batch_size: given 24; allowed: at most 23"):
-        Batches(DeviceImages(split, CPU), 24, 0, None, MEAN, STD)
+        Batches(DeviceImages(split, CPU), 24, 0, None, NORMALISE)
 
 
 def test_the_map_is_not_written(split):
@@ -116,7 +117,7 @@ def test_gray_images_pass_every_operation():
         {"jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "order": "random"}},
         {"crop": {"padding": 1}},
     ]
-    batch = Batches(DeviceImages(split, CPU), 8, 0, augment.pipeline(ops), [0.5], [0.5]).at(0)
+    batch = Batches(DeviceImages(split, CPU), 8, 0, augment.pipeline(ops), Normalise([0.5], [0.5], CPU)).at(0)
     assert batch.images.shape == (8, 1, 6, 6) and batch.images.abs().max() <= 1
 
 
@@ -125,7 +126,9 @@ def test_gray_images_pass_every_operation():
 def test_cuda_draws_and_computes_the_same(split, on_device):
     ops = [{"flip": {"p": 0.5}}, {"rotate": {"degrees": 10}}, {"crop": {"padding": 1}}]
     ops.append({"jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "order": "random"}})
-    there = Batches(DeviceImages(split, torch.device("cuda"), on_device), 5, 0, augment.pipeline(ops), MEAN, STD)
+    cuda = torch.device("cuda")
+    normalise = Normalise(MEAN, STD, cuda)
+    there = Batches(DeviceImages(split, cuda, on_device), 5, 0, augment.pipeline(ops), normalise)
     here = batches(split, 0, augment.pipeline(ops))
     for step in range(6):
         one, other = here.at(step), there.at(step)
@@ -137,5 +140,6 @@ def test_cuda_draws_and_computes_the_same(split, on_device):
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_images_have_the_requested_memory_layout(split, layout):
     images = DeviceImages(split, CPU)
-    for batch in (Batches(images, 5, 0, None, MEAN, STD, layout).at(0), next(in_order(images, 5, MEAN, STD, layout))):
+    normalise = Normalise(MEAN, STD, CPU, layout)
+    for batch in (Batches(images, 5, 0, None, normalise).at(0), next(in_order(images, 5, normalise))):
         assert batch.images.is_contiguous(memory_format=layout)

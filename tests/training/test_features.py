@@ -10,6 +10,7 @@ from torch import nn
 
 from cnnexp import cli
 from cnnexp.config.compose import compose, resolve
+from cnnexp.data.batches import Normalise
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training.device import Device
 from cnnexp.training.features import Features, wanted
@@ -99,7 +100,7 @@ class FourPixels:
 
 
 def features(model: nn.Module, cpu: Device) -> Features:
-    return Features(model, cpu, 4, [0.5] * 3, [0.25] * 3)
+    return Features(model, cpu, 4, Normalise([0.5] * 3, [0.25] * 3, cpu.torch, cpu.layout))
 
 
 def test_dropout_below_the_head_is_noticed(cpu: Device) -> None:

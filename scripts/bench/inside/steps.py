@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from cnnexp.config import compose as config
-from cnnexp.data.batches import Batches, DeviceImages
+from cnnexp.data.batches import Batches, DeviceImages, Normalise
 from cnnexp.models.summary import count
 from cnnexp.training import build
 from cnnexp.training import device as devices
@@ -38,7 +38,8 @@ def main(overrides: list[str], batches: int = 0, seconds: float = 0.0) -> dict[s
     torch.manual_seed(settings["seed"])
     model = build.build_model(settings, data.image, len(data.classes)).to(memory_format=torch.channels_last)
     optimizer = build.build_optimizer(settings, model)
-    batch = Batches(DeviceImages(data.train, device.torch), settings["batch_size"], 0, None, data.mean, data.std).at(0)
+    images, normalise = DeviceImages(data.train, device.torch), Normalise(data.mean, data.std, device.torch)
+    batch = Batches(images, settings["batch_size"], 0, None, normalise).at(0)
 
     def step(_: int) -> None:
         with device.autocast():
