@@ -71,8 +71,7 @@ def launch(words: list[str]) -> int:
 def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
     """Check, plan and make one run, after those that it needs; returns the exit code."""
     from cnnexp.config import compose as configs
-    from cnnexp.config.arms import read_arms
-    from cnnexp.config.changes import arm_changes
+    from cnnexp.config.arms import arm_changes, read_arms
 
     config = configs.resolve(composed)
     configs.check(config)

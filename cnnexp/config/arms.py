@@ -1,16 +1,16 @@
 """The arms of a study, overrides by name, as `study.arms` lists them. They become Hydra's group `arm`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import Container, DictConfig, OmegaConf
 
-from cnnexp.config.keys import flatten
+from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import RunConfig
-from cnnexp.config.words import ALIASES
+from cnnexp.config.words import ALIASES, key_of
 from cnnexp.errors import UserError, unknown
 
 GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler", "device", "probes")
@@ -44,11 +44,11 @@ def read_arms(study: Any) -> dict[str, Arm]:
     named = {str(name): content for name, content in given.items()}
     if odd := [name for name in named if not re.fullmatch(r"\w[\w.-]*", name)]:
         raise UserError(f"study.arms: given the name {odd[0]!r}; allowed: letters, digits, _, - and .")
-    return {name: _read(name, named, ()) for name in named}
+    return {name: _arm(_settings(name, named, ())) for name in named}
 
 
 def register(arms: Mapping[str, Arm]) -> None:
-    """Make arms the choices of Hydra's group `arm`, in the place of those of the study before."""
+    """Make arms the choices of Hydra's group `arm`; they replace those of another study."""
     store = ConfigStore.instance()
     store.repo.pop("arm", None)
     for name, arm in arms.items():
@@ -62,55 +62,47 @@ def as_word(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _read(name: str, named: Mapping[str, Any], above: tuple[str, ...]) -> Arm:
+def arm_changes(arms: Mapping[str, Arm], arm: str | None, typed: Iterable[str], swept: Iterable[str] = ()) -> list[str]:
+    """Return what a run's arm changes, as overrides.
+
+    arms: those of the study. arm: the chosen one, None without. typed: the run's overrides, without flags. swept: the
+    keys that vary in a sweep; if given, what was typed for all runs is left out.
+    Raises UserError for an arm that the study does not have.
+    """
+    if arm is not None:
+        if arm not in arms:
+            raise unknown("+arm", "arm", arm, arms)
+        return arms[arm].changes()
+    varying = {key for key in swept if counts(key, "arm")}  # more seeds make no other arms
+    return [word for word in typed if counts(key_of(word), "arm") and (not varying or key_of(word) in varying)]
+
+
+def _arm(settings: Iterable[tuple[str, Any]]) -> Arm:
+    choices, values = dict[str, str](), OmegaConf.create({})
+    for key, value in settings:
+        if key in GROUPS and isinstance(value, str):
+            choices[key] = value
+        else:
+            OmegaConf.update(values, key, value, merge=True, force_add=True)
+    return Arm(choices, {str(key): value for key, value in OmegaConf.to_container(values).items()})  # type: ignore[union-attr]
+
+
+def _settings(name: str, named: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys and values of an arm, those of the arms that it combines first."""
     where, content = f"study.arms.{name}", named[name]
     if name in above:
         raise UserError(f"study.arms.{above[0]}: combines itself ({' -> '.join([*above, name])})")
-    found = Arm({}, {})
     for part in content if isinstance(content, list) else [{} if content is None else content]:
         if isinstance(part, Mapping):
-            arm = _overrides(where, part)
+            for key, value in flatten(part).items() if part else ():
+                first, *below = key.split(".")
+                first = ALIASES.get(first, first)
+                if first not in KEYS:
+                    raise unknown(f"{where}.{key}", "key", first, KEYS)
+                yield ".".join([first, *below]), value
         elif isinstance(content, list) and str(part) in named:
-            arm = _read(str(part), named, (*above, name))
+            yield from _settings(str(part), named, (*above, name))
         elif isinstance(content, list):
             raise unknown(where, "arm", str(part), [other for other in named if other != name])
         else:
             raise UserError(f"{where}: given {content!r}; allowed: overrides by key, or a list of arms to combine")
-        found = Arm(found.choices | arm.choices, _merged(found.values, arm.values))
-    return found
-
-
-def _overrides(where: str, given: Mapping[Any, Any]) -> Arm:
-    choices, values = dict[str, str](), dict[str, Any]()
-    for key, value in given.items():
-        first, *below = str(key).split(".")
-        first = ALIASES.get(first, first)
-        if first not in KEYS:
-            raise unknown(f"{where}.{key}", "key", first, KEYS)
-        if isinstance(value, str) and not below and first in GROUPS:
-            choices[first] = value
-        else:
-            values = _merged(values, _nested([first, *below], value))
-    return Arm(choices, values)
-
-
-def _nested(path: Iterable[str], value: Any) -> dict[str, Any]:
-    """Return {"a": {"b": value}} for the path a, b; dotted keys inside the value are nested too."""
-    if isinstance(value, Mapping):
-        inner = dict[str, Any]()
-        for key, content in value.items():
-            inner = _merged(inner, _nested(str(key).split("."), content))
-        value = inner
-    for key in reversed(list(path)):
-        value = {key: value}
-    found: dict[str, Any] = value
-    return found
-
-
-def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two nested mappings as one; where both have a value, the second's."""
-    both = {
-        key: _merged(first[key], value) if isinstance(value, dict) and isinstance(first.get(key), dict) else value
-        for key, value in second.items()
-    }
-    return {**first, **both}

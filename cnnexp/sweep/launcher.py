@@ -10,8 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from cnnexp.config import compose as configs
-from cnnexp.config.arms import read_arms
-from cnnexp.config.changes import arm_changes
+from cnnexp.config.arms import arm_changes, read_arms
 from cnnexp.config.keys import flatten
 from cnnexp.config.words import key_of, not_ours
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError

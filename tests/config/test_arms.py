@@ -10,8 +10,7 @@ import pytest
 
 from cnnexp import cli
 from cnnexp.config import compose as config
-from cnnexp.config.arms import Arm, read_arms
-from cnnexp.config.changes import arm_changes
+from cnnexp.config.arms import Arm, arm_changes, read_arms
 from cnnexp.config.keys import COUNTS, counts
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
