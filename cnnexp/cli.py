@@ -77,11 +77,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return fail("interrupted", error.exit_code if isinstance(error, signals.Stop) else EXIT_INTERRUPTED)
     except Exception as error:
-        if "hydra" not in sys.modules:
-            raise
-        if message := in_user_code(error):
+        if "hydra" in sys.modules and (message := in_user_code(error)):
             print(message, file=sys.stderr)
             return EXIT_SOME_FAILED
+        from cnnexp.storage import MACHINE, StorageError
+
+        if isinstance(error, OSError) and error.errno in MACHINE:
+            return fail(StorageError(error.filename or "a file", error, "used"))
+        if "hydra" not in sys.modules:
+            raise
         from cnnexp.config.hydra_errors import of_a_reader, translate
 
         if not of_a_reader(error):

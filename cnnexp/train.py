@@ -13,10 +13,11 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from cnnexp.config.flags import HELP, for_hydra
+from cnnexp.config.user_code import user_frames
 from cnnexp.config.words import check_hydra, not_ours
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged
 from cnnexp.records import provenance
-from cnnexp.storage import StorageError
+from cnnexp.storage import MACHINE, StorageError
 from cnnexp.text import percent, visible
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ def make(plan: "Plan") -> int:
         return failed(plan, f"diverged: {error}; see {plan.folder / 'train.log'}")
     except StorageError as error:
         return failed(plan, str(error))
+    except OSError as error:
+        if error.errno not in MACHINE or user_frames(error):
+            raise
+        return failed(plan, str(StorageError(error.filename or "a file", error, "used")))
     except (MemoryError, RuntimeError):  # torch's out-of-memory errors are RuntimeErrors, as are bugs
         if (record := plan.record()).status != "oom":
             raise

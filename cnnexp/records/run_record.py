@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from cnnexp import storage
 from cnnexp.errors import UserError, warn_once
 from cnnexp.records import fields, files, provenance
 from cnnexp.storage.untrusted import checked_file, checked_folder
+from cnnexp.text import visible
 
 
 def now() -> str:
@@ -122,6 +124,9 @@ class RunRecord:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run for writing. Raises storage.Locked, naming pid and host, if a live process holds it."""
+        if self.folder.is_symlink():  # `runs` and `report` would not find it
+            fix = f"move {self.folder.resolve()} here, or choose another outputs=DIR"
+            raise UserError(f"{self.folder}: is a link; runs are made only in folders; {fix}")
         storage.make_folder(checked_folder(self.folder, "checkpoints"))
         with storage.lock(self.folder / ".lock"):
             storage.remove_drafts(self.folder)
@@ -193,12 +198,11 @@ class RunRecord:
             found = digest(row, found)
         return found if len(rows) == count else None
 
-    def cut_back(self, rows: int, probe_rows: int, step: int) -> None:
-        """Drop the rows of steps that will be taken again. The checkpoint's step, and its numbers of rows, stay."""
+    def cut_back(self, rows: int, probe_rows: int, chain_rows: int) -> None:
+        """Drop the rows of steps that will be taken again; the numbers of rows are those of the checkpoint."""
         self.keep_rows(rows)
         storage.keep_rows(checked_file(self.folder, fields.PROBES), probe_rows)
-        hashes = checked_file(self.folder, fields.HASH_CHAIN)
-        storage.keep_rows(hashes, sum(row["step"] <= step for row in storage.read_rows(hashes)))
+        storage.keep_rows(checked_file(self.folder, fields.HASH_CHAIN), chain_rows)
 
     def drop_resume_files(self) -> None:
         """Delete the checkpoints that only a resumed run needs. Called once the result is durable."""
@@ -225,8 +229,19 @@ def find_runs(folder: Path) -> list[RunRecord]:
     """Return every run at or below `folder`, sorted by path. Raises UserError if `folder` does not exist."""
     if not folder.exists():
         raise UserError(f"{folder}: no such folder; runs are made with `cnnexp train`")
-    folders = {file.parent for name in ("run.json", "metrics.jsonl") for file in folder.rglob(name)}
+    folders = list[Path]()
+    for place, below, names in os.walk(folder, onerror=_passed_over):
+        if {"run.json", "metrics.jsonl"} & {*names, *below}:
+            folders.append(Path(place))
+        for link in (Path(place, name) for name in below):
+            if link.is_symlink() and any(next(link.glob(pattern), None) for pattern in ("run.json", "*/run.json")):
+                fix = f"only folders are: move it here, or name it: {link.resolve()}"
+                warn_once(str(link), f"cnnexp: {visible(link)}: is a link, which is not followed; {visible(fix)}")
     return [RunRecord.read(f) for f in sorted(folders)]
+
+
+def _passed_over(error: OSError) -> None:
+    warn_once(str(error), f"cnnexp: {visible(error.filename)}: is passed over ({error.strerror})")
 
 
 def one_run(folder: Path) -> RunRecord:

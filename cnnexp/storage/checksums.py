@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
+from cnnexp.storage.disk import reading
 from cnnexp.storage.untrusted import checked_file
 
 BLOCK = 1 << 22  # bytes read at a time
@@ -56,8 +57,8 @@ def trailer(crc32: int, size: int) -> bytes:
 
 def crc32_of(path: Path, size: int | None = None) -> int:
     """Return the checksum of a file, or of its first `size` bytes."""
-    crc32, left = 0, path.stat().st_size if size is None else size
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
+        crc32, left = 0, path.stat().st_size if size is None else size
         while left and (block := file.read(min(BLOCK, left))):
             crc32, left = zlib.crc32(block, crc32), left - len(block)
     return crc32
@@ -73,8 +74,8 @@ def verify_checksum(path: Path, foreign: bool = False) -> None:
         checked_file(path.parent, path.name)
     elif not path.is_file():
         raise UserError(f"{path}: is not a file")
-    size = path.stat().st_size - TRAILER_SIZE
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
+        size = path.stat().st_size - TRAILER_SIZE
         file.seek(max(size, 0))
         mark = TRAILER.fullmatch(file.read())
     if mark is None and not foreign:

@@ -23,10 +23,27 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 1 << 20
 NEW, APPEND = os.O_TRUNC, os.O_APPEND  # what happens to an existing file
+# Errors of the machine, of which no code here is the cause.
+MACHINE = {
+    *(
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.ENOLCK,
+    ),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMLINK, errno.EFBIG),
+    *(errno.ELOOP, errno.ENAMETOOLONG),
+}
+FAILS = "the disk or the network folder fails; the same command continues once it works"
 FIXES = {
     errno.ENOSPC: "free some space; the same command continues",
     errno.EDQUOT: "free some space; the same command continues",
-    errno.EIO: "the disk or the network folder fails; the same command continues once it works",
+    errno.EIO: FAILS,
+    errno.ESTALE: FAILS,
     errno.EACCES: "allow writing there, or choose another folder",
     errno.EPERM: "allow writing there, or choose another folder",
     errno.EROFS: "choose a folder that can be written",
@@ -34,25 +51,42 @@ FIXES = {
 
 
 class StorageError(OSError, UserError):
-    """An operation on the disk failed; the message names the file. It is both an OSError and a UserError."""
+    """An operation on the disk failed; the message names the file. It is both an OSError and a UserError.
 
-    def __init__(self, path: Path, error: OSError):
+    verb: "written" or "read".
+    """
+
+    def __init__(self, path: Path | str, error: OSError, verb: str = "written"):
         super().__init__(error.errno, error.strerror or str(error), str(path))
+        self.verb = verb
 
     def __str__(self) -> str:
         fix = FIXES.get(self.errno or 0)
-        return f"{self.filename}: cannot be written ({self.strerror})" + (f"; {fix}" if fix else "")
+        if self.verb == "read" and self.errno in (errno.EACCES, errno.EPERM):
+            fix = "allow reading it"
+        return f"{self.filename}: cannot be {self.verb} ({self.strerror})" + (f"; {fix}" if fix else "")
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path, verb: str = "written") -> Iterator[None]:
     """Turn an OSError in the block into a StorageError that names `path`."""
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(path, error) from error
+        raise StorageError(path, error, verb) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error of the machine in the block into a StorageError that names `path`. Other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError) or error.errno not in MACHINE:
+            raise
+        raise StorageError(path, error, "read") from error
 
 
 def open_descriptor(path: Path, role: str, mode: int) -> int:
@@ -69,7 +103,9 @@ class Raw(io.RawIOBase):
         self.path, self.role, self.crc32 = path, role, 0
         self.descriptor: int | None = None  # if opening fails, there is nothing to close
         self.descriptor = open_descriptor(path, role, mode)
-        self.offset = os.lseek(self.descriptor, 0, os.SEEK_END) if mode == APPEND else 0
+        self.offset = 0
+        if mode == APPEND:
+            self.seek(0, os.SEEK_END)
 
     def writable(self) -> bool:
         """Return True."""
@@ -93,7 +129,8 @@ class Raw(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to another position."""
         assert self.descriptor is not None
-        self.offset = os.lseek(self.descriptor, offset, whence)
+        with naming(self.path):
+            self.offset = os.lseek(self.descriptor, offset, whence)
         return self.offset
 
     def sync(self) -> None:
@@ -108,7 +145,11 @@ class Raw(io.RawIOBase):
         if not self.closed:
             super().close()
             if self.descriptor is not None:
-                os.close(self.descriptor)
+                with naming(self.path):
+                    try:
+                        reach(f"{self.role}.close", self.path)
+                    finally:
+                        os.close(self.descriptor)
 
 
 def opened(path: Path, role: str, mode: int = NEW) -> io.BufferedWriter:
@@ -155,9 +196,11 @@ def link(old: Path, new: Path, role: str) -> None:
 
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, durably; nothing happens if it exists."""
-    if path.is_dir():
-        return
-    if not path.parent.exists():
+    with naming(path):
+        if path.is_dir():
+            return
+        parent_exists = path.parent.exists()
+    if not parent_exists:
         make_folder(path.parent)
     with naming(path):
         reach("folder.make", path)
@@ -167,8 +210,8 @@ def make_folder(path: Path) -> None:
 
 def remove_file(path: Path) -> None:
     """Delete a file; nothing happens if it is missing."""
-    if path.exists() or path.is_symlink():
-        with naming(path):
+    with naming(path):
+        if path.exists() or path.is_symlink():
             reach("remove.file", path)
             path.unlink(missing_ok=True)
 

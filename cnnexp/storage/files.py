@@ -124,7 +124,9 @@ def rename(old: Path, new: Path) -> None:
 
 def remove(path: Path) -> None:
     """Delete a file, or a folder with its content; nothing happens if it is missing."""
-    if path.is_dir() and not path.is_symlink():
+    with disk.naming(path):
+        folder = path.is_dir() and not path.is_symlink()
+    if folder:
         disk.remove_folder(path)
     else:
         disk.remove_file(path)
@@ -149,10 +151,11 @@ def make_folder(path: Path) -> None:
 
 
 def size_bytes(path: Path) -> int:
-    """Return the size of a file, or of all files below a folder."""
-    if path.is_dir():
-        return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file())
-    return path.stat().st_size
+    """Return the size of a file, of a link itself, or of all files below a folder."""
+    with disk.reading(path):
+        if path.is_dir() and not path.is_symlink():
+            return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file())
+        return path.lstat().st_size
 
 
 def sync_tree(folder: Path) -> None:

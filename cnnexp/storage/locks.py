@@ -95,6 +95,8 @@ def is_locked(path: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, folder or socket: not one of our locks
             return False
+        if error.errno in (errno.EACCES, errno.EPERM):  # of another user: it may be in use
+            return True
         raise
     with file:
         try:

@@ -50,7 +50,8 @@ def keep_rows(path: Path, count: int) -> list[dict[str, Any]]:
 
 def _intact(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        with disk.reading(path):
+            lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return
     for line in lines:

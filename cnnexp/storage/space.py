@@ -1,9 +1,8 @@
 """Checks before training: the outputs can be written, and the disk has space for the checkpoints."""
 
-import glob
-import os
+import secrets
 import shutil
-import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,27 +14,24 @@ if TYPE_CHECKING:
     from torch import nn
 
 PROBE_BYTES = 2**16
+MAX_AGE_SECONDS = 3600.0  # of a probe, which lives for less than a second
 FIX = "free some space there, or choose another folder with outputs=DIR"
 
 
 def check_writable(folder: Path) -> None:
     """Write a small file in a folder, created if it is missing, and delete it. Raises UserError if that fails."""
-    prefix = f".probe-{socket.gethostname()}-"
-    probe = folder / f"{prefix}{os.getpid()}"
+    probe = folder / f".probe-{secrets.token_hex(8)}"  # containers may share a host name, and process ids
     storage.make_folder(folder)
     try:
-        for left_over in [*folder.glob(f"{glob.escape(prefix)}*"), *folder.glob(f".{glob.escape(prefix)}*.tmp")]:
-            if not _is_alive(left_over.name.removeprefix(".").removeprefix(prefix).partition(".")[0]):
-                storage.remove(left_over)
         storage.write_bytes(probe, bytes(PROBE_BYTES))
+        now = probe.stat().st_mtime  # by the clock of the disk, which may be another machine's
         storage.remove(probe)
+        for left_over in [*folder.glob(".probe-*"), *folder.glob("..probe-*.tmp")]:  # of a process that was killed
+            with suppress(FileNotFoundError):  # another process may remove it at the same time
+                if now - left_over.lstat().st_mtime > MAX_AGE_SECONDS:
+                    storage.remove(left_over)
     except OSError as error:
         raise UserError(f"outputs: {folder} cannot be written ({error.strerror or error}); {FIX}") from error
-
-
-def _is_alive(pid: str) -> bool:
-    """Return whether a process of this machine has this id. A process that was killed may leave its probe behind."""
-    return pid.isdigit() and Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else True
 
 
 def save_bytes(model: "nn.Module") -> int:

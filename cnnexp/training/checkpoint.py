@@ -16,7 +16,7 @@ the files. The next save, and the end of the run, wait for the thread.
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,6 +29,7 @@ from cnnexp.errors import UserError
 from cnnexp.records.fields import LAST, PREVIOUS, PROBES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import Damaged, torch_files
+from cnnexp.training import hash_chain
 from cnnexp.training.device import Device, synchronize
 from cnnexp.training.loop import TrainState
 
@@ -54,6 +55,18 @@ def _without_torch_checksums() -> Iterator[None]:
         yield
     finally:
         torch.serialization.set_crc32_options(before)
+
+
+@contextmanager
+def _no_drafts_left(drafts: dict[Path, Path]) -> Iterator[None]:
+    """Delete the drafts if the block raises."""
+    try:
+        yield
+    except BaseException:
+        for temporary in drafts.values():
+            with suppress(OSError):
+                storage.remove(temporary)
+        raise
 
 
 def read(path: Path, run: str | None = None) -> dict[str, Any]:
@@ -103,12 +116,13 @@ class Checkpoints:
         synchronize(device)
         start = perf_counter()
         self.wait()
-        drafts = {}
+        drafts: dict[Path, Path] = {}
         best = self._best_file(state.best) if state.best else None
-        if best is not None and best != self.best_of_last:
-            drafts[best] = draft(best, self._best(state))
         last = self.folder / LAST
-        drafts[last] = draft(last, {**state.state_dict(), "run": self.run, "rows_digest": rows_digest})
+        with _no_drafts_left(drafts):
+            if best is not None and best != self.best_of_last:
+                drafts[best] = draft(best, self._best(state))
+            drafts[last] = draft(last, {**state.state_dict(), "run": self.run, "rows_digest": rows_digest})
         self.publishing = self.thread.submit(self._publish, drafts, {best, self.best_of_last})
         self.best_of_last = best
         self.saved_at = perf_counter()
@@ -117,8 +131,9 @@ class Checkpoints:
 
     def _publish(self, drafts: dict[Path, Path], named: set[Path | None]) -> None:
         """Rename drafts to their paths, in order; delete best weights that are not in `named`."""
-        for path, temporary in drafts.items():
-            storage.publish(temporary, path, self.folder / PREVIOUS if path.name == LAST else None)
+        with _no_drafts_left(drafts):
+            for path, temporary in drafts.items():
+                storage.publish(temporary, path, self.folder / PREVIOUS if path.name == LAST else None)
         for other in self.folder.glob("best-*.pt"):
             if other not in named:
                 storage.remove(other)
@@ -167,6 +182,7 @@ class Checkpoints:
             raise Damaged(f"{file}: does not say which rows belong to it")
         if len(record.probe_rows()) < content.get("probe_rows", 0):
             raise Damaged(f"{record.folder / PROBES}: has fewer rows than belong to {file.name}")
+        hash_chain.check(record.folder, content.get("chain_rows", 0), content.get("chain", ""))
         if record.digest(rows) != digest:
             raise Damaged(f"{record.metrics}: its first {rows} rows are not those of {file.name}")
         try:

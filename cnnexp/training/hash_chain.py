@@ -15,6 +15,7 @@ The links of a row are in the order in which one causes the next, so that the fi
 step. Imports torch inside functions only.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -45,11 +46,9 @@ LINKS = {
 class HashChain:
     """Gives a run its batches, and writes a row for each step."""
 
-    def __init__(self, folder: Path, source: "BatchSource", step: int, device: "Device"):
-        """folder: the run's. step: the steps taken so far; the file has no rows of later ones."""
+    def __init__(self, folder: Path, source: "BatchSource", device: "Device"):
+        """folder: the run's."""
         self.file, self.source, self.device = folder / HASH_CHAIN, source, device
-        rows = read(folder)
-        self.chain = rows[-1]["chain"] if rows and rows[-1]["step"] == step else ""
         self.batch: Batch | None = None
 
     def at(self, step: int) -> "Batch":
@@ -62,8 +61,9 @@ class HashChain:
         assert self.batch is not None
         with state.timed("hash_chain", self.device):
             links = links_of(state, self.batch)
-            self.chain = digest([self.chain, *links.values()])
-            storage.append_row(self.file, {"step": state.step, **links, "chain": self.chain})
+            state.chain = digest([state.chain, *links.values()])
+            state.chain_rows += 1
+            storage.append_row(self.file, {"step": state.step, **links, "chain": state.chain})
 
 
 def links_of(state: "TrainState", batch: "Batch") -> dict[str, str]:
@@ -120,6 +120,14 @@ def _bytes(tensor: "Tensor") -> Any:
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return a run's rows, [] if it has none. Raises UserError if the file is a link, or larger than a run writes."""
     return storage.read_rows(checked_file(folder, HASH_CHAIN))
+
+
+def check(folder: Path, count: int, chain: str) -> None:
+    """Raise Damaged unless the first `count` rows of a run's file are there, in order, and end with `chain`."""
+    rows = read(folder)[:count]
+    in_order = all(before.get("step", 0) < after.get("step", 0) for before, after in itertools.pairwise(rows))
+    if len(rows) < count or not in_order or (rows and rows[-1].get("chain") != chain):
+        raise storage.Damaged(f"{folder / HASH_CHAIN}: its first {count} rows are not those that the run wrote")
 
 
 def parting(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> str | None:

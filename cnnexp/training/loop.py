@@ -61,6 +61,7 @@ class TrainState:
     learner: the module that batches pass through: the model, or its head if features are computed once (features.py).
     compiled: called instead of the learner in training steps, if they are compiled (compile.py).
     losses, correct: (steps_per_epoch,) of this epoch so far: mean loss, and number of right answers, of each batch.
+    chain: that of the last of `chain_rows` rows of the hash chain (hash_chain.py).
     best: {epoch, val_accuracy, val_loss} of the best epoch so far.
     """
 
@@ -75,6 +76,8 @@ class TrainState:
     step: int = 0
     rows: int = 0
     probe_rows: int = 0
+    chain_rows: int = 0
+    chain: str = ""
     best: dict[str, Any] = field(default_factory=dict)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     epochs_since_best: int = 0
@@ -125,7 +128,18 @@ class TrainState:
             self.epoch_seconds += waited
 
 
-PLAIN = ("step", "rows", "probe_rows", "best", "epochs_since_best", "stopped", "seconds", "epoch_seconds")
+PLAIN = (
+    "step",
+    "rows",
+    "probe_rows",
+    "chain_rows",
+    "chain",
+    "best",
+    "epochs_since_best",
+    "stopped",
+    "seconds",
+    "epoch_seconds",
+)
 
 
 def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnexp import storage
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
 from cnnexp.config.user_code import user_code
@@ -210,7 +211,7 @@ def _weights(config: dict[str, Any], command: str) -> tuple[Plan | None, str | N
 
 @functools.lru_cache(maxsize=64)
 def _hash_file(file: Path, modified: int) -> str:
-    with open(file, "rb") as handle:
+    with storage.reading(file), open(file, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 
 

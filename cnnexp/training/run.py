@@ -63,7 +63,7 @@ def restore(setup: Setup) -> None:
     if setup.checkpoints.restore(state, record):
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
-    record.cut_back(state.rows, state.probe_rows, state.step)
+    record.cut_back(state.rows, state.probe_rows, state.chain_rows)
 
 
 def fit_and_evaluate(setup: Setup, recorder: Recorder, title: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def fit_and_evaluate(setup: Setup, recorder: Recorder, title: str) -> dict[str, 
         batches = training_batches(setup)
         before, after = [], actions(setup, recorder)
         if config["log"]["hash_chain"]:
-            batches = chain = HashChain(record.folder, batches, state.step, settings.device)
+            batches = chain = HashChain(record.folder, batches, settings.device)
             after.insert(0, (every_step, chain.row))
         if any(config["probes"][name] for name in PROBES):
             watch = Watch(setup)

@@ -136,3 +136,14 @@ def test_gc_finds_prepared_images_that_cannot_be_used(cnnexp, tmp_path, monkeypa
         assert gc.find(outputs, {"compiled"}) == [], "a run that is under way may need it"
     cnnexp("gc", outputs, "--compiled", "--delete")
     assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["else", good.rpartition("/")[2]]
+
+
+@pytest.mark.parametrize("target", ["nowhere", "last.pt", "."])
+def test_gc_deletes_a_link_and_not_what_it_names(cnnexp, tmp_path, target):
+    run = write_run(tmp_path, "b", 0, status="failed")
+    link = run.folder / "checkpoints" / "last.pt"
+    storage.make_folder(link.parent)
+    link.symlink_to(target)
+    code, out, err = cnnexp("gc", tmp_path, "--checkpoints", "--delete")
+    assert (code, err) == (0, "") and str(link) in out
+    assert not link.is_symlink() and link.parent.is_dir()

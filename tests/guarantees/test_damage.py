@@ -26,7 +26,7 @@ from cnnexp.records import study as study_file
 from cnnexp.records.fields import TIMING
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import checksums
-from cnnexp.training import bf16, build, checkpoint
+from cnnexp.training import bf16, build, checkpoint, hash_chain
 from cnnexp.training import run as runner
 from cnnexp.training.checkpoint import Checkpoints
 from cnnexp.training.plan import Plan, plan
@@ -417,3 +417,41 @@ def test_large_images_are_verified_on_request(
     damage(images)
     assert cli.main(words) == 2
     assert f"{images}: does not match its checksum; delete {images.parent}, and it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spoil", ["missing", "empty", "cut", "without a row", "doubled", "last doubled", "swapped", "bit"]
+)
+def test_a_damaged_hash_chain_is_reported_and_never_continued(
+    tmp_path: Path, spoil: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = hash_chain.read(runner.run(planned(tmp_path / "a", "whole", 0, "log.hash_chain=true"), Progress()).folder)
+    own = half(tmp_path / "b", "whole", 0, "log.hash_chain=true")
+    file = own.folder / "hash_chain.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.unlink()
+    content = {
+        "empty": [],
+        "cut": [*lines[:-1], lines[-1][:20]],
+        "without a row": [*lines[:2], *lines[3:]],
+        "doubled": [*lines[:2], *lines[1:]],
+        "last doubled": [*lines[:-2], lines[-2], lines[-2], lines[-1]],
+        "swapped": [lines[1], lines[0], *lines[2:]],
+        "bit": [lines[0].replace(b"1", b"3", 1), *lines[1:]],
+    }
+    if spoil != "missing":
+        file.write_bytes(b"".join(content[spoil]))
+    try:
+        runner.run(own, Progress())
+    except UserError as error:
+        assert f"{file}: its first" in str(error) and "delete" in str(error)
+    else:
+        assert hash_chain.read(own.folder) == whole
+        assert f"{file}: its first" in capsys.readouterr().err
+
+
+def test_a_whole_hash_chain_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = hash_chain.read(runner.run(planned(tmp_path / "a", "whole", 0, "log.hash_chain=true"), Progress()).folder)
+    own = half(tmp_path / "b", "whole", 0, "log.hash_chain=true")
+    runner.run(own, Progress())
+    assert hash_chain.read(own.folder) == whole and "hash_chain" not in capsys.readouterr().err

@@ -97,3 +97,15 @@ def test_checkpoints_take_no_more_than_is_expected(plan: Callable[..., Plan], op
         size += files * len(buffer.getvalue())
     assert size < 1.01 * expected
     assert optimizer != "adam" or size > 0.9 * expected
+
+
+def test_a_probe_of_another_container_is_left_alone(tmp_path: Path) -> None:
+    """It may have this host's name and process id; an old probe was left by a process that was killed."""
+    young, old, draft = (tmp_path / name for name in (".probe-1", ".probe-2", "..probe-3.7.tmp"))
+    for file in (young, old, draft):
+        file.write_bytes(b"")
+    now = young.stat().st_mtime
+    for file in (old, draft):
+        os.utime(file, (now - 7200,) * 2)
+    disk.check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == [young]
