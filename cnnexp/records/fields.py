@@ -58,5 +58,5 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "error": (dict, "type, message; step, samples: of the batch whose loss was not finite"),
     "started": (str, "ISO 8601, UTC"),
     "finished": (str, "ISO 8601, UTC"),
-    "resumed": (int, "how often the run went on from a checkpoint"),
+    "resumed": (int, "how often the run continued from a checkpoint"),
 }  # fmt: skip

@@ -26,7 +26,7 @@ def read_study(folder: Path) -> dict[str, Any] | None:
     try:
         study = storage.read_json(checked_file(folder, "study.json"))
     except UserError as error:
-        raise UserError(f"{error}; put a copy back, or delete it: the study's commands write it anew") from error
+        raise UserError(f"{error}; put a copy back, or delete it: the study's commands write it again") from error
     if not isinstance(study, dict) or not isinstance(study.get("runs"), list):
         return None
     runs = [r for r in study["runs"] if isinstance(r, dict) and all(isinstance(r.get(k), str) for k in ENTRY_KEYS)]

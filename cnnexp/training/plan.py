@@ -92,7 +92,7 @@ class Plan:
         if self.upstream is None and _weights(self.config, self.command)[1] != self.facts["weights"]:
             changed.append(f"model.weights: {self.config['model']['weights']}")
         if changed:
-            raise UserError(f"{changed[0]}: has changed since this run was planned; the same command plans it anew")
+            raise UserError(f"{changed[0]}: has changed since this run was planned; the same command plans it again")
 
     def begin(self, record: RunRecord) -> None:
         """Write what the run is to its record, before anything can go wrong."""

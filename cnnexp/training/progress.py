@@ -9,10 +9,10 @@ from cnnexp.training.loop import Settings, TrainState
 
 
 class Progress:
-    """Is told how a run goes on, and shows nothing; other classes show what they need."""
+    """Receives the progress of a run and shows nothing; its subclasses show it."""
 
     def start(self, title: str, settings: Settings, state: TrainState) -> None:
-        """Begin a run, or go on with it from `state`."""
+        """Begin a run, or continue it from `state`."""
 
     def step(self, state: TrainState) -> None:
         """Show a training step."""

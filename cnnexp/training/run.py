@@ -54,7 +54,7 @@ def check_record(record: RunRecord) -> None:
         return
     if (record.folder / "checkpoints" / "best.pt").exists() and not record.resumes:
         raise UserError(f"{record.problem}; put a copy back, or delete {record.folder} to make the run again")
-    print(f"cnnexp: {record.problem}; it is written anew", file=sys.stderr)
+    print(f"cnnexp: {record.problem}; it is written again", file=sys.stderr)
 
 
 def restore(setup: Setup) -> None:

@@ -366,7 +366,7 @@ def test_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str], do
             runner.run(own, Progress())
     else:
         assert runner.run(own, Progress()).status == "done"
-        assert "changed by hand; it is written anew" in capsys.readouterr().err
+        assert "changed by hand; it is written again" in capsys.readouterr().err
         assert "resumed after step 12" in (own.folder / "train.log").read_text()
 
 

@@ -432,7 +432,7 @@ class TestWithThreads:
             "model.kind=well-s0": "failed",
         }
         assert found["model.kind=well-s0"].info["error"]["message"] == (
-            "hazards: has changed since this run was planned; the same command plans it anew"
+            "hazards: has changed since this run was planned; the same command plans it again"
         )
 
     def test_a_setting_that_never_took_effect_is_told(

@@ -75,11 +75,11 @@ class Pass:
             layer = name if self.calls[name] == 1 else f"{name}, use {self.calls[name]}"
             weights, convolution = self.after
             if layer not in self.activations:
-                beside = weights.rpartition(".")[0] == name.rpartition(".")[0]
+                same_block = weights.rpartition(".")[0] == name.rpartition(".")[0]
                 self.activations[layer] = {
                     "layer": layer,
                     "type": type(module).__name__,
-                    "after": weights if beside else "",
+                    "after": weights if same_block else "",
                     **(moments(output[:IMAGES]) if self.wanted["activations"] else {}),
                 }
             if self.wanted["dead_units"] and isinstance(module, SILENT):
