@@ -1,4 +1,4 @@
-"""Trained networks from run directories: `cnnexp.load(RUN)`. Torch is imported when one is loaded.
+"""Trained networks from run directories: `cnnexp.load(RUN)`.
 
 A run directory may come from anyone: its config builds only what allowed.py permits, and its weights are read with
 weights_only=True.
@@ -8,28 +8,35 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from cnnexp.config import compose as configs
+from cnnexp.config import signature
 from cnnexp.config.schema import DeviceConfig
 from cnnexp.config.user_code import changed_code
+from cnnexp.data import decode
+from cnnexp.data.batches import Batch, Normalise, as_float
+from cnnexp.data.images import Pixels
 from cnnexp.errors import UserError, warn_once
+from cnnexp.metrics import log_softmax
 from cnnexp.records.run_record import RunRecord, one_run
-from cnnexp.records.table import runs
 from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.text import at_home
+from cnnexp.training import allowed
+from cnnexp.training import device as devices
+from cnnexp.training.bf16 import keep_in_fp32
+from cnnexp.training.build import build_model
+from cnnexp.training.checkpoint import weights_in
+from cnnexp.training.device import Device
+from cnnexp.training.evaluation import logits_of
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.Image import Image as Picture
-    from torch import Tensor, nn
-
-    from cnnexp.data.images import Pixels
-    from cnnexp.training.device import Device
-
-    AnyImage = str | os.PathLike[str] | Picture | NDArray[np.uint8]  # a file; a Pillow image; (H, W[, C]) uint8
-
-__all__ = ["TrainedModel", "Transform", "load", "runs"]
+AnyImage = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]  # a file; a Pillow image; (H, W[, C]) uint8
 MAX_SIDE = 16_384  # pixels, or channels, of an image that a network is built for
 MAX_THREADS = 4096
 
@@ -46,17 +53,12 @@ class Transform:
     mean: list[float]
     std: list[float]
 
-    def __call__(self, image: "AnyImage") -> "Tensor":
+    def __call__(self, image: AnyImage) -> Tensor:
         """Return an image as (C, H, W) float32 on the CPU. Raises UserError for anything else."""
         return self.batch([self.pixels(image)])[0]
 
-    def pixels(self, image: "AnyImage") -> "Pixels":
+    def pixels(self, image: AnyImage) -> Pixels:
         """Return an image as (H, W, C) uint8. Raises UserError, naming the file, for anything else."""
-        import numpy as np
-        from PIL import Image, ImageOps
-
-        from cnnexp.data import decode
-
         channels, height, width = self.image
         if height != width or channels not in (1, 3):
             raise UserError(
@@ -75,13 +77,8 @@ class Transform:
             raise UserError(f"image: {error}") from error
         return np.asarray(decode.square(picture, height, self.resize)).reshape(height, width, channels)
 
-    def batch(self, pixels: "Sequence[Pixels]", device: Any = "cpu") -> "Tensor":
+    def batch(self, pixels: Sequence[Pixels], device: Any = "cpu") -> Tensor:
         """Return N images of (H, W, C) uint8 as (N, C, H, W) float32, normalised, channels_last, on a device."""
-        import numpy as np
-        import torch
-
-        from cnnexp.data.batches import Normalise, as_float
-
         there = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
         return Normalise(self.mean, self.std, there.device)(as_float(there))
 
@@ -94,21 +91,16 @@ def _is_picture(shape: tuple[int, ...]) -> bool:
 class TrainedModel:
     """A trained network, in eval mode, with the transform that prepares its input."""
 
-    model: "nn.Module" = field(repr=False)
+    model: nn.Module = field(repr=False)
     transform: Transform
     classes: list[str]
     config: dict[str, Any] = field(repr=False)
     record: RunRecord = field(repr=False)
-    device: "Device"
+    device: Device
     weights: Path
 
-    def logits(self, images: Any, batch_size: int = 256) -> "NDArray[np.float32]":
+    def logits(self, images: Any, batch_size: int = 256) -> NDArray[np.float32]:
         """Return the logits (N, K) of one image, of several, or of (N, H, W, C) uint8; see AnyImage for each."""
-        import torch
-
-        from cnnexp.data.batches import Batch
-        from cnnexp.training.evaluation import logits_of
-
         several = _several(images)
         no_rows = torch.zeros(0, dtype=torch.int64)
         parts = (several[at : at + batch_size] for at in range(0, len(several), batch_size))
@@ -116,20 +108,14 @@ class TrainedModel:
         batches = (Batch(x, torch.zeros(len(x), dtype=torch.int64), 0, no_rows) for x in inputs)
         return logits_of(self.model, batches, self.device, len(several))[0]
 
-    def predict(self, images: Any, batch_size: int = 256) -> "NDArray[np.float64]":
+    def predict(self, images: Any, batch_size: int = 256) -> NDArray[np.float64]:
         """Return the probabilities (N, K) of the classes; images: as for `logits`. Rows add up to 1."""
-        import numpy as np
-
-        from cnnexp.metrics import log_softmax
-
         return np.exp(log_softmax(self.logits(images, batch_size)))
 
 
 def _several(images: Any) -> list[Any]:
     """Return a list of images. Raises UserError if it is empty."""
-    from PIL.Image import Image as Picture
-
-    single = isinstance(images, (str, os.PathLike, Picture)) or len(getattr(images, "shape", (0,) * 4)) < 4
+    single = isinstance(images, (str, os.PathLike, Image.Image)) or len(getattr(images, "shape", (0,) * 4)) < 4
     several = [images] if single else list(images)
     if not several:
         raise UserError("images: given none; allowed: at least one")
@@ -147,11 +133,6 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     config = record.config()
     _check_model(config, set(allow))
     classes, image, mean, std = _data_facts(record)
-
-    import torch
-
-    from cnnexp.training.bf16 import keep_in_fp32
-
     there = device_of(record, config, device)
     with torch.random.fork_rng(devices=[]):  # building draws first weights
         model = _built(config, image, len(classes))
@@ -189,15 +170,11 @@ def find(path: Path) -> tuple[RunRecord, Path]:
     return record, weights
 
 
-def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> "Device":
+def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> Device:
     """Resolve a device for a run. One of the kind that it was trained on gets the run's precision and threads."""
-    from cnnexp.config import compose as configs
-    from cnnexp.config import signature
-    from cnnexp.training import device
-
     signature.check("device", config["device"], DeviceConfig)
     configs.check_device(kind)
-    there = device.resolve({**config["device"], "kind": kind, "precision": "auto", "threads": "auto"})
+    there = devices.resolve({**config["device"], "kind": kind, "precision": "auto", "threads": "auto"})
     trained = record.info.get("device") or {}
     if trained.get("kind") != there.kind:
         return there
@@ -205,21 +182,17 @@ def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> "Devic
     signature.check("device", recorded, DeviceConfig)
     if recorded["threads"] != "auto" and recorded["threads"] > MAX_THREADS:
         raise UserError(f"device.threads: given {recorded['threads']}; allowed: at most {MAX_THREADS}")
-    return device.resolve(recorded)
+    return devices.resolve(recorded)
 
 
 def _check_model(config: dict[str, Any], allow: set[str]) -> None:
     """Check the nodes of a recorded config that are built; set `model.weights` to none, as the checkpoint has them."""
-    from cnnexp.config import compose as configs
-    from cnnexp.config import signature
-    from cnnexp.training.allowed import check_targets
-
     for name in ("data", "model", "device"):
         if not isinstance(config.get(name), dict):
             raise UserError(f"config.yaml: {name} is missing")
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
-    check_targets("model", config["model"], allow)
+    allowed.check_targets("model", config["model"], allow)
     signature.check("model", config["model"], configs.target("model", config["model"]), configs.GIVEN["model"])
 
 
@@ -240,26 +213,23 @@ def _are_numbers(values: Any, count: int) -> bool:
     return good and all(abs(v) < 1e6 for v in values)
 
 
-def _built(config: dict[str, Any], image: tuple[int, int, int], classes: int) -> "nn.Module":
+def _built(config: dict[str, Any], image: tuple[int, int, int], classes: int) -> nn.Module:
     """Build a recorded network. Raises UserError for any failure, because its settings may come from anyone."""
-    from cnnexp.training.build import build_model
-
     try:
         return build_model(config, image, classes)
     except UserError:
         raise
     except Exception as error:  # the types are right, but the sizes do not fit, or need too much memory
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise UserError(f"config.yaml: model cannot be built ({reason})") from error
+        raise UserError(f"config.yaml: model cannot be built ({type(error).__name__}: {_short(error)})") from error
 
 
-def _load_weights(model: "nn.Module", file: Path, run: str) -> None:
-    from cnnexp.training import checkpoint
-
-    weights = checkpoint.weights_in(file, run)
+def _load_weights(model: nn.Module, file: Path, run: str) -> None:
+    weights = weights_in(file, run)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(
-            f"{file}: does not fit the network of config.yaml ({' '.join(str(error).split())[:200]})"
-        ) from error
+        raise UserError(f"{file}: does not fit the network of config.yaml ({_short(error)})") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
