@@ -15,7 +15,7 @@ from cnnexp.config.signature import Count, Index, Positive, Rate
 from cnnexp.data import counter
 from cnnexp.data.cache import Prepared
 from cnnexp.data.duplicates import find_copies
-from cnnexp.data.images import ImageData, Integers, Split
+from cnnexp.data.images import PARTS, ImageData, Integers, Split
 from cnnexp.errors import UserError
 
 VALIDATION, LIMIT = 1, 2  # purposes of a draw: different numbers, so that the draws are independent
@@ -114,20 +114,14 @@ def make_splits(
     stratified subset of a split; None takes all. normalize: "dataset", the mean and std of the training split, or
     {"mean": C floats, "std": C floats} of pixels / 255. Raises UserError for a number that the images do not allow.
     """
-    classes, labels = len(prepared.classes), prepared.labels
-    train, val, test = (np.flatnonzero(prepared.parts == part) for part in (0, 1, 2))
-    if not len(val):
-        held_out = validation(labels[train], val_fraction, classes, split_seed)
-        train, val = train[~held_out], train[held_out]
-    train = train[limit(labels[train], train_limit, classes, split_seed, "train_limit")]
-    val = val[limit(labels[val], val_limit, classes, split_seed, "val_limit")]
-    test = test[limit(labels[test], test_limit, classes, split_seed, "test_limit")]
+    parts = _draw(prepared, val_fraction, split_seed, {"train": train_limit, "val": val_limit, "test": test_limit})
     _, height, width, channels = prepared.images.shape
     if isinstance(normalize, str):
-        mean, std = statistics(prepared.sums[train], height * width)
+        mean, std = statistics(prepared.sums[parts["train"]], height * width)
     else:
         mean, std = normalisation(normalize, channels)
-    splits = [Split(prepared.images, part, labels[part], prepared.ids[part]) for part in (train, val, test)]
+    images, labels, ids = prepared.images, prepared.labels, prepared.ids
+    splits = {name: Split(images, part, labels[part], ids[part]) for name, part in parts.items()}
     return ImageData(
         name=prepared.name,
         classes=prepared.classes,
@@ -135,15 +129,25 @@ def make_splits(
         mean=mean,
         std=std,
         fingerprint=prepared.fingerprint,
-        train=splits[0],
-        val=splits[1],
-        test=splits[2],
         skipped=prepared.skipped,
         prepare_seconds=prepared.seconds,
         cache=str(prepared.folder),
-        copies=find_copies(prepared.images, prepared.sums, np.concatenate([train, val, test])),
+        copies=find_copies(images, prepared.sums, np.concatenate(list(parts.values()))),
         files=prepared.files,
+        **splits,
     )
+
+
+def _draw(prepared: Prepared, val_fraction: float, seed: int, limits: Mapping[str, int | None]) -> dict[str, Integers]:
+    """Draw the indices of the images of each split."""
+    classes, labels = len(prepared.classes), prepared.labels
+    parts = {name: np.flatnonzero(prepared.parts == number) for number, name in enumerate(PARTS)}
+    if not len(parts["val"]):
+        held_out = validation(labels[parts["train"]], val_fraction, classes, seed)
+        parts |= {"train": parts["train"][~held_out], "val": parts["train"][held_out]}
+    for name, count in limits.items():
+        parts[name] = parts[name][limit(labels[parts[name]], count, classes, seed, f"{name}_limit")]
+    return parts
 
 
 def with_splits(prepares: Callable[..., Prepared]) -> Callable[..., ImageData]:

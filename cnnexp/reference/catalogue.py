@@ -24,10 +24,30 @@ ROWS, FEATURES = (128, 1024), (1024,)
 IMAGES, CHANNELS = (16, 32, 16, 16), (32,)
 
 
+BATCH_NORMS: dict[str, Computation] = {
+    "graph": partial(functional.batch_norm, eps=EPS, graph=True),
+    "simplified": partial(functional.batch_norm, eps=EPS),
+}
+
+
 def catalogue() -> dict[str, Operation]:
     """Return all operations by their names."""
-    elementwise = partial(Operation, (ROWS, ROWS))
-    kept = f"keep {KEEP}"
+    return {
+        **_layers(),
+        **_elementwise(),
+        "softmax_cross_entropy": Operation(
+            ((128, 10), ()),
+            {"formula": lambda z: functional.cross_entropy(z, labels_of(z))},
+            lambda z: torchs.cross_entropy(z, labels_of(z)),
+        ),
+        "sgd": _rule(update_rules.sgd, optim.SGD, {"fused": True}, lr=0.01),
+        "momentum": _rule(update_rules.momentum, optim.SGD, {"fused": True}, lr=0.01, momentum=0.9),
+        "rmsprop": _rule(update_rules.rmsprop, optim.RMSprop, {}, lr=1e-3, alpha=0.99, eps=1e-8, momentum=0.0),
+        "adam": _rule(update_rules.adam, optim.Adam, {"fused": True}, lr=1e-3, betas=(0.9, 0.999), eps=1e-8),
+    }
+
+
+def _layers() -> dict[str, Operation]:
     return {
         "conv": Operation(
             ((1, 3, 31, 31), (25, 3, 3, 3), (25,), (1, 25, 16, 16)),
@@ -58,30 +78,18 @@ def catalogue() -> dict[str, Operation]:
             {"formula": partial(functional.layer_norm, eps=EPS)},
             lambda x, scale, shift: torchs.layer_norm(x, FEATURES, scale, shift, EPS),
         ),
-        "dropout": elementwise({"inverted": dropout}, torch_dropout, kept),
-        "vanilla_dropout": elementwise(
-            {"formula": partial(dropout, vanilla=True)}, lambda x: KEEP * torch_dropout(x), kept
-        ),
-        **{
-            name: elementwise({"formula": partial(functional.activation, name=name)}, torch_activation(name))
-            for name in ACTIVATIONS
-        },
-        "softmax_cross_entropy": Operation(
-            ((128, 10), ()),
-            {"formula": lambda z: functional.cross_entropy(z, labels_of(z))},
-            lambda z: torchs.cross_entropy(z, labels_of(z)),
-        ),
-        "sgd": _rule(update_rules.sgd, optim.SGD, {"fused": True}, lr=0.01),
-        "momentum": _rule(update_rules.momentum, optim.SGD, {"fused": True}, lr=0.01, momentum=0.9),
-        "rmsprop": _rule(update_rules.rmsprop, optim.RMSprop, {}, lr=1e-3, alpha=0.99, eps=1e-8, momentum=0.0),
-        "adam": _rule(update_rules.adam, optim.Adam, {"fused": True}, lr=1e-3, betas=(0.9, 0.999), eps=1e-8),
     }
 
 
-BATCH_NORMS: dict[str, Computation] = {
-    "graph": partial(functional.batch_norm, eps=EPS, graph=True),
-    "simplified": partial(functional.batch_norm, eps=EPS),
-}
+def _elementwise() -> dict[str, Operation]:
+    shapes, kept = (ROWS, ROWS), f"keep {KEEP}"
+    vanilla: dict[str, Computation] = {"formula": partial(dropout, vanilla=True)}
+    activations: dict[str, Computation] = {name: partial(functional.activation, name=name) for name in ACTIVATIONS}
+    return {
+        "dropout": Operation(shapes, {"inverted": dropout}, torch_dropout, kept),
+        "vanilla_dropout": Operation(shapes, vanilla, lambda x: KEEP * torch_dropout(x), kept),
+        **{name: Operation(shapes, {"formula": f}, torch_activation(name)) for name, f in activations.items()},
+    }
 
 
 def torch_conv2d(geometry: Geometry) -> Computation:

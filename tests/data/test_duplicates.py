@@ -41,7 +41,7 @@ def test_planted_copies_are_found_and_counted(planted):
 
 def test_the_warnings_name_the_affected_number(planted):
     first, second, third = duplicates.warnings(duplicates.find(folder(planted)))
-    assert first.startswith("Leak from train to test: 1 of 14 test images (7.1 %) is also in train, pixel for pixel;")
+    assert first.startswith("Leak from train to test: 1 of 14 test images (7.14 %) is also in train, pixel for pixel;")
     assert second.startswith("Leak from val to test: 1 of 14 test images")
     assert third.startswith("Contradiction: 1 image has more than one class (2 copies)")
 
