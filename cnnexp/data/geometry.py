@@ -17,7 +17,7 @@ def apply_rotation(x: "Tensor", degrees: "Tensor", mirrored: "Tensor | None" = N
 
     mirrored: (N,) bool; these images are mirrored first, in the same resampling. Both are on the CPU. Pixels from
     outside are 0. A frame of zeros around the image, to which coordinates are clamped, gives the same numbers as
-    grid_sample's padding_mode="zeros" in half of the time on a CPU.
+    grid_sample's padding_mode="zeros"; which of the two is faster depends on the CPU.
     """
     import torch
 

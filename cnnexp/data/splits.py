@@ -94,7 +94,7 @@ def statistics(sums: Integers, pixels: int) -> tuple[list[float], list[float]]:
     mean = [t / count / 255 for t in total]
     std = [math.sqrt(count * q - t * t) / count / 255 for t, q in zip(total, squares, strict=True)]
     if 0.0 in std:
-        logging.getLogger(__name__).warning("data: a channel has the same value everywhere; its std is taken as 1")
+        logging.getLogger(__name__).warning("data: a channel has the same value everywhere; its std is set to 1")
     return mean, [s or 1.0 for s in std]
 
 
