@@ -1,12 +1,13 @@
 """What a sweep shows: one bar with done, failed, running and the time left in a terminal, plain lines elsewhere."""
 
+import signal
 import sys
 from collections.abc import Mapping
 
 from tqdm import tqdm
 
 from cnnexp.sweep.times import Times
-from cnnexp.text import align, duration, visible
+from cnnexp.text import align, duration, plural, visible
 from cnnexp.training.plan import Plan
 
 
@@ -63,3 +64,26 @@ def plan_table(plans: list[Plan], statuses: Mapping[str, str], times: Times) -> 
         changes = ", ".join(plan.changes) or "nothing"
         rows.append((statuses[str(plan.folder)], plan.arm, str(plan.seed), time, changes))
     return align(rows)
+
+
+def print_summary(ended: list[tuple[Plan, str, str]], waiting: list[Plan], over_budget: list[Plan]) -> None:
+    """Print which runs were not made, and why. ended: (run, status, message)."""
+    for plan, status, message in ended:
+        if status != "done":
+            print(visible(f"{status}: {plan.label}: {message}{where_to_look(plan, status, 'log:')}"))
+    if held := sum(status == "held" for _, status, _ in ended):
+        print(f"not made here: {plural(held, 'run')} of another command; when that has ended, run this again")
+    if over_budget:
+        print(f"not started: {len(over_budget)} runs, which would not end within the budget")
+    if waiting:
+        print(f"not started: {len(waiting)} runs; the same command continues")
+
+
+def exit_cause(code: int) -> str:
+    """Say how a process ended. code: its exit code, or the negative number of the signal that killed it."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended its process with code {code}"
+
+
+def where_to_look(plan: Plan, status: str, word: str) -> str:
+    """Return "; see .../train.log", or "" for a run that was stopped: its log says nothing more."""
+    return "" if status in ("held", "interrupted") else f"; {word} {plan.folder / 'train.log'}"

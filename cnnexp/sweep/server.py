@@ -1,8 +1,10 @@
 """The process that workers are forked from: it imports torch once, while the sweep is planned. Imports no torch."""
 
 import multiprocessing
+import os
 import signal
 import sys
+from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
@@ -13,7 +15,7 @@ CONTEXT: Any = multiprocessing.get_context(METHOD)
 
 
 def import_ahead() -> None:
-    """Start the server, so that it imports torch while this process goes on. It ends with this process.
+    """Start the server unless it runs, so that it imports torch while this process goes on. It ends with this process.
 
     A scheduler sends its signals to every process of a job. The server, without which no worker could end in good
     order, has them blocked; so has a new worker, which therefore loses none, until it can answer (`worker.work`).
@@ -25,3 +27,11 @@ def import_ahead() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
         forkserver.ensure_running()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def continue_server() -> None:
+    """Let the server continue if it was stopped (SIGSTOP); without it no worker can start, or report its end."""
+    pid = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

@@ -1,6 +1,6 @@
 """The scheduler of a sweep: assigns runs to workers, records how they end, replaces workers that exit or grow."""
 
-import os
+import math
 import signal
 from multiprocessing.connection import wait
 from time import monotonic
@@ -11,11 +11,12 @@ from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import now
 from cnnexp.signals import CODES, release_terminal, sent_to
-from cnnexp.sweep.board import Board
+from cnnexp.sweep.board import Board, exit_cause, print_summary, where_to_look
+from cnnexp.sweep.server import continue_server
 from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.times import Times, work_of
-from cnnexp.sweep.worker import Worker, memory_mib, start, stop
-from cnnexp.text import duration, visible
+from cnnexp.sweep.worker import GRACE_SECONDS, Worker, memory_mib, start, stop
+from cnnexp.text import duration
 from cnnexp.training.plan import Plan
 
 
@@ -31,7 +32,9 @@ class Sweep:
         self.ended: list[tuple[Plan, str, str]] = []
         self.over_budget: list[Plan] = []
         self.workers: list[Worker] = []
+        self.continued: set[str] = set()  # folders of runs that were interrupted here once
         self.signal: int | None = None
+        self.kill_at = math.inf  # when workers are killed that have not stopped after a signal
         self.interrupted = False  # by hand, with SIGINT
         self.board = Board(len(plans), len(plans) - len(left))
 
@@ -45,17 +48,16 @@ class Sweep:
                 while self.dispatch() or any(worker.plan for worker in self.workers):
                     self.listen()
             finally:
-                for worker in self.workers:
-                    stop(worker)
+                stop(self.workers, min(self.kill_at, monotonic() + GRACE_SECONDS))
                 self.board.close()
-        self.summary()
+        print_summary(self.ended, self.waiting, self.over_budget)
         if self.signal is not None:
             return CODES[signal.Signals(self.signal)]
         if self.failed():
             return EXIT_SOME_FAILED
         if self.over_budget and not self.ended:
             raise UserError(f"--budget: too short for any of the {len(self.over_budget)} runs left{self.least()}")
-        return EXIT_PREEMPTED if self.over_budget else EXIT_DONE
+        return EXIT_PREEMPTED if self.over_budget or self.held() else EXIT_DONE
 
     def least(self) -> str:
         """Say how long the shortest run may take that the budget did not let start, if that is known."""
@@ -66,6 +68,10 @@ class Sweep:
         """Tell whether a run of this sweep failed; one that another process is making did not."""
         return any(status not in ("done", "skipped", "held") for _, status, _ in self.ended)
 
+    def held(self) -> set[str]:
+        """Return the folders of the runs that another process makes, and of those that start from them."""
+        return {str(plan.folder) for plan, status, _ in self.ended if status == "held"}
+
     def ask(self, number: int, frame: FrameType | None) -> None:
         """On the first signal, start nothing more and ask every run to save and stop; on a second SIGINT, kill them.
 
@@ -75,15 +81,19 @@ class Sweep:
         again = number == signal.SIGINT and self.interrupted
         self.interrupted |= number == signal.SIGINT
         first, self.signal = self.signal is None, self.signal or number
+        if first:
+            self.kill_at = monotonic() + GRACE_SECONDS
+        continue_server()
         for worker in self.workers:
-            if (first or again) and worker.process.pid is not None and worker.process.is_alive():
-                os.kill(worker.process.pid, signal.SIGKILL if again else signal.SIGTERM)
+            if first or again:  # SIGCONT: a process that was stopped saves, too
+                worker.send_signals(*([signal.SIGKILL] if again else [signal.SIGTERM, signal.SIGCONT]))
 
     def dispatch(self) -> bool:
         """Give every idle slot a run that can start; returns whether any run is still waiting."""
         if self.signal is not None or (self.fail_fast and self.failed()):
             return False
-        self.workers = [worker for worker in self.workers if worker.plan or worker.process.is_alive()]
+        for worker in [worker for worker in self.workers if not worker.plan and not worker.is_alive()]:
+            self.dismiss(worker)
         idle = [worker for worker in self.workers if worker.plan is None]
         while (idle or len(self.workers) < len(self.slots)) and (plan := self.next_plan()) is not None:
             self.assign(plan, idle.pop() if idle else self.start_worker())
@@ -100,7 +110,7 @@ class Sweep:
             return
         worker.plan, worker.started, worker.fraction = plan, monotonic(), 0.0
         if self.signal is not None:  # it came while the worker was starting, and was not passed on to it
-            worker.process.terminate()
+            worker.send_signals(signal.SIGTERM)
 
     def next_plan(self) -> Plan | None:
         """Return the first waiting run whose upstream is done and which would end within the budget."""
@@ -109,7 +119,7 @@ class Sweep:
             if needed is not None and (status := needed.record().status) != "done":
                 if not self.is_to_come(needed):
                     self.waiting.remove(plan)
-                    self.skip(plan, f"it starts from {needed.folder}, which is {status}")
+                    self.skip(plan, needed, status)
                 continue
             self.waiting.remove(plan)
             expected = self.times.expected(plan)
@@ -133,15 +143,21 @@ class Sweep:
         return worker
 
     def listen(self) -> None:
-        """Wait for a message of the workers: progress, or the end of a run; or for a worker's exit."""
+        """Wait for a message of the workers: progress, or the end of a run; or for a worker's exit.
+
+        Kills the workers that have not stopped in time after a signal.
+        """
         busy = [worker for worker in self.workers if worker.plan]
         if not busy:
             return
-        ready = wait([w.connection for w in busy] + [w.process.sentinel for w in busy], timeout=1.0)
+        ready = wait([w.connection for w in busy] + [w.ended for w in busy], timeout=1.0)
+        if monotonic() > self.kill_at:
+            for worker in busy:
+                worker.send_signals(signal.SIGKILL)
         for worker in busy:
             if worker.connection in ready:
                 self.receive(worker)
-            elif worker.process.sentinel in ready:
+            elif worker.ended in ready:
                 self.on_exit(worker)
 
     def receive(self, worker: Worker) -> None:
@@ -158,27 +174,49 @@ class Sweep:
             return
         _, status, text, resident_mib = message
         plan, worker.plan = worker.plan, None
-        self.note(plan, status, text, monotonic() - worker.started)
+        if not (status == "interrupted" and self.wait_again(plan, "its process was asked to stop")):
+            self.note(plan, status, text, monotonic() - worker.started)
         grown = resident_mib > memory_mib() / (2 * len(self.slots))
-        if grown or (status in ("failed", "oom") and worker.slot.device != "cpu"):  # a device's context may be damaged
+        damaged = status in ("failed", "oom") and worker.slot.device != "cpu"  # a device's context may be
+        if grown or damaged or status == "interrupted":  # its server may have ended
             self.dismiss(worker)
 
     def on_exit(self, worker: Worker) -> None:
-        """Record the run of a worker that exited as failed, and remove the worker."""
-        worker.process.join()
-        self.workers.remove(worker)
-        assert worker.plan is not None
-        code = worker.process.exitcode or 0
-        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended its process with code {code}"
+        """Record the run of a worker that exited as failed, and remove the worker.
+
+        If the server of the workers has ended, which ends them too, the run waits for a new worker.
+        """
+        plan, seconds, code = worker.plan, monotonic() - worker.started, worker.exit_code()
+        assert plan is not None
+        worker.plan = None
+        self.dismiss(worker)
+        if code is None and self.wait_again(plan, "its process ended with the server of the workers"):
+            return
+        cause = "it ended with the server of the workers" if code is None else exit_cause(code)
         if self.signal is not None:
-            self.note(worker.plan, "interrupted", cause, monotonic() - worker.started)
+            self.note(plan, "interrupted", cause, seconds)
             return
         message = cause + (" (out of memory?)" if code == -signal.SIGKILL else "")
-        self.record_end(worker.plan, "failed", "WorkerExited", message, monotonic() - worker.started)
+        self.record_end(plan, "failed", "WorkerExited", message, seconds)
 
-    def skip(self, plan: Plan, reason: str) -> None:
-        """Skip a run whose upstream was not made; if the budget was too short for that, it is for this run too."""
-        if any(needed.folder == other.folder for needed in plan.chain() for other in self.over_budget):
+    def wait_again(self, plan: Plan, cause: str) -> bool:
+        """Let a run that was interrupted, but not by a signal to this sweep, wait for a worker again; but only once.
+
+        Returns whether it does.
+        """
+        if self.signal is not None or str(plan.folder) in self.continued:
+            return False
+        self.continued.add(str(plan.folder))
+        self.waiting.insert(0, plan)
+        self.board.say(f"continues: {plan.label}: {cause}")
+        return True
+
+    def skip(self, plan: Plan, needed: Plan, status: str) -> None:
+        """Skip a run whose upstream was not made, unless another process makes that or the budget was too short."""
+        reason = f"it starts from {needed.folder}, which is {status}"
+        if str(needed.folder) in self.held():
+            self.note(plan, "held", f"it starts from {needed.folder}, which another command makes", 0.0)
+        elif any(needed.folder == other.folder for needed in plan.chain() for other in self.over_budget):
             self.over_budget.append(plan)
         else:
             self.record_end(plan, "skipped", "Skipped", reason, 0.0)
@@ -222,20 +260,5 @@ class Sweep:
 
     def dismiss(self, worker: Worker) -> None:
         """Stop a worker and remove it."""
-        stop(worker)
+        stop([worker], min(self.kill_at, monotonic() + GRACE_SECONDS))
         self.workers = [other for other in self.workers if other is not worker]
-
-    def summary(self) -> None:
-        """Print which runs were not made, and why."""
-        for plan, status, message in self.ended:
-            if status != "done":
-                print(visible(f"{status}: {plan.label}: {message}{where_to_look(plan, status, 'log:')}"))
-        if self.over_budget:
-            print(f"not started: {len(self.over_budget)} runs, which would not end within the budget")
-        if self.waiting:
-            print(f"not started: {len(self.waiting)} runs; the same command continues")
-
-
-def where_to_look(plan: Plan, status: str, word: str) -> str:
-    """Return "; see .../train.log", or "" for a run that was stopped: its log says nothing more."""
-    return "" if status in ("held", "interrupted") else f"; {word} {plan.folder / 'train.log'}"

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -17,19 +18,26 @@ from time import monotonic, sleep
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
-from cnnexp.sweep.server import CONTEXT
+from cnnexp.sweep.server import CONTEXT, import_ahead
 from cnnexp.sweep.slots import Slot
 from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
 PROGRESS_SECONDS = 0.5  # between two messages
-GRACE_SECONDS = 30.0  # between asking a worker to stop and killing it
+GRACE_SECONDS = 25.0  # between asking a worker to stop and killing it: a sweep ends within 30 s
+START_ATTEMPTS = 3
+EXIT_CODE_SECONDS = 5.0  # for the server to report it
+LOST_EXIT_CODE = 255  # what multiprocessing reports for a worker whose server has ended
 
 
 @dataclass
 class Worker:
-    """A slot's process as the sweep sees it, and the run that it is making."""
+    """A slot's process as the sweep sees it, and the run that it is making.
+
+    pidfd: readable once the process has ended. The process's sentinel instead reports what the server says, and a
+    worker may outlive its server. None where the system has no such descriptors.
+    """
 
     slot: Slot
     process: BaseProcess
@@ -37,28 +45,75 @@ class Worker:
     plan: Plan | None = None
     started: float = 0.0
     fraction: float = 0.0
+    pidfd: int | None = None
+
+    @property
+    def ended(self) -> int:
+        """Return a descriptor that is readable once the process has ended."""
+        return self.process.sentinel if self.pidfd is None else self.pidfd
+
+    def is_alive(self) -> bool:
+        """Return whether the process has not ended."""
+        return not wait([self.ended], 0)
+
+    def send_signals(self, *numbers: int) -> None:
+        """Send signals to the process, if it has not ended."""
+        if self.process.pid is not None and self.is_alive():
+            for number in numbers:
+                with suppress(ProcessLookupError):
+                    os.kill(self.process.pid, number)
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of the process, which has ended; None if its server has ended too and cannot say."""
+        self.process.join(EXIT_CODE_SECONDS)
+        return None if self.process.exitcode == LOST_EXIT_CODE else self.process.exitcode
+
+    def close(self) -> None:
+        """Close the connection, and the descriptor of the process."""
+        self.connection.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
 
 
 def start(slot: Slot) -> Worker:
-    """Start the process of a slot."""
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    return Worker(slot, process, ours)
+    """Start the process of a slot, and the server of such processes if it has ended."""
+    for attempt in range(START_ATTEMPTS):
+        import_ahead()
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
+        try:
+            process.start()
+        except (EOFError, ConnectionError):  # the server ended meanwhile
+            if attempt == START_ATTEMPTS - 1:
+                raise
+            continue
+        finally:
+            theirs.close()
+        break
+    worker = Worker(slot, process, ours)
+    with suppress(AttributeError, OSError):
+        worker.pidfd = os.pidfd_open(process.pid)
+    return worker
 
 
-def stop(worker: Worker) -> None:
-    """End a worker's process: at once if it is idle, else after a time to save."""
-    if worker.plan is not None:
-        worker.process.terminate()
-    elif worker.process.is_alive():
-        with suppress(OSError):  # it may have exited meanwhile
-            worker.connection.send(None)
-    worker.process.join(GRACE_SECONDS)
-    if worker.process.is_alive():
-        worker.process.kill()
-        worker.process.join()
+def stop(workers: Sequence[Worker], until: float) -> None:
+    """End the processes of workers: at once if they are idle, else after a time to save. None lives after `until`.
+
+    A process that was stopped (SIGSTOP) continues, so that it can save.
+    """
+    for worker in workers:
+        if worker.plan is not None:
+            worker.send_signals(signal.SIGTERM)
+        else:
+            with suppress(OSError):  # it may have exited meanwhile
+                worker.connection.send(None)
+        worker.send_signals(signal.SIGCONT)
+    for worker in workers:
+        wait([worker.ended], max(until - monotonic(), 0.0))
+    for worker in workers:
+        worker.send_signals(signal.SIGKILL)
+        wait([worker.ended], 1.0)
+        worker.close()
 
 
 # What follows runs in the worker's process.

@@ -31,8 +31,9 @@ from cnnexp.sweep import sweep as sweeps
 from cnnexp.sweep import worker as workers
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.slots import Slot, resolve
-from cnnexp.sweep.sweep import Sweep, Worker
+from cnnexp.sweep.sweep import Sweep
 from cnnexp.sweep.times import Times, work_of
+from cnnexp.sweep.worker import Worker
 from cnnexp.training.plan import Plan
 
 pytestmark = pytest.mark.counts("sweeps")
@@ -264,23 +265,94 @@ def test_a_signal_stops_the_sweep_and_its_workers(
 @pytest.mark.parametrize(
     ("asked", "sent"),
     [
-        ([signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM]),
-        ([signal.SIGUSR1, signal.SIGTERM, signal.SIGINT], [signal.SIGTERM]),
-        ([signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGKILL]),
-        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGKILL]),
+        ([signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGCONT]),
+        ([signal.SIGUSR1, signal.SIGTERM, signal.SIGINT], [signal.SIGTERM, signal.SIGCONT]),
+        ([signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGCONT, signal.SIGKILL]),
+        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGCONT, signal.SIGKILL]),
     ],
 )
 def test_only_a_second_interrupt_takes_the_runs_their_time_to_save(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: list[int], sent: list[int]
 ) -> None:
     told: list[int] = []
-    monkeypatch.setattr(os, "kill", lambda pid, number: told.append(number))
+    monkeypatch.setattr(os, "kill", lambda pid, number: told.append(number) if pid == 1 else None)
     sweep = Sweep([], [], [Slot("cpu", 1)], Times([]), None, False)
-    process: Any = SimpleNamespace(pid=1, is_alive=lambda: True)
+    process: Any = SimpleNamespace(pid=1, sentinel=os.pipe()[0])
     sweep.workers = [Worker(sweep.slots[0], process, Pipe()[0])]
     for number in asked:
         sweep.ask(number, None)
     assert told == sent
+
+
+@pytest.fixture
+def slow_sweep(
+    tiny: list[str], hazards: list[str], outputs: Path, tmp_path: Path
+) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """Start a sweep of three slow runs on two slots; yield it, and its server, when two runs have rows."""
+    words = [word for word in tiny if not word.startswith("model")]
+    request = [*hazards, "-m", "model.kind=slow", "seed=0,1,2", "epochs=40ep", "study.arm=slow", "slots=cpu:2"]
+    (tmp_path / "temporary").mkdir()
+    sweep = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "cnnexp", "train", *words, *request],
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        wait_for(lambda: sum(len(run.rows()) > 0 for run in (find_runs(outputs) if outputs.exists() else [])) == 2)
+        (server,) = [pid for pid in children(sweep.pid) if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        yield sweep, server
+    finally:
+        sweep.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a server of workers, and /proc")
+def test_runs_continue_when_the_server_of_the_workers_is_killed(
+    slow_sweep: tuple["subprocess.Popen[str]", int], runs: Runs, tmp_path: Path
+) -> None:
+    sweep, server = slow_sweep
+    (tmp_path / "own" / "cured").touch()
+    os.kill(server, signal.SIGKILL)
+    out, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0 and "Traceback" not in out, out
+    assert out.count("continues: slow, seed") == 2
+    found = runs()
+    assert {run.status for run in found.values()} == {"done"}
+    assert {name: run.info["resumed"] for name, run in found.items()} == {"slow-s0": 1, "slow-s1": 1, "slow-s2": 0}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a server of workers, and /proc")
+def test_a_stopped_worker_saves_when_the_sweep_is_asked_to_stop(
+    slow_sweep: tuple["subprocess.Popen[str]", int], runs: Runs
+) -> None:
+    sweep, server = slow_sweep
+    for pid in [server, *children(server)]:
+        os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    sweep.terminate()
+    out, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 75 and time.monotonic() - begun < 30, out
+    assert {name: run.status for name, run in runs().items()} == {"slow-s0": "interrupted", "slow-s1": "interrupted"}
+    assert all((run.folder / "checkpoints" / "last.pt").exists() for run in runs().values())
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+def test_a_worker_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
+    sweep = Sweep([], [], [Slot("cpu", 1)], Times([]), None, False)
+    sleeper = subprocess.Popen(["env", "--ignore-signal=TERM", "sleep", "60"])
+    wait_for(lambda: Path(f"/proc/{sleeper.pid}/comm").read_text() == "sleep\n")
+    process: Any = SimpleNamespace(pid=sleeper.pid)
+    ours, theirs = Pipe()
+    worker = Worker(sweep.slots[0], process, ours, plain_plan(tmp_path, "a"), pidfd=os.pidfd_open(sleeper.pid))
+    sweep.workers = [worker]
+    sweep.ask(signal.SIGTERM, None)
+    assert time.monotonic() + 20 < sweep.kill_at < time.monotonic() + 30
+    sweep.kill_at = 0.0
+    sweep.listen()
+    assert sleeper.wait(10) == -signal.SIGKILL
+    theirs.close()
 
 
 # Threads in the place of processes: the same decisions, without the seconds that a process takes to start.
@@ -341,14 +413,21 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 
 @pytest.mark.usefixtures("threads")
 class TestWithThreads:
-    def test_two_commands_at_once_share_the_work(self, train: Train, hazards: list[str], runs: Runs) -> None:
+    def test_two_commands_at_once_share_the_work(
+        self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         request = [*hazards, "-m", "epochs=1st", "study.arm=a", "slots=cpu:1"]
         assert train(*request, "seed=0") == 0
         (run,) = runs().values()
         run.update(status="interrupted")
         with run.held():
-            assert train(*request, "seed=0,1") == 0
+            assert train(*request, "seed=0,1") == 75, "not all of it is done"
+            out = capfd.readouterr().out
+            assert f"held: a, seed 0: {run.folder}: is in use by pid {os.getpid()} on " in out
+            assert "not made here: 1 run of another command; when that has ended, run this again" in out
         assert {name: run.status for name, run in runs().items()} == {"a-s0": "interrupted", "a-s1": "done"}
+        assert train(*request, "seed=0,1") == 0
+        assert {run.status for run in runs().values()} == {"done"}
 
     def test_what_has_diverged_is_told_again(self, train: Train, hazards: list[str], runs: Runs) -> None:
         request = [*hazards, "-m", "epochs=2st", "slots=cpu:1", "model.kind=blow_up,well,sys_exit"]
@@ -633,7 +712,7 @@ def sweep_of(plans: list[Plan], budget: int | None = None, times: Times | None =
         ("failed", "skipped", 3),
         ("skipped", "skipped", 0),
         ("diverged", "skipped", 3),
-        ("held", "skipped", 0),
+        ("held", "held", 75),
     ],
 )
 def test_what_needs_another_run_follows_it(
@@ -646,9 +725,13 @@ def test_what_needs_another_run_follows_it(
         plain_plan(tmp_path, "done alone"),
     ]
     assert sweep_of(plans, slots=slots) == code
-    assert [plan.record().status for plan in plans[1:]] == [dependents, dependents, "done"]
+    assert plans[3].record().status == "done"
     made = [label for label in order if label.startswith("done then")]
     assert len(made) == (2 if dependents == "done" else 0)
+    if dependents == "held":  # the other command will make them, too
+        assert not plans[1].folder.exists() and not plans[2].folder.exists()
+        return
+    assert [plan.record().status for plan in plans[1:3]] == [dependents, dependents]
     if made:
         assert order.index(first.label) < min(order.index(label) for label in made)
     else:
