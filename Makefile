@@ -15,7 +15,7 @@ ARGS ?=
 # make bench ROWS="C1 C3" ARGS="--data DIR"
 ROWS ?=
 STUDY := $(if $(filter shapes,$(DATA)),ablation,ablation-$(DATA))
-# On a CPU Imagenette takes 64 px and 15 epochs, on a GPU 160 px and 50, unless told otherwise.
+# On a CPU Imagenette takes 64 px and 15 epochs, on a GPU 160 px and 50, by default.
 HAS_GPU = $(shell $(BIN)/python -c "import torch; print(int(torch.cuda.is_available()))")
 SCALE = $(if $(filter imagenette,$(DATA)),data.size=$(or $(SIZE),$(if $(filter 1,$(HAS_GPU)),160,64)) \
 	epochs=$(or $(EPOCHS),$(if $(filter 1,$(HAS_GPU)),50ep,15ep)),\

@@ -1,4 +1,4 @@
-"""How every figure looks: colours that colour-blind readers can tell apart, type, and saving as PNG and SVG.
+"""How every figure looks: colours that colour-blind readers can distinguish, type, and saving as PNG and SVG.
 
 Colours: Okabe and Ito (2008), without their yellow and black, which print badly on white, and two of Paul Tol's.
 Only this module and the modules that draw import matplotlib; they are imported only when figures are wanted.

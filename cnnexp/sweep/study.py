@@ -25,7 +25,7 @@ def check_arms(plans: Iterable[Plan], named: Sequence[str]) -> None:
 def write_studies(plans: Iterable[Plan], command: str) -> None:
     """Write study.json: a named arm's runs with another config are superseded; its other seeds and other arms stay.
 
-    Arms without a name, those of `-m model.norm=none,batch`, supersede nothing: their config tells them apart.
+    Arms without a name, those of `-m model.norm=none,batch`, supersede nothing: their config identifies them.
     """
     for folder, here in by_folder(plans).items():
         with storage.lock(folder / ".lock", wait=True):
