@@ -53,7 +53,7 @@ FIXES = {
 class StorageError(OSError, UserError):
     """An operation on the disk failed; the message names the file. It is both an OSError and a UserError.
 
-    verb: "written" or "read".
+    verb: "written", "read", or "used" where it is not known which.
     """
 
     def __init__(self, path: Path | str, error: OSError, verb: str = "written"):
@@ -62,8 +62,8 @@ class StorageError(OSError, UserError):
 
     def __str__(self) -> str:
         fix = FIXES.get(self.errno or 0)
-        if self.verb == "read" and self.errno in (errno.EACCES, errno.EPERM):
-            fix = "allow reading it"
+        if self.verb != "written" and self.errno in (errno.EACCES, errno.EPERM):
+            fix = "check its permissions"
         return f"{self.filename}: cannot be {self.verb} ({self.strerror})" + (f"; {fix}" if fix else "")
 
 

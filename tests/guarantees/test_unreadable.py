@@ -28,7 +28,13 @@ def refuse(patch: pytest.MonkeyPatch, function: tuple[Any, str], wanted: Callabl
             raise OSError(number, os.strerror(number), os.fspath(path))
         return before(path, *given, **named)
 
+    as_if_of_python(failing)
     patch.setattr(*function, failing)
+
+
+def as_if_of_python(function: Any) -> None:
+    """Let the frames of a function be Python's own: an error in one of a test would be that of a user's code."""
+    function.__code__ = function.__code__.replace(co_filename=os.__file__)
 
 
 FILES = ["run.json", "config.yaml", "metrics.jsonl", "predictions.npz", "checkpoints/best.pt", ".lock"]
@@ -90,6 +96,7 @@ def test_a_system_call_that_fails_is_one_line(
                     raise OSError(number, os.strerror(number), *([] if isinstance(path, int) else [name]))
             return own(path, *given, **named)
 
+        as_if_of_python(failing)
         with monkeypatch.context() as patch:
             patch.setattr(os, function, failing)
             code = train()
