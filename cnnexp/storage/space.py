@@ -48,6 +48,17 @@ def checkpoint_bytes(model: "nn.Module") -> int:
     return 3 * save_bytes(model) - _weights(model)
 
 
+def bytes_to_come(model: "nn.Module", checkpoints: Path) -> int:
+    """Return how much a run's checkpoints may still grow: less than `checkpoint_bytes` if it is resumed.
+
+    checkpoints: the run's folder of them. One more save must fit in any case. Two names of a file count once, and
+    drafts that a killed process left count, because the run deletes them.
+    """
+    left_over = [*checkpoints.glob("*.pt"), *checkpoints.glob(".*.tmp")]
+    sizes = {status.st_ino: status.st_size for status in (file.lstat() for file in left_over)}
+    return max(save_bytes(model), checkpoint_bytes(model) - sum(sizes.values()))
+
+
 def _weights(model: "nn.Module") -> int:
     return sum(tensor.nbytes for tensor in model.state_dict().values())
 

@@ -67,7 +67,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
     )
     if both := record.info["data"]["test_in_train"]:
         record.log(f"data: {both} of {len(data.test)} test images are training images too, pixel for pixel")
-    disk.check_free_space(plan.folder, disk.checkpoint_bytes(state.model))
+    disk.check_free_space(plan.folder, disk.bytes_to_come(state.model, plan.folder / "checkpoints"))
     checkpoints = Checkpoints(
         plan.folder / "checkpoints",
         every=None if (every := config["checkpoint"]["every"]) == "auto" else steps(every, settings.steps_per_epoch),

@@ -11,15 +11,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from forks import Died, Forks
+from lives import live
 
+from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import space as disk
 from cnnexp.training import build
 from cnnexp.training import setup as start
 from cnnexp.training.device import resolve
-from cnnexp.training.loop import train_step
+from cnnexp.training.loop import Settings, train_step
 from cnnexp.training.plan import Plan
+from cnnexp.training.progress import Progress
+from cnnexp.training.run import run
 
 Train = Callable[..., int]
 
@@ -109,3 +114,39 @@ def test_a_probe_of_another_container_is_left_alone(tmp_path: Path) -> None:
         os.utime(file, (now - 7200,) * 2)
     disk.check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == [young]
+
+
+def test_a_run_that_fits_its_disk_can_be_resumed_there(
+    plan: Callable[..., Plan], forks: Forks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = plan("model.blocks=[{fc:{out:2000}}]")
+    checkpoints = own.folder / "checkpoints"
+    with pytest.raises(Died):
+        forks(live, own, "kill", 7)
+    model = start.new_state(own.config, *data_and_settings(own)).model
+    fits = int(1.01 * disk.checkpoint_bytes(model))  # 1 %: names, and the like
+
+    def free() -> int:
+        return fits - sum({file.stat().st_ino: file.stat().st_size for file in checkpoints.iterdir()}.values())
+
+    assert free() < fits / 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free()))
+    assert run(own, Progress()).status == "done"
+
+
+def test_another_save_must_fit_whatever_is_there(tmp_path: Path, plan: Callable[..., Plan]) -> None:
+    own = plan()
+    model = start.new_state(own.config, *data_and_settings(own)).model
+    assert disk.bytes_to_come(model, tmp_path) == disk.checkpoint_bytes(model)
+    (tmp_path / "last.pt").write_bytes(bytes(1000))
+    os.link(tmp_path / "last.pt", tmp_path / "previous.pt")
+    (tmp_path / "notes.txt").write_bytes(bytes(1000))
+    assert disk.bytes_to_come(model, tmp_path) == disk.checkpoint_bytes(model) - 1000
+    (tmp_path / "best-1.pt").write_bytes(bytes(2**20))
+    assert disk.bytes_to_come(model, tmp_path) == disk.save_bytes(model)
+
+
+def data_and_settings(own: Plan) -> tuple[ImageData, Settings]:
+    """Return the data and the settings of a run."""
+    data, device = build.build_data(own.config), resolve(own.config["device"])
+    return data, start.settings_of(own.config, start.batches_of(own.config, data, device), device)
