@@ -1,17 +1,17 @@
 """Evaluation: the logits of a split from one pass in eval mode, and how stable the classes are under small shifts."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.functional import pad
 
-from cnnexp.data.batches import Batch, DeviceImages, Normalise, in_order
+from cnnexp.data.batches import DeviceImages, Normalise, in_order
 from cnnexp.data.images import ImageData, Split
 from cnnexp.training.device import Device
-from cnnexp.training.features import Features
+from cnnexp.training.features import Features, concatenated
 
 
 class Evaluation:
@@ -48,9 +48,10 @@ class Evaluation:
     def logits(self, model: torch.nn.Module, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return logits (N, K) and labels (N,) of a split, in its order."""
         if self.features is not None and split is not self.data.test:
-            features = self.features.in_order(self.images_of(split), self.batch_size)
-            return logits_of(self.features.head, features, self.device, len(split))
-        return logits_of(model, self._batches(split), self.device, len(split))
+            inputs, model = self.features.in_order(self.images_of(split), self.batch_size), self.features.head
+        else:
+            inputs = self._inputs(split)
+        return logits_of(model, inputs, self.device, len(split)), split.labels
 
     def shift_consistency(self, model: torch.nn.Module, logits: NDArray[np.float32], pixels: int) -> float:
         """Return the share of test images that keep their class when moved up, down, left or right by `pixels`.
@@ -58,47 +59,30 @@ class Evaluation:
         logits: (N, K), those of the test images in place.
         """
         test, moves = self.data.test, ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
-        moved = (shifted(self._batches(test), *move) for move in moves)
-        return consistency(logits, (logits_of(model, batches, self.device, len(test))[0] for batches in moved))
+        moved = (shifted(self._inputs(test), *move) for move in moves)
+        return consistency(logits, (logits_of(model, inputs, self.device, len(test)) for inputs in moved))
 
-    def _batches(self, split: Split) -> Iterator[Batch]:
+    def _inputs(self, split: Split) -> Iterator[Tensor]:
         for batch in in_order(self.images_of(split), self.batch_size, self.normalise):
             if split is not self.data.val:
                 self.check_stop()
-            yield batch
+            yield batch.images
 
 
-def logits_of(
-    model: torch.nn.Module, batches: Iterable[Batch], device: Device, count: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return logits (N, K) and labels (N,) of batches that hold N = `count` images in all, in their order.
-
-    The model is left in eval mode. Both results are filled in place: a list of results per batch would fragment the
-    CPU's heap between the freed activations, which then grew with every batch.
-    """
+def logits_of(model: torch.nn.Module, inputs: Iterable[Tensor], device: Device, count: int) -> NDArray[np.float32]:
+    """Return the logits (N, K) of batches with N = `count` images in all. Leaves the model in eval mode."""
     model.eval()
-    logits = labels = torch.empty(0)
-    done = 0
     with torch.inference_mode(), device.autocast():
-        for batch in batches:
-            given = model(batch.images)
-            if not done:
-                logits = torch.empty(count, *given.shape[1:], device=given.device)
-                labels = torch.empty(count, dtype=torch.int64, device=given.device)
-            logits[done : done + len(given)] = given
-            labels[done : done + len(given)] = batch.labels
-            done += len(given)
-    assert done == count
-    return logits.cpu().numpy(), labels.cpu().numpy()
+        return concatenated((model(x) for x in inputs), count, torch.float32).cpu().numpy()
 
 
-def shifted(batches: Iterable[Batch], down: int, right: int) -> Iterator[Batch]:
+def shifted(inputs: Iterable[Tensor], down: int, right: int) -> Iterator[Tensor]:
     """Move every image (C, H, W) by whole pixels, up and left if negative; the border is repeated into the gap."""
     top, bottom, left, rest = (max(n, 0) for n in (down, -down, right, -right))
-    for batch in batches:
-        height, width = batch.images.shape[-2:]
-        framed = pad(batch.images, (left, rest, top, bottom), mode="replicate")
-        yield replace(batch, images=framed[..., bottom : bottom + height, rest : rest + width])
+    for x in inputs:
+        height, width = x.shape[-2:]
+        framed = pad(x, (left, rest, top, bottom), mode="replicate")
+        yield framed[..., bottom : bottom + height, rest : rest + width]
 
 
 def consistency(logits: NDArray[np.float32], others: Iterable[NDArray[np.float32]]) -> float:

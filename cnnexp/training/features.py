@@ -7,7 +7,7 @@ the last bits of a convolution depend on the batch. `cache_features: false` turn
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -75,23 +75,14 @@ class Features:
         """Return the features (N, ...) of a split in its order; the first call computes them in eval mode."""
         key = (id(images), mirrored)
         if key not in self.kept:
-            self.kept[key] = self._compute(images, mirrored)
+            self.model.eval()
+            passes = (self._pass(self.model, x) for x in self._images(images, mirrored))
+            self.kept[key] = concatenated(passes, len(images))
         return self.kept[key]
-
-    def _compute(self, images: DeviceImages, mirrored: bool) -> Tensor:
-        self.model.eval()
-        features, done = torch.empty(0), 0
-        for x in self._images(images, mirrored):
-            self.check_stop()
-            given = self._pass(self.model, x)
-            if not done:  # filled in place, as logits are: evaluation.py
-                features = torch.empty(len(images), *given.shape[1:], dtype=given.dtype, device=given.device)
-            features[done : done + len(given)] = given
-            done += len(given)
-        return features
 
     def _images(self, images: DeviceImages, mirrored: bool) -> Iterator[Tensor]:
         for batch in in_order(images, self.batch_size, self.normalise):
+            self.check_stop()
             x = batch.images.flip(-1) if mirrored else batch.images
             yield x.contiguous(memory_format=self.device.layout)
 
@@ -106,13 +97,27 @@ class Features:
             hook.remove()
         return inputs[0]
 
-    def in_order(self, images: DeviceImages, batch_size: int) -> Iterator[Batch]:
-        """Yield the features of a complete split in its order, as batches."""
+    def in_order(self, images: DeviceImages, batch_size: int) -> Iterator[Tensor]:
+        """Yield the features (N, ...) of a complete split in its order, in batches."""
         features = self.of(images)
         for start in range(0, len(images), batch_size):
-            rows = torch.arange(start, min(start + batch_size, len(images)))
-            there = send(rows, images.device)
-            yield Batch(features[there], images.labels[there], 0, rows)
+            yield features[start : start + batch_size].clone()  # aligned in memory like a gathered batch
+
+
+def concatenated(parts: Iterable[Tensor], count: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Concatenate tensors (n, ...) that have `count` rows in all. dtype: that of the first if None.
+
+    The result is filled in place: a list of parts would fragment the CPU's heap between the freed activations, which
+    then grew with every part.
+    """
+    result, done = torch.empty(0), 0
+    for part in parts:
+        if not done:
+            result = torch.empty(count, *part.shape[1:], dtype=dtype or part.dtype, device=part.device)
+        result[done : done + len(part)] = part
+        done += len(part)
+    assert done == count
+    return result
 
 
 class FeatureBatches:

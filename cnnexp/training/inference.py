@@ -21,7 +21,7 @@ from cnnexp.config import signature
 from cnnexp.config.schema import DeviceConfig
 from cnnexp.config.user_code import changed_code
 from cnnexp.data import decode
-from cnnexp.data.batches import Batch, Normalise, as_float
+from cnnexp.data.batches import Normalise, as_float
 from cnnexp.data.images import Pixels
 from cnnexp.errors import UserError, warn_once
 from cnnexp.metrics import log_softmax
@@ -102,11 +102,9 @@ class TrainedModel:
     def logits(self, images: Any, batch_size: int = 256) -> NDArray[np.float32]:
         """Return the logits (N, K) of one image, of several, or of (N, H, W, C) uint8; see AnyImage for each."""
         several = _several(images)
-        no_rows = torch.zeros(0, dtype=torch.int64)
         parts = (several[at : at + batch_size] for at in range(0, len(several), batch_size))
         inputs = (self.transform.batch([self.transform.pixels(i) for i in part], self.device.torch) for part in parts)
-        batches = (Batch(x, torch.zeros(len(x), dtype=torch.int64), 0, no_rows) for x in inputs)
-        return logits_of(self.model, batches, self.device, len(several))[0]
+        return logits_of(self.model, inputs, self.device, len(several))
 
     def predict(self, images: Any, batch_size: int = 256) -> NDArray[np.float64]:
         """Return the probabilities (N, K) of the classes; images: as for `logits`. Rows add up to 1."""

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from cnnexp.data.batches import Batch
 from cnnexp.training import build, device
 from cnnexp.training import run as runner
 from cnnexp.training.evaluation import Evaluation, consistency, shifted
@@ -43,11 +42,11 @@ def test_shift_consistency_counts_what_a_shift_changes(plan: Callable[..., Plan]
 
 def test_a_shift_moves_whole_pixels_and_repeats_the_border() -> None:
     image = torch.arange(12.0).reshape(1, 1, 3, 4)
-    batch = Batch(image, torch.zeros(1, dtype=torch.int64), 0, torch.zeros(1, dtype=torch.int64))
 
     def moved(down: int, right: int) -> list[list[float]]:
-        (result,) = shifted([batch], down, right)
-        return result.images[0, 0].tolist()
+        (result,) = shifted([image], down, right)
+        moved: list[list[float]] = result[0, 0].tolist()
+        return moved
 
     assert moved(1, 0) == [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7]]
     assert moved(-1, 0) == [[4, 5, 6, 7], [8, 9, 10, 11], [8, 9, 10, 11]]
