@@ -428,7 +428,8 @@ def test_a_damaged_hash_chain_is_reported_and_never_continued(
     whole = hash_chain.read(runner.run(planned(tmp_path / "a", "whole", 0, "log.hash_chain=true"), Progress()).folder)
     own = half(tmp_path / "b", "whole", 0, "log.hash_chain=true")
     file = own.folder / "hash_chain.jsonl"
-    lines = file.read_bytes().splitlines(keepends=True)
+    count = checkpoint.read(own.folder / "checkpoints" / "last.pt")["chain_rows"]
+    lines = file.read_bytes().splitlines(keepends=True)[:count]  # later steps are taken again
     file.unlink()
     content = {
         "empty": [],
