@@ -37,7 +37,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--json", action="store_true", help="print everything as JSON; without --out no page")
     add("--grid", metavar="FILE.png", type=Path, help="save a picture: a row of images per class")
     arguments.add_config_dir(parser)
-    add("--verify", action="store_true", help="compare all prepared images with their checksums")
+    add(
+        "--verify",
+        action="store_true",
+        help="read all files again, and compare the prepared images with their checksums",
+    )
     add("--clear-cache", action="store_true", help="delete all prepared images; they can be made again")
     return parser.parse_intermixed_args(argv)
 
@@ -53,6 +57,10 @@ def main(argv: list[str]) -> int:
     from cnnexp.records.run_record import slug
     from cnnexp.training.build import build_data
 
+    if given.verify:
+        from cnnexp.data.digests import forget
+
+        forget(config["data"].get("cache"))
     data = build_data(config)
     found = facts.gather(data, file)
     text = json.dumps(facts.as_json(found), indent=1) if given.json else visible(tables.as_text(found), lines=True)
@@ -60,7 +68,8 @@ def main(argv: list[str]) -> int:
     if given.verify:
         from cnnexp.data.cache import verify
 
-        verified = f"verified: {mib(verify(Path(data.cache)))} match their checksums"
+        read = f"{found.files.count:,} files were read again; " if found.files else ""
+        verified = f"verified: {read}{mib(verify(Path(data.cache)))} match their checksums"
         print(verified, file=sys.stderr if given.json else sys.stdout)
     if given.grid:
         storage.make_folder(given.grid.parent)

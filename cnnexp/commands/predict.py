@@ -66,7 +66,7 @@ def find_files(given: list[Path]) -> list[Path]:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
-            files += [file.path for file in find_images(path, "", "", 0)]
+            files += find_images(path)
         else:
             files.append(path)
     return files

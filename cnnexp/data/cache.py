@@ -4,7 +4,8 @@
 images.npy    (M, H, W, C) uint8            labels.npy    (M,) int64        ids.npy    (M,) str
 parts.npy     (M,) uint8: 0 train, 1 val, 2 test
 sums.npy      (M, C, 2) int64: each image's sum and sum of squares per channel
-meta.json     {version, name, classes, skipped, fingerprint, seconds, files: {name: bytes}, crc32: {name: 8 digits}}
+meta.json     {version, name, classes, skipped, notes, fingerprint, seconds,
+              files: {name: bytes}, crc32: {name: 8 digits}}
 
 A process compares each file with its checksum once, before it is used. Of a file above MAX_CHECKED_BYTES it compares
 the size only; `cnnexp data NAME --verify` compares the checksum too.
@@ -15,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from cnnexp import storage
 from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
 
-CODE_VERSION = 1  # increase it when decoding, drawing or the file layout changes
+CODE_VERSION = 2  # increase it when decoding, drawing or the file layout changes
 MAX_CHECKED_BYTES = 2 << 30  # half a second; measured: crc32 of a cached file reads 4.2 GB/s
 ARRAYS = ("images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy")
 _verified: set[tuple[Path, int, int]] = set()  # (file, inode, mtime in ns) that match their checksum in this process
@@ -36,7 +37,8 @@ _verified: set[tuple[Path, int, int]] = set()  # (file, inode, mtime in ns) that
 class Prepared:
     """A source's images, decoded and memory-mapped. The arrays are those of the module's docstring.
 
-    files: the folder below which ids are image files, None where images are not files.
+    files: the folder below which ids are image files, None where images are not files. notes: what to know of them.
+    assigned: (M,) 0 train, 1 val, 2 test, if the source divides its images itself.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Prepared:
     seconds: float
     folder: Path
     files: str | None = None
+    notes: list[str] = field(default_factory=list)
+    assigned: NDArray[np.uint8] | None = None
 
 
 def cache_root(cache: str | None) -> Path:
@@ -107,10 +111,12 @@ def load(folder: Path) -> Prepared | None:
         )
         if meta["version"] != CODE_VERSION or not len(images) == len(labels) == len(ids) == len(parts) == len(sums):
             return None
-        name, classes, fingerprint, skipped = (meta[k] for k in ("name", "classes", "fingerprint", "skipped"))
+        name, classes, fingerprint, skipped, notes = (
+            meta[k] for k in ("name", "classes", "fingerprint", "skipped", "notes")
+        )
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder)
+    return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder, notes=notes)
 
 
 def find(cache: str | None, fingerprint: str) -> Prepared | None:
@@ -158,11 +164,12 @@ def cached(cache: str | None) -> list[tuple[Path, int]]:
 
 
 def clear_cache(cache: str | None) -> int:
-    """Delete the prepared sets in a cache folder, and nothing else in it; return the bytes freed.
+    """Delete the prepared sets and digests in a cache folder, and nothing else in it; return the bytes freed.
 
     Sets that a process is preparing are kept. A run that has a deleted set open can use it until it ends.
     """
     freed = 0
+    storage.remove(cache_root(cache) / "digests")
     for folder, size in cached(cache):
         name = folder.name.removeprefix(".").removesuffix(".tmp")
         try:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from cnnexp import storage
 from cnnexp.data.archive import extract_tar
-from cnnexp.data.decode import square
 from cnnexp.data.images import Pixels
+from cnnexp.data.pixels import square
 from cnnexp.data.prepare import Listing
 from cnnexp.errors import UserError
 from cnnexp.storage import fetch

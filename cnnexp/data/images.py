@@ -1,6 +1,6 @@
 """What a data source returns: splits as indices into one memory-mapped uint8 array. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ class ImageData:
     the source's own train, val and test; the draw of validation and the normalisation are not in it. skipped: the files
     that `on_corrupt: skip` left out. prepare_seconds: time spent on decoding, 0 if read from the cache. cache: the
     folder of the prepared arrays. copies: groups of indices, over all three splits, of images that are equal in every
-    pixel. files: the folder to which ids are relative paths, None if the images are not files.
+    pixel. files: the folder to which ids are relative paths, None if the images are not files. notes: what to know of
+    the source, such as files that are left out.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ImageData:
     cache: str
     copies: list[Integers]
     files: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     def splits(self) -> dict[str, Split]:
         """Return {"train", "val", "test"} and their splits."""

@@ -1,7 +1,7 @@
 """Decode images once, into one uint8 array in a content-addressed cache folder that every run memory-maps.
 
-The folder's key is a hash of all that determines the pixels: the listing (relative paths, sizes, modification times),
-the parameters, and CODE_VERSION. Imports no torch.
+The folder's key is a hash of all that determines the pixels: the listing (relative paths, content), the parameters, the
+versions of Pillow, and CODE_VERSION. Imports no torch.
 """
 
 import hashlib
@@ -34,7 +34,8 @@ Block = tuple[list[int], Pixels, Integers]  # indices in the listing (n,), image
 class Listing:
     """The images to decode: M images with their labels, parts (indices into images.PARTS) and ids.
 
-    `decode(i)` returns image i as (H, W, C) uint8, all of one shape, or None to skip it; threads call it.
+    `decode(i)` returns image i as (H, W, C) uint8, all of one shape, or None to skip it; threads call it. `notes()`
+    returns what to know of the images, after all are decoded.
     """
 
     classes: list[str]
@@ -42,6 +43,7 @@ class Listing:
     parts: list[int]
     ids: list[str]
     decode: Callable[[int], Pixels | None]
+    notes: Callable[[], list[str]] = list
 
 
 def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing]) -> Prepared:
@@ -113,6 +115,7 @@ def _write_arrays(folder: Path, name: str, listing: Listing, started: float) -> 
         "classes": listing.classes,
         "fingerprint": digest.hexdigest(),
         "skipped": sorted(set(listing.ids) - set(ids.tolist())),
+        "notes": listing.notes(),
         "seconds": round(time.monotonic() - started, 3),
         "files": {file: storage.size_bytes(folder / file) for file in ARRAYS},
         "crc32": {file: f"{storage.crc32_of(folder / file):08x}" for file in ARRAYS},
@@ -122,12 +125,11 @@ def _write_arrays(folder: Path, name: str, listing: Listing, started: float) -> 
 
 
 def _check_classes(name: str, listing: Listing, kept: list[int]) -> None:
-    """Raise UserError if a class has no image left in a split."""
+    """Raise UserError if a class had images in a split, and none can be read."""
     left = {(listing.parts[i], listing.labels[i]) for i in kept}
-    for part in sorted(set(listing.parts)):
-        for label, title in enumerate(listing.classes):
-            if (part, label) not in left:
-                raise UserError(f"data: {name}: class '{title}' has no readable image in {PARTS[part]}")
+    for part, label in sorted({*zip(listing.parts, listing.labels, strict=True)} - left):
+        title = listing.classes[label]
+        raise UserError(f"data: {name}: class '{title}' has no readable image in {PARTS[part]}")
 
 
 def _decode(name: str, listing: Listing) -> Iterator[Block]:

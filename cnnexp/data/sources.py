@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cnnexp.config.signature import Count, Range
+from cnnexp.config.signature import Count, Index, Range, Rate
 from cnnexp.data.cache import Prepared
+from cnnexp.data.cut import Cut
 from cnnexp.data.download import CIFAR10, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.shapes import SHAPES, draw_shape
@@ -50,13 +51,24 @@ def _drawn(classes: list[str], num_train: int, num_test: int, size: int, draw: C
 
 
 @with_splits
-def imagenette(root: str, size: Side, resize: Resize, on_corrupt: OnCorrupt, cache: str | None) -> Prepared:
+def imagenette(
+    root: str,
+    size: Side,
+    resize: Resize,
+    on_corrupt: OnCorrupt,
+    val_fraction: Rate,
+    split_seed: Index,
+    train_limit: Count | None,
+    val_limit: Count | None,
+    test_limit: Count | None,
+    cache: str | None,
+) -> Prepared:
     """Imagenette v2, 160 px, from root/imagenette2-160; downloaded into `root` if it is not there.
 
     Its 3,925 validation images are the test split, as is usual; validation is drawn from its 9,469 training images.
     """
-    tree = find(IMAGENETTE, Path(root))
-    return read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cache, IMAGENETTE_CLASSES)
+    tree, cut = find(IMAGENETTE, Path(root)), Cut(0.0, val_fraction, split_seed, train_limit, val_limit, test_limit)
+    return read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cut, cache, IMAGENETTE_CLASSES)
 
 
 @with_splits
@@ -73,15 +85,24 @@ def folder(
     size: Side,
     resize: Resize,
     channels: Literal["auto", 1, 3],
+    bits: Annotated[int, Range(low=8, high=31)] | None,
     on_corrupt: OnCorrupt,
+    test_fraction: Annotated[float, Range(above=0, below=1)],
+    val_fraction: Rate,
+    split_seed: Index,
+    train_limit: Count | None,
+    val_limit: Count | None,
+    test_limit: Count | None,
     cache: str | None,
 ) -> Prepared:
-    """Read any tree of class folders: root/path/train/<class>/..., and test/ or val/ or both.
+    """Read any tree of class folders: root/path/train/<class>/... and test/ or val/ or both, or root/path/<class>/...
 
     With test/ and val/, each is used under its own name. With test/ alone, validation is drawn from train/. With val/
-    alone, val/ is the test split and validation is drawn from train/. data/decode.py says how unusual images are read.
+    alone, val/ is the test split and validation is drawn from train/. Of a flat tree, test_fraction of the images are
+    the test split. data/decode.py says how unusual images are read.
     """
-    return read_tree(name, Path(root) / path, Reader(size, resize, channels, on_corrupt), cache)
+    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit)
+    return read_tree(name, Path(root) / path, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
 
 
 for _source, _archive in ((imagenette, IMAGENETTE), (cifar10, CIFAR10)):

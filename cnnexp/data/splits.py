@@ -17,6 +17,7 @@ from cnnexp.data.cache import Prepared
 from cnnexp.data.duplicates import find_copies
 from cnnexp.data.images import PARTS, ImageData, Integers, Split
 from cnnexp.errors import UserError
+from cnnexp.text import plural
 
 VALIDATION, LIMIT = 1, 2  # purposes of a draw: different numbers, so that the draws are independent
 
@@ -35,12 +36,11 @@ def apportion(counts: Integers, total: int, least: int) -> Integers:
     return share
 
 
-def stratified_sample(labels: Integers, share: Integers, seed: int, purpose: int) -> NDArray[np.bool_]:
-    """Draw share[k] images of each class k; return a mask (N,). A larger share contains a smaller one.
+def stratified_sample(labels: Integers, share: Integers, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Draw share[k] images of each class k, those with the lowest keys; return a mask (N,).
 
-    labels: (N,). share: (K,). purpose: VALIDATION or LIMIT.
+    labels, keys: (N,). share: (K,). A larger share contains a smaller one.
     """
-    keys = counter.bits(seed, purpose, np.arange(len(labels)))
     chosen = np.zeros(len(labels), bool)
     for label, count in enumerate(share):
         members = np.flatnonzero(labels == label)
@@ -53,11 +53,17 @@ def limit(labels: Integers, count: int | None, classes: int, seed: int, key: str
 
     key: the setting, for the error. Raises UserError if `count` is below the number of classes.
     """
+    return lowest(labels, count, classes, counter.bits(seed, LIMIT, np.arange(len(labels))), key)
+
+
+def lowest(labels: Integers, count: int | None, classes: int, keys: NDArray[np.uint64], key: str) -> NDArray[np.bool_]:
+    """Draw the images with the lowest keys (N,) of each class: as `limit` does."""
     if count is None or count >= len(labels):
         return np.ones(len(labels), bool)
-    if count < classes:
-        raise UserError(f"data.{key}: given {count}; allowed: at least {classes}, one image of every class")
-    return stratified_sample(labels, apportion(np.bincount(labels, minlength=classes), count, least=1), seed, LIMIT)
+    counts = np.bincount(labels, minlength=classes)
+    if count < (present := int((counts > 0).sum())):
+        raise UserError(f"data.{key}: given {count}; allowed: at least {present}, one image of every class")
+    return stratified_sample(labels, apportion(counts, count, least=1), keys)
 
 
 def validation(labels: Integers, fraction: float, classes: int, seed: int) -> NDArray[np.bool_]:
@@ -72,7 +78,8 @@ def validation(labels: Integers, fraction: float, classes: int, seed: int) -> ND
     if total == 0 or total > len(labels) - classes:
         what = "no validation image" if total == 0 else "less than one image of every class for training"
         raise UserError(f"data.val_fraction: {fraction} of {len(labels)} training images leaves {what}")
-    return stratified_sample(labels, _leaving_one(counts, total), seed, VALIDATION)
+    keys = counter.bits(seed, VALIDATION, np.arange(len(labels)))
+    return stratified_sample(labels, _leaving_one(counts, total), keys)
 
 
 def _leaving_one(counts: Integers, total: int) -> Integers:
@@ -114,6 +121,9 @@ def make_splits(
     stratified subset of a split; None takes all. normalize: "dataset", the mean and std of the training split, or
     {"mean": C floats, "std": C floats} of pixels / 255. Raises UserError for a number that the images do not allow.
     """
+    if len(prepared.classes) < 2:
+        given = plural(len(prepared.classes), "class")
+        raise UserError(f"data: {prepared.name} has {given}; at least two are needed")
     parts = _draw(prepared, val_fraction, split_seed, {"train": train_limit, "val": val_limit, "test": test_limit})
     _, height, width, channels = prepared.images.shape
     if isinstance(normalize, str):
@@ -134,12 +144,15 @@ def make_splits(
         cache=str(prepared.folder),
         copies=find_copies(images, prepared.sums, np.concatenate(list(parts.values()))),
         files=prepared.files,
+        notes=prepared.notes,
         **splits,
     )
 
 
 def _draw(prepared: Prepared, val_fraction: float, seed: int, limits: Mapping[str, int | None]) -> dict[str, Integers]:
-    """Draw the indices of the images of each split."""
+    """Return the indices of the images of each split: as the source assigned them, else drawn."""
+    if prepared.assigned is not None:
+        return {name: np.flatnonzero(prepared.assigned == number) for number, name in enumerate(PARTS)}
     classes, labels = len(prepared.classes), prepared.labels
     parts = {name: np.flatnonzero(prepared.parts == number) for number, name in enumerate(PARTS)}
     if not len(parts["val"]):
@@ -153,17 +166,18 @@ def _draw(prepared: Prepared, val_fraction: float, seed: int, limits: Mapping[st
 def with_splits(prepares: Callable[..., Prepared]) -> Callable[..., ImageData]:
     """Make a data source of a function that prepares images: it also takes the parameters of `make_splits`.
 
-    Its signature, which is the schema of its YAML, names both. All are given by name.
+    Its signature, which is the schema of its YAML, names both. All are given by name. A function that divides the
+    images itself names the parameters that it needs, and returns them `assigned`.
     """
     own, shared = (dict(inspect.signature(function).parameters) for function in (prepares, make_splits))
     del shared["prepared"]
-    joined = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *shared.values())])
+    joined = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (own | shared).values()])
 
     @functools.wraps(prepares)
     def source(**settings: Any) -> ImageData:
         joined.bind(**settings)  # a TypeError before anything is prepared
-        splitting = {name: settings.pop(name) for name in shared}
-        return make_splits(prepares(**settings), **splitting)
+        prepared = prepares(**{name: settings[name] for name in own})
+        return make_splits(prepared, **{name: settings[name] for name in shared})
 
     vars(source).update(__signature__=joined, check=check)
     return source

@@ -1,136 +1,214 @@
-"""Trees of class folders: root/train/<class>/..., root/val/<class>/... and root/test/<class>/..."""
+"""Trees of class folders, read into prepared images; folders.py says which folders are splits and classes."""
 
 import logging
 import os
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from PIL import __version__ as pillow_version
+from PIL import features
+
 from cnnexp.data.cache import Prepared
-from cnnexp.data.decode import SUFFIXES, decode, is_gray
+from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, assign, keep_together
+from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, decode, is_gray, is_image
+from cnnexp.data.digests import content_digest
+from cnnexp.data.duplicates import find_copies
+from cnnexp.data.folders import Tree, find_tree, is_ignored, nfc
 from cnnexp.data.images import PARTS, Pixels
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
+from cnnexp.text import plural
 
-
-def find_parts(root: Path) -> dict[str, Path]:
-    """Return the split folders of a tree. Without test/, its val/ is used as test.
-
-    Raises UserError if `root` is missing or has no train/, or neither val/ nor test/.
-    """
-    if not root.is_dir():
-        raise UserError(f"data.root: {root} is not a folder")
-    found = {part: root / part for part in PARTS if (root / part).is_dir()}
-    if "train" not in found or len(found) == 1:
-        names = ", ".join(sorted(f.name for f in root.iterdir() if f.is_dir())[:5]) or "no folder"
-        needs = "train/ and test/ (or val/, then used as test)"
-        raise UserError(f"data.root: {root} has {names}; it needs {needs}, each with a folder per class: data.root=DIR")
-    if "test" not in found:
-        found["test"] = found.pop("val")
-    return found
+Kinds = Counter[str]  # of files that are no images: {".txt": 3}
+KINDS_SHOWN = 6
 
 
 @dataclass(frozen=True)
 class File:
-    """An image file. id: its path relative to the tree's root. modified: its modification time in ns."""
+    """An image file. id: its path relative to the tree's root. name: its class and its path within the class."""
 
     path: Path
     id: str
+    name: str
     part: str
     label: int
-    bytes: int
-    modified: int
 
 
-def find_images(split: Path, folder: str, part: str, label: int) -> list[File]:
-    """Return the images below one class folder of a split, sorted by path.
+def image_files(folder: Path) -> tuple[list[Path], Kinds]:
+    """Return the images below a folder, sorted by path, and the kinds of all other files.
 
-    Hidden files, and files whose suffix is not in decode.SUFFIXES, are ignored. Links to folders are followed, to each
-    folder once. Raises UserError if there are no images.
+    Hidden files, and those of file managers, are ignored. Links to folders are followed, to each folder once.
     """
-    files, seen = list[File](), set[str]()
-    for place, folders, names in os.walk(split / folder, followlinks=True):
+    found, seen, kinds = list[Path](), set[str](), Kinds()
+    for place, folders, names in os.walk(folder, followlinks=True):
         here = os.path.realpath(place)
-        folders[:] = [] if here in seen else [f for f in folders if not f.startswith(".")]
+        folders[:] = [] if here in seen else [f for f in folders if not is_ignored(f)]
         names = [] if here in seen else names
         seen.add(here)
-        for path in (Path(place, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")):
-            status = path.stat() if path.exists() else path.lstat()  # decoding reports a dangling link
-            name = path.relative_to(split.parent).as_posix()
-            files.append(File(path, name, part, label, status.st_size, status.st_mtime_ns))
-    if not files:
-        raise UserError(f"{split / folder}: has no images ({' '.join(SUFFIXES)}); add some, or remove the folder")
-    return sorted(files, key=lambda file: file.id)
+        for path in (Path(place, name) for name in names if not is_ignored(name)):
+            if is_image(path):
+                found.append(path)
+            else:
+                kinds[path.suffix.lower() or "without suffix"] += 1
+    return sorted(found, key=lambda path: (nfc(path.as_posix()), path)), kinds
 
 
-def find_classes(parts: dict[str, Path]) -> list[str]:
-    """Return the sorted names of the class folders. Raises UserError unless all splits have the same ones."""
-    names = {
-        part: sorted(f.name for f in path.iterdir() if f.is_dir() and f.name[0] != ".") for part, path in parts.items()
-    }
-    for part, path in parts.items():
-        for name in names[part]:
-            if not is_text(name):
-                raise UserError(f"{path / name}: its name is that of a class and has control characters; rename it")
-        if not names[part]:
-            raise UserError(f"{path}: has no class folders")
-        for one, other in ((part, "train"), ("train", part)):
-            extra = sorted(set(names[one]) - set(names[other]))
-            if extra:
-                raise UserError(f"{parts[other]}: class '{extra[0]}' is missing; it is in {parts[one]}")
-    return names["train"]
+def find_images(folder: Path) -> list[Path]:
+    """Return the images below a folder, sorted by path. Raises UserError if there are none."""
+    found, kinds = image_files(folder)
+    if not found:
+        raise UserError(
+            f"{folder}: has no images ({' '.join(SUFFIXES)}){_others(kinds)}; add some, or remove the folder"
+        )
+    return found
 
 
-def is_text(name: str) -> bool:
-    """Return whether a name has no control characters, line ends, or bytes that are not UTF-8."""
-    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
+def _others(kinds: Kinds) -> str:
+    return f", but {', '.join(_counts(kinds))}" if kinds else ""
+
+
+def _counts(kinds: Kinds) -> list[str]:
+    """Return "2 .heic: install pillow-heif", "40 .txt", the most frequent first."""
+    fixes = dict.fromkeys(HEIC, ": install pillow-heif") if not HEIF else {}
+    fixes |= dict.fromkeys(RAW, ": convert these camera files to JPEG")
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    listed = [f"{count:,} {kind}{fixes.get(kind, '')}" for kind, count in ordered[:KINDS_SHOWN]]
+    return listed + [f"{len(kinds) - KINDS_SHOWN} other kinds"] * (len(kinds) > KINDS_SHOWN)
+
+
+def list_files(root: Path, tree: Tree) -> tuple[list[File], Kinds, list[str]]:
+    """Return the images of a tree, part by part and class by class, the kinds of other files, and notes.
+
+    Raises UserError if a class has no training images, or a part no images.
+    """
+    files, others, notes = list[File](), Kinds(), list[str]()
+    for part, place in tree.parts.items():
+        empty = []
+        for label, title in enumerate(tree.classes):
+            folder = tree.folders[part].get(title)
+            found, kinds = image_files(folder) if folder else ([], Kinds())
+            others += kinds
+            if not found:
+                empty.append(title)
+                if part == "train" and folder:
+                    find_images(folder)  # says so
+            for path in found:
+                inside = nfc(path.relative_to(folder or root).as_posix())
+                files.append(File(path, path.relative_to(root).as_posix(), f"{title}/{inside}", part, label))
+        if len(empty) == len(tree.classes):
+            raise UserError(f"{place}: has no images in any class folder")
+        if empty:
+            notes.append(f"no image in {place.name}/ of {_names(empty)}: the network is trained on these, not tested")
+    return files, others, notes
+
+
+def _names(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How the files of a tree are decoded: the parameters of `decode`, and whether damaged files are skipped."""
+    """How the files of a tree are decoded: the parameters of `decode`, and whether damaged files are skipped.
+
+    deep: the largest values of images with more than 8 bits, in the order of their decoding.
+    """
 
     size: int
     resize: str
     channels: str | int
     on_corrupt: str
+    bits: int | None = None
+    deep: list[int] = field(default_factory=list, compare=False)
+
+    def key(self) -> dict[str, object]:
+        """Return what determines the pixels of a file, beside its content."""
+        libraries = [pillow_version, features.version("libjpeg_turbo"), features.version("webp"), list(HEIF)]
+        return {**asdict(replace(self, deep=[])), "libraries": libraries}
 
     def listing(self, classes: list[str], files: list[File]) -> Listing:
         """List the files to decode. channels "auto" is 1 if every file is stored as grayscale, else 3."""
         gray = self.channels == "auto" and all(is_gray(file.path) for file in files)
         channels = (1 if gray else 3) if self.channels == "auto" else int(self.channels)
+        self.deep.clear()
 
         def read(number: int) -> Pixels | None:
             try:
-                return decode(files[number].path, self.size, self.resize, channels)
+                return decode(files[number].path, self.size, self.resize, channels, self.bits, self.deep.append)
             except UserError as error:
                 if self.on_corrupt == "error":
                     raise UserError(f"{error}; data.on_corrupt=skip leaves such images out and counts them") from error
                 return None
 
         parts = [PARTS.index(file.part) for file in files]
-        return Listing(classes, [f.label for f in files], parts, [f.id for f in files], read)
+        return Listing(classes, [f.label for f in files], parts, [f.id for f in files], read, self._notes)
+
+    def _notes(self) -> list[str]:
+        """Warn of images that look black, because fewer than their 16 bits are used."""
+        largest = max(self.deep, default=1 << 15)
+        if self.bits or largest >= 1 << 15:
+            return []
+        images = f"{plural(len(self.deep), 'image')} with 16 bits or more {'has' if len(self.deep) == 1 else 'have'}"
+        fix = f"if 12 bits are meant, say data.bits=12 (the smallest possible is {max(8, largest.bit_length())})"
+        return [f"{images} no value above {largest:,} of 65,535, and come out dark: {fix}"]
 
 
 def read_tree(
-    name: str, root: Path, reader: Reader, cache: str | None, rename: Mapping[str, str] | None = None
+    name: str, root: Path, reader: Reader, cut: Cut, cache: str | None, rename: Mapping[str, str] | None = None
 ) -> Prepared:
-    """List, decode and cache a tree of class folders. rename: {folder name: class name}.
+    """List, divide, decode and cache a tree of class folders. rename: {folder name: class name}.
 
-    Raises UserError for a root, class or image that cannot be used; see `find_parts`, `find_classes` and `decode`.
+    Files that a limit leaves out are neither read nor decoded. Raises UserError for a root, class or image that cannot
+    be used; see `find_tree`, `list_files` and `decode`.
     """
-    parts = find_parts(root)
-    folders = find_classes(parts)
-    files = [
-        f for part, path in parts.items() for k, name in enumerate(folders) for f in find_images(path, name, part, k)
-    ]
-    classes = [(rename or {}).get(folder, folder) for folder in folders]
-    key = [[(f.part, f.id, f.bytes, f.modified) for f in files], classes, asdict(reader)]
+    tree = find_tree(root)
+    files, others, notes = list_files(root, tree)
+    cut = cut if tree.flat else replace(cut, test_fraction=0.0)
+    labels = np.array([file.label for file in files], np.int64)
+    parts = np.array([PARTS.index(file.part) for file in files], np.uint8)
+    assigned = assign([file.name for file in files], labels, parts, cut, len(tree.classes))
+    files = [file for file, part in zip(files, assigned, strict=True) if part != LEFT_OUT]
+    assigned = assigned[assigned != LEFT_OUT]
+
+    classes = [(rename or {}).get(folder, folder) for folder in tree.classes]
+    content = content_digest([file.path for file in files], cache)
+    key = [content, [(file.part, file.id) for file in files], classes, reader.key()]
     prepared = prepare(name, key, cache, lambda: reader.listing(classes, files))
-    if prepared.skipped:
-        first = ", ".join(prepared.skipped[:3]) + (", ..." if len(prepared.skipped) > 3 else "")
-        count = f"{len(prepared.skipped)} of {len(files)}"
-        message = one_line(f"data: {count} images cannot be read and are left out: {first}")
-        logging.getLogger(__name__).warning("%s", message)
-    return replace(prepared, files=str(root))
+
+    kept = ~np.isin([file.id for file in files], prepared.skipped)
+    assigned, movable = assigned[kept], prepared.parts == TRAIN
+    names = [file.name for file, is_kept in zip(files, kept, strict=True) if is_kept]
+    copies = find_copies(prepared.images, prepared.sums, np.arange(len(names)))
+    together = assigned.copy()
+    moved = keep_together(together, movable, copies, names)
+    if moved and not _missing(classes, prepared.labels, together):
+        assigned = together
+        notes.append(f"{plural(moved, 'image')} moved to another split, where an equal image is: copies stay together")
+    if missing := _missing(classes, prepared.labels, assigned):
+        raise UserError(f"data: {name}: {missing}")
+    found = [*tree.notes, *_left_out(prepared.skipped, others, len(files)), *notes, *prepared.notes]
+    for note in found:
+        logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
+    return replace(prepared, files=str(root), assigned=assigned, notes=found)
+
+
+def _missing(classes: list[str], labels: Iterable[int], assigned: Iterable[int]) -> str:
+    """Return which class has no training image, or that there is no test image; "" if neither is so."""
+    found = set(zip(assigned, labels, strict=True))
+    without = [title for label, title in enumerate(classes) if (TRAIN, label) not in found]
+    if without:
+        return f"class '{without[0]}' has no image left for training"
+    return "" if any(part == TEST for part, _ in found) else "no image is left for the test split"
+
+
+def _left_out(skipped: list[str], others: Kinds, total: int) -> list[str]:
+    """Describe the files that are left out, counted by kind."""
+    sentences = []
+    if skipped:
+        first = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+        sentences.append(f"{len(skipped)} of {total} images cannot be read and are left out: {first}")
+    if others:
+        sentences.append(f"{plural(others.total(), 'file')} left out: {', '.join(_counts(others))}")
+    return sentences

@@ -94,9 +94,7 @@ def warnings(facts: Facts) -> list[str]:
     ratio = counts.imbalance(facts.counts["train"])
     if ratio is not None and ratio >= 3:
         found.append(f"Imbalance: the largest class has {ratio:.1f} times as many training images as the smallest.")
-    if skipped := facts.data.skipped:
-        found.append(f"Skipped: {plural(len(skipped), 'file')} that cannot be read as images.")
-    return found
+    return found + [f"{note[0].upper()}{note[1:]}." for note in facts.data.notes]
 
 
 def cached_bytes(data: ImageData) -> int:

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from cnnexp.config import compose as configs
 from cnnexp.config import signature
 from cnnexp.config.schema import DeviceConfig
 from cnnexp.config.user_code import changed_code
-from cnnexp.data import decode
 from cnnexp.data.batches import Normalise, as_float
+from cnnexp.data.decode import decode
 from cnnexp.data.images import Pixels
+from cnnexp.data.pixels import flatten, square
 from cnnexp.errors import UserError, warn_once
 from cnnexp.metrics import log_softmax
 from cnnexp.records.run_record import RunRecord, one_run
@@ -45,13 +46,15 @@ MAX_THREADS = 4096
 class Transform:
     """Prepares an image as the test images were: the same decoding, size, channels and normalisation.
 
-    image: (C, H, W). resize: "crop" or "squash", see cnnexp/data/decode.py. mean, std: C floats, of pixels / 255.
+    image: (C, H, W). resize: "crop" or "squash", see cnnexp/data/decode.py. mean, std: C floats, of pixels / 255. bits:
+    of images with more than 8, see cnnexp/data/pixels.py.
     """
 
     image: tuple[int, int, int]
     resize: str
     mean: list[float]
     std: list[float]
+    bits: int | None = None
 
     def __call__(self, image: AnyImage) -> Tensor:
         """Return an image as (C, H, W) float32 on the CPU. Raises UserError for anything else."""
@@ -65,17 +68,17 @@ class Transform:
                 f"images of {channels} x {height} x {width} are not made from pictures; give tensors to .model"
             )
         if isinstance(image, (str, os.PathLike)):
-            return decode.decode(Path(image), height, self.resize, channels)
+            return decode(Path(image), height, self.resize, channels, self.bits)
         if isinstance(image, np.ndarray) and image.dtype == np.uint8 and _is_picture(image.shape):
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if not isinstance(image, Image.Image):
             given = f"{type(image).__name__} {getattr(image, 'dtype', '')} {tuple(getattr(image, 'shape', ()))}"
             raise UserError(f"image: given {given}; allowed: a path, a Pillow image, or (H, W[, 1, 3 or 4]) uint8")
         try:
-            picture = decode.flatten(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            picture = flatten(image, "L" if channels == 1 else "RGB", self.bits)
         except ValueError as error:
             raise UserError(f"image: {error}") from error
-        return np.asarray(decode.square(picture, height, self.resize)).reshape(height, width, channels)
+        return np.asarray(square(picture, height, self.resize)).reshape(height, width, channels)
 
     def batch(self, pixels: Sequence[Pixels], device: Any = "cpu") -> Tensor:
         """Return N images of (H, W, C) uint8 as (N, C, H, W) float32, normalised, channels_last, on a device."""
@@ -148,7 +151,8 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     if there.channels_last:
         model = model.to(memory_format=torch.channels_last)
     resize = config["data"].get("resize", "squash")  # sources without this setting have images of one size
-    return TrainedModel(model, Transform(image, resize, mean, std), classes, config, record, there, weights)
+    transform = Transform(image, resize, mean, std, _bits(config["data"].get("bits")))
+    return TrainedModel(model, transform, classes, config, record, there, weights)
 
 
 def find(path: Path) -> tuple[RunRecord, Path]:
@@ -204,6 +208,10 @@ def _data_facts(record: RunRecord) -> tuple[list[str], tuple[int, int, int], lis
     if not all(_are_numbers(values, image[0]) for values in (mean, std)):
         raise UserError(f"{record.folder / 'run.json'}: does not say what data.mean and data.std are")
     return [str(c) for c in classes], (image[0], image[1], image[2]), mean, std
+
+
+def _bits(value: Any) -> int | None:
+    return value if type(value) is int and 8 <= value <= 31 else None
 
 
 def _are_numbers(values: Any, count: int) -> bool:

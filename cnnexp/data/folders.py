@@ -1,0 +1,140 @@
+"""Which folders of a tree are its splits and classes: root/train/<class>/... beside test/ or val/, or root/<class>/...
+
+Names are compared as people read them: in Unicode's composed form (NFC), and those of splits in lower case.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnexp.data.decode import SUFFIXES
+from cnnexp.data.images import PARTS
+from cnnexp.errors import UserError
+from cnnexp.text import plural
+
+SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation", "dev"), "val")}
+MISNAMED = ("training", "testing", "eval", "evaluation")  # folders that are meant as splits, and not read as such
+NO_IMAGES = ("@eadir", "__macosx", "$recycle.bin", "#recycle", "lost+found", "thumbs.db", "desktop.ini", "icon\r")
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The folders of a tree. flat: it has class folders only, and its test split is drawn from them.
+
+    parts: {"train", "val" or "test": its folder}. folders: the class folders of each part, by class. notes: sentences
+    about what is not read.
+    """
+
+    parts: dict[str, Path]
+    flat: bool
+    classes: list[str]
+    folders: dict[str, dict[str, Path]]
+    notes: list[str]
+
+
+def find_tree(root: Path) -> Tree:
+    """Find the splits and classes of a tree. Without test/, its val/ is used as test.
+
+    Raises UserError if `root` is missing, has no train/ beside a test/ or val/ and no class folders, has two folders
+    of one name, one class only, or a class that train/ has not.
+    """
+    if not root.is_dir():
+        raise UserError(f"data.root: {root} is not a folder")
+    parts = _find_parts(root)
+    flat = not parts
+    parts = parts or {"train": root}
+    folders = {part: _named(path, subfolders(path)) for part, path in parts.items()}
+    notes = [] if flat else _not_read(root, parts)
+    notes += [note for path in dict.fromkeys([root, *parts.values()]) if (note := _loose_images(path))]
+    return Tree(parts, flat, _classes(parts, folders), folders, notes)
+
+
+def nfc(name: str) -> str:
+    """Return a name in Unicode's composed form: "e" with a combining accent becomes one letter."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one that file managers and archives add."""
+    return name.startswith(".") or name.lower() in NO_IMAGES
+
+
+def subfolders(path: Path) -> list[Path]:
+    """Return the folders in a folder, sorted by name, without those that file managers add."""
+    found = [folder for folder in path.iterdir() if not is_ignored(folder.name) and folder.is_dir()]
+    return sorted(found, key=lambda folder: (nfc(folder.name), folder.name))
+
+
+def _find_parts(root: Path) -> dict[str, Path]:
+    """Return {part: folder} of a tree with splits, {} of a flat one."""
+    found = dict[str, Path]()
+    folders = subfolders(root)
+    for folder in folders:
+        part = SPLITS.get(folder.name.lower())
+        if part in found:
+            raise UserError(f"{root}: {found[part].name}/ and {folder.name}/ both name the {part} split; keep one")
+        if part:
+            found[part] = folder
+    if "train" in found and len(found) > 1:
+        if "test" not in found:
+            found["test"] = found.pop("val")
+        return {part: found[part] for part in PARTS if part in found}
+    names = [folder.name for folder in folders]
+    if found or any(name.lower() in MISNAMED for name in names) or len(names) < 2:
+        needs = "train/ and test/ (or val/, then used as test), each with a folder per class"
+        inside = [f"{folder.name}/ holds {_listed(held)}" for folder in folders[:1] if (held := subfolders(folder))]
+        hint = f" ({inside[0]}: data.path={names[0]} reads that folder)" if len(names) == 1 and inside else ""
+        flat = "or two or more class folders, of which data.test_fraction is the test split"
+        raise UserError(f"data.root: {root} has {_listed(folders)}{hint}; it needs {needs}, {flat}: data.root=DIR")
+    return {}
+
+
+def _listed(folders: list[Path]) -> str:
+    names = ", ".join(folder.name for folder in folders[:SHOWN]) + (", ..." if len(folders) > SHOWN else "")
+    return names or "no folder"
+
+
+def _named(path: Path, folders: list[Path]) -> dict[str, Path]:
+    """Return {class: folder}. Raises UserError for two equal names, and for one that cannot be shown."""
+    found = dict[str, Path]()
+    for folder in folders:
+        if not is_text(folder.name):
+            raise UserError(f"{folder}: its name is that of a class and has control characters; rename it")
+        if nfc(folder.name) in found:
+            spelt = "two folders look alike, with accents stored in two ways (Unicode NFC and NFD)"
+            raise UserError(f"{path}: '{folder.name}' is there twice: {spelt}; move the images into one of them")
+        found[nfc(folder.name)] = folder
+    return found
+
+
+def _classes(parts: dict[str, Path], folders: dict[str, dict[str, Path]]) -> list[str]:
+    """Return the sorted classes: those of train/. Raises UserError if there are fewer than two, or others in a part."""
+    classes, train = sorted(folders["train"]), parts["train"]
+    if not classes:
+        raise UserError(f"{train}: has no class folders")
+    for part, path in parts.items():
+        if extra := sorted(folders[part].keys() - set(classes)):
+            raise UserError(f"{train}: class '{extra[0]}' is missing; it is in {path}")
+    if len(classes) == 1:
+        inside = subfolders(folders["train"][classes[0]])
+        fix = f"; {classes[0]}/ holds the folders {_listed(inside)}: move them up, into {train}" if inside else ""
+        raise UserError(f"{train}: has one class, '{classes[0]}'; at least two are needed{fix}")
+    return classes
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name has no control characters, line ends, or bytes that are not UTF-8."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
+
+
+def _not_read(root: Path, parts: dict[str, Path]) -> list[str]:
+    others = [folder for folder in subfolders(root) if folder not in parts.values()]
+    read = ", ".join(f"{path.name}/" for path in parts.values())
+    names = ", ".join(f"{folder.name}/" for folder in others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
+    return [f"in {root}, {names} {'is' if len(others) == 1 else 'are'} not read; {read} are"] if others else []
+
+
+def _loose_images(path: Path) -> str:
+    found = [f for f in path.iterdir() if f.name.lower().endswith(SUFFIXES) and not is_ignored(f.name) and f.is_file()]
+    return f"not read, because in no class folder: {plural(len(found), 'image')} directly in {path}" if found else ""

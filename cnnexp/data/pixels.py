@@ -1,0 +1,85 @@
+"""Make an image 8 bits a channel, as it is seen, and square."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+Seen = Callable[[int], None]
+
+
+def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen | None = None) -> Image.Image:
+    """Convert an image to mode "L" or "RGB", 8 bits a channel, as it is seen.
+
+    The EXIF orientation is applied, transparency is blended with white, CMYK and palettes become RGB, and of an
+    animation the first frame is used. Of more than 8 bits the upper 8 are kept: of `bits`, else of 16. seen: gets the
+    largest value of such an image. Raises ValueError for pixels without a known range.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of unknown range")
+    deep = _deep_values(image, bits)
+    turned = ImageOps.exif_transpose(image)
+    if deep is not None:
+        low, high = int(deep.min()), int(deep.max())
+        if low < 0 or high >= 1 << (bits or 16):
+            allowed = f"data.bits={bits} allows {(1 << bits) - 1}" if bits else "its pixels are not 8 or 16 bits"
+            raise ValueError(f"{allowed}: its values are {low} to {high}; data.bits={high.bit_length()} allows these")
+        if seen:
+            seen(high)
+        shift = (bits or 16) - 8
+        orientation = image.getexif().get(0x0112)
+        turned = Image.fromarray((deep >> shift).astype(np.uint8))
+        if orientation:
+            turned.getexif()[0x0112] = orientation
+            turned = ImageOps.exif_transpose(turned)
+    if turned.has_transparency_data:
+        turned = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
+    return turned.convert(mode)
+
+
+def _deep_values(image: Image.Image, bits: int | None) -> NDArray[Any] | None:
+    """Return the values (H, W) or (H, W, C) of an image with more than 8 bits a channel; None of 8 bits.
+
+    Pillow keeps the upper 8 of the 16 bits of a colour; the lower 8 are read by decoding the file once more, with its
+    bytes swapped.
+    """
+    if image.mode.startswith("I"):
+        return np.asarray(image)
+    tiles = getattr(image, "tile", [])
+    if not any(";16" in str(tile.args) and str(tile.args).lstrip("('").startswith("RGB") for tile in tiles):
+        return None
+    file: Any = getattr(image, "fp", None)
+    place = file.tell()
+    file.seek(0)
+    swapped: Any = Image.open(file, formats=(image.format or "",))
+    swapped.tile = [tile._replace(args=_other_byte(tile.args)) for tile in swapped.tile]
+    lower = np.asarray(swapped).astype(np.int32)
+    file.seek(place)
+    return (np.asarray(image).astype(np.int32) << 8) | lower
+
+
+def _other_byte(args: Any) -> Any:
+    """Return a decoder's arguments with the other order of bytes: RGB;16B for RGB;16L."""
+    if not isinstance(args, str):
+        return (_other_byte(args[0]), *args[1:])
+    mode, order = args[:-1], args[-1]
+    native = "L" if sys.byteorder == "little" else "B"
+    return f"{mode}{'B' if (native if order == 'N' else order) == 'L' else 'L'}"
+
+
+def square(image: Image.Image, size: int, resize: str) -> Image.Image:
+    """Scale an image to size x size: its centred square ("crop") or the full image ("squash")."""
+    width, height = image.size
+    if resize == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+    else:
+        box = (0, 0, width, height)
+    if box[2] - box[0] == size == box[3] - box[1]:
+        return image.crop(box)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

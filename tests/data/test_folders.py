@@ -1,0 +1,95 @@
+"""Which folders are splits and classes: every name that people use, and a line for what is not read."""
+
+import shutil
+import unicodedata
+
+import pytest
+from image_folders import folder, picture, tree
+
+from cnnexp.data.folders import find_tree
+from cnnexp.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Val", "dev", "VALID"])
+def test_every_name_of_the_validation_split_is_read(tmp_path, name):
+    data = folder(tree(tmp_path / "tree", parts=("train", name, "test")))
+    assert [len(split) for split in data.splits().values()] == [10, 10, 10]
+    assert all(image.startswith(f"{name}/") for image in data.val.ids) and data.notes == []
+
+
+def test_what_lies_beside_the_splits_is_named(tmp_path, caplog):
+    root = tree(tmp_path / "tree", parts=("train", "test", "extra"))
+    picture(1).save(root / "loose.png")
+    picture(2).save(root / "train/also.JPG")
+    for thumbnails in ("train/@eaDir", "train/cat/@eaDir", "__MACOSX", ".hidden"):
+        (root / thumbnails).mkdir()
+        picture(3).save(root / thumbnails / "thumb.png")
+    (root / "train/cat/Thumbs.db").write_bytes(b"x")
+    data = folder(root)
+    assert data.classes == ["cat", "dog"] and sum(map(len, data.splits().values())) == 20
+    assert data.notes == [
+        f"in {root}, extra/ is not read; train/, test/ are",
+        f"not read, because in no class folder: 1 image directly in {root}",
+        f"not read, because in no class folder: 1 image directly in {root / 'train'}",
+    ]
+    assert [record.message for record in caplog.records] == [f"data: {note}" for note in data.notes]
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    root = tree(tmp_path / "tree", parts=("train", "val", "valid", "test"))
+    with pytest.raises(UserError, match="val/ and valid/ both name the val split; keep one"):
+        folder(root)
+
+
+@pytest.mark.parametrize("parts", [("train/images", "test/images"), ("images",)])
+def test_a_wrapper_folder_is_no_class(tmp_path, parts):
+    root = tree(tmp_path / "tree", parts=parts)
+    fix = "move them up, into" if len(parts) == 2 else "data.path=images reads that folder"
+    with pytest.raises(UserError, match=rf"images/ holds (the folders )?cat, dog.*{fix}"):
+        folder(root)
+    if len(parts) == 1:
+        assert folder(root, path="images").classes == ["cat", "dog"]
+
+
+def test_one_class_is_refused_in_every_source(tmp_path):
+    from image_folders import array_data
+
+    with pytest.raises(UserError, match=r"train: has one class, 'cat'; at least two are needed$"):
+        folder(tree(tmp_path / "tree", classes=("cat",)))
+    with pytest.raises(UserError, match="made has 1 class; at least two are needed"):
+        array_data(["only"], [6])
+
+
+def test_a_class_may_be_absent_from_test_and_val_and_is_named(tmp_path):
+    root = tree(tmp_path / "tree", parts=("train", "val", "test"), classes=("ant", "bee", "cow"))
+    shutil.rmtree(root / "test/bee")
+    for image in (root / "val/cow").iterdir():
+        image.unlink()
+    data = folder(root)
+    assert data.classes == ["ant", "bee", "cow"] and set(data.test.labels) == {0, 2} and set(data.val.labels) == {0, 1}
+    assert data.notes == [
+        "no image in val/ of cow: the network is trained on these, not tested",
+        "no image in test/ of bee: the network is trained on these, not tested",
+    ]
+    assert len(folder(root, test_limit=2).test) == 2
+    shutil.rmtree(root / "train/ant")
+    with pytest.raises(UserError, match=r"train: class 'ant' is missing; it is in .*val"):
+        folder(root)
+
+
+def test_names_are_compared_as_people_read_them(tmp_path):
+    composed, separate = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    root = tree(tmp_path / "tree", classes=("a", composed))
+    (root / "test" / composed).rename(root / "test" / separate)
+    found = folder(root)
+    assert found.classes == ["a", composed] and len(found.test) == 10
+    same = tree(tmp_path / "other", classes=("a", separate))
+    assert folder(same).fingerprint == found.fingerprint
+    (root / "train" / separate).mkdir()
+    with pytest.raises(UserError, match="is there twice: two folders look alike"):
+        find_tree(root)

@@ -1,0 +1,112 @@
+"""Pixels of more than 8 bits: their range is told or seen, and what looks black is named."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from image_folders import folder, picture, tree
+from PIL import Image
+
+from cnnexp.data.decode import decode
+from cnnexp.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
+
+
+def write_png(path, values):
+    """Write (H, W[, 3 or 4]) values as a PNG file of 16 bits a channel; Pillow writes no such colour."""
+    kind = 0 if values.ndim == 2 else {3: 2, 4: 6}[values.shape[2]]
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return path
+
+
+def write_tiff(path, values):
+    """Write (H, W, 3) values as an uncompressed TIFF file of 16 bits a channel."""
+    data = values.astype("<u2").tobytes()
+    height, width, _ = values.shape
+    fields = {256: width, 257: height, 258: 0, 259: 1, 262: 2, 273: 0, 277: 3, 278: height, 279: len(data)}
+    end = 8 + 2 + 12 * len(fields) + 4
+    entries = b""
+    for tag, value in fields.items():
+        count, value = (3, end) if tag == 258 else (1, end + 6 if tag == 273 else value)
+        entries += struct.pack("<HHII", tag, 3 if tag == 258 else 4, count, value)
+    head = b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + struct.pack("<I", 0)
+    path.write_bytes(head + struct.pack("<HHH", 16, 16, 16) + data)
+    return path
+
+
+def twelve_bits(channels):
+    shape = (8, 8, channels) if channels > 1 else (8, 8)
+    values = np.random.default_rng(channels).integers(0, 4096, shape)
+    return np.where(np.arange(channels) == 3, 4095, values) if channels == 4 else values
+
+
+@pytest.mark.parametrize("kind", ["gray", "colour", "alpha", "tiff"])
+def test_twelve_bits_are_read_exactly(tmp_path, kind):
+    values = twelve_bits({"gray": 1, "colour": 3, "alpha": 4, "tiff": 3}[kind])
+    file = (write_tiff if kind == "tiff" else write_png)(tmp_path / "deep", values)
+    seen: list[int] = []
+    found = decode(file, 8, "crop", 3, 12, seen.append)
+    expected = (values >> 4)[..., :3] if values.ndim == 3 else (values >> 4)[..., None]
+    assert (found == expected).all() and seen == [values.max()]
+    if kind != "alpha":
+        assert decode(file, 8, "crop", 3).max() < 16
+    with pytest.raises(UserError, match=r"data.bits=8 allows 255: its values are \d+ to \d{4}; data.bits=12 allows"):
+        decode(file, 8, "crop", 3, 8)
+
+
+@pytest.mark.parametrize(("bits", "mode"), [(8, "I;16"), (12, "I;16"), (8, "I"), (12, "I")])
+def test_a_tree_that_comes_out_dark_says_so_and_how_to_read_it(tmp_path, bits, mode):
+    root = tree(tmp_path / "tree")
+    for i, file in enumerate(root.rglob("*.png")):
+        file.unlink()
+        values = np.random.default_rng(i).integers(0, 1 << bits, (8, 8))
+        values[0, 0] = (1 << bits) - 1
+        Image.fromarray(values.astype(np.uint16 if mode == "I;16" else np.int32)).save(file.with_suffix(".tif"))
+    for _ in range(2):  # decoded, then from the cache
+        (note,) = folder(root).notes
+        assert note.startswith(f"20 images with 16 bits or more have no value above {(1 << bits) - 1:,} of 65,535")
+        assert f"(the smallest possible is {bits})" in note
+    data = folder(root, bits=bits)
+    assert data.notes == [] and data.image == (1, 8, 8) and data.train.images.max() == 255
+
+
+def test_full_ranges_and_eight_bits_say_nothing(tmp_path):
+    root = tree(tmp_path / "tree")
+    write_png(root / "train/cat/deep.png", np.full((8, 8, 3), 65535))
+    assert folder(root).notes == []
+
+
+def test_a_turned_deep_image_is_turned_back(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8), dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(values).save(tmp_path / "deep.png", exif=exif)
+    assert (decode(tmp_path / "deep.png", 8, "crop", 1)[..., 0] == np.rot90(values >> 8, -1)).all()
+
+
+def test_files_are_read_by_their_content_and_the_others_counted_by_kind(tmp_path, caplog):
+    root = tree(tmp_path / "tree")
+    names = {"a.jfif": "JPEG", "b": "PNG", "c.jpe": "JPEG", "d.avif": "AVIF", "e.xyz": "WEBP", "f.jp2": "JPEG2000"}
+    for i, (name, kind) in enumerate(names.items()):
+        picture(900 + i).save(root / "train/cat" / name, format=kind)
+    for name in ("1.heic", "2.HEIC", "note.txt", "none", "shot.NEF"):
+        (root / "test/dog" / name).write_bytes(b"not an image")
+    data = folder(root)
+    assert len(data.train) + len(data.val) == 16 and len(data.test) == 10
+    assert data.notes == [
+        "5 files left out: 2 .heic: install pillow-heif, 1 .nef: convert these camera files to JPEG, 1 .txt, "
+        "1 without suffix"
+    ]
+    assert f"data: {data.notes[0]}" in caplog.messages
