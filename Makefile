@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # make ablation DATA=imagenette DATA_ROOT=/where/it/is SIZE=64 EPOCHS=15ep SEEDS=0,1,2 ARGS="device.precision=bf16"
-DATA ?= shapes
+DATA ?= postcards
 DATA_ROOT ?=
 SIZE ?=
 EPOCHS ?=
@@ -14,7 +14,7 @@ SEEDS ?=
 ARGS ?=
 # make bench ROWS="C1 C3" ARGS="--data DIR"
 ROWS ?=
-STUDY := $(if $(filter shapes,$(DATA)),ablation,ablation-$(DATA))
+STUDY := $(if $(filter postcards,$(DATA)),ablation,ablation-$(DATA))
 # On a CPU Imagenette takes 64 px and 15 epochs, on a GPU 160 px and 50, by default.
 HAS_GPU = $(shell $(BIN)/python -c "import torch; print(int(torch.cuda.is_available()))")
 SCALE = $(if $(filter imagenette,$(DATA)),data.size=$(or $(SIZE),$(if $(filter 1,$(HAS_GPU)),160,64)) \
@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-ablation: $(STAMP)  ## the ablation study, then its report (DATA=shapes, offline; or DATA=imagenette, ...)
+ablation: $(STAMP)  ## the ablation study, then its report (DATA=postcards, offline; or DATA=imagenette, ...)
 	@$(BIN)/cnnexp train +study=ablation $(OVERRIDES); code=$$?; \
 	case $$code in 0|3) $(BIN)/cnnexp report outputs/$(STUDY) && exit $$code;; *) exit $$code;; esac
 

@@ -112,6 +112,10 @@ def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> N
             values = flatten({key: value for key, value in content.items() if key not in ("data", "defaults")})
             used = flatten(config)
             words = [f"{key}={value}" for key, value in values.items() if used.get(key) == value]
+            for entry in content.get("defaults", []):
+                for key, choice in entry.items() if isinstance(entry, dict) else ():
+                    group = str(key).removeprefix("override /")
+                    words += [f"{group}={choice}"] if node.runtime.choices[group] == choice else []
             if words:
                 print(f"data={name} sets {', '.join(words)}", flush=True)
 

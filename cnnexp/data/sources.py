@@ -13,6 +13,7 @@ from cnnexp.config.signature import Count, Index, Range, Rate
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import Cut
 from cnnexp.data.download import CIFAR10, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
+from cnnexp.data.postcards import POSTCARDS, draw_postcard
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.shapes import SHAPES, draw_shape
 from cnnexp.data.splits import with_splits
@@ -29,6 +30,16 @@ def shapes(num_train: Count, num_test: Count, size: Side, cache: str | None) -> 
     """Ten drawn shapes, size x size RGB: drawn by the package, the same on every machine. See data/shapes.py."""
     listing = _drawn(SHAPES, num_train, num_test, size, draw_shape)
     return prepare("shapes", [num_train, num_test, size], cache, lambda: listing)
+
+
+@with_splits
+def postcards(num_train: Count, num_test: Count, size: Side, cache: str | None) -> Prepared:
+    """Ten kinds of drawn postcards, size x size RGB: drawn by the package, the same on every machine.
+
+    See data/postcards.py.
+    """
+    listing = _drawn(POSTCARDS, num_train, num_test, size, draw_postcard)
+    return prepare("postcards", [num_train, num_test, size], cache, lambda: listing)
 
 
 @with_splits

@@ -179,7 +179,7 @@ def small(data: str, root: Path) -> list[str]:
     drawn = ["data.num_train=40", "data.num_test=20"]
     place = [f"data.root={root / 'own' if data == 'folder' else root}"]
     few = ["data.val_fraction=0.2", "data.train_limit=16", "data.test_limit=10"]
-    return [*few, *(drawn if data in ("shapes", "textures") else place)]
+    return [*few, *(drawn if data in ("postcards", "shapes", "textures") else place)]
 
 
 @pytest.mark.usefixtures("cifar10")

@@ -10,6 +10,7 @@ import pytest
 from image_folders import build
 
 from cnnexp.data import canvas, counter
+from cnnexp.data.postcards import POSTCARDS, THINGS, draw_postcard
 from cnnexp.data.shapes import SHAPES, draw_shape, inside
 from cnnexp.data.textures import TEXTURES, draw_texture
 
@@ -23,12 +24,17 @@ def cache(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "fingerprint"),
-    [("shapes", "6f4c01d63bc823dbdf30caac09cf7eca"), ("textures", "8d8e665391bc6b270f360190f048780c")],
+    [
+        ("postcards", "84c7ebe0ebcd4d47d3f6479833d555b6"),
+        ("shapes", "6f4c01d63bc823dbdf30caac09cf7eca"),
+        ("textures", "8d8e665391bc6b270f360190f048780c"),
+    ],
 )
 def test_content_is_frozen(name, fingerprint):
     data = build(name)
     assert data.fingerprint == fingerprint
-    assert data.image == (3, 32, 32) and len(data.classes) == 10 and data.skipped == []
+    assert data.image == (3, 24, 24) if name == "postcards" else (3, 32, 32)
+    assert len(data.classes) == 10 and data.skipped == []
     for split in data.splits().values():
         assert len(set(np.bincount(split.labels, minlength=10))) == 1
     flat = data.train.images.reshape(len(data.train.images), -1)
@@ -76,7 +82,9 @@ def test_shapes_have_their_areas():
     assert all(inside(shape, u, v).any() for shape in SHAPES)
 
 
-@pytest.mark.parametrize(("classes", "draw"), [(SHAPES, draw_shape), (TEXTURES, draw_texture)])
+@pytest.mark.parametrize(
+    ("classes", "draw"), [(POSTCARDS, draw_postcard), (SHAPES, draw_shape), (TEXTURES, draw_texture)]
+)
 def test_an_image_depends_on_its_own_number_alone(classes, draw):
     for label in range(len(classes)):
         image = draw(label, (0, label), 32)
@@ -85,6 +93,15 @@ def test_an_image_depends_on_its_own_number_alone(classes, draw):
         assert not np.array_equal(image, draw(label, (2, label), 32))
     large = draw(0, (0, 0), 64).reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
     assert np.corrcoef(large.ravel(), draw(0, (0, 0), 32).ravel())[0, 1] > 0.9  # size changes pixels, not the picture
+
+
+@pytest.mark.parametrize("label", range(10))
+def test_every_postcard_shows_its_thing_and_not_the_other(label):
+    x, y = canvas.grid(96)
+    u, v = (np.broadcast_to(c, (96, 96)) for c in (x, y))
+    outlines = [np.any([m for m, _ in THINGS[k](u, v, canvas.Draws(0, (0, 5)))], axis=0) for k in range(10)]
+    assert 0.02 < outlines[label].mean() < 0.5
+    assert (outlines[label] ^ outlines[label ^ 1]).mean() > 0.02  # the other thing of the same scenery
 
 
 def test_more_images_leave_the_first_ones_as_they_are():
