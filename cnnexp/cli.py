@@ -120,11 +120,11 @@ def complete(argv: list[str]) -> int:
             return 0
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]]) + (" " if line.endswith(" ") else "")
     from cnnexp.config.compose import register_for_completion
-    from cnnexp.train import launch
+    from cnnexp.train import ask_hydra
 
     register_for_completion(os.environ.get("COMP_LINE", "").split())
     sys.argv[0] = "cnnexp"
-    return launch(argv)
+    return ask_hydra(argv)
 
 
 def in_user_code(error: Exception) -> str:

@@ -1,20 +1,19 @@
 """READ FIRST. `cnnexp train`: compose -> check -> plan -> run (build, fit, evaluate, record), or a sweep of such runs.
 
-Hydra composes the config and, for a multirun, passes the list of runs to the launcher in `cnnexp/sweep/`. One run is
-`cnnexp/training/run.py`. Works as a script too: python cnnexp/train.py model=custom aug=full
+Hydra composes the config. A sweep goes on in `cnnexp/sweep/launcher.py`, one run in `cnnexp/training/run.py`.
+Works as a script too: python cnnexp/train.py model=custom aug=full
 """
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # as a script, this folder must not hide other modules by its file names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from cnnexp.config.flags import HELP, for_hydra
+from cnnexp.config.flags import HELP, read
 from cnnexp.config.user_code import user_frames
-from cnnexp.config.words import check_hydra, not_ours
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged
 from cnnexp.records import provenance
 from cnnexp.storage import MACHINE, StorageError
@@ -32,49 +31,36 @@ def main(argv: list[str]) -> int:
         print(HELP, end="")
         return EXIT_DONE
     provenance.TYPED[:] = argv
-    words = for_hydra(argv)
-    check_hydra(argv)
+    request = read(argv)
 
     from cnnexp.config import compose as configs
 
-    words = [configs.readable(word) for word in words]
     configs.check_search_path(argv)
-    configs.register_arms(words, configs.search_path(argv))
-    return launch(words)
+    words = configs.prepare([*configs.search_path(argv), *request.overrides])
+    if request.prints:
+        return ask_hydra([*request.prints, *words])
+    if request.sweep:
+        from cnnexp.sweep.launcher import launch
+
+        return launch(words, request)
+    return run_one(words)
 
 
-def launch(words: list[str]) -> int:
-    """Give the words to Hydra, which calls `single`, or the launcher of a sweep."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
+def run_one(words: list[str]) -> int:
+    """Compose one run, and make it; returns the exit code."""
     from cnnexp.config import compose as configs
-    from cnnexp.sweep.plugin import register
 
-    register()
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through: cli.py shows them in one line
-    composed: list[Any] = []  # of a single run: its config and Hydra's; it runs when Hydra has finished
-
-    def task(config: "DictConfig") -> None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a config file names another sweeper, which calls this
-            raise not_ours("hydra/sweeper", HydraConfig.get().sweeper._target_)
-        composed.extend([config, HydraConfig.get()])
-
-    typed, sys.argv = sys.argv, [sys.argv[0], *words]
-    try:
-        hydra.main(config_path=str(configs.folder()), config_name="train", version_base="1.3")(task)()
-    finally:
-        sys.argv = typed
-    return single(*composed) if composed else EXIT_DONE
+    with configs.loader() as hydra:
+        composed = configs.load(hydra, words)
+    return single(composed)
 
 
-def single(composed: "DictConfig", hydra_node: "DictConfig") -> int:
-    """Check, plan and make one run, after those that it needs; returns the exit code."""
+def single(composed: "DictConfig") -> int:
+    """Check, plan and make the run of a composed config, after the runs that it needs; returns the exit code."""
     from cnnexp.config import compose as configs
     from cnnexp.config.arms import arm_changes, read_arms
 
-    config = configs.resolve(composed)
+    config, hydra_node = configs.resolve(composed), composed.hydra
     configs.check(config)
     if config["slots"] != "auto":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
@@ -134,6 +120,21 @@ def failed(plan: "Plan", message: str) -> int:
     """Say why a run failed; returns the exit code."""
     print(visible(f"cnnexp: {plan.label}: {message}"), file=sys.stderr)
     return EXIT_SOME_FAILED
+
+
+def ask_hydra(words: list[str]) -> int:
+    """Let Hydra print what flags ask for, such as --cfg job, or complete words in a shell; returns the exit code."""
+    import hydra
+
+    from cnnexp.config import compose as configs
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through: cli.py shows them in one line
+    typed, sys.argv = sys.argv, [sys.argv[0], *words]
+    try:
+        hydra.main(config_path=str(configs.folder()), config_name="train", version_base="1.3")(lambda config: None)()
+    finally:
+        sys.argv = typed
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 import yaml
 from fake_records import write_run
 
 from cnnexp import __version__, cli
-from cnnexp.config.flags import for_hydra
+from cnnexp.config.flags import read
+from cnnexp.config.words import in_order
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 
@@ -107,39 +109,45 @@ def test_completion() -> None:
 @pytest.mark.parametrize(
     ("typed", "ordered"),
     [
-        (["seed=1", "+arm=a", "x=2", "+study=b"], ["--multirun", "+study=b", "+arm=a", "seed=1", "x=2"]),
-        (["+preset=s", "+arm=a", "-m", "+study=b"], ["-m", "+study=b", "+arm=a", "+preset=s"]),
-        (["+preset=s", "x=1", "+preset=[t,u]", "-m", "+pretrain=p"], ["-m", "+pretrain=p", "+preset=[s,t,u]", "x=1"]),
-        (["+study=b", "--cfg", "job"], ["--cfg=job", "+study=b"]),
-        (["+study=b", "hydra.mode=RUN"], ["+study=b", "hydra.mode=RUN"]),
+        (["seed=1", "+arm=a", "x=2", "+study=b"], ["+study=b", "+arm=a", "seed=1", "x=2"]),
+        (["+preset=s", "+arm=a", "+study=b"], ["+study=b", "+arm=a", "+preset=s"]),
+        (["+preset=s", "x=1", "+preset=[t,u]", "+pretrain=p"], ["+pretrain=p", "+preset=[s,t,u]", "x=1"]),
+        (["x=1", "~y", "+pretrain=p"], ["+pretrain=p", "x=1", "~y"]),
         (["+aug=full", "aug.ops=[]", "+aug.x=1"], ["augmentation=full", "augmentation.ops=[]", "+augmentation.x=1"]),
-        (["x=1", "--config-dir", "there", "~y"], ["--config-dir=there", "x=1", "~y"]),
     ],
 )
 def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], ordered: list[str]) -> None:
-    assert for_hydra(typed) == ordered
+    assert in_order(typed) == ordered
 
 
 @pytest.mark.parametrize(
-    ("typed", "lifted"),
+    ("typed", "expected"),
     [
-        (["seed=1"], ["seed=1"]),
-        (["seed=1", "--plan"], ["--multirun", "seed=1", "hydra.launcher.plan=true"]),
-        (["-m", "--fail-fast"], ["-m", "hydra.launcher.fail_fast=true"]),
-        (["--budget", "2h", "x=1"], ["--multirun", "x=1", "hydra.launcher.budget=7200"]),
-        (["--budget=90s"], ["--multirun", "hydra.launcher.budget=90"]),
-        (["--budget=30m"], ["--multirun", "hydra.launcher.budget=1800"]),
-        (["--budget=1.5h"], ["--multirun", "hydra.launcher.budget=5400"]),
-        (["--budget=1h30m"], ["--multirun", "hydra.launcher.budget=5400"]),
-        (["--budget=0.5"], ["--multirun", "hydra.launcher.budget=1"]),
-        (["--budget=5"], ["--multirun", "hydra.launcher.budget=5"]),
+        (["seed=1"], {}),
+        (["seed=1", "--plan"], {"sweep": True, "plan": True}),
+        (["-m", "--fail-fast"], {"sweep": True, "fail_fast": True}),
+        (["--budget", "2h", "x=1"], {"sweep": True, "budget": 7200}),
+        (["--budget=90s"], {"sweep": True, "budget": 90}),
+        (["--budget=30m"], {"sweep": True, "budget": 1800}),
+        (["--budget=1.5h"], {"sweep": True, "budget": 5400}),
+        (["--budget=1h30m"], {"sweep": True, "budget": 5400}),
+        (["--budget=0.5"], {"sweep": True, "budget": 1}),
+        (["--budget=5"], {"sweep": True, "budget": 5}),
+        (["+study=b"], {"sweep": True}),
+        (["+study=b", "hydra.mode=RUN"], {}),
+        (["hydra.mode=MULTIRUN"], {"sweep": True}),
+        (["--cfg", "job", "--config-dir", "there", "seed=1"], {"prints": ["--cfg=job"]}),
+        (["-c", "job", "--resolve"], {"prints": ["-c=job", "--resolve"]}),
     ],
 )
-def test_flags_become_the_launchers_settings(typed: list[str], lifted: list[str]) -> None:
-    assert for_hydra(typed) == lifted
+def test_flags_say_what_is_asked_for(typed: list[str], expected: dict[str, Any]) -> None:
+    asked = vars(read(typed))
+    overrides = [word for word in typed if "=" in word and not word.startswith("-")]
+    neutral = {"prints": [], "sweep": False, "plan": False, "fail_fast": False, "budget": None}
+    assert asked == {"overrides": overrides, **neutral, **expected}
 
 
 @pytest.mark.parametrize("time", ["", "0", "0m", "-5", "1d", "1.5.2h", "30m1h", "1e3", "٣h"])
 def test_a_budget_is_a_time(time: str) -> None:
     with pytest.raises(UserError, match=r"--budget: given '.*'; allowed: a time such as 90s, 30m, 1.5h or 1h30m"):
-        for_hydra([f"--budget={time}"])
+        read([f"--budget={time}"])

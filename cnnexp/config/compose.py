@@ -7,16 +7,17 @@ import importlib
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,7 +26,7 @@ from cnnexp.config import signature
 from cnnexp.config.arms import read_arms, register
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import CLOSED, SWEEP, RunConfig
-from cnnexp.config.words import ALIASES, check_hydra, in_order, key_of, quoted, study_of
+from cnnexp.config.words import ALIASES, check_hydra, in_order, key_of, no_use, quoted, study_of
 from cnnexp.errors import UserError, unknown
 from cnnexp.text import at_home
 
@@ -54,10 +55,35 @@ def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
     Raises UserError for a study whose arms are wrong, and Hydra's and OmegaConf's own errors.
     """
-    overrides = [readable(word) for word in in_order(overrides)]
-    check_hydra(overrides)
-    register_arms(overrides)
-    return _compose(overrides, with_hydra)
+    words = prepare(overrides)
+    with loader() as hydra:
+        config = load(hydra, words)
+    return config if with_hydra else without_hydra(config)
+
+
+def prepare(overrides: list[str]) -> list[str]:
+    """Return overrides as Hydra reads them, sorted by what wins, and make the arms of their study known to Hydra."""
+    words = [readable(word) for word in in_order(overrides)]
+    check_hydra(words)
+    register_arms(words)
+    return words
+
+
+@contextmanager
+def loader() -> Iterator[ConfigLoader]:
+    """Start Hydra without a job, and yield what loads its configs."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+def load(hydra: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:
+    """Compose train.yaml and its `hydra` node. words: prepared. mode: MULTIRUN leaves out what a sweep varies."""
+    config = hydra.load_configuration("train", words, mode)
+    for kind in ("launcher", "sweeper"):
+        if not str(config.hydra[kind]._target_).endswith(f".Basic{kind.title()}"):
+            raise no_use(f"hydra/{kind}", "in a config file")
+    return config
 
 
 def register_arms(words: list[str], places: list[str] | None = None) -> None:
@@ -70,7 +96,8 @@ def register_arms(words: list[str], places: list[str] | None = None) -> None:
         register({})
         return
     places = places or [word for word in words if word.startswith("hydra.searchpath=")]
-    node = _compose([f"+study={study}", *places]).get("study")
+    with loader() as hydra:
+        node = load(hydra, [f"+study={study}", *places]).get("study")
     if isinstance(node, DictConfig) and "study" in node:
         raise UserError(f"study/{study}.yaml: its first line must be '# @package _global_'")
     register(read_arms(node))
@@ -83,12 +110,6 @@ def register_for_completion(words: list[str]) -> None:
     for short, name in ALIASES.items():
         for file in (folder() / name).glob("*.yaml"):
             ConfigStore.instance().store(group=short, name=file.stem, node={})
-
-
-def _compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return hydra_compose("train", overrides, return_hydra_config=with_hydra)
 
 
 def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:

@@ -1,10 +1,11 @@
-"""The flags of `cnnexp train`: checked, and turned into words that Hydra understands."""
+"""The flags of `cnnexp train`, read and checked."""
 
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from cnnexp.config.words import in_order, study_of
+from cnnexp.config.words import study_of
 from cnnexp.errors import UserError, unknown
 
 HELP = """\
@@ -34,47 +35,52 @@ flags:
 The same command again continues where it stopped. Results: outputs/<study>/<arm>-s<seed>-<fingerprint>/
 Compare them: cnnexp report outputs/<study>
 """
-# A flag of cnnexp: the setting of the launcher that it stands for.
-OWN_FLAGS = {"--plan": "plan", "--budget": "budget", "--fail-fast": "fail_fast"}
-HYDRA_FLAGS = (
-    *("-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "-cd", "--config-dir", "-cn", "--config-name"),
-    *("-cp", "--config-path", "-r", "--run", "-i", "--info", "--hydra-help", "--version"),
-)
-FLAGS = (*OWN_FLAGS, *HYDRA_FLAGS)
-SWITCHES = ("--plan", "--fail-fast", "-m", "--multirun", "--resolve", "-r", "--run", "--hydra-help", "--version")
+PRINTS = ("-c", "--cfg", "-i", "--info", "--hydra-help", "--version")  # Hydra prints, and nothing is trained
+TO_PRINT = ("--resolve", "-p", "--package")  # what belongs to --cfg
+SWITCHES = ("--plan", "--fail-fast", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
+FLAGS = ("--plan", "--budget", "--fail-fast", "-m", "--multirun", "-cd", "--config-dir", *PRINTS, *TO_PRINT)
 CHOICES = {
     **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
     **dict.fromkeys(("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
 }
 
 
-def for_hydra(argv: list[str]) -> list[str]:
-    """Return the words of `cnnexp train` as Hydra takes them: flags first, then overrides sorted by what wins.
+@dataclass
+class Request:
+    """What a command asks for. prints: flags for Hydra, which prints and stops. budget: in seconds."""
 
-    A study, --plan, --budget and --fail-fast make the request a multirun. Raises UserError for a wrong flag or word.
+    overrides: list[str]
+    prints: list[str]
+    sweep: bool
+    plan: bool
+    fail_fast: bool
+    budget: int | None
+
+
+def read(argv: list[str]) -> Request:
+    """Read the words of `cnnexp train`. A study, --plan, --budget and --fail-fast ask for a sweep.
+
+    Raises UserError for a wrong flag or word.
     """
-    flags, overrides, settings = list[str](), list[str](), list[str]()
+    given, overrides = dict[str, str](), list[str]()
     words = iter(argv)
     for word in words:
-        flag, equals, value = word.partition("=")
         check_word(word)
-        if flag in OWN_FLAGS:
-            value = str(seconds(value or next(words, ""))) if flag == "--budget" else "true"
-            settings.append(f"hydra.launcher.{OWN_FLAGS[flag]}={value}")
-        elif word.startswith("-"):
-            flags.append(word if word in SWITCHES else with_value(word, words))
-        elif equals or word.startswith("~"):
-            overrides.append(word)
+        if word.startswith("-"):
+            flag = word if word in SWITCHES else with_value(word, words)
+            given[flag.partition("=")[0]] = flag
         else:
-            flags.append(word)
-    overrides = in_order(overrides)
-    prints = [flag for flag in flags if flag.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
-    multirun = "-m" in flags or "--multirun" in flags
-    if prints and (settings or multirun):
-        flag = prints[0].partition("=")[0]
-        raise UserError(f"{flag}: prints one run's config; leave out --multirun and the flags of a sweep")
-    study = study_of(overrides) and not prints and "hydra.mode=RUN" not in overrides
-    return [*flags, *(["--multirun"] if (study or settings) and not multirun else []), *overrides, *settings]
+            overrides.append(word)
+    prints = [flag for name, flag in given.items() if name in (*PRINTS, *TO_PRINT)]
+    flags = {"--plan", "--budget", "--fail-fast", "-m", "--multirun"} & set(given)
+    if prints and (flags or not set(given) & set(PRINTS)):
+        name = prints[0].partition("=")[0]
+        if name in TO_PRINT:
+            raise UserError(f"{name}: belongs to --cfg")
+        raise UserError(f"{name}: prints one run's config; leave out --multirun and the flags of a sweep")
+    sweep = "hydra.mode=RUN" not in overrides and bool(study_of(overrides) or "hydra.mode=MULTIRUN" in overrides)
+    budget = seconds(given["--budget"].partition("=")[2]) if "--budget" in given else None
+    return Request(overrides, prints, sweep or bool(flags), "--plan" in given, "--fail-fast" in given, budget)
 
 
 def check_word(word: str) -> None:
@@ -91,8 +97,10 @@ def check_word(word: str) -> None:
 
 
 def with_value(word: str, following: Iterator[str]) -> str:
-    """Return a flag of Hydra's with its value as one word: --cfg=job. Raises UserError for a wrong value, or none."""
+    """Return a flag with its value as one word: --cfg=job. Raises UserError for a wrong value, or none."""
     flag, equals, value = word.partition("=")
+    if flag == "--budget":
+        return f"{flag}={value or next(following, '')}"
     if not equals:
         value = "all" if flag in ("-i", "--info") else next(following, "")
     allowed = CHOICES.get(flag)

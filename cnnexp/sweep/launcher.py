@@ -1,18 +1,17 @@
-"""Hydra's launcher of every multirun: compose and check all runs first, then make those that are not done yet."""
+"""A sweep: compose, check and plan all runs first, then make those that are not done yet."""
 
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from cnnexp.config import compose as configs
-from cnnexp.config.arms import arm_changes, read_arms
+from cnnexp.config.arms import Arm, arm_changes, read_arms
+from cnnexp.config.flags import Request
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import key_of, not_ours
+from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
@@ -20,6 +19,7 @@ from cnnexp.records.provenance import command, digest
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import plan_table
 from cnnexp.sweep.compose import Composer
+from cnnexp.sweep.expand import expand
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.study import by_folder, check_arms, write_studies
@@ -31,74 +31,68 @@ from cnnexp.training.plan import Plan
 Composed = tuple[dict[str, Any], Any]  # a run's resolved config, and its `hydra` node
 
 
-class LocalLauncher(Launcher):
-    """Makes the runs of a sweep on this machine's slots."""
+def launch(words: list[str], request: Request) -> int:
+    """Make every run of a sweep that is not done, or print them; returns the exit code.
 
-    def __init__(self, plan: bool, budget: int | None, fail_fast: bool):
-        self.plan_only, self.budget, self.fail_fast = plan, budget, fail_fast
+    words: the prepared overrides. Raises UserError for the first thing that is wrong, before anything is made.
+    """
+    places = [word for word in words if word.startswith("hydra.")]
+    with configs.loader() as hydra:
+        whole = configs.load(hydra, words, RunMode.MULTIRUN)
+        study = OmegaConf.to_container(whole).get("study")  # type: ignore[union-attr]
+        runs = expand([word for word in words if word not in places], study, hydra)
+        compose = Composer(hydra, places)
+        composed = [compose(overrides) for overrides in runs]
+    for (config, _), overrides in zip(composed, runs, strict=True):
+        check(config, overrides)
+    if not request.plan:
+        import_ahead()
+    slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
+    plans = plan_all(composed, runs, read_arms(study), slots[0])
+    configs.print_set_by_data(composed)
+    everything = with_upstream(plans)
+    times = Times(by_folder(everything))
+    if request.plan:
+        show_plan(everything, times, len(slots))
+        return EXIT_DONE
+    return make(plans, everything, slots, times, request)
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep Hydra's context; called by the sweeper. Raises UserError for a sweeper that is not cnnexp's."""
-        if not config.hydra.sweeper._target_.endswith(".LocalSweeper"):
-            raise not_ours("hydra/sweeper", config.hydra.sweeper._target_)
-        self.context, self.config = hydra_context, config
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Make every run that is not done. Exits with 3 if some failed, with 75 or 130 after a signal."""
-        compose = Composer(self.context, self.config)
-        composed = [compose(overrides) for overrides in job_overrides]
-        for (config, _), overrides in zip(composed, job_overrides, strict=True):
-            check(config, overrides)
-        if not self.plan_only:
-            import_ahead()
-        slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
-        plans = self.plans(composed, job_overrides, slots[0])
-        configs.print_set_by_data(composed)
-        everything = with_upstream(plans)
-        times = Times(by_folder(everything))
-        if self.plan_only:
-            show_plan(everything, times, len(slots))
-        else:
-            self.make(plans, everything, slots, times)
-        return []  # cnnexp's sweeper, the only one, uses no results
+def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], slot: Slot) -> list[Plan]:
+    """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
+    swept, plans = varying(runs), []
+    for (config, node), overrides in zip(composed, runs, strict=True):
+        config["device"]["kind"] = slot.device
+        choices = dict(node.runtime.choices)
+        changes = arm_changes(arms, choices.get("arm"), overrides, swept)
+        plans.append(planning.plan(config, overrides, changes, command(), choices, slot.threads))
+    check_different(plans)
+    check_arms(plans, list(arms))
+    seeds = list(dict.fromkeys(plan.seed for plan in plans))
+    return sorted(plans, key=lambda plan: seeds.index(plan.seed))
 
-    def plans(self, composed: list[Composed], job_overrides: Sequence[Sequence[str]], slot: Slot) -> list[Plan]:
-        """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
-        swept, arms = varying(job_overrides), read_arms(self.config.study)
-        plans = []
-        for (config, node), overrides in zip(composed, job_overrides, strict=True):
-            config["device"]["kind"] = slot.device
-            choices = dict(node.runtime.choices)
-            changes = arm_changes(arms, choices.get("arm"), overrides, swept)
-            plans.append(planning.plan(config, list(overrides), changes, command(), choices, slot.threads))
-        check_different(plans)
-        check_arms(plans, list(arms))
-        seeds = list(dict.fromkeys(plan.seed for plan in plans))
-        return sorted(plans, key=lambda plan: seeds.index(plan.seed))
 
-    def make(self, plans: list[Plan], everything: list[Plan], slots: list[Slot], times: Times) -> None:
-        """Make what is left of `everything`, which is `plans` and their upstream; exits unless all are done."""
-        from cnnexp.sweep.sweep import Sweep
+def make(plans: list[Plan], everything: list[Plan], slots: list[Slot], times: Times, request: Request) -> int:
+    """Make what is left of `everything`, which is `plans` and their upstream; returns the exit code."""
+    from cnnexp.sweep.sweep import Sweep
 
-        for folder in by_folder(everything):
-            check_writable(folder)
-        write_studies(plans, command())
-        left = [plan for plan in everything if plan.record().info.get("status") not in FINAL]
-        done = f"{plural(len(everything), 'run')}, {len(everything) - len(left)} done before"
-        print(f"{done}, on {describe(slots)}", flush=True)
-        if unprobed := sum(plan.lacks_probes() for plan in everything):
-            print(f"{unprobed} done without probes; to get them, use another study.name=...", flush=True)
-        code = Sweep(everything, left, slots, times, self.budget, self.fail_fast).run() if left else EXIT_DONE
-        records = [(plan.arm, plan.record()) for plan in everything]
-        for sentence in sentences(records):
-            print(f"suspicious: {sentence}", flush=True)
-        for folder in by_folder(plans):
-            words = ["cnnexp", "report", str(folder), *first_as_baseline(plans)]
-            print(f"compare them: {shlex.join(words)}", flush=True)
-        if code == EXIT_DONE and any(run.status == "diverged" for _, run in records):
-            code = EXIT_SOME_FAILED
-        if code != EXIT_DONE:
-            raise SystemExit(code)
+    for folder in by_folder(everything):
+        check_writable(folder)
+    write_studies(plans, command())
+    left = [plan for plan in everything if plan.record().info.get("status") not in FINAL]
+    done = f"{plural(len(everything), 'run')}, {len(everything) - len(left)} done before"
+    print(f"{done}, on {describe(slots)}", flush=True)
+    if unprobed := sum(plan.lacks_probes() for plan in everything):
+        print(f"{unprobed} done without probes; to get them, use another study.name=...", flush=True)
+    code = Sweep(everything, left, slots, times, request.budget, request.fail_fast).run() if left else EXIT_DONE
+    records = [(plan.arm, plan.record()) for plan in everything]
+    for sentence in sentences(records):
+        print(f"suspicious: {sentence}", flush=True)
+    for folder in by_folder(plans):
+        words = ["cnnexp", "report", str(folder), *first_as_baseline(plans)]
+        print(f"compare them: {shlex.join(words)}", flush=True)
+    diverged = any(run.status == "diverged" for _, run in records)
+    return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 
 
 def check(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -119,10 +113,10 @@ def shared(composed: Sequence[Composed], key: str) -> Any:
     return values[0]
 
 
-def varying(job_overrides: Sequence[Sequence[str]]) -> set[str]:
+def varying(runs: Sequence[Sequence[str]]) -> set[str]:
     """Return the keys whose overrides are not the same in every run."""
-    same = set.intersection(*(set(overrides) for overrides in job_overrides))
-    return {key_of(word) for overrides in job_overrides for word in overrides if word not in same}
+    same = set.intersection(*(set(overrides) for overrides in runs))
+    return {key_of(word) for overrides in runs for word in overrides if word not in same}
 
 
 def check_different(plans: list[Plan]) -> None:

@@ -14,8 +14,8 @@ from cnnexp.config.arms import Arm, arm_changes, read_arms
 from cnnexp.config.keys import COUNTS, counts
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
+from cnnexp.sweep.expand import axes
 from cnnexp.sweep.sweep import Sweep
-from cnnexp.sweep.sweeper import axes
 from cnnexp.training.plan import Plan
 
 README = Path(__file__).resolve().parents[2] / "README.md"

@@ -22,7 +22,7 @@ from tiny import TINY
 import cnnexp.training.run  # noqa: F401 - before anything is forked
 from cnnexp import cli, train
 from cnnexp.config import compose as config
-from cnnexp.sweep import launcher, sweep
+from cnnexp.sweep import launcher, worker
 from cnnexp.training import progress
 from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan, plan
@@ -90,7 +90,7 @@ def contest(folder: Path, count: int, rounds: int) -> list[dict[str, Any]]:
 def want(plan: Plan, others: int, dies: bool, turned_away: Any) -> int:
     """Do what `cnnexp train` does after planning; returns the exit code."""
     progress.for_terminal = lambda: Holds(turned_away, others, dies)  # type: ignore[assignment, return-value]
-    train.launch = lambda argv: train.make(plan)
+    train.run_one = lambda words: train.make(plan)
     code = cli.main(["train"])
     if code:
         turned_away.release()
@@ -104,7 +104,7 @@ def starts(folder: Path, count: int) -> list[dict[str, Any]]:
 
 def sweeps(folder: Path, count: int) -> list[dict[str, Any]]:
     """Start the same sweep of so many runs twice at the same moment."""
-    sweep.CONTEXT, launcher.import_ahead = CONTEXT, lambda: None
+    worker.CONTEXT, launcher.import_ahead = CONTEXT, lambda: None
     request = ["-m", f"seed=range({count})", "study.name=same", "study.arm=a", "slots=cpu:2", f"outputs={folder}"]
     return race(2, lambda _: cli.main(["train", *SHORT, *request]))
 

@@ -89,10 +89,10 @@ def serve() -> None:
         request = json.loads(line)
         words = json.dumps(request["argv"])
         if words not in composed:
-            train.single = lambda *nodes, words=words: composed.update({words: nodes}) or 0
+            train.single = lambda config, words=words: composed.update({words: config}) or 0
             train.main(request["argv"][1:])
         if (child := os.fork()) == 0:
-            train.single, train.launch = single, lambda argv, nodes=composed[words]: single(*nodes)
+            train.run_one = lambda argv, config=composed[words]: single(config)
             be(request)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

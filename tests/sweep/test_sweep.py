@@ -17,10 +17,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import yaml
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
-from hydra.types import RunMode
 
 from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
@@ -830,14 +827,12 @@ TYPED = [
 
 
 def test_plain_values_set_on_a_copy_make_the_config_that_hydra_composes() -> None:
-    with initialize_config_dir(str(configs.folder()), version_base="1.3"):
-        loader: Any = GlobalHydra.instance().config_loader()
-        whole = loader.load_configuration("train", [], RunMode.MULTIRUN)
-        context: Any = SimpleNamespace(config_loader=loader)
-        compose = Composer(context, whole)
+    configs.prepare(["+study=ablation"])  # its arms
+    with configs.loader() as loader:
+        compose = Composer(loader)
         for overrides in TYPED + TYPED:
             mine, node = compose(overrides)
-            expected = loader.load_sweep_config(whole, overrides)
+            expected = configs.load(loader, overrides)
             assert mine == configs.resolve(expected)
             assert node.runtime.choices == expected.hydra.runtime.choices
         assert len(compose.composed) == 6, "the first two are composed once"
