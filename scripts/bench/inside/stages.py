@@ -22,7 +22,6 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
     import hydra  # noqa: F401
     from turns import clock, train  # type: ignore[import-not-found]
 
-    import cnnexp.sweep.plugin  # noqa: F401
     from cnnexp import train as entrypoint
     from cnnexp.config import compose
     from cnnexp.training import plan, run, setup
