@@ -1,5 +1,6 @@
 """The command table. It imports only the command that is called, so that `cnnexp --help` never imports torch."""
 
+import atexit
 import importlib
 import os
 import sys
@@ -141,7 +142,8 @@ def in_user_code(error: Exception) -> str:
 def entry(argv: list[str] | None = None) -> None:
     """Run the command `cnnexp`, and exit the process.
 
-    After importing torch, Python takes half a second to exit; os._exit skips that, because all files are written.
+    After importing torch, Python takes half a second to exit; os._exit skips that, because all files are written and
+    the temporary ones are deleted.
     """
     signals.end_quietly()
     words = sys.argv[1:] if argv is None else argv
@@ -159,6 +161,7 @@ def entry(argv: list[str] | None = None) -> None:
     sys.stdout.flush()
     code = streams.exit_code(code, output)
     if "torch" in sys.modules:
+        atexit._run_exitfuncs()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -7,6 +7,7 @@ files        files replaced as a unit: bytes, text, JSON, arrays, folders
 rows         files that grow by lines: rows of metrics, logs
 locks        one process at a time
 space        checks before training: outputs can be written, the disk has space
+scratch      the folder of this process for temporary files
 untrusted    checks of files in a folder that may come from anyone
 torch_files  torch files, read without running code
 fetch        one file over HTTPS

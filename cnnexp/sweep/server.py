@@ -9,6 +9,7 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from cnnexp.signals import CODES
+from cnnexp.storage.scratch import temporary_files_here
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # elsewhere system libraries do not bear a fork
 CONTEXT: Any = multiprocessing.get_context(METHOD)
@@ -25,7 +26,8 @@ def import_ahead() -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
         resource_tracker.ensure_running()  # on its way it unblocks some of them here
         signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
-        forkserver.ensure_running()
+        with temporary_files_here():
+            forkserver.ensure_running()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

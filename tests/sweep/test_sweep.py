@@ -318,6 +318,7 @@ def test_runs_continue_when_the_server_of_the_workers_is_killed(
     found = runs()
     assert {run.status for run in found.values()} == {"done"}
     assert {name: run.info["resumed"] for name, run in found.items()} == {"slow-s0": 1, "slow-s1": 1, "slow-s2": 0}
+    assert list((tmp_path / "temporary").iterdir()) == [], "nothing temporary is left"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a server of workers, and /proc")
