@@ -153,7 +153,7 @@ def entry(argv: list[str] | None = None) -> None:
         code = main(argv)
     except signals.Stop as stop:  # after the command's end, before this line
         code = stop.exit_code
-    except SystemExit as stop:  # raised by argparse, and by Hydra with a sweep's exit code
+    except SystemExit as stop:  # raised by argparse
         if not isinstance(stop.code, int):
             raise
         code = stop.code

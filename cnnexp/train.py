@@ -57,11 +57,12 @@ def run_one(words: list[str]) -> int:
 
 def single(composed: "DictConfig") -> int:
     """Check, plan and make the run of a composed config, after the runs that it needs; returns the exit code."""
+    from cnnexp.config import checks
     from cnnexp.config import compose as configs
     from cnnexp.config.arms import arm_changes, read_arms
 
     config, hydra_node = configs.resolve(composed), composed.hydra
-    configs.check(config)
+    checks.check(config)
     if config["slots"] != "auto":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 

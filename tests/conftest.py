@@ -60,11 +60,7 @@ def train(tiny: list[str]) -> Callable[..., int]:
     """Return a function that does `cnnexp train <tiny> <more>` in this process and returns the exit code."""
 
     def run(*more: str) -> int:
-        try:
-            return cli.main(["train", *with_tiny(tiny, more)])
-        except SystemExit as stop:  # Hydra leaves a sweep's exit code no other way
-            assert isinstance(stop.code, int)
-            return stop.code
+        return cli.main(["train", *with_tiny(tiny, more)])
 
     return run
 
@@ -99,11 +95,12 @@ def plan(tiny: list[str]) -> Callable[..., "Plan"]:
     """Return a function that composes, checks and plans the tiny run with more overrides."""
 
     def make(*more: str) -> "Plan":
+        from cnnexp.config import checks
         from cnnexp.config import compose as config
         from cnnexp.training.plan import plan
 
         plain = config.resolve(config.compose(with_tiny(tiny, more)))
-        config.check(plain)
+        checks.check(plain)
         return plan(plain, list(more), list(more), "cnnexp train " + " ".join(more))
 
     return make

@@ -89,13 +89,14 @@ def main(argv: list[str]) -> int:
 
 def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], Path | None]:
     """Compose a config and check only its data and augmentation; return it and the file of the data's config."""
+    from cnnexp.config import checks
     from cnnexp.config import compose as configs
 
     places = configs.search_path([f"--config-dir={folder}" for folder in folders])
     composed = configs.compose([*places, *overrides], with_hydra=True)
     config = configs.resolve(composed)
     for name in ("data", "augmentation"):
-        configs.check_node(name, config[name], config)
+        checks.check_node(name, config[name], config)
     return config, configs.chosen_file(composed.hydra, "data")
 
 

@@ -85,6 +85,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
 
     Raises UserError for an override that is not of the data, and for data that is missing or of another shape.
     """
+    from cnnexp.config import checks
     from cnnexp.config import compose as configs
     from cnnexp.training import build
     from cnnexp.training.allowed import check_targets, confined_data
@@ -102,7 +103,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
         _change(node, overrides)
         check_targets("data", node, allow)
         node = confined_data(node, typed, allow)
-    configs.check_node("data", node, {**model.config, "data": node})
+    checks.check_node("data", node, {**model.config, "data": node})
     data = build.build_data({"data": node})
     if data.image != model.transform.image:
         given, wanted = ("x".join(map(str, shape)) for shape in (data.image, model.transform.image))

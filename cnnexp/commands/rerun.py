@@ -94,10 +94,10 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
     recorded = record.info.get("device") or {}
     config["device"]["kind"] = device or recorded.get("kind") or config["device"]["kind"]
 
-    from cnnexp.config import compose as configs
+    from cnnexp.config import checks
     from cnnexp.training.plan import plan
 
-    configs.check(config)
+    checks.check(config)
     words = shlex.split(str(record.info.get("repeat", "")))[2:]
     again = plan(config, words, list(record.info.get("changes") or []), command)
     again.fingerprint = fingerprint(again)
@@ -106,11 +106,11 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
 
 def check_nodes(config: dict[str, Any], allow: list[str]) -> None:
     """Raise UserError if a node of a recorded config is missing, or builds what is not allowed."""
-    from cnnexp.config import compose as configs
+    from cnnexp.config import checks
     from cnnexp.config.schema import CLOSED
     from cnnexp.training import allowed
 
-    for name in (*configs.GIVEN, *CLOSED):
+    for name in (*checks.GIVEN, *CLOSED):
         if not isinstance(config.get(name), dict):
             raise UserError(f"config.yaml: {name} is missing")
     allowed.check_nodes(config, allow)

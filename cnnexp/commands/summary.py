@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
         "--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR"
     )
     given = parser.parse_intermixed_args(argv)
+    from cnnexp.config import checks, signature
     from cnnexp.config import compose as configs
-    from cnnexp.config import signature
 
     places = configs.search_path([f"--config-dir={folder}" for folder in given.config_dir])
     config = configs.resolve(configs.compose([*places, *given.overrides]))
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
     size = image[1] if image[1] == image[2] else None
-    configs.check_node("model", config["model"], {**config, "data": {"size": size}})
+    checks.check_node("model", config["model"], {**config, "data": {"size": size}})
 
     from cnnexp.models.summary import summarise
     from cnnexp.training.build import build_model

@@ -1,13 +1,7 @@
-"""Config in, checked config out: composition and checks. Imports no torch.
+"""From the words of a command to a resolved config, by Hydra. Imports no torch."""
 
-Whatever can be found wrong without data is reported here, in one line that names the key.
-"""
-
-import importlib
-import inspect
 import itertools
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -21,26 +15,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnexp.claims.study import check as check_study
-from cnnexp.config import signature
 from cnnexp.config.arms import read_arms, register
+from cnnexp.config.checks import GIVEN
 from cnnexp.config.keys import flatten
-from cnnexp.config.schema import CLOSED, SWEEP, RunConfig
+from cnnexp.config.schema import SWEEP, RunConfig
 from cnnexp.config.words import ALIASES, check_hydra, in_order, key_of, no_use, quoted, study_of
-from cnnexp.errors import UserError, unknown
+from cnnexp.errors import UserError
 from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
-
-# What the caller gives by name to the builder of each open node; everything else comes from the config.
-GIVEN: dict[str, tuple[str, ...]] = {
-    "data": (),
-    "model": ("image", "classes"),
-    "augmentation": (),
-    "optimizer": ("params",),
-    "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
-}
 
 
 def folder() -> Path:
@@ -224,83 +208,3 @@ def without_hydra(config: DictConfig) -> DictConfig:
     if "hydra" not in config:
         return config
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-
-
-def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
-    """Return what a node's `_target_` names. Raises UserError if it is missing or cannot be imported."""
-    name = node.get("_target_")
-    if not isinstance(name, str) or "." not in name or not all(map(str.isidentifier, name.split("."))):
-        raise UserError(f"{where}._target_: given {name!r}; allowed: the dotted name of a function or class")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    module_name, _, attribute = name.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise UserError(
-                f"{where}._target_: no module '{error.name}' for '{name}'; run in its folder, or set PYTHONPATH"
-            ) from error
-        raise
-    if not callable(getattr(module, attribute, None)):
-        public = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
-        raise unknown(f"{where}._target_", f"name in {module_name}", attribute, public)
-    found: Callable[..., Any] = getattr(module, attribute)
-    try:
-        inspect.signature(found)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where}._target_: '{name}' does not say what it takes; name a Python function") from error
-    return found
-
-
-def check(config: Mapping[str, Any]) -> None:
-    """Check a resolved config before any data is touched. Raises UserError for the first thing that is wrong."""
-    _check_texts("", config)
-    if isinstance(config.get("slots"), (int, float)):
-        raise UserError(f"slots: given {config['slots']!r}; allowed: auto, cpu:2, cuda:0, cuda:0*8, or a list of these")
-    signature.check("", config, RunConfig)
-    for name, schema in CLOSED.items():
-        signature.check(name, config[name], schema)
-    check_study(config["study"])
-    check_device(config["device"]["kind"])
-    for name, given in GIVEN.items():
-        signature.check(name, config[name], target(name, config[name]), given)
-    for name in GIVEN:
-        _check_by_builder(name, config[name], config)
-
-
-def check_node(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Check a node against its builder's signature, and by the builder's own `check`, if it has one.
-
-    config: the other nodes. Raises UserError for the first thing that is wrong.
-    """
-    signature.check(name, node, target(name, node), GIVEN[name])
-    _check_by_builder(name, node, config)
-
-
-def _check_by_builder(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    further = getattr(target(name, node), "check", None)
-    if callable(further):
-        further(name, node, config)
-
-
-def _check_texts(where: str, node: Any) -> None:
-    """Raise UserError for text that no file can contain: half a character that is not a byte of a file's name."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            _check_texts(f"{where}.{key}".lstrip("."), key)
-            _check_texts(f"{where}.{key}".lstrip("."), value)
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            _check_texts(f"{where}[{index}]", value)
-    elif isinstance(node, str):
-        try:
-            node.encode("utf-8", errors="surrogateescape")
-        except UnicodeEncodeError as error:
-            raise UserError(f"{where}: given {node!a}; allowed: text without half characters") from error
-
-
-def check_device(kind: str) -> None:
-    """Check the name of a device. Torch says later whether the machine has it."""
-    if kind not in ("auto", "cpu", "cuda", "mps") and not (kind.startswith("cuda:") and kind[5:].isdigit()):
-        raise unknown("device.kind", "device", kind, ("auto", "cpu", "cuda", "cuda:<number>", "mps"))

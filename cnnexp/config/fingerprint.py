@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnexp.config import signature
-from cnnexp.config.compose import GIVEN, target
+from cnnexp.config.checks import GIVEN, target
 from cnnexp.config.keys import counts
 from cnnexp.config.schema import RunConfig
 

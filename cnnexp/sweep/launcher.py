@@ -7,6 +7,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.arms import Arm, arm_changes, read_arms
 from cnnexp.config.flags import Request
@@ -98,7 +99,7 @@ def make(plans: list[Plan], everything: list[Plan], slots: list[Slot], times: Ti
 def check(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Check a run's config. Raises UserError, which names the run's arm."""
     try:
-        configs.check(config)
+        checks.check(config)
     except UserError as error:
         arm = [f" (in {word})" for word in overrides if key_of(word) == "+arm"]
         raise UserError(f"{error}{''.join(arm)}") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
 
@@ -120,7 +121,7 @@ def confined_data(data: Mapping[str, Any], typed: Iterable[str] = (), allow: Ite
     if data.get("_target_") in tuple(allow):
         return dict(data)
     if "data.root" not in typed and isinstance(root, str):
-        archive = getattr(configs.target("data", data), "archive", None)
+        archive = getattr(checks.target("data", data), "archive", None)
         folder = Path(root) / (archive.folder if archive else "")
         if not folder.is_dir():
             raise UserError(f"data.root: the run's data was at {folder}, which is not there; give data.root=DIR")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.config import compose as configs
+from cnnexp.config import checks
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 
@@ -23,7 +23,7 @@ def make(where: str, node: Any, **given: Any) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    parameters = inspect.signature(configs.target(where, node)).parameters
+    parameters = inspect.signature(checks.target(where, node)).parameters
     given = {name: value for name, value in given.items() if name in parameters}
     try:
         return instantiate(node, _convert_="all", **given)
@@ -112,7 +112,7 @@ def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_
 
     from cnnexp.optim.schedules import Schedule, TorchSchedule
 
-    target = configs.target("scheduler", config["scheduler"])
+    target = checks.target("scheduler", config["scheduler"])
     in_steps = not (inspect.isclass(target) and issubclass(target, LRScheduler))
     if not in_steps:
         total_steps, steps_per_epoch = -(-total_steps // steps_per_epoch), 1

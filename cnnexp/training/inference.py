@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from cnnexp.config import compose as configs
-from cnnexp.config import signature
+from cnnexp.config import checks, signature
 from cnnexp.config.schema import DeviceConfig
 from cnnexp.config.user_code import changed_code
 from cnnexp.data.batches import Normalise, as_float
@@ -175,7 +174,7 @@ def find(path: Path) -> tuple[RunRecord, Path]:
 def device_of(record: RunRecord, config: Mapping[str, Any], kind: str) -> Device:
     """Resolve a device for a run. One of the kind that it was trained on gets the run's precision and threads."""
     signature.check("device", config["device"], DeviceConfig)
-    configs.check_device(kind)
+    checks.check_device(kind)
     there = devices.resolve({**config["device"], "kind": kind, "precision": "auto", "threads": "auto"})
     trained = record.info.get("device") or {}
     if trained.get("kind") != there.kind:
@@ -195,7 +194,7 @@ def _check_model(config: dict[str, Any], allow: set[str]) -> None:
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
     allowed.check_targets("model", config["model"], allow)
-    signature.check("model", config["model"], configs.target("model", config["model"]), configs.GIVEN["model"])
+    signature.check("model", config["model"], checks.target("model", config["model"]), checks.GIVEN["model"])
 
 
 def _data_facts(record: RunRecord) -> tuple[list[str], tuple[int, int, int], list[float], list[float]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp import storage
+from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
 from cnnexp.config.user_code import user_code
@@ -190,7 +191,7 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
 
 
 def _user_code(config: dict[str, Any]) -> dict[str, str]:
-    return user_code(config[name] for name in configs.GIVEN)
+    return user_code(config[name] for name in checks.GIVEN)
 
 
 def _weights(config: dict[str, Any], command: str) -> tuple[Plan | None, str | None]:
@@ -224,5 +225,5 @@ def _upstream(name: str, config: dict[str, Any], command: str) -> Plan:
     for place in ("root", "cache"):
         if place in upstream["data"] and place in config["data"]:
             upstream["data"][place] = config["data"][place]
-    configs.check(upstream)
+    checks.check(upstream)
     return plan(upstream, overrides, overrides, command, threads=config["device"]["threads"])

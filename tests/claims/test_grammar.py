@@ -10,7 +10,7 @@ from cnnexp import cli
 from cnnexp.claims.grammar import parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.claims.study import check, check_arms, read_reported
-from cnnexp.config import compose as config
+from cnnexp.config import checks
 from cnnexp.errors import UserError
 from cnnexp.records.study import read_study
 from cnnexp.sweep.sweep import Sweep
@@ -162,7 +162,7 @@ def test_claims_are_words_only(plan: Callable[..., Plan]) -> None:
     with_words = plan('study.claims=["a > b"]', "+study.reported.a=50", "study.source=a book")
     assert with_words.fingerprint == plan().fingerprint
     before = {**with_words.config, "study": {"name": "s", "arm": "a", "question": None, "baseline": None}}
-    config.check(before)  # a config that was recorded when there were no claims
+    checks.check(before)  # a config that was recorded when there were no claims
 
 
 SMALL = ["data.size=8", "data.num_train=40", "data.num_test=20", "slots=cpu:1", "device=cpu", "batch_size=4"]

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnexp.config import checks, signature
 from cnnexp.config import compose as config
-from cnnexp.config import signature
 from cnnexp.config.fingerprint import canonical, fingerprint_of
 from cnnexp.config.keys import flatten
 from cnnexp.config.signature import Count, Duration, NonNegative, Positive, Probability, Range, Rate, Span
@@ -252,7 +252,7 @@ def test_a_missing_key_is_named() -> None:
 def test_checks_leave_the_config_as_it_was(plan: Plans) -> None:
     plain = plan().config
     before = copy.deepcopy(plain)
-    config.check(plain)
+    checks.check(plain)
     canonical(plain)
     assert plain == before
 

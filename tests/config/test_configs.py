@@ -17,6 +17,7 @@ from PIL import Image
 
 from cnnexp import cli
 from cnnexp.claims.grammar import parse
+from cnnexp.config import checks
 from cnnexp.config import compose as config
 from cnnexp.config.arms import GROUPS as IN_ARMS
 from cnnexp.config.arms import read_arms
@@ -54,7 +55,7 @@ def merged(first: Any, second: Any) -> Any:
 def composed(*overrides: str) -> dict[str, Any]:
     """Compose and check."""
     plain = config.resolve(config.compose(list(overrides)))
-    config.check(plain)
+    checks.check(plain)
     return plain
 
 
@@ -92,7 +93,7 @@ def test_every_choice_composes(name: str) -> None:
     group, _, choice = name.rpartition("/")
     plain = composed(f"{'+' if group in WITH_PLUS else ''}{group}={choice}")
     own = load(name)
-    if group in config.GIVEN:
+    if group in checks.GIVEN:
         inherited = {} if "defaults" not in own else load(f"{group}/{own.pop('defaults')[0]}")
         found = plain if group in own else plain[group]  # a data set's file may set more than the data
         inherited = {group: inherited} if group in own else inherited

@@ -18,6 +18,7 @@ from crash import difference
 from tiny import TINY
 
 from cnnexp import cli, storage
+from cnnexp.config import checks
 from cnnexp.config import compose as config
 from cnnexp.data import cache
 from cnnexp.errors import UserError
@@ -50,7 +51,7 @@ def planned(outputs: Path, arm: str, seed: int = 0, *more: str) -> Plan:
     """Plan a run."""
     words = [word for word in WORDS if word.partition("=")[0] not in {m.partition("=")[0] for m in more}]
     plain = config.resolve(config.compose([*words, *more, f"study.arm={arm}", f"seed={seed}", f"outputs={outputs}"]))
-    config.check(plain)
+    checks.check(plain)
     return plan(plain, [*WORDS, f"study.arm={arm}", f"seed={seed}"], [], "cnnexp train")
 
 

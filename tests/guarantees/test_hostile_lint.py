@@ -28,7 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "an import by name": (
         "cnnexp/cli.py",
-        "cnnexp/config/compose.py",
+        "cnnexp/config/checks.py",
         "cnnexp/training/allowed.py",
     ),
     "a page without escaping": ("scripts/bench/page.py",),  # Markdown with our own numbers

@@ -21,6 +21,7 @@ from tiny import TINY
 
 import cnnexp.training.run  # noqa: F401 - before anything is forked
 from cnnexp import cli, train
+from cnnexp.config import checks
 from cnnexp.config import compose as config
 from cnnexp.sweep import launcher, worker
 from cnnexp.training import progress
@@ -75,7 +76,7 @@ def race(count: int, contend: Callable[[int], int]) -> list[dict[str, Any]]:
 def contest(folder: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     """Let so many processes want one run, round after round; in every third the winner is killed, and they go again."""
     base = config.resolve(config.compose([*SHORT, f"outputs={folder}"]))
-    config.check(base)
+    checks.check(base)
     planned = plan(base, [], [], "cnnexp train")
     found = []
     for number in range(rounds):

@@ -23,13 +23,13 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
     from turns import clock, train  # type: ignore[import-not-found]
 
     from cnnexp import train as entrypoint
-    from cnnexp.config import compose
+    from cnnexp.config import checks
     from cnnexp.training import plan, run, setup
     from cnnexp.training.recorder import Recorder
 
     ready = time.time()
     spent: dict[str, float] = {}
-    parts: dict[Any, str] = {entrypoint: "main single", compose: "check", plan: "plan build_data", setup: "new_state"}
+    parts: dict[Any, str] = {entrypoint: "main single", checks: "check", plan: "plan build_data", setup: "new_state"}
     for owner, names in {**parts, run: "training_batches fit", Recorder: "evaluate_best"}.items():
         for name in names.split():
             clock(owner, name, spent)
