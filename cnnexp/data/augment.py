@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnexp.config import signature
 from cnnexp.config.signature import Count, NonNegative, Positive, Probability, Range
-from cnnexp.data.colour import apply_blur, apply_grayscale, apply_jitter, order_codes
-from cnnexp.data.geometry import apply_crop, apply_flip, apply_rotation
+from cnnexp.data import transforms
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,12 +30,12 @@ Hue = Annotated[float, Range(low=0, high=0.5)]
 
 def flip(p: Probability) -> Operation:
     """Mirror each image left to right with probability p."""
-    return lambda x, generator: apply_flip(x, draw_mask(len(x), p, generator))
+    return lambda x, generator: transforms.apply_flip(x, draw_mask(len(x), p, generator))
 
 
 def rotate(degrees: Degrees) -> Operation:
     """Rotate each image by an angle drawn uniformly from [-degrees, degrees]; pixels from outside are 0 (black)."""
-    return lambda x, generator: apply_rotation(x, draw_angles(len(x), degrees, generator))
+    return lambda x, generator: transforms.apply_rotation(x, draw_angles(len(x), degrees, generator))
 
 
 def flip_and_rotate(p: Probability, degrees: Degrees) -> Operation:
@@ -44,14 +43,14 @@ def flip_and_rotate(p: Probability, degrees: Degrees) -> Operation:
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         mirrored = draw_mask(len(x), p, generator)
-        return apply_rotation(x, draw_angles(len(x), degrees, generator), mirrored)
+        return transforms.apply_rotation(x, draw_angles(len(x), degrees, generator), mirrored)
 
     return apply
 
 
 def crop(padding: Count) -> Operation:
     """Pad each image by `padding` zeros (black) on every side and crop it to its size at a random place."""
-    return lambda x, generator: apply_crop(x, draw_offsets(len(x), padding, generator), padding)
+    return lambda x, generator: transforms.apply_crop(x, draw_offsets(len(x), padding, generator), padding)
 
 
 def jitter(
@@ -71,14 +70,14 @@ def jitter(
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         factors, orders = draw_jitter(len(x), strengths, generator)
-        return apply_jitter(x, factors, orders if order == "random" else orders.sort(dim=1).values)
+        return transforms.apply_jitter(x, factors, orders if order == "random" else orders.sort(dim=1).values)
 
     return apply
 
 
 def grayscale(p: Probability) -> Operation:
     """Convert each image to grayscale with probability p; it keeps its three channels."""
-    return lambda x, generator: apply_grayscale(x, draw_mask(len(x), p, generator))
+    return lambda x, generator: transforms.apply_grayscale(x, draw_mask(len(x), p, generator))
 
 
 def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
@@ -87,7 +86,7 @@ def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
     kernel: side of the square of the Gaussian's weights, odd.
     """
     low, high = sigma
-    return lambda x, generator: apply_blur(x, low + (high - low) * _uniform(generator, len(x)), kernel)
+    return lambda x, generator: transforms.apply_blur(x, low + (high - low) * _uniform(generator, len(x)), kernel)
 
 
 def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -173,7 +172,8 @@ def draw_jitter(count: int, strengths: Sequence[float], generator: "Generator") 
     low[:3].clamp_(min=0)
     factors = low + (middle + spread - low) * _uniform(generator, count, len(strengths))
     orders = _uniform(generator, count, len(strengths)).argsort(dim=1)
-    return factors, orders[order_codes(orders).argsort()]  # equal orders together; the images of a batch are shuffled
+    equal_together = transforms.order_codes(orders).argsort()  # the images of a batch are shuffled already
+    return factors, orders[equal_together]
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from cnnexp import rng
-from cnnexp.data.geometry import send
 from cnnexp.data.images import Split
+from cnnexp.data.transforms import send
 from cnnexp.errors import UserError
 
 Augmentation = Callable[[Tensor, Generator], Tensor]

@@ -1,9 +1,12 @@
-"""What a data source returns: splits as indices into one memory-mapped uint8 array. Imports no torch."""
+"""What a data source returns: splits as indices into one memory-mapped uint8 array, and its duplicates. No torch."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cnnexp.data import counter
 
 Pixels = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -64,3 +67,27 @@ def channel_sums(images: Pixels) -> Integers:
     """Return the sum and the sum of squares of each image's channels: (N, H, W, C) uint8 -> (N, C, 2) int64."""
     squares = np.square(images, dtype=np.int32).sum((1, 2), dtype=np.int64)
     return np.stack([images.sum((1, 2), dtype=np.int64), squares], axis=-1)
+
+
+def find_copies(images: Pixels, sums: Integers, indices: Integers) -> list[Integers]:
+    """Return the groups of two or more of `indices` whose images are equal, each group in ascending order.
+
+    images: (M, H, W, C) uint8. sums: (M, C, 2), the sums and sums of squares of each image's channels. Equal images
+    have equal sums, so only images whose hash of the sums occurs twice are read.
+    """
+    indices = np.sort(indices)
+    flat = sums[indices].reshape(len(indices), -1).astype(np.uint64)
+    hashes = (flat * counter.bits(np.arange(flat.shape[1]))).sum(axis=1, dtype=np.uint64)
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    groups: dict[bytes, list[int]] = {}
+    for index in indices[counts[inverse.reshape(-1)] > 1]:
+        digest = hashlib.blake2b(np.ascontiguousarray(images[index]).data, digest_size=16).digest()
+        groups.setdefault(digest, []).append(int(index))
+    return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
+
+
+def leaked(data: ImageData) -> int:
+    """Return how many test images equal a training image in every pixel."""
+    part = np.zeros(len(data.train.images), np.uint8)
+    part[data.train.indices], part[data.test.indices] = 1, 2
+    return sum(int((part[group] == 2).sum()) for group in data.copies if (part[group] == 1).any())

@@ -14,8 +14,7 @@ from cnnexp.config import signature
 from cnnexp.config.signature import Count, Index, Positive, Rate
 from cnnexp.data import counter
 from cnnexp.data.cache import Prepared
-from cnnexp.data.duplicates import find_copies
-from cnnexp.data.images import PARTS, ImageData, Integers, Split
+from cnnexp.data.images import PARTS, ImageData, Integers, Split, find_copies
 from cnnexp.errors import UserError
 from cnnexp.text import plural
 

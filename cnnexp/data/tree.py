@@ -15,9 +15,8 @@ from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, assign, keep_together
 from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, decode, is_gray, is_image
 from cnnexp.data.digests import content_digest
-from cnnexp.data.duplicates import find_copies
 from cnnexp.data.folders import Tree, find_tree, is_ignored, nfc
-from cnnexp.data.images import PARTS, Pixels
+from cnnexp.data.images import PARTS, Pixels, find_copies
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
 from cnnexp.text import plural

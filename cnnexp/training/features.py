@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cnnexp import rng
 from cnnexp.data.augment import draw_mask, flips_only
 from cnnexp.data.batches import Batch, Batches, DeviceImages, Normalise, free_bytes, in_order
-from cnnexp.data.geometry import send
+from cnnexp.data.transforms import send
 from cnnexp.training.device import Device
 
 MAX_MEMORY_SHARE = 0.25  # of the machine's memory, or of an accelerator's free memory, for features

@@ -9,8 +9,7 @@ from cnnexp.config.signature import steps
 from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages, Normalise
 from cnnexp.data.cache import cache_root, compiled_folder
-from cnnexp.data.duplicates import leaked
-from cnnexp.data.images import ImageData
+from cnnexp.data.images import ImageData, leaked
 from cnnexp.errors import UserError
 from cnnexp.models.summary import count
 from cnnexp.records.run_record import RunRecord

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from cnnexp import rng
 from cnnexp.config import compose as config
-from cnnexp.data import augment
+from cnnexp.data import augment, transforms
 from cnnexp.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_flip_mirrors_the_chosen_images_and_only_those(channels, layout):
     x = images(channels)
     chosen = torch.arange(12) % 3 == 0
     expected = torch.stack([tv.horizontal_flip(i) if c else i for i, c in zip(x, chosen, strict=True)])
-    assert torch.equal(augment.apply_flip(layout(x), chosen), expected)
+    assert torch.equal(transforms.apply_flip(layout(x), chosen), expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -40,17 +40,17 @@ def test_rotation_agrees_with_torchvision(channels, height, width, layout):
     expected = [
         tv.rotate(i, d.item(), InterpolationMode.BILINEAR, expand=False) for i, d in zip(x, degrees, strict=True)
     ]
-    found = augment.apply_rotation(layout(x), degrees)
+    found = transforms.apply_rotation(layout(x), degrees)
     torch.testing.assert_close(found, torch.stack(expected), atol=2e-5, rtol=0)
 
 
 def test_a_rotation_by_90_degrees_moves_pixels_and_by_0_none():
     x = images(height=16, width=16)
     torch.testing.assert_close(
-        augment.apply_rotation(x, torch.full((12,), 90.0)), x.rot90(1, (2, 3)), atol=1e-5, rtol=0
+        transforms.apply_rotation(x, torch.full((12,), 90.0)), x.rot90(1, (2, 3)), atol=1e-5, rtol=0
     )
     # a coordinate of 16 framed pixels is off by up to 16 * 2**-24, and the image by as much of a step between pixels
-    torch.testing.assert_close(augment.apply_rotation(x, torch.zeros(12)), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(transforms.apply_rotation(x, torch.zeros(12)), x, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 24), (9, 5), (64, 64)])
@@ -59,7 +59,7 @@ def test_a_frame_of_zeros_is_grid_samples_own_padding(height, width):
     theta = torch.stack([_matrix(d, height, width) for d in degrees])
     grid = torch.nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
     expected = torch.nn.functional.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
-    torch.testing.assert_close(augment.apply_rotation(x, degrees), expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(transforms.apply_rotation(x, degrees), expected, atol=2e-5, rtol=0)
 
 
 def _matrix(degrees, height, width):
@@ -89,7 +89,7 @@ def test_crop_agrees_with_padding_and_cropping(layout):
     x, offsets = images(), torch.randint(0, 9, (2, 12), generator=rng.generator(0, "crop"))
     places = zip(x, *offsets.tolist(), strict=True)
     expected = [tv.crop(tv.pad(i, [4]), top, left, 20, 24) for i, top, left in places]
-    assert torch.equal(augment.apply_crop(layout(x), offsets, 4), torch.stack(expected))
+    assert torch.equal(transforms.apply_crop(layout(x), offsets, 4), torch.stack(expected))
 
 
 ADJUST = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
@@ -108,7 +108,7 @@ def test_jitter_agrees_with_torchvision_in_every_order(channels, kinds, count, l
         for kind in orders[n].tolist():
             expected[n] = ADJUST[kind](expected[n], factors[n, kind].item())
     atol = 2e-6 if kinds == 3 else 5e-5  # a contrast of 2 after a saturation of 2 makes four of a hue's rounding
-    torch.testing.assert_close(augment.apply_jitter(layout(x), factors, orders), expected, atol=atol, rtol=0)
+    torch.testing.assert_close(transforms.apply_jitter(layout(x), factors, orders), expected, atol=atol, rtol=0)
 
 
 def test_hue_agrees_with_torchvision_for_grays_and_for_colours_with_two_equal_channels():
@@ -116,7 +116,7 @@ def test_hue_agrees_with_torchvision_for_grays_and_for_colours_with_two_equal_ch
     turns = torch.linspace(-0.5, 0.5, 27)
     factors = torch.cat([torch.ones(27, 3), turns.view(-1, 1)], dim=1)
     expected = torch.stack([tv.adjust_hue(i, t) for i, t in zip(x, turns.tolist(), strict=True)])
-    found = augment.apply_jitter(x.clone(), factors, torch.tensor([[0, 1, 2, 3]] * 27))
+    found = transforms.apply_jitter(x.clone(), factors, torch.tensor([[0, 1, 2, 3]] * 27))
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
     gray = (x == x[:, :1]).all(dim=1).flatten()
     assert gray.sum() == 3 and torch.equal(found[gray], x[gray])
@@ -142,7 +142,7 @@ def test_grayscale_agrees_with_torchvision_and_leaves_the_others(channels, layou
     expected = [
         tv.rgb_to_grayscale(i, num_output_channels=channels) if c else i for i, c in zip(x, chosen, strict=True)
     ]
-    torch.testing.assert_close(augment.apply_grayscale(layout(x), chosen), torch.stack(expected), atol=1e-6, rtol=0)
+    torch.testing.assert_close(transforms.apply_grayscale(layout(x), chosen), torch.stack(expected), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -150,19 +150,23 @@ def test_grayscale_agrees_with_torchvision_and_leaves_the_others(channels, layou
 def test_blur_agrees_with_torchvision(channels, kernel, height, width, layout):
     x, sigma = images(channels, 12, height, width), torch.linspace(0.1, 3, 12)
     expected = [tv.gaussian_blur(i, [kernel] * 2, [s] * 2) for i, s in zip(x, sigma.tolist(), strict=True)]
-    torch.testing.assert_close(augment.apply_blur(layout(x), sigma, kernel), torch.stack(expected), atol=2e-6, rtol=0)
+    torch.testing.assert_close(
+        transforms.apply_blur(layout(x), sigma, kernel), torch.stack(expected), atol=2e-6, rtol=0
+    )
 
 
 def test_orders_matter_so_that_the_test_above_can_fail():
     x, factors = images(), torch.full((12, 3), 1.7)
-    first, second = (augment.apply_jitter(x.clone(), factors, torch.tensor([o] * 12)) for o in ((0, 1, 2), (2, 1, 0)))
+    first, second = (
+        transforms.apply_jitter(x.clone(), factors, torch.tensor([o] * 12)) for o in ((0, 1, 2), (2, 1, 0))
+    )
     assert (first - second).abs().max() > 0.05
 
 
 def draws(monkeypatch, name: str, operation, x: torch.Tensor) -> tuple:
     """Return the parameters with which an operation calls its `apply_...` function."""
     seen: list[tuple] = []
-    monkeypatch.setattr(augment, name, lambda x, *parameters: seen.append(parameters) or x)
+    monkeypatch.setattr(transforms, name, lambda x, *parameters: seen.append(parameters) or x)
     operation(x, rng.generator(0, "draws"))
     return seen[0]
 
@@ -199,9 +203,9 @@ def test_with_hue_every_image_draws_a_rotation_and_one_of_the_24_orders(monkeypa
     low, high = factors.min(dim=0).values, factors.max(dim=0).values
     torch.testing.assert_close(low, torch.tensor([0.8, 0.0, 1.0, -0.1]), atol=0.01, rtol=0)
     torch.testing.assert_close(high, torch.tensor([1.2, 2.5, 1.0, 0.1]), atol=0.01, rtol=0)
-    codes, counts = augment.order_codes(orders).unique(return_counts=True)
+    codes, counts = transforms.order_codes(orders).unique(return_counts=True)
     assert len(counts) == 24 and (counts - 4000 / 24).abs().max() < 5 * math.sqrt(4000 / 24)
-    found = [tuple(orders[augment.order_codes(orders) == code].unique(dim=0)[0].tolist()) for code in codes.tolist()]
+    found = [tuple(orders[transforms.order_codes(orders) == code].unique(dim=0)[0].tolist()) for code in codes.tolist()]
     assert found == list(itertools.permutations(range(4)))
     _, fixed = draws(monkeypatch, "apply_jitter", augment.jitter(**settings, order="fixed"), x)
     assert fixed.unique(dim=0).tolist() == [[0, 1, 2, 3]]

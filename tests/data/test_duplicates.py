@@ -7,7 +7,7 @@ import pytest
 from image_folders import folder, picture, tree
 
 from cnnexp.data.arrays import image_data
-from cnnexp.data.duplicates import find_copies, leaked
+from cnnexp.data.images import find_copies, leaked
 from cnnexp.explore import duplicates
 
 

@@ -60,7 +60,7 @@ def test_limits_are_stratified_nested_and_keep_every_class():
 
 
 def test_each_split_has_its_limit(tmp_path):
-    words = ["data.num_train=200", "data.num_test=40", "data.size=8", f"data.cache={tmp_path}"]
+    words = ["data.num_train=200", "data.num_test=40", "data.size=8", "data.val_fraction=0.1", f"data.cache={tmp_path}"]
 
     def built(*more):
         return build.build_data(configs.resolve(configs.compose([*words, *more])))
