@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     if given.clear_cache:
         return _clear(config["data"].get("cache"))
     from cnnexp.explore import facts, tables
-    from cnnexp.records.run_record import slug
+    from cnnexp.records.run_record import distinct_slug
     from cnnexp.training.build import build_data
 
     if given.verify:
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     if given.out or not (given.no_page or given.json):
         from cnnexp.explore import page  # imports matplotlib
 
-        out = given.out or Path(config["outputs"], "data", slug(data.name))
+        out = given.out or Path(config["outputs"], "data", distinct_slug(data.name))
         augmented = _augmented(config, overrides, given.config_dir)
         written = page.write(found, augmented, out, shlex.join(["cnnexp", "data", *argv]))
         if not given.json:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
 
     model = inference.load(given.run, given.device or _recorded_device(given.run), given.allow)
     device.set_up(model.device)
-    data = with_classes_of(model, data_of(model, given.overrides, given.allow))
+    data, matched = with_classes_of(model, data_of(model, given.overrides, given.allow))
     split = data.splits()[given.split]
     if not len(split):
         raise UserError(f"--split: {data.name} has no images in {given.split}")
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     own_data = all(o.startswith(tuple(f"{place}=" for place in PLACES)) for o in given.overrides)
     recorded = _recorded_accuracy(model, given.split) if own_data else None
     reproduced = None if recorded is None else numbers["accuracy"] == recorded
-    facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **numbers}
+    facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **matched, **numbers}
     facts |= {"device": model.device.record(), "reproduced": reproduced}
     if given.json:
         print(json.dumps(facts, indent=1))
@@ -104,6 +105,9 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
         check_targets("data", node, allow)
         node = confined_data(node, typed, allow)
     checks.check_node("data", node, {**model.config, "data": node})
+    classes_of = getattr(checks.target("data", node), "classes", None)
+    if classes_of:  # before anything is prepared
+        match_classes(model.classes, classes_of(node), node.get("name", "it"))
     data = build.build_data({"data": node})
     if data.image != model.transform.image:
         given, wanted = ("x".join(map(str, shape)) for shape in (data.image, model.transform.image))
@@ -123,31 +127,48 @@ def _change(node: dict[str, Any], overrides: list[str]) -> None:
         node[key] = at_home(value) if isinstance(value, str) else value
 
 
-def with_classes_of(model: "TrainedModel", data: "ImageData") -> "ImageData":
-    """Return data whose labels and normalisation are the model's. Raises UserError if it has more or fewer classes.
+def match_classes(run: list[str], data: list[str], name: str) -> tuple[list[int], str]:
+    """Return the run's class of each class of the data, -1 for none, and "name" or "position".
 
-    The same names in another order are sorted into the model's order; classes of other names are matched by position.
+    Classes of equal names belong together. If no name is the same, and there are as many, they are matched by position.
+    Raises UserError otherwise.
     """
-    if len(data.classes) != len(model.classes):
-        raise UserError(
-            f"data: {data.name} has {plural(len(data.classes), 'class')}; the run was trained on {len(model.classes)}"
-        )
-    if set(data.classes) == set(model.classes) and len(set(data.classes)) == len(data.classes):
-        order = [model.classes.index(name) for name in data.classes]
-    else:
-        order = list(range(len(data.classes)))
-        pairs = [f"{a} for {b}" for a, b in zip(data.classes, model.classes, strict=True) if a != b]
+    known = {unicodedata.normalize("NFC", title): number for number, title in enumerate(run)}
+    order = [known.get(unicodedata.normalize("NFC", title), -1) for title in data]
+    if any(number >= 0 for number in order):
+        return order, "name"
+    if len(run) != len(data):
+        here = f"data: {name} has {plural(len(data), 'class')}; the run was trained on {len(run)}"
+        raise UserError(f"{here}, and no name is the same: {', '.join(data[:3])}; {', '.join(run[:3])}")
+    return list(range(len(run))), "position"
+
+
+def with_classes_of(model: "TrainedModel", data: "ImageData") -> tuple["ImageData", dict[str, Any]]:
+    """Return data whose labels and normalisation are the model's, without the images of classes that it does not know.
+
+    Also returns what --json says of it: how classes were matched, and which were left out. Raises UserError as
+    `match_classes` does.
+    """
+    order, by = match_classes(model.classes, data.classes, data.name)
+    left_out = [title for title, number in zip(data.classes, order, strict=True) if number < 0]
+    if by == "position":
+        pairs = ", ".join(f"{a} for {b}" for a, b in zip(data.classes, model.classes, strict=True))
         print(
-            f"cnnexp: classes are named differently; matched by position: {visible(', '.join(pairs))}", file=sys.stderr
+            f"cnnexp: no class has the name of one of the run's; matched by position: {visible(pairs)}", file=sys.stderr
         )
+    if left_out:
+        print(f"cnnexp: not among the run's classes, and left out: {visible(', '.join(left_out))}", file=sys.stderr)
     splits: dict[str, Any] = {name: _relabelled(split, order) for name, split in data.splits().items()}
-    return replace(data, classes=model.classes, mean=model.transform.mean, std=model.transform.std, **splits)
+    changed = replace(data, classes=model.classes, mean=model.transform.mean, std=model.transform.std, **splits)
+    return changed, {"classes_matched_by": by, "classes_left_out": left_out}
 
 
 def _relabelled(split: "Split", order: list[int]) -> "Split":
     import numpy as np
 
-    return replace(split, labels=np.array(order, np.int64)[split.labels])
+    labels = np.array(order, np.int64)[split.labels]
+    kept = labels >= 0
+    return replace(split, indices=split.indices[kept], labels=labels[kept], ids=split.ids[kept])
 
 
 def measure(model: "TrainedModel", logits: "NDArray[np.float32]", labels: "NDArray[np.int64]") -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnexp import storage
 from cnnexp.data.archive import extract_tar
 from cnnexp.data.images import Pixels
 from cnnexp.data.pixels import square
@@ -38,6 +37,7 @@ CIFAR10 = Archive(
     "md5:c58f30108f718f92721af3b95e74349a",
     "cifar-10-batches-py",
 )
+CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 IMAGENETTE_CLASSES = {
     "n01440764": "tench",
     "n02102040": "English springer",
@@ -61,9 +61,8 @@ def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) ->
     folder, file = root / archive.folder, root / archive.name
     if folder.is_dir():
         return folder
-    storage.make_folder(root)
     try:
-        with storage.lock(root / f".{archive.folder}.lock", wait=True):
+        with fetch.reserved(root, archive.folder):
             if not folder.is_dir():
                 fetch.provide(archive.url, file, archive.digest, context)
                 extract_tar(file, folder)

@@ -5,14 +5,15 @@ val_fraction, split_seed, train_limit, val_limit, test_limit and normalize (see 
 of prepared images; None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cnnexp.config.signature import Count, Index, Range, Rate
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import Cut
-from cnnexp.data.download import CIFAR10, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
+from cnnexp.data.download import CIFAR10, CIFAR10_CLASSES, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
+from cnnexp.data.folders import find_tree
 from cnnexp.data.postcards import POSTCARDS, draw_postcard
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.shapes import SHAPES, draw_shape
@@ -116,5 +117,17 @@ def folder(
     return read_tree(name, Path(root) / path, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
 
 
-for _source, _archive in ((imagenette, IMAGENETTE), (cifar10, CIFAR10)):
-    setattr(_source, "archive", _archive)  # noqa: B010 - a function has no such attribute for a type checker
+def _folder_classes(node: Mapping[str, Any]) -> list[str]:
+    return find_tree(Path(node["root"]) / node["path"]).classes
+
+
+# Of a source: the archive that it downloads, and a function from its settings to its classes, which prepares nothing.
+for _source, _archive, _classes in (
+    (shapes, None, lambda _: SHAPES),
+    (textures, None, lambda _: TEXTURES),
+    (postcards, None, lambda _: POSTCARDS),
+    (imagenette, IMAGENETTE, lambda _: list(IMAGENETTE_CLASSES.values())),
+    (cifar10, CIFAR10, lambda _: CIFAR10_CLASSES),
+    (folder, None, _folder_classes),
+):
+    vars(_source).update({"classes": _classes} | ({"archive": _archive} if _archive else {}))

@@ -83,8 +83,7 @@ def _downloaded(url: str) -> Path:
     name = url.rpartition("/")[2]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file, digest = folder / name, f"sha256:{Path(name).stem.rpartition('-')[2]}"
-    storage.make_folder(folder)
-    with storage.lock(folder / f".{name}.lock", wait=True):
+    with fetch.reserved(folder, name):
         fetch.provide(url, file, digest)
     return file
 

@@ -9,6 +9,7 @@ import shutil
 import ssl
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -72,6 +73,26 @@ def fetch(url: str, path: Path, digest: str, context: ssl.SSLContext | None = No
                 kept = f"; the {part.stat().st_size:,} bytes so far are kept" if part.exists() else ""
                 raise Unavailable(f"{error}{kept}") from error
     raise Unavailable(f"{url} sent other content each time")
+
+
+@contextmanager
+def reserved(folder: Path, name: str) -> Iterator[None]:
+    """Make a folder and hold the lock on `name` in it, to download that. If the block fails, leave nothing behind.
+
+    Folders that existed stay, and so do files, such as the bytes of a transfer that can be resumed.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    lock = folder / f".{name}.lock"
+    with storage.lock(lock, wait=True):
+        try:
+            yield
+        except BaseException:
+            storage.remove(lock)
+            for path in made:
+                if any(path.iterdir()):
+                    break
+                storage.remove(path)
+            raise
 
 
 def provide(url: str, path: Path, digest: str, context: ssl.SSLContext | None = None) -> None:

@@ -85,7 +85,7 @@ def test_evaluate_matches_classes_by_name_or_says_so(cnnexp, trained_run, tmp_pa
     model = load(trained_run)
     data = build_data(model.config)
     turned = replace(data, classes=data.classes[::-1])
-    assert np.array_equal(with_classes_of(model, turned).test.labels, 9 - data.test.labels)
+    assert np.array_equal(with_classes_of(model, turned)[0].test.labels, 9 - data.test.labels)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,32 @@ def test_evaluate_reports_mistakes(cnnexp, trained_run, given, message):
     assert message in err or re.search(message, err), err
 
 
-def test_evaluate_needs_as_many_classes(cnnexp, trained_run, tmp_path):
+@pytest.mark.parametrize("extra", [[], ["zebra", "yak"]])
+def test_names_that_agree_are_matched_and_others_left_out(cnnexp, trained_run, tmp_path, extra):
+    model = load(trained_run)
+    names = model.classes[7:2:-2]  # three of its ten, whose places in the tree are others
+    root = tree(tmp_path / "tree", [*names, *extra])
+    words = ("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
+    code, out, err = cnnexp(*words, "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["classes_matched_by"] == "name" and facts["classes_left_out"] == sorted(extra)
+    assert {name: c["n"] for name, c in facts["classes"].items() if c["n"]} == dict.fromkeys(names, 2)
+    files = [root / "test" / name / f"{i}.png" for name in names for i in range(2)]
+    right = model.predict(files).argmax(1) == np.repeat([model.classes.index(name) for name in names], 2)
+    assert facts["accuracy"] == right.mean()
+    assert ("left out: yak, zebra" in err) == bool(extra)
+
+
+def test_json_says_that_classes_are_matched_by_position(cnnexp, trained_run, tmp_path):
+    root = tree(tmp_path / "tree", [f"class {c}" for c in "abcdefghij"])
+    words = ("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
+    assert json.loads(cnnexp(*words, "--json")[1])["classes_matched_by"] == "position"
+
+
+def test_a_wrong_number_of_classes_is_refused_before_anything_is_prepared(cnnexp, trained_run, tmp_path, monkeypatch):
+    from cnnexp.data import tree as trees
+
+    monkeypatch.setattr(trees, "prepare", lambda *_: pytest.fail("prepared"))
     root = tree(tmp_path / "tree", ["cat", "dog"])
     code, _, err = cnnexp("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
     assert code == 2 and "folder has 2 classes; the run was trained on 10" in err

@@ -201,13 +201,28 @@ def test_without_a_network_the_error_names_the_archives_place(tmp_path: Path, mo
         raise urllib.error.URLError("no network here")
 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", unreachable)
+    (tmp_path / "mine").mkdir()
     for archive in (download.IMAGENETTE, download.CIFAR10):
+        with pytest.raises(UserError):
+            download.find(archive, tmp_path / "mine/deep/data")
+        assert names(tmp_path) == ["mine"] and names(tmp_path / "mine") == []
         with pytest.raises(UserError) as caught:
             download.find(archive, tmp_path)
+        assert names(tmp_path) == ["mine"]
         assert str(caught.value) == (
             f"data.root: {tmp_path / archive.folder} is not there and cannot be downloaded (no network here); "
             f"put {archive.url} at {tmp_path / archive.name}"
         )
+
+
+def test_a_refused_download_keeps_what_a_later_one_needs(tmp_path: Path) -> None:
+    content = small_archive()
+    with serving("404", content=content) as (url, _), pytest.raises(UserError):
+        download.find(of(url, content), tmp_path / "data", trusting())
+    assert names(tmp_path) == []
+    with serving("cut", "cut", "cut", content=content) as (url, _), pytest.raises(UserError, match="are kept"):
+        download.find(of(url, content), tmp_path / "data", trusting())
+    assert names(tmp_path / "data") == ["imagenette2-160.tgz.part"]
 
 
 def test_another_file_of_the_archives_name_is_kept(tmp_path: Path) -> None:

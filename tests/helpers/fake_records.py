@@ -185,7 +185,7 @@ def write_study(
         for arm, (top, gap, seconds) in arms.items()
         for seed in range(seeds)
     ]
-    folder = outputs / record.slug(study)
+    folder = outputs / record.distinct_slug(study)
     plan = [{"folder": r.folder.name, **{k: r.info[k] for k in ("arm", "seed", "fingerprint")}} for r in runs]
     study_file.write_study(
         folder,
