@@ -120,8 +120,7 @@ def complete(argv: list[str]) -> int:
         if words[1] != "train":
             return 0
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]]) + (" " if line.endswith(" ") else "")
-    from cnnexp.config.compose import register_for_completion
-    from cnnexp.train import ask_hydra
+    from cnnexp.config.compose import ask_hydra, register_for_completion
 
     register_for_completion(os.environ.get("COMP_LINE", "").split())
     sys.argv[0] = "cnnexp"

@@ -4,7 +4,6 @@ Hydra composes the config. A sweep goes on in `cnnexp/sweep/launcher.py`, one ru
 Works as a script too: python cnnexp/train.py model=custom aug=full
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> int:
     configs.check_search_path(argv)
     words = configs.prepare([*configs.search_path(argv), *request.overrides])
     if request.prints:
-        return ask_hydra([*request.prints, *words])
+        return configs.ask_hydra([*request.prints, *words])
     if request.sweep:
         from cnnexp.sweep.launcher import launch
 
@@ -121,21 +120,6 @@ def failed(plan: "Plan", message: str) -> int:
     """Say why a run failed; returns the exit code."""
     print(visible(f"cnnexp: {plan.label}: {message}"), file=sys.stderr)
     return EXIT_SOME_FAILED
-
-
-def ask_hydra(words: list[str]) -> int:
-    """Let Hydra print what flags ask for, such as --cfg job, or complete words in a shell; returns the exit code."""
-    import hydra
-
-    from cnnexp.config import compose as configs
-
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through: cli.py shows them in one line
-    typed, sys.argv = sys.argv, [sys.argv[0], *words]
-    try:
-        hydra.main(config_path=str(configs.folder()), config_name="train", version_base="1.3")(lambda config: None)()
-    finally:
-        sys.argv = typed
-    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """From the words of a command to a resolved config, by Hydra. Imports no torch."""
 
 import itertools
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
@@ -20,7 +23,7 @@ from cnnexp.config.checks import GIVEN
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import SWEEP, RunConfig
 from cnnexp.config.words import ALIASES, check_hydra, in_order, key_of, no_use, quoted, study_of
-from cnnexp.errors import UserError
+from cnnexp.errors import EXIT_DONE, UserError
 from cnnexp.text import at_home
 
 if TYPE_CHECKING:
@@ -40,8 +43,8 @@ def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     Raises UserError for a study whose arms are wrong, and Hydra's and OmegaConf's own errors.
     """
     words = prepare(overrides)
-    with loader() as hydra:
-        config = load(hydra, words)
+    with loader() as configs:
+        config = load(configs, words)
     return config if with_hydra else without_hydra(config)
 
 
@@ -61,9 +64,9 @@ def loader() -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def load(hydra: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:
+def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:
     """Compose train.yaml and its `hydra` node. words: prepared. mode: MULTIRUN leaves out what a sweep varies."""
-    config = hydra.load_configuration("train", words, mode)
+    config = configs.load_configuration("train", words, mode)
     for kind in ("launcher", "sweeper"):
         if not str(config.hydra[kind]._target_).endswith(f".Basic{kind.title()}"):
             raise no_use(f"hydra/{kind}", "in a config file")
@@ -80,8 +83,8 @@ def register_arms(words: list[str], places: list[str] | None = None) -> None:
         register({})
         return
     places = places or [word for word in words if word.startswith("hydra.searchpath=")]
-    with loader() as hydra:
-        node = load(hydra, [f"+study={study}", *places]).get("study")
+    with loader() as configs:
+        node = load(configs, [f"+study={study}", *places]).get("study")
     if isinstance(node, DictConfig) and "study" in node:
         raise UserError(f"study/{study}.yaml: its first line must be '# @package _global_'")
     register(read_arms(node))
@@ -94,6 +97,17 @@ def register_for_completion(words: list[str]) -> None:
     for short, name in ALIASES.items():
         for file in (folder() / name).glob("*.yaml"):
             ConfigStore.instance().store(group=short, name=file.stem, node={})
+
+
+def ask_hydra(words: list[str]) -> int:
+    """Let Hydra print what flags ask for, such as --cfg=job, or complete words in a shell; returns the exit code."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through: cli.py shows them in one line
+    typed, sys.argv = sys.argv, [sys.argv[0], *words]
+    try:
+        hydra.main(config_path=str(folder()), config_name="train", version_base="1.3")(lambda config: None)()
+    finally:
+        sys.argv = typed
+    return EXIT_DONE
 
 
 def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:

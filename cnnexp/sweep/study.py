@@ -1,11 +1,13 @@
-"""What a sweep writes into study.json: the runs that the study's arms call for now."""
+"""What a sweep records: the runs that a study calls for now, in study.json, and the ends of runs left without one."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnnexp import storage
 from cnnexp.claims import study as claims
+from cnnexp.errors import UserError
 from cnnexp.records import study as study_file
+from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import now
 from cnnexp.training.plan import Plan
 
@@ -30,6 +32,26 @@ def write_studies(plans: Iterable[Plan], command: str) -> None:
     for folder, here in by_folder(plans).items():
         with storage.lock(folder / ".lock", wait=True):
             _write(folder, here, command)
+
+
+def record_end(plan: Plan, status: str, kind: str, message: str) -> tuple[str, str]:
+    """Record the end of a run for its process, unless another process holds the run or its end is recorded.
+
+    kind: the type of the error. Returns the status and message of the record.
+    """
+    try:
+        with plan.record().held():
+            record = plan.record()  # as its process left it
+            if record.info.get("status") in FINAL:
+                return record.status, ""
+            plan.begin(record)
+            record.log(f"{status}: {message}")
+            record.update(status=status, finished=now(), error={"type": kind, "message": message})
+    except storage.Locked as error:
+        return "held", str(error)
+    except (OSError, UserError) as error:  # without a record it counts as interrupted; the other runs continue
+        return status, f"{message}; {error}"
+    return status, message
 
 
 def by_folder(plans: Iterable[Plan]) -> dict[Path, list[Plan]]:

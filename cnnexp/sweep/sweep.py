@@ -6,11 +6,9 @@ from multiprocessing.connection import wait
 from time import monotonic
 from types import FrameType
 
-from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
-from cnnexp.records.fields import FINAL
-from cnnexp.records.run_record import now
 from cnnexp.signals import CODES, release_terminal, sent_to
+from cnnexp.sweep import study
 from cnnexp.sweep.board import Board, exit_cause, print_summary, where_to_look
 from cnnexp.sweep.server import continue_server
 from cnnexp.sweep.slots import Slot
@@ -56,13 +54,10 @@ class Sweep:
         if self.failed():
             return EXIT_SOME_FAILED
         if self.over_budget and not self.ended:
-            raise UserError(f"--budget: too short for any of the {len(self.over_budget)} runs left{self.least()}")
+            known = self.times.shortest(self.over_budget)
+            least = "" if known is None else f"; the shortest may take {duration(known)}"
+            raise UserError(f"--budget: too short for any of the {len(self.over_budget)} runs left{least}")
         return EXIT_PREEMPTED if self.over_budget or self.held() else EXIT_DONE
-
-    def least(self) -> str:
-        """Say how long the shortest run may take that the budget did not let start, if that is known."""
-        expected = [seconds for plan in self.over_budget if (seconds := self.times.expected(plan)) is not None]
-        return f"; the shortest may take {duration(min(expected))}" if expected else ""
 
     def failed(self) -> bool:
         """Tell whether a run of this sweep failed; one that another process is making did not."""
@@ -222,21 +217,8 @@ class Sweep:
             self.record_end(plan, "skipped", "Skipped", reason, 0.0)
 
     def record_end(self, plan: Plan, status: str, kind: str, message: str, seconds: float) -> None:
-        """Record the end of a run for its process, unless another process holds the run or its end is recorded."""
-        try:
-            with plan.record().held():
-                record = plan.record()  # as it was left
-                if record.info.get("status") in FINAL:
-                    status, message = record.status, ""
-                else:
-                    plan.begin(record)
-                    record.log(f"{status}: {message}")
-                    record.update(status=status, finished=now(), error={"type": kind, "message": message})
-        except storage.Locked as error:
-            status, message = "held", str(error)
-        except (OSError, UserError) as error:  # without a record it counts as interrupted; the other runs continue
-            message = f"{message}; {error}"
-        self.note(plan, status, message, seconds)
+        """Record the end of a run for its process, and print it."""
+        self.note(plan, *study.record_end(plan, status, kind, message), seconds)
 
     def note(self, plan: Plan, status: str, message: str, seconds: float) -> None:
         """Note how a run ended, and print it."""
@@ -252,11 +234,8 @@ class Sweep:
 
     def seconds_left(self) -> float | None:
         """Return the expected seconds to the end of the sweep; None while that of a run is unknown."""
-        waiting = self.times.total(self.waiting, len(self.slots))
-        running = [(self.times.expected(w.plan), w.fraction) for w in self.workers if w.plan]
-        if waiting is None or any(expected is None for expected, _ in running):
-            return None
-        return waiting + sum((e or 0.0) * (1 - f) for e, f in running) / len(self.slots)
+        running = [(worker.plan, worker.fraction) for worker in self.workers if worker.plan]
+        return self.times.left(self.waiting, running, len(self.slots))
 
     def dismiss(self, worker: Worker) -> None:
         """Stop a worker and remove it."""

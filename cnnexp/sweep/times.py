@@ -47,6 +47,21 @@ class Times:
             return None
         return max(sum(known) / slots, max(known, default=0.0))
 
+    def left(self, waiting: Iterable[Plan], running: Iterable[tuple[Plan, float]], slots: int) -> float | None:
+        """Return the expected seconds to the end of a sweep; None if those of a run are unknown.
+
+        running: each with the fraction of it that is done.
+        """
+        total = self.total(waiting, slots)
+        expected = [(self.expected(plan), fraction) for plan, fraction in running]
+        if total is None or any(seconds is None for seconds, _ in expected):
+            return None
+        return total + sum((seconds or 0.0) * (1 - fraction) for seconds, fraction in expected) / slots
+
+    def shortest(self, plans: Iterable[Plan]) -> float | None:
+        """Return the expected seconds of the shortest run; None if they are unknown."""
+        return min((seconds for plan in plans if (seconds := self.expected(plan)) is not None), default=None)
+
 
 def work_of(config: Mapping[str, Any]) -> str:
     """Return, as text, what mostly decides how long a run takes: network, data, epochs, batch size and optimiser."""
