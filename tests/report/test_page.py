@@ -160,7 +160,7 @@ def test_several_studies_get_an_index(tmp_path):
     write_study(tmp_path, TWO, seeds=2, study="one")
     write_study(tmp_path, TWO, seeds=2, study="two words")
     written = write(tmp_path)
-    assert page_of(written).links == ["one/index.html", "two-words/index.html"]
+    assert page_of(written).links == ["one/index.html", "two-words-d7f9e43e/index.html"]
     assert all((written.index.parent / link).exists() for link in page_of(written).links)
     assert written.terminal.count("Test (%)") == 2
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from cnnexp.report.analysis.statistics import Estimate, paired, summarise
 from cnnexp.report.read.study import Arm
+from cnnexp.report.read.tested import same_test_images
 
 MAX_MATRIX_CLASSES = 40  # more names do not fit beside a matrix: the most frequent confusions are shown instead
 WORST_CLASSES = 10  # shown of more than MAX_MATRIX_CLASSES
@@ -46,18 +47,22 @@ def class_results(arm: Arm) -> ClassResults | None:
 
 
 def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None) -> dict[str, list[Estimate]]:
-    """Return each arm's accuracy by class minus the baseline's, paired by seed, of the arms with the same classes.
+    """Return each arm's accuracy by class minus the baseline's, paired by seed, of the arms with the same images.
 
     results, and what is returned: by arm.key.
     """
     base = results.get(baseline.key) if baseline else None
     if base is None:
         return {}
-    others = {key: found for key, found in results.items() if found is not base and found.names == base.names}
+    others = {key: found for key, found in results.items() if _is_comparable(found, base)}
     return {
         key: [paired(mine, theirs) for mine, theirs in zip(found.by_seed, base.by_seed, strict=True)]
         for key, found in others.items()
     }
+
+
+def _is_comparable(found: ClassResults, base: ClassResults) -> bool:
+    return found is not base and found.names == base.names and same_test_images(found.arm, base.arm)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from cnnexp.report.analysis import paired_runs
 from cnnexp.report.analysis.judge import Hypothesis, against_baseline
 from cnnexp.report.analysis.statistics import Estimate, McNemar, p_value, paired, summarise, verdict
 from cnnexp.report.read.study import Arm, Study
+from cnnexp.report.read.tested import same_test_images
 
 VERDICTS = {  # in the order of the summary, which counts every other verdict as not decided
     "better": "Better than {}",
@@ -20,7 +21,7 @@ VERDICTS = {  # in the order of the summary, which counts every other verdict as
 
 @dataclass(frozen=True)
 class Row:
-    """An arm's line of the comparison. Accuracies are fractions. difference: None without shared seeds.
+    """An arm's line of the comparison. Accuracies are fractions. difference: None without shared seeds or test images.
 
     mcnemar: of two arms that share one seed. p_holm: nan where nothing is tested. verdict: "" of the baseline.
     """
@@ -70,6 +71,8 @@ def _row(arm: Arm, base: Arm | None, corrected: Mapping[Hypothesis, float]) -> R
     test = summarise(arm.values("result", "test_accuracy"))
     if base is None or arm is base:
         return Row(arm, test, is_baseline=arm is base)
+    if not same_test_images(arm, base):
+        return Row(arm, test, verdict="other test images: no verdict")
     difference, p_holm = paired(arm.accuracies(), base.accuracies()), corrected[against_baseline(arm, base)]
     words = verdict(difference, p_holm, len(arm.diverged), len(base.diverged)) if arm.runs else "all runs diverged"
     mcnemar = paired_runs.same_images_test(arm, base) if difference.n == 1 else None

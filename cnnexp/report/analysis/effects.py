@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from cnnexp.report.analysis.evidence import by_seed
 from cnnexp.report.analysis.statistics import Estimate, estimate, holm, verdict
 from cnnexp.report.read.study import Arm, Study
+from cnnexp.report.read.tested import same_test_images
 
 Layout = dict[frozenset[str], Arm]  # {labels of the single arms in it: the arm}; the baseline's is empty
 SUM_WORDS = ("more than the sum", "less than the sum")
@@ -58,7 +59,8 @@ def layout(study: Study) -> Layout:
     if not (base := study.baseline) or not base.runs:
         return {}
     common = set(base.first.texts("changes"))
-    changed = {a.label: frozenset(a.first.texts("changes")) - common for a in study.arms if a is not base and a.runs}
+    others = [a for a in study.arms if a is not base and a.runs and same_test_images(a, base)]
+    changed = {a.label: frozenset(a.first.texts("changes")) - common for a in others}
     changed = {label: own for label, own in changed.items() if own and list(changed.values()).count(own) == 1}
     parts = {label: _parts(own, changed) for label, own in changed.items()}
     singles = {label for label, inside in parts.items() if not inside}

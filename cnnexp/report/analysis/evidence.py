@@ -13,8 +13,10 @@ from cnnexp.report.analysis import paired_runs, statistics
 from cnnexp.report.analysis.statistics import LEVEL, EpochTests, Estimate, estimate
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
+from cnnexp.report.read.tested import same_test_images
 from cnnexp.text import plain
 
+TESTED = ("test_accuracy", "test_loss", "shift_consistency")
 Arms = Mapping[Term, Sequence[Arm]]
 
 
@@ -69,6 +71,8 @@ def _evidence(study: Study, text: str) -> Evidence:
     if missing := [reason for term in claim.terms for reason in _missing(study, term, names[term])]:
         return replace(found, reason="; ".join(dict.fromkeys(missing)))
     arms = {term: [study.named(name)[0] for name in names[term]] for term in claim.terms}
+    if other := _other_images(claim, arms):
+        return replace(found, arms=arms, reason=other)
     if claim.kind == "curve":
         epochs = statistics.over_epochs(_leads(claim, arms), claim.threshold, claim.direction)
         test = epochs.test if epochs else Estimate()
@@ -164,6 +168,16 @@ def _curve(term: Term, run: Run) -> dict[int, float]:
     metric = METRICS[term.metric]
     assert metric.curve is not None
     return {epoch: term.times * metric.scale * value for epoch, value in run.curve(*metric.curve).items()}
+
+
+def _other_images(claim: Claim, arms: Arms) -> str:
+    """Return which two arms of a claim about the test split were tested on other images, "" if none."""
+    terms = [term for term in claim.terms if term.metric in TESTED and claim.kind != "curve"]
+    tested = [arm for term in terms for arm in arms[term]]
+    for arm in tested[1:]:
+        if not same_test_images(tested[0], arm):
+            return f"{tested[0].label} and {arm.label} were not tested on the same images"
+    return ""
 
 
 def _reported(study: Study, claim: Claim) -> float:

@@ -9,6 +9,7 @@ from cnnexp.claims.metrics import METRICS
 from cnnexp.report.analysis.evidence import Evidence
 from cnnexp.report.analysis.statistics import LEVEL, MAX_SEEDS, NO_SPREAD, holm, paired
 from cnnexp.report.read.study import Arm, Study
+from cnnexp.report.read.tested import same_test_images
 
 VERDICTS = ("holds", "does not hold", "not decided", "within noise", "not tested")
 Hypothesis = tuple[str, tuple[tuple[str, str, int], ...], float, int]
@@ -31,7 +32,7 @@ def corrected_p_values(study: Study, evidence: Sequence[Evidence]) -> dict[Hypot
     """
     found: dict[Hypothesis, float] = {}
     if base := study.baseline:
-        others = [arm for arm in study.arms if arm is not base]
+        others = [arm for arm in study.arms if arm is not base and same_test_images(arm, base)]
         found = {against_baseline(arm, base): paired(arm.accuracies(), base.accuracies()).p for arm in others}
     for of_claim in evidence:
         if not of_claim.reason:

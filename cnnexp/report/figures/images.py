@@ -13,6 +13,7 @@ from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 
 MAX_SIDE_PIXELS = 128  # larger images are averaged down, so that a page stays small
+TEST = 2  # the number of the test split in cache.Prepared.parts
 Image = np.ndarray[Any, Any]  # (H, W, C) uint8
 
 
@@ -87,7 +88,10 @@ def open_test_split(run: Run) -> PreparedTestSplit:
     prepared = cache.find(folder, fingerprint) if fingerprint else None
     if prepared is None or prepared.images.ndim != 4 or prepared.images.dtype != np.uint8:
         raise Missing(_why_missing(name, fingerprint, folder, run.text("repeat")))
-    return PreparedTestSplit(prepared, {str(name): index for index, name in enumerate(prepared.ids)})
+    indices = np.flatnonzero(prepared.parts == TEST)
+    if not len(indices):  # a flat tree, of which the run drew its test images
+        indices = np.arange(len(prepared.ids))
+    return PreparedTestSplit(prepared, {str(prepared.ids[index]): int(index) for index in indices})
 
 
 def _why_missing(name: str, fingerprint: str, folder: str | None, repeat: str) -> str:

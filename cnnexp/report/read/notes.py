@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cnnexp.config.keys import is_below
 from cnnexp.records.identical import differing
 from cnnexp.report.read.runs import Run
+from cnnexp.report.read.tested import mixed_tests
 from cnnexp.text import plain
 
 MIXES = (
@@ -23,7 +24,7 @@ MIXES = (
 
 def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Return notes on the runs of a table, each given with its arm's label."""
-    notes = [note for what, path in MIXES for note in _mixed(what, path, used)]
+    notes = mixed_tests(used) + [note for what, path in MIXES for note in _mixed(what, path, used)]
     if tested := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
         notes.append(f"{', '.join(tested)}: the test images were evaluated after every epoch, as published.")
     notes += _accelerated(used) + _leaks(used)

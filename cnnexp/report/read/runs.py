@@ -1,5 +1,6 @@
 """One run as a report uses it: typed values of run.json, curves, and the predictions on the test split."""
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -154,6 +155,16 @@ class Run:
         if labels.min() < 0 or labels.max() >= logits.shape[1]:
             return None
         return RunPredictions(ids, labels, logits.argmax(1), logits.shape[1], *probability_scores(logits, labels))
+
+    @cached_property
+    def tested(self) -> str:
+        """Return a hash of the data's name, and the ids and labels of the test images; "" without predictions."""
+        if (found := self.predictions) is None:
+            return ""
+        order = found.ids.argsort(kind="stable")
+        content = hashlib.blake2b(self.text("data", "name").encode(), digest_size=16)
+        content.update(found.ids[order].tobytes() + found.labels[order].astype("<i8").tobytes())
+        return content.hexdigest()
 
     @cached_property
     def confusion(self) -> Array | None:
