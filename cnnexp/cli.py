@@ -14,6 +14,7 @@ from cnnexp.errors import (
     Interrupted,
     UserError,
     did_you_mean,
+    is_out_of_memory,
     one_line,
 )
 from cnnexp.text import at_home, visible
@@ -81,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         if "hydra" in sys.modules and (message := in_user_code(error)):
             print(message, file=sys.stderr)
             return EXIT_SOME_FAILED
+        if is_out_of_memory(error):
+            return fail(f"out of memory ({error or 'MemoryError'}); allow more, see ulimit -v", EXIT_SOME_FAILED)
         from cnnexp.storage import MACHINE, StorageError
 
         if isinstance(error, OSError) and error.errno in MACHINE:

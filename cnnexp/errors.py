@@ -1,6 +1,7 @@
 """The errors that a user can fix, and the exit codes of every command."""
 
 import difflib
+import errno
 import sys
 from collections.abc import Iterable
 
@@ -39,6 +40,21 @@ class Interrupted(RuntimeError):
     def __init__(self, exit_code: int):
         super().__init__("interrupted; the same command continues from here")
         self.exit_code = exit_code
+
+
+OUT_OF_MEMORY = (  # of the system, the loader of libraries, CUDA and its libraries
+    *("allocate memory", "bad_alloc", "failed to map segment", "cannot map", "can't start new thread"),
+    *("out of memory", "STATUS_ALLOC_FAILED"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, of the machine, of a limit or of an accelerator."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, (RuntimeError, ImportError)) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 MAX_NAMES = 30  # longer lists of names are shortened to the closest ones

@@ -38,6 +38,10 @@ def main(argv: list[str]) -> int:
     words = configs.prepare([*configs.search_path(argv), *request.overrides])
     if request.prints:
         return configs.ask_hydra([*request.prints, *words])
+
+    from cnnexp.training.limits import check_address_space
+
+    check_address_space()
     if request.sweep:
         from cnnexp.sweep.launcher import launch
 

@@ -1,18 +1,21 @@
 """A wrong request ends with exit code 2 and one line that names the key, what was given and what is allowed."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from cnnexp import cli
-from cnnexp.errors import did_you_mean, unknown
+from cnnexp.errors import did_you_mean, is_out_of_memory, unknown
 
 WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "lr=1": ("lr", "did you mean 'optimizer.lr'"),
@@ -239,3 +242,32 @@ def test_guesses_are_made_only_of_what_is_close() -> None:
     assert str(unknown("model.norm", "norm", "bach", ["none", "batch"])) == (
         "model.norm: unknown norm 'bach'; choose one of none, batch (did you mean 'batch'?)"
     )
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 67108864 bytes"),
+    RuntimeError("can't start new thread"),
+    torch.OutOfMemoryError("CUDA out of memory"),
+]
+TOO_FEW = [OSError(errno.EMFILE, os.strerror(errno.EMFILE)), BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))]
+
+
+@pytest.mark.parametrize("error", [*OUT_OF_MEMORY, *TOO_FEW], ids=str)
+def test_what_a_limit_refuses_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cnnexp.commands.runs.main", Mock(side_effect=error))
+    memory = error in OUT_OF_MEMORY
+    assert is_out_of_memory(error) == memory
+    assert cli.main(["runs"]) == (3 if memory else 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cnnexp: out of memory (" if memory else "cnnexp: a file: cannot be used (")
+    assert "see ulimit" in line or "ulimit -n" in line
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no such file"), ImportError("no module"), ValueError("out")])
+def test_other_errors_are_not_for_want_of_memory(error: Exception) -> None:
+    assert not is_out_of_memory(error)

@@ -37,6 +37,7 @@ MACHINE = {
     ),
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMLINK, errno.EFBIG),
     *(errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
 }
 FAILS = "the disk or the network folder fails; the same command continues once it works"
 FIXES = {
@@ -47,6 +48,10 @@ FIXES = {
     errno.EACCES: "allow writing there, or choose another folder",
     errno.EPERM: "allow writing there, or choose another folder",
     errno.EROFS: "choose a folder that can be written",
+    errno.EMFILE: "allow more open files: ulimit -n 1024",
+    errno.ENFILE: "the machine has too many open files; end other programs",
+    errno.ENOMEM: "allow more memory, see ulimit -v, or end other programs",
+    errno.EAGAIN: "allow more processes, see ulimit -u",
 }
 
 

@@ -27,6 +27,7 @@ from cnnexp.sweep.study import by_folder, check_arms, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, plural
 from cnnexp.training import plan as planning
+from cnnexp.training.limits import check_open_files
 from cnnexp.training.plan import Plan
 
 Composed = tuple[dict[str, Any], Any]  # a run's resolved config, and its `hydra` node
@@ -47,8 +48,11 @@ def launch(words: list[str], request: Request) -> int:
     for (config, _), overrides in zip(composed, runs, strict=True):
         check(config, overrides)
     if not request.plan:
+        check_open_files()
         import_ahead()
     slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
+    if not request.plan:
+        check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), slots[0])
     configs.print_set_by_data(composed)
     everything = with_upstream(plans)

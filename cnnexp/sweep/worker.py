@@ -164,8 +164,10 @@ def make(plan: Plan, progress: "PipeProgress") -> tuple[str, str]:
     except Locked as error:
         return "held", str(error)
     except BaseException as error:  # SystemExit too
-        status = plan.record().info.get("status")
-        return ("oom" if status == "oom" else "failed"), f"{type(error).__name__}: {error}".strip(": ")
+        info = plan.record().info
+        if info.get("status") == "oom":
+            return "oom", info["error"]["message"]
+        return "failed", f"{type(error).__name__}: {error}".strip(": ")
 
 
 class PipeProgress(Progress):

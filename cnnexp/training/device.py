@@ -15,7 +15,6 @@ import torch
 from cnnexp.errors import UserError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")  # of the system, CUDA, its libraries
 
 
 @dataclass(frozen=True)
@@ -182,13 +181,6 @@ def explained(error: BaseException) -> BaseException:
     if isinstance(error, RuntimeError) and found:
         return UserError(f"device.deterministic: {what} has no deterministic form here; give false")
     return error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, of the machine or of an accelerator."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def less_memory(error: BaseException, config: dict[str, Any]) -> str:

@@ -7,12 +7,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from cnnexp.config.signature import steps
-from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
+from cnnexp.errors import Diverged, Interrupted, Skipped, UserError, is_out_of_memory
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
 from cnnexp.signals import stop_request
 from cnnexp.storage import StorageError
-from cnnexp.training.device import explained, is_out_of_memory, less_memory
+from cnnexp.training.device import explained, less_memory
 from cnnexp.training.hash_chain import HashChain
 from cnnexp.training.loop import Action, Due, TrainState, check_finite, fit, has_finite_weights
 from cnnexp.training.plan import Plan

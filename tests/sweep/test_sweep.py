@@ -74,6 +74,8 @@ class Hazard(nn.Module):
             raise ZeroDivisionError("by design")
         if self.kind == "unpicklable":
             raise Clings("cannot be told")
+        if self.kind == "memory":
+            raise MemoryError
         if self.kind == "sys_exit":
             sys.exit(5)
         if self.kind == "os_exit":
@@ -426,6 +428,12 @@ class TestWithThreads:
         assert {name: run.status for name, run in runs().items()} == {"a-s0": "interrupted", "a-s1": "done"}
         assert train(*request, "seed=0,1") == 0
         assert {run.status for run in runs().values()} == {"done"}
+
+    def test_a_run_out_of_memory_says_what_to_try(
+        self, train: Train, hazards: list[str], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train(*hazards, "-m", "model.kind=memory", "seed=0", "study.arm=a", "slots=cpu:1") == 3
+        assert "oom: a, seed 0: out of memory with batch_size=8; try batch_size=4" in capfd.readouterr().out
 
     def test_what_has_diverged_is_told_again(self, train: Train, hazards: list[str], runs: Runs) -> None:
         request = [*hazards, "-m", "epochs=2st", "slots=cpu:1", "model.kind=blow_up,well,sys_exit"]

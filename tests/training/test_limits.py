@@ -1,0 +1,52 @@
+"""Limits of a process (ulimit) that are too low for torch or for a sweep are reported in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnexp.errors import UserError
+from cnnexp.training import limits
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+
+
+def limited(limit: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run `cnnexp train` in a shell with a limit."""
+    command = ["sh", "-c", f'ulimit {limit}; exec "$@"', "sh", sys.executable, "-m", "cnnexp", "train", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("limit", "sweep", "message"),
+    [
+        ("-n 5", True, "cnnexp: ulimit -n: the limit of 5 open files is too low for this sweep; allow more"),
+        ("-n 20", True, "cnnexp: ulimit -n: the limit of 20 open files is too low for this sweep; allow more"),
+        ("-v 600000", False, "cnnexp: ulimit -v: the limit of 585 MiB of address space is too low to import torch; "),
+        ("-v 600000", True, "cnnexp: ulimit -v: the limit of 585 MiB of address space is too low to import torch; "),
+    ],
+)
+def test_a_limit_that_is_too_low_is_one_line(tiny: list[str], limit: str, sweep: bool, message: str) -> None:
+    done = limited(limit, *tiny, *(["-m", "seed=0,1", "slots=cpu:2"] if sweep else []))
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("shapes: prepar")]
+    assert done.returncode == 2 and line.startswith(message), done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_at_the_lowest_limit_of_open_files_works(tiny: list[str], outputs: Path) -> None:
+    words = [*tiny, "-m", "seed=0,1", "slots=cpu:2", "epochs=1st"]
+    codes = []
+    for limit in range(20, 33):
+        done = limited(f"-n {limit}", *words, f"outputs={outputs / str(limit)}")
+        assert "Traceback" not in done.stdout + done.stderr
+        codes.append(done.returncode)
+    assert set(codes) == {0, 2} and codes == sorted(codes, reverse=True)
+
+
+def test_open_files_are_counted_with_the_slots() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    limits.check_open_files(3)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before, "what was opened is closed"
+    with pytest.raises(UserError, match=r"open files is too low for this sweep; .*, or give fewer slots$"):
+        limits.check_open_files(10**7)
