@@ -5,7 +5,6 @@ import importlib
 import os
 import sys
 
-from cnnexp import signals, streams
 from cnnexp.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -17,6 +16,7 @@ from cnnexp.errors import (
     is_out_of_memory,
     one_line,
 )
+from cnnexp.process import signals, streams
 from cnnexp.text import at_home, visible
 from cnnexp.version import __version__
 

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     if request.prints:
         return configs.ask_hydra([*request.prints, *words])
 
-    from cnnexp.training.limits import check_address_space
+    from cnnexp.process.limits import check_address_space
 
     check_address_space()
     if request.sweep:

@@ -16,8 +16,7 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"models", "explore", "report"},
     {"data", "optim", "reference", "records"},
     {"config", "pages"},
-    {"claims", "storage", "signals", "streams"},
-    {"streams"},
+    {"claims", "storage", "process"},
     {"errors", "metrics", "rng", "text", "version"},
 ]
 KNOW_HYDRA = {"training.build", "config.arms", "config.compose", "config.hydra_errors", "train", "sweep"}

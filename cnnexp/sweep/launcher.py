@@ -14,6 +14,7 @@ from cnnexp.config.flags import Request
 from cnnexp.config.keys import flatten
 from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.process.limits import check_open_files
 from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
 from cnnexp.records.provenance import command, digest
@@ -27,7 +28,6 @@ from cnnexp.sweep.study import by_folder, check_arms, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, plural
 from cnnexp.training import plan as planning
-from cnnexp.training.limits import check_open_files
 from cnnexp.training.plan import Plan
 
 Composed = tuple[dict[str, Any], Any]  # a run's resolved config, and its `hydra` node

@@ -8,7 +8,7 @@ from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
-from cnnexp.signals import CODES
+from cnnexp.process.signals import CODES
 from cnnexp.storage.scratch import temporary_files_here
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # elsewhere system libraries do not bear a fork

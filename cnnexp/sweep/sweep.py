@@ -7,7 +7,7 @@ from time import monotonic
 from types import FrameType
 
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
-from cnnexp.signals import CODES, release_terminal, sent_to
+from cnnexp.process.signals import CODES, release_terminal, sent_to
 from cnnexp.sweep import study
 from cnnexp.sweep.board import Board, exit_cause, print_summary, where_to_look
 from cnnexp.sweep.server import continue_server

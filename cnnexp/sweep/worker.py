@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
-from cnnexp.signals import CODES
+from cnnexp.process.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
 from cnnexp.sweep.server import CONTEXT, import_ahead
 from cnnexp.sweep.slots import Slot

@@ -8,9 +8,9 @@ from typing import Any
 
 from cnnexp.config.signature import steps
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError, is_out_of_memory
+from cnnexp.process.signals import stop_request
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
-from cnnexp.signals import stop_request
 from cnnexp.storage import StorageError
 from cnnexp.training.device import explained, less_memory
 from cnnexp.training.hash_chain import HashChain

@@ -12,9 +12,9 @@ from cnnexp.data.cache import cache_root, compiled_folder
 from cnnexp.data.images import ImageData, leaked
 from cnnexp.errors import UserError
 from cnnexp.models.summary import count
+from cnnexp.process.signals import StopRequest
 from cnnexp.records.run_record import RunRecord
 from cnnexp.rng import fold
-from cnnexp.signals import StopRequest
 from cnnexp.storage import space as disk
 from cnnexp.training import build
 from cnnexp.training import device as devices

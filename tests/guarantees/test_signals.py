@@ -19,7 +19,7 @@ from cuts import gone
 from forks import Forks
 from lives import EPOCH, difference, everything, last, live
 
-from cnnexp import signals
+from cnnexp.process import signals
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training import run as runner
 from cnnexp.training.plan import Plan

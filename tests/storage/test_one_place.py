@@ -28,7 +28,7 @@ ANY = {  # methods, of whatever object: those of paths, of arrays and of tables
 BANNED_MODULES = {"fcntl", "tempfile", "tarfile", "zipfile", "sqlite3", "shelve"}
 ALLOWED = {
     "data/archive.py": ["import tarfile"],  # it reads members, and writes them through cnnexp.storage
-    "signals.py": ["os.write"] * 2,  # nothing, to a terminal that may be gone; to standard error, as handlers must
+    "process/signals.py": ["os.write"] * 2,  # nothing, to a terminal; to standard error, as handlers must
 }
 KERNEL = ("/proc/", "/dev/null")  # nothing written there is kept
 GIVEN = {"np.savez": 0, "torch.save": 1}  # which argument may be a `buffer`, or the `file` of storage.draft

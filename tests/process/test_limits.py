@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnexp.errors import UserError
-from cnnexp.training import limits
+from cnnexp.process import limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
