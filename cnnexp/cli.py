@@ -37,7 +37,7 @@ COMMANDS = {
 PRINTS = ("-h", "--help", "-c=", "--cfg", "-i", "--info", "--plan", "--version")  # flags of train that train nothing
 EXAMPLES = """\
 examples:
-  cnnexp train model=custom +aug=full          one run
+  cnnexp train model=custom aug=full           one run
   cnnexp train +study=ablation                 a study: arms x seeds
   cnnexp report outputs/ablation               compare its runs
 """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  cnnexp data imagenette data.root=/path/to/data data.size=96 +aug=full
+  cnnexp data imagenette data.root=/path/to/data data.size=96 aug=full
   cnnexp data folder data.root=/path/to/tree --no-page --grid images.png
 """
 EXAMPLE = "full"  # the augmentation that is shown if none is chosen

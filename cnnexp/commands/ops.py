@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cnnexp.commands import arguments
-from cnnexp.errors import EXIT_BUG, EXIT_DONE, unknown
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, unknown
 from cnnexp.reference import OPERATIONS
 from cnnexp.text import align, number
 
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     wrong = [f"{row.operation} ({row.implementation})" for row in rows if not row.difference <= MAX_DIFFERENCE]
     if wrong:
         print(f"cnnexp: differ from torch: {', '.join(wrong)}", file=sys.stderr)
-    return EXIT_BUG if wrong else EXIT_DONE
+    return EXIT_SOME_FAILED if wrong else EXIT_DONE
 
 
 def as_table(rows: Sequence["Row"]) -> str:

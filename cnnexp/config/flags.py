@@ -15,7 +15,7 @@ Train one network, or a sweep of them, as composed from the YAML files in config
 
 examples:
   cnnexp train                                         a small network on the embedded images
-  cnnexp train model=custom +aug=full optimizer.lr=0.0005
+  cnnexp train model=custom aug=full optimizer.lr=0.0005
   cnnexp train data=imagenette data.size=64 epochs=15ep model.norm=batch
   cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
   cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
