@@ -69,8 +69,10 @@ def single(composed: "DictConfig") -> int:
     if config["slots"] != "auto":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 
+    from cnnexp.training import trial
     from cnnexp.training.plan import plan
 
+    trial.before_data(config)
     overrides, choices = list(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)
     planned = plan(config, overrides, changes, provenance.command(), choices)

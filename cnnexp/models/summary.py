@@ -143,7 +143,7 @@ def summarise(model: nn.Module, image: tuple[int, int, int]) -> Summary:
             hooks.callback(module.register_forward_hook(watch.after).remove)
         try:
             model(x)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             at = watch.calls[-1].name if watch.calls else "(itself)"
             size, reason = "x".join(map(str, image)), str(error).splitlines()[0]
             raise UserError(f"model: an image of {size} does not pass through layer {at}: {reason}") from error

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cnnexp.errors import Skipped, UserError
 from cnnexp.storage import fetch, torch_files
 
 log = logging.getLogger(__name__)
+HOLDERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "weights")  # of weights, in checkpoints
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")  # its file has norm.1 for norm1
 
@@ -91,7 +92,7 @@ def _downloaded(url: str) -> Path:
 def from_file(path: Path) -> dict[str, Tensor]:
     """Return the weights of a checkpoint: a file of torch.save, or a run directory, whose best checkpoint is read.
 
-    The file holds a state dict, or a dict with one under "model". Only tensors and plain values are unpickled.
+    The file holds a state dict, or a dict with one under one of HOLDERS. Only tensors and plain values are unpickled.
     Raises UserError, naming the file, if there is none or it holds something else.
     """
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
@@ -105,11 +106,38 @@ def from_file(path: Path) -> dict[str, Tensor]:
         run = storage.read_json(path / "run.json")
         if content["run"] != (expected := f"{run.get('fingerprint')}-s{run.get('seed')}"):
             raise UserError(f"model.weights: {file} is of another run ({content['run']}, not {expected})")
-    state = content.get("model", content) if isinstance(content, Mapping) else None
+    holder = next(
+        (key for key in HOLDERS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), None
+    )
+    state = content if holder is None else content[holder]
     named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in state.items())
     if not isinstance(state, dict) or not state or not named:
         raise UserError(f"model.weights: {file} holds no weights; a state dict, or a dict with one as 'model', is read")
+    bad = next((k for k, t in state.items() if not is_finite(t)), None)
+    if bad is not None:
+        raise UserError(f"model.weights: {file} has numbers that are not finite, as in {bad}; give another checkpoint")
     return dict(state)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether all numbers of a tensor are finite; True for a kind of tensor that has no numbers to read."""
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return not dense or not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def without_prefix(state: Mapping[str, Tensor], known: Collection[str], source: str) -> dict[str, Tensor]:
+    """Remove what a wrapper puts before each name: `module.` (DataParallel), `_orig_mod.` (compile), `model.`, ...
+
+    known: the network's own names. Tensors without the prefix are left out: they belong to something else, such as a
+    loss. Raises UserError if several prefixes lead to the network's names.
+    """
+    if any(key in known for key in state):
+        return dict(state)
+    first = next((name for name in known if any(key.endswith(f".{name}") for key in state)), None)
+    prefixes = [key.removesuffix(first) for key in state if key.endswith(f".{first}")] if first else [""]
+    if len(prefixes) > 1:
+        raise UserError(f"model.weights: {source} holds several networks ({', '.join(prefixes)}); save the one to use")
+    return {key.removeprefix(prefixes[0]): tensor for key, tensor in state.items() if key.startswith(prefixes[0])}
 
 
 def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, source: str) -> list[str]:
@@ -119,6 +147,7 @@ def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, sour
     nothing fits, or if a tensor outside the head is missing, left over, or of another shape.
     """
     own = {k: t for k, t in model.state_dict().items() if not k.startswith(f"{head}.")}
+    state = without_prefix(state, own, source)
     given = {k: t for k, t in state.items() if not k.startswith((f"{head}.", *AUXILIARY))}
     key = f"{_first_convolution(model)[0]}.weight"
     gray, colour = own.get(key), given.get(key)

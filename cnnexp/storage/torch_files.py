@@ -1,6 +1,7 @@
 """Read torch files of any origin: only tensors, numbers and text are unpickled."""
 
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,4 +32,8 @@ def load(path: Path, foreign: bool = False) -> Any:
         if isinstance(error, OSError) and error.errno in TRANSIENT:
             raise UserError(f"{path}: cannot be read now ({error.strerror}); the same command tries again") from error
         reason = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{path}: ")
+        if found := re.search(r"Unsupported (?:global|class|operand)\W*(?:GLOBAL )?([\w.]+)", str(error)):
+            reason = (
+                f"it holds a {found[1]}, and loading that could run code; save weights: torch.save(net.state_dict())"
+            )
         raise Damaged(f"{path}: cannot be read as a checkpoint ({reason})") from error

@@ -1,7 +1,7 @@
 """A sweep: compose, check and plan all runs first, then make those that are not done yet."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.types import RunMode
@@ -28,6 +28,7 @@ from cnnexp.sweep.study import by_folder, check_arms, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, plural
 from cnnexp.training import plan as planning
+from cnnexp.training import trial
 from cnnexp.training.plan import Plan
 
 Composed = tuple[dict[str, Any], Any]  # a run's resolved config, and its `hydra` node
@@ -45,11 +46,12 @@ def launch(words: list[str], request: Request) -> int:
         runs = expand([word for word in words if word not in places], study, hydra)
         compose = Composer(hydra, places)
         composed = [compose(overrides) for overrides in runs]
-    for (config, _), overrides in zip(composed, runs, strict=True):
-        check(config, overrides)
+    jobs = [(config, overrides) for (config, _), overrides in zip(composed, runs, strict=True)]
+    check(checks.check, jobs)
     if not request.plan:
         check_open_files()
         import_ahead()
+    check(trial.before_data, jobs)
     slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
     if not request.plan:
         check_open_files(len(slots))
@@ -100,13 +102,14 @@ def make(plans: list[Plan], everything: list[Plan], slots: list[Slot], times: Ti
     return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 
 
-def check(config: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Check a run's config. Raises UserError, which names the run's arm."""
-    try:
-        checks.check(config)
-    except UserError as error:
-        arm = [f" (in {word})" for word in overrides if key_of(word) == "+arm"]
-        raise UserError(f"{error}{''.join(arm)}") from error
+def check(each: Callable[[dict[str, Any]], None], jobs: Sequence[tuple[dict[str, Any], Sequence[str]]]) -> None:
+    """Check the runs' configs, given with their overrides. Raises UserError, which names the run's arm."""
+    for config, overrides in jobs:
+        try:
+            each(config)
+        except UserError as error:
+            arm = [f" (in {word})" for word in overrides if key_of(word) == "+arm"]
+            raise UserError(f"{error}{''.join(arm)}") from error
 
 
 def shared(composed: Sequence[Composed], key: str) -> Any:

@@ -61,6 +61,7 @@ class TrainState:
     learner: the module that batches pass through: the model, or its head if features are computed once (features.py).
     compiled: called instead of the learner in training steps, if they are compiled (compile.py).
     losses, correct: (steps_per_epoch,) of this epoch so far: mean loss, and number of right answers, of each batch.
+    shown_losses: for rows and curves, as for validation: without label smoothing; `losses` itself if there is none.
     chain: that of the last of `chain_rows` rows of the hash chain (hash_chain.py).
     best: {epoch, val_accuracy, val_loss} of the best epoch so far.
     """
@@ -71,6 +72,7 @@ class TrainState:
     schedule: Schedule
     scaler: torch.amp.GradScaler | None
     losses: Tensor
+    shown_losses: Tensor
     correct: Tensor
     batch_size: int
     step: int = 0
@@ -94,6 +96,7 @@ class TrainState:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else {},
             "losses": self.losses,
+            "shown_losses": self.shown_losses,
             "correct": self.correct,
             **{name: getattr(self, name) for name in PLAIN},
         }
@@ -106,6 +109,7 @@ class TrainState:
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
         self.losses.copy_(state["losses"])
+        self.shown_losses.copy_(state["shown_losses"])
         self.correct.copy_(state["correct"])
         for name in PLAIN:
             setattr(self, name, state[name])
@@ -165,6 +169,8 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
         state.optimizer.step()
     position = state.step % settings.steps_per_epoch
     state.losses[position] = loss.detach()
+    if settings.label_smoothing:
+        state.shown_losses[position] = functional.cross_entropy(logits.detach().float(), batch.labels)
     state.correct[position] = (logits.detach().argmax(1) == batch.labels).sum()
 
 

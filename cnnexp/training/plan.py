@@ -13,12 +13,14 @@ from cnnexp import storage
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
+from cnnexp.config.signature import steps
 from cnnexp.config.user_code import user_code
 from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.provenance import folder_flags
 from cnnexp.records.run_record import RunRecord, run_folder
+from cnnexp.training import trial
 from cnnexp.training.build import build_data
 from cnnexp.training.probes import OF_A_PASS, PROBES
 
@@ -143,6 +145,8 @@ def plan(
     upstream, weights = _weights(config, command)
     data = build_data(config)
     check_data(config, data)
+    steps_per_epoch = len(data.train) // config["batch_size"]
+    trial.with_data(config, data, steps_per_epoch, steps(config["epochs"], steps_per_epoch))
     facts = _facts(config, device, data, weights)
     fingerprint = fingerprint_of(config, facts)
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)

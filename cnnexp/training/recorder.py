@@ -36,7 +36,7 @@ class Recorder:
             state,
             kind="step",
             split="train",
-            loss=float(state.losses[last]),
+            loss=float(state.shown_losses[last]),
             accuracy=int(state.correct[last]) / state.batch_size,
             learning_rate=state.schedule.learning_rate,
         )
@@ -49,7 +49,7 @@ class Recorder:
         train = self.row(
             state,
             split="train",
-            loss=float(state.losses[:steps].cpu().double().mean()),
+            loss=float(state.shown_losses[:steps].cpu().double().mean()),
             accuracy=int(state.correct[:steps].sum()) / images,
             learning_rate=state.schedule.learning_rate,
             seconds=state.epoch_seconds,
@@ -77,14 +77,15 @@ class Recorder:
         return self.row(state, split="val", loss=loss, accuracy=accuracy(logits, labels), seconds=seconds)
 
     def choose(self, state: TrainState, epoch: int, val: dict[str, Any] | None) -> bool:
-        """Keep the epoch's weights if its validation accuracy is the highest so far (the earlier epoch wins ties).
+        """Keep the epoch's weights if its validation accuracy is the highest so far; ties go to the lower loss.
 
         Without a validation split, and with `keep_epoch: last`, every epoch is kept, so the last one stays. Sets
-        `stopped` when the patience is used up. Returns whether the accuracy is the highest so far.
+        `stopped` when the accuracy has not risen for the patience. Returns whether the epoch is the best so far.
         """
-        highest = state.best.get("highest", state.best.get("val_accuracy"))
-        better = val is None or highest is None or val["accuracy"] > highest
-        state.epochs_since_best = 0 if better else state.epochs_since_best + 1
+        highest, lowest = state.best.get("highest") or (state.best.get("val_accuracy"), state.best.get("val_loss"))
+        higher = val is None or highest is None or val["accuracy"] > highest
+        better = higher or (val is not None and val["accuracy"] == highest and val["loss"] < lowest)
+        state.epochs_since_best = 0 if higher else state.epochs_since_best + 1
         if better or self.keeps_last:
             state.best = {
                 "epoch": epoch,
@@ -92,7 +93,7 @@ class Recorder:
                 "val_loss": val["loss"] if val else None,
             }
             if val and self.keeps_last:
-                state.best["highest"] = val["accuracy"] if better else highest
+                state.best["highest"] = (val["accuracy"], val["loss"]) if better else (highest, lowest)
             state.best_weights = copy_weights(state.model)
         if self.patience is not None and state.epochs_since_best >= self.patience:
             state.stopped = "early"

@@ -10,7 +10,6 @@ from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages, Normalise
 from cnnexp.data.cache import cache_root, compiled_folder
 from cnnexp.data.images import ImageData, leaked
-from cnnexp.errors import UserError
 from cnnexp.models.summary import count
 from cnnexp.process.signals import StopRequest
 from cnnexp.records.run_record import RunRecord
@@ -105,28 +104,19 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
     model = build.build_model(config, data.image, len(data.classes)).to(device.torch)
     if device.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    check_output(model, data, device)
     optimizer = build.build_optimizer(config, model)
+    losses = torch.zeros(settings.steps_per_epoch, device=device.torch)
     return TrainState(
         model=model,
         learner=model,
         optimizer=optimizer,
         schedule=build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch),
         scaler=torch.amp.GradScaler(device.kind) if device.precision == "fp16" else None,
-        losses=torch.zeros(settings.steps_per_epoch, device=device.torch),
+        losses=losses,
+        shown_losses=losses.clone() if settings.label_smoothing else losses,
         correct=torch.zeros(settings.steps_per_epoch, dtype=torch.int64, device=device.torch),
         batch_size=config["batch_size"],
     )
-
-
-def check_output(model: torch.nn.Module, data: ImageData, device: Device) -> None:
-    """Raise UserError unless the network gives logits (1, K) for an image (1, C, H, W)."""
-    model.eval()
-    with torch.inference_mode():
-        output = model(torch.zeros(1, *data.image, device=device.torch))
-    given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if given != (1, len(data.classes)):
-        raise UserError(f"model: gave {given} for one image; it must give {(1, len(data.classes))}, a number per class")
 
 
 def choose_precisions(

@@ -245,6 +245,35 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         from_file(tmp_path / "pickled.pt")
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net.encoder."])
+@pytest.mark.parametrize("holder", [None, "state_dict", "model_state_dict"])
+def test_checkpoints_of_wrappers_are_read(
+    prefix: str, holder: str | None, tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    content = {prefix + name: tensor for name, tensor in state.items()} | {"criterion.weight": torch.ones(2)}
+    torch.save({holder: content, "epoch": 3} if holder else content, tmp_path / "w.pt")
+    model = torchvision.models.resnet18(num_classes=2)
+    assert len(load_backbone(model, from_file(tmp_path / "w.pt"), "fc", "here")) == 120
+    assert torch.equal(model.conv1.weight, state["conv1.weight"])
+
+
+def test_a_checkpoint_of_two_networks_is_refused(state: dict[str, torch.Tensor]) -> None:
+    both = {prefix + name: tensor for name, tensor in state.items() for prefix in ("model.", "ema.")}
+    with pytest.raises(UserError, match=r"here holds several networks \(model\., ema\.\); save the one to use"):
+        load_backbone(torchvision.models.resnet18(), both, "fc", "here")
+
+
+def test_a_whole_network_and_weights_that_are_not_numbers_are_named(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    torch.save(torchvision.models.resnet18(), tmp_path / "whole.pt")
+    with pytest.raises(UserError, match=r"it holds a torchvision\.models\.resnet\.ResNet, and loading that could run"):
+        from_file(tmp_path / "whole.pt")
+    torch.save(state | {"layer1.0.conv1.weight": torch.full((64, 64, 3, 3), torch.nan)}, tmp_path / "nan.pt")
+    with pytest.raises(UserError, match=r"nan\.pt has numbers that are not finite, as in layer1\.0\.conv1\.weight"):
+        from_file(tmp_path / "nan.pt")
+
+
 def test_a_gray_image_gives_the_logits_of_its_repetition(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     torch.save(state, tmp_path / "w.pt")
     grey = build(image=(1, 32, 32), weights=str(tmp_path / "w.pt")).eval()

@@ -61,6 +61,8 @@ def test_the_loss_is_the_smoothed_cross_entropy(plan: Callable[..., Plan], smoot
     target = torch.full_like(log, smoothing / 10)  # Szegedy et al. 2016, section 7
     target[torch.arange(len(log)), batch.labels] += 1 - smoothing
     assert float(fresh.losses[0]) == pytest.approx(float(-(target * log).sum(1).mean()), rel=1e-5)
+    plain = -log[torch.arange(len(log)), batch.labels].mean()
+    assert float(fresh.shown_losses[0]) == pytest.approx(float(plain), rel=1e-5), "rows show what validation does"
     assert int(fresh.correct[0]) == int((log.argmax(1) == batch.labels).sum())
 
 

@@ -27,16 +27,17 @@ def recorder(patience: int | None = None) -> tuple[Recorder, Any]:
     return own, state
 
 
-def test_the_best_epoch_is_the_first_of_the_highest() -> None:
+def test_the_best_epoch_has_the_highest_accuracy_and_of_equals_the_lowest_loss() -> None:
     own, state = recorder()
-    accuracies = [0.1, 0.5, 0.5, 0.3, 0.6, 0.6]
+    seen = [(0.1, 0.9), (0.5, 0.8), (0.5, 0.8), (0.3, 0.1), (0.6, 0.7), (0.6, 0.5), (0.6, 0.6)]
     chosen = []
-    for epoch, accuracy in enumerate(accuracies, 1):
+    for epoch, (accuracy, loss) in enumerate(seen, 1):
         state.model.weight.data.fill_(epoch)
-        chosen.append(own.choose(state, epoch, {"accuracy": accuracy, "loss": 1 / epoch}))
-    assert chosen == [True, True, False, False, True, False]
-    assert state.best == {"epoch": 5, "val_accuracy": 0.6, "val_loss": 1 / 5}
-    assert float(state.best_weights["weight"]) == 5.0, "a copy, which later steps leave alone"
+        chosen.append(own.choose(state, epoch, {"accuracy": accuracy, "loss": loss}))
+    assert chosen == [True, True, False, False, True, True, False]
+    assert state.best == {"epoch": 6, "val_accuracy": 0.6, "val_loss": 0.5}
+    assert float(state.best_weights["weight"]) == 6.0, "a copy, which later steps leave alone"
+    assert state.epochs_since_best == 2, "patience counts from the accuracy alone"
     assert state.stopped is None
 
 

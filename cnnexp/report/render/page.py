@@ -161,7 +161,7 @@ def _selection(study: Study) -> str:
             f"{'last' if last else 'best'} of these evaluations counts. So these are not accuracies on unseen images. "
             "Where this page says validation, it means the test set."
         )
-    best = "The best epoch is the one with the highest validation accuracy, ties to the earlier."
+    best = "The best epoch is the one with the highest validation accuracy, ties to the lower loss."
     return (
         f"The validation images are taken from the training set{split}. "
         f"{'The last epoch counts, not the best one.' if last else best} "

@@ -1,0 +1,220 @@
+"""Try the parts of a config before anything is trained: what does not fit together is one line, also with --plan.
+
+The network takes one batch of zeros. Parts from outside the package are built and called once: the optimiser, the
+scheduler (for all its epochs) and the augmentation.
+"""
+
+import functools
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.config.user_code import PACKAGE, user_frames
+from cnnexp.errors import UserError
+from cnnexp.training import build
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from cnnexp.data.images import ImageData
+
+Image = tuple[int, int, int]
+CLASSES = 10  # before the data is read
+SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384)  # of images, to suggest one that the network takes
+SHOWN_STEPS = 2000  # of a schedule that is stepped after every optimiser step
+
+
+def is_ours(config: Mapping[str, Any], name: str) -> bool:
+    """Tell whether the package itself ships the builder of a node."""
+    return str(config[name]["_target_"]).startswith("cnnexp.")
+
+
+def before_data(config: Mapping[str, Any]) -> None:
+    """Try the network on images of `data.size`, if the config has one. Raises UserError if it refuses them."""
+    size = config["data"].get("size")
+    if isinstance(size, int):
+        channels = config["data"].get("channels")
+        try_network(config, (channels if isinstance(channels, int) else 3, size, size), None)
+
+
+def with_data(config: Mapping[str, Any], data: "ImageData", steps_per_epoch: int, total_steps: int) -> None:
+    """Try the parts on the data they will get. Raises UserError for what they refuse, or what contradicts the run."""
+    size = config["data"].get("size")
+    if not is_ours(config, "model") or data.image != (3, size, size):
+        try_network(config, data.image, len(data.classes))
+    if not is_ours(config, "optimizer") or not is_ours(config, "scheduler"):
+        optimizer = try_optimizer(config)
+        if not is_ours(config, "scheduler"):
+            try_schedule(config, optimizer, total_steps, steps_per_epoch, len(data.val) > 0)
+    if not is_ours(config, "augmentation"):
+        try_augmentation(config, data)
+
+
+@contextmanager
+def refused(where: str, config: Mapping[str, Any], name: str) -> Iterator[None]:
+    """Raise what torch, or another library, raises in this block as a UserError; the user's own errors stay."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if user_frames(error) or raised_here(error):
+            raise
+        raise UserError(f"{where}: {config[name]['_target_']}: {first_line(error)}") from error
+
+
+def raised_here(error: BaseException) -> bool:
+    """Tell whether this package raised an error, instead of a library that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def try_network(config: Mapping[str, Any], image: Image, classes: int | None) -> None:
+    """Pass a batch of zeros of this shape through the network, in training and in evaluation mode.
+
+    classes: None before the data is read: then the number of logits is not compared. A described network is checked
+    without torch, so it is tried only with a batch of one. Raises UserError if it refuses them.
+    """
+    batch = min(config["batch_size"], 2)
+    if batch == 1 or not config["model"]["_target_"].startswith("cnnexp.models.convnet."):
+        node = {**config["model"]}
+        if is_ours(config, "model") and "weights" in node:
+            node["weights"] = "none"
+        _try_network(json.dumps({"model": node}), image, classes, batch, isinstance(config["data"].get("size"), int))
+
+
+@functools.lru_cache(maxsize=64)
+def _try_network(node: str, image: Image, classes: int | None, batch: int, sized: bool) -> None:
+    import torch
+
+    config = json.loads(node)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            model = build.build_model(config, image, classes or CLASSES)
+            output = forward(model, image, batch)
+        except UserError:
+            raise
+        except Exception as error:
+            raise _network_error(config, image, batch, sized, error) or error from error
+    check_logits(output, (batch, classes), is_ours(config, "model"))
+
+
+def forward(model: "nn.Module", image: Image, batch: int) -> Any:
+    """Return the output in evaluation mode for images of zeros (N, C, H, W), after a pass in training mode."""
+    import torch
+
+    device = next((p.device for p in model.parameters()), None)
+    zeros = torch.zeros(batch, *image, device=device)
+    with torch.inference_mode():
+        model.train()(zeros)
+        return model.eval()(zeros)
+
+
+def _network_error(config: Any, image: Image, batch: int, sized: bool, error: Exception) -> UserError | None:
+    """Return the error for a network that refuses an image; None for one of memory, or in the user's code."""
+    from cnnexp.training.device import is_out_of_memory
+
+    if is_out_of_memory(error) or raised_here(error) or user_frames(error):
+        return None
+    if batch == 1 and "more than 1 value per channel" in str(error):
+        return UserError("batch_size: given 1; allowed with batch norm over a 1 x 1 map: 2 or more")
+    name = config["model"].get("name", config["model"]["_target_"])
+    size = next((s for s in SIZES if sized and s > image[1] and takes(config, (image[0], s, s), batch)), None)
+    hint = f"; try data.size={size}" if size else ""
+    shape = "x".join(map(str, image))
+    return UserError(f"model: {name} does not take images of {shape}: {first_line(error)}{hint}")
+
+
+def takes(config: Any, image: Image, batch: int) -> bool:
+    """Tell whether the network takes images of this shape."""
+    try:
+        forward(build.build_model(config, image, CLASSES), image, batch)
+    except Exception:
+        return False
+    return True
+
+
+def check_logits(output: Any, expected: tuple[int, int | None], ours: bool) -> None:
+    """Raise UserError unless the output is logits (N, K): a tensor of this shape, and not of probabilities.
+
+    expected: (N, K); K is not compared if it is None.
+    """
+    import torch
+
+    if not isinstance(output, torch.Tensor):
+        raise UserError(f"model: gave a {type(output).__name__} for a batch; it must give a tensor of logits (N, K)")
+    given, (count, classes) = tuple(output.shape), expected
+    if len(given) != 2 or given[0] != count or classes not in (None, given[1]):
+        wanted = f"({count}, {classes or 'K'})"
+        raise UserError(f"model: gave {given} for {count} images; it must give {wanted}, a number per class")
+    sums = output.float().sum(1)
+    if not ours and given[1] > 1 and bool((output >= 0).all() and (sums - 1).abs().max() < 1e-4):
+        raise UserError("model: gave probabilities, which add up to 1; the loss takes logits: leave out the softmax")
+
+
+def try_optimizer(config: Mapping[str, Any]) -> "Optimizer":
+    """Build the optimiser for weights of a convolution, a matrix and a bias, and step once. Raises UserError."""
+    import torch
+    from torch import nn
+
+    model = nn.ParameterList(nn.Parameter(torch.ones(shape)) for shape in ((4, 3, 3, 3), (4, 4), (4,)))
+    with refused("optimizer", config, "optimizer"):
+        optimizer = build.build_optimizer(config, model)
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.01)
+        optimizer.step()
+    if optimizer.defaults.get("maximize"):
+        raise UserError("optimizer.maximize: given true, but the loss is to become small; leave it out")
+    return optimizer
+
+
+def try_schedule(
+    config: Mapping[str, Any], optimizer: "Optimizer", total_steps: int, steps_per_epoch: int, has_val: bool
+) -> None:
+    """Build the schedule and step it to the end of the run. Raises UserError if it refuses, or contradicts the run."""
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+    with refused("scheduler", config, "scheduler"):
+        schedule = build.build_schedule(config, optimizer, total_steps, steps_per_epoch)
+    watching = getattr(schedule, "scheduler", None)
+    if isinstance(watching, ReduceLROnPlateau):
+        if watching.mode != "min":
+            raise UserError(f"scheduler.mode: given {watching.mode}; allowed: min, because it watches a loss")
+        if not has_val:
+            raise UserError("scheduler: ReduceLROnPlateau watches the validation loss; set data.val_fraction above 0")
+    epochs, every = math.ceil(total_steps / steps_per_epoch), getattr(schedule, "every_step", False)
+    with refused("scheduler", config, "scheduler"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself shows them
+        for number in range(min(total_steps, SHOWN_STEPS) if every else epochs):
+            schedule.before_step(number)
+            rate = schedule.learning_rate
+            if not 0 <= rate < math.inf:
+                when = f"step {number + 1}" if every else f"epoch {number + 1}"
+                raise UserError(f"scheduler: the learning rate of {when} is {rate:g}; it must not be below 0")
+            if not every:
+                schedule.after_epoch(1.0)
+
+
+def try_augmentation(config: Mapping[str, Any], data: "ImageData") -> None:
+    """Build the augmentation and apply it to a batch of training images. Raises UserError if it refuses them."""
+    import numpy as np
+    import torch
+
+    from cnnexp.data.batches import as_float
+
+    with refused("augmentation", config, "augmentation"):
+        augmentation = build.build_augmentation(config)
+    images = np.array(data.train.images[data.train.indices[: config["batch_size"]]])
+    augmentation(as_float(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.Generator())
