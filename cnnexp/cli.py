@@ -4,6 +4,8 @@ import atexit
 import importlib
 import os
 import sys
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 
 from cnnexp.errors import (
     EXIT_DONE,
@@ -110,24 +112,28 @@ def fail(message: object, code: int = EXIT_REQUEST) -> int:
 
 
 def complete(argv: list[str]) -> int:
-    """Complete words in a shell: `cnnexp` its commands, Hydra the overrides after `cnnexp train`.
+    """Complete words in a shell: Hydra completes the settings, commands/completion.py all else.
 
     argv: `-sc install=bash`, `-sc uninstall=bash`, or the shell's own `-sc query=bash`. Returns the exit code.
     """
+    line: str | None = None
     if any(word.startswith("query=") for word in argv):
-        line = os.environ.get("COMP_LINE", "")
-        words = line.split()
-        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
-            print("\n".join(name for name in COMMANDS if name.startswith(words[1] if len(words) == 2 else "")))
-            return 0
-        if words[1] != "train":
-            return 0
-        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]]) + (" " if line.endswith(" ") else "")
+        from cnnexp.commands.completion import offers
+
+        found, line = offers(os.environ.get("COMP_LINE", ""), COMMANDS)
+        if line is None:
+            print("\n".join(found))
+            return EXIT_DONE
+        os.environ["COMP_LINE"] = line
     from cnnexp.config.compose import ask_hydra, register_for_completion
 
-    register_for_completion(os.environ.get("COMP_LINE", "").split())
     sys.argv[0] = "cnnexp"
-    return ask_hydra(argv)
+    if line is None:
+        return ask_hydra(argv)
+    with redirect_stderr(StringIO()), suppress(Exception, SystemExit):  # half a line is no mistake
+        register_for_completion(line.split())
+        ask_hydra(argv)
+    return EXIT_DONE
 
 
 def in_user_code(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":  # as a script, this folder must not hide other modules by its file names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from cnnexp.config.flags import HELP, read
+from cnnexp.config.flags import help_text, read
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged
 from cnnexp.records import provenance
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Compose and run what `argv` (flags and overrides) asks for; returns the exit code."""
     if "-h" in argv or "--help" in argv:
-        print(HELP, end="")
+        print(help_text(argv), end="")
         return EXIT_DONE
     provenance.TYPED[:] = argv
     request = read(argv)

@@ -104,6 +104,31 @@ def test_completion() -> None:
     assert complete("cnnexp train +study=ablation +arm=bat") == ["+arm=batchnorm"]
     assert complete("cnnexp train +aug=fu") == ["+aug=full"] and complete("cnnexp train aug=fu") == ["aug=full"]
     assert complete("cnnexp report out") == []
+    assert complete("cnnexp train --pl") == ["--plan"] and complete("cnnexp report --ba") == ["--baseline"]
+    assert complete("cnnexp data im") == ["imagenette"]
+    assert complete("cnnexp data imagenette aug=fu") == ["aug=full"]
+    assert complete("cnnexp summary --classes 3 model=re") == ["model=resnet18"]
+    assert complete("cnnexp train --plan optimizer=adamw probes=a") == ["probes=activations", "probes=all"]
+    assert complete("cnnexp train --nonsense +study=zzz optimizer=adag") in ([], ["optimizer=adagrad"])
+
+
+@pytest.mark.parametrize("key", ["model.weights", "backbone.weights", "data.root"])
+def test_paths_are_completed(key: str, tmp_path: Path) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    (tmp_path / "outer" / "inner.pt").touch()
+    assert complete(f"cnnexp train {key}={tmp_path}/ou") == [f"{key}={tmp_path}/outer/"]
+    assert complete(f"cnnexp train {key}={tmp_path}/outer/in") == [
+        f"{key}={tmp_path}/outer/inner/",
+        f"{key}={tmp_path}/outer/inner.pt",
+    ]
+
+
+def test_the_help_of_train_lists_the_groups_and_their_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--help"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["scheduler", "constant*,", "cosine,", "onecycle,", "plateau,", "step"] in lines
+    assert ["device", "auto*,", "cpu,", "cuda,", "mps"] in lines
+    assert {"data", "model", "augmentation", "optimizer", "+study", "+preset"} <= {line[0] for line in lines if line}
 
 
 @pytest.mark.parametrize(

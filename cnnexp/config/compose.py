@@ -1,7 +1,7 @@
 """From the words of a command to a resolved config, by Hydra. Imports no torch."""
 
-import itertools
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,19 +22,23 @@ from cnnexp.config.arms import read_arms, register
 from cnnexp.config.checks import GIVEN
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import SWEEP, RunConfig
-from cnnexp.config.words import ALIASES, check_hydra, in_order, key_of, no_use, quoted, study_of
+from cnnexp.config.words import (
+    ALIASES,
+    check_hydra,
+    check_overrides,
+    config_folders,
+    in_order,
+    key_of,
+    no_use,
+    quoted,
+    study_of,
+)
+from cnnexp.config.words import folder as folder
 from cnnexp.errors import EXIT_DONE, UserError
 from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
-
-
-def folder() -> Path:
-    """Return the absolute path of the configs: the repository's folder if there is one, else the package's."""
-    package = Path(__file__).resolve().parents[1]
-    in_repository = package.parent / "configs"
-    return in_repository if (in_repository / "train.yaml").exists() else package / "configs"
 
 
 def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -50,6 +54,8 @@ def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
 def prepare(overrides: list[str]) -> list[str]:
     """Return overrides as Hydra reads them, sorted by what wins, and make the arms of their study known to Hydra."""
+    places = [Path(found) for word in overrides for found in re.findall(r"file://([^'\],]+)", word)]
+    check_overrides(overrides, places)
     words = [readable(word) for word in in_order(overrides)]
     check_hydra(words)
     register_arms(words)
@@ -146,13 +152,6 @@ def search_path(words: list[str]) -> list[str]:
     """
     folders = [quoted(f"file://{folder}") for folder in config_folders(words)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
-
-
-def config_folders(words: list[str]) -> list[Path]:
-    """Return the folders that a command's words name with --config-dir, absolute."""
-    found = [word.partition("=")[2] for word in words if word.startswith(("--config-dir=", "-cd="))]
-    found += [following for word, following in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
-    return [Path(folder).resolve() for folder in found if folder]
 
 
 def check_search_path(words: list[str]) -> None:

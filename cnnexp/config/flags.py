@@ -2,10 +2,12 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cnnexp.config.words import study_of
+from cnnexp.config.mistakes import check_flag
+from cnnexp.config.words import check_overrides, choices_of, config_folders, folder, study_of
 from cnnexp.errors import UserError, unknown
 
 HELP = """\
@@ -19,9 +21,7 @@ examples:
   cnnexp train data=imagenette data.size=64 epochs=15ep model.norm=batch
   cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
   cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
-  cnnexp train +study=ablation +arm=baseline,dropout seed=0 --plan
   cnnexp train +study=ablation +preset=small study.name=small    a small version: 4 epochs of 2,000 images
-  cnnexp train model=custom probes=all                 gradients, dead units, ... for the report; same weights
 
 flags:
   -m, --multirun     sweep over comma-separated values
@@ -31,6 +31,9 @@ flags:
   --fail-fast        start nothing more after the first failure
   --cfg job          print the composed config and stop
   --config-dir DIR   look for configs in DIR too
+
+groups and their choices (* is the default); every key: cnnexp train --cfg job
+{groups}
 
 The same command again continues where it stopped. Results: outputs/<study>/<arm>-s<seed>-<fingerprint>/
 Compare them: cnnexp report outputs/<study>
@@ -63,14 +66,16 @@ def read(argv: list[str]) -> Request:
     Raises UserError for a wrong flag or word.
     """
     given, overrides = dict[str, str](), list[str]()
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        check_word(word, following)
     words = iter(argv)
     for word in words:
-        check_word(word)
         if word.startswith("-"):
             flag = word if word in SWITCHES else with_value(word, words)
             given[flag.partition("=")[0]] = flag
         else:
             overrides.append(word)
+    check_overrides(overrides, config_folders(argv))
     prints = [flag for name, flag in given.items() if name in (*PRINTS, *TO_PRINT)]
     flags = {"--plan", "--budget", "--fail-fast", "-m", "--multirun"} & set(given)
     if prints and (flags or not set(given) & set(PRINTS)):
@@ -83,15 +88,30 @@ def read(argv: list[str]) -> Request:
     return Request(overrides, prints, sweep or bool(flags), "--plan" in given, "--fail-fast" in given, budget)
 
 
-def check_word(word: str) -> None:
-    """Raise UserError for an unknown flag, a value where a flag takes none, or an override without a key."""
+def help_text(argv: list[str]) -> str:
+    """Return the help, with the groups that --config-dir adds."""
+    choices, lines = choices_of(config_folders(argv)), list[str]()
+    defaults = dict(re.findall(r"^  - (\w+): (\w+)", (folder() / "train.yaml").read_text(), re.MULTILINE))
+    for group in sorted(choices, key=[*defaults, *choices].index):
+        names = [f"{name}*" if name == defaults.get(group) else name for name in choices[group]]
+        head = f"  {group if group in defaults else '+' + group:<17}"
+        lines.append(textwrap.fill(", ".join(names), 119, initial_indent=head, subsequent_indent=" " * 19))
+    return HELP.format(groups="\n".join(lines))
+
+
+def check_word(word: str, following: str = "") -> None:
+    """Raise UserError for an unknown flag, a value where a flag takes none, or an override without a key.
+
+    following: the next word.
+    """
     flag = word.partition("=")[0]
     if word.startswith("-") and flag not in FLAGS:
-        if word.startswith("--resume"):
-            raise UserError("--resume: is not needed; the same command continues where it stopped")
+        check_flag(word, following)
         raise unknown("cnnexp train", "flag", word, [known for known in FLAGS if known.startswith("--")])
     if flag in SWITCHES and "=" in word:
         raise UserError(f"{word}: {flag} takes no value")
+    if "=" in (word, following):
+        raise UserError(f"{word} {following}: cannot be read as key=value; type it without spaces")
     if word.lstrip("+~").startswith("="):
         raise UserError(f"{word}: cannot be read as key=value (the key is missing)")
 

@@ -1,14 +1,39 @@
 """The words of a command before Hydra sees them: short names, several presets as one, quotes, what wins over what."""
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from cnnexp.config.mistakes import check_override, seeds_of
 from cnnexp.errors import UserError
 
 ALIASES = {"aug": "augmentation"}
 # Each wins over those before it, and every other override wins over all of them.
 FIRST = ("+study", "+pretrain", "+arm", "+preset")
 HYDRA = ("hydra.searchpath", "hydra.mode")  # Hydra's own settings that have an effect here
+
+
+def folder() -> Path:
+    """Return the absolute path of the configs: the repository's folder if there is one, else the package's."""
+    package = Path(__file__).resolve().parents[1]
+    in_repository = package.parent / "configs"
+    return in_repository if (in_repository / "train.yaml").exists() else package / "configs"
+
+
+def choices_of(places: Iterable[Path] = ()) -> dict[str, list[str]]:
+    """Return the choices of each config group, sorted. places: further folders of configs."""
+    found: dict[str, list[str]] = {}
+    for file in (file for place in (folder(), *places) for file in place.glob("*/*.yaml")):
+        found.setdefault(file.parent.name, []).append(file.stem)
+    return {group: sorted(set(names)) for group, names in found.items()}
+
+
+def config_folders(words: Sequence[str]) -> list[Path]:
+    """Return the folders that a command's words name with --config-dir, absolute."""
+    found = [word.partition("=")[2] for word in words if word.startswith(("--config-dir=", "-cd="))]
+    found += [following for word, following in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
+    return [Path(folder).resolve() for folder in found if folder]
 
 
 def key_of(word: str) -> str:
@@ -18,12 +43,19 @@ def key_of(word: str) -> str:
 
 def in_order(overrides: Sequence[str]) -> list[str]:
     """Return overrides with full names, presets as one list, and sorted by what wins: study < arm < preset < typed."""
-    named = [full_name(word) for word in overrides]
+    named = [seeds_of(full_name(word)) for word in overrides]
     presets = [word.partition("=")[2] for word in named if key_of(word) == "+preset"]
     if len(presets) > 1:
         joined = ",".join(preset.strip("[]") for preset in presets)
         named = [*(word for word in named if key_of(word) != "+preset"), f"+preset=[{joined}]"]
     return sorted(named, key=lambda word: FIRST.index(key_of(word)) if key_of(word) in FIRST else len(FIRST))
+
+
+def check_overrides(overrides: Sequence[str], places: Iterable[Path]) -> None:
+    """Raise UserError for a setting in another tool's words: it says what to type. places: other folders of configs."""
+    choices = choices_of(places)
+    for word in overrides:
+        check_override(full_name(word), choices)
 
 
 def check_hydra(overrides: Sequence[str]) -> None:

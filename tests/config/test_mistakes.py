@@ -1,0 +1,64 @@
+"""A word of another tool is answered with what to type here, before anything is composed."""
+
+import pytest
+
+from cnnexp import cli
+from cnnexp.config import compose as configs
+from cnnexp.config.mistakes import KEYS, VALUES, seeds_of
+from cnnexp.config.words import choices_of
+
+ANSWERS = {
+    "--epochs 5": "type epochs=5",
+    "--model.norm=batch": "type model.norm=batch",
+    "--gpu": "type device=cuda",
+    "--lr=0.1": "type optimizer.lr=0.1",
+    "model=resnet50": "type model=torchvision model.name=resnet50",
+    "model=vgg16_bn": "type model=torchvision model.name=vgg16_bn",
+    "seed=1-3": "type -m seed=1,2,3",
+    "slots=cuda:0,cuda:1": "type slots=[cuda:0,cuda:1]",
+    "model.dropout=0.5": "type model.dropout.fc=0.5 (or model.dropout.pool=0.5)",
+    "early_stopping=5": "type early_stopping.patience=5",
+    "lr=0.1": "type optimizer.lr=0.1",
+    "batch=64": "type batch_size=64",
+    "dataset=cifar10": "type data=cifar10",
+    "loss=mse": "the loss is the cross entropy, and cannot be chosen",
+    "num_workers=4": "there are no loader workers",
+    "amp=true": "type device.precision=bf16",
+    "pretrained=true": "type model=resnet18 model.weights=imagenet",
+    "optimizer=SGD": "type optimizer=sgd",
+    "scheduler=CosineAnnealingLR": "type scheduler=cosine",
+    "data=./photos": "type data=folder data.root=./photos",
+    "study=ablation": "type +study=ablation",
+    "batch_size = 64": "type it without spaces",
+    "seed=range(5)": "given '0,1,2,3,4'; to sweep over values, add -m",
+}
+
+
+@pytest.mark.parametrize("typed", ANSWERS)
+def test_what_to_type_is_said(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *typed.split()]) == 2
+    error = capsys.readouterr().err
+    assert ANSWERS[typed] in error and error.count("\n") == 1
+
+
+def test_a_range_of_seeds_is_a_list() -> None:
+    assert seeds_of("seed=range(5)") == "seed=0,1,2,3,4"
+    assert seeds_of("seed=range(2, 8, 3)") == "seed=2,5"
+    for other in ("seed=range(1000000000)", "seed=range()", "seed=range(1,2,0)", "lr=range(3)", "seed=3"):
+        assert seeds_of(other) == other
+
+
+def test_no_answer_is_wrong() -> None:
+    composed = configs.resolve(configs.compose(["optimizer=momentum", "model=resnet18"]))
+    composed["data"] |= configs.resolve(configs.compose(["data=folder"]))["data"]
+    composed["model"] |= configs.resolve(configs.compose(["model=custom"]))["model"] | {"name": ""}
+    groups = choices_of()
+    for text in [*KEYS.values(), *(text for _, _, text in VALUES)]:
+        for word in (word for word in text.replace("(or ", "").split() if "=" in word and word[0] != "-"):
+            key, _, value = word.partition("=")
+            node = composed
+            for part in key.split("."):
+                assert part in node, f"{text}: there is no {key}"
+                node = node[part]
+            value = value.strip("(),;")
+            assert key not in groups or value in ("{}", *groups[key]), text
