@@ -134,10 +134,14 @@ def without_prefix(state: Mapping[str, Tensor], known: Collection[str], source: 
     if any(key in known for key in state):
         return dict(state)
     first = next((name for name in known if any(key.endswith(f".{name}") for key in state)), None)
-    prefixes = [key.removesuffix(first) for key in state if key.endswith(f".{first}")] if first else [""]
-    if len(prefixes) > 1:
-        raise UserError(f"model.weights: {source} holds several networks ({', '.join(prefixes)}); save the one to use")
-    return {key.removeprefix(prefixes[0]): tensor for key, tensor in state.items() if key.startswith(prefixes[0])}
+    if first is None:
+        return dict(state)
+    prefixes = [key.removesuffix(first) for key in state if key.endswith(f".{first}")]
+    matches = [sum(f"{prefix}{name}" in state for name in known) for prefix in prefixes]
+    most = [prefix for prefix, count in zip(prefixes, matches, strict=True) if count == max(matches)]
+    if len(most) > 1:
+        raise UserError(f"model.weights: {source} holds several networks ({', '.join(most)}); save the one to use")
+    return {key.removeprefix(most[0]): tensor for key, tensor in state.items() if key.startswith(most[0])}
 
 
 def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, source: str) -> list[str]:
