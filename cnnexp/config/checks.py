@@ -62,10 +62,35 @@ def check(config: Mapping[str, Any]) -> None:
         signature.check(name, config[name], schema)
     check_study(config["study"])
     check_device(config["device"]["kind"])
-    for name, given in GIVEN.items():
-        signature.check(name, config[name], target(name, config[name]), given)
+    for name in GIVEN:
+        _check_signature(name, config[name])
     for name in GIVEN:
         _check_by_builder(name, config[name], config)
+
+
+def is_augmentation(builder: Callable[..., Any]) -> bool:
+    """Tell whether a function augments images itself, as (images, generator, ...) -> images; others build what does."""
+    return inspect.isfunction(builder) and "generator" in list(inspect.signature(builder).parameters)[1:]
+
+
+def given_to(name: str, node: Mapping[str, Any], builder: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the arguments that the caller gives a builder by name; the node has the others."""
+    parameters = inspect.signature(builder).parameters
+    if name == "augmentation" and is_augmentation(builder):
+        return next(iter(parameters)), "generator"
+    if name == "data" and any(c.__module__.startswith("torch.utils.data") for c in getattr(builder, "__mro__", ())):
+        return tuple(key for key in ("train", "split") if key in parameters and key not in node)[:1]
+    return GIVEN[name]
+
+
+def _check_signature(name: str, node: Mapping[str, Any]) -> None:
+    builder = target(name, node)
+    try:
+        signature.check(name, node, builder, given_to(name, node, builder))
+    except UserError as error:
+        if name != "augmentation" or not inspect.isfunction(builder) or ": is missing" not in str(error):
+            raise
+        raise UserError(f"{error}; a function that augments images itself takes (images, generator)") from error
 
 
 def check_node(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -73,7 +98,7 @@ def check_node(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) ->
 
     config: the other nodes. Raises UserError for the first thing that is wrong.
     """
-    signature.check(name, node, target(name, node), GIVEN[name])
+    _check_signature(name, node)
     _check_by_builder(name, node, config)
 
 

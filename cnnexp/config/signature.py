@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -119,7 +119,17 @@ def matches(value: Any, kind: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > MAX_NUMBER
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return value is None if kind is type(None) else isinstance(value, kind)
+    if kind is type(None):
+        return value is None
+    if origin in (Sequence, Iterable):
+        return _is_list(value) and all(matches(v, arguments[0]) for v in value)
+    plain = origin or kind
+    return not isinstance(plain, type) or isinstance(value, plain)  # a type variable is not checked
+
+
+def _names_builder(value: Any) -> bool:
+    nested = value if _is_list(value) else [value]
+    return any(isinstance(node, Mapping) and "_target_" in node for node in nested)
 
 
 def _is_list(value: Any, length: int | None = None) -> bool:
@@ -162,6 +172,8 @@ def check(
             if open_ended:
                 continue
             raise unknown(f"{where}.{key}" if where else str(key) or "''", "key", key, named)
+        if not builder.__module__.startswith("cnnexp.") and _names_builder(value):
+            continue  # it is built first; what it gives is not known here
         place, parameter = f"{where}.{key}" if where else str(key), named[key]
         check_value(place, value, parameter.annotation)
         if parameter.annotation is parameter.empty and isinstance(value, str) and matches(parameter.default, float):

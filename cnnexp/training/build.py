@@ -55,10 +55,26 @@ def build_data(config: Any) -> ImageData:
 
 @functools.lru_cache(maxsize=2)
 def _remembered_data(node: str) -> ImageData:
-    data = make("data", json.loads(node))
-    if not isinstance(data, ImageData):
-        raise wrong_type("data", data, "a cnnexp.data.images.ImageData")
-    return data
+    data = make_data(json.loads(node))
+    if isinstance(data, ImageData):
+        return data
+    from cnnexp.data.torch_dataset import from_datasets
+
+    name = str(json.loads(node)["_target_"]).rpartition(".")[2]
+    if (converted := from_datasets(name, data)) is None:
+        raise wrong_type("data", data, "image_data(...), a torch Dataset, or a train and a test Dataset")
+    return converted
+
+
+def make_data(node: dict[str, Any]) -> Any:
+    """Call the builder of a data set; a Dataset class with `train` or `split` is built for training and for testing."""
+    builder = checks.target("data", node)
+    key = next(iter(checks.given_to("data", node, builder)), None)
+    if key is None:
+        return make("data", node)
+    return {
+        part: make("data", {**node, key: part == "train" if key == "train" else part}) for part in ("train", "test")
+    }
 
 
 def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.Module":
@@ -77,10 +93,16 @@ def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.M
 
 def build_augmentation(config: Any) -> Callable[..., Any]:
     """Build the augmentation: a callable of ((N, C, H, W) float32 in [0, 1], generator)."""
-    augmentation: Callable[..., Any] = make("augmentation", config["augmentation"])
+    node = config["augmentation"]
+    augmentation: Callable[..., Any]
+    if checks.is_augmentation(checks.target("augmentation", node)):
+        settings = make("augmentation", {**node, "_partial_": True})
+        augmentation = lambda images, generator: settings(images, generator=generator)  # noqa: E731
+    else:
+        augmentation = make("augmentation", node)
     if not callable(augmentation):
         raise wrong_type("augmentation", augmentation, "a callable")
-    if not config["augmentation"]["_target_"].startswith("cnnexp."):
+    if not node["_target_"].startswith("cnnexp."):
         from cnnexp.data.user_augmentation import UserAugmentation
 
         return UserAugmentation(augmentation)

@@ -1,0 +1,81 @@
+"""Torch data sets as data: every item is read once, into arrays in memory."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnexp.data.arrays import image_data
+from cnnexp.data.images import ImageData, Integers, Pixels
+from cnnexp.data.splits import validation
+from cnnexp.errors import UserError
+
+READ_TWICE = 32  # items, to find random changes
+TEST_FRACTION = 0.2  # of a data set that is not divided
+
+
+def from_datasets(name: str, given: Any) -> ImageData | None:
+    """Return the images of torch data sets; None if `given` is something else.
+
+    given: {"train": ..., "test": ...}, with "val" or without; (train, test) or (train, test, val); or one data set, of
+    which a stratified fifth is the test split. An item is (image, label). An image is a PIL image, an array (H, W, C)
+    or (H, W), or a tensor (C, H, W); its numbers are 0 to 255, or floats in [0, 1]. All images have one size.
+    Raises UserError for other items.
+    """
+    if isinstance(given, (tuple, list)):
+        given = dict(zip(("train", "test", "val"), given, strict=False))
+    parts = given if isinstance(given, Mapping) else {"train": given}
+    if "train" not in parts or not all(hasattr(p, "__getitem__") and hasattr(p, "__len__") for p in parts.values()):
+        return None
+    read = {part: read_items(f"data ({part})", dataset) for part, dataset in parts.items()}
+    count = 1 + max(int(labels.max(initial=0)) for _, labels in read.values())
+    classes = [str(found) for found in getattr(parts["train"], "classes", range(count))]
+    if "test" not in read:
+        images, labels = read["train"]
+        held_out = validation(labels, TEST_FRACTION, len(classes), 0)
+        read = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
+    return image_data(name, classes, read["train"], read["test"], read.get("val"))
+
+
+def read_items(where: str, dataset: Any) -> tuple[Pixels, Integers]:
+    """Return all images (N, H, W, C) uint8 and labels (N,) of a data set. Raises UserError for a wrong item."""
+    images, labels = list[Pixels](), list[int]()
+    for index in range(len(dataset)):
+        place = f"{where}: item {index}"
+        image, label = pair(place, dataset[index])
+        images.append(pixels(place, image))
+        labels.append(label)
+        if images[-1].shape != images[0].shape:
+            raise UserError(f"{place}: is {images[-1].shape}, item 0 is {images[0].shape}; resize all to one size")
+    if not images:
+        raise UserError(f"{where}: has no items")
+    again = (pixels(where, pair(where, dataset[index])[0]) for index in range(min(READ_TWICE, len(images))))
+    if not all(np.array_equal(*both) for both in zip(images, again, strict=False)):
+        raise UserError(f"{where}: gives another image each time; leave random changes to augmentation=")
+    return np.stack(images), np.array(labels, np.int64)
+
+
+def pair(where: str, item: Any) -> tuple[Any, int]:
+    """Return an item's image and label. Raises UserError unless it is (image, whole number)."""
+    if isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(item[1]) == 0:
+        label = float(item[1]) if np.asarray(item[1]).dtype.kind in "iufb" else -1.0
+        if label.is_integer() and label >= 0:
+            return item[0], int(label)
+    shown = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else type(item).__name__
+    raise UserError(f"{where}: is a {shown}; allowed: (image, label), the label a whole number from 0")
+
+
+def pixels(where: str, image: Any) -> Pixels:
+    """Return an image as (H, W, C) uint8. Raises UserError for numbers or shapes that are no image."""
+    is_tensor = hasattr(image, "detach")
+    array = np.asarray(image.detach().cpu() if is_tensor else image)
+    if array.ndim == 2:
+        array = array[None] if is_tensor else array[..., None]
+    if array.ndim != 3 or array.dtype.kind not in "iufb":
+        raise UserError(f"{where}: is {array.dtype} {array.shape}; allowed: a PIL image, (H, W, C), a tensor (C, H, W)")
+    if is_tensor:
+        array = array.transpose(1, 2, 0)
+    low, high, most = array.min(), array.max(), 1 if array.dtype.kind in "fb" else 255
+    if not 0 <= low <= high <= most:
+        raise UserError(f"{where}: has numbers from {low:g} to {high:g}; allowed: 0 to {most}; leave out Normalize")
+    return np.rint(array * 255.0).astype(np.uint8) if most == 1 else array.astype(np.uint8)

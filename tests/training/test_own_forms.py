@@ -1,0 +1,148 @@
+"""The forms that an own augmentation and an own data set can have, and one line for a wrong one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from cnnexp.data.torch_dataset import from_datasets
+from cnnexp.data.user_augmentation import UserAugmentation
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import RunRecord
+
+Train = Callable[..., int]
+CODE = """
+import torch
+from torch.utils.data import Dataset
+
+def noise(images, generator, strength=0.1):
+    return images + strength * torch.randn(images.shape, generator=generator)
+
+def forgetful(images):
+    return images
+
+class Noise:
+    def __call__(self, images, generator):
+        return noise(images, generator)
+
+class OneArgument:
+    def __call__(self, images):
+        return images
+
+class Two(Dataset):
+    classes = ["dark", "light"]
+    def __init__(self, train, count=40):
+        self.first, self.count = (0 if train else 1000), count
+    def __len__(self):
+        return self.count
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(self.first + index)
+        return torch.rand(3, 8, 8, generator=generator) / 2 + index % 2 / 2, index % 2
+
+def pair(count):
+    return Two(True, count), Two(False, count)
+
+def whole(count):
+    return Two(True, count)
+"""
+FILES = {
+    "augmentation/function": "_target_: own_forms.noise\nstrength: 0.2\n",
+    "augmentation/class": "_target_: own_forms.Noise\n",
+    "augmentation/v2": "_target_: torchvision.transforms.v2.RandomErasing\np: 1.0\nscale: [0.1, 0.2]\n",
+    "augmentation/composed": "_target_: torchvision.transforms.v2.Compose\ntransforms:\n"
+    "  - {_target_: torchvision.transforms.v2.RandomHorizontalFlip}\n"
+    "  - {_target_: torchvision.transforms.v2.GaussianNoise, sigma: 0.1}\n",
+    "augmentation/no_generator": "_target_: own_forms.forgetful\n",
+    "augmentation/one_argument": "_target_: own_forms.OneArgument\n",
+    "augmentation/smaller": "_target_: torchvision.transforms.v2.CenterCrop\nsize: 4\n",
+    "augmentation/integers": "_target_: torchvision.transforms.ToTensor\n",
+    "augmentation/wrong_key": "_target_: torchvision.transforms.v2.RandomErasing\nprobability: 1.0\n",
+    "data/dataset": "_target_: own_forms.Two\n",
+    "data/pair": "_target_: own_forms.pair\ncount: 30\n",
+    "data/whole": "_target_: own_forms.whole\ncount: 60\n",
+    "data/fake": "_target_: torchvision.datasets.FakeData\nsize: 60\nnum_classes: 2\nimage_size: [3, 8, 8]\n"
+    "transform: {_target_: torchvision.transforms.v2.RandomHorizontalFlip}\n",
+}
+
+
+@pytest.fixture
+def own(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    (tmp_path / "own_forms.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in FILES.items():
+        (tmp_path / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / f"{name}.yaml").write_text(text)
+    return lambda *words: train("--config-dir", str(tmp_path / "conf"), "epochs=1", *words)
+
+
+@pytest.mark.parametrize("name", ["function", "class", "v2", "composed"])
+def test_an_own_augmentation_trains(name: str, own: Train, only: Callable[[], RunRecord]) -> None:
+    assert own(f"augmentation={name}") == 0
+    assert only().config()["augmentation"]["_target_"].split(".")[0] in ("own_forms", "torchvision")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("augmentation=no_generator", "a function that augments images itself takes (images, generator)"),
+        ("augmentation=one_argument", "OneArgument takes (images); allowed: (images, generator)"),
+        ("augmentation=smaller", "gave (3, 4, 4) torch.float32 for an image; allowed: (3, 8, 8) torch.float32"),
+        ("augmentation=integers", "augmentation: ToTensor refuses a float image in [0, 1]: "),
+        ("augmentation=wrong_key", "augmentation.probability: unknown key 'probability'"),
+        ("data=fake", "gives another image each time; leave random changes to augmentation="),
+    ],
+)
+def test_a_wrong_form_is_one_line(word: str, message: str, own: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    assert own(word) == 2
+    error = capsys.readouterr().err
+    assert message in error.splitlines()[-1] and "Traceback" not in error
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("dataset", (36, 4, 40)), ("pair", (27, 3, 30)), ("whole", (43, 5, 12))])
+def test_a_torch_data_set_trains(
+    name: str, sizes: tuple[int, int, int], own: Train, only: Callable[[], RunRecord]
+) -> None:
+    assert own(f"data={name}", "augmentation=none") == 0
+    facts = only().info["data"]
+    assert facts["image"] == [3, 8, 8] and facts["classes"] == ["dark", "light"]
+    assert (facts["train"], facts["val"], facts["test"]) == sizes
+
+
+def test_torchvision_draws_for_each_image_and_repeatably() -> None:
+    augment = UserAugmentation(v2.RandomErasing(p=1.0))
+    x = torch.ones(6, 3, 16, 16)
+    one, same, other = (augment(x.clone(), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert len({image.numpy().tobytes() for image in one}) > 1, "each image has its own rectangle"
+
+
+def test_items_of_a_data_set_are_read_exactly() -> None:
+    generator = np.random.default_rng(0)
+    arrays = generator.integers(0, 256, (20, 8, 8, 3), np.uint8)
+    labels = np.arange(20) % 2
+    tensors = [(torch.from_numpy(a).permute(2, 0, 1), int(k)) for a, k in zip(arrays, labels, strict=True)]
+    floats = [(image.float() / 255, torch.tensor(k)) for image, k in tensors]
+    for items in (list(zip(arrays, labels, strict=True)), tensors, floats):
+        data = from_datasets("own", (items, items))
+        assert data is not None
+        np.testing.assert_array_equal(data.test.images[data.test.indices], arrays)
+        np.testing.assert_array_equal(data.test.labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ((torch.full((3, 8, 8), -1.0), 0), r"has numbers from -1 to -1; allowed: 0 to 1; leave out Normalize"),
+        ((np.full((8, 8), 300), 0), r"has numbers from 300 to 300; allowed: 0 to 255"),
+        ((np.zeros(8), 0), r"is float64 \(8,\); allowed: a PIL image"),
+        ((np.zeros((8, 8)), "cat"), r"is a tuple of 2; allowed: \(image, label\)"),
+        ((np.zeros((8, 8)), [0, 1]), r"is a tuple of 2; allowed: \(image, label\)"),
+        ({"image": 1}, r"is a dict; allowed: \(image, label\)"),
+    ],
+)
+def test_a_wrong_item_is_named(item: object, message: str) -> None:
+    with pytest.raises(UserError, match=rf"data \(train\): item 0: {message}"):
+        from_datasets("own", [[item], [item]])
