@@ -18,7 +18,7 @@ from cnnexp import cli
 from cnnexp.errors import did_you_mean, is_out_of_memory, unknown
 
 WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
-    "lr=1": ("lr", "did you mean 'optimizer.lr'"),
+    "lr=1": ("lr", "type optimizer.lr=1"),
     "data.foo=1": ("data.foo", "data has _target_, cache"),
     "+augmentation=full": ("augmentation", "is chosen already; type augmentation=full, without the plus"),
     "model.norm=none,batch": ("model.norm", "'none,batch'", "to sweep over values, add -m"),

@@ -11,7 +11,7 @@ from cnnexp.errors import UserError
 
 NO_LOSS = "the loss is the cross entropy, and cannot be chosen; label_smoothing=0.1 smooths it"
 NO_WORKERS = "there are no loader workers: images are decoded once; leave it out"
-RESUMES = "the same command continues where it stopped; leave it out"
+RESUMES = "is not needed; the same command continues where it stopped"
 BF16, ON_GPU = "device.precision=bf16", "device=cuda"
 PRETRAINED = "model=resnet18 model.weights=imagenet"
 

@@ -1,7 +1,7 @@
 """Try the parts of a config before anything is trained: what does not fit together is one line, also with --plan.
 
 The network takes one batch of zeros. Parts from outside the package are built and called once: the optimiser, the
-scheduler (for all its epochs) and the augmentation.
+scheduler (for all its epochs) and the augmentation. The user's own code is tried when its run starts.
 """
 
 import functools
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config.user_code import PACKAGE, user_frames
 from cnnexp.errors import UserError
@@ -29,29 +29,37 @@ SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384)  # of images, to suggest
 SHOWN_STEPS = 2000  # of a schedule that is stepped after every optimiser step
 
 
-def is_ours(config: Mapping[str, Any], name: str) -> bool:
-    """Tell whether the package itself ships the builder of a node."""
-    return str(config[name]["_target_"]).startswith("cnnexp.")
+def origin(config: Mapping[str, Any], name: str) -> Literal["ours", "torch", "own"]:
+    """Tell where the builder of a node is from: this package, torch or torchvision, or the user."""
+    package = str(config[name]["_target_"]).partition(".")[0]
+    return "ours" if package == "cnnexp" else "torch" if package in ("torch", "torchvision") else "own"
 
 
 def before_data(config: Mapping[str, Any]) -> None:
     """Try the network on images of `data.size`, if the config has one. Raises UserError if it refuses them."""
     size = config["data"].get("size")
-    if isinstance(size, int):
+    if isinstance(size, int) and origin(config, "model") != "own":
         channels = config["data"].get("channels")
         try_network(config, (channels if isinstance(channels, int) else 3, size, size), None)
 
 
-def with_data(config: Mapping[str, Any], data: "ImageData", steps_per_epoch: int, total_steps: int) -> None:
-    """Try the parts on the data they will get. Raises UserError for what they refuse, or what contradicts the run."""
-    size = config["data"].get("size")
-    if not is_ours(config, "model") or data.image != (3, size, size):
+def with_data(
+    config: Mapping[str, Any], data: "ImageData", steps_per_epoch: int, total_steps: int, own: bool = False
+) -> None:
+    """Try the parts on the data they will get. Raises UserError for what they refuse, or what contradicts the run.
+
+    own: try the parts in the user's own code, which may do anything, also end the process: so the run does this, and
+    not the plan of a sweep. Otherwise those of this package and of torch are tried.
+    """
+    size, tried = config["data"].get("size"), ("own",) if own else ("ours", "torch")
+    of = {name: origin(config, name) for name in ("model", "optimizer", "scheduler", "augmentation")}
+    if of["model"] in tried and (of["model"] != "ours" or data.image != (3, size, size)):
         try_network(config, data.image, len(data.classes))
-    if not is_ours(config, "optimizer") or not is_ours(config, "scheduler"):
+    if {of["optimizer"], of["scheduler"]} != {"ours"} and ("own" in (of["optimizer"], of["scheduler"])) == own:
         optimizer = try_optimizer(config)
-        if not is_ours(config, "scheduler"):
+        if of["scheduler"] != "ours":
             try_schedule(config, optimizer, total_steps, steps_per_epoch, len(data.val) > 0)
-    if not is_ours(config, "augmentation"):
+    if of["augmentation"] != "ours" and of["augmentation"] in tried:
         try_augmentation(config, data)
 
 
@@ -90,7 +98,7 @@ def try_network(config: Mapping[str, Any], image: Image, classes: int | None) ->
     batch = min(config["batch_size"], 2)
     if batch == 1 or not config["model"]["_target_"].startswith("cnnexp.models.convnet."):
         node = {**config["model"]}
-        if is_ours(config, "model") and "weights" in node:
+        if origin(config, "model") == "ours" and "weights" in node:
             node["weights"] = "none"
         _try_network(json.dumps({"model": node}), image, classes, batch, isinstance(config["data"].get("size"), int))
 
@@ -108,7 +116,7 @@ def _try_network(node: str, image: Image, classes: int | None, batch: int, sized
             raise
         except Exception as error:
             raise _network_error(config, image, batch, sized, error) or error from error
-    check_logits(output, (batch, classes), is_ours(config, "model"))
+    check_logits(output, (batch, classes), origin(config, "model") == "ours")
 
 
 def forward(model: "nn.Module", image: Image, batch: int) -> Any:
