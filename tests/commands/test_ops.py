@@ -56,7 +56,7 @@ def test_a_wrong_operation_is_reported(cnnexp: Cnnexp, monkeypatch: pytest.Monke
         broken = honest._replace(implementations={"broken": lambda z, wrong=wrong: wrong(honest.torch(z))})
         monkeypatch.setattr("cnnexp.reference.catalogue.catalogue", lambda broken=broken: {"relu": broken})
         code, _, err = cnnexp("ops", "relu")
-        assert (code, err) == (1, "cnnexp: differ from torch: relu (broken)\n")
+        assert (code, err) == (3, "cnnexp: differ from torch: relu (broken)\n")
 
 
 def test_an_unknown_name_is_reported_in_one_line(cnnexp: Cnnexp) -> None:
