@@ -22,7 +22,7 @@ def image_data(
     """Make ImageData from arrays: each of train, test and val is (images (N, H, W, C) uint8, labels (N,) in [0, K)).
 
     Without `val` a stratified `val_fraction` of train is held out. mean and std are those of the training split.
-    Raises UserError for arrays of another shape or dtype, labels outside [0, K), or a class without images.
+    Raises UserError for arrays of another shape or dtype, labels outside [0, K), or a class without training images.
     """
     given = {"train": train, "test": test} if val is None else {"train": train, "val": val, "test": test}
     for part, pairs in given.items():
@@ -43,6 +43,7 @@ def _check(where: str, images: Any, labels: Any, shape: tuple[int, ...], classes
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or shape[2] not in (1, 3):
         allowed = "uint8 (N, H, W, C), C 1 or 3, of one size"
         raise UserError(f"{where}: given images {images.dtype} {images.shape}; allowed: {allowed}")
-    if len(images) != len(labels) or set(np.unique(labels)) != set(range(classes)):
-        allowed = f"one an image, in [0, {classes}), every class"
+    found, every = set(np.unique(labels)), where.endswith(".train")
+    if len(images) != len(labels) or not found <= set(range(classes)) or len(found) < (classes if every else 1):
+        allowed = f"one an image, in [0, {classes}){', every class' * every}"
         raise UserError(f"{where}: given {len(labels)} labels; allowed: {allowed}")

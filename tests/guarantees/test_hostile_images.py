@@ -46,7 +46,15 @@ def tree(root: Path, classes: list[str] | None = None) -> Path:
 
 
 def read(root: Path, tmp_path: Path, on_corrupt: str = "error", path: str = ".") -> ImageData:
-    settings = {"size": 8, "resize": "crop", "channels": "auto", "val_fraction": 0.2, "split_seed": 0}
+    settings = {
+        "bits": None,
+        "test_fraction": 0.2,
+        "size": 8,
+        "resize": "crop",
+        "channels": "auto",
+        "val_fraction": 0.2,
+        "split_seed": 0,
+    }
     limits = {"train_limit": None, "val_limit": None, "test_limit": None, "normalize": "dataset"}
     return sources.folder(
         name="folder", root=str(root), path=path, **settings, **limits, on_corrupt=on_corrupt, cache=str(tmp_path / "c")

@@ -42,6 +42,22 @@ def test_checkpoint_path_is_enough(trained_run):
     assert model.record.info["status"] == "done"
 
 
+def test_a_path_a_picture_and_an_array_give_the_same_to_the_last_bit(trained_run, tmp_path):
+    model, generator = cnnexp.load(trained_run), np.random.default_rng(0)
+    file, exif = tmp_path / "large.jpg", Image.Exif()
+    small = Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    for orientation in (1, 6):  # much larger than the network's 8 pixels; upright, and turned
+        exif[0x0112] = orientation
+        small.resize((900, 600)).save(file, exif=exif)
+        opened = Image.open(file)
+        expected = model.predict(file)
+        for _ in range(2):  # before and after its pixels are read
+            assert (model.predict(opened) == expected).all()
+            opened.load()
+        if orientation == 1:
+            assert (model.predict(np.asarray(opened)) == expected).all()
+
+
 def test_transform_is_that_of_the_data(trained_run, tmp_path):
     model = cnnexp.load(trained_run)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)

@@ -148,9 +148,13 @@ def test_arrays_are_checked() -> None:
     for wrong in ((images.astype(float), labels), (images[0], labels), (images[:, :4], labels)):
         with pytest.raises(UserError, match=r"own\.test: given images"):
             image_data("own", ["a", "b"], (images, labels), wrong)
-    for bad in (labels[:3], labels + 1, labels * 0):
+    for bad in (labels[:3], labels + 1):
         with pytest.raises(UserError, match=r"own\.test: given \d labels"):
             image_data("own", ["a", "b"], (images, labels), (images, bad))
+    with pytest.raises(UserError, match=r"own\.train: given 4 labels; allowed: .*, every class"):
+        image_data("own", ["a", "b"], (images, labels * 0), (images, labels))
+    absent = image_data("own", ["a", "b"], (images, labels), (images, labels * 0), val=(images, labels))
+    assert set(absent.test.labels) == {0}  # as in a tree, a class may be absent from test
 
 
 BROKEN = """from torch import nn
