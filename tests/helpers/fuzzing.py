@@ -45,9 +45,10 @@ def read(file: Path) -> dict[str, object]:
 CHOICES = {group: sorted(f.stem for f in (CONFIGS / group).glob("*.yaml")) for group in (*GROUPS, *PLUS)}
 TOP = [pair for pair in leaves(read(CONFIGS / "train.yaml"), "") if pair[0]]
 OF_CHOICE = {
-    (group, choice): list(leaves(read(CONFIGS / group / f"{choice}.yaml"), group))
+    (group, choice): list(leaves(content.get(group, content), group))  # a data set's file may set more than the data
     for group in GROUPS
     for choice in CHOICES[group]
+    if (content := read(CONFIGS / group / f"{choice}.yaml")) is not None
 }
 
 # Texts that suit no setting, or few: an error must name the setting that they were given to.
