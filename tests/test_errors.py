@@ -30,7 +30,7 @@ WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "+optimizer.lrr=1": ("optimizer.lrr", "lr, betas, eps, weight_decay", "did you mean 'lr'"),
     "~optimizer.lr": ("optimizer", "lr", "missing", "a number > 0"),
     "model=custm": ("model", "'custm'", "conv4_unpadded_norm, custom", "did you mean 'custom'"),
-    "model.kernels=[99,5,3]": ("model.conv1.kernel", "99", "32x32"),
+    "model.kernels=[99,5,3]": ("model.conv1.kernel", "99", "24x24"),
     "model.kernels=4": ("model.conv1.kernel", "4", "odd"),
     "model.channels=[8,16]": ("model.kernels", "given 3 for 2 channels", "one number, or a list of 2"),
     "model.channels=[8,0,16]": ("model.channels", "[8, 0, 16]", "a list of a whole number >= 1"),
