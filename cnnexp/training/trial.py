@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config.user_code import PACKAGE, user_frames
-from cnnexp.errors import UserError
+from cnnexp.errors import UserError, is_out_of_memory
 from cnnexp.training import build
 
 if TYPE_CHECKING:
@@ -132,8 +132,6 @@ def forward(model: "nn.Module", image: Image, batch: int) -> Any:
 
 def _network_error(config: Any, image: Image, batch: int, sized: bool, error: Exception) -> UserError | None:
     """Return the error for a network that refuses an image; None for one of memory, or in the user's code."""
-    from cnnexp.training.device import is_out_of_memory
-
     if is_out_of_memory(error) or raised_here(error) or user_frames(error):
         return None
     if batch == 1 and "more than 1 value per channel" in str(error):

@@ -72,12 +72,14 @@ class Recomputed:
             found["test_accuracy"], found["test_loss"] = accuracy_and_loss(*self.answers[:2])
         if not self.rows["train"]:
             return found
-        curve, last = self.curve("val", "accuracy"), max(self.rows["train"])
-        best = min((epoch for epoch in curve if curve[epoch] == max(curve.values())), default=last)
+        curve, losses, last = self.curve("val", "accuracy"), self.curve("val", "loss"), max(self.rows["train"])
+        highest = [epoch for epoch in curve if curve[epoch] == max(curve.values())]
+        lowest = min((losses.get(epoch, math.inf) for epoch in highest), default=math.inf)
+        best = min((epoch for epoch in highest if losses.get(epoch, math.inf) == lowest), default=last)
         if self.run.text("protocol", "keep_epoch") == "last":
             best = last
         found |= {"epochs": last, "best_epoch": best, "val_accuracy": curve.get(best, math.nan)}
-        return found | {"val_loss": self.curve("val", "loss").get(best, math.nan)}
+        return found | {"val_loss": losses.get(best, math.nan)}
 
     def number(self, group: str, name: str) -> float:
         """Return a number of `result` or `seconds`: recomputed, or as run.json has it."""
