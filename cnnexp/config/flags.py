@@ -1,5 +1,6 @@
 """The flags of `cnnexp train`, read and checked."""
 
+import itertools
 import math
 import re
 import textwrap
@@ -66,7 +67,7 @@ def read(argv: list[str]) -> Request:
     Raises UserError for a wrong flag or word.
     """
     given, overrides = dict[str, str](), list[str]()
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*argv, ""]):
         check_word(word, following)
     words = iter(argv)
     for word in words:

@@ -46,7 +46,7 @@ def test_a_whole_report(whole):
     assert {"comparison", "figures", "arms", "cost", "environment", "runs"} <= set(page.ids)
     assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
     assert all((folder / "report" / link).exists() for link in page.links if not link.startswith("#"))
-    for words in ("Better than baseline: dropout.", "ties to the earlier", "evaluated once", "cnnexp report demo"):
+    for words in ("Better than baseline: dropout.", "ties to the lower loss", "evaluated once", "cnnexp report demo"):
         assert words in page.text
     assert "cnnexp train +study=demo +arm=dropout seed=2" in page.text
     figures = {f.stem for f in (folder / "report" / "figures").iterdir()}
