@@ -96,7 +96,7 @@ class TrainState:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else {},
             "losses": self.losses,
-            "shown_losses": self.shown_losses,
+            **({} if self.shown_losses is self.losses else {"shown_losses": self.shown_losses}),
             "correct": self.correct,
             **{name: getattr(self, name) for name in PLAIN},
         }
@@ -109,7 +109,8 @@ class TrainState:
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
         self.losses.copy_(state["losses"])
-        self.shown_losses.copy_(state["shown_losses"])
+        if self.shown_losses is not self.losses:
+            self.shown_losses.copy_(state["shown_losses"])
         self.correct.copy_(state["correct"])
         for name in PLAIN:
             setattr(self, name, state[name])

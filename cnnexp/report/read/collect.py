@@ -150,7 +150,7 @@ def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: 
     if not name:
         return None
     found = [a for a in arms if name in (a.name, a.label)] or [a for a in arms if name == a.fingerprint]
-    found = found or [a for a in arms if _same_numbers(name) == _same_numbers(a.name)]
+    found = found or [a for a in arms if _same_numbers(str(name)) == _same_numbers(str(a.name))]
     if len(found) == 1:
         return found[0]
     if asked and not found:
