@@ -16,6 +16,10 @@ EXIT_INTERRUPTED = 130
 class UserError(ValueError):
     """The user can fix this. The command line shows it as one line without a traceback; exit code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Show a notebook the same line; IPython asks for it by this name."""
+        return [f"cnnexp: {one_line(self)}"]
+
 
 class Skipped(UserError):
     """A run cannot start here because something is missing, such as pretrained weights; the message names it."""
@@ -37,9 +41,10 @@ class Diverged(RuntimeError):
 class Interrupted(RuntimeError):
     """A signal stopped the run; its state is saved. `exit_code` is 130 (Ctrl-C) or 75 (a scheduler's signal)."""
 
-    def __init__(self, exit_code: int):
+    def __init__(self, exit_code: int, number: int | None = None):
+        """number: of the signal."""
         super().__init__("interrupted; the same command continues from here")
-        self.exit_code = exit_code
+        self.exit_code, self.number = exit_code, number
 
 
 OUT_OF_MEMORY = (  # of the system, the loader of libraries, CUDA and its libraries

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -30,29 +30,36 @@ class StopRequest:
     """Whether a signal has asked to stop; `exit_code` is None until then."""
 
     exit_code: int | None = None
+    number: int | None = None
+
+    def __init__(self, second: "Handler | int | None" = signal.SIG_DFL):
+        """second: the handler of a second SIGINT."""
+        self.second = second
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """Record a signal; restore the default of SIGINT, so that a second one ends the process."""
+        """Record a signal; a second SIGINT ends the process, or in a program that calls cnnexp, what it is doing."""
         release_terminal(number)
+        self.number = self.number or number
         self.exit_code = self.exit_code or CODES[signal.Signals(number)]
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, self.second)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has asked to stop."""
         if self.exit_code is not None:
-            raise Interrupted(self.exit_code)
+            raise Interrupted(self.exit_code, self.number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal end the block with Interrupted, and kill the child processes of this one (Linux).
+        """Let a signal end the block with Interrupted, and kill the processes that the block has started (Linux).
 
         For long work between two steps that leaves nothing to save. Any other error of the block after a signal counts
         as a consequence, such as half-done imports.
         """
+        before = children(os.getpid())
 
         def end(number: int, frame: FrameType | None) -> None:
             self.ask(number, frame)
-            end_children(os.getpid())
+            end_children(os.getpid(), before)
             raise Stop(CODES[signal.Signals(number)])  # not an Exception, which the block might catch
 
         if threading.current_thread() is not threading.main_thread():
@@ -64,17 +71,22 @@ class StopRequest:
                 yield
         finally:
             if self.exit_code is not None:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # as after `ask`: a second one ends the process
+                signal.signal(signal.SIGINT, self.second)  # as after `ask`
             self.check()
 
 
-def end_children(pid: int) -> None:
-    """Kill the child processes of a process, and theirs. No effect without a /proc that lists them."""
-    children: list[int] = []
+def children(pid: int) -> set[int]:
+    """Return the child processes of a process; none without a /proc that lists them."""
+    found = set[int]()
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
-            children += map(int, listed.read_text(encoding="ascii").split())
-    for child in children:
+            found.update(map(int, listed.read_text(encoding="ascii").split()))
+    return found
+
+
+def end_children(pid: int, spared: Set[int] = frozenset()) -> None:
+    """Kill the child processes of a process, and theirs; those that are `spared` live on."""
+    for child in children(pid) - spared:
         with suppress(ProcessLookupError):  # one may have ended by itself
             os.kill(child, signal.SIGSTOP)  # so that it starts no more
             end_children(child)
@@ -150,22 +162,23 @@ def _importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def sent_to(handler: Handler) -> Iterator[None]:
-    """Let a handler answer the signals while the block runs."""
+    """Let a handler answer the signals while the block runs, if this is the main thread; other threads cannot."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, handler) for number in _handled()}
     try:
         yield
     finally:
         for number, earlier in before.items():
-            signal.signal(number, earlier)
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch the signals while the block runs, if this is the main thread; other threads cannot."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
+    """Catch the signals while the block runs; see `sent_to`."""
+    earlier = signal.getsignal(signal.SIGINT)
+    request = StopRequest(signal.SIG_DFL if earlier in (None, _end) else earlier)
     with sent_to(request.ask):
         yield request
     request.check()  # the signal came too late for the block
