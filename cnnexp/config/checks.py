@@ -30,6 +30,9 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     name = node.get("_target_")
     if not isinstance(name, str) or "." not in name or not all(map(str.isidentifier, name.split("."))):
         raise UserError(f"{where}._target_: given {name!r}; allowed: the dotted name of a function or class")
+    if name.startswith("__main__."):
+        fix = f"move it to a file, such as mine.py, and name it mine.{name.rpartition('.')[2]}"
+        raise UserError(f"{where}._target_: '{name}' is in a notebook or script, which no record can name; {fix}")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     module_name, _, attribute = name.rpartition(".")

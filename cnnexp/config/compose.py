@@ -14,6 +14,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -64,10 +65,14 @@ def prepare(overrides: list[str]) -> list[str]:
 
 @contextmanager
 def loader() -> Iterator[ConfigLoader]:
-    """Start Hydra without a job, and yield what loads its configs."""
+    """Start Hydra without a job, and yield what loads its configs. A program's own Hydra is there again afterwards."""
+    before = get_gh_backup()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+    try:
+        with initialize_config_dir(str(folder()), version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        restore_gh_from_backup(before)
 
 
 def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:

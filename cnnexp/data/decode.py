@@ -3,6 +3,8 @@
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +30,24 @@ SUFFIXES = (
 HEIC = (".heic", ".heif", ".hif")
 RAW = (".dng", ".cr2", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".pef", ".srw")  # Pillow would read their small preview
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000", *HEIF)  # by content; EPS runs code
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # open_image raises an error instead
 reading = threading.local()  # its `path`: the file that a thread is decoding
-show_any = warnings.showwarning
-
-
-def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
-    """Print a warning of Pillow's in one line that names the image; any other as before."""
-    if getattr(reading, "path", None) is None or file is not None:
-        show_any(message, category, filename, lineno, file, line)
-    else:
-        print(one_line(f"cnnexp: {reading.path}: {message}"), file=sys.stderr)
-
-
-warnings.showwarning = show
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+@contextmanager
+def warnings_that_name_images() -> Iterator[None]:
+    """Print warnings of Pillow's in one line that names the image while the block runs, in every thread."""
+
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        if getattr(reading, "path", None) is None or file is not None:
+            before(message, category, filename, lineno, file, line)
+        else:
+            print(one_line(f"cnnexp: {reading.path}: {message}"), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # open_image raises an error instead
+        before, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def decode(

@@ -53,9 +53,17 @@ def build_data(config: Any) -> ImageData:
     return dataclasses.replace(data, val=dataclasses.replace(data.test))
 
 
+def forget_data() -> None:
+    """Let the next `build_data` look at the files again: a program that goes on may have changed them."""
+    _remembered_data.cache_clear()
+
+
 @functools.lru_cache(maxsize=2)
 def _remembered_data(node: str) -> ImageData:
-    data = make_data(json.loads(node))
+    from cnnexp.data.decode import warnings_that_name_images
+
+    with warnings_that_name_images():
+        data = make_data(json.loads(node))
     if isinstance(data, ImageData):
         return data
     from cnnexp.data.torch_dataset import from_datasets

@@ -20,7 +20,7 @@ from cnnexp.config import checks, signature
 from cnnexp.config.schema import DeviceConfig
 from cnnexp.config.user_code import changed_code
 from cnnexp.data.batches import Normalise, as_float
-from cnnexp.data.decode import decode
+from cnnexp.data.decode import decode, warnings_that_name_images
 from cnnexp.data.images import Pixels
 from cnnexp.data.pixels import flatten, square
 from cnnexp.errors import UserError, warn_once
@@ -67,7 +67,8 @@ class Transform:
                 f"images of {channels} x {height} x {width} are not made from pictures; give tensors to .model"
             )
         if isinstance(image, (str, os.PathLike)):
-            return decode(Path(image), height, self.resize, channels, self.bits)
+            with warnings_that_name_images():
+                return decode(Path(image), height, self.resize, channels, self.bits)
         if isinstance(image, np.ndarray) and image.dtype == np.uint8 and _is_picture(image.shape):
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if not isinstance(image, Image.Image):
