@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":  # as a script, this folder must not hide other modules by its file names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from cnnexp.config.flags import help_text, read
+from cnnexp.config.flags import Request, help_text, read
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged
 from cnnexp.records import provenance
@@ -21,7 +21,9 @@ from cnnexp.text import percent, visible
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from cnnexp.records.run_record import RunRecord
     from cnnexp.training.plan import Plan
+    from cnnexp.training.progress import Progress
 
 
 def main(argv: list[str]) -> int:
@@ -29,19 +31,11 @@ def main(argv: list[str]) -> int:
     if "-h" in argv or "--help" in argv:
         print(help_text(argv), end="")
         return EXIT_DONE
-    provenance.TYPED[:] = argv
-    request = read(argv)
-
-    from cnnexp.config import compose as configs
-
-    configs.check_search_path(argv)
-    words = configs.prepare([*configs.search_path(argv), *request.overrides])
+    request, words = requested(argv)
     if request.prints:
-        return configs.ask_hydra([*request.prints, *words])
+        from cnnexp.config.compose import ask_hydra
 
-    from cnnexp.process.limits import check_address_space
-
-    check_address_space()
+        return ask_hydra([*request.prints, *words])
     if request.sweep:
         from cnnexp.sweep.launcher import launch
 
@@ -49,17 +43,47 @@ def main(argv: list[str]) -> int:
     return run_one(words)
 
 
+def requested(argv: list[str]) -> tuple[Request, list[str]]:
+    """Read the words of a command; return what it asks for, and its overrides as Hydra reads them.
+
+    Raises UserError for a wrong flag or word.
+    """
+    provenance.TYPED[:] = argv
+    request = read(argv)
+
+    from cnnexp.config import compose as configs
+    from cnnexp.process.limits import check_address_space
+
+    configs.check_search_path(argv)
+    words = configs.prepare([*configs.search_path(argv), *request.overrides])
+    if not request.prints:
+        check_address_space()
+    return request, words
+
+
 def run_one(words: list[str]) -> int:
     """Compose one run, and make it; returns the exit code."""
+    return single(composed_of(words))
+
+
+def composed_of(words: list[str]) -> "DictConfig":
+    """Compose the config of one run, with its `hydra` node."""
     from cnnexp.config import compose as configs
 
     with configs.loader() as hydra:
-        composed = configs.load(hydra, words)
-    return single(composed)
+        return configs.load(hydra, words)
 
 
 def single(composed: "DictConfig") -> int:
-    """Check, plan and make the run of a composed config, after the runs that it needs; returns the exit code."""
+    """Plan and make the run of a composed config, after the runs that it needs; returns the exit code."""
+    for needed in planned(composed).chain():
+        if (code := make(needed)) != EXIT_DONE:
+            return code
+    return EXIT_DONE
+
+
+def planned(composed: "DictConfig") -> "Plan":
+    """Check and plan the run of a composed config. Raises UserError for the first thing that is wrong."""
     from cnnexp.config import checks
     from cnnexp.config import compose as configs
     from cnnexp.config.arms import arm_changes, read_arms
@@ -75,41 +99,25 @@ def single(composed: "DictConfig") -> int:
     trial.before_data(config)
     overrides, choices = list(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)
-    planned = plan(config, overrides, changes, provenance.command(), choices)
+    made = plan(config, overrides, changes, provenance.command(), choices)
     configs.print_set_by_data([(config, hydra_node)])
-    for needed in planned.chain():
-        if (code := make(needed)) != EXIT_DONE:
-            return code
-    return EXIT_DONE
+    return made
 
 
 def make(plan: "Plan") -> int:
     """Make one run in this process, with progress bars; returns the exit code."""
-    from cnnexp.records.fields import FINAL
-    from cnnexp.storage.space import check_writable
     from cnnexp.training.progress import for_terminal
-    from cnnexp.training.run import run
 
     before = plan.record().info.get("status")
-    if before not in FINAL:
-        check_writable(plan.folder.parent)
+    check_folder(plan)
     try:
         record = run(plan, for_terminal())
     except Diverged as error:
         return failed(plan, f"diverged: {error}; see {plan.folder / 'train.log'}")
-    except StorageError as error:
-        return failed(plan, str(error))
-    except OSError as error:
-        if error.errno not in MACHINE or user_frames(error):
-            raise
-        return failed(plan, str(StorageError(error.filename or "a file", error, "used")))
-    except (MemoryError, RuntimeError):  # torch's out-of-memory errors are RuntimeErrors, as are bugs
-        if (record := plan.record()).status != "oom":
-            raise
-        return failed(plan, record.info["error"]["message"])
+    except (StorageError, MemoryError) as error:
+        return failed(plan, str(error) or "out of memory")
     if record.status == "diverged":
-        message = f"diverged before: {record.info['error']['message']}; to repeat it, delete {plan.folder}"
-        print(visible(f"{plan.label}: {message}"))
+        print(visible(f"{plan.label}: {diverged_before(record)}"))
         return EXIT_SOME_FAILED
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
@@ -120,6 +128,42 @@ def make(plan: "Plan") -> int:
     if plan.lacks_probes():
         print("it was done without probes; to get them, make it again under another study.name=...")
     return EXIT_DONE
+
+
+def check_folder(plan: "Plan") -> None:
+    """Raise StorageError if there is something to write for a run, and it cannot be written."""
+    from cnnexp.records.fields import FINAL
+    from cnnexp.storage.space import check_writable
+
+    if plan.record().info.get("status") not in FINAL:
+        check_writable(plan.folder.parent)
+
+
+def run(plan: "Plan", progress: "Progress") -> "RunRecord":
+    """Make one run in this process; one that is done, or diverged before, is not touched.
+
+    Raises what `training.run.run` raises; StorageError where the machine refuses a file; and MemoryError, which says
+    what to make smaller, for every form of running out of memory.
+    """
+    from cnnexp.training.run import run as run_plan
+
+    try:
+        return run_plan(plan, progress)
+    except (Diverged, StorageError):
+        raise
+    except OSError as error:
+        if error.errno not in MACHINE or user_frames(error):
+            raise
+        raise StorageError(error.filename or "a file", error, "used") from error
+    except (MemoryError, RuntimeError) as error:  # torch's out-of-memory errors are RuntimeErrors, as are bugs
+        if (record := plan.record()).status != "oom":
+            raise
+        raise MemoryError(record.info["error"]["message"]) from error
+
+
+def diverged_before(record: "RunRecord") -> str:
+    """Say that a run diverged when it was made, and how to repeat it."""
+    return f"diverged before: {record.info['error']['message']}; to repeat it, delete {record.folder}"
 
 
 def failed(plan: "Plan", message: str) -> int:
