@@ -1,11 +1,9 @@
-"""What a sweep shows: one bar with done, failed, running and the time left in a terminal, plain lines elsewhere."""
+"""What a sweep shows: a bar with done, failed, running and the time left where it is seen, plain lines elsewhere."""
 
 import signal
-import sys
 from collections.abc import Mapping
 
-from tqdm import tqdm
-
+from cnnexp.process import bars
 from cnnexp.sweep.times import Times
 from cnnexp.text import align, duration, plural, visible
 from cnnexp.training.plan import Plan
@@ -17,10 +15,10 @@ class Board:
     def __init__(self, total: int, already: int):
         self.counts = {"done": already}
         self.fractions: dict[str, float] = {}
-        self.terminal = sys.stderr.isatty()
+        self.terminal = bars.shown()
         self.total = total
         layout = "{desc} {bar} {n:.1f}/{total} runs [{elapsed}{postfix}]"
-        self.bar = tqdm(total=total, initial=already, bar_format=layout, disable=not self.terminal, desc="sweep")
+        self.bar = bars.bar(total=total, initial=already, bar_format=layout, disable=not self.terminal, desc="sweep")
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

@@ -1,9 +1,9 @@
-"""What a user sees while a run trains: bars on a terminal, elsewhere a plain line per epoch."""
+"""What a user sees while a run trains: bars on a terminal or in a notebook, elsewhere a plain line per epoch."""
 
-import sys
 from time import monotonic
 from typing import Any
 
+from cnnexp.process import bars
 from cnnexp.text import visible
 from cnnexp.training.loop import Settings, TrainState
 
@@ -55,14 +55,12 @@ class Bars(Progress):
 
     def start(self, title: str, settings: Settings, state: TrainState) -> None:
         """Open the bars."""
-        from tqdm import tqdm
-
         self.settings, self.refreshed = settings, monotonic()
         print(visible(title))
         every = settings.steps_per_epoch
-        self.epochs = tqdm(total=settings.epochs, initial=state.step // every, unit="epoch", position=1)
+        self.epochs = bars.bar(total=settings.epochs, initial=state.step // every, unit="epoch", position=1)
         done = state.step % every
-        self.steps = tqdm(total=every, initial=done, unit="step", position=0, leave=False, mininterval=0.2)
+        self.steps = bars.bar(total=every, initial=done, unit="step", position=0, leave=False, mininterval=0.2)
 
     def step(self, state: TrainState) -> None:
         """Advance the step bar; now and then show the last loss and the epoch's accuracy so far."""
@@ -90,5 +88,5 @@ class Bars(Progress):
 
 
 def for_terminal() -> Progress:
-    """Return bars if standard error is a terminal, else plain lines."""
-    return Bars() if sys.stderr.isatty() else Lines()
+    """Return bars where they are seen, else plain lines."""
+    return Bars() if bars.shown() else Lines()
