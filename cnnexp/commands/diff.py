@@ -15,6 +15,7 @@ examples:
   cnnexp diff outputs/runs/A outputs/other/B      runs of different studies can be compared too
 """
 Row = tuple[str, ...]  # name, a, b, difference
+KERNELS = ("instructions", "processor", "threads", "kernel_variables")  # of a CPU: they decide the order of sums
 ENVIRONMENT = ("code", "user_code", "environment", "device", "data", "model", "schedule")
 MAX_VALUE = 1e30  # a larger number is not a measurement, and may not even be formatted
 RESULTS = {  # column of a table of runs: factor, decimals, unit, unit of the difference
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> int:
     print(f"a  {visible(first.folder)}  ({first.status})\nb  {visible(second.folder)}  ({second.status})")
     _print("config", config_rows(first, second), "the same")
     _print("code, versions, device, data", environment_rows(first, second), "the same")
+    if line := other_kernels(first, second, ("in a", "in b")):
+        print(f"  {visible(line)}")
     _print("results", result_rows(first, second), "neither run has any")
     print(f"\ntest images\n  {same_images(first, second)}\n\nmetric rows\n  {visible(metric_rows(first, second))}")
     print(f"\ntraining steps\n  {visible(training_steps(first, second))}")
@@ -59,6 +62,21 @@ def environment_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     """Return the other facts in run.json that differ: code, versions, device, data, size of the model."""
     facts = [{key: run.info[key] for key in ENVIRONMENT if key in run.info} for run in (first, second)]
     return [row for row in _differences(*facts) if row[0] != "data.prepare_seconds"]
+
+
+def other_kernels(first: RunRecord, second: RunRecord, names: tuple[str, str]) -> str:
+    """Warn that two runs on a CPU added numbers in different orders; "" if nothing recorded says so.
+
+    names: of the runs, as ("then", "now").
+    """
+    devices = [run.info.get("device") or {} for run in (first, second)]
+    if any(device.get("kind") != "cpu" or "instructions" not in device for device in devices):
+        return ""
+    changed = [key for key in KERNELS if devices[0].get(key) != devices[1].get(key)]
+    sets = [str(device["instructions"]) for device in devices]
+    what = ", ".join(f"{sets[i]} {names[i]}" for i in (0, 1)) if sets[0] != sets[1] else ", ".join(changed)
+    sentence = f"other CPU kernels ({what}): numbers may differ in the last bits, and training makes differences grow"
+    return sentence if changed else ""
 
 
 def _differences(*nodes: dict[str, Any]) -> list[Row]:

@@ -190,10 +190,12 @@ def same_logits(first: RunRecord, second: RunRecord) -> list[str]:
 
 def changed(original: RunRecord, again: RunRecord) -> list[str]:
     """Describe what changed between two runs in code, versions, device and data."""
-    from cnnexp.commands.diff import environment_rows
+    from cnnexp.commands.diff import environment_rows, other_kernels
 
     rows = environment_rows(original, again)
     found = [f"{key}: {shorten(plain(then), 60)} then, {shorten(plain(now), 60)} now" for key, then, now, _ in rows]
+    if line := other_kernels(original, again, ("then", "now")):
+        found.append(line)
     if original.info.get("earlier"):
         found.append("code: the original was resumed under another version than it was started with")
     if not found and original.info.get("fingerprint") != again.info.get("fingerprint"):

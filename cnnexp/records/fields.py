@@ -43,7 +43,8 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "earlier": (list, "of {code, environment}: other versions that made a part of a resumed run"),
     "user_code": (dict, "{module or file: hash} of the user's code that a `_target_` names"),
     "environment": (dict, "python, torch, torchvision, platform, host"),
-    "device": (dict, "kind, name, precision, threads; fp32_layers: layers kept in fp32 when bf16 is on; compile"),
+    "device": (dict, "kind, name, precision, threads; of a CPU: instructions, processor, and the variables that choose "
+    "its kernels; fp32_layers: layers kept in fp32 when bf16 is on; compile"),
     "data": (dict, "name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255; "
     "train, val, test: numbers of images; test_in_train: test images that are training images too; skipped; "
     "prepare_seconds"),

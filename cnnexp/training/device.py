@@ -1,6 +1,7 @@
 """The device of a run: resolved once, recorded, and set up for speed; and its errors explained. Imports torch."""
 
 import ctypes
+import functools
 import os
 import platform
 import resource
@@ -15,6 +16,10 @@ import torch
 from cnnexp.errors import UserError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Environment variables with which torch, oneDNN and MKL choose kernels for another processor.
+KERNEL_VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Device:
     def record(self) -> dict[str, Any]:
         """Return what run.json says of the device."""
         facts = {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
+        facts |= cpu_kernels() if self.kind == "cpu" else {}
         return facts | ({"compile": self.compile} if self.compile else {})
 
 
@@ -143,12 +149,32 @@ def keep_freed_memory(keep: bool) -> None:
 
 def cpu_name() -> str:
     """Return the processor's name."""
+    return _cpu_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_kernels() -> dict[str, Any]:
+    """Return what chooses the CPU's kernels: torch's instruction set, the processor's model, variables that are set.
+
+    Kernels for other instructions or caches add the same numbers in another order, so that the last bits differ.
+    """
+    facts = _cpu_facts()
+    keys = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
+    chosen = {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ}
+    return {
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "processor": ", ".join(f"{key} {facts[key]}" for key in keys if key in facts) or cpu_name(),
+    } | ({"kernel_variables": chosen} if chosen else {})
+
+
+@functools.lru_cache(maxsize=1)
+def _cpu_facts() -> dict[str, str]:
+    """Return what Linux says of the first processor; {} elsewhere."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        return names[0] if names else platform.processor() or platform.machine()
+            lines = file.read().partition("\n\n")[0].splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _reset_peak_memory() -> None:

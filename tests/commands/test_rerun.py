@@ -1,6 +1,9 @@
 """`cnnexp rerun`: the same numbers again from the record alone, or which differ, and what has changed."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -96,6 +99,7 @@ def test_other_numbers_are_named_with_what_is_not_as_it_was(rerun: Rerun, copied
         "  code.commit: abc-dirty then, ",
         "  data.fingerprint: other images then, ",
         "  device.threads: 7 then, 1 now",
+        "  other CPU kernels (threads): numbers may differ in the last bits",
     ):
         assert words in out
 
@@ -110,6 +114,23 @@ def test_other_numbers_with_nothing_else_changed(rerun: Rerun, copied: Path) -> 
     assert code == 3
     assert "\n  test logits: the largest difference is 0.5\n" in out
     assert out.endswith("\ncode, versions, device and data are unchanged\n")
+
+
+def test_other_cpu_kernels_are_named(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Torch's plain kernels give other last bits than those for this processor; `rerun` and `diff` say so."""
+    if RunRecord.read(copied).info["device"]["instructions"] == "DEFAULT":
+        pytest.skip("torch has no faster kernels for this processor")
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    command = [sys.executable, "-m", "cnnexp", "rerun", str(copied), "--out", str(tmp_path / "again")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    here = RunRecord.read(copied).info["device"]["instructions"]
+    line = "other CPU kernels ({} {}, DEFAULT {}): numbers may differ in the last bits, and training makes "
+    line += "differences grow"
+    assert done.returncode == 3 and "metric rows: differ first in row " in done.stdout
+    assert f"device.instructions: {here} then, DEFAULT now\n" in done.stdout
+    assert f"  {line.format(here, 'then', 'now')}\n" in done.stdout
+    assert cli.main(["diff", str(copied), str(tmp_path / "again")]) == 0
+    assert f"  {line.format(here, 'in a', 'in b')}\n" in capsys.readouterr().out
 
 
 def test_equal_numbers_under_other_versions(rerun: Rerun, copied: Path) -> None:

@@ -1,6 +1,9 @@
 """The device of a run: what `auto` means, what is refused, and that peaks of memory are a run's own."""
 
+import ast
+import os
 import platform
+import re
 import subprocess
 import sys
 from typing import Any
@@ -61,6 +64,20 @@ def test_a_sweep_has_a_slot_for_every_gpu(two_gpus: None) -> None:
     assert [slot.device for slot in slots.resolve("cpu:3", "cpu")] == ["cpu"] * 3
     with pytest.raises(UserError, match="given cpu:2 with"):
         slots.resolve("cpu:2", "cuda")
+
+
+def test_a_cpu_is_recorded_with_what_chooses_its_kernels() -> None:
+    code = f"from cnnexp.training import device; print(device.resolve({ {**NODE, 'kind': 'cpu'} }).record())"
+    found = []
+    for variables in ({}, {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}):
+        environment = {k: v for k, v in os.environ.items() if k not in device.KERNEL_VARIABLES} | variables
+        out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+        found.append(ast.literal_eval(out.stdout))
+    assert "kernel_variables" not in found[0]
+    assert found[1]["kernel_variables"] == variables and found[1]["instructions"] == "DEFAULT"
+    assert found[0]["processor"] == found[1]["processor"] != ""
+    if platform.machine() == "x86_64":
+        assert re.fullmatch(r"vendor_id \w+, cpu family \d+, model \d+, stepping \d+", found[0]["processor"])
 
 
 @pytest.mark.skipif(not hasattr(device.os, "sched_getaffinity"), reason="Linux alone counts anew")

@@ -18,6 +18,7 @@ MIXES = (
     ("The runs computed on different kinds of device", ("device", "kind")),
     ("The runs computed in different precisions", ("device", "precision")),
     ("The runs used different numbers of threads, so times do not compare", ("device", "threads")),
+    ("The runs used CPU kernels for different instruction sets, so last bits differ", ("device", "instructions")),
     ("The runs come from different versions of torch", ("environment", "torch")),
 )
 

@@ -43,6 +43,7 @@ ENVIRONMENT = {
     "Kind": ("device", "kind"),
     "Precision": ("device", "precision"),
     "Threads": ("device", "threads"),
+    "CPU instructions": ("device", "instructions"),
     "Data": ("data", "name"),
     "Data fingerprint": ("data", "fingerprint"),
     "Python": ("environment", "python"),
