@@ -1,0 +1,127 @@
+"""Every command and file in the README, the tutorial and the how-to pages works as written, on small data.
+
+A page is run from top to bottom in one empty folder. Blocks that start with `# path/file.yaml` become that file.
+Lines that start with `cnnexp` are run. In a block of `$ cnnexp ...` the text below a command is its output.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers.image_folders import picture
+
+PROJECT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", "docs/tutorial.md", *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/howto/*.md"))]
+IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+              "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
+CANNOT_RUN_HERE = re.compile(r"device=cuda|slots=\S*cuda|--watch|install=|model\.name=\w+ .*weights=imagenet|weights=imagenet")
+WORDS = {"RUN": "latest", "DIR": "."}
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        first = re.match(r"# ([\w./-]+\.(?:yaml|py))\b", self.text)
+        return first.group(1) if first and self.language in ("yaml", "python") else None
+
+
+def blocks(page: str) -> list[Block]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (PROJECT / page).read_text(), re.DOTALL | re.MULTILINE)
+    return [Block(language, text) for language, text in found]
+
+
+def commands(block: Block) -> list[tuple[str, str | None]]:
+    """Return (command, the line that it prints first if that is an error)."""
+    lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
+    found = []
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if match := re.match(r"(?:\$ )?(cnnexp .*)", line):
+            error = below if line.startswith("$ ") and below.startswith("cnnexp: ") else None
+            found.append((match.group(1).split("  #")[0].strip(), error))
+    return found
+
+
+def smaller(command: str) -> str:
+    """Return a training command with one epoch and one seed, where its page means many."""
+    if not command.startswith("cnnexp train") or re.search(r"--plan|--cfg|--help", command):
+        return command
+    command = re.sub(r"epochs=(\d+)", lambda m: f"epochs={min(int(m.group(1)), 2)}", command)
+    command += "" if "epochs=" in command else " epochs=1"
+    return command + (" seed=0" if "+study=" in command and "seed=" not in command else "")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder with photographs, a small Imagenette and a virtual environment's `cnnexp` on the path."""
+    for root, classes, count in [("photos", ["cat", "dog", "fox"], 12), ("new-photos", ["cat", "dog", "fox"], 2)]:
+        for k, name in enumerate(classes):
+            (tmp_path / root / name).mkdir(parents=True)
+            for i in range(count):
+                picture(100 * k + i, size=(40, 32)).save(tmp_path / root / name / f"{name}{i}.jpg")
+    picture(7, size=(40, 32)).save(tmp_path / "photo.jpg")
+    for part, count in [("train", 8), ("val", 3)]:
+        for k, name in enumerate(IMAGENETTE):
+            target = tmp_path / "data" / "imagenette2-160" / part / name
+            target.mkdir(parents=True)
+            for i in range(count):
+                picture(1000 * k + 10 * i + len(part), size=(40, 32)).save(target / f"{i}.JPEG")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "cnnexp"
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom cnnexp.cli import entry\n"
+                      'if __name__ == "__main__":\n    sys.exit(entry())\n')  # fmt: skip
+    script.chmod(0o755)
+    return tmp_path
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(PROJECT), "COLUMNS": "120"
+    }  # fmt: skip
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_page_from_top_to_bottom(page, folder):
+    ran = 0
+    for block in blocks(page):
+        if block.file:
+            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.file).write_text(block.text)
+        elif block.language == "python":
+            done = run(f"{sys.executable} - <<'EOF'\n{block.text}EOF", folder)
+            assert done.returncode == 0, f"{block.text}\n{done.stderr[-2000:]}"
+        for command, error in commands(block):
+            if CANNOT_RUN_HERE.search(command):
+                continue
+            for word, value in WORDS.items():
+                command = re.sub(rf"\b{word}\b", value, command)
+            done = run(smaller(command), folder)
+            ran += 1
+            if error:
+                assert done.returncode == 2 and done.stderr.splitlines()[0] == error, (command, done.stderr)
+            else:
+                assert done.returncode == 0, f"{smaller(command)}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    assert ran >= 3
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_exist(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (PROJECT / page).read_text()):
+        assert ((PROJECT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_targets_of_a_page_exist(page):
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    named = {t for block in blocks(page) for t in re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.MULTILINE)}
+    assert named <= targets
