@@ -1,6 +1,7 @@
 """Every command and file in the README, the tutorial and the how-to pages works as written, on small data.
 
-A page is run from top to bottom in one empty folder. Blocks that start with `# path/file.yaml` become that file.
+A page is run from top to bottom in one empty folder. Blocks that start with `# path/file.yaml`
+(below `# @package _global_`, if that is there) become that file.
 Lines that start with `cnnexp` are run. In a block of `$ cnnexp ...` the text below a command is its output.
 """
 
@@ -18,7 +19,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "docs/tutorial.md", *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/howto/*.md"))]
 IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
               "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
-CANNOT_RUN_HERE = re.compile(r"device=cuda|slots=\S*cuda|--watch|install=|model\.name=\w+ .*weights=imagenet|weights=imagenet")
+CANNOT_RUN_HERE = re.compile(
+    r"device=cuda|slots=\S*cuda|--watch|install=|model\.name=\w+ .*weights=imagenet|weights=imagenet"
+)
 WORDS = {"RUN": "latest", "DIR": "."}
 
 
@@ -29,7 +32,7 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        first = re.match(r"# ([\w./-]+\.(?:yaml|py))\b", self.text)
+        first = re.match(r"(?:# @package _global_\n)?# ([\w./-]+\.(?:yaml|py))\b", self.text)
         return first.group(1) if first and self.language in ("yaml", "python") else None
 
 
@@ -61,7 +64,7 @@ def smaller(command: str) -> str:
 @pytest.fixture
 def folder(tmp_path):
     """An empty folder with photographs, a small Imagenette and a virtual environment's `cnnexp` on the path."""
-    for root, classes, count in [("photos", ["cat", "dog", "fox"], 12), ("new-photos", ["cat", "dog", "fox"], 2)]:
+    for root, classes, count in [("photos", ["cat", "dog", "fox"], 20), ("new-photos", ["cat", "dog", "fox"], 2)]:
         for k, name in enumerate(classes):
             (tmp_path / root / name).mkdir(parents=True)
             for i in range(count):
@@ -85,7 +88,9 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(PROJECT), "COLUMNS": "120"
     }  # fmt: skip
-    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
