@@ -106,6 +106,7 @@ def planned(composed: "DictConfig") -> "Plan":
 
 def make(plan: "Plan") -> int:
     """Make one run in this process, with progress bars; returns the exit code."""
+    from cnnexp.records import convergence
     from cnnexp.training.progress import for_terminal
 
     before = plan.record().info.get("status")
@@ -123,8 +124,11 @@ def make(plan: "Plan") -> int:
     again = " (it was done already)" if before == "done" else ""
     print(
         f"test accuracy {percent(result['test_accuracy'])}, validation {percent(result['val_accuracy'])}, "
-        f"best epoch {result['best_epoch']} of {result['epochs']}{again}\n{visible(plan.folder)}"
+        f"best epoch {result['best_epoch']} of {result['epochs']}{again}"
     )
+    if problem := convergence.sentence(record):
+        print(visible(f"{plan.label}: {problem}"))
+    print(visible(plan.folder))
     if plan.lacks_probes():
         print("it was done without probes; to get them, make it again under another study.name=...")
     return EXIT_DONE

@@ -181,3 +181,11 @@ def test_a_run_that_another_process_holds(train: Train, only: Only, capsys: pyte
     with only().held():
         assert train("epochs=2st") == 2
     assert "is in use by pid" in capsys.readouterr().err
+
+
+def test_a_run_whose_curve_is_too_short_says_so_at_its_end(
+    train: Train, only: Only, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("epochs=1ep", "data.num_test=200", "optimizer.lr=1e-9")
+    name = f"{only().info['arm']}, seed 0"
+    assert f"\n{name}: at chance: not better than one answer for all images\n" in capsys.readouterr().out

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cnnexp.report.analysis import classes
+from cnnexp.report.analysis import classes, convergence
 from cnnexp.report.analysis.calibration import Calibration, calibrate
 from cnnexp.report.analysis.classes import ClassResults
 from cnnexp.report.analysis.compare import Row, compare
@@ -43,6 +43,11 @@ class Findings:
     def baseline(self) -> Arm | None:
         """Return the arm that the others are compared with."""
         return self.study.baseline
+
+    @cached_property
+    def unconverged(self) -> list[str]:
+        """Return sentences on the arms that are at chance, or still improve at their last epoch."""
+        return convergence.sentences(self.arms)
 
     @cached_property
     def predictions(self) -> Mapping[str, Predictions]:

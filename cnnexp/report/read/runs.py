@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnexp.errors import UserError
 from cnnexp.metrics import probability_scores
+from cnnexp.records.convergence import at_chance
 from cnnexp.records.run_record import RunRecord
 from cnnexp.text import plain
 
@@ -155,6 +156,12 @@ class Run:
         if labels.min() < 0 or labels.max() >= logits.shape[1]:
             return None
         return RunPredictions(ids, labels, logits.argmax(1), logits.shape[1], *probability_scores(logits, labels))
+
+    @cached_property
+    def at_chance(self) -> bool:
+        """Return whether the test accuracy is no better than one answer for all images; False without predictions."""
+        found = self.predictions
+        return found is not None and at_chance(int(found.right.sum()), found.labels, found.classes)
 
     @cached_property
     def tested(self) -> str:

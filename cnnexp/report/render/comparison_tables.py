@@ -15,7 +15,8 @@ from cnnexp.text import large
 NOTES = (
     "Accuracies in %: mean ± sample standard deviation over the seeds. n: number of seeds; (+1 div.): one more run "
     "diverged.",
-    "95 % interval: Student's t over the seeds, cut at 0 and 100. It does not account for the choice of test images.",
+    "95 % interval: Student's t over the seeds, cut at 0 and 100. It does not account for the choice of test images. "
+    "At chance: runs that are not better than one answer for all images.",
     "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test, corrected by "
     "Holm's method over the arms and the study's claims.",
     "better / worse: corrected p < 0.05, an interval without 0, and no diverged run on the winning side. not decided: "
@@ -49,6 +50,11 @@ def _difference(row: Row) -> str:
     return points(row.difference) + (f", {row.difference.n} pairs" if row.difference and some else "")
 
 
+def _interval(row: Row) -> str:
+    lost = sum(run.at_chance for run in row.arm.runs)
+    return interval(row.test) + (f", {lost} at chance" if lost else "")
+
+
 ARM: list[Column[Row]] = [
     Column("Arm", "arm", lambda r: r.arm.label, kind="label", terminal="Arm"),
     Column("", "fingerprint", lambda r: r.arm.fingerprint),
@@ -57,7 +63,7 @@ ARM: list[Column[Row]] = [
 ]
 ACCURACY: list[Column[Row]] = [
     Column("Test accuracy (%)", "", lambda r: r.test, percent, terminal="Test (%)"),
-    Column("95 % interval", "", lambda r: r.test, interval, terminal="95 % interval"),
+    Column("95 % interval", "", _interval, terminal="95 % interval"),
     Column("n", "", _count, terminal="n"),
     Column("", "n", lambda r: r.test.n),
     Column("", "diverged", lambda r: r.diverged),

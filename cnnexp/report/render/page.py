@@ -74,6 +74,7 @@ def render(
     context: dict[str, Any] = {
         "study": study,
         "sentences": sentences(study, findings.rows),
+        "notes": [*findings.unconverged, *study.notes],
         "tables": tables,
         "selection": _selection(study),
         "claims_summary": summary(findings.judged),

@@ -82,7 +82,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += [f"Reported: {study.source or 'the source is not given'}"]
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
-    lines += [f"Read with care: {note}" for note in study.notes]
+    lines += [f"Read with care: {note}" for note in (*findings.unconverged, *study.notes)]
     if study.left_out:
         kinds = sorted({run.status for run in study.left_out})
         lines.append(
