@@ -99,6 +99,8 @@ def planned(composed: "DictConfig") -> "Plan":
     trial.before_data(config)
     overrides, choices = list(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)
+    if "arm" not in choices:
+        changes = configs.without_defaults(changes, [*configs.search_path(provenance.TYPED), *overrides])
     made = plan(config, overrides, changes, provenance.command(), choices)
     configs.print_set_by_data([(config, hydra_node)])
     return made

@@ -2,6 +2,7 @@
 
 import argparse
 
+RUN = "its folder, study/arm/seed, the first digits of its fingerprint, or latest"
 PLACES = ("data.root", "data.cache")  # settings that say where the data is, and not what it is
 
 

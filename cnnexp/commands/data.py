@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     if given.clear_cache:
         return _clear(config["data"].get("cache"))
     from cnnexp.explore import facts, tables
-    from cnnexp.records.run_record import distinct_slug
+    from cnnexp.records.names import distinct_slug
     from cnnexp.training.build import build_data
 
     if given.verify:

@@ -1,18 +1,18 @@
 """`cnnexp diff`: how two runs differ in configs, versions, results, test images and rows. Imports no torch."""
 
-from pathlib import Path
 from typing import Any
 
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE
 from cnnexp.records.fields import HASH_CHAIN
-from cnnexp.records.run_record import RunRecord, one_run
+from cnnexp.records.find import find_run
+from cnnexp.records.run_record import RunRecord
 from cnnexp.text import align, plain, shorten, visible
 
 EXAMPLES = """\
 examples:
-  cnnexp diff outputs/ablation/baseline-s0-1a2b3c4d5e outputs/ablation/dropout-s0-5e4d3c2b1a
-  cnnexp diff outputs/runs/A outputs/other/B      runs of different studies can be compared too
+  cnnexp diff ablation/baseline/0 ablation/dropout/0
+  cnnexp diff latest outputs/other/NAME           runs of different studies can be compared too
 """
 Row = tuple[str, ...]  # name, a, b, difference
 KERNELS = ("instructions", "processor", "threads", "kernel_variables")  # of a CPU: they decide the order of sums
@@ -33,10 +33,10 @@ def main(argv: list[str]) -> int:
         "Show how two runs differ: config, code, versions, device, data, results, and the first row that differs.",
         EXAMPLES,
     )
-    parser.add_argument("first", type=Path, metavar="RUN")
-    parser.add_argument("second", type=Path, metavar="RUN")
+    parser.add_argument("first", metavar="RUN", help=arguments.RUN)
+    parser.add_argument("second", metavar="RUN")
     given = parser.parse_args(argv)
-    first, second = one_run(given.first), one_run(given.second)
+    first, second = find_run(given.first), find_run(given.second)
     print(f"a  {visible(first.folder)}  ({first.status})\nb  {visible(second.folder)}  ({second.status})")
     _print("config", config_rows(first, second), "the same")
     _print("code, versions, device, data", environment_rows(first, second), "the same")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  cnnexp evaluate outputs/runs/NAME                          its own test split: the recorded accuracy again
-  cnnexp evaluate outputs/runs/NAME --split val --json
+  cnnexp evaluate latest                                     its own test split: the recorded accuracy again
+  cnnexp evaluate ablation/baseline/0 --split val --json
   cnnexp evaluate outputs/runs/NAME data.root=/other/place   its own data, moved
   cnnexp evaluate outputs/runs/NAME data=cifar10_jpeg        other data, in the size and channels of the run's images
 """
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     Returns 3 if the recorded accuracy is not reproduced on the same device.
     """
     parser = arguments.parser("evaluate", "Evaluate a trained model, with its own normalisation.", EXAMPLES)
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a checkpoint in it")
+    parser.add_argument("run", metavar="RUN", help=f"{arguments.RUN}; or a checkpoint in it")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="data=NAME, data.KEY=VALUE")
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
     arguments.add_device(parser, None, "default: the kind that it was trained on")

@@ -11,6 +11,7 @@ from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records import run_record as record
 from cnnexp.records.fields import FINAL, RESUME_FILES
+from cnnexp.records.find import find_place
 from cnnexp.records.run_record import RunRecord
 from cnnexp.records.table import is_superseded
 from cnnexp.storage.untrusted import checked_file
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "gc", "List what no study needs any more, with its size. Runs that a process is using are skipped.", EXAMPLES
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
+    parser.add_argument("folder", nargs="?", default="outputs", metavar="FOLDER")
     for kind in KINDS:
         parser.add_argument(f"--{kind}", action="store_true", help="only this kind; several can be given")
     parser.add_argument("--delete", action="store_true", help="delete the named kinds, or else leftovers and cache")
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
     named = {kind for kind in KINDS if getattr(given, kind)}
     deleted = named or set(HARMLESS)
     kinds = deleted if given.delete else named or set(KINDS)
-    items = [(item, storage.size_bytes(item.path)) for item in find(given.folder, kinds)]
+    items = [(item, storage.size_bytes(item.path)) for item in find(find_place(given.folder), kinds)]
     for item, size in items:
         print(f"{mib(size):>13}  {item.kind:11}  {plain(item.path)}  ({plain(item.why)})")
     total = sum(size for _, size in items)

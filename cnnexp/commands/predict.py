@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  cnnexp predict outputs/runs/NAME photo.jpg
+  cnnexp predict latest photo.jpg
   cnnexp predict outputs/runs/NAME photos/ --top 1 --format csv > named.csv
 """
 Prediction = tuple[Path, list[tuple[str, float]]]  # an image, and classes with their probabilities, likeliest first
@@ -26,7 +26,7 @@ Prediction = tuple[Path, list[tuple[str, float]]]  # an image, and classes with 
 def main(argv: list[str]) -> int:
     """Print the likeliest classes of each image; 3 if some files cannot be read, 2 if none can."""
     parser = arguments.parser("predict", "Predict the likeliest classes of images, and their probabilities.", EXAMPLES)
-    parser.add_argument("run", metavar="RUN", help="a run directory, or a checkpoint in it")
+    parser.add_argument("run", metavar="RUN", help=f"{arguments.RUN}; or a checkpoint in it")
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image files, and folders of them")
     parser.add_argument("--top", type=int, default=3, help="number of classes (default: 3)")
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table")

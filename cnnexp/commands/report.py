@@ -22,20 +22,21 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "report", "Compare the runs of a study: tables, figures, a verdict per arm, and one page with all.", EXAMPLES
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, a run, or a folder of studies")
+    parser.add_argument("folder", metavar="DIR", help="a study or its folder, a run, or a folder of studies")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the report (default: DIR/report)")
     parser.add_argument("--baseline", metavar="ARM", help="the arm to compare with (default: the study's own)")
     parser.add_argument("--no-figures", action="store_true", help="tables and page only")
     parser.add_argument("--quiet", action="store_true", help="print the path of the page only")
     given = parser.parse_args(argv)
     from cnnexp import report
+    from cnnexp.records.find import find_place
 
     def progress(line: str) -> None:
         if not given.quiet:
             print(line, file=sys.stderr)
 
     command = shlex.join(["cnnexp", "report", *argv])
-    written = report.write(given.folder, given.out, given.baseline, not given.no_figures, command, progress)
+    written = report.write(find_place(given.folder), given.out, given.baseline, not given.no_figures, command, progress)
     if not given.quiet:
         print(written.terminal)
     print(visible(written.index))

@@ -9,7 +9,8 @@ from cnnexp.commands import arguments
 from cnnexp.commands.arguments import PLACES
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records.fields import FINAL
-from cnnexp.records.run_record import RunRecord, one_run
+from cnnexp.records.find import find_run
+from cnnexp.records.run_record import RunRecord
 from cnnexp.text import at_home, plain, shorten, visible
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  cnnexp rerun outputs/ablation/baseline-s0-1a2b3c4d5e
+  cnnexp rerun ablation/baseline/0
   cnnexp rerun RUN --out elsewhere/again data.root=/where/the/images/are/now
   cnnexp rerun RUN --allow my_package.MyNet    a network of your own: run it where its module can be imported
 
@@ -33,14 +34,14 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "rerun", "Repeat a run from its record, in a new folder, and compare the numbers.", EXAMPLES
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory; it is not changed")
+    parser.add_argument("run", metavar="RUN", help=f"{arguments.RUN}; it is not changed")
     parser.add_argument(
         "places", nargs="*", default=[], metavar="KEY=VALUE", help="data.root=DIR, data.cache=DIR: the data has moved"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"the new run (default: outputs/{STUDY}/<run>)")
     arguments.add_device(parser, None, "default: the recorded kind")
     given = parser.parse_intermixed_args(argv)
-    original = one_run(given.run)
+    original = find_run(given.run)
     if original.status not in FINAL:
         fix = f"; finish it with: {original.info['repeat']}" if "repeat" in original.info else ""
         raise UserError(f"{given.run}: the run is {original.status}, so there is nothing to compare with{fix}")

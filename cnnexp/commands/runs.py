@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,16 @@ examples:
   cnnexp runs --status failed --status oom       failed runs, with the reason
   cnnexp runs --csv > runs.csv                   every column; fractions, seconds
 """
-MAX_NAME = 44  # characters of an arm's name
 
 
 def main(argv: list[str]) -> int:
     """List the runs. Raises UserError if there is no such folder or status."""
     parser = arguments.parser(
-        "runs", "List the runs below a folder: study, arm, seed, status, test accuracy, epochs, time, age.", EXAMPLES
+        "runs",
+        "List the runs below a folder, under names that commands take, with status and results.",
+        EXAMPLES,
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="FOLDER")
+    parser.add_argument("folder", nargs="?", default="outputs", metavar="FOLDER")
     parser.add_argument("--status", action="append", metavar="STATUS", help="only runs with this status; repeatable")
     parser.add_argument("--newest", action="store_true", help="sort by start, newest first")
     form = parser.add_mutually_exclusive_group()
@@ -36,13 +38,15 @@ def main(argv: list[str]) -> int:
     form.add_argument("--csv", action="store_true", help="every column, as CSV")
     given = parser.parse_args(argv)
     from cnnexp.records.fields import STATUSES
+    from cnnexp.records.find import find_place, typed_names
     from cnnexp.records.run_record import find_runs
     from cnnexp.records.table import row
 
     for status in given.status or []:
         if status not in (*STATUSES, "malformed"):
             raise unknown("--status", "status", status, (*STATUSES, "malformed"))
-    found = [row(run) for run in find_runs(given.folder)]
+    records = find_runs(find_place(given.folder))
+    found = [row(run) for run in records]
     rows = [r for r in found if not given.status or r["status"] in given.status]
     rows.sort(key=lambda r: (r["study"] or "", r["arm"] or "", r["seed"] or 0, r["folder"]))
     if given.newest:
@@ -52,7 +56,8 @@ def main(argv: list[str]) -> int:
     elif given.csv:
         print(as_csv(rows), end="")
     else:
-        print(as_table(rows) if rows else f"{visible(given.folder)}: {'no such' if found else 'holds no'} runs")
+        none = f"{visible(given.folder)}: {'no such' if found else 'holds no'} runs"
+        print(as_table(rows, typed_names(records)) if rows else none)
     return EXIT_DONE
 
 
@@ -71,11 +76,15 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def as_table(rows: list[dict[str, Any]]) -> str:
-    """Return a table for a terminal, and a line with the counts by status; the last column says why a run failed."""
-    cells = [("study", "arm", "seed", "status", "test %", "epochs", "time", "age", ""), *map(_cells, rows)]
+def as_table(rows: list[dict[str, Any]], names: Mapping[str, str]) -> str:
+    """Return a table for a terminal, and a line with the counts by status; the last column says why a run failed.
+
+    names: of the runs by folder, as commands take them.
+    """
+    cells: list[tuple[str, ...]] = [("run", "status", "test %", "epochs", "time", "age", "")]
+    cells += [(names[row["folder"]], *_cells(row)) for row in rows]
     counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in rows).most_common())
-    return f"{align(cells, right=(2, 4, 5, 6, 7))}\n{plural(len(rows), 'run')}: {counts}"
+    return f"{align(cells, right=(2, 3, 4, 5))}\n{plural(len(rows), 'run')}: {counts}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -87,9 +96,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         seconds, finished = (now - started).total_seconds(), None
     last, accuracy = finished or started, row["test_accuracy"]
     return (
-        shorten(plain(row["study"] or folder.parent.name), MAX_NAME),
-        shorten(plain(row["arm"] or folder.name), MAX_NAME),
-        DASH if row["seed"] is None else str(row["seed"]),
         row["status"],
         number(None if accuracy is None else 100 * accuracy, 2),
         str(row["epochs"] or _epochs_so_far(folder) or DASH),

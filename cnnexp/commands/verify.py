@@ -27,13 +27,15 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser(
         "verify", "Recompute run.json and the tables of a report from what the runs stored, and compare.", EXAMPLES
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, a run, or a folder of studies")
+    parser.add_argument("folder", metavar="DIR", help="a study or its folder, a run, or a folder of studies")
     parser.add_argument("--report", type=Path, metavar="DIR", help="the folder of the report (default: DIR/report)")
     given = parser.parse_args(argv)
+    from cnnexp.records.find import find_place
     from cnnexp.report.verify import check
     from cnnexp.storage.untrusted import checked_folder
 
-    done = check(given.folder, given.report or checked_folder(given.folder, "report"))
+    folder = find_place(given.folder)
+    done = check(folder, given.report or checked_folder(folder, "report"))
     for folder in done.without_report:
         print(f"cnnexp: no report in {visible(folder)}: run.json alone is compared", file=sys.stderr)
     if not done.values:

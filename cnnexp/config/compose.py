@@ -14,6 +14,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -148,6 +149,16 @@ def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> N
                     words += [f"{group}={choice}"] if node.runtime.choices[group] == choice else []
             if words:
                 print(f"data={name} sets {', '.join(words)}", flush=True)
+
+
+def without_defaults(changes: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the changes, which are among a run's overrides, without those that leave its config as it is."""
+    kept, config = list(overrides), resolve(compose(list(overrides)))
+    for change in changes:
+        fewer = [word for word in kept if word != change]
+        with suppress(UserError, HydraException, OmegaConfBaseException):  # another override needs this one
+            kept = fewer if resolve(compose(fewer)) == config else kept
+    return [change for change in changes if change in kept]
 
 
 def search_path(words: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from cnnexp.errors import UserError
 ALIASES = {"aug": "augmentation"}
 # Each wins over those before it, and every other override wins over all of them.
 FIRST = ("+study", "+pretrain", "+arm", "+preset")
+QUOTES = ("'", '"', "[", "{")  # a value that begins so is written as Hydra reads it
 HYDRA = ("hydra.searchpath", "hydra.mode")  # Hydra's own settings that have an effect here
 
 
@@ -78,7 +79,10 @@ def quoted(text: str) -> str:
 
 
 def full_name(word: str) -> str:
-    """Return an override with a short name written out: +aug=full, aug=full -> augmentation=full."""
+    """Return an override with a short name written out: aug=full -> augmentation=full, name=x -> study.arm='x'."""
+    if word.startswith("name="):  # of a run; `name=5` is text too
+        name = word.removeprefix("name=")
+        return f"study.arm={name if ',' in name or name[:1] in ('', *QUOTES) else quoted(name)}"
     for short, name in ALIASES.items():
         word = re.sub(rf"^\+?{short}=", f"{name}=", word)
         word = re.sub(rf"^([+~]*){short}\.", rf"\1{name}.", word)

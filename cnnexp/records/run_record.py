@@ -1,11 +1,9 @@
 """A run directory: how a run writes it, and how everything else reads it. Its contents: fields.py. Imports no torch."""
 
 import datetime
-import hashlib
 import json
 import os
 import re
-import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,35 +21,6 @@ from cnnexp.text import visible
 def now() -> str:
     """Return the present time, ISO 8601, UTC, in seconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def slug(text: str) -> str:
-    """Return `text` as a readable, safe folder name of at most 80 bytes; a long one loses its middle.
-
-    Letters and digits of every script are kept, in Unicode's composed form (NFC).
-    """
-    kept = "".join(c if c in "._=,+-" or unicodedata.category(c)[0] in "LMN" else " " for c in _nfc(text))
-    kept = re.sub(" +", "-", kept).strip("-.") or "run"
-    if len(kept.encode()) <= 80:
-        return kept
-    first, last = kept.encode()[:39].decode(errors="ignore"), kept.encode()[-39:].decode(errors="ignore")
-    return f"{first}..{last}"
-
-
-def distinct_slug(text: str) -> str:
-    """Return a folder name that two names never share: their slug, and a digest where that has lost something."""
-    short = slug(text)
-    digest = hashlib.blake2b(_nfc(text).encode(errors="surrogatepass"), digest_size=4).hexdigest()
-    return short if short == _nfc(text) else f"{short}-{digest}"
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
-def run_folder(outputs: Path, study: str, arm: str, seed: int, fingerprint: str) -> Path:
-    """Return where a run lives: <outputs>/<study>/<arm>-s<seed>-<fingerprint>."""
-    return outputs / distinct_slug(study) / f"{slug(arm)}-s{seed}-{fingerprint}"
 
 
 @dataclass

@@ -25,6 +25,7 @@ from cnnexp.data.images import Pixels
 from cnnexp.data.pixels import flatten, square
 from cnnexp.errors import UserError, warn_once
 from cnnexp.metrics import log_softmax
+from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.text import at_home
@@ -126,8 +127,9 @@ def _several(images: Any) -> list[Any]:
 def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] = ()) -> TrainedModel:
     """Rebuild the network of a run with its best weights, in eval mode.
 
-    run: a run directory, or a checkpoint in it. device: cpu, cuda, mps, cuda:1 or auto. allow: names of the user's
-    functions that its config may build; cnnexp's builders and the networks of torch and torchvision are allowed.
+    run: a run directory, a checkpoint in it, or another name of a run: study/arm/seed, the first digits of its
+    fingerprint, `latest`; these are looked up below outputs/. device: cpu, cuda, mps, cuda:1 or auto. allow: names of
+    the user's functions that its config may build; cnnexp's builders and torchvision's networks are allowed.
     Raises UserError if there is no such run, if it has no weights, or if its config names what is not allowed.
     """
     record, weights = find(Path(at_home(os.fspath(run))))
@@ -164,8 +166,8 @@ def find(path: Path) -> tuple[RunRecord, Path]:
         if not (folder / "run.json").exists():
             raise UserError(f"{path}: is not in a run directory; give a run, or its checkpoints/best.pt")
         return one_run(folder), path.resolve()
-    record = one_run(path)
-    weights = checked_file(checked_folder(path, "checkpoints"), "best.pt")
+    record = find_run(path)
+    weights = checked_file(checked_folder(record.folder, "checkpoints"), "best.pt")
     if not weights.exists():
         finish = f"; finish it with: {record.info.get('repeat')}" if record.status == "interrupted" else ""
         raise UserError(f"{path}: has no checkpoints/best.pt (the run is {record.status}){finish}")

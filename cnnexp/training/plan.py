@@ -18,8 +18,9 @@ from cnnexp.config.user_code import user_code
 from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
+from cnnexp.records.names import run_folder
 from cnnexp.records.provenance import folder_flags
-from cnnexp.records.run_record import RunRecord, run_folder
+from cnnexp.records.run_record import RunRecord
 from cnnexp.training import trial
 from cnnexp.training.build import build_data
 from cnnexp.training.probes import OF_A_PASS, PROBES
@@ -141,7 +142,7 @@ def plan(
         config["device"]["threads"] = cores() if threads is None else threads
     device, study = resolve(config["device"]), config["study"]
     named = study["arm"] or choices.get("arm")
-    study["arm"] = named or ",".join(changes) or "run"
+    study["arm"] = named or ",".join(changes) or "default"
     upstream, weights = _weights(config, command)
     data = build_data(config)
     check_data(config, data)

@@ -17,14 +17,14 @@ def test_runs_lists_everything_by_study(cnnexp, tmp_path):
     storage.write_text(tmp_path / "a" / "torn" / "run.json", "[]")
     code, out, _ = cnnexp("runs", tmp_path)
     lines = [line.split() for line in out.splitlines()]
-    assert code == 0 and lines[0] == ["study", "arm", "seed", "status", "test", "%", "epochs", "time", "age"]
-    assert [line[:4] for line in lines[1:5]] == [
-        ["a", "torn", "-", "malformed"],
-        ["a", "baseline", "0", "done"],
-        ["a", "wide", "0", "failed"],
-        ["b", "dropout", "1", "done"],
+    assert code == 0 and lines[0] == ["run", "status", "test", "%", "epochs", "time", "age"]
+    assert [line[:2] for line in lines[1:5]] == [
+        [f"{tmp_path}/a/torn", "malformed"],
+        [f"{tmp_path}/a/baseline/0", "done"],
+        [f"{tmp_path}/a/wide/0", "failed"],
+        [f"{tmp_path}/b/dropout/1", "done"],
     ]
-    assert lines[2][4:8] == ["61.20", "15", "64", "s"] and lines[4][6:8] == ["67", "min"]
+    assert lines[2][2:6] == ["61.20", "15", "64", "s"] and lines[4][4:6] == ["67", "min"]
     assert "no memory" in out and "\x1b" not in out
     assert out.splitlines()[-1] == "4 runs: 2 done, 1 malformed, 1 failed"
 
@@ -34,7 +34,7 @@ def test_runs_can_be_chosen_and_exported(cnnexp, tmp_path):
     write_run(tmp_path, "-new", 0, 0.25, started="2025-02-01T00:00:00+00:00")
     write_run(tmp_path, "wide", 0, status="interrupted", result={"test_accuracy": float("nan")})
     _, out, _ = cnnexp("runs", tmp_path, "--newest", "--status", "done")
-    assert [line.split()[1] for line in out.splitlines()[1:3]] == ["-new", "old"] and "interrupted" not in out
+    assert [line.split("/")[-2] for line in out.splitlines()[1:3]] == ["new", "old"] and "interrupted" not in out
     rows = json.loads(cnnexp("runs", tmp_path, "--json")[1])
     assert {r["arm"]: r["test_accuracy"] for r in rows} == {"old": 0.6, "-new": 0.25, "wide": None}
     table = list(csv.DictReader(io.StringIO(cnnexp("runs", tmp_path, "--csv")[1])))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnexp import cli
 from cnnexp.config import checks, signature
 from cnnexp.config import compose as config
 from cnnexp.config.fingerprint import canonical, fingerprint_of
@@ -165,6 +166,29 @@ def test_a_run_says_how_to_repeat_it_alone(
     (alone,) = runs().values()
     assert alone.info["arm"] == "model.norm=none,a b"
     assert alone.info["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "arm", "folder"),
+    [
+        (["optimizer.lr=1e-3", "model=custom"], "TINY", "TINY"),  # these are the defaults
+        (["optimizer.lr=1e-2"], "TINY,optimizer.lr=1e-2", "TINY-lr_1e-2"),
+        (["name=my run (again)"], "my run (again)", "my-run-again"),
+        (["name=5"], "5", "5"),
+        (["name=it's $x"], "it's $x", "it-s-x"),
+    ],
+)
+def test_the_name_of_a_single_run(
+    typed: list[str], arm: str, folder: str, monkeypatch: pytest.MonkeyPatch, outputs: Path
+) -> None:
+    """It is the typed one, else what differs from the default; its folder needs no quotes."""
+    made: list[Plan] = []
+    monkeypatch.setattr("cnnexp.train.make", lambda plan: made.append(plan) or 3)
+    words = ["epochs=1", "data.train_limit=64", "batch_size=8", f"outputs={outputs}"]
+    assert cli.main(["train", *words, *typed]) == 3
+    named, short = "epochs=1,data.train_limit=64,batch_size=8", "epochs_1-train_limit_64-batch_size_8"
+    assert made[0].arm == arm.replace("TINY", named)
+    assert made[0].folder.name == f"{folder.replace('TINY', short)}-s0-{made[0].fingerprint}"
 
 
 @pytest.mark.parametrize(

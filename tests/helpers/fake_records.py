@@ -8,6 +8,7 @@ import numpy as np
 
 from cnnexp.records import run_record as record
 from cnnexp.records import study as study_file
+from cnnexp.records.names import distinct_slug, run_folder
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm, Study
 
@@ -77,7 +78,7 @@ def write_run(
     """Write one run directory; `fields` replace fields of run.json. Its test accuracy is round(accuracy * N) / N."""
     classes = CLASSES if classes is None else classes
     fingerprint = fingerprint or f"{abs(sum(map(ord, arm))) * 2654435761 % 2**40:010x}"
-    run = record.RunRecord(record.run_folder(outputs, study, arm, seed, fingerprint))
+    run = record.RunRecord(run_folder(outputs, study, arm, seed, fingerprint))
     finished = status == "done"
     accuracy = round(accuracy * images) / images
     with run.held():
@@ -185,7 +186,7 @@ def write_study(
         for arm, (top, gap, seconds) in arms.items()
         for seed in range(seeds)
     ]
-    folder = outputs / record.distinct_slug(study)
+    folder = outputs / distinct_slug(study)
     plan = [{"folder": r.folder.name, **{k: r.info[k] for k in ("arm", "seed", "fingerprint")}} for r in runs]
     study_file.write_study(
         folder,

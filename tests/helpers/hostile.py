@@ -21,7 +21,8 @@ import torch
 from tiny import TINY
 
 from cnnexp import storage
-from cnnexp.records.run_record import RunRecord, run_folder
+from cnnexp.records.names import run_folder
+from cnnexp.records.run_record import RunRecord
 from cnnexp.training import checkpoint
 from cnnexp.training.build import build_model
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnexp.records.run_record import distinct_slug, run_folder, slug
+from cnnexp.records.names import arm_folder, distinct_slug, run_folder, slug, study_folder
 
 NAMES = ["猫", "犬", "a b", "a-b", "a/b", "a  b", "a?b", "-a", "a", ".a", "über", "uber", "ü ber", "x" * 90, "x" * 91]
 
@@ -16,7 +16,7 @@ def test_no_two_names_share_a_folder():
     assert all(folder.parent == Path("out") for folder in folders.values())
 
 
-@pytest.mark.parametrize("name", ["猫", "über", "ablation", "lr=0.1,wd=1e-4", "हिन्दी", "x_1.5"])
+@pytest.mark.parametrize("name", ["猫", "über", "ablation", "a--b", "हिन्दी", "x_1.5"])
 def test_names_that_a_folder_can_have_are_kept(name):
     assert distinct_slug(name) == slug(name) == name
 
@@ -29,3 +29,38 @@ def test_the_two_spellings_of_an_accent_are_one_name():
 def test_every_name_fits_a_file_system(name):
     found = distinct_slug(name)
     assert len(found.encode()) <= 100 and "/" not in found and found.strip(".") == found != ""
+
+
+@pytest.mark.parametrize(
+    ("arm", "folder"),
+    [
+        ("optimizer.lr=0.01,model.norm=none", "lr_0.01-norm_none"),
+        ("augmentation=full,optimizer.weight_decay=1e-4", "aug_full-wd_1e-4"),
+        ("model.name=a,data.name=b", "model.name_a-data.name_b"),
+        ("augmentation.ops=[{crop: 4},flip]", "ops_crop-4-flip"),
+        ("model.weights='outputs/x/y z'", "weights_y-z"),
+        ("+preset=small", "preset_small"),
+        ("my run (2), it's new", "my-run-2-it-s-new"),
+        ("baseline", "baseline"),
+        ("猫=犬", "猫-犬"),
+    ],
+)
+def test_the_folder_of_an_arm_needs_no_quotes_and_says_only_what_it_sets(arm, folder):
+    assert arm_folder(arm) == folder
+
+
+def test_the_folder_of_a_long_arm_is_cut_between_settings():
+    settings = [f"model.setting{n}=value{n}" for n in range(20)]
+    assert arm_folder(",".join(settings)) == "setting0_value0-setting1_value1-setting2_value2-and-17-more"
+    assert len(arm_folder("x" * 500).encode()) <= 60
+
+
+def test_studies_that_differ_only_in_case_have_folders_that_differ_in_more(tmp_path):
+    names = ["norm", "Norm", "NORM", "über", "ÜBER"]
+    for order in (names, names[::-1]):  # each name keeps the folder that it had first
+        folders = {}
+        for name in order:
+            folders[name] = study_folder(tmp_path, name)
+            folders[name].mkdir(exist_ok=True)
+        assert len({folder.name.casefold() for folder in folders.values()}) == len(names)
+        assert folders["norm"].name == "norm" and len(list(tmp_path.iterdir())) == len(names)

@@ -141,7 +141,7 @@ def test_a_failure_leaves_the_others_alone(
 ) -> None:  # fmt: skip
     request = [*hazards, "-m", f"model.kind={','.join(kinds)}"]
     assert train(*request, "slots=cpu:2") == 3
-    found = {kind: runs()[f"model.kind={kind}-s0"] for kind in kinds}
+    found = {kind: runs()[f"kind_{kind}-s0"] for kind in kinds}
     assert {kind: run.status for kind, run in found.items()} == {**dict.fromkeys(kinds, "failed"), "well": "done"}
     told = capfd.readouterr().out.split(f"[{len(kinds)}/{len(kinds)}]")[1]
     for kind in set(kinds) - {"well"}:
@@ -440,9 +440,9 @@ class TestWithThreads:
         assert train(*request) == 3
         before = {name: run.status for name, run in runs().items()}
         assert before == {
-            "model.kind=blow_up-s0": "diverged",
-            "model.kind=well-s0": "done",
-            "model.kind=sys_exit-s0": "failed",
+            "kind_blow_up-s0": "diverged",
+            "kind_well-s0": "done",
+            "kind_sys_exit-s0": "failed",
         }
         assert train(*request[:-1], "model.kind=blow_up,well") == 3
         assert {name: run.status for name, run in runs().items()} == before
@@ -477,8 +477,8 @@ class TestWithThreads:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "model.kind=well,raise,blow_up", "seed=0,1"]
         assert train(*request, "--fail-fast") == 3
         assert {name: run.status for name, run in runs().items()} == {
-            "model.kind=well-s0": "done",
-            "model.kind=raise-s0": "failed",
+            "kind_well-s0": "done",
+            "kind_raise-s0": "failed",
         }
         assert "not started: 4 runs; the same command continues" in capfd.readouterr().out
 
@@ -513,10 +513,10 @@ class TestWithThreads:
         assert train(*request) == 3
         found = runs()
         assert {name: run.status for name, run in found.items()} == {
-            "model.kind=edit_code-s0": "done",
-            "model.kind=well-s0": "failed",
+            "kind_edit_code-s0": "done",
+            "kind_well-s0": "failed",
         }
-        assert found["model.kind=well-s0"].info["error"]["message"] == (
+        assert found["kind_well-s0"].info["error"]["message"] == (
             "hazards: has changed since this run was planned; the same command plans it again"
         )
 
@@ -544,8 +544,8 @@ class TestWithThreads:
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         assert train("-m", "model=resnet18", "model.weights=imagenet,none", "epochs=1st", "slots=cpu:1") == 0
         statuses = {name: (run.status, run.info["error"]) for name, run in runs().items()}
-        assert statuses["model.weights=none-s0"] == ("done", None)
-        status, error = statuses["model.weights=imagenet-s0"]
+        assert statuses["weights_none-s0"] == ("done", None)
+        status, error = statuses["weights_imagenet-s0"]
         assert (status, error["type"]) == ("skipped", "Skipped") and "no network here" in error["message"]
 
     def test_a_worker_that_is_gone_is_replaced(

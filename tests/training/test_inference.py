@@ -116,7 +116,7 @@ def test_spoilt_runs_are_told_in_one_line(copy, spoil, message):
 def test_folders_that_are_no_run_say_what_is_below(copy):
     with pytest.raises(UserError, match=f"is not a run directory .* runs below it: .*{copy.name[:20]}"):
         cnnexp.load(copy.parent)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="no such run"):
         cnnexp.load(copy / "gone")
     stray = copy.parent / "weights.pt"
     shutil.copy(copy / "checkpoints" / "best.pt", stray)

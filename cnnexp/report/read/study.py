@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnexp.config.keys import flatten
 from cnnexp.records.identical import differing
-from cnnexp.records.run_record import slug
+from cnnexp.records.names import arm_folder, slug
 from cnnexp.report.read.runs import Run
 from cnnexp.text import plain, shorten
 
@@ -87,7 +87,7 @@ def set_labels(arms: list[Arm]) -> None:
     shorts = [plain(arm.fingerprint)[:8] for arm in arms]
     endings = [f" ({settings or short})" for settings, short in zip(_settings(arms), shorts, strict=True)]
     labels = _unique([plain(arm.name) or "(no name)" for arm in arms], endings)
-    keys = _unique([slug(plain(arm.name)) for arm in arms], [f"-{slug(short)}" for short in shorts])
+    keys = _unique([arm_folder(plain(arm.name)) for arm in arms], [f"-{slug(short)}" for short in shorts])
     for arm, label, key in zip(arms, labels, keys, strict=True):
         arm.label, arm.key = label, key
 

@@ -1,0 +1,131 @@
+"""One run, by what a person types: its folder, study/arm/seed, the first digits of its fingerprint, or `latest`.
+
+Every command that takes a run uses `find_run`, and so do `model.weights` and `cnnexp.load`. Imports no torch.
+"""
+
+import difflib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnexp.errors import UserError
+from cnnexp.records.names import arm_folder, same_numbers, study_folder
+from cnnexp.records.run_record import RunRecord, find_runs, one_run
+from cnnexp.records.table import is_superseded
+from cnnexp.text import at_home, visible
+
+OUTPUTS = Path("outputs")  # where runs are looked for
+LATEST = "latest"
+MIN_DIGITS = 4  # of a fingerprint; fewer could be a word
+MAX_LISTED = 6
+
+
+def find_run(given: str | os.PathLike[str], what: str = "run") -> RunRecord:
+    """Return the run that `given` names; see above. Names are looked up below outputs/, or below a folder before them.
+
+    Runs that are superseded are only meant if no other run has the name. Raises UserError, listing candidates, if there
+    is none or several. what: may be named, for its message.
+    """
+    text = at_home(os.fspath(given))
+    if Path(text).exists():
+        return one_run(Path(text))
+    listed: list[RunRecord] = []
+    for place, name in _places(text):
+        runs = find_runs(place)
+        found = _newest(runs) if name == LATEST else [run for run in runs if _is_called(run, name)]
+        if len(found) > 1:
+            found = [run for run in found if not _superseded(run)] or found
+        if len(found) > 1:
+            names = [typed_name(run, found) for run in found]
+            raise UserError(f"{text}: {len(found)} runs are called so; choose one of {_listed(names)}")
+        if found:
+            return one_run(found[0].folder)
+        listed += runs
+    if not listed:
+        raise UserError(f"{text}: no such {what}; there are no runs below {OUTPUTS}: they are made with `cnnexp train`")
+    names = [typed_name(run, listed) for run in listed]
+    near = difflib.get_close_matches(text, names, n=MAX_LISTED, cutoff=0.4) or names
+    named = "a run is named by its folder, study/arm/seed, the first digits of its fingerprint, or latest"
+    raise UserError(f"{text}: no such {what}; {named}; there are {_listed(near)}")
+
+
+def find_place(given: str | os.PathLike[str]) -> Path:
+    """Return a folder that exists, else that of the study or the run that `given` names. Raises UserError if none."""
+    text = at_home(os.fspath(given))
+    for folder in (Path(text), study_folder(OUTPUTS, text)):
+        if folder.exists():
+            return folder
+    return find_run(text, "folder, study or run").folder
+
+
+def typed_name(run: RunRecord, among: Sequence[RunRecord]) -> str:
+    """Return a name of a run that finds it: study/arm/seed, or study/folder where several of `among` have that."""
+    return typed_names(among)[str(run.folder)]
+
+
+def typed_names(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return {folder: a name that finds the run}, as short as it can be where no other run is called so."""
+    short = {str(run.folder): _with_place(run, re.sub(r"-s(\d+)-[0-9a-f]+$", r"/\1", run.name)) for run in runs}
+    count = Counter(short.values())
+    return {
+        str(run.folder): name if count[name := short[str(run.folder)]] == 1 else _with_place(run, run.name)
+        for run in runs
+    }
+
+
+def _with_place(run: RunRecord, name: str) -> str:
+    study = run.folder.parent
+    return f"{study.name}/{name}" if study.parent == OUTPUTS else str(study / name)
+
+
+def _places(text: str) -> list[tuple[Path, str]]:
+    """Return (folder, name in it): outputs/ with the complete text, and the longest folder that the text begins with.
+
+    Folders that do not exist are left out.
+    """
+    found = [(OUTPUTS, text)] if OUTPUTS.is_dir() else []
+    parent = next((folder for folder in Path(text).parents if folder != Path() and folder.is_dir()), None)
+    return found if parent is None else [*found, (parent, str(Path(text).relative_to(parent)))]
+
+
+def _is_called(run: RunRecord, name: str) -> bool:
+    info, folder = run.info, run.folder
+    digits = re.fullmatch(rf"([0-9a-f]{{{MIN_DIGITS},}})(?:-s(\d+))?", name)
+    if digits and str(info.get("fingerprint")).startswith(digits[1]) and digits[2] in (None, str(info.get("seed"))):
+        return True
+    place, _, last = name.rpartition("/")
+    if re.fullmatch(r".+-s\d+(-[0-9a-f]*)?", last) and f"{folder.name}-".startswith(f"{last}"):
+        return place in ("", folder.parent.name, info.get("study"))
+    if last.removeprefix("s") != str(info.get("seed")) or not place:
+        return False
+    arms = {str(info.get("arm")), arm_folder(str(info.get("arm"))), re.sub(r"-s\d+-[0-9a-f]+$", "", folder.name)}
+    known = {same_numbers(arm) for arm in arms}
+    known |= {f"{study}/{arm}" for study in (info.get("study"), folder.parent.name) for arm in known}
+    return same_numbers(place) in known
+
+
+def _newest(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the run that was started last, as a list; [] without runs."""
+    started = [(str(run.info["started"]), _modified(run), run) for run in runs if "started" in run.info]
+    return [max(started, key=lambda entry: entry[:2])[2]] if started else []
+
+
+def _modified(run: RunRecord) -> float:
+    try:
+        return (run.folder / "run.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _superseded(run: RunRecord) -> bool:
+    try:
+        return is_superseded(run)
+    except UserError:  # study.json cannot be read
+        return False
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
+    return visible(", ".join(names[:MAX_LISTED])) + more
