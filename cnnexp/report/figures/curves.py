@@ -14,7 +14,7 @@ from cnnexp.report.read.study import Arm
 
 METRICS = {"accuracy": ("accuracy (%)", 100.0), "loss": ("loss (nats)", 1.0)}
 BAND = "mean over the seeds; band: ± 1 standard deviation (of two seeds: both); thin lines: seeds that trained longer"
-DASHED = (0, (3, 1.5))
+DASHED, DOTTED = (0, (3, 1.5)), (0, (1, 1.2))
 
 
 def band(curves: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -33,15 +33,15 @@ def band(curves: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray,
     return np.array(shared), mean, mean - std, mean + std
 
 
-def _curves(arm: Arm, split: str, metric: str) -> list[dict[int, float]]:
-    """Return the curves of the arm's seeds that have one, in the unit of the figure."""
-    scale = METRICS[metric][1]
-    found = [{epoch: scale * value for epoch, value in run.curve(split, metric).items()} for run in arm.runs]
+def _curves(arm: Arm, split: str, metric: str, finished: bool = True) -> list[dict[int, float]]:
+    """Return the curves of the arm's finished runs, or of the others, that have one, in the unit of the figure."""
+    scale, runs = METRICS[metric][1], arm.runs if finished else arm.unfinished
+    found = [{epoch: scale * value for epoch, value in run.curve(split, metric).items()} for run in runs]
     return [curve for curve in found if curve]
 
 
 def _draw(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bool = False) -> None:
-    """Draw one arm's mean and band; seeds that trained longer than the shortest go on as thin lines."""
+    """Draw one arm's mean and band; seeds that trained longer go on as thin lines, unfinished runs are dotted."""
     curves = _curves(arm, split, metric)
     epochs, mean, low, high = band(curves)
     marker = "o" if len(epochs) == 1 else None
@@ -54,6 +54,9 @@ def _draw(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bo
         rest = {e: v for e, v in curve.items() if not len(epochs) or e >= epochs[-1]}
         if len(rest) > 1:
             axis.plot(list(rest), list(rest.values()), color=colour, linewidth=0.8, alpha=0.6)
+    for curve in _curves(arm, split, metric, finished=False):
+        marker = "o" if len(curve) == 1 else None
+        axis.plot(list(curve), list(curve.values()), color=colour, linestyle=DOTTED, marker=marker, markersize=3)
 
 
 def _axes(axis: Axes, label: str) -> None:
@@ -65,7 +68,7 @@ def _axes(axis: Axes, label: str) -> None:
 
 def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
     """Draw validation accuracy and loss of all arms, one beside the other; None without curves."""
-    arms = [arm for arm in arms if _curves(arm, "val", "accuracy")]
+    arms = [arm for arm in arms if _curves(arm, "val", "accuracy") or _curves(arm, "val", "accuracy", finished=False)]
     if not arms:
         return None
     figure, axes = canvas(9.6, 3.4 + 0.2 * math.ceil(len(arms) / 4), 1, 2)
@@ -76,12 +79,12 @@ def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
     handles = [Line2D([], [], color=looks[a.key].colour, linewidth=2.5, label=looks[a.key].label) for a in arms]
     columns = min(4, len(handles))
     figure.legend(handles=row_by_row(handles, columns), loc="outside lower center", ncols=columns)
-    return finish(figure, "validation_curves", f"Validation accuracy and loss: {BAND}.", wide=True)
+    return finish(figure, "validation_curves", f"Validation accuracy and loss: {BAND}.{_dotted(arms)}", wide=True)
 
 
 def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figure | None:
     """Draw training (dashed) against validation (solid), a panel per arm on shared axes; None without curves."""
-    arms = [arm for arm in arms if any(run.rows for run in arm.runs)]
+    arms = [arm for arm in arms if any(run.rows for run in (*arm.runs, *arm.unfinished))]
     if not arms:
         return None
     rows, columns = grid_of(len(arms))
@@ -106,6 +109,10 @@ def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figur
     figure.legend(handles=handles[: 3 if len(arms) > 1 else 2], loc="outside lower center", ncols=3)
     caption = (
         f"{metric.capitalize()} in training and validation: {BAND}. Training values are running means over the epoch, "
-        "with augmentation and dropout."
+        f"with augmentation and dropout.{_dotted(arms)}"
     )
     return finish(figure, f"{metric}_curves", caption, wide=columns > 2)
+
+
+def _dotted(arms: Sequence[Arm]) -> str:
+    return " Dotted: runs that are not finished." if any(arm.unfinished for arm in arms) else ""

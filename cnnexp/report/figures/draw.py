@@ -22,11 +22,12 @@ def _all(findings: Findings, images: TestImages) -> Iterator[Figure | None]:
     rows, arms = findings.rows, [arm for arm in findings.arms if arm.runs]
     classes = [findings.classes[arm.key] for arm in arms[:MATRICES] if arm.key in findings.classes]
     compared = [findings.classes[arm.key] for arm in arms[:MAX_ARMS] if arm.key in findings.classes]
-    look = looks(findings.arms, findings.baseline)
+    look = looks([*findings.arms, *findings.study.under_way], findings.baseline)
+    with_curves = [arm for arm in [*findings.arms, *findings.study.under_way] if arm.runs or arm.unfinished]
     yield charts.accuracy(rows, look)
-    yield curves.validation(arms, look)
-    yield curves.panels(arms, look, "accuracy")
-    yield curves.panels(arms, look, "loss")
+    yield curves.validation(with_curves, look)
+    yield curves.panels(with_curves, look, "accuracy")
+    yield curves.panels(with_curves, look, "loss")
     yield matrices.side_by_side(compared, look)
     yield charts.cost(rows, look)
     yield reliability.diagrams(findings.calibrations[:MAX_ARMS], look)

@@ -15,6 +15,7 @@ from cnnexp.records.study import read_study
 from cnnexp.report.read.notes import compare_notes, take_notes
 from cnnexp.report.read.runs import Run, read_run
 from cnnexp.report.read.study import Arm, LeftOut, Study, set_labels
+from cnnexp.report.read.unfinished import add_unfinished
 from cnnexp.text import plain
 
 DEFAULT_BASELINE = "baseline"  # of runs without a study.json
@@ -50,7 +51,8 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
     planned, order = study.get("runs", []), study.get("arms", [])
     arms, left_out = _group(runs, planned)
     arms.sort(key=lambda a: (order.index(a.name) if a.name in order else len(order), a.name, a.fingerprint))
-    set_labels(arms)
+    under_way = add_unfinished(arms, runs, planned)
+    set_labels([*arms, *under_way])
     left_out += [_diverged(run, arm.label) for arm in arms for run in arm.diverged]
     left_out += _not_run(planned, {r.folder.name for r in runs})
     used = [(arm.label, run) for arm in arms for run in arm.runs]
@@ -75,6 +77,7 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
         reported=_reported(study.get("reported"), notes),
         source=plain(study.get("source") or ""),
         claims=_claims(study.get("claims"), notes),
+        under_way=under_way,
     )
 
 

@@ -126,6 +126,12 @@ class Run:
         values = {epoch: row.get(metric) for epoch, row in sorted(self.rows.get(split, {}).items())}
         return {e: float(v) for e, v in values.items() if isinstance(v, (int, float)) and abs(v) < MAX_NUMBER}
 
+    @property
+    def progress(self) -> str:
+        """Return "epoch 4 of 10": how far the metric rows go; "" before the first epoch has ended."""
+        last, planned = max(self.rows.get("train", {}), default=0), self.number("schedule", "epochs")
+        return f"epoch {last}" + ("" if math.isnan(planned) else f" of {planned:g}") if last else ""
+
     def epochs_to_plateau(self) -> float:
         """Return the first epoch whose validation accuracy is within a point of the run's best; nan without curves."""
         curve = self.curve("val", "accuracy")
@@ -199,6 +205,7 @@ def read_run(record: RunRecord) -> Run:
     elif run.status not in ("done", "diverged"):
         message = ": ".join(t for t in (run.text("error", "type"), run.text("error", "message")) if t)
         run.reason = message or UNFINISHED.get(run.status, "no reason is recorded")
+        run.reason += f" ({run.progress})" if run.progress and run.status != "skipped" else ""
     if run.status == "done":
         run.warnings = _warnings(run)
     return run

@@ -15,7 +15,7 @@ MAX_SETTINGS_IN_LABEL = 3
 
 @dataclass
 class Arm:
-    """The runs of one arm with one fingerprint: the `done` ones, by seed, and the diverged ones.
+    """The runs of one arm with one fingerprint: the `done` ones, by seed, the diverged and the unfinished ones.
 
     label: for people. key: for file names. Both are unique in the study.
     """
@@ -24,6 +24,7 @@ class Arm:
     fingerprint: str
     runs: list[Run] = field(default_factory=list)
     diverged: list[Run] = field(default_factory=list)
+    unfinished: list[Run] = field(default_factory=list)
     label: str = ""
     key: str = ""
 
@@ -38,7 +39,7 @@ class Arm:
     @property
     def first(self) -> Run:
         """Return a run to read what all of them share."""
-        return (self.runs or self.diverged)[0]
+        return (self.runs or self.diverged or self.unfinished)[0]
 
     def class_names(self, count: int) -> list[str]:
         """Return the names of the classes; numbers where the record does not have `count` names."""
@@ -76,6 +77,7 @@ class Study:
     reported: dict[str, dict[str, float]] = field(default_factory=dict)
     source: str = ""
     claims: list[str] = field(default_factory=list)
+    under_way: list[Arm] = field(default_factory=list)  # arms whose runs are all unfinished: not among `arms`
 
     def named(self, name: str) -> list[Arm]:
         """Return the arms of a name: several if it has several configs."""

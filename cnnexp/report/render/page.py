@@ -12,6 +12,7 @@ from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
+from cnnexp.report.read import unfinished
 from cnnexp.report.read.probes import Probes
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm, Study
@@ -74,6 +75,7 @@ def render(
     context: dict[str, Any] = {
         "study": study,
         "sentences": sentences(study, findings.rows),
+        "unfinished": unfinished.sentence([*study.arms, *study.under_way]),
         "notes": [*findings.unconverged, *study.notes],
         "tables": tables,
         "selection": _selection(study),

@@ -13,6 +13,7 @@ from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings, analyse
 from cnnexp.report.analysis.judge import summary
 from cnnexp.report.figures.images import TestImages, fetch
+from cnnexp.report.read import unfinished
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import page
 from cnnexp.report.render.claim_tables import tested_effects
@@ -82,6 +83,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += [f"Reported: {study.source or 'the source is not given'}"]
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
+    lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
     lines += [f"Read with care: {note}" for note in (*findings.unconverged, *study.notes)]
     if study.left_out:
         kinds = sorted({run.status for run in study.left_out})
