@@ -1,5 +1,6 @@
 """`cnnexp report`: compare the runs of a study. Its help imports nothing heavy."""
 
+import datetime
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ examples:
   cnnexp report outputs                                every study below outputs
   cnnexp report outputs/ablation --baseline batchnorm  compare with another arm
   cnnexp report outputs/ablation --out docs/ablation --quiet
+  cnnexp report outputs/ablation --watch               while it runs: the page in the browser reloads itself
 """
 
 
@@ -27,16 +29,25 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--baseline", metavar="ARM", help="the arm to compare with (default: the study's own)")
     parser.add_argument("--no-figures", action="store_true", help="tables and page only")
     parser.add_argument("--quiet", action="store_true", help="print the path of the page only")
+    parser.add_argument("--watch", action="store_true", help="write it again while runs are under way; Ctrl-C ends")
     given = parser.parse_args(argv)
     from cnnexp import report
     from cnnexp.records.find import find_place
+    from cnnexp.report.watch import watch
 
     def progress(line: str) -> None:
         if not given.quiet:
             print(line, file=sys.stderr)
 
-    command = shlex.join(["cnnexp", "report", *argv])
-    written = report.write(find_place(given.folder), given.out, given.baseline, not given.no_figures, command, progress)
+    def write(reload_seconds: int) -> report.Report:
+        shown = progress if not given.watch else lambda line: None
+        return report.write(folder, given.out, given.baseline, not given.no_figures, command, shown, reload_seconds)
+
+    def watched(written: report.Report, line: str) -> None:
+        progress(f"{datetime.datetime.now():%H:%M:%S}  {line}; {visible(written.index)}")
+
+    folder, command = find_place(given.folder), shlex.join(["cnnexp", "report", *argv])
+    written = watch(folder, write, watched) if given.watch else write(0)
     if not given.quiet:
         print(written.terminal)
     print(visible(written.index))

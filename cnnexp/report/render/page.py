@@ -64,11 +64,12 @@ def render(
     figures: Sequence["Figure"],
     command: str,
     missing_images: Sequence[str] = (),
+    reload_seconds: int = 0,
 ) -> str:
     """Return the report's page.
 
     tables: as render.tables.tables_of gives them. command: the one that made the report. missing_images: why images are
-    left out, in lines.
+    left out, in lines. reload_seconds: how often the page reloads itself, 0 for never.
     """
     study, figure_of = findings.study, {figure.name: figure for figure in figures}
     runs = [run for arm in study.arms for run in arm.runs]
@@ -96,6 +97,7 @@ def render(
         "commands": list(dict.fromkeys(text for text in (study.command, *(r.text("command") for r in runs)) if text)),
         "repeats": _repeats(runs),
         "report_command": command,
+        "reload_seconds": reload_seconds,
     }
     context["sections"] = _sections(findings, context)
     return engine(TEMPLATES).get_template("page.html.j2").render(context)
@@ -112,13 +114,18 @@ def _sections(findings: Findings, context: Mapping[str, Any]) -> dict[str, str]:
 
 
 def render_overview(
-    pages: Sequence[Mapping[str, Any]], tables: Mapping[str, Table[Any]], claims_summary: str, command: str
+    pages: Sequence[Mapping[str, Any]],
+    tables: Mapping[str, Table[Any]],
+    claims_summary: str,
+    command: str,
+    reload_seconds: int = 0,
 ) -> str:
     """Return the page that leads to several reports and has their verdicts.
 
     pages: each with link, study and headline. tables: as render.tables.tables_of_studies gives them.
     """
     context = {"pages": pages, "tables": tables, "claims_summary": claims_summary, "report_command": command}
+    context["reload_seconds"] = reload_seconds
     return engine(TEMPLATES).get_template("overview.html.j2").render(context)
 
 

@@ -23,7 +23,13 @@ from cnnexp.text import plural
 
 
 def write_groups(
-    folder: Path, out: Path, baseline: str | None, figures: bool, command: str, progress: Callable[[str], None]
+    folder: Path,
+    out: Path,
+    baseline: str | None,
+    figures: bool,
+    command: str,
+    progress: Callable[[str], None],
+    reload_seconds: int = 0,
 ) -> Report:
     """Write the report of every group at or below `folder`; see cnnexp.report.write."""
     groups = find_groups(folder)
@@ -33,20 +39,25 @@ def write_groups(
         name = "" if len(groups) == 1 else path.relative_to(folder).as_posix() if path != folder else "runs-here"
         findings = analyse(collect(path, records, baseline))
         place = functools.reduce(checked_folder, Path(name).parts, out)
-        printed.append(_write_group(findings, place, figures, command, progress))
+        printed.append(_write_group(findings, place, figures, command, progress, reload_seconds))
         studies.append(findings)
         headline = sentences(findings.study, findings.rows)[0]
         pages.append({"link": f"{name}/index.html", "headline": headline, "study": findings.study})
     if len(groups) > 1:
         make_folders(out, "tables")
         made, claims = tables_of_studies(studies), summary([judged for found in studies for judged in found.judged])
-        write_page(out, page.render_overview(pages, made, claims, command), made)
+        write_page(out, page.render_overview(pages, made, claims, command, reload_seconds), made)
         printed += [f"Claims of all studies: {claims}. {out / 'tables' / 'claims.md'}\n"] if claims else []
     return Report(out / "index.html", "\n".join(printed))
 
 
 def _write_group(
-    findings: Findings, out: Path, with_figures: bool, command: str, progress: Callable[[str], None]
+    findings: Findings,
+    out: Path,
+    with_figures: bool,
+    command: str,
+    progress: Callable[[str], None],
+    reload_seconds: int,
 ) -> str:
     """Write one report; return its text for a terminal."""
     make_folders(out)
@@ -60,7 +71,7 @@ def _write_group(
         for line in images.missing:
             progress(f"{name}: {line}")
         drawn = draw(findings, images)
-    write_page(out, page.render(findings, made, drawn, command, images.missing), made, drawn)
+    write_page(out, page.render(findings, made, drawn, command, images.missing, reload_seconds), made, drawn)
     return terminal(findings, made)
 
 

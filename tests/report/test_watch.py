@@ -1,0 +1,103 @@
+"""`cnnexp report --watch`: written again when something has changed, until nothing is under way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fake_records import write_run, write_study
+
+from cnnexp import report, storage
+from cnnexp.errors import UserError
+from cnnexp.report import watch as watching
+
+REFRESH = 'http-equiv="refresh"'
+TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
+
+
+@pytest.fixture
+def pages(tmp_path, monkeypatch):
+    """Watch a folder without waiting. Return the pages it wrote; `before` lists what happens before each look."""
+
+    def watch(folder, before):
+        written, steps = [], iter(before)
+        monkeypatch.setattr(watching, "sleep", lambda seconds: next(steps)())
+
+        def write(reload_seconds):
+            return report.write(folder, figures=False, reload_seconds=reload_seconds)
+
+        watching.watch(folder, write, lambda made, counts: written.append((counts, made.index.read_text())))
+        return written
+
+    return watch
+
+
+def test_a_finished_study_is_written_once_and_does_not_reload(tmp_path, pages):
+    ((counts, page),) = pages(write_study(tmp_path, TWO), [])
+    assert counts == "6 done" and REFRESH not in page
+
+
+def test_it_is_written_when_a_run_goes_on_and_a_last_time_when_it_ends(tmp_path, pages):
+    folder = write_study(tmp_path, TWO)
+    run = write_run(tmp_path, "dropout", 3, 0.6, status="running")
+    with storage.lock(run.folder / ".lock"):
+        written = pages(
+            folder,
+            [
+                lambda: None,
+                lambda: run.append(kind="epoch", epoch=4, step=280, split="train", loss=1.0, accuracy=0.5),
+                lambda: run.update(status="diverged", error={"message": "no"}),
+            ],
+        )
+    assert [counts for counts, _ in written] == ["6 done, 1 running"] * 2 + ["6 done, 1 diverged"]
+    assert "epoch 3 of 15" in written[0][1] and "epoch 4 of 15" in written[1][1]
+    assert [REFRESH in page for _, page in written] == [True, True, False]
+
+
+def test_between_two_runs_of_a_sweep_it_goes_on(tmp_path, pages, monkeypatch):
+    folder = write_study(tmp_path, TWO)
+    (folder / next(f.name for f in folder.iterdir() if f.name.startswith("dropout"))).rename(tmp_path / "to-come")
+    assert watching.is_under_way(folder), "a run is left, and files have just changed"
+    monkeypatch.setattr(watching, "QUIET_SECONDS", -1)
+    assert not watching.is_under_way(folder)
+
+
+def test_however_it_ends_the_page_no_longer_reloads(tmp_path, pages):
+    run = write_run(tmp_path, "dropout", 3, 0.6, status="running")
+
+    def fail():
+        raise UserError("no")
+
+    with storage.lock(run.folder / ".lock"), pytest.raises(UserError):
+        pages(tmp_path / "demo", [fail])
+    page = (tmp_path / "demo" / "report" / "index.html").read_text()
+    assert REFRESH not in page and "epoch 3 of 15" in page
+
+
+def test_several_studies_reload_together(tmp_path):
+    for study in ("a", "b"):
+        write_run(tmp_path, "dropout", 0, 0.6, study=study)
+    index = report.write(tmp_path, figures=False, reload_seconds=5).index
+    found = [index, *index.parent.glob("*/index.html")]
+    assert len(found) == 3 and all(REFRESH in page.read_text() for page in found)
+    watching.stop_reloading(index.parent)
+    assert not any(REFRESH in page.read_text() for page in found)
+
+
+def test_ctrl_c_ends_it_with_130_and_a_page_that_stays(tmp_path):
+    run = write_run(tmp_path, "dropout", 3, 0.6, status="running")
+    page = tmp_path / "demo" / "report" / "index.html"
+    command = [sys.executable, "-m", "cnnexp", "report", str(tmp_path / "demo"), "--watch", "--no-figures"]
+    with storage.lock(run.folder / ".lock"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if "1 running" in line:
+                break
+        assert REFRESH in page.read_text()
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert REFRESH not in page.read_text()
