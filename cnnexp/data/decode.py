@@ -66,6 +66,8 @@ def decode(
         image = square(image, size, resize)
     except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
         reason = "the file is empty" if path.is_file() and not path.stat().st_size else f"{error}"
+        if path.suffix.lower() in HEIC and not HEIF:
+            reason = "install pillow-heif"
         raise UserError(f"{path}: cannot be read as an image ({reason})") from error
     finally:
         reading.path = None
@@ -75,8 +77,8 @@ def decode(
 def is_image(path: Path) -> bool:
     """Return whether a file counts as an image: by its suffix, or if that says nothing, by its content."""
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES or suffix in RAW:
-        return suffix in SUFFIXES
+    if suffix in SUFFIXES or suffix in RAW or (HEIF and suffix in HEIC):
+        return suffix not in RAW
     try:
         with open_image(path):
             return True

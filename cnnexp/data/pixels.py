@@ -23,6 +23,7 @@ def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen |
     deep = _deep_values(image, bits)
     turned = ImageOps.exif_transpose(image)
     if deep is not None:
+        deep, alpha = _split_alpha(deep, image.info.get("transparency"), bits or 16)
         low, high = int(deep.min()), int(deep.max())
         if low < 0 or high >= 1 << (bits or 16):
             allowed = f"data.bits={bits} allows {(1 << bits) - 1}" if bits else "its pixels are not 8 or 16 bits"
@@ -32,6 +33,8 @@ def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen |
         shift = (bits or 16) - 8
         orientation = image.getexif().get(0x0112)
         turned = Image.fromarray((deep >> shift).astype(np.uint8))
+        if alpha is not None:
+            turned.putalpha(Image.fromarray(alpha))
         if orientation:
             turned.getexif()[0x0112] = orientation
             turned = ImageOps.exif_transpose(turned)
@@ -45,21 +48,42 @@ def _deep_values(image: Image.Image, bits: int | None) -> NDArray[Any] | None:
     """Return the values (H, W) or (H, W, C) of an image with more than 8 bits a channel; None of 8 bits.
 
     Pillow keeps the upper 8 of the 16 bits of a colour; the lower 8 are read by decoding the file once more, with its
-    bytes swapped.
+    bytes swapped, or as the four bytes of gray and alpha.
     """
     if image.mode.startswith("I"):
         return np.asarray(image)
     tiles = getattr(image, "tile", [])
-    if not any(";16" in str(tile.args) and str(tile.args).lstrip("('").startswith("RGB") for tile in tiles):
+    kinds = {str(tile.args).lstrip("('")[:4] for tile in tiles if ";16" in str(tile.args)}
+    if not any(kind.startswith(("RGB", "LA")) and kind != "RGBa" for kind in kinds):
         return None
     file: Any = getattr(image, "fp", None)
     place = file.tell()
     file.seek(0)
     swapped: Any = Image.open(file, formats=(image.format or "",))
+    if any(kind.startswith("LA") for kind in kinds):  # Pillow opens it as RGBA
+        swapped.tile = [tile._replace(args="RGBA") for tile in swapped.tile]
+        four = np.asarray(swapped).astype(np.int32)
+        file.seek(place)
+        return four[..., ::2] << 8 | four[..., 1::2]
     swapped.tile = [tile._replace(args=_other_byte(tile.args)) for tile in swapped.tile]
     lower = np.asarray(swapped).astype(np.int32)
     file.seek(place)
     return (np.asarray(image).astype(np.int32) << 8) | lower
+
+
+def _split_alpha(deep: NDArray[Any], transparent: Any, bits: int) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """Return the colours of 16-bit values, and their alpha (H, W) uint8, None without. transparent: the value that is.
+
+    bits: of the colours. Alpha has as many, or all 16.
+    """
+    if deep.ndim == 3 and deep.shape[2] in (2, 4):
+        colours = deep[..., 0] if deep.shape[2] == 2 else deep[..., :3]
+        alpha = deep[..., -1]
+        return colours, (alpha >> (bits if alpha.max() < 1 << bits else 16) - 8).astype(np.uint8)
+    if transparent is None:
+        return deep, None
+    same = deep == np.array(transparent)
+    return deep, np.where(same.all(2) if deep.ndim == 3 else same, 0, 255).astype(np.uint8)
 
 
 def _other_byte(args: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from image_folders import folder, picture, tree
 from PIL import Image
 
-from cnnexp.data.decode import decode
+from cnnexp.data.decode import HEIF, decode
 from cnnexp.errors import UserError
 
 
@@ -17,16 +17,20 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
 
 
-def write_png(path, values):
-    """Write (H, W[, 3 or 4]) values as a PNG file of 16 bits a channel; Pillow writes no such colour."""
-    kind = 0 if values.ndim == 2 else {3: 2, 4: 6}[values.shape[2]]
+def write_png(path, values, transparent=None):
+    """Write (H, W[, 2 to 4]) values as a PNG file of 16 bits a channel; Pillow writes no such colour."""
+    kind = 0 if values.ndim == 2 else {2: 4, 3: 2, 4: 6}[values.shape[2]]
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
-    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    if transparent is not None:
+        head_chunk = chunk(b"IHDR", head) + chunk(b"tRNS", np.array(transparent, ">u2").tobytes())
+    else:
+        head_chunk = chunk(b"IHDR", head)
+    content = head_chunk + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
     return path
 
@@ -59,11 +63,54 @@ def test_twelve_bits_are_read_exactly(tmp_path, kind):
     seen: list[int] = []
     found = decode(file, 8, "crop", 3, 12, seen.append)
     expected = (values >> 4)[..., :3] if values.ndim == 3 else (values >> 4)[..., None]
-    assert (found == expected).all() and seen == [values.max()]
+    assert (found == expected).all() and seen == [values[..., :3].max() if kind == "alpha" else values.max()]
     if kind != "alpha":
         assert decode(file, 8, "crop", 3).max() < 16
     with pytest.raises(UserError, match=r"data.bits=8 allows 255: its values are \d+ to \d{4}; data.bits=12 allows"):
         decode(file, 8, "crop", 3, 8)
+
+
+@pytest.mark.parametrize("full", [4095, 65535])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_of_deep_images_is_blended_with_white(tmp_path, channels, full):
+    values = np.full((8, 8, channels), 2048)
+    values[..., -1] = full
+    values[:4, :, -1] = 0
+    seen: list[int] = []
+    found = decode(write_png(tmp_path / "deep", values), 8, "crop", 1, 12, seen.append)[..., 0]
+    assert (found[:4] == 255).all() and (found[4:] == 128).all() and seen == [2048], "alpha is no colour"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_value_of_a_deep_image_is_white(tmp_path, channels):
+    values = np.full((8, 8, channels), 256 * 100)
+    values[:4] += 1  # the upper 8 bits are the same
+    values = values[..., 0] if channels == 1 else values
+    transparent = [256 * 100 + 1] * channels
+    found = decode(write_png(tmp_path / "deep", values, transparent), 8, "crop", 1)[..., 0]
+    assert (found[:4] == 255).all() and (found[4:] == 100).all()
+
+
+@pytest.mark.parametrize("kind", ["LA", "I;16"])
+def test_dark_gray_with_alpha_says_so(tmp_path, kind):
+    root = tree(tmp_path / "tree")
+    for file in root.rglob("*.png"):
+        values = np.full((8, 8, 2), 900)
+        values[..., 1] = 65535
+        write_png(file, values if kind == "LA" else values[..., 0], None if kind == "LA" else [7])
+    assert folder(root).notes[0].startswith("20 images with 16 bits or more have no value above 900 of 65,535")
+
+
+@pytest.mark.skipif(not HEIF, reason="pillow-heif is not installed")
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path):
+    root = tree(tmp_path / "tree")
+    Image.new("RGB", (8, 8), (200, 40, 40)).save(root / "train/cat/phone.HEIC", format="HEIF", quality=100)
+    data = folder(root)
+    assert len(data.train) + len(data.val) == 11 and data.notes == []
+    assert np.abs(decode(root / "train/cat/phone.HEIC", 8, "crop", 3).astype(int) - (200, 40, 40)).max() < 20
+    (root / "train/cat/phone.HEIC").write_bytes(b"not an image")
+    with pytest.raises(UserError, match=r"phone.HEIC: cannot be read as an image"):
+        folder(root)
 
 
 @pytest.mark.parametrize(("bits", "mode"), [(8, "I;16"), (12, "I;16"), (8, "I"), (12, "I")])
@@ -101,6 +148,8 @@ def test_files_are_read_by_their_content_and_the_others_counted_by_kind(tmp_path
     names = {"a.jfif": "JPEG", "b": "PNG", "c.jpe": "JPEG", "d.avif": "AVIF", "e.xyz": "WEBP", "f.jp2": "JPEG2000"}
     for i, (name, kind) in enumerate(names.items()):
         picture(900 + i).save(root / "train/cat" / name, format=kind)
+    if HEIF:
+        pytest.skip("pillow-heif is installed: HEIC is read")
     for name in ("1.heic", "2.HEIC", "note.txt", "none", "shot.NEF"):
         (root / "test/dog" / name).write_bytes(b"not an image")
     data = folder(root)
