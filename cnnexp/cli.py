@@ -18,7 +18,7 @@ from cnnexp.errors import (
     is_out_of_memory,
     one_line,
 )
-from cnnexp.process import signals, streams
+from cnnexp.process import limits, signals, streams
 from cnnexp.text import at_home, visible
 from cnnexp.version import __version__
 
@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         return fail(f"no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}; see cnnexp --help")
     try:
+        limits.check_address_space(argv[0])
         code: int = importlib.import_module(COMMANDS[argv[0]][0]).main([home_in(word) for word in argv[1:]])
         sys.stdout.flush()
         return code

@@ -8,22 +8,29 @@ import sys
 from cnnexp.errors import UserError
 
 ENOUGH_BYTES = 8 * 2**30  # of address space; measured: torch 2 with CUDA needs 3 GiB to be imported
-IMPORTS = "import numpy, torch; x = torch.ones(512, 512, requires_grad=True); (x @ x).sum().backward()"
+TORCH = "import numpy, torch; x = torch.ones(512, 512, requires_grad=True); (x @ x).sum().backward()"
+IMPORTS = {"runs": "", "gc": "", "report": "import numpy, pandas, matplotlib.pyplot", "verify": "import numpy, pandas"}
+SECONDS = 60  # for these imports; without memory, a library of numpy's tries for ever to start its threads
 FILES_OF_A_SWEEP = 12  # that are open at once while its server starts, or a worker
 FILES_OF_A_SLOT = 4
 
 
-def check_address_space() -> None:
-    """Raise UserError if `ulimit -v` leaves too little to import torch, which may abort then: a child process tries.
+def check_address_space(command: str) -> None:
+    """Raise UserError if `ulimit -v` leaves too little for what a command imports, which may abort or never end then.
 
-    No effect without a limit below ENOUGH_BYTES.
+    A child process tries. No effect without a limit below ENOUGH_BYTES.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY or limit > ENOUGH_BYTES:
+    imports = IMPORTS.get(command, TORCH)
+    if limit == resource.RLIM_INFINITY or limit > ENOUGH_BYTES or not imports:
         return
-    child = subprocess.run([sys.executable, "-P", "-c", IMPORTS], capture_output=True)
-    if child.returncode:
-        few = f"the limit of {limit // 2**20:,} MiB of address space is too low to import torch"
+    try:
+        failed = subprocess.run([sys.executable, "-P", "-c", imports], capture_output=True, timeout=SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        failed = 1
+    if failed:
+        what = "torch" if imports is TORCH else "numpy"
+        few = f"the limit of {limit // 2**20:,} MiB of address space is too low to import {what}"
         raise UserError(f"ulimit -v: {few}; allow more: ulimit -v {ENOUGH_BYTES // 2**10}, or unlimited")
 
 

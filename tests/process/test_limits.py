@@ -13,8 +13,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 def limited(limit: str, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run `cnnexp train` in a shell with a limit."""
-    command = ["sh", "-c", f'ulimit {limit}; exec "$@"', "sh", sys.executable, "-m", "cnnexp", "train", *words]
+    """Run cnnexp in a shell with a limit."""
+    command = ["sh", "-c", f'ulimit {limit}; exec "$@"', "sh", sys.executable, "-m", "cnnexp", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -28,9 +28,24 @@ def limited(limit: str, *words: str) -> "subprocess.CompletedProcess[str]":
     ],
 )
 def test_a_limit_that_is_too_low_is_one_line(tiny: list[str], limit: str, sweep: bool, message: str) -> None:
-    done = limited(limit, *tiny, *(["-m", "seed=0,1", "slots=cpu:2"] if sweep else []))
+    done = limited(limit, "train", *tiny, *(["-m", "seed=0,1", "slots=cpu:2"] if sweep else []))
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("shapes: prepar")]
     assert done.returncode == 2 and line.startswith(message), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kib", "command", "message"),
+    [
+        (600000, "evaluate", "585 MiB of address space is too low to import torch; allow more"),
+        (600000, "predict", "585 MiB of address space is too low to import torch; allow more"),
+        (100000, "report", "97 MiB of address space is too low to import numpy; allow more"),
+        (100000, "verify", "97 MiB of address space is too low to import numpy; allow more"),
+    ],
+)
+def test_every_command_says_that_address_space_is_too_low(tmp_path: Path, kib: int, command: str, message: str) -> None:
+    done = limited(f"-v {kib}", command, str(tmp_path), *["x.png"] * (command == "predict"))
+    assert done.returncode == 2 and done.stderr.startswith(f"cnnexp: ulimit -v: the limit of {message}"), done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -38,7 +53,7 @@ def test_a_sweep_at_the_lowest_limit_of_open_files_works(tiny: list[str], output
     words = [*tiny, "-m", "seed=0,1", "slots=cpu:2", "epochs=1st"]
     codes = []
     for limit in range(20, 33):
-        done = limited(f"-n {limit}", *words, f"outputs={outputs / str(limit)}")
+        done = limited(f"-n {limit}", "train", *words, f"outputs={outputs / str(limit)}")
         assert "Traceback" not in done.stdout + done.stderr
         codes.append(done.returncode)
     assert set(codes) == {0, 2} and codes == sorted(codes, reverse=True)
