@@ -24,7 +24,7 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def cross_entropy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Return the mean negative log-likelihood (nats) of labels (N,) under logits (N, K)."""
-    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+    return float(0.0 - log_softmax(logits)[np.arange(len(labels)), labels].mean())  # not -0.0
 
 
 def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:

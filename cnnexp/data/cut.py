@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cnnexp.data import splits
 from cnnexp.data.images import Integers
 from cnnexp.errors import UserError
+from cnnexp.text import plural
 
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, 255
 Parts = NDArray[np.uint8]
@@ -74,7 +75,7 @@ def _drawn(pool: NDArray[np.bool_], labels: Integers, keys: NDArray[np.uint64], 
         if taken[members].all():
             taken[members[-1]] = False
     if not taken.any():
-        raise UserError(f"data.{key}: {share} of {pool.sum()} images leaves no image")
+        raise UserError(f"data.{key}: {share} of {plural(int(pool.sum()), 'image')} leaves no image")
     return np.flatnonzero(taken)
 
 

@@ -186,9 +186,8 @@ def normalisation(given: Mapping[str, Any], channels: int) -> tuple[list[float],
     """Return mean and std of `normalize: {mean: [...], std: [...]}`. Raises UserError unless there are C of each."""
     mean, std = ([float(v) for v in given[key]] for key in ("mean", "std"))
     if len(mean) != channels or len(std) != channels:
-        raise UserError(
-            f"data.normalize: given {len(mean)} means and {len(std)} stds; the images have {channels} channels"
-        )
+        given_ones = f"{plural(len(mean), 'mean')} and {plural(len(std), 'std')}"
+        raise UserError(f"data.normalize: given {given_ones}; the images have {plural(channels, 'channel')}")
     return mean, std
 
 

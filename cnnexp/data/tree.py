@@ -75,7 +75,7 @@ def _counts(kinds: Kinds) -> list[str]:
     fixes |= dict.fromkeys(RAW, ": convert these camera files to JPEG")
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     listed = [f"{count:,} {kind}{fixes.get(kind, '')}" for kind, count in ordered[:KINDS_SHOWN]]
-    return listed + [f"{len(kinds) - KINDS_SHOWN} other kinds"] * (len(kinds) > KINDS_SHOWN)
+    return listed + [plural(len(kinds) - KINDS_SHOWN, "other kind")] * (len(kinds) > KINDS_SHOWN)
 
 
 def list_files(root: Path, tree: Tree) -> tuple[list[File], Kinds, list[str]]:
@@ -207,7 +207,8 @@ def _left_out(skipped: list[str], others: Kinds, total: int) -> list[str]:
     sentences = []
     if skipped:
         first = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-        sentences.append(f"{len(skipped)} of {total} images cannot be read and are left out: {first}")
+        verb = "is" if len(skipped) == 1 else "are"
+        sentences.append(f"{len(skipped)} of {total} images cannot be read and {verb} left out: {first}")
     if others:
         sentences.append(f"{plural(others.total(), 'file')} left out: {', '.join(_counts(others))}")
     return sentences

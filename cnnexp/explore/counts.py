@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cnnexp.data.images import ImageData, Integers, Split
+from cnnexp.text import plural
 
 BLOCK = 256  # images counted at a time
 
@@ -63,12 +64,14 @@ def balance(counts: Integers, classes: list[str]) -> str:
     """Describe how much larger the largest class of a split is than its smallest."""
     low, high = int(counts.argmin()), int(counts.argmax())
     if counts[low] == counts[high]:
-        return f"every class has {counts[low]:,} images (largest / smallest: 1)"
+        return f"every class has {plural(int(counts[low]), 'image')} (largest / smallest: 1)"
     largest = f"the largest class, {classes[high]}, has {counts[high]:,}"
     if not counts[low]:
-        return f"{largest}; {int((counts == 0).sum()):,} classes, such as {classes[low]}, have none"
-    ratio = counts[high] / counts[low]
-    return f"{largest}, the smallest, {classes[low]}, {counts[low]:,} images (largest / smallest: {ratio:.2f})"
+        empty = int((counts == 0).sum())
+        others = "has" if empty == 1 else f"and {plural(empty - 1, 'other class')} have"
+        return f"{largest}; {classes[low]} {others} none"
+    ratio, least = counts[high] / counts[low], plural(int(counts[low]), "image")
+    return f"{largest}, the smallest, {classes[low]}, {least} (largest / smallest: {ratio:.2f})"
 
 
 def imbalance(counts: Integers) -> float | None:

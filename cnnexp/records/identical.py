@@ -12,6 +12,7 @@ from cnnexp.config.keys import Purpose, counts, flatten
 from cnnexp.errors import UserError
 from cnnexp.records.fields import TIMING
 from cnnexp.records.run_record import RunRecord
+from cnnexp.text import plural
 
 Named = tuple[str, RunRecord]  # an arm's label and one of its runs
 
@@ -70,7 +71,7 @@ def first_difference(first: RunRecord, second: RunRecord, names: tuple[str, str]
             return f"differ first in row {number} (epoch {row.get('epoch')}, {row.get('split')}): {values}"
     if len(rows) == len(others):
         return None
-    return f"the same for {min(len(rows), len(others))} rows; only {names[len(others) > len(rows)]} has more"
+    return f"the same for {plural(min(len(rows), len(others)), 'row')}; only {names[len(others) > len(rows)]} has more"
 
 
 def differing(runs: Sequence[RunRecord], purpose: Purpose = "effect") -> tuple[str, ...]:

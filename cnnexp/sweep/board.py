@@ -72,9 +72,9 @@ def print_summary(ended: list[tuple[Plan, str, str]], waiting: list[Plan], over_
     if held := sum(status == "held" for _, status, _ in ended):
         print(f"not made here: {plural(held, 'run')} of another command; when that has ended, run this again")
     if over_budget:
-        print(f"not started: {len(over_budget)} runs, which would not end within the budget")
+        print(f"not started: {plural(len(over_budget), 'run')}, which would not end within the budget")
     if waiting:
-        print(f"not started: {len(waiting)} runs; the same command continues")
+        print(f"not started: {plural(len(waiting), 'run')}; the same command continues")
 
 
 def exit_cause(code: int) -> str:

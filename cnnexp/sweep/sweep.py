@@ -56,7 +56,8 @@ class Sweep:
         if self.over_budget and not self.ended:
             known = self.times.shortest(self.over_budget)
             least = "" if known is None else f"; the shortest may take {duration(known)}"
-            raise UserError(f"--budget: too short for any of the {len(self.over_budget)} runs left{least}")
+            runs = "the run" if len(self.over_budget) == 1 else f"any of the {len(self.over_budget)} runs"
+            raise UserError(f"--budget: too short for {runs} left{least}")
         return EXIT_PREEMPTED if self.over_budget or self.held() else EXIT_DONE
 
     def failed(self) -> bool:

@@ -84,7 +84,7 @@ def test_normalize_is_checked(tmp_path):
         ({"mean": [0.1]}, r"data.normalize.std: is missing; allowed: a list of a number > 0"),
         ({"mean": [0.1], "std": [0]}, r"data.normalize.std: given \[0\]; allowed: a list of a number > 0"),
         ({"mean": [0.1], "std": [1], "sd": 1}, r"data.normalize.sd: unknown key 'sd'; choose one of mean, std"),
-        ({"mean": [0.1], "std": [1]}, r"given 1 means and 1 stds; the images have 3 channels"),
+        ({"mean": [0.1], "std": [1]}, r"given 1 mean and 1 std; the images have 3 channels"),
         ("imagenet", r"data.normalize: given 'imagenet'"),
     ):
         with pytest.raises(UserError, match=message):

@@ -21,10 +21,14 @@ def test_pixels_are_counted_exactly(channels):
 
 def test_balance_in_words():
     names = ["cat", "dog", "owl"]
-    assert [counts.balance(np.array(sizes), names) for sizes in ([9, 3, 6], [2, 2, 2], [4, 0, 0])] == [
+    sizes_of_classes = ([9, 3, 6], [9, 1, 6], [2, 2, 2], [1, 1, 1], [4, 0, 0], [4, 2, 0])
+    assert [counts.balance(np.array(sizes), names) for sizes in sizes_of_classes] == [
         "the largest class, cat, has 9, the smallest, dog, 3 images (largest / smallest: 3.00)",
+        "the largest class, cat, has 9, the smallest, dog, 1 image (largest / smallest: 9.00)",
         "every class has 2 images (largest / smallest: 1)",
-        "the largest class, cat, has 4; 2 classes, such as dog, have none",
+        "every class has 1 image (largest / smallest: 1)",
+        "the largest class, cat, has 4; dog and 1 other class have none",
+        "the largest class, cat, has 4; owl has none",
     ]
     assert facts.warnings(facts.gather(array_data(names, [9, 3, 6]), None))[0].startswith(
         "Imbalance: the largest class has 3.0"

@@ -9,6 +9,7 @@ import numpy as np
 from cnnexp.report.analysis.statistics import Estimate, paired, summarise
 from cnnexp.report.read.study import Arm
 from cnnexp.report.read.tested import same_test_images
+from cnnexp.text import plural
 
 MAX_MATRIX_CLASSES = 40  # more names do not fit beside a matrix: the most frequent confusions are shown instead
 WORST_CLASSES = 10  # shown of more than MAX_MATRIX_CLASSES
@@ -89,4 +90,4 @@ def confusions(found: ClassResults, count: int) -> list[Confusion]:
 
 def most_confused(found: ClassResults, count: int = 3) -> list[str]:
     """Name the most frequent confusions over the arm's seeds."""
-    return [f"{c.true} classified as {c.predicted} ({c.count} times)" for c in confusions(found, count)]
+    return [f"{c.true} classified as {c.predicted} ({plural(c.count, 'time')})" for c in confusions(found, count)]

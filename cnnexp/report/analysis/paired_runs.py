@@ -3,6 +3,7 @@
 from cnnexp.report.analysis.statistics import McNemar, image_interval, mcnemar, p_value
 from cnnexp.report.read.predictions import rows_of
 from cnnexp.report.read.study import Arm
+from cnnexp.text import plural
 
 
 def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
@@ -21,9 +22,11 @@ def in_words(test: McNemar, first: str = "this one", second: str = "the baseline
     low, high = (100 * x for x in image_interval(test))
     p = f"McNemar's exact p {p_value(test.p, equals=True)}"
     if not test.can_decide:
-        p = f"they differ on {test.only_first + test.only_second} images, too few for McNemar's test ever to decide"
+        differ = plural(test.only_first + test.only_second, "image")
+        p = f"they differ on {differ}, too few for McNemar's test ever to decide"
+    mine = plural(test.only_first, "test image")
     return (
-        f"These two networks alone: {test.only_first} test images only {first} has right, {test.only_second} only "
+        f"These two networks alone: {mine} only {first} has right, {test.only_second} only "
         f"{second} ({p}; difference {low:+.2f} to {high:+.2f} points by bootstrap over the {test.images:,} images); "
         "another seed may say otherwise."
     )

@@ -163,8 +163,8 @@ def _selection(study: Study) -> str:
     runs = [run for arm in study.arms for run in arm.runs]
     sizes = {tuple(number(run.number("data", split)) for split in ("train", "val", "test")) for run in runs}
     train, val, test = sizes.pop() if len(sizes) == 1 else (DASH, DASH, DASH)
-    split = f" ({train} images to train on, {val} to validate)" if train != DASH else ""
-    images = f" ({test} images)" if test != DASH else ""
+    split = f" (images: {train} to train on, {val} to validate)" if train != DASH else ""
+    images = f" ({test} image{'s' * (test != '1')})" if test != DASH else ""
     last = any(run.text("protocol", "keep_epoch") == "last" for run in runs)
     if any(run.text("protocol", "validate_on") == "test" for run in runs):
         return (
