@@ -5,9 +5,10 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class RunRecord:
     info: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
     rows_digest: int = 0  # of the metric rows written so far, in the process that writes them
+    probes_digest: int = 0  # of the rows of the probes, likewise
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord":
@@ -68,7 +70,7 @@ class RunRecord:
     @property
     def metrics(self) -> Path:
         """Return the file of the metric rows. Raises UserError if it is a link, or larger than a run writes."""
-        return checked_file(self.folder, "metrics.jsonl")
+        return checked_file(self.folder, fields.METRICS)
 
     def check_file(self, name: str) -> None:
         """Raise Damaged if one of RESULT_FILES does not match the checksum that the finished run recorded."""
@@ -91,7 +93,7 @@ class RunRecord:
 
         Raises Damaged if the run is done and the file has changed. Otherwise reading stops at the first damaged row.
         """
-        self.check_file("metrics.jsonl")
+        self.check_file(fields.METRICS)
         rows = storage.read_rows(self.metrics)
         return [r for r in rows if r.get("kind") == kind and split in (None, r.get("split"))]
 
@@ -162,6 +164,7 @@ class RunRecord:
     def append_probe(self, **row: Any) -> None:
         """Append a row of a probe; it is durable after the next `sync`."""
         storage.append_row(checked_file(self.folder, fields.PROBES), row)
+        self.probes_digest = digest(row, self.probes_digest)
 
     def log(self, line: str) -> None:
         """Append a line to train.log."""
@@ -176,21 +179,22 @@ class RunRecord:
 
     def keep_rows(self, count: int) -> None:
         """Drop the metric rows after the first `count`."""
-        self.rows_digest = 0
-        for row in storage.keep_rows(self.metrics, count):
-            self.rows_digest = digest(row, self.rows_digest)
+        self.rows_digest = digest_of(storage.keep_rows(self.metrics, count))
 
-    def digest(self, count: int) -> int | None:
-        """Return the digest of the first `count` metric rows; None if fewer can be read."""
-        rows, found = storage.read_rows(self.metrics)[:count], 0
-        for row in rows:
-            found = digest(row, found)
-        return found if len(rows) == count else None
+    def digest(self, count: int, file: str = fields.METRICS) -> int | None:
+        """Return the digest of the first `count` rows of the metrics or probes; None if fewer can be read."""
+        rows = storage.read_rows(checked_file(self.folder, file))[:count]
+        return digest_of(rows) if len(rows) == count else None
+
+    @property
+    def digests(self) -> dict[str, int]:
+        """Return what a checkpoint says of the rows written so far."""
+        return {"rows_digest": self.rows_digest, "probes_digest": self.probes_digest}
 
     def cut_back(self, rows: int, probe_rows: int, chain_rows: int) -> None:
         """Drop the rows of steps that will be taken again; the numbers of rows are those of the checkpoint."""
         self.keep_rows(rows)
-        storage.keep_rows(checked_file(self.folder, fields.PROBES), probe_rows)
+        self.probes_digest = digest_of(storage.keep_rows(checked_file(self.folder, fields.PROBES), probe_rows))
         storage.keep_rows(checked_file(self.folder, fields.HASH_CHAIN), chain_rows)
 
     def drop_resume_files(self) -> None:
@@ -210,8 +214,13 @@ class RunRecord:
 
 
 def digest(row: Mapping[str, Any], before: int) -> int:
-    """Return the digest of metric rows and one more `row`; times are left out. before: the digest of the others."""
+    """Return the digest of rows and one more `row`; times are left out. before: the digest of the others."""
     return zlib.crc32(json.dumps({key: row[key] for key in row if key not in fields.TIMING}).encode(), before)
+
+
+def digest_of(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Return the digest of rows, in their order."""
+    return reduce(lambda before, row: digest(row, before), rows, 0)
 
 
 def find_runs(folder: Path) -> list[RunRecord]:
@@ -220,7 +229,7 @@ def find_runs(folder: Path) -> list[RunRecord]:
         raise UserError(f"{folder}: no such folder; runs are made with `cnnexp train`")
     folders = list[Path]()
     for place, below, names in os.walk(folder, onerror=_passed_over):
-        if {"run.json", "metrics.jsonl"} & {*names, *below}:
+        if {"run.json", fields.METRICS} & {*names, *below}:
             folders.append(Path(place))
         for link in (Path(place, name) for name in below):
             if link.is_symlink() and any(next(link.glob(pattern), None) for pattern in ("run.json", "*/run.json")):

@@ -14,7 +14,7 @@ the files. The next save, and the end of the run, wait for the thread.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from cnnexp import storage
 from cnnexp.errors import UserError
-from cnnexp.records.fields import LAST, PREVIOUS, PROBES
+from cnnexp.records.fields import LAST, METRICS, PREVIOUS, PROBES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import Damaged, torch_files
 from cnnexp.training import hash_chain
@@ -111,8 +111,8 @@ class Checkpoints:
         wanted = since >= MIDDLE_OF_EPOCH_SECONDS or step % self.steps_per_epoch == 0
         return wanted and (self.cost <= MAX_WAITING_SHARE * since or since >= MAX_SECONDS)
 
-    def save(self, state: TrainState, device: Device, rows_digest: int) -> None:
-        """Save the state; it is durable after `wait`. rows_digest: of the metric rows up to the state's step."""
+    def save(self, state: TrainState, device: Device, digests: Mapping[str, int]) -> None:
+        """Save the state; it is durable after `wait`. digests: of its rows (`RunRecord.digests`)."""
         synchronize(device)
         start = perf_counter()
         self.wait()
@@ -122,7 +122,7 @@ class Checkpoints:
         with _no_drafts_left(drafts):
             if best is not None and best != self.best_of_last:
                 drafts[best] = draft(best, self._best(state))
-            drafts[last] = draft(last, {**state.state_dict(), "run": self.run, "rows_digest": rows_digest})
+            drafts[last] = draft(last, {**state.state_dict(), "run": self.run, **digests})
         self.publishing = self.thread.submit(self._publish, drafts, {best, self.best_of_last})
         self.best_of_last = best
         self.saved_at = perf_counter()
@@ -177,14 +177,13 @@ class Checkpoints:
     def _load(self, file: Path, state: TrainState, record: RunRecord) -> None:
         """Load one saved state. Raises Damaged if it, its best weights, or the rows up to its step have changed."""
         content = read(file, self.run)
-        rows, digest = content.get("rows", 0), content.get("rows_digest")
-        if digest is None:
-            raise Damaged(f"{file}: does not say which rows belong to it")
-        if len(record.probe_rows()) < content.get("probe_rows", 0):
-            raise Damaged(f"{record.folder / PROBES}: has fewer rows than belong to {file.name}")
+        for name, count, digest in ((METRICS, "rows", "rows_digest"), (PROBES, "probe_rows", "probes_digest")):
+            rows = content.get(count, 0)
+            if content.get(digest) is None:
+                raise Damaged(f"{file}: does not say which rows belong to it")
+            if record.digest(rows, name) != content[digest]:
+                raise Damaged(f"{record.folder / name}: its first {rows} rows are not those of {file.name}")
         hash_chain.check(record.folder, content.get("chain_rows", 0), content.get("chain", ""))
-        if record.digest(rows) != digest:
-            raise Damaged(f"{record.metrics}: its first {rows} rows are not those of {file.name}")
         try:
             if content["best"] and type(content["best"]["epoch"]) is not int:  # it is a part of a file's name
                 raise TypeError(f"best.epoch is {content['best']['epoch']!r}")

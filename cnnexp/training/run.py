@@ -110,7 +110,7 @@ def actions(setup: Setup, recorder: Recorder) -> list[tuple[Due, Action]]:
         if not has_finite_weights(state):  # the loss of the next step shows it; the last good checkpoint stays
             return
         record.sync()
-        checkpoints.save(state, settings.device, record.rows_digest)
+        checkpoints.save(state, settings.device, record.digests)
 
     def stop_if_asked(state: TrainState) -> None:
         try:

@@ -329,7 +329,8 @@ def test_a_checkpoint_that_names_no_run_or_no_rows(tmp_path: Path) -> None:
     own = half(tmp_path / "outputs")
     last = own.folder / "checkpoints" / "last.pt"
     content = checkpoint.read(last)
-    for name, told in (("run", "is of another run (None"), ("rows_digest", "does not say which rows belong to it")):
+    no_rows = "does not say which rows belong to it"
+    for name, told in (("run", "is of another run (None"), ("rows_digest", no_rows), ("probes_digest", no_rows)):
         storage.publish(checkpoint.draft(last, {k: v for k, v in content.items() if k != name}), last)
         state: Any = SimpleNamespace(load_state_dict=lambda content: None, best={})
         with pytest.raises(storage.Damaged, match=re.escape(told)):
@@ -420,16 +421,21 @@ def test_large_images_are_verified_on_request(
     assert f"{images}: does not match its checksum; delete {images.parent}, and it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["hash_chain.jsonl", "probes.jsonl"])
 @pytest.mark.parametrize(
     "spoil", ["missing", "empty", "cut", "without a row", "doubled", "last doubled", "swapped", "bit"]
 )
-def test_a_damaged_hash_chain_is_reported_and_never_continued(
-    tmp_path: Path, spoil: str, capsys: pytest.CaptureFixture[str]
+def test_damaged_rows_are_reported_and_never_continued(
+    tmp_path: Path, name: str, spoil: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = hash_chain.read(runner.run(planned(tmp_path / "a", "whole", 0, "log.hash_chain=true"), Progress()).folder)
-    own = half(tmp_path / "b", "whole", 0, "log.hash_chain=true")
-    file = own.folder / "hash_chain.jsonl"
-    count = checkpoint.read(own.folder / "checkpoints" / "last.pt")["chain_rows"]
+    probes = ["probes=gradients", "probes.every=1st"]
+    undisturbed = runner.run(planned(tmp_path / "a", "whole", 0, "log.hash_chain=true", *probes), Progress()).folder
+    whole = storage.read_rows(undisturbed / name)
+    own = half(tmp_path / "b", "whole", 0, "log.hash_chain=true", *probes)
+    file = own.folder / name
+    rows = {"hash_chain.jsonl": "chain_rows", "probes.jsonl": "probe_rows"}[name]
+    count = checkpoint.read(own.folder / "checkpoints" / "last.pt")[rows]
+    assert count >= 12
     lines = file.read_bytes().splitlines(keepends=True)[:count]  # later steps are taken again
     file.unlink()
     content = {
@@ -448,7 +454,7 @@ def test_a_damaged_hash_chain_is_reported_and_never_continued(
     except UserError as error:
         assert f"{file}: its first" in str(error) and "delete" in str(error)
     else:
-        assert hash_chain.read(own.folder) == whole
+        assert storage.read_rows(file) == whole
         assert f"{file}: its first" in capsys.readouterr().err
 
 

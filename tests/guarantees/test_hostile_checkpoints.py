@@ -232,7 +232,9 @@ def test_the_best_epoch_is_no_path(tmp_path, epoch):
     folder = tmp_path / "run" / "checkpoints"
     (folder / "best-..").mkdir(parents=True)  # so that best-../../../victim.pt is a path
     torch.save({"model": {}, "run": ""}, tmp_path / "run" / "victim.pt")
-    torch.save({"best": {"epoch": epoch}, "run": "", "rows": 0, "rows_digest": 0}, folder / "last.pt")
+    torch.save(
+        {"best": {"epoch": epoch}, "run": "", "rows": 0, "rows_digest": 0, "probes_digest": 0}, folder / "last.pt"
+    )
     for file in (tmp_path / "run" / "victim.pt", folder / "last.pt"):
         add_trailer(file)
     if epoch == "../../../victim":
@@ -291,7 +293,7 @@ def test_a_resumed_run_does_not_fire(train, only, tmp_path, file, capsys):
     torch.save({"model": Call(os.system, touch(canary).decode()), "best": {}}, run / "checkpoints" / file)
     add_trailer(run / "checkpoints" / file)
     if file != "last.pt":  # a state that names the hostile weights as its best
-        state = {"step": 5, "best": {"epoch": 1}, "run": only().identity, "rows_digest": 0}
+        state = {"step": 5, "best": {"epoch": 1}, "run": only().identity, "rows_digest": 0, "probes_digest": 0}
         torch.save(state, run / "checkpoints" / "last.pt")
         add_trailer(run / "checkpoints" / "last.pt")
     edit_record(run, status="interrupted")

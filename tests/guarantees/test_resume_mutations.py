@@ -23,7 +23,7 @@ BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss s
 # counters that nothing reads, settings that only another setting would make matter, and, beside a schedule of ours, the
 # learning rate, which it sets before every step. All that is ours is missing from this list.
 # Without these last.pt is not taken, but the one before, or only the hash chain differs: test_damage.py.
-PASSED_OVER = ("chain", "chain_rows", "rows_digest", "run")
+PASSED_OVER = ("chain", "chain_rows", "rows_digest", "probes_digest", "run")
 NEEDLESS = {
     "early stopping": [
         *("optimizer.capturable", "optimizer.decoupled_weight_decay", "optimizer.foreach"),

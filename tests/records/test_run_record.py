@@ -29,9 +29,10 @@ def test_a_cut_back_run_has_the_rows_of_its_checkpoint(tmp_path: Path) -> None:
         run.append_probe(kind="gradient", step=step)
         run.append_probe(kind="update", step=step)
         storage.append_row(tmp_path / HASH_CHAIN, {"step": step, "chain": str(step)})
-    digest = run.digest(2)
+    digest, of_probes = run.digest(2), run.digest(4, PROBES)
     run.cut_back(rows=2, probe_rows=4, chain_rows=2)
     assert run.rows_digest == digest == run.digest(2) and run.digest(3) is None
+    assert run.probes_digest == of_probes is not None and run.digest(5, PROBES) is None
     for name, steps in (("metrics.jsonl", [1, 2]), (PROBES, [1, 1, 2, 2]), (HASH_CHAIN, [1, 2])):
         assert [row["step"] for row in storage.read_rows(tmp_path / name)] == steps
 
