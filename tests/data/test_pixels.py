@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits: their range is told or seen, and what looks black is named."""
+"""Pixels of more than 8 bits: their range is given or seen, and dark images are named."""
 
 import struct
 import zlib

@@ -38,7 +38,7 @@ def test_of_many_that_want_a_run_one_gets_it(
 ) -> None:
     rounds = raced[1]["contest"]
     record_property("contests for one run", len(rounds))
-    record_property("in which the winner was killed", sum(one["killed"] for one in rounds))
+    record_property("of them with the winner killed", sum(one["killed"] for one in rounds))
     assert sum(one["killed"] for one in rounds) >= 1
     for one in rounds:
         codes = sorted(contender["code"] for contender in one["contenders"])

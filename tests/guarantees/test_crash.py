@@ -188,7 +188,7 @@ def test_a_fault_at_every_operation(server, room, argv, whole, check, record_pro
         point, _, n = failpoint.split(":")
         wrong += check(failpoint, 0 if point == "*" else durable_before(whole, point, int(n)))
     record_property("faults", len(cases))
-    record_property("faults that stopped the run", stopped)
+    record_property("of them stopped the run", stopped)
     assert wrong == []
     assert stopped > len(cases) / 2
 
@@ -222,7 +222,7 @@ def test_killed_at_any_moment(server, room, argv, whole, check, record_property:
         hits += server.wait().code == -signal.SIGKILL
         wrong += check(f"kill {number}")
     record_property("random kills", count)
-    record_property("random kills that came before the end", hits)
+    record_property("of them before the end", hits)
     assert wrong == []
     assert 3 * hits > count, "they are to come before the end"
 

@@ -12,7 +12,7 @@ from recomputed.of_tables import Tables
 
 from cnnexp.report.read.collect import collect, find_groups
 
-pytestmark = [pytest.mark.counts("faults in the arithmetic that the oracle found"), pytest.mark.slow]
+pytestmark = [pytest.mark.counts("faults found"), pytest.mark.slow]
 
 STATISTICS = [  # source of the report, and a fault in its place
     ("values.std(-1, ddof=1)", "values.std(-1)"),
