@@ -52,13 +52,9 @@ def requested(argv: list[str]) -> tuple[Request, list[str]]:
     request = read(argv)
 
     from cnnexp.config import compose as configs
-    from cnnexp.process.limits import check_address_space
 
     configs.check_search_path(argv)
-    words = configs.prepare([*configs.search_path(argv), *request.overrides])
-    if not request.prints:
-        check_address_space()
-    return request, words
+    return request, configs.prepare([*configs.search_path(argv), *request.overrides])
 
 
 def run_one(words: list[str]) -> int:

@@ -197,6 +197,28 @@ def test_a_config_file_cannot_name_another_launcher(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("run.dir", "run: {dir: elsewhere}"),
+        ("sweep.subdir", "sweep: {subdir: x}"),
+        ("job.chdir", "job: {chdir: true}"),
+        ("callbacks", "callbacks: {a: {_target_: os.system}}"),
+        ("sweeper.params", "sweeper: {params: {seed: '1,2'}}"),
+        ("mode", "mode: MULTIRUN"),
+    ],
+)
+def test_a_config_file_cannot_set_what_has_no_effect(
+    train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, text: str
+) -> None:
+    (tmp_path / "own/preset").mkdir(parents=True)
+    (tmp_path / "own/preset/mine.yaml").write_text(f"# @package _global_\nhydra:\n  {text}\n")
+    assert train("--config-dir", str(tmp_path / "own"), "+preset=mine", "--plan") == 2
+    error = capsys.readouterr().err
+    shown = key.partition(".")[0] if key.startswith(("run", "sweep.")) else key
+    assert error.startswith(f"cnnexp: hydra.{shown}: cnnexp does not use this setting of Hydra's (in a config file)")
+
+
 def test_a_folder_that_hydra_takes_for_a_group_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "outputs").mkdir()

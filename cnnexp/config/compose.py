@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,23 @@ from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
+
+
+def _at(node: Any, key: str) -> Any:
+    """Return the value at a dotted key."""
+    return reduce(lambda inner, name: inner[name], key.split("."), node)
+
+
+NOW = "${now:%Y-%m-%d}/${now:%H-%M-%S}"
+WITHOUT_EFFECT: dict[str, Any] = {  # settings of Hydra's, with its defaults; a config file that sets another is refused
+    "run": {"dir": f"outputs/{NOW}"},
+    "sweep": {"dir": f"multirun/{NOW}", "subdir": "${hydra.job.num}"},
+    "job.env_set": {},
+    "job.env_copy": [],
+    "callbacks": {},
+    "output_subdir": ".hydra",
+    **dict.fromkeys(("mode", "job.chdir", "sweeper.params")),
+}
 
 
 def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -82,6 +100,10 @@ def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -
     for kind in ("launcher", "sweeper"):
         if not str(config.hydra[kind]._target_).endswith(f".Basic{kind.title()}"):
             raise no_use(f"hydra/{kind}", "in a config file")
+    given = OmegaConf.to_container(config.hydra)
+    for key, default in WITHOUT_EFFECT.items():
+        if _at(given, key) != default:
+            raise no_use(f"hydra.{key}", "in a config file")
     return config
 
 
