@@ -47,6 +47,14 @@ class Interrupted(RuntimeError):
         self.exit_code, self.number = exit_code, number
 
 
+class Incomplete(RuntimeError):
+    """Runs of a sweep failed or diverged, or are left to make. study: a cnnexp.Study of those that were made."""
+
+    def __init__(self, message: str, study: object):
+        super().__init__(message)
+        self.study = study
+
+
 OUT_OF_MEMORY = (  # of the system, the loader of libraries, CUDA and its libraries
     *("allocate memory", "bad_alloc", "failed to map segment", "cannot map", "can't start new thread"),
     *("out of memory", "STATUS_ALLOC_FAILED"),

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "cnnexp"
 LAYERS = [  # from the top; a package may import what is below its own line, and nothing else
     {"__main__"},
-    {"cli"},
+    {"cli", "api"},
     {"train"},
     {"sweep", "commands"},
     {"training"},

@@ -31,19 +31,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--quiet", action="store_true", help="print the path of the page only")
     parser.add_argument("--watch", action="store_true", help="write it again while runs are under way; Ctrl-C ends")
     given = parser.parse_args(argv)
-    from cnnexp import report
     from cnnexp.records.find import find_place
+    from cnnexp.report import Report
+    from cnnexp.report import write as write_report
     from cnnexp.report.watch import watch
 
     def progress(line: str) -> None:
         if not given.quiet:
             print(line, file=sys.stderr)
 
-    def write(reload_seconds: int) -> report.Report:
+    def write(reload_seconds: int) -> Report:
         shown = progress if not given.watch else lambda line: None
-        return report.write(folder, given.out, given.baseline, not given.no_figures, command, shown, reload_seconds)
+        return write_report(folder, given.out, given.baseline, not given.no_figures, command, shown, reload_seconds)
 
-    def watched(written: report.Report, line: str) -> None:
+    def watched(written: Report, line: str) -> None:
         progress(f"{datetime.datetime.now():%H:%M:%S}  {line}; {visible(written.index)}")
 
     folder, command = find_place(given.folder), shlex.join(["cnnexp", "report", *argv])

@@ -107,6 +107,13 @@ def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -
     return config
 
 
+def study_folder(words: list[str]) -> tuple[Path, str]:
+    """Return `outputs` and `study.name` of a sweep. words: prepared."""
+    with loader() as configs:
+        config = load(configs, words, RunMode.MULTIRUN)
+    return Path(at_home(str(config.outputs))), str(config.study.name)
+
+
 def register_arms(words: list[str], places: list[str] | None = None) -> None:
     """Make the arms of the study that a command's words name, if any, known to Hydra.
 

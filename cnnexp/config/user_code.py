@@ -5,9 +5,11 @@ import hashlib
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from cnnexp.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 OURS = ("cnnexp", "torch", "torchvision")
@@ -42,6 +44,18 @@ def changed_code(recorded: Any, node: dict[str, Any]) -> list[str]:
     if not isinstance(recorded, dict):
         return []
     return [name for name, found in user_code([node]).items() if recorded.get(name) != found]
+
+
+def check_as_imported(hashes: Mapping[str, str]) -> None:
+    """Raise UserError if a file of `user_code` has changed since this process imported it, as a notebook's may.
+
+    The first call for an import notes its hash; importing again, or reloading, starts anew.
+    """
+    for name, found in hashes.items():
+        module = name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        spec = getattr(sys.modules.get(module), "__spec__", None)
+        if spec is not None and vars(spec).setdefault("cnnexp_hash", found) != found:
+            raise UserError(f"{name}: has changed since it was imported here; importlib.reload({module}) or start anew")
 
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:

@@ -18,7 +18,7 @@ from cnnexp.pages.import_matplotlib import RC
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure as PlainFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -28,6 +28,16 @@ MARKERS = "osD^vPX*"
 GREY, INK = "#c4c4c4", "#303030"
 LABEL = 26  # characters of an arm's name in a figure
 DPI = 160
+
+
+class Canvas(PlainFigure):
+    """A matplotlib figure without pyplot, which a notebook shows nevertheless."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        with style():
+            self.savefig(png, format="png", dpi=DPI // 2)
+        return png.getvalue()
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def finish(figure: Canvas, name: str, caption: str, wide: bool = False) -> Figure:
+def finish(figure: PlainFigure, name: str, caption: str, wide: bool = False) -> Figure:
     """Save a drawn figure as PNG and SVG."""
     png, svg = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():

@@ -1,5 +1,6 @@
 """From run directories to tables, figures and a verdict. Reads records only: never imports torch."""
 
+import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ class Report:
 
     index: Path
     terminal: str
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the comparison, and a link to the page."""
+        link = f"<a href='{html.escape(str(self.index))}'>{html.escape(str(self.index))}</a>"
+        return f"<pre>{html.escape(self.terminal)}</pre>{link}"
 
 
 def write(

@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
+from types import ModuleType
 from typing import Any
 
 from cnnexp.process.signals import CODES
@@ -29,6 +31,16 @@ def import_ahead() -> None:
         with temporary_files_here():
             forkserver.ensure_running()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Let a process that is started here not import this program's script, which could start a sweep again."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def continue_server() -> None:

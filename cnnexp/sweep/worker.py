@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.process.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
-from cnnexp.sweep.server import CONTEXT, import_ahead
+from cnnexp.sweep.server import CONTEXT, import_ahead, without_main
 from cnnexp.sweep.slots import Slot
 from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan
@@ -82,7 +82,8 @@ def start(slot: Slot) -> Worker:
         ours, theirs = CONTEXT.Pipe()
         process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
         try:
-            process.start()
+            with without_main():
+                process.start()
         except (EOFError, ConnectionError):  # the server ended meanwhile
             if attempt == START_ATTEMPTS - 1:
                 raise

@@ -147,6 +147,13 @@ def keep_freed_memory(keep: bool) -> None:
             mallopt(parameter, value)
 
 
+def release_freed_memory() -> None:
+    """Undo `keep_freed_memory`, for a program that goes on after a run; return what is free to the kernel."""
+    keep_freed_memory(False)
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def cpu_name() -> str:
     """Return the processor's name."""
     return _cpu_facts().get("model name") or platform.processor() or platform.machine()

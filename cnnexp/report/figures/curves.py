@@ -40,7 +40,7 @@ def _curves(arm: Arm, split: str, metric: str, finished: bool = True) -> list[di
     return [curve for curve in found if curve]
 
 
-def _draw(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bool = False) -> None:
+def draw_curve(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bool = False) -> None:
     """Draw one arm's mean and band; seeds that trained longer go on as thin lines, unfinished runs are dotted."""
     curves = _curves(arm, split, metric)
     epochs, mean, low, high = band(curves)
@@ -59,7 +59,8 @@ def _draw(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bo
         axis.plot(list(curve), list(curve.values()), color=colour, linestyle=DOTTED, marker=marker, markersize=3)
 
 
-def _axes(axis: Axes, label: str) -> None:
+def draw_axes(axis: Axes, label: str) -> None:
+    """Name the axes of a curve over epochs."""
     axis.set_xlabel("epoch")
     axis.set_ylabel(label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -74,8 +75,8 @@ def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
     figure, axes = canvas(9.6, 3.4 + 0.2 * math.ceil(len(arms) / 4), 1, 2)
     for axis, metric in zip(axes, METRICS, strict=True):
         for arm in arms:
-            _draw(axis, arm, "val", metric, looks[arm.key].colour)
-        _axes(axis, f"validation {METRICS[metric][0]}")
+            draw_curve(axis, arm, "val", metric, looks[arm.key].colour)
+        draw_axes(axis, f"validation {METRICS[metric][0]}")
     handles = [Line2D([], [], color=looks[a.key].colour, linewidth=2.5, label=looks[a.key].label) for a in arms]
     columns = min(4, len(handles))
     figure.legend(handles=row_by_row(handles, columns), loc="outside lower center", ncols=columns)
@@ -95,9 +96,9 @@ def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figur
             if key != arm.key:
                 axis.plot(epochs, mean, color=GREY, linewidth=0.7, zorder=1)
         look = looks[arm.key]
-        _draw(axis, arm, "train", metric, look.colour, dashed=True)
-        _draw(axis, arm, "val", metric, look.colour)
-        _axes(axis, "" if i % columns else METRICS[metric][0])
+        draw_curve(axis, arm, "train", metric, look.colour, dashed=True)
+        draw_curve(axis, arm, "val", metric, look.colour)
+        draw_axes(axis, "" if i % columns else METRICS[metric][0])
         axis.set_title(look.label, color=look.colour)
     label_lowest(axes, columns, len(arms), "epoch")
     turn_off(axes[len(arms) :])

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
-from cnnexp.pages.style import INK, Figure, canvas, colour_bar, finish, grid_of, turn_off
+from cnnexp.pages.style import INK, Canvas, Figure, canvas, colour_bar, finish, grid_of, turn_off
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, ClassResults
 from cnnexp.report.figures.looks import Look
 from cnnexp.text import plural, shorten
@@ -44,8 +44,17 @@ def _write(axis: Axes, true: int, predicted: int, words: str, share: float, size
 
 
 def one(results: ClassResults) -> Figure | None:
+    """Draw and save an arm's confusion matrix; None if there are too many classes."""
+    arm = results.arm
+    if (figure := matrix(results)) is None:
+        return None
+    caption = f"Confusion matrix of {arm.label}: test images summed over {plural(results.seeds, 'seed')}."
+    return finish(figure, f"confusion_{arm.key}", caption)
+
+
+def matrix(results: ClassResults) -> Canvas | None:
     """Draw an arm's confusion matrix, counts summed over its seeds; None if there are too many classes."""
-    arm, classes = results.arm, len(results.counts)
+    classes = len(results.counts)
     if classes > MAX_MATRIX_CLASSES:
         return None
     side = min(7.5, max(3.6, 1.4 + 0.42 * classes))
@@ -58,8 +67,7 @@ def one(results: ClassResults) -> Figure | None:
                 text = _write(axis, true, predicted, f"{count}", float(shares[true, predicted]), size)
                 text.set_in_layout(False)  # it lies within its cell, and measuring hundreds of them takes seconds
     colour_bar(figure, image, axis, SHARE, shrink=0.8, pad=0.02, aspect=30)
-    caption = f"Confusion matrix of {arm.label}: test images summed over {plural(results.seeds, 'seed')}."
-    return finish(figure, f"confusion_{arm.key}", caption)
+    return figure
 
 
 def side_by_side(results: Sequence[ClassResults], looks: Mapping[str, Look]) -> Figure | None:

@@ -5,6 +5,7 @@ BEGUN: the time at which this process was started. Prints one line of JSON: the 
 `all stages`, which lacks the end of the process.
 """
 
+import importlib
 import json
 import sys
 import time
@@ -22,13 +23,13 @@ def main(overrides: list[str], outputs: str, begun: float) -> dict[str, float]:
     import hydra  # noqa: F401
     from turns import clock, train  # type: ignore[import-not-found]
 
-    from cnnexp import train as entrypoint
     from cnnexp.config import checks
     from cnnexp.training import plan, run, setup
     from cnnexp.training.recorder import Recorder
 
     ready = time.time()
     spent: dict[str, float] = {}
+    entrypoint = importlib.import_module("cnnexp.train")
     parts: dict[Any, str] = {entrypoint: "main single", checks: "check", plan: "plan build_data", setup: "new_state"}
     for owner, names in {**parts, run: "training_batches fit", Recorder: "evaluate_best"}.items():
         for name in names.split():

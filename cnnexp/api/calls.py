@@ -1,0 +1,127 @@
+"""`cnnexp.train`, `cnnexp.sweep` and `cnnexp.report`: what the commands of these names do, for a program."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.api.process import matplotlib_unchanged, server_ended, signals_passed_on, torch_unchanged, unchanged
+from cnnexp.api.run import Run
+from cnnexp.api.study import Study
+from cnnexp.api.words import words_of
+from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, Diverged, Incomplete, UserError
+from cnnexp.text import at_home
+
+if TYPE_CHECKING:
+    from cnnexp.report import Report
+
+
+def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
+    """Make one run, or go on with it, or find that it is done; as `cnnexp train` does, with the same run directory.
+
+        run = cnnexp.train(model="custom", aug="full", epochs=3, optimizer={"lr": 5e-4})
+        run = cnnexp.train("model=custom", "aug=full", "optimizer.lr=5e-4", "epochs=3")
+
+    overrides: settings as typed on the command line, a text each, or mappings of dotted keys. settings: the same by
+    keyword; a dict sets what is below its key. docs/settings.md lists all of them. `config_dir` names a folder of
+    your own configs. progress: show bars in a notebook or terminal, else a line per epoch.
+
+    Returns the run: `run.result`, `run.history`, `run.figure()`. Ctrl-C, or a notebook's stop button, ends it after the
+    current step with its state saved, and raises KeyboardInterrupt; the same call goes on from there.
+    Raises UserError for a wrong setting, Diverged if the loss is no longer finite, and MemoryError, which says what to
+    make smaller. It computes in this process, one run at a time, and leaves the process as it was.
+    """
+    words = words_of(overrides, settings)
+    with unchanged(), translated(words), torch_unchanged(), signals_passed_on():
+        from cnnexp.config.user_code import check_as_imported
+        from cnnexp.train import check_folder, composed_of, diverged_before, planned, requested, run
+        from cnnexp.training.progress import Progress, for_terminal
+
+        request, prepared = requested(words)
+        if request.sweep:
+            raise UserError(f"{' '.join(words)}: asks for several runs; use cnnexp.sweep")
+        if request.prints:
+            raise UserError(f"{request.prints[0]}: belongs to the command `cnnexp train`")
+        plan = planned(composed_of(prepared))
+        check_as_imported(plan.facts["user_code"])
+        for needed in plan.chain():
+            check_folder(needed)
+            record = run(needed, for_terminal() if progress else Progress())
+            if record.status == "diverged":
+                raise Diverged(f"{needed.label}: {diverged_before(record)}")
+    return Run(plan.folder)
+
+
+def sweep(
+    *overrides: Any, budget: str | None = None, fail_fast: bool = False, check: bool = True, **settings: Any
+) -> Study:
+    """Make every run of a sweep or a study that is not done, in processes of their own; as `cnnexp train -m`.
+
+        study = cnnexp.sweep(study="ablation", seed=[0, 1, 2])
+        study = cnnexp.sweep(model={"norm": ["none", "batch"]}, seed=range(5), study={"name": "norm"})
+
+    overrides, settings: as for `cnnexp.train`, but a list is a value for each run, and all combinations are made.
+    budget: start no run that would not end in time, such as "30m". fail_fast: start nothing more after a failure.
+
+    Returns the study: `study.table`, `study.report()`, and its runs, one by one. Raises UserError for the first wrong
+    setting, before anything is made; Incomplete if runs failed, diverged or are left, unless check=False (its `study`
+    has those that were made); KeyboardInterrupt after Ctrl-C, when all runs have saved: the same call goes on.
+    """
+    words = words_of(overrides, settings, sweep=True)
+    words += [f"--budget={budget}"] * (budget is not None) + ["--fail-fast"] * fail_fast
+    with unchanged(), translated(words), torch_unchanged(), server_ended():
+        from cnnexp.config.compose import study_folder
+        from cnnexp.records.run_record import distinct_slug
+        from cnnexp.sweep.launcher import launch
+        from cnnexp.train import requested
+
+        words = words if {"-m", "--multirun"} & set(words) else ["-m", *words]
+        request, prepared = requested(words)
+        if request.prints or request.plan:
+            raise UserError(f"{' '.join(words)}: only prints; use the command `cnnexp train`")
+        code = launch(prepared, request)
+        outputs, name = study_folder(prepared)
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt("the runs are saved; the same call goes on")
+    study = Study(outputs / distinct_slug(name))
+    if code != EXIT_DONE and check:
+        raise Incomplete(f"runs failed, diverged or are left ({study!r}); check=False returns the study", study)
+    return study
+
+
+def report(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    baseline: str | None = None,
+    figures: bool = True,
+) -> "Report":
+    """Compare the runs of a study, of one run, or of every study below a folder, and write a page; as `cnnexp report`.
+
+        cnnexp.report("outputs/ablation")
+
+    out: the folder of the page, by default <folder>/report. baseline: the arm to compare with, in place of the study's
+    own. figures: False writes tables and page only.
+    Returns the report: `index`, the path of the page; `terminal`, the comparison as text, which a notebook shows.
+    Raises UserError if there are no runs, no such baseline, or a file that cannot be written.
+    """
+    from cnnexp.report import write
+
+    with unchanged(), matplotlib_unchanged():
+        place = None if out is None else Path(at_home(os.fspath(out)))
+        return write(Path(at_home(os.fspath(folder))), place, baseline, figures, f"cnnexp report {os.fspath(folder)}")
+
+
+@contextmanager
+def translated(words: list[str]) -> Iterator[None]:
+    """Raise Hydra's and OmegaConf's errors as UserError in one line. words: those of the request."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        from cnnexp.config.hydra_errors import of_a_reader, translate
+
+        if not of_a_reader(error):
+            raise
+        raise translate(error, ["train", *words]) from None

@@ -1,0 +1,62 @@
+"""The runs of a study in Python: each of them, all as a table, and their report."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnexp.api.run import Run
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import find_runs
+from cnnexp.records.table import is_superseded
+from cnnexp.text import at_home
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from cnnexp.report import Report
+
+SHOWN = ("arm", "seed", "status", "val_accuracy", "test_accuracy", "best_epoch", "train_seconds")
+
+
+class Study:
+    """A folder of runs, such as outputs/ablation: `for run in study`, `study.table`, `study.report()`."""
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        """Raises UserError if there is no such folder."""
+        self.folder = Path(at_home(os.fspath(folder)))
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder}: no such folder; `cnnexp.sweep(...)` makes the runs of a study")
+
+    @property
+    def runs(self) -> list[Run]:
+        """Return the runs that are not superseded, by name."""
+        return [Run(run.folder) for run in find_runs(self.folder) if not run.problem and not is_superseded(run)]
+
+    @property
+    def table(self) -> "DataFrame":
+        """Return a row for each run, as `cnnexp.runs`."""
+        from cnnexp.records.table import runs
+
+        frame = runs(self.folder)
+        return frame[~frame["superseded"]].reset_index(drop=True) if "superseded" in frame else frame
+
+    def report(self, baseline: str | None = None) -> "Report":
+        """Compare the runs: see `cnnexp.report`."""
+        from cnnexp.api.calls import report
+
+        return report(self.folder, baseline=baseline)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __repr__(self) -> str:
+        counts = self.table["status"].value_counts()
+        return f"Study: {', '.join(f'{count} {status}' for status, count in counts.items())}, folder {self.folder}"
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the main columns."""
+        return str(self.table[list(SHOWN)].to_html(index=False, na_rep="", float_format="{:.4g}".format))

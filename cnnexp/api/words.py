@@ -1,0 +1,93 @@
+"""Settings given in Python, as the words of a command: epochs=3, model={"norm": "batch"}, seed=[0, 1, 2]."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnexp.config.keys import flatten
+from cnnexp.config.words import FIRST, quoted
+from cnnexp.errors import UserError
+
+PLUS = tuple(name.lstrip("+") for name in FIRST)  # study="ablation" is typed +study=ablation
+LISTS = ("slots", "preset")  # a list given for these is one value
+
+
+def words_of(overrides: Sequence[Any], settings: Mapping[str, Any], sweep: bool = False) -> list[str]:
+    """Return the words of `cnnexp train`.
+
+    overrides: words as typed, or mappings of dotted keys. settings: values by key; a mapping sets what is below its
+    key. sweep: a list is a value for each run; else it is one value. Raises UserError for what is no setting.
+    """
+    words = list[str]()
+    for given in overrides:
+        if isinstance(given, Mapping):
+            words += _settings(given, sweep)
+        elif not isinstance(given, str):
+            raise UserError(f"given {given!r}; allowed: overrides such as 'epochs=3', or keywords: epochs=3")
+        elif found := re.search(r"\s\+?[\w.]+=", given):
+            raise UserError(f"given {given!r}; give each setting as a text of its own, such as {found[0].strip()!r}...")
+        else:
+            words.append(given)
+    return words + _settings(settings, sweep)
+
+
+def _settings(settings: Mapping[str, Any], sweep: bool) -> list[str]:
+    words = list[str]()
+    for key, value in settings.items():
+        if key == "config_dir":
+            folders = [value] if isinstance(value, (str, os.PathLike)) else value
+            words += [f"--config-dir={os.fspath(folder)}" for folder in folders]
+        elif key in PLUS and not isinstance(value, Mapping):
+            words.append(_word(f"+{key}", value, sweep))
+        elif isinstance(value, Mapping) and value:
+            words += [_word(name, below, sweep) for name, below in flatten({key: value}).items()]
+        else:
+            words.append(_word(key, value, sweep))
+    return words
+
+
+def _word(key: str, value: Any, sweep: bool) -> str:
+    value = _plain(key, value)
+    if sweep and isinstance(value, list) and key.lstrip("+") not in LISTS:
+        if not value:
+            raise UserError(f"{key}: given []; allowed: at least one value")
+        return f"{key}={','.join(map(_inner, value))}"
+    return f"{key}={_text(value) if isinstance(value, str) else _inner(value)}"
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return a value of None, bool, int, float, str, lists and dicts; arrays, ranges and paths are converted."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(key, below) for name, below in value.items()}
+    if isinstance(value, (list, tuple, range)):
+        return [_plain(key, item) for item in value]
+    if callable(convert := getattr(value, "tolist", None)):  # numpy's and torch's arrays and numbers
+        return _plain(key, convert())
+    raise UserError(f"{key}: given {value!r}; allowed: numbers, texts, true, false, None, and lists and dicts of these")
+
+
+def _text(text: str) -> str:
+    """Return a text as it is typed: unquoted where Hydra reads it back as the same text."""
+    from cnnexp.config.compose import parse
+
+    try:
+        read = parse([f"key={text}"])[0].value()
+    except Exception:  # Hydra's parser raises several kinds
+        read = None
+    return text if isinstance(read, str) and read == text else quoted(text)
+
+
+def _inner(value: Any) -> str:
+    """Return a value as it is typed in a list or after a comma."""
+    if isinstance(value, str):
+        return value if re.fullmatch(r"[A-Za-z_][\w.-]*", value) and _text(value) == value else quoted(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_inner, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{_inner(below)}' for name, below in value.items())}}}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,68 @@
+"""Settings given in Python: as the words of a command."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnexp.api.words import words_of
+from cnnexp.config.compose import compose, resolve
+from cnnexp.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 3}, ["epochs=3"]),
+        ({"epochs": "15ep", "model": "custom"}, ["epochs=15ep", "model=custom"]),
+        ({"optimizer.lr": 1e-5}, ["optimizer.lr=1e-05"]),
+        ({"optimizer": {"lr": 0.1}, "clip_norm": None}, ["optimizer.lr=0.1", "clip_norm=null"]),
+        (
+            {"model": {"dropout": {"fc": 0.5}}, "cache_features": False},
+            ["model.dropout.fc=0.5", "cache_features=false"],
+        ),
+        ({"study": "ablation", "preset": ["small", "last_epoch"]}, ["+study=ablation", "+preset=[small,last_epoch]"]),
+        ({"study": {"name": "mine"}}, ["study.name=mine"]),
+        ({"batch_size": np.int64(64), "data.root": Path("/a/b")}, ["batch_size=64", "data.root=/a/b"]),
+        ({"study": {"question": "Is it, in short, better?"}}, ["study.question='Is it, in short, better?'"]),
+        ({"study": {"question": "null"}}, ["study.question='null'"]),
+        ({"slots": ["cuda:0", "cpu"]}, ["slots=['cuda:0',cpu]"]),
+        ({"log": {"steps": 1}, "log.hash_chain": True}, ["log.steps=1", "log.hash_chain=true"]),
+        ({"config_dir": "my configs"}, ["--config-dir=my configs"]),
+    ],
+)
+def test_keywords(settings: dict[str, Any], words: list[str]) -> None:
+    assert words_of([], settings) == words
+
+
+def test_a_list_is_a_value_for_each_run_of_a_sweep() -> None:
+    settings = {"seed": range(3), "model": {"norm": ["none", "batch"]}, "slots": ["cpu"], "arm": ("a", "b")}
+    assert words_of([], settings, sweep=True) == ["seed=0,1,2", "model.norm=none,batch", "slots=[cpu]", "+arm=a,b"]
+    assert words_of([], {"seed": range(3)}) == ["seed=[0,1,2]"]
+    assert words_of([], {"data.classes": [["a", "b"]]}, sweep=True) == ["data.classes=[a,b]"]
+
+
+@pytest.mark.parametrize("text", ["it's", "a=b", "x, y", "[a]", "{a: 1}", " a ", "1e-3", "true", "C:\\x", ""])
+def test_texts_come_back_as_they_are(text: str) -> None:
+    config = resolve(compose(words_of([], {"study.source": text})))
+    assert config["study"]["source"] == text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settings", "message"),
+    [
+        ([3], {}, "given 3; allowed: overrides such as 'epochs=3', or keywords: epochs=3"),
+        (["model=custom aug=full"], {}, "give each setting as a text of its own, such as 'aug='"),
+        ([], {"seed": object}, "seed: given <class 'object'>; allowed: numbers, texts"),
+    ],
+)
+def test_what_is_no_setting(overrides: list[Any], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        words_of(overrides, settings)
+    assert message in str(raised.value)
+
+
+def test_an_empty_list_of_runs() -> None:
+    with pytest.raises(UserError, match=r"seed: given \[\]; allowed: at least one value"):
+        words_of([], {"seed": []}, sweep=True)
