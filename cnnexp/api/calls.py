@@ -1,6 +1,7 @@
 """`cnnexp.train`, `cnnexp.sweep` and `cnnexp.report`: what the commands of these names do, for a program."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,8 +72,8 @@ def sweep(
     words = words_of(overrides, settings, sweep=True)
     words += [f"--budget={budget}"] * (budget is not None) + ["--fail-fast"] * fail_fast
     with unchanged(), translated(words), torch_unchanged(), server_ended():
-        from cnnexp.config.compose import study_folder
-        from cnnexp.records.run_record import distinct_slug
+        from cnnexp.config.compose import outputs_and_study
+        from cnnexp.records.names import study_folder
         from cnnexp.sweep.launcher import launch
         from cnnexp.train import requested
 
@@ -81,10 +82,10 @@ def sweep(
         if request.prints or request.plan:
             raise UserError(f"{' '.join(words)}: only prints; use the command `cnnexp train`")
         code = launch(prepared, request)
-        outputs, name = study_folder(prepared)
+        folder = study_folder(*outputs_and_study(prepared))
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt("the runs are saved; the same call goes on")
-    study = Study(outputs / distinct_slug(name))
+    study = Study(folder)
     if code != EXIT_DONE and check:
         raise Incomplete(f"runs failed, diverged or are left ({study!r}); check=False returns the study", study)
     return study
@@ -100,16 +101,18 @@ def report(
 
         cnnexp.report("outputs/ablation")
 
-    out: the folder of the page, by default <folder>/report. baseline: the arm to compare with, in place of the study's
-    own. figures: False writes tables and page only.
+    folder: or the name of a study or run. out: the folder of the page, by default <folder>/report. baseline: the arm
+    to compare with, in place of the study's own. figures: False writes tables and page only.
     Returns the report: `index`, the path of the page; `terminal`, the comparison as text, which a notebook shows.
     Raises UserError if there are no runs, no such baseline, or a file that cannot be written.
     """
+    from cnnexp.records.find import find_place
     from cnnexp.report import write
 
     with unchanged(), matplotlib_unchanged():
         place = None if out is None else Path(at_home(os.fspath(out)))
-        return write(Path(at_home(os.fspath(folder))), place, baseline, figures, f"cnnexp report {os.fspath(folder)}")
+        command = shlex.join(["cnnexp", "report", os.fspath(folder)])
+        return write(find_place(folder), place, baseline, figures, command)
 
 
 @contextmanager

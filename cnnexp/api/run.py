@@ -2,13 +2,13 @@
 
 import html
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError, unknown
 from cnnexp.records.fields import ROW
+from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord, one_run
-from cnnexp.text import at_home, percent
+from cnnexp.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +26,11 @@ class Run:
     """
 
     def __init__(self, run: str | os.PathLike[str]):
-        """run: a run directory. Raises UserError if there is no run, or a damaged one."""
-        self.folder = one_run(Path(at_home(os.fspath(run)))).folder
+        """run: a run directory, study/arm/seed, the first digits of a fingerprint, or "latest".
+
+        Raises UserError if there is no such run, or a damaged one.
+        """
+        self.folder = find_run(run).folder
 
     @property
     def record(self) -> RunRecord:

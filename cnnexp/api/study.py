@@ -2,14 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnexp.api.run import Run
-from cnnexp.errors import UserError
+from cnnexp.records.find import find_place
 from cnnexp.records.run_record import find_runs
 from cnnexp.records.table import is_superseded
-from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,10 +21,8 @@ class Study:
     """A folder of runs, such as outputs/ablation: `for run in study`, `study.table`, `study.report()`."""
 
     def __init__(self, folder: str | os.PathLike[str]):
-        """Raises UserError if there is no such folder."""
-        self.folder = Path(at_home(os.fspath(folder)))
-        if not self.folder.is_dir():
-            raise UserError(f"{self.folder}: no such folder; `cnnexp.sweep(...)` makes the runs of a study")
+        """folder: a folder of runs, or the name of a study below outputs/. Raises UserError if there is none."""
+        self.folder = find_place(folder)
 
     @property
     def runs(self) -> list[Run]:

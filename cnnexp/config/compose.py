@@ -107,7 +107,7 @@ def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -
     return config
 
 
-def study_folder(words: list[str]) -> tuple[Path, str]:
+def outputs_and_study(words: list[str]) -> tuple[Path, str]:
     """Return `outputs` and `study.name` of a sweep. words: prepared."""
     with loader() as configs:
         config = load(configs, words, RunMode.MULTIRUN)
