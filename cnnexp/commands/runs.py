@@ -7,11 +7,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cnnexp.commands import arguments
-from cnnexp.errors import EXIT_DONE, unknown
+from cnnexp.errors import EXIT_DONE, UserError, unknown
 from cnnexp.text import DASH, align, csv_cell, duration, number, plain, plural, shorten, visible
 
 EXAMPLES = """\
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     from cnnexp.records.fields import STATUSES
     from cnnexp.records.find import find_place, typed_names
     from cnnexp.records.run_record import find_runs
-    from cnnexp.records.table import row
+    from cnnexp.records.table import row, settings
 
     for status in given.status or []:
         if status not in (*STATUSES, "malformed"):
@@ -51,6 +52,9 @@ def main(argv: list[str]) -> int:
     rows.sort(key=lambda r: (r["study"] or "", r["arm"] or "", r["seed"] or 0, r["folder"]))
     if given.newest:
         rows.sort(key=lambda r: r["started"] or "", reverse=True)
+    if given.json or given.csv:
+        more = settings([record for record in records if str(record.folder) in {r["folder"] for r in rows}])
+        rows = [{**r, **more.get(r["folder"], {})} for r in rows]
     if given.json:
         print(json.dumps([{k: _finite(v) for k, v in r.items()} for r in rows], indent=1))
     elif given.csv:
@@ -70,7 +74,8 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     from cnnexp.records.table import COLUMNS
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*COLUMNS, "folder"], lineterminator="\n")
+    columns = dict.fromkeys([*COLUMNS, "folder", *(key for r in rows for key in r)])
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: csv_cell(v) if isinstance(v, str) else v for k, v in r.items()} for r in rows)
     return text.getvalue()
@@ -81,10 +86,24 @@ def as_table(rows: list[dict[str, Any]], names: Mapping[str, str]) -> str:
 
     names: of the runs by folder, as commands take them.
     """
-    cells: list[tuple[str, ...]] = [("run", "status", "test %", "epochs", "time", "age", "")]
+    cells: list[tuple[str, ...]] = [("run", "status", "val %", "test %", "epochs", "time", "age", "")]
     cells += [(names[row["folder"]], *_cells(row)) for row in rows]
     counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in rows).most_common())
-    return f"{align(cells, right=(2, 3, 4, 5))}\n{plural(len(rows), 'run')}: {counts}"
+    return f"{align(cells, right=(2, 3, 4, 5, 6))}\n{plural(len(rows), 'run')}: {counts}{_advice(rows)}"
+
+
+def _advice(rows: list[dict[str, Any]]) -> str:
+    """Return a line on how to choose a setting, if one of the studies is there for that."""
+    from cnnexp.records.choice import ADVICE, is_choice
+    from cnnexp.records.study import read_study
+
+    arms: dict[Path, list[str]] = {}
+    for row in rows:
+        if row["status"] == "done" and not row["superseded"]:
+            arms.setdefault(Path(row["folder"]).parent, []).append(row["arm"])
+    with suppress(UserError):  # a study.json that cannot be read: `cnnexp report` says so
+        return f"\n{ADVICE}" if any(is_choice(read_study(folder), names) for folder, names in arms.items()) else ""
+    return ""
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -94,22 +113,35 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     seconds = row["total_seconds"]
     if row["status"] == "running" and started:
         seconds, finished = (now - started).total_seconds(), None
-    last, accuracy = finished or started, row["test_accuracy"]
+    last = finished or started
+    epochs, accuracy = str(row["epochs"] or DASH), row["val_accuracy"]
+    if row["status"] not in ("done", "malformed"):
+        epochs, accuracy = _so_far(folder)
     return (
         row["status"],
-        number(None if accuracy is None else 100 * accuracy, 2),
-        str(row["epochs"] or _epochs_so_far(folder) or DASH),
+        _percent(accuracy),
+        _percent(row["test_accuracy"]),
+        epochs,
         DASH if seconds is None else duration(seconds),
         duration((now - last).total_seconds()) if last else DASH,
         shorten(plain(row["error"] or ("superseded: the arm has another config now" if row["superseded"] else "")), 60),
     )
 
 
-def _epochs_so_far(folder: Path) -> int:
+def _percent(fraction: float | None) -> str:
+    return number(None if fraction is None else 100 * fraction, 2)
+
+
+def _so_far(folder: Path) -> tuple[str, float | None]:
+    """Return "4/10" and the last validation accuracy of a run that is not done."""
     from cnnexp.records.run_record import RunRecord
 
-    epochs = [r.get("epoch") for r in RunRecord(folder).rows()]
-    return max((epoch for epoch in epochs if isinstance(epoch, int)), default=0)
+    run = RunRecord.read(folder)
+    rows, schedule = run.rows(), run.info.get("schedule")
+    planned = schedule.get("epochs") if isinstance(schedule, dict) else None
+    last = max((epoch for row in rows if isinstance(epoch := row.get("epoch"), int)), default=0)
+    values = [v for row in rows if row.get("split") == "val" and isinstance(v := row.get("accuracy"), float)]
+    return (f"{last}/{planned}" if planned else str(last)) if last else DASH, values[-1] if values else None
 
 
 def _time(text: str | None) -> datetime.datetime | None:

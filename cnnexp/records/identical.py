@@ -5,7 +5,7 @@ The seed counts as a setting. Keys that cannot change a number may differ.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnexp.config.keys import Purpose, counts, flatten
@@ -79,8 +79,13 @@ def differing(runs: Sequence[RunRecord], purpose: Purpose = "effect") -> tuple[s
     if len({(run.info.get("fingerprint"), run.info.get("seed")) for run in runs}) == 1:
         return ()
     try:
-        first, *others = [flatten(run.config()) for run in runs]
+        configs = [flatten(run.config()) for run in runs]
     except UserError:
         return ()
-    keys = dict.fromkeys(key for other in others for key in {**first, **other} if first.get(key) != other.get(key))
-    return tuple(key for key in keys if counts(key, purpose))
+    return tuple(key for key in varying(configs) if counts(key, purpose))
+
+
+def varying(configs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys in which flat configs differ."""
+    first, *others = [*configs] or [{}]
+    return list(dict.fromkeys(k for other in others for k in {**first, **other} if first.get(k) != other.get(k)))

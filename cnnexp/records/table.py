@@ -1,10 +1,15 @@
 """Runs as rows of a table, for `cnnexp.runs(FOLDER)` and `cnnexp runs`. Imports no torch."""
 
+import json
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.config.keys import flatten, is_below
 from cnnexp.errors import UserError
+from cnnexp.records.identical import varying
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
 from cnnexp.text import at_home
@@ -20,8 +25,8 @@ COLUMNS: dict[str, tuple[type, str]] = {
     "status": (str, "status"),
     "fingerprint": (str, "fingerprint"),
     "superseded": (bool, ""),
-    "test_accuracy": (float, "result.test_accuracy"),
     "val_accuracy": (float, "result.val_accuracy"),
+    "test_accuracy": (float, "result.test_accuracy"),
     "train_accuracy": (float, "result.train_accuracy"),
     "test_loss": (float, "result.test_loss"),
     "val_loss": (float, "result.val_loss"),
@@ -46,6 +51,7 @@ COLUMNS: dict[str, tuple[type, str]] = {
     "finished": (str, "finished"),
     "error": (str, "error.message"),
 }
+NOT_SETTINGS = ("seed", "study", "outputs")  # of a config: they have columns already
 
 
 def row(run: RunRecord) -> dict[str, Any]:
@@ -78,17 +84,40 @@ def _value(info: Any, kind: type, path: str) -> Any:
     return kind(info)
 
 
-def runs(folder: str | os.PathLike[str] = "outputs") -> "DataFrame":
+def settings(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
+    """Return {folder: {key: value}} of the settings in which the configs of runs differ; a list is JSON text.
+
+    A key that is a column too, such as epochs, is called config.epochs. The seed and the study have columns already.
+    """
+    configs = {}
+    for run in records:
+        with suppress(UserError):  # it has none, or one that cannot be read
+            configs[str(run.folder)] = flatten(run.config())
+    differ = varying(configs.values())
+    named = {key: f"config.{key}" if key in COLUMNS else key for key in differ if not is_below(key, NOT_SETTINGS)}
+    return {folder: {name: _cell(config.get(key)) for key, name in named.items()} for folder, config in configs.items()}
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def runs(folder: str | os.PathLike[str] = "outputs", superseded: bool = False) -> "DataFrame":
     """Return a table of all runs at or below a folder, one row per run. Raises UserError if there is no such folder.
 
-    Accuracies are fractions; times are seconds; `started` and `finished` are UTC. `superseded`: the arm has another
-    config now. A run that cannot be read has the status "malformed", and the reason under `error`.
+    Accuracies are fractions; times are seconds; `started` and `finished` are UTC. After these come the settings in
+    which the runs differ, such as optimizer.lr. A run that cannot be read has the status "malformed", and the reason
+    under `error`. superseded: include the runs whose arm has another config now.
     """
     import pandas as pd
 
-    frame = pd.DataFrame(
-        [row(run) for run in find_runs(Path(at_home(os.fspath(folder))))], columns=[*COLUMNS, "folder"]
-    )
+    records = find_runs(Path(at_home(os.fspath(folder))))
+    rows = [found for run in records if not (found := row(run))["superseded"] or superseded]
+    listed = {found["folder"] for found in rows}
+    more = settings([run for run in records if str(run.folder) in listed])
+    rows = [{**found, **more.get(found["folder"], {})} for found in rows]
+    columns = dict.fromkeys([*COLUMNS, "folder", *(key for found in rows for key in found)])
+    frame = pd.DataFrame(rows, columns=list(columns))
     dtypes = {int: "Int64", float: "float64", bool: "bool"}
     frame = frame.astype({name: dtypes[kind] for name, (kind, _) in COLUMNS.items() if kind in dtypes})
     for name in ("started", "finished"):

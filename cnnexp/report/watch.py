@@ -25,11 +25,12 @@ def watch(folder: Path, write: Callable[[int], Report], say: Callable[[Report, s
     write: given the seconds between two reloads of the page, 0 for none. say: called with each
     report and the number of runs by status. However this ends, the page no longer reloads itself.
     """
-    written, seen = None, None
+    written: Report | None = None
+    seen: dict[Path, tuple[int, int]] = {}
     try:
         while True:
             started, goes_on, now = monotonic(), is_under_way(folder), _state(folder)
-            if now != seen or not goes_on:
+            if written is None or now != seen or not goes_on:
                 written, seen = write(RELOAD_SECONDS if goes_on else 0), now
                 say(written, _counts(folder))
             if not goes_on:
@@ -63,10 +64,10 @@ def is_under_way(folder: Path) -> bool:
 
 
 def _planned(folder: Path) -> list[dict[str, str]]:
-    try:
-        return (read_study(folder) or {"runs": []})["runs"]
-    except UserError:
-        return []
+    with suppress(UserError):
+        if study := read_study(folder):
+            return list(study["runs"])
+    return []
 
 
 def _state(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -7,24 +7,27 @@ import json
 from fake_records import write_run
 
 from cnnexp import storage
+from cnnexp.records import study as study_file
 
 
 def test_runs_lists_everything_by_study(cnnexp, tmp_path):
     write_run(tmp_path, "dropout", 1, 0.5, study="b", seconds=4000.0)
     write_run(tmp_path, "baseline", 0, 0.612, study="a")
-    write_run(tmp_path, "wide", 0, study="a", status="failed", error={"type": "E", "message": "\x1b[31mno memory\n"})
+    error = {"type": "E", "message": "\x1b[31mno memory\n"}
+    failed = write_run(tmp_path, "wide", 0, study="a", status="failed", error=error)
     storage.make_folder(tmp_path / "a" / "torn")
     storage.write_text(tmp_path / "a" / "torn" / "run.json", "[]")
     code, out, _ = cnnexp("runs", tmp_path)
     lines = [line.split() for line in out.splitlines()]
-    assert code == 0 and lines[0] == ["run", "status", "test", "%", "epochs", "time", "age"]
+    assert code == 0 and lines[0] == ["run", "status", "val", "%", "test", "%", "epochs", "time", "age"]
     assert [line[:2] for line in lines[1:5]] == [
         [f"{tmp_path}/a/torn", "malformed"],
         [f"{tmp_path}/a/baseline/0", "done"],
         [f"{tmp_path}/a/wide/0", "failed"],
         [f"{tmp_path}/b/dropout/1", "done"],
     ]
-    assert lines[2][2:6] == ["61.20", "15", "64", "s"] and lines[4][4:6] == ["67", "min"]
+    assert lines[2][3:7] == ["61.20", "15", "64", "s"] and lines[4][5:7] == ["67", "min"]
+    assert lines[3][2:5] == [f"{100 * storage.read_rows(failed.metrics)[-1]['accuracy']:.2f}", "-", "3/15"]
     assert "no memory" in out and "\x1b" not in out
     assert out.splitlines()[-1] == "4 runs: 2 done, 1 malformed, 1 failed"
 
@@ -39,6 +42,28 @@ def test_runs_can_be_chosen_and_exported(cnnexp, tmp_path):
     assert {r["arm"]: r["test_accuracy"] for r in rows} == {"old": 0.6, "-new": 0.25, "wide": None}
     table = list(csv.DictReader(io.StringIO(cnnexp("runs", tmp_path, "--csv")[1])))
     assert [r["arm"] for r in table] == ["'-new", "old", "wide"] and table[0]["train_seconds"] == "60.0"
+
+
+def test_where_a_setting_is_chosen_validation_is_recommended(cnnexp, tmp_path):
+    for arm in ("optimizer.lr=0.1", "optimizer.lr=1"):
+        write_run(tmp_path, arm, 0, study="sweep")
+        write_run(tmp_path, arm, 0, study="planned")
+    study_file.write_study(tmp_path / "planned", {"name": "planned", "baseline": "optimizer.lr=0.1", "runs": []})
+    said = cnnexp("runs", tmp_path / "sweep")[1].splitlines()[-1]
+    assert said.startswith("Choose settings by validation accuracy, not by test accuracy")
+    assert "Choose" not in cnnexp("runs", tmp_path / "planned")[1]
+    assert "Choose" in cnnexp("runs", tmp_path)[1]
+
+
+def test_csv_and_json_have_the_settings_that_differ(cnnexp, tmp_path):
+    for seed, rate in enumerate((0.1, 0.01)):
+        run = write_run(tmp_path, f"rate{seed}", seed)
+        run.write_config({"seed": seed, "optimizer": {"lr": rate}, "epochs": "3ep"})
+        run.update(files=run.seal())
+    rows = json.loads(cnnexp("runs", tmp_path, "--json")[1])
+    assert [r["optimizer.lr"] for r in rows] == [0.1, 0.01] and "config.epochs" not in rows[0]
+    table = list(csv.DictReader(io.StringIO(cnnexp("runs", tmp_path, "--csv")[1])))
+    assert [r["optimizer.lr"] for r in table] == ["0.1", "0.01"]
 
 
 def test_runs_reports_mistakes(cnnexp, tmp_path):

@@ -19,9 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "docs/tutorial.md", *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/howto/*.md"))]
 IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
               "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
-CANNOT_RUN_HERE = re.compile(
-    r"device=cuda|slots=\S*cuda|--watch|install=|model\.name=\w+ .*weights=imagenet|weights=imagenet"
-)
+CANNOT_RUN_HERE = re.compile(r"device=cuda|slots=\S*cuda|install=|model\.name=\w+ .*weights=imagenet|weights=imagenet")
 WORDS = {"RUN": "latest", "DIR": "."}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from cnnexp.records.choice import ADVICE
 from cnnexp.report.analysis import classes, convergence
 from cnnexp.report.analysis.calibration import Calibration, calibrate
 from cnnexp.report.analysis.classes import ClassResults
@@ -45,9 +46,10 @@ class Findings:
         return self.study.baseline
 
     @cached_property
-    def unconverged(self) -> list[str]:
-        """Return sentences on the arms that are at chance, or still improve at their last epoch."""
-        return convergence.sentences(self.arms)
+    def warnings(self) -> list[str]:
+        """Return what a reader must know: how to choose a setting, which arms have not converged, the study's notes."""
+        advice = [ADVICE] if self.study.is_choice else []
+        return [*advice, *convergence.sentences(self.arms), *self.study.notes]
 
     @cached_property
     def predictions(self) -> Mapping[str, Predictions]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnexp.claims.study import read_reported
 from cnnexp.errors import UserError, unknown
+from cnnexp.records.choice import is_choice
 from cnnexp.records.identical import sentences
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
@@ -77,6 +78,7 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
         reported=_reported(study.get("reported"), notes),
         source=plain(study.get("source") or ""),
         claims=_claims(study.get("claims"), notes),
+        is_choice=chosen is None and is_choice(study, [arm.name for arm in (*arms, *under_way)]),
         under_way=under_way,
     )
 

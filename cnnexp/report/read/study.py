@@ -77,6 +77,7 @@ class Study:
     reported: dict[str, dict[str, float]] = field(default_factory=dict)
     source: str = ""
     claims: list[str] = field(default_factory=list)
+    is_choice: bool = False  # whether a setting is to be chosen among the arms: there is nothing they are compared with
     under_way: list[Arm] = field(default_factory=list)  # arms whose runs are all unfinished: not among `arms`
 
     def named(self, name: str) -> list[Arm]:

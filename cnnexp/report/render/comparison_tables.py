@@ -61,6 +61,13 @@ ARM: list[Column[Row]] = [
     Column("", "is_baseline", lambda r: int(r.is_baseline)),
     Column("", "seeds", lambda r: " ".join(str(run.seed) for run in r.arm.runs)),
 ]
+VALIDATION: Column[Row] = Column(
+    "Validation accuracy (%)",
+    "",
+    lambda r: r.over_seeds("result", "val_accuracy"),
+    percent,
+    terminal="Validation (%)",
+)
 ACCURACY: list[Column[Row]] = [
     Column("Test accuracy (%)", "", lambda r: r.test, percent, terminal="Test (%)"),
     Column("95 % interval", "", _interval, terminal="95 % interval"),
@@ -92,7 +99,10 @@ TRAINING: list[Column[Row]] = [
 
 
 def comparison(findings: Findings) -> Table[Row]:
-    """Return the comparison of the arms with the baseline. In a terminal also what is reported of their accuracies."""
+    """Return the comparison of the arms with the baseline. Where a setting is chosen, validation comes first.
+
+    In a terminal also what is reported of their accuracies.
+    """
     reported: list[Column[Row]] = []
     if findings.study.reported:
         by_name = findings.study.reported
@@ -101,7 +111,8 @@ def comparison(findings: Findings) -> Table[Row]:
             return by_name.get(row.arm.name, {}).get("test_accuracy", math.nan)
 
         reported = [Column("", "", accuracy, decimals(2), terminal="Reported")]
-    return Table([*ARM, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], findings.rows, NOTES)
+    validation = [VALIDATION] if findings.study.is_choice else []
+    return Table([*ARM, *validation, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], findings.rows, NOTES)
 
 
 def _mean_seconds(stage: str) -> Column[Row]:

@@ -77,7 +77,7 @@ def render(
         "study": study,
         "sentences": sentences(study, findings.rows),
         "unfinished": unfinished.sentence([*study.arms, *study.under_way]),
-        "notes": [*findings.unconverged, *study.notes],
+        "notes": findings.warnings,
         "tables": tables,
         "selection": _selection(study),
         "claims_summary": summary(findings.judged),
@@ -124,8 +124,13 @@ def render_overview(
 
     pages: each with link, study and headline. tables: as render.tables.tables_of_studies gives them.
     """
-    context = {"pages": pages, "tables": tables, "claims_summary": claims_summary, "report_command": command}
-    context["reload_seconds"] = reload_seconds
+    context = {
+        "pages": pages,
+        "tables": tables,
+        "claims_summary": claims_summary,
+        "report_command": command,
+        "reload_seconds": reload_seconds,
+    }
     return engine(TEMPLATES).get_template("overview.html.j2").render(context)
 
 

@@ -95,7 +95,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
-    lines += [f"Read with care: {note}" for note in (*findings.unconverged, *study.notes)]
+    lines += [f"Read with care: {note}" for note in findings.warnings]
     if study.left_out:
         kinds = sorted({run.status for run in study.left_out})
         lines.append(
