@@ -74,10 +74,11 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     from cnnexp.records.table import COLUMNS
 
     text = io.StringIO()
-    columns = dict.fromkeys([*COLUMNS, "folder", *(key for r in rows for key in r)])
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: csv_cell(v) if isinstance(v, str) else v for k, v in r.items()} for r in rows)
+    columns = list(dict.fromkeys([*COLUMNS, "folder", *(key for r in rows for key in r)]))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(csv_cell, columns))  # the names of settings come from the runs
+    for r in rows:
+        writer.writerow(csv_cell(v) if isinstance(v := r.get(name), str) else v for name in columns)
     return text.getvalue()
 
 
@@ -141,7 +142,8 @@ def _so_far(folder: Path) -> tuple[str, float | None]:
     planned = schedule.get("epochs") if isinstance(schedule, dict) else None
     last = max((epoch for row in rows if isinstance(epoch := row.get("epoch"), int)), default=0)
     values = [v for row in rows if row.get("split") == "val" and isinstance(v := row.get("accuracy"), float)]
-    return (f"{last}/{planned}" if planned else str(last)) if last else DASH, values[-1] if values else None
+    epochs = f"{last}/{planned}" if isinstance(planned, int) else str(last)
+    return epochs if last else DASH, values[-1] if values else None
 
 
 def _time(text: str | None) -> datetime.datetime | None:

@@ -99,7 +99,7 @@ def settings(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (list, dict)) else value
+    return value if value is None or isinstance(value, (str, int, float)) else json.dumps(value, default=str)
 
 
 def runs(folder: str | os.PathLike[str] = "outputs", superseded: bool = False) -> "DataFrame":

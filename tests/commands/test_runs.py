@@ -66,6 +66,15 @@ def test_csv_and_json_have_the_settings_that_differ(cnnexp, tmp_path):
     assert [r["optimizer.lr"] for r in table] == ["0.1", "0.01"]
 
 
+def test_no_cell_of_the_csv_is_a_formula(cnnexp, tmp_path):
+    for seed, value in enumerate(("=1+1", "b")):
+        run = write_run(tmp_path, f"arm{seed}", seed)
+        run.write_config({"=2+2": value})
+        run.update(files=run.seal())
+    heading, first, _ = csv.reader(io.StringIO(cnnexp("runs", tmp_path, "--csv")[1]))
+    assert (heading[-1], first[-1]) == ("'=2+2", "'=1+1")
+
+
 def test_runs_reports_mistakes(cnnexp, tmp_path):
     code, _, err = cnnexp("runs", tmp_path, "--status", "fialed")
     assert code == 2 and "unknown status 'fialed'" in err and "did you mean 'failed'" in err

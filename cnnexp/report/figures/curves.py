@@ -55,8 +55,9 @@ def draw_curve(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashe
         if len(rest) > 1:
             axis.plot(list(rest), list(rest.values()), color=colour, linewidth=0.8, alpha=0.6)
     for curve in _curves(arm, split, metric, finished=False):
-        marker = "o" if len(curve) == 1 else None
-        axis.plot(list(curve), list(curve.values()), color=colour, linestyle=DOTTED, marker=marker, markersize=3)
+        marker, alpha = "o" if len(curve) == 1 else None, 0.5 if dashed else 1.0
+        x, y = list(curve), list(curve.values())
+        axis.plot(x, y, color=colour, linestyle=DOTTED, alpha=alpha, marker=marker, markersize=3)
 
 
 def draw_axes(axis: Axes, label: str) -> None:
