@@ -87,20 +87,25 @@ def _take(file: IO[str], wait: bool) -> None:
 
 def is_locked(path: Path) -> bool:
     """Return whether a live process holds the lock at `path`."""
+    return holder(path) is not None
+
+
+def holder(path: Path) -> str | None:
+    """Return what the live process that holds the lock at `path` says of itself, None without one."""
     try:
         # Another user's folder may be readable only.
         file = open(path, "rb", opener=open_no_link)  # noqa: SIM115
     except FileNotFoundError:
-        return False
+        return None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, folder or socket: not one of our locks
-            return False
+            return None
         if error.errno in (errno.EACCES, errno.EPERM):  # of another user: it may be in use
-            return True
+            return "another user"
         raise
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            return True
-    return False
+            return file.read(1000).decode(errors="replace").strip() or "another process"
+    return None

@@ -15,6 +15,7 @@ MIB = 2**20
 MAX_BYTES = {  # far more than a run writes: a thousand classes with long names, a step row for each of a million steps
     "run.json": 64 * MIB,
     "study.json": 64 * MIB,
+    "plan.json": 512 * MIB,
     "report.json": 64 * MIB,
     "config.yaml": MIB,
     "metrics.jsonl": 1024 * MIB,

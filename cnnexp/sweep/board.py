@@ -1,19 +1,22 @@
 """What a sweep shows: a bar with done, failed, running and the time left where it is seen, plain lines elsewhere."""
 
-import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 
 from cnnexp.process import bars
 from cnnexp.sweep.times import Times
 from cnnexp.text import align, duration, plural, visible
 from cnnexp.training.plan import Plan
 
+REDRAW_SECONDS = 0.5
+
 
 class Board:
-    """Shows the sweep's progress."""
+    """Shows the sweep's progress. seconds_left: returns those to the end of the sweep, None if they are unknown."""
 
-    def __init__(self, total: int, already: int):
+    def __init__(self, total: int, already: int, seconds_left: Callable[[], float | None]):
         self.counts = {"done": already}
+        self.seconds_left, self.redraw_at = seconds_left, 0.0
         self.fractions: dict[str, float] = {}
         self.terminal = bars.shown()
         self.total = total
@@ -28,20 +31,29 @@ class Board:
         else:
             print(line, flush=True)
 
-    def progress(self, plan: Plan, fraction: float, left: float | None) -> None:
-        """Note how far a run is. left: seconds to the end of the sweep."""
+    def progress(self, plan: Plan, fraction: float) -> None:
+        """Note how far a run is."""
         self.fractions[plan.label] = fraction
-        self.show(left)
+        self.show()
 
-    def ended(self, plan: Plan, status: str, line: str, left: float | None) -> None:
+    def pause(self, plan: Plan, line: str) -> None:
+        """Note a run that has stopped for now, and print why."""
+        self.fractions.pop(plan.label, None)
+        self.say(line)
+
+    def ended(self, plan: Plan, status: str, line: str) -> None:
         """Note a run that ended, and print it."""
         self.fractions.pop(plan.label, None)
         self.counts[status] = self.counts.get(status, 0) + 1
         self.say(f"[{sum(self.counts.values())}/{self.total}] {line}")
-        self.show(left)
+        self.show()
 
-    def show(self, left: float | None) -> None:
-        """Draw the bar again."""
+    def show(self) -> None:
+        """Draw the bar again, unless it was drawn a moment ago."""
+        if not self.terminal or monotonic() < self.redraw_at:
+            return
+        self.redraw_at = monotonic() + REDRAW_SECONDS
+        left = self.seconds_left()
         counts = ", ".join(f"{status} {count}" for status, count in self.counts.items() if count)
         time_left = f", about {duration(left)} left" if left is not None else ""
         self.bar.set_postfix_str(f"{counts}, running {len(self.fractions)}{time_left}", refresh=False)
@@ -64,24 +76,19 @@ def plan_table(plans: list[Plan], statuses: Mapping[str, str], times: Times) -> 
     return align(rows)
 
 
-def print_summary(ended: list[tuple[Plan, str, str]], waiting: list[Plan], over_budget: list[Plan]) -> None:
-    """Print which runs were not made, and why. ended: (run, status, message)."""
+def print_summary(ended: Iterable[tuple[Plan, str, str]], waiting: int, over_budget: int, held: int) -> None:
+    """Print which runs were not made, and why. ended: (run, status, message). The others are numbers of runs."""
     for plan, status, message in ended:
         if status != "done":
             print(visible(f"{status}: {plan.label}: {message}{where_to_look(plan, status, 'log:')}"))
-    if held := sum(status == "held" for _, status, _ in ended):
+    if held:
         print(f"not made here: {plural(held, 'run')} of another command; when that has ended, run this again")
     if over_budget:
-        print(f"not started: {plural(len(over_budget), 'run')}, which would not end within the budget")
+        print(f"not started: {plural(over_budget, 'run')}, which would not end within the budget")
     if waiting:
-        print(f"not started: {plural(len(waiting), 'run')}; the same command continues")
-
-
-def exit_cause(code: int) -> str:
-    """Say how a process ended. code: its exit code, or the negative number of the signal that killed it."""
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended its process with code {code}"
+        print(f"not started: {plural(waiting, 'run')}; the same command continues")
 
 
 def where_to_look(plan: Plan, status: str, word: str) -> str:
-    """Return "; see .../train.log", or "" for a run that was stopped: its log says nothing more."""
-    return "" if status in ("held", "interrupted") else f"; {word} {plan.folder / 'train.log'}"
+    """Return "; see .../train.log", or "" for a run that was interrupted: its log says nothing more."""
+    return "" if status == "interrupted" else f"; {word} {plan.folder / 'train.log'}"

@@ -1,7 +1,8 @@
 """A sweep: compose, check and plan all runs first, then make those that are not done yet."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.types import RunMode
@@ -15,13 +16,16 @@ from cnnexp.config.keys import flatten
 from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
-from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
 from cnnexp.records.provenance import command, digest
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import plan_table
 from cnnexp.sweep.compose import Composer
+from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.expand import expand
+from cnnexp.sweep.local import LocalEngine
+from cnnexp.sweep.plan_file import write_plans
+from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.study import by_folder, check_arms, write_studies
@@ -57,12 +61,10 @@ def launch(words: list[str], request: Request) -> int:
         check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), slots[0])
     configs.print_set_by_data(composed)
-    everything = with_upstream(plans)
-    times = Times(by_folder(everything))
     if request.plan:
-        show_plan(everything, times, len(slots))
+        show_plan(with_upstream(plans), len(slots))
         return EXIT_DONE
-    return make(plans, everything, slots, times, request)
+    return make(plans, LocalEngine(slots), request.budget, request.fail_fast)
 
 
 def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], slot: Slot) -> list[Plan]:
@@ -79,24 +81,38 @@ def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Ar
     return sorted(plans, key=lambda plan: seeds.index(plan.seed))
 
 
-def make(plans: list[Plan], everything: list[Plan], slots: list[Slot], times: Times, request: Request) -> int:
-    """Make what is left of `everything`, which is `plans` and their upstream; returns the exit code."""
-    from cnnexp.sweep.sweep import Sweep
+def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast: bool = False) -> int:
+    """Make planned runs, and the runs that they need first, where they are not done; returns the exit code.
 
+    budget: in seconds. Writes study.json and plan.json. Raises UserError if the budget lets no run start.
+    """
+    everything = with_upstream(plans)
     for folder in by_folder(everything):
         check_writable(folder)
     write_studies(plans, command())
-    left = [plan for plan in everything if plan.record().info.get("status") not in FINAL]
-    done = f"{plural(len(everything), 'run')}, {len(everything) - len(left)} done before"
-    print(f"{done}, on {describe(slots)}", flush=True)
-    if unprobed := sum(plan.lacks_probes() for plan in everything):
+    write_plans(plans)
+    return finish(everything, engine, budget, fail_fast)
+
+
+def finish(
+    plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast: bool = False,
+    before: Mapping[Path, str | None] | None = None,
+) -> int:  # fmt: skip
+    """Make planned runs that are not done, and say what to do next; returns the exit code. Arguments: `Scheduler`."""
+    folders = by_folder(plans)
+    scheduler = Scheduler(plans, engine, Times(folders), budget, fail_fast, before)
+    left = len(scheduler.queue)
+    print(f"{plural(len(plans), 'run')}, {len(plans) - left} done before, on {engine.describe()}", flush=True)
+    if unprobed := sum(plan.lacks_probes() for plan in plans):
         print(f"{unprobed} done without probes; to get them, use another study.name=...", flush=True)
-    code = Sweep(everything, left, slots, times, request.budget, request.fail_fast).run() if left else EXIT_DONE
-    records = [(plan.arm, plan.record()) for plan in everything]
+    code = scheduler.run() if left else EXIT_DONE
+    records = [(plan.arm, plan.record()) for plan in plans]
     for sentence in sentences(records):
         print(f"suspicious: {sentence}", flush=True)
-    for folder in by_folder(plans):
-        words = ["cnnexp", "report", str(folder), *first_as_baseline(plans)]
+    needed = {link.folder for plan in plans for link in plan.chain()[:-1]}
+    asked = [plan for plan in plans if plan.folder not in needed]
+    for folder in by_folder(asked):
+        words = ["cnnexp", "report", str(folder), *first_as_baseline(asked)]
         print(f"compare them: {shlex.join(words)}", flush=True)
     diverged = any(run.status == "diverged" for _, run in records)
     return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
@@ -155,9 +171,9 @@ def first_as_baseline(plans: Sequence[Plan]) -> list[str]:
     return ["--baseline", arms[0]] if missing else []
 
 
-def show_plan(plans: list[Plan], times: Times, slots: int) -> None:
+def show_plan(plans: list[Plan], slots: int) -> None:
     """Print every run, which are done, and an estimate of the time that is left."""
-    statuses = {}
+    statuses, times = {}, Times(by_folder(plans))
     for plan in plans:
         info = plan.record()
         statuses[str(plan.folder)] = status = info.status if info.info else "to do"
@@ -169,9 +185,3 @@ def show_plan(plans: list[Plan], times: Times, slots: int) -> None:
     time = f"about {duration(total)}" if total is not None else "an unknown time, until a first run is done"
     done = f"{plural(len(plans), 'run')}, {len(plans) - len(left)} done"
     print(f"{done}, {len(left)} to do: {time} on {slots} slot(s)")
-
-
-def describe(slots: list[Slot]) -> str:
-    """Return "2 slot(s) (cpu; 1 thread(s) each)"."""
-    kinds = ", ".join(dict.fromkeys(slot.device for slot in slots))
-    return f"{len(slots)} slot(s) ({kinds}; {slots[0].threads} thread(s) each)"

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from cnnexp.errors import UserError
@@ -18,26 +17,34 @@ class Times:
     """How long a run takes: as the runs that are done with its config, else as those whose work is the same."""
 
     def __init__(self, folders: Iterable[Path]):
-        self.by_fingerprint: dict[str, list[float]] = {}
-        self.by_work: dict[str, list[float]] = {}
-        work: dict[str, str] = {}  # by fingerprint; reading a config takes 10 ms
+        self.by_fingerprint: dict[str, tuple[int, float]] = {}  # how many runs, and their seconds in all
+        self.by_work: dict[str, tuple[int, float]] = {}
+        self.work: dict[str, str] = {}  # by fingerprint: as `work_of` returns it
         for folder in set(folders):
             for run in find_runs(folder) if folder.exists() else []:
                 if run.status == "done" and isinstance(run.info.get("seconds"), dict):
                     fingerprint = str(run.info.get("fingerprint"))
                     with suppress(UserError):
-                        work[fingerprint] = work.get(fingerprint) or work_of(run.config())
-                        self.learn(fingerprint, work[fingerprint], run.info["seconds"]["total"])
+                        if fingerprint not in self.work:  # reading a config takes 10 ms
+                            self.work[fingerprint] = work_of(run.config())
+                        self.learn(fingerprint, self.work[fingerprint], run.info["seconds"]["total"])
 
     def learn(self, fingerprint: str, work: str, seconds: float) -> None:
         """Note a run's seconds. work: as `work_of` returns it."""
-        self.by_fingerprint.setdefault(fingerprint, []).append(seconds)
-        self.by_work.setdefault(work, []).append(seconds)
+        for known, key in ((self.by_fingerprint, fingerprint), (self.by_work, work)):
+            count, total = known.get(key, (0, 0.0))
+            known[key] = count + 1, total + seconds
 
     def expected(self, plan: Plan) -> float | None:
         """Return the expected seconds of a run; None if they are unknown."""
-        known = self.by_fingerprint.get(plan.fingerprint) or self.by_work.get(work_of(plan.config))
-        return mean(known) if known else None
+        known = self.by_fingerprint.get(plan.fingerprint) or self.by_work.get(self.work_of(plan))
+        return known[1] / known[0] if known else None
+
+    def work_of(self, plan: Plan) -> str:
+        """Return `work_of` of a run's config, computed once for its fingerprint."""
+        if plan.fingerprint not in self.work:
+            self.work[plan.fingerprint] = work_of(plan.config)
+        return self.work[plan.fingerprint]
 
     def total(self, plans: Iterable[Plan], slots: int) -> float | None:
         """Return the expected seconds of runs on so many slots; None if those of a run are unknown."""

@@ -18,6 +18,7 @@ from time import monotonic, sleep
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.process.signals import CODES
 from cnnexp.storage import Locked, log_descriptor
+from cnnexp.sweep.engine import GRACE_SECONDS
 from cnnexp.sweep.server import CONTEXT, import_ahead, without_main
 from cnnexp.sweep.slots import Slot
 from cnnexp.training.loop import Settings, TrainState
@@ -25,7 +26,6 @@ from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
 PROGRESS_SECONDS = 0.5  # between two messages
-GRACE_SECONDS = 25.0  # between asking a worker to stop and killing it: a sweep ends within 30 s
 START_ATTEMPTS = 3
 EXIT_CODE_SECONDS = 5.0  # for the server to report it
 LOST_EXIT_CODE = 255  # what multiprocessing reports for a worker whose server has ended
@@ -43,8 +43,6 @@ class Worker:
     process: BaseProcess
     connection: Connection
     plan: Plan | None = None
-    started: float = 0.0
-    fraction: float = 0.0
     pidfd: int | None = None
 
     @property

@@ -13,7 +13,7 @@ from cnnexp.claims.study import check, check_arms, read_reported
 from cnnexp.config import checks
 from cnnexp.errors import UserError
 from cnnexp.records.study import read_study
-from cnnexp.sweep.sweep import Sweep
+from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 
 TEST, VAL, TRAIN, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "epochs_to_plateau"
@@ -171,7 +171,7 @@ SMALL = ["data.size=8", "data.num_train=40", "data.num_test=20", "slots=cpu:1", 
 @pytest.fixture
 def study(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Return a function that plans `+study=ablation` with two of its arms and writes study.json; nothing is trained."""
-    monkeypatch.setattr(Sweep, "run", lambda self: 0)
+    monkeypatch.setattr(Scheduler, "run", lambda self: 0)
     asked = ["train", "+study=ablation", "+arm=baseline,dropout", "seed=0", *SMALL, f"outputs={outputs}"]
     return lambda *more: cli.main([*asked, *more])
 

@@ -15,7 +15,7 @@ from cnnexp.config.keys import COUNTS, counts
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.sweep.expand import axes
-from cnnexp.sweep.sweep import Sweep
+from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -137,7 +137,7 @@ def own(tmp_path: Path, outputs: Path) -> Iterator[Callable[..., list[str]]]:
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """Collect what a sweep would run instead of running it."""
     found: list[Plan] = []
-    monkeypatch.setattr(Sweep, "run", lambda self: found.extend(self.waiting) or 0)
+    monkeypatch.setattr(Scheduler, "run", lambda self: found.extend(self.queue) or 0)
     return found
 
 

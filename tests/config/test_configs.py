@@ -26,7 +26,7 @@ from cnnexp.config.keys import flatten
 from cnnexp.config.schema import SWEEP
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.records.run_record import RunRecord
-from cnnexp.sweep.sweep import Sweep
+from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -393,7 +393,7 @@ def test_every_arm_trains(study: str, arm: Arm, outputs: Path, only: Callable[[]
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """Collect what a sweep would run instead of running it."""
     found: list[Plan] = []
-    monkeypatch.setattr(Sweep, "run", lambda self: found.extend(self.waiting) or 0)
+    monkeypatch.setattr(Scheduler, "run", lambda self: found.extend(self.queue) or 0)
     return found
 
 

@@ -18,17 +18,20 @@ import pytest
 import torch
 import yaml
 from hydra.errors import ConfigCompositionException
+from plain_plans import finish, plain_plan
 
 from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
-from cnnexp.records.run_record import RunRecord, find_runs, now
+from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
 from cnnexp.storage import StorageError
-from cnnexp.sweep import sweep as sweeps
+from cnnexp.sweep import local, scheduler
 from cnnexp.sweep import worker as workers
 from cnnexp.sweep.compose import Composer
+from cnnexp.sweep.engine import Event, Lost
+from cnnexp.sweep.local import LocalEngine
+from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.slots import Slot, resolve
-from cnnexp.sweep.sweep import Sweep
 from cnnexp.sweep.times import Times, work_of
 from cnnexp.sweep.worker import Worker
 from cnnexp.training.plan import Plan
@@ -275,9 +278,10 @@ def test_only_a_second_interrupt_takes_the_runs_their_time_to_save(
 ) -> None:
     told: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: told.append(number) if pid == 1 else None)
-    sweep = Sweep([], [], [Slot("cpu", 1)], Times([]), None, False)
+    engine = LocalEngine([Slot("cpu", 1)])
+    sweep = Scheduler([], engine, Times([]))
     process: Any = SimpleNamespace(pid=1, sentinel=os.pipe()[0])
-    sweep.workers = [Worker(sweep.slots[0], process, Pipe()[0])]
+    engine.workers = [Worker(engine.slots[0], process, Pipe()[0])]
     for number in asked:
         sweep.ask(number, None)
     assert told == sent
@@ -340,17 +344,17 @@ def test_a_stopped_worker_saves_when_the_sweep_is_asked_to_stop(
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 def test_a_worker_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
-    sweep = Sweep([], [], [Slot("cpu", 1)], Times([]), None, False)
+    engine = LocalEngine([Slot("cpu", 1)])
     sleeper = subprocess.Popen(["env", "--ignore-signal=TERM", "sleep", "60"])
     wait_for(lambda: Path(f"/proc/{sleeper.pid}/comm").read_text() == "sleep\n")
     process: Any = SimpleNamespace(pid=sleeper.pid)
     ours, theirs = Pipe()
-    worker = Worker(sweep.slots[0], process, ours, plain_plan(tmp_path, "a"), pidfd=os.pidfd_open(sleeper.pid))
-    sweep.workers = [worker]
-    sweep.ask(signal.SIGTERM, None)
-    assert time.monotonic() + 20 < sweep.kill_at < time.monotonic() + 30
-    sweep.kill_at = 0.0
-    sweep.listen()
+    worker = Worker(engine.slots[0], process, ours, plain_plan(tmp_path, "a"), pidfd=os.pidfd_open(sleeper.pid))
+    engine.workers = [worker]
+    engine.stop(now=False)
+    assert time.monotonic() + 20 < engine.kill_at < time.monotonic() + 30
+    engine.kill_at = 0.0
+    engine.news(1.0)
     assert sleeper.wait(10) == -signal.SIGKILL
     theirs.close()
 
@@ -393,7 +397,7 @@ def use_threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     """Make workers threads from here on; return the list of all that are started."""
     started: list[Worker] = []
 
-    def start_worker(self: Sweep) -> Worker:
+    def start_worker(self: LocalEngine) -> Worker:
         ours, theirs = Pipe()
         process: Any = Thread(until_told, (theirs,))
         worker = Worker(self.slots[0], process, ours)
@@ -401,7 +405,7 @@ def use_threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
         started.append(worker)
         return worker
 
-    monkeypatch.setattr(Sweep, "start_worker", start_worker)
+    monkeypatch.setattr(LocalEngine, "start_worker", start_worker)
     return started
 
 
@@ -414,20 +418,26 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 @pytest.mark.usefixtures("threads")
 class TestWithThreads:
     def test_two_commands_at_once_share_the_work(
-        self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]
-    ) -> None:
+        self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr(scheduler, "HELD_SECONDS", 0.0)
         request = [*hazards, "-m", "epochs=1st", "study.arm=a", "slots=cpu:1"]
         assert train(*request, "seed=0") == 0
         (run,) = runs().values()
         run.update(status="interrupted")
-        with run.held():
-            assert train(*request, "seed=0,1") == 75, "not all of it is done"
-            out = capfd.readouterr().out
-            assert f"held: a, seed 0: {run.folder}: is in use by pid {os.getpid()} on " in out
-            assert "not made here: 1 run of another command; when that has ended, run this again" in out
-        assert {name: run.status for name, run in runs().items()} == {"a-s0": "interrupted", "a-s1": "done"}
+        held, hold = run.held(), Scheduler.hold
+        held.__enter__()
+
+        def hold_and_release(*arguments: Any) -> None:
+            hold(*arguments)
+            threading.Timer(0.1, held.__exit__, (None, None, None)).start()
+
+        monkeypatch.setattr(Scheduler, "hold", hold_and_release)
         assert train(*request, "seed=0,1") == 0
-        assert {run.status for run in runs().values()} == {"done"}
+        out = capfd.readouterr().out
+        assert f"waits for a, seed 0: {run.folder}: is in use by pid {os.getpid()} on " in out
+        assert {name: run.status for name, run in runs().items()} == {"a-s0": "done", "a-s1": "done"}
 
     def test_a_run_out_of_memory_says_what_to_try(
         self, train: Train, hazards: list[str], capfd: pytest.CaptureFixture[str]
@@ -551,14 +561,14 @@ class TestWithThreads:
     def test_a_worker_that_is_gone_is_replaced(
         self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        note = Sweep.note
+        note = Scheduler.note
 
-        def note_and_end_the_worker(self: Sweep, *arguments: Any) -> None:
+        def note_and_end_the_worker(self: Scheduler, *arguments: Any) -> None:
             note(self, *arguments)
             threads[-1].connection.send(None)
             threads[-1].process.join()
 
-        monkeypatch.setattr(Sweep, "note", note_and_end_the_worker)
+        monkeypatch.setattr(Scheduler, "note", note_and_end_the_worker)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1,2") == 0
         assert {run.status for run in runs().values()} == {"done"}
         assert len(threads) == 3
@@ -566,34 +576,34 @@ class TestWithThreads:
     def test_a_worker_that_has_grown_is_replaced(
         self, train: Train, hazards: list[str], threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweeps, "memory_mib", lambda: -1.0)
+        monkeypatch.setattr(local, "memory_mib", lambda: -1.0)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
         assert len(threads) == 2
 
     def test_a_worker_whose_device_may_be_spoilt_is_replaced(
         self, train: Train, hazards: list[str], threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assign = Sweep.assign
+        start = LocalEngine.start
 
-        def assign_to_a_gpu(self: Sweep, plan: Plan, worker: Worker) -> None:
-            assign(self, plan, worker)
-            worker.slot = Slot("cuda:0", 1)
+        def start_on_a_gpu(self: LocalEngine, plan: Plan) -> None:
+            start(self, plan)
+            self.workers[0].slot = Slot("cuda:0", 1)
 
-        monkeypatch.setattr(Sweep, "assign", assign_to_a_gpu)
+        monkeypatch.setattr(LocalEngine, "start", start_on_a_gpu)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "model.kind=raise,well", "seed=0,1") == 3
         assert len(threads) == 3, "a new one after each failure, and none after a run that is done"
 
     def test_a_run_that_was_done_before_its_worker_died_stays_done(
         self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def exited(self: Sweep, worker: Worker) -> None:
+        def exited(self: LocalEngine, worker: Worker) -> Iterator[Event]:
             assert worker.plan is not None
             message = worker.connection.recv()
             if message[0] == "ended":  # and nobody heard of it
                 plan, worker.plan = worker.plan, None
-                self.record_end(plan, "failed", "Died", "killed by SIGKILL", 1.0)
+                yield Lost(plan, "killed by SIGKILL", "run")
 
-        monkeypatch.setattr(Sweep, "receive", exited)
+        monkeypatch.setattr(LocalEngine, "receive", exited)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
         assert {run.status for run in runs().values()} == {"done"}
         assert all((run.folder / "checkpoints" / "best.pt").exists() for run in runs().values())
@@ -608,15 +618,15 @@ class TestWithThreads:
                 raise StorageError(plan.folder, OSError(errno.ENOSPC, "No space left on device"))
             begin(plan, record)
 
-        def exited(self: Sweep, worker: Worker) -> None:
+        def exited(self: LocalEngine, worker: Worker) -> Iterator[Event]:
             assert worker.plan is not None
             worker.connection.recv()
             plan, worker.plan = worker.plan, None
-            self.record_end(plan, "failed", "Died", "killed by SIGKILL", 1.0)
+            yield Lost(plan, "killed by SIGKILL", "run")
 
         monkeypatch.setattr(Plan, "begin", full)
         monkeypatch.setattr(workers, "make", lambda plan, told: ("done", ""))
-        monkeypatch.setattr(Sweep, "receive", exited)
+        monkeypatch.setattr(LocalEngine, "receive", exited)
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1,2", "study.arm=some") == 3
         statuses = {name: run.status for name, run in runs().items() if run.info}
         assert statuses == {"some-s0": "failed", "some-s2": "failed"}
@@ -669,25 +679,6 @@ class TestWithThreads:
 # The decisions alone: plans that only say how they end.
 
 
-def plain_plan(folder: Path, arm: str, seed: int = 0, upstream: Plan | None = None) -> Plan:
-    """Return a Plan that no run can be made of, but that has a place to be recorded."""
-    config = {"study": {"name": "s", "arm": arm}, "seed": seed, "device": {"kind": "cpu", "threads": 1}}
-    return Plan(config, [], [], {"user_code": {}}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
-
-
-def finish(plan: Plan, status: str) -> None:
-    """Record a run as ended, without having run it."""
-    (plan.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    plan.record().update(
-        status=status,
-        arm=plan.arm,
-        seconds={"total": 1.0},
-        result={"test_accuracy": 0.5} if status == "done" else None,
-        finished=now(),
-        error=None,
-    )
-
-
 @pytest.fixture
 def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let plans end as their arm's name says; return the order in which they were started."""
@@ -696,8 +687,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def make(plan: Plan, progress: Any) -> tuple[str, str]:
         started.append(plan.label)
         status = plan.arm.partition(" ")[0]
-        if status != "held":
-            finish(plan, status)
+        finish(plan, status)
         return status, "as its name says"
 
     monkeypatch.setattr(workers, "make", make)
@@ -706,7 +696,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def sweep_of(plans: list[Plan], budget: int | None = None, times: Times | None = None, slots: int = 1) -> int:
     """Make plans on slots; returns the exit code."""
-    return Sweep(plans, list(plans), [Slot("cpu", 1)] * slots, times or Times([]), budget, False).run()
+    return Scheduler(plans, LocalEngine([Slot("cpu", 1)] * slots), times or Times([]), budget).run()
 
 
 @pytest.mark.usefixtures("threads")
@@ -718,7 +708,6 @@ def sweep_of(plans: list[Plan], budget: int | None = None, times: Times | None =
         ("failed", "skipped", 3),
         ("skipped", "skipped", 0),
         ("diverged", "skipped", 3),
-        ("held", "held", 75),
     ],
 )
 def test_what_needs_another_run_follows_it(
@@ -734,9 +723,6 @@ def test_what_needs_another_run_follows_it(
     assert plans[3].record().status == "done"
     made = [label for label in order if label.startswith("done then")]
     assert len(made) == (2 if dependents == "done" else 0)
-    if dependents == "held":  # the other command will make them, too
-        assert not plans[1].folder.exists() and not plans[2].folder.exists()
-        return
     assert [plan.record().status for plan in plans[1:3]] == [dependents, dependents]
     if made:
         assert order.index(first.label) < min(order.index(label) for label in made)
@@ -751,7 +737,7 @@ def test_an_upstream_that_diverged_before_is_not_waited_for(tmp_path: Path, orde
     first = plain_plan(tmp_path, "diverged")
     finish(first, "diverged")
     then = plain_plan(tmp_path, "done then", upstream=first)
-    assert Sweep([first, then], [then], [Slot("cpu", 1)], Times([]), None, False).run() == 0
+    assert sweep_of([first, then]) == 0
     assert (then.record().status, order) == ("skipped", [])
 
 
