@@ -257,7 +257,7 @@ def test_a_signal_stops_the_sweep_and_its_workers(
     assert all((run.folder / "checkpoints" / "last.pt").exists() for run in found.values()), "saved before the end"
     assert not [run for run in found.values() if "Traceback" in (run.folder / "train.log").read_text()]
     if number != signal.SIGKILL:
-        assert "interrupted: slow, seed 1: " in out and "not started: 1 runs; the same command continues" in out
+        assert "interrupted: slow, seed 1: " in out and "not started: 1 run; the same command continues" in out
     (tmp_path / "own" / "cured").touch()
     use_threads(monkeypatch)
     assert train(*request, "slots=cpu:1") == 0
