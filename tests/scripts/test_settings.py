@@ -1,0 +1,42 @@
+"""docs/settings.md is what scripts/settings.py makes of the code and the configs."""
+
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from cnnexp.config.schema import CLOSED, RunConfig
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.delitem(sys.modules, "settings", raising=False)
+    import settings
+
+    return settings
+
+
+def test_the_page_is_up_to_date(settings: Any) -> None:
+    assert settings.PAGE.read_text() == settings.page(), "python scripts/settings.py writes it"
+
+
+def test_the_page_has_every_key(settings: Any) -> None:
+    text = settings.PAGE.read_text()
+    for name in get_type_hints(RunConfig):
+        keys = [f"{name}.{key}" for key in get_type_hints(CLOSED[name])] if name in CLOSED else [name]
+        for key in [] if name in settings.GROUPS else keys:
+            assert f"| `{key}` |" in text, key
+
+
+def test_a_key_without_a_meaning_is_named(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.meaning(["optimizer/adam.yaml"], "lr") == "learning rate; the schedule multiplies it"
+    monkeypatch.setattr(settings, "comments", lambda file, group="": {})
+    with pytest.raises(ValueError, match=r"lr: neither a comment in optimizer/adam\.yaml nor the docstring"):
+        settings.meaning(["optimizer/adam.yaml"], "lr", "Adam.")
+    assert settings.meaning([], "gamma", "Fall. every, gamma: how often and how far. floor: the end.") == (
+        "how often and how far"
+    )
