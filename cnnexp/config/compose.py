@@ -102,7 +102,7 @@ def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -
             raise no_use(f"hydra/{kind}", "in a config file")
     given = OmegaConf.to_container(config.hydra)
     for key, default in WITHOUT_EFFECT.items():
-        if _at(given, key) != default:
+        if _at(given, key) != default and f"hydra.{key}" not in map(key_of, words):  # hydra.mode=RUN may be typed
             raise no_use(f"hydra.{key}", "in a config file")
     return config
 
