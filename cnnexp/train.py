@@ -98,6 +98,8 @@ def planned(composed: "DictConfig") -> "Plan":
     if "arm" not in choices:
         changes = configs.without_defaults(changes, [*configs.search_path(provenance.TYPED), *overrides])
     made = plan(config, overrides, changes, provenance.command(), choices)
+    if made.continues:
+        print(f"goes on from {visible(made.continues)}")
     configs.print_set_by_data([(config, hydra_node)])
     return made
 

@@ -10,7 +10,7 @@ from cnnexp import storage
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.records import run_record as record
-from cnnexp.records.fields import FINAL, RESUME_FILES
+from cnnexp.records.fields import FINAL, FINAL_STATE, RESUME_FILES
 from cnnexp.records.find import find_place
 from cnnexp.records.run_record import RunRecord
 from cnnexp.records.table import is_superseded
@@ -21,6 +21,7 @@ EXAMPLES = """\
 kinds:
   superseded    runs whose arm has another config in study.json now; with their results
   checkpoints   of runs that failed, ran out of memory, were skipped or interrupted: they would start from the beginning
+  final         the state at the end of done runs; without it a run with more epochs starts anew
   leftovers     resume files of runs that are done or diverged; temporary files older than an hour
   cache         prepared images that this version cannot use, or that were never finished
   compiled      code that torch's compiler made for device.compile; skipped while a run of FOLDER is in progress
@@ -30,7 +31,7 @@ examples:
   cnnexp gc outputs/ablation --superseded       list one kind
   cnnexp gc --leftovers --cache --delete        delete these
 """
-KINDS = ("superseded", "checkpoints", "leftovers", "cache", "compiled")
+KINDS = ("superseded", "checkpoints", "final", "leftovers", "cache", "compiled")
 HARMLESS = ("leftovers", "cache")  # deleted by --delete alone: no result and no resumed run needs them
 STOPPED = ("failed", "oom", "skipped", "interrupted")
 MIN_AGE_SECONDS = 3600.0  # a temporary file lives for about a second; an old one was left by a killed process
@@ -114,6 +115,13 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
             for run in rest
             if run.status in STOPPED
             for file in _checkpoints(run, "*.pt")
+        ]
+    if "final" in kinds:
+        items += [
+            Item("final", file, "more epochs could go on from it", run, run.folder / ".lock")
+            for run in rest
+            if run.status == "done"
+            for file in _checkpoints(run, FINAL_STATE)
         ]
     if "leftovers" in kinds:
         items += [

@@ -101,7 +101,7 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
     checks.check(config)
     words = shlex.split(str(record.info.get("repeat", "")))[2:]
     again = plan(config, words, list(record.info.get("changes") or []), command)
-    again.fingerprint = fingerprint(again)
+    again.fingerprint, again.continues = fingerprint(again), None
     return again
 
 

@@ -71,9 +71,10 @@ class EarlyStopping:
 
 @dataclass
 class Checkpoint:
-    """How often the state of a run is saved."""
+    """How often the state of a run is saved, and whether that at its end is kept, for a longer run to go on from."""
 
     every: Literal["auto"] | Span
+    final: bool = True
 
 
 @dataclass

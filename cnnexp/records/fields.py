@@ -9,7 +9,7 @@
         train.log          what the run printed, with the traceback of a failure
         hash_chain.jsonl   a row of hashes per training step, on request: training/hash_chain.py
         predictions.npz    logits (N, K) float32, labels (N,) int64, ids (N,) str: the test split, in its order
-        checkpoints/       last.pt and previous.pt while it runs, best.pt
+        checkpoints/       last.pt and previous.pt while it runs; best.pt, and final.pt where more epochs can follow
 
 run.json and every row contain a checksum; run.json of a finished run contains those of the other files. Readers check
 them. Accuracies are fractions in [0, 1]; times are seconds; percentages exist only in reports.
@@ -18,6 +18,7 @@ them. Accuracies are fractions in [0, 1]; times are seconds; percentages exist o
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
 FINAL = ("done", "diverged")  # the same command does not make such a run again
 LAST, PREVIOUS = "last.pt", "previous.pt"
+FINAL_STATE = "final.pt"  # last.pt of a finished run, where a longer run could go on from it
 RESUME_FILES = (LAST, PREVIOUS, "best-*.pt")  # in checkpoints/; a finished run needs none of them
 METRICS, HASH_CHAIN, PROBES = "metrics.jsonl", "hash_chain.jsonl", "probes.jsonl"
 RESULT_FILES = ("config.yaml", METRICS, "predictions.npz", HASH_CHAIN, PROBES)
@@ -56,6 +57,7 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "result": (dict, "best_epoch, epochs, {val, test, train}_{accuracy, loss}, images_per_second, peak_memory_mib, "
     "stopped: completed | early; shift_consistency: with shift_pixels"),
     "files": (dict, "{name: CRC-32 in 8 hexadecimal digits} of the other files of a run that is done"),
+    "upstream": (dict, "run, folder, epochs: of the shorter run whose final state this run went on from"),
     "error": (dict, "type, message; step, samples: of the batch whose loss was not finite"),
     "started": (str, "ISO 8601, UTC"),
     "finished": (str, "ISO 8601, UTC"),

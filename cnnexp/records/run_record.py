@@ -197,6 +197,12 @@ class RunRecord:
         self.probes_digest = digest_of(storage.keep_rows(checked_file(self.folder, fields.PROBES), probe_rows))
         storage.keep_rows(checked_file(self.folder, fields.HASH_CHAIN), chain_rows)
 
+    def keep_final_state(self) -> None:
+        """Keep the last checkpoint of a finished run as final.pt, for a longer run to go on from."""
+        last = self.folder / "checkpoints" / fields.LAST
+        if last.exists():
+            storage.copy(last, last.with_name(fields.FINAL_STATE))
+
     def drop_resume_files(self) -> None:
         """Delete the checkpoints that only a resumed run needs. Called once the result is durable."""
         for pattern in reversed(fields.RESUME_FILES):

@@ -36,6 +36,7 @@ class Plan:
     config: resolved and checked. overrides: compose it again. changes: what its arm changes, as overrides.
     facts: what the config leaves to the machine, part of the fingerprint. command: what was typed.
     upstream: the run whose weights it starts from. choices: the chosen file of each config group.
+    continues: the folder of a shorter run whose final state it goes on from.
     """
 
     config: dict[str, Any]
@@ -47,6 +48,7 @@ class Plan:
     command: str
     upstream: "Plan | None" = None
     choices: dict[str, str] = field(default_factory=dict)
+    continues: Path | None = None
 
     @property
     def study(self) -> str:
@@ -136,6 +138,7 @@ def plan(
     Raises UserError if the device, the data or the weights are not available.
     """
     from cnnexp.training.device import cores, resolve
+    from cnnexp.training.going_on import shorter_run
 
     config, choices = copy.deepcopy(config), choices or {}
     if config["device"]["threads"] == "auto":
@@ -147,14 +150,16 @@ def plan(
     data = build_data(config)
     check_data(config, data)
     steps_per_epoch = len(data.train) // config["batch_size"]
-    trial.with_data(config, data, steps_per_epoch, steps(config["epochs"], steps_per_epoch))
+    total_steps = steps(config["epochs"], steps_per_epoch)
+    trial.with_data(config, data, steps_per_epoch, total_steps)
     facts = _facts(config, device, data, weights)
     fingerprint = fingerprint_of(config, facts)
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
     if not named and (same := sorted(folder.parent.glob(f"*-s{config['seed']}-{fingerprint}"))):
         folder = same[0]  # the same run, typed differently
         study["arm"] = RunRecord.read(folder).info.get("arm", study["arm"])
-    return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices)
+    shorter = shorter_run(config, facts, folder, total_steps, steps_per_epoch)
+    return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices, shorter)
 
 
 def _facts(config: dict[str, Any], device: "Device", data: ImageData, weights: str | None) -> dict[str, Any]:

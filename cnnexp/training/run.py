@@ -12,6 +12,7 @@ from cnnexp.process.signals import stop_request
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
 from cnnexp.storage import StorageError
+from cnnexp.training import going_on
 from cnnexp.training.device import explained, less_memory
 from cnnexp.training.hash_chain import HashChain
 from cnnexp.training.loop import Action, Due, TrainState, check_finite, fit, has_finite_weights
@@ -32,20 +33,29 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
     with plan.record().held():
         record = plan.record()
         if record.info.get("status") in FINAL:
-            if record.info["status"] == "done":  # a kill may have come before they were deleted
-                record.drop_resume_files()
+            if record.info["status"] == "done":  # a kill may have come before
+                tidy(plan, record)
             return record
         check_record(record)
         plan.begin(record)
         with stop_request() as stop:
             with recorded_end(plan, record):
+                new = plan.continues is not None and not record.resumes
+                went_on = new and going_on.go_on(plan.continues, plan.identity, record)
                 setup = prepare(plan, record, stop)
-                restore(setup)
+                restore(setup, count=not went_on)
                 result = fit_and_evaluate(setup, Recorder(setup, progress), f"{plan.label}: {plan.folder}")
                 record.update(status="done", result=result, files=record.seal(), finished=now())
             record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
-            record.drop_resume_files()
+            tidy(plan, record)
         return record
+
+
+def tidy(plan: Plan, record: RunRecord) -> None:
+    """Delete the checkpoints of a finished run that nothing needs."""
+    if going_on.keeps_final_state(plan.config):
+        record.keep_final_state()
+    record.drop_resume_files()
 
 
 def check_record(record: RunRecord) -> None:
@@ -57,10 +67,10 @@ def check_record(record: RunRecord) -> None:
     print(f"cnnexp: {record.problem}; it is written again", file=sys.stderr)
 
 
-def restore(setup: Setup) -> None:
-    """Load the last checkpoint, if there is one, and drop the rows of the steps after it."""
+def restore(setup: Setup, count: bool = True) -> None:
+    """Load the last checkpoint, if there is one, and drop the rows of the steps after it. count: as resumed."""
     state, record = setup.state, setup.record
-    if setup.checkpoints.restore(state, record):
+    if setup.checkpoints.restore(state, record) and count:
         record.update(resumed=record.info["resumed"] + 1)
         record.log(f"resumed after step {state.step}")
     record.cut_back(state.rows, state.probe_rows, state.chain_rows)

@@ -269,7 +269,7 @@ def test_the_checkpoint_before_steps_in(
     assert ("continuing from previous.pt, after step 8" in told) is (what != "last.pt, gone")
     assert "resumed after step 8" in (own.folder / "train.log").read_text()
     assert difference(results(run), expected) is None
-    assert [file.name for file in last.parent.iterdir()] == ["best.pt"]
+    assert sorted(file.name for file in last.parent.iterdir()) == ["best.pt", "final.pt"]
 
 
 def test_the_best_weights_that_the_checkpoint_before_names_are_kept(tmp_path: Path) -> None:

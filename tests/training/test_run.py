@@ -147,7 +147,7 @@ def test_what_is_written_down_of_a_run(train: Train, only: Only, plan: Callable[
     assert info["result"]["test_accuracy"] == (found["logits"].argmax(1) == found["labels"]).mean()
     best = max(run.rows(split="val"), key=lambda row: (row["accuracy"], -row["epoch"]))
     assert (info["result"]["best_epoch"], info["result"]["val_accuracy"]) == (best["epoch"], best["accuracy"])
-    assert sorted(file.name for file in (run.folder / "checkpoints").iterdir()) == ["best.pt"]
+    assert sorted(file.name for file in (run.folder / "checkpoints").iterdir()) == ["best.pt", "final.pt"]
     assert info["seconds"]["total"] == pytest.approx(sum(v for k, v in info["seconds"].items() if k != "total"))
     assert json.dumps(run.config()["study"]) == json.dumps(plan("seed=3").config["study"] | {"arm": info["arm"]})
 

@@ -1,0 +1,123 @@
+"""Going on: a run that differs from a finished one only in having more epochs starts from its final state.
+
+Every number is that of a run that was made from the start: nothing that a step computes depends on the number of steps
+that follow, unless the schedule does. So the fingerprint says nothing of it; run.json does, under `upstream`.
+"""
+
+import functools
+import inspect
+from pathlib import Path
+from typing import Any
+
+from cnnexp import storage
+from cnnexp.config import checks
+from cnnexp.config.fingerprint import fingerprint_of
+from cnnexp.errors import UserError, warn_once
+from cnnexp.records import provenance
+from cnnexp.records.fields import FINAL, FINAL_STATE, HASH_CHAIN, LAST, PROBES
+from cnnexp.records.run_record import RunRecord
+from cnnexp.storage.untrusted import checked_file
+from cnnexp.training import checkpoint
+
+
+def has_open_end(config: dict[str, Any]) -> bool:
+    """Tell whether the schedule does not depend on the number of epochs, so that more can follow."""
+    return "total_steps" not in inspect.signature(checks.target("scheduler", config["scheduler"])).parameters
+
+
+def keeps_final_state(config: dict[str, Any]) -> bool:
+    """Tell whether the state at the end of a run is kept, so that a longer one can go on from it."""
+    return bool(config["checkpoint"].get("final", True)) and has_open_end(config)
+
+
+def shorter_run(
+    config: dict[str, Any], facts: dict[str, Any], folder: Path, total_steps: int, steps_per_epoch: int
+) -> Path | None:
+    """Return the finished run of this study that differs only in having fewer epochs, the longest; None without one.
+
+    Says why if the run of `folder`, which is not begun, cannot go on from it.
+    """
+    own = RunRecord.read(folder)
+    if own.info.get("status") in FINAL or own.resumes:
+        return None
+    shorter = _longest(config, facts, folder.parent, total_steps)
+    if shorter is None:
+        return None
+    if reason := _why_not(config, shorter, steps_per_epoch):
+        epochs = shorter.info["schedule"]["epochs"]
+        warn_once(
+            f"{folder.parent} {reason}",
+            f"cnnexp: starts anew, although {shorter.folder} has made {epochs} of the epochs: {reason}",
+        )
+        return None
+    return shorter.folder
+
+
+def _longest(config: dict[str, Any], facts: dict[str, Any], study: Path, total_steps: int) -> RunRecord | None:
+    if not study.is_dir():
+        return None
+    lengths = _lengths(study, study.stat().st_mtime_ns)
+    for steps, epochs in sorted((length for length in lengths if length[0] < total_steps), reverse=True):
+        for span in (f"{epochs}ep", f"{steps}st"):
+            fingerprint = fingerprint_of({**config, "epochs": span}, facts)
+            for found in sorted(study.glob(f"*-s{config['seed']}-{fingerprint}")):
+                record = RunRecord.read(found)
+                if record.info.get("status") == "done" and not found.is_symlink():
+                    return record
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def _lengths(study: Path, modified: int) -> set[tuple[int, int]]:
+    """Return (steps, epochs) of the runs of a study."""
+    schedules = [RunRecord.read(folder).info.get("schedule") for folder in study.glob("*-s*-*")]
+    found = [(s.get("total_steps"), s.get("epochs")) for s in schedules if isinstance(s, dict)]
+    return {(steps, epochs) for steps, epochs in found if type(steps) is int and type(epochs) is int}
+
+
+def _why_not(config: dict[str, Any], shorter: RunRecord, steps_per_epoch: int) -> str:
+    """Return why a run cannot go on from a shorter one, "" if it can."""
+    if not has_open_end(config):
+        name = config["scheduler"]["_target_"].rpartition(".")[2]
+        return f"the schedule {name} depends on the number of epochs (constant, step and plateau do not)"
+    if shorter.info["schedule"]["total_steps"] % steps_per_epoch:
+        return "it ended in the middle of an epoch"
+    before = shorter.config()
+    if different := [name for name in ("log", "probes") if before.get(name) != config[name]]:
+        return f"{different[0]} is set differently, so its rows are others"
+    if not (shorter.folder / "checkpoints" / FINAL_STATE).exists():
+        return f"its checkpoints/{FINAL_STATE} was not kept (checkpoint.final=false, or deleted by cnnexp gc)"
+    return ""
+
+
+def go_on(shorter: Path, identity: str, record: RunRecord) -> bool:
+    """Copy the rows and the final state of a shorter run into a new run, which then restores them.
+
+    identity: of the new run. Returns False, and says so, if the shorter run is damaged or was deleted since.
+    """
+    before = RunRecord.read(shorter)
+    checkpoints, own = shorter / "checkpoints", record.folder / "checkpoints"
+    try:
+        state = checkpoint.read(checked_file(checkpoints, FINAL_STATE), before.identity)
+        best = checkpoint.read(checked_file(checkpoints, "best.pt"), before.identity)
+        if before.digest(state["rows"]) != state["rows_digest"] or best["epoch"] != state["best"]["epoch"]:
+            raise storage.Damaged(f"{before.metrics}: its rows are not those of {FINAL_STATE}")
+        rows = {name: checked_file(shorter, name) for name in ("metrics.jsonl", HASH_CHAIN, PROBES)}
+        contents = {name: file.read_bytes() for name, file in rows.items() if file.exists()}
+    except (KeyError, TypeError, OSError, UserError) as error:
+        line = f"starts anew: cannot go on from {shorter} ({error})"
+        warn_once(line, f"cnnexp: {line}")
+        record.log(line)
+        return False
+    for name, content in contents.items():
+        storage.write_bytes(record.folder / name, content)
+    for name, content in ((f"best-{best['epoch']}.pt", best), (LAST, state)):  # last.pt names the other
+        storage.publish(checkpoint.draft(own / name, {**content, "run": identity}), own / name)
+    made = [*before.info.get("earlier", []), {name: before.info.get(name) for name in ("code", "environment")}]
+    record.update(
+        upstream={"run": before.identity, "folder": shorter.name, "epochs": before.info["schedule"]["epochs"]},
+        earlier=[versions for versions in made if versions != provenance.made_by()],
+        device=before.info["device"],  # which layers stay in fp32
+    )
+    record.log(f"goes on from {shorter}, after step {state['step']}")
+    return True
