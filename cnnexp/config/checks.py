@@ -25,6 +25,9 @@ GIVEN: dict[str, tuple[str, ...]] = {
 }
 
 
+LOADING = ("weights", "strict")  # settings of every network, which the caller follows if its builder does not have them
+
+
 def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     """Return what a node's `_target_` names. Raises UserError if it is missing or cannot be imported."""
     name = node.get("_target_")
@@ -86,14 +89,28 @@ def given_to(name: str, node: Mapping[str, Any], builder: Callable[..., Any]) ->
     return GIVEN[name]
 
 
+def loading(node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a `model` node that its builder has, and those of LOADING that it does not have."""
+    has = inspect.signature(target("model", node)).parameters
+    rest = {key: value for key, value in node.items() if key in LOADING and key not in has}
+    return {key: value for key, value in node.items() if key not in rest}, rest
+
+
 def _check_signature(name: str, node: Mapping[str, Any]) -> None:
     builder = target(name, node)
+    if name == "model":
+        node, rest = loading(node)
+        signature.check(name, rest, _loading)
     try:
         signature.check(name, node, builder, given_to(name, node, builder))
     except UserError as error:
         if name != "augmentation" or not inspect.isfunction(builder) or ": is missing" not in str(error):
             raise
         raise UserError(f"{error}; a function that augments images itself takes (images, generator)") from error
+
+
+def _loading(weights: str | dict[str, str] = "none", strict: bool = True) -> None:
+    """Stand for the builder of LOADING."""
 
 
 def check_node(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:

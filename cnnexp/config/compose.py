@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.arms import read_arms, register
-from cnnexp.config.checks import GIVEN
+from cnnexp.config.checks import GIVEN, LOADING
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import SWEEP, RunConfig
 from cnnexp.config.words import (
@@ -250,6 +250,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     if isinstance(study := plain.get("study"), dict):
         plain["study"] = {key: value for key, value in study.items() if key not in SWEEP}
+    if isinstance(model := plain.get("model"), dict):
+        plain["model"] = {key: value for key, value in model.items() if key not in LOADING or value is not None}
     return {str(key): _homes(value) for key, value in plain.items()}
 
 

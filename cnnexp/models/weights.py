@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from cnnexp import storage
-from cnnexp.errors import Skipped, UserError
+from cnnexp.errors import Skipped, UserError, warn_once
 from cnnexp.storage import fetch, torch_files
+from cnnexp.text import plural
 
 log = logging.getLogger(__name__)
 HOLDERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "weights")  # of weights, in checkpoints
+MAX_LISTED = 8  # names of tensors of a kind
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")  # its file has norm.1 for norm1
 
@@ -144,11 +146,20 @@ def without_prefix(state: Mapping[str, Tensor], known: Collection[str], source: 
     return {key.removeprefix(most[0]): tensor for key, tensor in state.items() if key.startswith(most[0])}
 
 
-def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, source: str) -> list[str]:
+def load_all(model: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool = True) -> list[str]:
+    """Load all tensors, as torch's load_state_dict does; return the names of the loaded ones. See `load_backbone`."""
+    own = model.state_dict()
+    return _load(model, own, without_prefix(state, own, source), source, strict)
+
+
+def load_backbone(
+    model: nn.Module, state: Mapping[str, Tensor], head: str, source: str, strict: bool = True
+) -> list[str]:
     """Load all tensors but the head's, which stay as they are; return the names of the loaded ones.
 
     For a network of gray images, weights for RGB are summed over the channels, as in `to_channels`. Raises UserError if
-    nothing fits, or if a tensor outside the head is missing, left over, or of another shape.
+    nothing fits, or if a tensor outside the head is missing, unexpected, or of another shape; if not `strict`, these
+    are listed, and what fits is loaded.
     """
     own = {k: t for k, t in model.state_dict().items() if not k.startswith(f"{head}.")}
     state = without_prefix(state, own, source)
@@ -157,27 +168,49 @@ def load_backbone(model: nn.Module, state: Mapping[str, Tensor], head: str, sour
     gray, colour = own.get(key), given.get(key)
     if gray is not None and colour is not None and colour.shape == (len(gray), 3, *gray.shape[2:]) != gray.shape:
         given[key] = colour.sum(1, keepdim=True)
-    loaded = [k for k in own if k in given]
-    if not loaded:
-        raise UserError(
-            f"model.weights: nothing in {source} fits this network; it holds {', '.join(list(state)[:3])}, ..."
-        )
-    wrong = [f"{k} is missing" for k in own if k not in given and not k.endswith(".num_batches_tracked")]
-    wrong += [f"{k} is left over" for k in given if k not in own]
-    wrong += [
-        f"{k} is {tuple(given[k].shape)} there and {tuple(own[k].shape)} here"
-        for k in loaded
-        if given[k].shape != own[k].shape
-    ]
-    if wrong:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"model.weights: {source} is of another network: {'; '.join(wrong[:3])}{more}")
-    try:
-        model.load_state_dict({k: given[k] for k in loaded}, strict=False)
-    except RuntimeError as error:  # a kind of tensor that cannot be copied: sparse, quantised, meta
-        raise UserError(f"model.weights: {source} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    loaded = _load(model, own, given, source, strict)
     log.info("weights: %d tensors from %s; the head (%s) is fresh", len(loaded), source, head)
     return loaded
+
+
+def _load(
+    model: nn.Module, own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str, strict: bool
+) -> list[str]:
+    fits = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    if not fits:
+        raise UserError(
+            f"model.weights: nothing in {source} fits this network; it holds {', '.join(list(given)[:3])}, ..."
+        )
+    wrong = misfits(own, given)
+    if wrong and strict:
+        rest = f"model.strict=false loads the {plural(len(fits), 'tensor')} that fit"
+        raise UserError(f"model.weights: {source} does not fit this network: {wrong}; {rest}")
+    try:
+        model.load_state_dict(fits, strict=False)
+    except RuntimeError as error:  # a kind of tensor that cannot be copied: sparse, quantised, meta
+        raise UserError(f"model.weights: {source} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    if wrong:
+        line = f"model.weights: {plural(len(fits), 'tensor')} of {source} loaded; not loaded: {wrong}"
+        warn_once(line, f"cnnexp: {line}")
+    return list(fits)
+
+
+def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """List which tensors of a network are missing among the given ones, are unexpected, or have other shapes."""
+    counts = ".num_batches_tracked"  # older files have none
+    other = [f"{k} {tuple(given[k].shape)}, here {tuple(t.shape)}" for k, t in own.items() if k in given
+             and given[k].shape != t.shape]  # fmt: skip
+    kinds = {
+        "missing": [name for name in own if name not in given and not name.endswith(counts)],
+        "unexpected": [name for name in given if name not in own],
+        "of another shape": other,
+    }
+    return "; ".join(f"{kind}: {_listed(names)}" for kind, names in kinds.items() if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.errors import UserError, did_you_mean
+from cnnexp.records.find import weights_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,13 +24,15 @@ def torchvision_model(
     weights: str | dict[str, str],
     freeze: Literal["none", "backbone"] | list[str],
     bn: Literal["train", "stats", "frozen"],
+    strict: bool = True,
 ) -> "nn.Module":
     """Build a torchvision classifier with a new last layer, the head, of `classes` logits.
 
     image: (C, H, W); C is 3, or 1: then the first convolution's weights are summed over its channels, which is equal to
     repeating the gray image three times. weights: `none`, `imagenet`, or the path of a checkpoint or run directory (its
-    best checkpoint), of which all but the head is loaded. freeze, bn: see freeze.py. Initial weights are drawn from
-    torch's global generator. Raises UserError for a wrong setting, and Skipped if ImageNet weights are not available.
+    best checkpoint), of which all but the head is loaded. strict: all of that must fit. freeze, bn: see freeze.py.
+    Initial weights are drawn from torch's global generator. Raises UserError for a wrong setting, and Skipped if
+    ImageNet weights are not available.
     """
     from cnnexp.models.freeze import freeze_weights, set_batch_norm
     from cnnexp.models.weights import from_file, from_imagenet, head_name, load_backbone, to_channels
@@ -45,7 +47,7 @@ def torchvision_model(
     if weights == "imagenet":
         load_backbone(model, from_imagenet(name, partial(_bare, name)), head, "imagenet")
     elif weights != "none":
-        load_backbone(model, from_file(Path(weights)), head, weights)
+        load_backbone(model, from_file(weights_path(weights)), head, weights, strict)
     freeze_weights(model, freeze, head)
     set_batch_norm(model, bn)
     return model
@@ -59,11 +61,8 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
             raise UserError(
                 f"{where}.weights: given {dict(weights)!r}; allowed: imagenet, none, a path, {{config: NAME}}"
             )
-    elif weights not in ("imagenet", "none") and not Path(weights).exists():
-        guess = did_you_mean(weights, ("imagenet", "none"))
-        raise UserError(
-            f"{where}.weights: there is no '{weights}'; give imagenet, none, or the path of a checkpoint{guess}"
-        )
+    elif weights not in ("imagenet", "none"):
+        weights_path(weights)
     if isinstance(node["freeze"], list) and not node["freeze"]:
         raise UserError(f"{where}.freeze: given []; allowed: none, backbone, or a list of patterns")
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnexp.errors import UserError
+from cnnexp.errors import UserError, did_you_mean
 from cnnexp.records.names import arm_folder, same_numbers, study_folder
 from cnnexp.records.run_record import RunRecord, find_runs, one_run
 from cnnexp.records.table import is_superseded
@@ -58,6 +58,15 @@ def find_place(given: str | os.PathLike[str]) -> Path:
         if folder.exists():
             return folder
     return find_run(text, "folder, study or run").folder
+
+
+def weights_path(given: str) -> Path:
+    """Return the file or the run's folder that `model.weights` names. Raises UserError if there is none."""
+    try:
+        return path if (path := Path(at_home(given))).exists() else find_run(given).folder
+    except UserError as error:
+        guess = did_you_mean(given, ("imagenet", "none"))
+        raise UserError(f"model.weights: {error}; or give a checkpoint, imagenet or none{guess}") from error
 
 
 def typed_name(run: RunRecord, among: Sequence[RunRecord]) -> str:

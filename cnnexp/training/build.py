@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.config import checks
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
+from cnnexp.records.find import weights_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,14 +90,28 @@ def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.M
     """Build the network for images of shape (C, H, W) and K classes, on the CPU."""
     from torch import nn
 
-    model = make("model", config["model"], image=image, classes=classes)
+    node, loaded = checks.loading(config["model"])
+    model = make("model", node, image=image, classes=classes)
     if not isinstance(model, nn.Module):
         raise wrong_type("model", model, "a torch.nn.Module")
     if lazy := [name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)]:
         raise UserError(
             f"model._target_: {lazy[0]} has no size yet; lazy layers are not taken: give the layer its sizes"
         )
+    if (weights := loaded.get("weights", "none")) != "none":
+        start_from(model, weights, loaded.get("strict", True))
     return model
+
+
+def start_from(model: "nn.Module", weights: Any, strict: bool) -> None:
+    """Load the weights of a run or a checkpoint into a network of any kind. Raises UserError for what does not fit."""
+    from cnnexp.models.weights import from_file, load_all
+
+    if weights == "imagenet":
+        raise UserError("model.weights: imagenet is for model=torchvision; give a checkpoint or a run")
+    if not isinstance(weights, str):
+        raise UserError(f"model.weights: {weights!r} names a config; its run has to come first (cnnexp train does it)")
+    load_all(model, from_file(weights_path(weights)), weights, strict)
 
 
 def build_augmentation(config: Any) -> Callable[..., Any]:

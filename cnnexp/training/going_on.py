@@ -109,8 +109,8 @@ def go_on(shorter: Path, identity: str, record: RunRecord) -> bool:
         warn_once(line, f"cnnexp: {line}")
         record.log(line)
         return False
-    for name, content in contents.items():
-        storage.write_bytes(record.folder / name, content)
+    for name, written in contents.items():
+        storage.write_bytes(record.folder / name, written)
     for name, content in ((f"best-{best['epoch']}.pt", best), (LAST, state)):  # last.pt names the other
         storage.publish(checkpoint.draft(own / name, {**content, "run": identity}), own / name)
     made = [*before.info.get("earlier", []), {name: before.info.get(name) for name in ("code", "environment")}]

@@ -197,6 +197,7 @@ def _check_model(config: dict[str, Any], allow: set[str]) -> None:
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
     allowed.check_targets("model", config["model"], allow)
+    config["model"], _ = checks.loading(config["model"])
     signature.check("model", config["model"], checks.target("model", config["model"]), checks.GIVEN["model"])
 
 

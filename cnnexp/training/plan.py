@@ -18,6 +18,7 @@ from cnnexp.config.user_code import user_code
 from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
+from cnnexp.records.find import weights_path
 from cnnexp.records.names import run_folder
 from cnnexp.records.provenance import folder_flags
 from cnnexp.records.run_record import RunRecord
@@ -213,7 +214,8 @@ def _weights(config: dict[str, Any], command: str) -> tuple[Plan | None, str | N
         return upstream, f"{upstream.fingerprint}-s{upstream.seed}"
     if weights in (None, "none", "imagenet"):
         return None, None
-    path = Path(weights)
+    path = weights_path(weights)
+    config["model"]["weights"] = str(path)  # `latest` may be another run tomorrow
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"model.weights: given '{weights}'; allowed: imagenet, none, a checkpoint or a finished run")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnexp.config import checks
 from cnnexp.config.user_code import PACKAGE, user_frames
 from cnnexp.errors import UserError, is_out_of_memory
 from cnnexp.training import build
@@ -97,7 +98,7 @@ def try_network(config: Mapping[str, Any], image: Image, classes: int | None) ->
     """
     batch = min(config["batch_size"], 2)
     if batch == 1 or not config["model"]["_target_"].startswith("cnnexp.models.convnet."):
-        node = {**config["model"]}
+        node, _ = checks.loading(config["model"])
         if origin(config, "model") == "ours" and "weights" in node:
             node["weights"] = "none"
         _try_network(json.dumps({"model": node}), image, classes, batch, isinstance(config["data"].get("size"), int))

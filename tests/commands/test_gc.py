@@ -98,6 +98,13 @@ def test_gc_takes_only_the_kinds_that_are_chosen(cnnexp, messy):
     assert left == {"last", "best", "temporary", "study"}
 
 
+def test_gc_deletes_states_that_more_epochs_go_on_from_only_if_asked(cnnexp, tmp_path):
+    file = put(write_run(tmp_path, "a", 0).folder / "checkpoints" / "final.pt")
+    assert "more epochs could go on from it" in cnnexp("gc", tmp_path)[1]
+    assert cnnexp("gc", tmp_path, "--delete")[0] == 0 and file.exists()
+    assert cnnexp("gc", tmp_path, "--final", "--delete")[0] == 0 and not file.exists()
+
+
 def test_gc_keeps_a_superseded_run_that_another_starts_from(messy):
     outputs, could_go = messy
     later = write_run(outputs, "later", 0, study="other")

@@ -216,8 +216,8 @@ def test_weights_of_another_network_are_an_error(state: dict[str, torch.Tensor])
     with pytest.raises(UserError) as caught:
         load_backbone(model, wrong, "fc", "here")
     assert str(caught.value) == (
-        "model.weights: here is of another network: bn1.bias is missing; extra is left over; "
-        "bn1.weight is (3,) there and (64,) here"
+        "model.weights: here does not fit this network: missing: bn1.bias; unexpected: extra; "
+        "of another shape: bn1.weight (3,), here (64,); model.strict=false loads the 118 tensors that fit"
     )
 
 
@@ -299,7 +299,7 @@ def test_other_numbers_of_channels_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": "imagnet"}, r"model\.weights: there is no 'imagnet'; .* \(did you mean 'imagenet'\?\)"),
+        ({"weights": "imagnet"}, r"model\.weights: imagnet: no such run; .* \(did you mean 'imagenet'\?\)"),
         ({"weights": {"confg": "x"}}, r"model\.weights: given \{'confg': 'x'\}; allowed: imagenet, none, a path, "),
         ({"freeze": []}, r"model\.freeze: given \[\]; allowed: none, backbone, or a list of patterns"),
     ],

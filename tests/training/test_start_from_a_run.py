@@ -1,0 +1,126 @@
+"""Every network can start from a run: model.weights=RUN; what does not fit is listed."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cnnexp import cli, errors
+from cnnexp.errors import UserError
+from cnnexp.models.weights import load_all
+from cnnexp.records.run_record import RunRecord
+from cnnexp.training.build import build_model
+from cnnexp.training.checkpoint import weights_in
+from cnnexp.training.plan import Plan
+
+Plans = Callable[..., Plan]
+OWN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, width=4):
+        super().__init__()
+        self.body = nn.Linear(3 * 8 * 8, width)
+        self.last = nn.Linear(width, classes)
+
+    def forward(self, images):
+        return self.last(self.body(images.flatten(1)).relu())
+"""
+
+
+@pytest.fixture
+def source(train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]]) -> RunRecord:
+    assert train("name=source", "epochs=1") == 0
+    return runs()["source-s0"]
+
+
+def test_a_described_network_starts_from_a_run_bit_for_bit(source: RunRecord, plan: Plans) -> None:
+    chosen = plan(f"model.weights={source.folder}", "seed=5", "epochs=2")
+    best = weights_in(source.folder / "checkpoints" / "best.pt")
+    found = build_model(chosen.config, (3, 8, 8), 10).state_dict()
+    assert best.keys() == found.keys() and all(torch.equal(best[name], found[name]) for name in best)
+    assert chosen.fingerprint != plan("seed=5", "epochs=2").fingerprint
+    assert plan("model.weights=null").fingerprint == plan().fingerprint
+
+
+def test_the_run_can_be_named_as_in_every_command(
+    source: RunRecord, outputs: Path, train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]]
+) -> None:
+    by_name = f"model.weights={outputs}/runs/source/0"
+    assert train(by_name, "name=second") == 0
+    assert train(f"model.weights={outputs}/latest", "name=third") == 0
+    assert runs()["second-s0"].config()["model"]["weights"] == str(source.folder)
+    assert runs()["third-s0"].config()["model"]["weights"] == str(runs()["second-s0"].folder)
+    assert cli.main(["evaluate", str(runs()["third-s0"].folder)]) == 0
+
+
+def test_what_does_not_fit_is_listed_and_can_be_left_out(
+    source: RunRecord, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "model.blocks=[{conv:{out:4,kernel:3}},{pool:{kernel:2}},{fc:{out:6}},{fc:{out:6}}]"
+    assert train(f"model.weights={source.folder}", other) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert (
+        "does not fit this network: missing: " in told and "of another shape: fc1.weight (8, 64), here (6, 64)" in told
+    )
+    assert told.endswith("that fit") and "model.strict=false loads the " in told
+    errors._warned.clear()
+    assert train(f"model.weights={source.folder}", other, "model.strict=false") == 0
+    assert "loaded; not loaded: missing: " in capsys.readouterr().err
+
+
+def test_a_network_of_ones_own_starts_from_its_run(
+    tmp_path: Path,
+    train: Callable[..., int],
+    runs: Callable[[], dict[str, RunRecord]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "own_weights_net.py").write_text(OWN)
+    (tmp_path / "configs" / "model").mkdir(parents=True)
+    (tmp_path / "configs" / "model" / "own.yaml").write_text("_target_: own_weights_net.Net\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = ["model=own", "--config-dir", str(tmp_path / "configs")]
+    try:
+        assert train(*own, "name=first", "epochs=1") == 0
+        first = runs()["first-s0"].folder
+        assert train(*own, "name=second", f"model.weights={first}", "epochs=1st") == 0
+        assert train(*own, "name=wide", f"model.weights={first}", "+model.width=5", "epochs=1st") in (2, 3)
+        assert "of another shape: body.weight (4, 192), here (5, 192), body.bias" in capsys.readouterr().err
+        assert train(*own, "name=typo", "+model.wieghts=x") == 2
+    finally:
+        sys.modules.pop("own_weights_net", None)
+
+
+def test_nothing_that_fits_is_an_error_even_without_strict() -> None:
+    with pytest.raises(UserError, match="nothing in here fits this network; it holds a"):
+        load_all(nn.Linear(2, 2), {"a": torch.zeros(1)}, "here", strict=False)
+
+
+def test_the_lists_are_complete_up_to_eight_of_a_kind() -> None:
+    given = {f"x{n}": torch.zeros(1) for n in range(10)} | {"weight": torch.zeros(2, 2)}
+    with pytest.raises(UserError) as raised:
+        load_all(nn.Linear(2, 2), given, "here")
+    assert str(raised.value) == (
+        "model.weights: here does not fit this network: missing: bias; unexpected: "
+        "x0, x1, x2, x3, x4, x5, x6, x7 and 2 more; model.strict=false loads the 1 tensor that fit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("model.weights=imagenet", "imagenet is for model=torchvision; give a checkpoint or a run"),
+        ("model.weights=nowhere", "nowhere: no such run"),
+        ("model.weights=3", "model.weights: given 3; allowed: text or a mapping"),
+    ],
+)
+def test_wrong_weights_are_one_line(
+    typed: str, line: str, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(typed) == 2
+    told = capsys.readouterr().err
+    assert line in told and told.count("\n") == 1
