@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError, unknown
+from cnnexp.records import convergence
 from cnnexp.records.fields import ROW
 from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord, one_run
@@ -100,6 +101,8 @@ class Run:
                 facts[name.replace("_", " ")] = percent(value)
         if "best_epoch" in result:
             facts["best epoch"] = f"{result['best_epoch']} of {result.get('epochs')}"
+        if record.status == "done" and (problem := convergence.sentence(record)):
+            facts["note"] = problem
         if record.status not in ("done", "running") and isinstance(error := record.info.get("error"), dict):
             facts["reason"] = str(error.get("message"))
         return {**facts, "folder": str(self.folder)}

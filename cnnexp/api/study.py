@@ -34,8 +34,7 @@ class Study:
         """Return a row for each run, as `cnnexp.runs`."""
         from cnnexp.records.table import runs
 
-        frame = runs(self.folder)
-        return frame[~frame["superseded"]].reset_index(drop=True) if "superseded" in frame else frame
+        return runs(self.folder)
 
     def report(self, baseline: str | None = None) -> "Report":
         """Compare the runs: see `cnnexp.report`."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from fake_records import write_run
 
+import cnnexp
 from cnnexp.records import convergence
 from cnnexp.records.convergence import AT_CHANCE, IMPROVING, ONE_EPOCH, at_chance, of_curve, still_improving
 
@@ -82,3 +83,8 @@ def test_what_is_said_of_a_run(tmp_path):
     stopped.update(result={**stopped.info["result"], "stopped": "early"})
     assert convergence.sentence(stopped) == ""
     assert convergence.sentence(write_run(tmp_path, "no-logits", with_predictions=False)) == ""
+
+
+def test_a_run_in_python_says_it_too(tmp_path):
+    assert f"note {AT_CHANCE}" in repr(cnnexp.Run(write_run(tmp_path, "lost", accuracy=0.1).folder))
+    assert "note" not in repr(cnnexp.Run(write_run(tmp_path, "long", accuracy=0.6, epochs=60).folder))
