@@ -17,7 +17,7 @@ from cnnexp.sweep.board import Board, print_summary, where_to_look
 from cnnexp.sweep.engine import GRACE_SECONDS, Engine, Event, Lost, Progress
 from cnnexp.sweep.queue import Queue
 from cnnexp.sweep.times import Times
-from cnnexp.text import duration
+from cnnexp.text import duration, percent
 from cnnexp.training.plan import Plan
 
 MAX_LOSSES = 3  # of one run, each time with what is around it
@@ -216,7 +216,8 @@ class Scheduler:
         if status == "done":
             info = plan.record().info
             self.times.learn(plan.fingerprint, self.times.work_of(plan), info["seconds"]["total"])
-            line += f": test accuracy {info['result']['test_accuracy']:.2%}, {where or duration(seconds)}"
+            accuracies = (percent(info["result"][name]) for name in ("val_accuracy", "test_accuracy"))
+            line += ": validation {}, test {}, {}".format(*accuracies, where or duration(seconds))
         else:
             line += f": {', '.join(filter(None, (message, where)))}{where_to_look(plan, status, 'see')}"
         self.board.ended(plan, status, line)

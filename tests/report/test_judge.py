@@ -9,8 +9,9 @@ import pytest
 from fake_records import ARMS, predictions, study_in_memory, write_run, write_study
 from scipy import stats
 
-from cnnexp import report, storage
+from cnnexp import report
 from cnnexp.pages.tables import to_csv
+from cnnexp.records.run_record import find_runs
 from cnnexp.report.analysis import judge
 from cnnexp.report.analysis.effects import effects
 from cnnexp.report.analysis.evidence import gather_evidence
@@ -503,8 +504,8 @@ def test_a_spread_without_an_arm_that_did_not_finish_is_not_tested(tmp_path):
     folder = write_study(tmp_path, arms, 3, claims=[claim])
     (judged,) = analyse(study_of(folder)).judged
     assert judged.verdict == "holds"
-    for run in folder.glob("norm=none,lr=3-*"):
-        info = storage.read_json(run / "run.json")
-        storage.write_json(run / "run.json", {**info, "status": "failed"})
+    for run in find_runs(folder):
+        if run.info["arm"] == "norm=none,lr=3":
+            run.update(status="failed")
     (judged,) = analyse(study_of(folder)).judged
     assert judged.verdict == "not tested" and "no finished run of norm=none,lr=3 (3 failed)" in judged.remark
