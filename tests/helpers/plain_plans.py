@@ -23,7 +23,7 @@ def finish(plan: Plan, status: str, seconds: float = 1.0) -> None:
         status=status,
         arm=plan.arm,
         seconds={"total": seconds},
-        result={"test_accuracy": 0.5} if status == "done" else None,
+        result={"val_accuracy": 0.5, "test_accuracy": 0.5} if status == "done" else None,
         finished=now(),
         error=None,
     )
