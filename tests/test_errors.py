@@ -205,7 +205,6 @@ def test_a_config_file_cannot_name_another_launcher(
         ("job.chdir", "job: {chdir: true}"),
         ("callbacks", "callbacks: {a: {_target_: os.system}}"),
         ("sweeper.params", "sweeper: {params: {seed: '1,2'}}"),
-        ("mode", "mode: MULTIRUN"),
     ],
 )
 def test_a_config_file_cannot_set_what_has_no_effect(

@@ -57,7 +57,7 @@ WITHOUT_EFFECT: dict[str, Any] = {  # settings of Hydra's, with its defaults; a 
     "job.env_copy": [],
     "callbacks": {},
     "output_subdir": ".hydra",
-    **dict.fromkeys(("mode", "job.chdir", "sweeper.params")),
+    **dict.fromkeys(("job.chdir", "sweeper.params")),
 }
 
 
