@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import Container, DictConfig, OmegaConf
 
 from cnnexp.config.keys import counts, flatten
@@ -44,7 +45,17 @@ def read_arms(study: Any) -> dict[str, Arm]:
     named = {str(name): content for name, content in given.items()}
     if odd := [name for name in named if not re.fullmatch(r"\w[\w.-]*", name)]:
         raise UserError(f"study.arms: given the name {odd[0]!r}; allowed: letters, digits, _, - and .")
+    for value in map(_read, given):
+        if not isinstance(value, str):
+            word = as_word(value)
+            fix = f"choose another name, such as arm_{word}, or quote the word on, off, yes or no"
+            raise UserError(f"study.arms: a name is read as the value {word}, not as text; {fix}")
     return {name: _arm(_settings(name, named, ())) for name in named}
+
+
+def _read(name: Any) -> Any:
+    """Return what YAML and then Hydra read an arm's name as: 2 for "2", True for on."""
+    return OverridesParser.create().parse_override(f"arm={name}").value() if isinstance(name, str) else name
 
 
 def register(arms: Mapping[str, Arm]) -> None:

@@ -58,6 +58,10 @@ def test_a_list_combines_arms_in_its_order() -> None:
 
 WRONG: list[tuple[Any, str]] = [
     ([1], "study.arms: given [1]; allowed: a mapping of names to overrides"),
+    ({"a": {}, True: {}}, "study.arms: a name is read as the value true, not as text; choose another name, such as"),
+    ({2: {}}, "study.arms: a name is read as the value 2, not as text; choose another name, such as arm_2"),
+    ({"1e-4": {}}, "study.arms: a name is read as the value 0.0001, not as text; choose another name, such as arm_0"),
+    ({None: {}}, "study.arms: a name is read as the value null, not as text"),
     ({"a b": {}}, "study.arms: given the name 'a b'; allowed: letters, digits, _, - and ."),
     ({"a": 3}, "study.arms.a: given 3; allowed: overrides by key, or a list of arms to combine"),
     ({"base": {}, "b": ["bse"]}, "study.arms.b: unknown arm 'bse'; choose one of base (did you mean 'base'?)"),
