@@ -55,10 +55,16 @@ def axes(study: Any) -> dict[str, str]:
 
 
 def check_size(overrides: Sequence["Override"]) -> None:
-    """Raise UserError for values that make no run, or more than MAX_RUNS, before they are all written out."""
+    """Raise UserError for values that make no run, that another word replaces, or that make more than MAX_RUNS runs.
+
+    This is before all runs are written out.
+    """
     from hydra.core.override_parser.types import RangeSweep
 
     swept = [override for override in overrides if override.is_discrete_sweep()]
+    keys = [override.key_or_group for override in overrides]
+    if twice := [override.key_or_group for override in swept if keys.count(override.key_or_group) > 1]:
+        raise UserError(f"{twice[0]}: given more than once, with several values; give all its values in one place")
     counts = []
     for override in swept:
         given = override.value()

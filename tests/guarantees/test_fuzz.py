@@ -161,9 +161,10 @@ def test_a_sweep_of_too_many_or_no_values(
     for word, told in (
         ("seed=range(0,10000000000)", "seed: these values make more than 10,000 runs"),
         ("optimizer.lr=range(0,1,1e-300)", "optimizer.lr: these values make more than 10,000 runs"),
+        ("seed=0,1 seed=2,3", "seed: given more than once, with several values; give all its values in one place"),
         ("seed=range(3,0)", "seed=range(3,0): there is no such value"),
     ):
-        assert ask(fuzzing.Case(["-m", word])) == 2
+        assert ask(fuzzing.Case(["-m", *word.split()])) == 2
         assert capsys.readouterr().err.startswith(f"cnnexp: {told}")
     assert ask(fuzzing.Case(["-m", "seed=range(0,101)", "batch_size=range(1,101)"])) == 2
     assert "seed, batch_size: these values make" in capsys.readouterr().err
