@@ -6,7 +6,6 @@ versions of Pillow, and CODE_VERSION. Imports no torch.
 
 import hashlib
 import json
-import os
 import re
 import sys
 import time
@@ -24,6 +23,7 @@ from cnnexp import storage
 from cnnexp.data.cache import ARRAYS, CODE_VERSION, Prepared, cache_root, load, locked
 from cnnexp.data.images import PARTS, Integers, Pixels, channel_sums
 from cnnexp.errors import UserError
+from cnnexp.process.limits import cores
 from cnnexp.text import visible
 
 BLOCK_IMAGES = 64  # decoded by one thread at a time
@@ -135,8 +135,7 @@ def _check_classes(name: str, listing: Listing, kept: list[int]) -> None:
 def _decode(name: str, listing: Listing) -> Iterator[Block]:
     """Decode a listing in order, in threads: Pillow decodes and resizes without the interpreter's lock."""
     total = len(listing.ids)
-    affinity = getattr(os, "sched_getaffinity", None)
-    workers = min(32, len(affinity(0)) if affinity else os.cpu_count() or 1)
+    workers = min(32, cores())
     starts = iter(range(0, total, BLOCK_IMAGES))
     pending: deque[Future[Block]] = deque()
     with (

@@ -1,9 +1,12 @@
 """Checks of a process's limits before work starts, where libraries would abort. Imports no torch."""
 
+import math
 import os
 import resource
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from cnnexp.errors import UserError
 
@@ -47,3 +50,20 @@ def check_open_files(slots: int = 0) -> None:
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use; a container's quota (docker --cpus) is one limit."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(found, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return how many cores the control group of a container allows; infinity without a limit."""
+    with suppress(OSError, ValueError, ZeroDivisionError):  # version 2
+        quota, period = (root / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    with suppress(OSError, ValueError, ZeroDivisionError):  # version 1
+        quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from cnnexp.errors import UserError
+from cnnexp.process.limits import cores
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Environment variables with which torch, oneDNN and MKL choose kernels for another processor.
@@ -70,11 +71,6 @@ class Device:
         facts = {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
         facts |= cpu_kernels() if self.kind == "cpu" else {}
         return facts | ({"compile": self.compile} if self.compile else {})
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resolve(config: dict[str, Any]) -> Device:

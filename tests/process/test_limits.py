@@ -65,3 +65,25 @@ def test_open_files_are_counted_with_the_slots() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before, "what was opened is closed"
     with pytest.raises(UserError, match=r"open files is too low for this sweep; .*, or give fewer slots$"):
         limits.check_open_files(10**7)
+
+
+@pytest.mark.parametrize(
+    ("files", "allowed"),
+    [
+        ({"cpu.max": "250000 100000\n"}, 2.5),
+        ({"cpu.max": "max 100000\n"}, float("inf")),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, float("inf")),
+        ({}, float("inf")),
+    ],
+)
+def test_a_quota_of_a_container_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], allowed: float
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert limits.cpu_quota(tmp_path) == allowed
+    monkeypatch.setattr(limits, "cpu_quota", lambda: allowed)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    assert limits.cores() == {2.5: 2, 0.5: 1, float("inf"): 64}[allowed]
