@@ -16,7 +16,6 @@ from cnnexp.data.download import CIFAR10, CIFAR10_CLASSES, IMAGENETTE, IMAGENETT
 from cnnexp.data.folders import find_tree
 from cnnexp.data.postcards import POSTCARDS, draw_postcard
 from cnnexp.data.prepare import Listing, prepare
-from cnnexp.data.shapes import SHAPES, draw_shape
 from cnnexp.data.splits import with_splits
 from cnnexp.data.textures import TEXTURES, draw_texture
 from cnnexp.data.tree import Reader, read_tree
@@ -24,13 +23,6 @@ from cnnexp.data.tree import Reader, read_tree
 Side = Annotated[int, Range(low=8, high=1024)]
 Resize = Literal["crop", "squash"]
 OnCorrupt = Literal["error", "skip"]
-
-
-@with_splits
-def shapes(num_train: Count, num_test: Count, size: Side, cache: str | None) -> Prepared:
-    """Ten drawn shapes, size x size RGB: drawn by the package, the same on every machine. See data/shapes.py."""
-    listing = _drawn(SHAPES, num_train, num_test, size, draw_shape)
-    return prepare("shapes", [num_train, num_test, size], cache, lambda: listing)
 
 
 @with_splits
@@ -123,7 +115,6 @@ def _folder_classes(node: Mapping[str, Any]) -> list[str]:
 
 # Of a source: the archive that it downloads, and a function from its settings to its classes, which prepares nothing.
 for _source, _archive, _classes in (
-    (shapes, None, lambda _: SHAPES),
     (textures, None, lambda _: TEXTURES),
     (postcards, None, lambda _: POSTCARDS),
     (imagenette, IMAGENETTE, lambda _: list(IMAGENETTE_CLASSES.values())),

@@ -1,6 +1,6 @@
 """The data set "textures", to pretrain on: which of ten textures, at any two colours, scale, angle and light.
 
-Frozen, as data/shapes.py is.
+Frozen, as data/postcards.py is.
 """
 
 import numpy as np

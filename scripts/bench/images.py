@@ -10,7 +10,7 @@ from bench.lab import Lab
 from bench.process import NotMeasured
 
 REAL = {"imagenette": ("imagenette2-160", "train", "val"), "cifar10": ("cifar10-jpeg", "train", "test")}
-EMBEDDED = ("shapes", "textures")
+EMBEDDED = ("postcards", "textures")
 MAX_LINKS = 50_000  # ext4 allows 65,000 names of one file
 
 
@@ -18,8 +18,8 @@ MAX_LINKS = 50_000  # ext4 allows 65,000 names of one file
 class Images:
     """Images, `size` pixels wide and high.
 
-    source: imagenette, cifar10 (stratified samples of `train` and `test` images), shapes, textures (all of them), or
-    copies (`train` and `test` names of a few drawn images).
+    source: imagenette, cifar10 (stratified samples of `train` and `test` images), postcards, textures (drawn), or
+    copies (`train` and `test` names of a few drawn images). A tenth of the drawn training images is held out.
     """
 
     source: str
@@ -35,7 +35,8 @@ class Images:
     def words(self, lab: Lab) -> list[str]:
         """Return the overrides with which cnnexp reads the images."""
         if self.source in EMBEDDED:
-            return [f"data={self.source}"]
+            counts = [f"data.num_train={self.train}", f"data.num_test={self.test}"]
+            return [f"data={self.source}", *counts, f"data.size={self.size}", "data.val_fraction=0.1"]
         root = self.root(lab)
         return ["data=folder", f"data.root={root.parent}", f"data.path={root.name}", f"data.size={self.size}"]
 

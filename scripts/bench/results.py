@@ -1,6 +1,7 @@
 """The arithmetic of repeats, and docs/performance.jsonl, which holds every repeat.
 
 A row is {date, machine, versions, commit, quick, not_measured, commands, facts, problems, repeats}.
+note: only where the row has changed since it was measured; a new measurement drops it.
 commands: {case: what was run}; problems: {case: why it is missing}; facts: {name: what else to know};
 repeats: [{case, repeat, metric: value, ...}]. In the file, a row is one line of all but `repeats`, then one line each.
 """

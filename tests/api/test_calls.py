@@ -81,7 +81,7 @@ def test_the_same_run_as_the_command_makes(
     assert made.folder.name == typed.folder.name and untimed(made.record) == untimed(typed.record)
     before = made.record.info["finished"]
     assert own("seed=3", "optimizer.lr=0.01").folder == made.folder and made.record.info["finished"] == before
-    assert only().info["command"].startswith("cnnexp train data=shapes")
+    assert only().info["command"].startswith("cnnexp train data=postcards")
 
 
 def test_what_a_run_shows(own: Callable[..., cnnexp.Run]) -> None:

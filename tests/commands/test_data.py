@@ -34,8 +34,8 @@ def test_wrong_settings_are_reported(tmp_path, capsys):
         (["folder", f"data.root={tmp_path}/gone"], r"data.root: .*gone is not a folder"),
         (["imagenet"], r"unknown choice 'imagenet'; .*did you mean 'imagenette'"),
         (["data.sise=3"], r"data.sise: no such key"),
-        (["shapes", "data.val_fraction=1"], r"data.val_fraction: given 1; allowed: a number >= 0 and < 1"),
-        (["shapes", "data.normalize={mean: [0.5]}"], r"data.normalize.std: is missing"),
+        (["postcards", "data.val_fraction=1"], r"data.val_fraction: given 1; allowed: a number >= 0 and < 1"),
+        (["postcards", "data.normalize={mean: [0.5]}"], r"data.normalize.std: is missing"),
     ):
         assert cli.main(["data", *given]) == 2
         error = capsys.readouterr().err

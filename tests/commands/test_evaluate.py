@@ -81,7 +81,7 @@ def test_evaluate_matches_classes_by_name_or_says_so(cnnexp, trained_run, tmp_pa
     others = [f"class {c}" for c in "abcdefghij"]
     root = tree(tmp_path / "tree", others)
     code, _, err = cnnexp("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
-    assert code == 0 and "matched by position: class a for arrow, " in err
+    assert code == 0 and "matched by position: class a for sailboat, " in err
     model = load(trained_run)
     data = build_data(model.config)
     turned = replace(data, classes=data.classes[::-1])
@@ -95,7 +95,7 @@ def test_evaluate_matches_classes_by_name_or_says_so(cnnexp, trained_run, tmp_pa
         (["data.sise=8"], r"data.sise: no such key.*did you mean 'size'"),
         (["data.size=9"], "images of 3x9x9 (C x H x W); the run's network takes 3x8x8"),
         (["data.num_test=-1"], "data.num_test: given -1; allowed"),
-        (["data=shaps"], "did you mean 'shapes'"),
+        (["data=postcard"], "did you mean 'postcards'"),
         (["--device", "gpu"], "unknown device 'gpu'"),
     ],
 )

@@ -128,9 +128,9 @@ def test_gc_finds_prepared_images_that_cannot_be_used(cnnexp, tmp_path, monkeypa
     cache = tmp_path / "cache"
     monkeypatch.setenv("CNNEXP_CACHE", str(cache))
     good = build_data({"data": {**RunRecord.read(trained_run).config()["data"], "cache": str(cache)}}).cache
-    bad = cache / f"shapes-{'0' * 16}"
+    bad = cache / f"postcards-{'0' * 16}"
     put(bad / "images.npy")
-    put(cache / f".shapes-{'1' * 16}.tmp" / "images.npy")
+    put(cache / f".postcards-{'1' * 16}.tmp" / "images.npy")
     put(cache / "else" / "of-mine")
     put(cache / "compiled" / "kernel.so")
     outputs = tmp_path / "outputs"

@@ -19,7 +19,7 @@ from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-SMALL = ["data=shapes", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", "device=cpu"]
+SMALL = ["data=postcards", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", "device=cpu"]
 
 
 def arms(**given: Any) -> dict[str, Arm]:

@@ -108,7 +108,7 @@ def test_augmentation_has_a_short_name(name: str) -> None:
 
 BESIDE_DATA = {
     name: {k: v for k, v in load(f"data/{name}").items() if k not in ("data", "defaults")}
-    for name in ("shapes", "textures")
+    for name in ("postcards", "textures")
 }
 
 
@@ -123,7 +123,9 @@ def test_what_a_data_set_sets_beside_the_data_loses_to_what_was_typed(
     plain = config.resolve(typed)
     assert plain["batch_size"] == 77
     config.print_set_by_data([(plain, typed.hydra)])
-    printed = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "batch_size")
+    entries = [entry for entry in load(f"data/{data}")["defaults"] if isinstance(entry, dict)]
+    groups = {key.removeprefix("override /"): name for entry in entries for key, name in entry.items()}
+    printed = ", ".join(f"{key}={value}" for key, value in (settings | groups).items() if key != "batch_size")
     assert capsys.readouterr().out == (f"data={data} sets {printed}\n" if printed else "")
 
 
@@ -180,7 +182,7 @@ def small(data: str, root: Path) -> list[str]:
     drawn = ["data.num_train=40", "data.num_test=20"]
     place = [f"data.root={root / 'own' if data == 'folder' else root}"]
     few = ["data.val_fraction=0.2", "data.train_limit=16", "data.test_limit=10"]
-    return [*few, *(drawn if data in ("postcards", "shapes", "textures") else place)]
+    return [*few, *(drawn if data in ("postcards", "textures") else place)]
 
 
 @pytest.mark.usefixtures("cifar10")
@@ -380,7 +382,7 @@ def test_every_arm_trains(study: str, arm: Arm, outputs: Path, only: Callable[[]
     if arm[0].startswith("+arm="):
         model = parts(study, arm[0].removeprefix("+arm="))[0].get("model", model)
     batch_size = [] if "batch_size" in axes(study) else ["batch_size=4", "data.train_limit=16"]
-    data = ["data=shapes", "data.num_train=80", "data.num_test=10", f"data.size={SMALLEST.get(model, 8)}"]
+    data = ["data=postcards", "data.num_train=80", "data.num_test=10", f"data.size={SMALLEST.get(model, 8)}"]
     shared = ["epochs=2st", "device=cpu", "device.threads=1", "backbone.weights=none", f"outputs={outputs}"]
     assert cli.main(["train", f"+study={study}", "hydra.mode=RUN", *arm, *data, *batch_size, *shared]) == 0
     run = only()
@@ -442,7 +444,8 @@ def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], plans: lis
 
 @pytest.mark.parametrize("study", [study for study in STUDIES if "+arm" not in axes(study)])
 def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outputs: Path, plans: list[Plan]) -> None:
-    tiny = ["data=shapes", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", f"outputs={outputs}"]
+    tiny = ["data=postcards", "data.size=8", "data.num_train=160", "data.num_test=20", "slots=cpu:1"]
+    tiny.append(f"outputs={outputs}")
     assert cli.main(["train", f"+study={study}", *tiny, "seed=3"]) == 0
     assert [plan.arm for plan in plans] == [arm_name(arm) for arm in arms(study)]
     assert STUDIES[study]["study"]["baseline"] in [plan.arm for plan in plans]

@@ -67,6 +67,6 @@ def test_a_tilde_in_a_flag_is_the_home_folder(
 @pytest.mark.parametrize("name", ["plain", "My Projects", "проект", "50%", "o'neil", "a,b", "a[1]"])
 def test_a_folder_of_configs_may_have_any_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name / "data").mkdir(parents=True)
-    (tmp_path / name / "data" / "mine.yaml").write_text("defaults: [shapes]\nnum_train: 300\n")
+    (tmp_path / name / "data" / "mine.yaml").write_text("defaults: [postcards]\nnum_train: 300\n")
     places = configs.search_path([f"--config-dir={tmp_path / name}"])
     assert configs.compose([*places, "data=mine"]).data.num_train == 300

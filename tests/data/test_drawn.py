@@ -11,7 +11,6 @@ from image_folders import build
 
 from cnnexp.data import canvas, counter
 from cnnexp.data.postcards import POSTCARDS, THINGS, draw_postcard
-from cnnexp.data.shapes import SHAPES, draw_shape, inside
 from cnnexp.data.textures import TEXTURES, draw_texture
 
 
@@ -26,7 +25,6 @@ def cache(tmp_path_factory):
     ("name", "fingerprint"),
     [
         ("postcards", "84c7ebe0ebcd4d47d3f6479833d555b6"),
-        ("shapes", "6f4c01d63bc823dbdf30caac09cf7eca"),
         ("textures", "8d8e665391bc6b270f360190f048780c"),
     ],
 )
@@ -63,28 +61,7 @@ def test_sine_table_is_that_of_the_definition():
     assert halves.min() > 1e-4  # so no platform's last bit can change an entry
 
 
-def test_shapes_have_their_areas():
-    x, y = canvas.grid(1200)
-    u, v = x * 1200 // 2048, y * 1200 // 2048  # the canvas covers [-1200, 1200]
-    cell = 2.0**2
-    star = 10 * 0.5 * 1000**2 * 0.381966 * math.sin(math.radians(36))
-    for shape, area in {
-        "disc": math.pi * 900**2,
-        "ring": math.pi * (960**2 - 580**2),
-        "square": 1520**2,
-        "frame": 1640**2 - 940**2,
-        "bar": 520 * 1960,
-        "cross": 2 * 540 * 1900 - 540**2,
-        "triangle": 3 * math.sqrt(3) / 4 * 1000**2,
-        "star": star * (320 / 309.017) ** 2,
-    }.items():
-        assert inside(shape, u, v).sum() * cell == pytest.approx(area, rel=0.02), shape
-    assert all(inside(shape, u, v).any() for shape in SHAPES)
-
-
-@pytest.mark.parametrize(
-    ("classes", "draw"), [(POSTCARDS, draw_postcard), (SHAPES, draw_shape), (TEXTURES, draw_texture)]
-)
+@pytest.mark.parametrize(("classes", "draw"), [(POSTCARDS, draw_postcard), (TEXTURES, draw_texture)])
 def test_an_image_depends_on_its_own_number_alone(classes, draw):
     for label in range(len(classes)):
         image = draw(label, (0, label), 32)
@@ -105,14 +82,14 @@ def test_every_postcard_shows_its_thing_and_not_the_other(label):
 
 
 def test_more_images_leave_the_first_ones_as_they_are():
-    few, many = build("shapes", num_train=20, num_test=10), build("shapes", num_train=40, num_test=20)
+    few, many = build("postcards", num_train=20, num_test=10), build("postcards", num_train=40, num_test=20)
     assert np.array_equal(few.train.images[:20], many.train.images[:20])
     assert np.array_equal(few.test.images[few.test.indices], many.test.images[many.test.indices[:10]])
 
 
 def test_drawing_is_the_same_in_another_process():
-    code = "import sys; from cnnexp.data.shapes import draw_shape as draw\n"
+    code = "import sys; from cnnexp.data.postcards import draw_postcard as draw\n"
     code += "sys.stdout.buffer.write(draw(8, (0, 8), 32).tobytes())"
     environment = {**os.environ, "PYTHONHASHSEED": "5"}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
-    assert done.stdout == draw_shape(8, (0, 8), 32).tobytes()
+    assert done.stdout == draw_postcard(8, (0, 8), 32).tobytes()

@@ -64,7 +64,7 @@ def test_as_many_starts_as_directories(raced: tuple[Path, dict[str, Any]]) -> No
 def test_many_that_need_the_same_images_prepare_them_once(raced: tuple[Path, dict[str, Any]]) -> None:
     folder, said = raced
     told = "".join(one["told"] for one in said["starts"])
-    assert told.count("shapes: prepared 70 images") == 1
+    assert told.count("postcards: prepared 70 images") == 1
     ((prepared, _),) = cache.cached(str(folder / "cache"))
     good = cache.load(prepared)
     assert good is not None

@@ -155,7 +155,7 @@ def of_an_interrupted_run(mine: Plan, other: Plan) -> list[Target]:
 def of_the_rest(root: Path) -> list[Target]:
     """Return the files of the cache, and study.json, whose runs alone say which study it is of."""
     study = root / "outputs" / "demo" / "study.json"
-    mine, other = sorted((root / "cache").glob("shapes-*"))
+    mine, other = sorted((root / "cache").glob("postcards-*"))
     found = [Target("study.json", study, None, lambda: study_file.read_study(study.parent))]
     found.append(Target("bf16.json", root / "bf16.json", None, lambda: missing(bf16._read(root / "bf16.json"))))
     for name in (*cache.ARRAYS, "meta.json"):
@@ -405,7 +405,7 @@ def test_large_images_are_verified_on_request(
 ) -> None:
     words = [
         "data",
-        "shapes",
+        "postcards",
         "data.num_train=20",
         "data.num_test=20",
         "data.size=8",

@@ -318,7 +318,7 @@ def test_weights_from_elsewhere_do_not_fire(train, only, tmp_path, shape, capsys
 def test_arrays_of_objects_in_the_cache_do_not_fire(tmp_path, name):
     from cnnexp.data import cache
 
-    canary, folder = tmp_path / "canary", tmp_path / "shapes-0123456789abcdef"
+    canary, folder = tmp_path / "canary", tmp_path / "postcards-0123456789abcdef"
     folder.mkdir()
     for file in cache.ARRAYS:
         content = np.array([Call(os.system, touch(canary).decode())], object) if file == name else np.zeros(1, "uint8")

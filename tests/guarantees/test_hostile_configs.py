@@ -43,7 +43,7 @@ CALLABLE = [
         "cnnexp.records.provenance.subprocess.run",
         "cnnexp.models.convnet.signature.re.compile",
     ),
-    *("cnnexp.data.sources.imagenette", "cnnexp.data.sources.cifar10", "cnnexp.data.sources.shapes"),
+    *("cnnexp.data.sources.imagenette", "cnnexp.data.sources.cifar10", "cnnexp.data.sources.postcards"),
     *("cnnexp.optim.optimizers.adam", "cnnexp.models.convnet.convnet.__call__", "torch.optim.Adam"),
     *("torch.nn.Linear", "torch.nn.modules.Linear", "torch.nn.parameter.Parameter", "torch.nn.utils.clip_grad_norm_"),
 ]
@@ -136,7 +136,7 @@ def payload(tmp_path, monkeypatch):
 @pytest.mark.parametrize("way", ["load", "evaluate", "predict"])
 @pytest.mark.parametrize("place", ["model", "data"])
 def test_no_command_builds_a_stranger_s_code(run, payload, way, place, capsys):
-    edit_config(run, {"model": BUILDER, "data": "cnnexp.data.sources.shapes"}[place], "strange_payload.fire")
+    edit_config(run, {"model": BUILDER, "data": "cnnexp.data.sources.postcards"}[place], "strange_payload.fire")
     if way == "load":
         if place == "model":
             with pytest.raises(UserError, match="is not built"):

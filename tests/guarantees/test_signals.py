@@ -231,11 +231,11 @@ def everything_but_the_last_checkpoint(run: RunRecord) -> dict[str, Any]:
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_while_data_is_prepared(tmp_path: Path, number: signal.Signals) -> None:
-    words = ["data", "shapes", "data.num_train=60000", "data.size=32", f"data.cache={tmp_path}"]
+    words = ["data", "postcards", "data.num_train=60000", "data.size=32", f"data.cache={tmp_path}"]
     process = start(words)
-    wait_for(lambda: any(file.stat().st_size > 2**20 for file in tmp_path.glob(".shapes-*.tmp/images.npy")))
+    wait_for(lambda: any(file.stat().st_size > 2**20 for file in tmp_path.glob(".postcards-*.tmp/images.npy")))
     assert end(process, number)[0] == CODES[number]
-    assert not list(tmp_path.glob("*shapes-*.tmp")) and not list(tmp_path.glob("shapes-*"))
+    assert not list(tmp_path.glob("*postcards-*.tmp")) and not list(tmp_path.glob("postcards-*"))
 
 
 @needs_proc

@@ -126,7 +126,7 @@ def _info(
         },
         "device": {"kind": "cpu", "name": "Example CPU", "precision": "fp32", "threads": 2},
         "data": {
-            "name": "shapes", "fingerprint": "data01", "classes": classes, "image": [3, 64, 64],
+            "name": "postcards", "fingerprint": "data01", "classes": classes, "image": [3, 64, 64],
             "train": 9000, "val": 1000, "test": images, "skipped": [],
         },
         "model": {"parameters": 390410, "trainable_parameters": 390410, "macs": 12345678},

@@ -81,7 +81,7 @@ BAD_KEYS = [
 ]
 WORDS = [
     *("foo", "", " ", "=", "=1", "+=1", "~", "~=", "+", "++", "++=", "+foo", "++foo=1", "+~foo=1", "~~foo", "~foo"),
-    *("~seed", "~data", "~model", "~optimizer", "~device", "~nowhere", "~data=shapes", "~data=textures", "--", "-"),
+    *("~seed", "~data", "~model", "~optimizer", "~device", "~nowhere", "~data=postcards", "~data=textures", "--", "-"),
     *("---", "-x", "--seed=1", "--multirun=1", "hydra.run.dir=/tmp/\0x", "hydra/launcher=basic"),
     *("hydra/launcher=nowhere", "hydra/sweeper=basic", "hydra=1", "hydra.nowhere=1", "hydra/job_logging=nowhere"),
     *("hydra.job.chdir=true", "hydra.mode=MULTIRUN", "hydra.searchpath=[nowhere]", "hydra.searchpath=1"),
@@ -91,18 +91,18 @@ WORDS = [
     *("--config-dir=/nowhere", "--config-name=nowhere", "--config-path=/nowhere", "--budget", "--budget="),
     *("--budget=0", "--budget=1e9", "--budget=-3", "--budget=99999999999999999999h", "--budget=٣", "--budget=nan"),
     *("--plan=1", "--cfg", "--cfg=nowhere", "--cfg=all", "--cfg=hydra", "-c", "--info", "--info=nowhere"),
-    *("--package=nowhere", "--resolve", "-m", "-mm", "--run", "--hydra-help", "data=shapes=1", "data@x=shapes"),
-    *("data@data=shapes", "data:x=shapes", "data@:x=shapes", "defaults=[]", "+defaults=[]", "_target_=x"),
+    *("--package=nowhere", "--resolve", "-m", "-mm", "--run", "--hydra-help", "data=postcards=1", "data@x=postcards"),
+    *("data@data=postcards", "data:x=postcards", "data@:x=postcards", "defaults=[]", "+defaults=[]", "_target_=x"),
     *("+x={_target_: os.system}", "+data={a:1}", "++data=1", "++model=null", "model={}"),
     *("model={_target_: builtins.exec}", "++optimizer={}", "data=null", "data=", "model=[custom]"),
-    *("data=[shapes,textures]", "preset=x", "+preset=[small,x]", "+aug=full,flip", "+arm=[baseline,dropout]"),
-    *("+arm=../arm/dropout", "+arm=/etc/passwd", "model=../data/shapes", "model=", "model='custom'"),
+    *("data=[postcards,textures]", "preset=x", "+preset=[small,x]", "+aug=full,flip", "+arm=[baseline,dropout]"),
+    *("+arm=../arm/dropout", "+arm=/etc/passwd", "model=../data/postcards", "model=", "model='custom'"),
     *("model=custom.yaml", "model=CUSTOM", "model=${seed}", "+study=${nowhere}", "+study=", "+study"),
     *("study=ablation",),
 ]
 TARGETS = [
     *("nowhere.Net", "nowhere", "", "os.system", "builtins.exec", "builtins.int", "os.path.sep", "..", ".a", "a."),
-    *("a..b", "null", "3", "[]", "{}", "true", "torch.nn.Linear", "cnnexp.data.sources.shapes", "cnnexp.nowhere.x"),
+    *("a..b", "null", "3", "[]", "{}", "true", "torch.nn.Linear", "cnnexp.data.sources.postcards", "cnnexp.nowhere.x"),
     *("cnnexp.data.sources.nowhere", "os..path", "é.ü", "'a b.c'", "'a\nb.c'", "builtins.print", "torch.optim.SGD"),
     *("torchvision.models.resnet18", "cnnexp.errors.UserError", "x" * 500 + ".y", "builtins.dict"),
     *("collections.OrderedDict", "collections.abc.Callable", "typing.Any", "math.sqrt", "functools.partial"),

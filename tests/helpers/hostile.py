@@ -127,7 +127,7 @@ def _made() -> tempfile.TemporaryDirectory[str]:
     outputs = Path(folder.name)
     config = configs.resolve(configs.compose([*TINY, f"outputs={outputs}"]))
     run = RunRecord(run_folder(outputs, "strange", "baseline", 0, "abcdef0123"))
-    data = {"name": "shapes", "classes": list("abcdefghij"), "image": [3, 8, 8], "mean": [0.5] * 3, "std": [0.2] * 3}
+    data = {"name": "postcards", "classes": list("abcdefghij"), "image": [3, 8, 8], "mean": [0.5] * 3, "std": [0.2] * 3}
     with run.held():
         run.write_config(config)
         weights = build_model(config, (3, 8, 8), 10).state_dict()

@@ -10,8 +10,8 @@ from cnnexp import cli, report
 from cnnexp.records.run_record import find_runs
 
 SMALL = [
-    *("data=shapes", "data.num_train=60", "data.num_test=50", "data.size=8", "data.val_fraction=0.2", "device=cpu"),
-    *("device.threads=1", "epochs=2ep", "batch_size=16", "eval_batch_size=32"),
+    *("data=postcards", "data.num_train=60", "data.num_test=50", "data.size=8", "data.val_fraction=0.2", "device=cpu"),
+    *("device.threads=1", "epochs=2ep", "batch_size=16", "scheduler=constant", "eval_batch_size=32"),
 ]
 NETWORK = ["model.blocks=[{conv:{out:8,kernel:3}},{pool:{kernel:2}},{fc:{out:16}}]", "model.norm=batch"]
 STUDY = """\
@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Calla
 
 @pytest.fixture(scope="session")
 def trained_run(made: Callable[..., Path]) -> Path:
-    """Return a run of a small network with batch norm, on the embedded shapes."""
+    """Return a run of a small network with batch norm, on embedded images."""
     return made("first", *NETWORK)
 
 

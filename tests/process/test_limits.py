@@ -29,7 +29,7 @@ def limited(limit: str, *words: str) -> "subprocess.CompletedProcess[str]":
 )
 def test_a_limit_that_is_too_low_is_one_line(tiny: list[str], limit: str, sweep: bool, message: str) -> None:
     done = limited(limit, "train", *tiny, *(["-m", "seed=0,1", "slots=cpu:2"] if sweep else []))
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("shapes: prepar")]
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("postcards: prepar")]
     assert done.returncode == 2 and line.startswith(message), done.stderr
 
 

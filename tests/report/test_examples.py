@@ -69,7 +69,7 @@ def prepared(tmp_path, monkeypatch):
     def make(ids=IDS, channels=3):
         whole = [*(f"train/{k}.png" for k in range(3)), *ids]
         listing = Listing(NAMES, [0, 1, 2, *LABELS], [0] * 3 + [2] * 6, whole, lambda i: pixels(whole[i], 8, channels))
-        return prepare("shapes", [*ids, channels], None, lambda: listing).fingerprint
+        return prepare("postcards", [*ids, channels], None, lambda: listing).fingerprint
 
     return make
 
@@ -152,7 +152,7 @@ def test_tables_of_a_report(tmp_path):
 
 
 def test_pictures_are_those_of_the_prepared_data(tmp_path, prepared):
-    data = {"name": "shapes", "fingerprint": prepared(), "classes": NAMES}
+    data = {"name": "postcards", "fingerprint": prepared(), "classes": NAMES}
     found = analyse(study_of(two_arms(tmp_path, data=data))).examples
     images = fetch(found)
     assert not images.missing
@@ -163,7 +163,7 @@ def test_pictures_are_those_of_the_prepared_data(tmp_path, prepared):
 
 
 def test_the_same_pictures_give_the_same_files(tmp_path, prepared):
-    data = {"name": "shapes", "fingerprint": prepared(channels=1), "classes": NAMES}
+    data = {"name": "postcards", "fingerprint": prepared(channels=1), "classes": NAMES}
     study = study_of(two_arms(tmp_path, data=data))
     found = analyse(study).examples
     with style():
@@ -181,7 +181,7 @@ def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, m
     fingerprint = "f00d" if there != "other names" else prepared(ids=[f"test/x{i}.png" for i in range(6)])
     if there == "another fingerprint":
         other = prepared()
-    run = answer(tmp_path, "net", 0, 1 - LABELS // 2, data={"name": "shapes", "fingerprint": fingerprint})
+    run = answer(tmp_path, "net", 0, 1 - LABELS // 2, data={"name": "postcards", "fingerprint": fingerprint})
     run.update(repeat="cnnexp train +study=demo seed=0")
     before = sorted((tmp_path / "cache").glob("*"))
     lines = []
@@ -200,7 +200,7 @@ def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, m
 
 def test_the_cache_of_the_config_is_looked_in(tmp_path, prepared, monkeypatch):
     fingerprint = prepared()
-    run = answer(tmp_path, "net", 0, LABELS, data={"name": "shapes", "fingerprint": fingerprint})
+    run = answer(tmp_path, "net", 0, LABELS, data={"name": "postcards", "fingerprint": fingerprint})
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "elsewhere"))
     (arm,) = study_of(tmp_path / "demo").arms
     with pytest.raises(Missing, match="elsewhere does not hold"):
@@ -213,9 +213,9 @@ def test_the_cache_of_the_config_is_looked_in(tmp_path, prepared, monkeypatch):
 
 def test_a_damaged_cache_is_as_good_as_none(tmp_path, prepared):
     fingerprint = prepared()
-    answer(tmp_path, "net", 0, LABELS, data={"name": "shapes", "fingerprint": fingerprint})
+    answer(tmp_path, "net", 0, LABELS, data={"name": "postcards", "fingerprint": fingerprint})
     (arm,) = study_of(tmp_path / "demo").arms
-    (folder,) = (f for f in (tmp_path / "cache").glob("shapes-*") if f.is_dir())
+    (folder,) = (f for f in (tmp_path / "cache").glob("postcards-*") if f.is_dir())
     (folder / "images.npy").write_bytes(b"")
     with pytest.raises(Missing, match="does not hold"):
         open_test_split(arm.first)

@@ -162,15 +162,15 @@ def test_every_repeat_is_kept_in_a_line(tmp_path: Path) -> None:
 def test_what_a_probe_or_a_checkpoint_takes_is_measured_by_its_own_clock() -> None:
     none = {"loop_seconds": 10.0, "checkpoint_seconds": 0.1}
     repeat = {
-        "shapes: none": none,
-        "shapes: checkpoint every epoch": {"loop_seconds": 20.0, "checkpoint_seconds": 0.5},
-        "shapes: probes=all": {**none, "probes_seconds": 1.0},
-        "shapes: a hash chain": {**none, "hash_chain_seconds": 2.0},
-        "shapes: a row for every step": none.copy(),
+        "embedded: none": none,
+        "embedded: checkpoint every epoch": {"loop_seconds": 20.0, "checkpoint_seconds": 0.5},
+        "embedded: probes=all": {**none, "probes_seconds": 1.0},
+        "embedded: a hash chain": {**none, "hash_chain_seconds": 2.0},
+        "embedded: a row for every step": none.copy(),
     }
-    measure.derive(repeat, "shapes")
+    measure.derive(repeat, "embedded")
     shares = {case: own["own_share_percent"] for case, own in repeat.items() if "own_share_percent" in own}
-    assert list(shares) == ["shapes: checkpoint every epoch", "shapes: probes=all", "shapes: a hash chain"]
+    assert list(shares) == ["embedded: checkpoint every epoch", "embedded: probes=all", "embedded: a hash chain"]
     assert [*shares.values()] == pytest.approx([2.0, 10.0, 20.0])
 
 
@@ -308,19 +308,21 @@ def test_a_case_may_be_several_commands(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     (part,) = table.sets_of(ROWS["C7"], lab)
     sweep, single, _ = part["cases"].values()
+    images = "data=postcards data.num_train=1000 data.num_test=1000 data.size=32 data.val_fraction=0.1 batch_size=32"
+    images += " scheduler=constant"
     assert cases.readable(lab, part, sweep) == (
-        "cnnexp train data=shapes device=cpu epochs=10ep +study=ablation "
+        f"cnnexp train {images} device=cpu epochs=10ep +study=ablation "
         "+arm=baseline,batchnorm,dropout,augmentation,combined seed=0,1,2"
     )
     words = "device=cpu epochs=10ep +study=ablation hydra.mode=RUN +arm=ARM seed=SEED     # 15 times"
-    assert cases.readable(lab, part, single) == f"cnnexp train data=shapes {words}"
+    assert cases.readable(lab, part, single) == f"cnnexp train {images} {words}"
     assert cases.each_command(single, {"repeat": 0})[4] == {"repeat": 0, "arm": "batchnorm", "seed": 1}
 
 
 def test_memory_of_mapped_images_is_counted_separately() -> None:
     smaps = (
         b"5600-5700 rw-p 00000000 00:00 0    [heap]\nPss:    2048 kB\n"
-        b"7f00-7f10 r--s 00000000 fe:00 1    /cache/shapes/images.npy\nPss:    1024 kB\nPss_Dirty: 8 kB\n"
+        b"7f00-7f10 r--s 00000000 fe:00 1    /cache/postcards/images.npy\nPss:    1024 kB\nPss_Dirty: 8 kB\n"
         b"7f10-7f20 r-xp 00000000 fe:00 2    /lib/libtorch.so\nPss:    512 kB\n"
     )
     assert process.parse_smaps(smaps) == (3.5, 1.0)

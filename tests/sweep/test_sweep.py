@@ -815,8 +815,8 @@ TYPED = [
     ["+study=ablation", "+arm=combined", "seed=4", "model.dropout.fc=0.1", "optimizer.lr=1e-3"],
     ["+study=ablation", "+arm=resnet18_frozen_bn", "seed=3", "backbone.weights=none"],
     ["data=textures", "model.norm=batch", "epochs=3", "study.name='its name'"],
-    ["data=shapes", "+model.extra=false", "device=cpu", "device.threads=3"],
-    ["data=shapes", "augmentation.ops=[{flip:{p:0.1}}]", "~scheduler.warmup", "early_stopping={patience:3}"],
+    ["data=postcards", "+model.extra=false", "device=cpu", "device.threads=3"],
+    ["data=postcards", "augmentation.ops=[{flip:{p:0.1}}]", "~scheduler.warmup", "early_stopping={patience:3}"],
     ["outputs=elsewhere", "data.cache=${outputs}/cache", "study.name=${data.cache}"],
 ]
 

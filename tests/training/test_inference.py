@@ -28,7 +28,7 @@ def test_loaded_network_gives_the_recorded_logits(trained_run):
     before = torch.random.get_rng_state()
     model = cnnexp.load(trained_run)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert not model.model.training and model.classes[0] == "arrow" and model.config["seed"] == 0
+    assert not model.model.training and model.classes[0] == "sailboat" and model.config["seed"] == 0
     test = build_data(model.config).test
     images, stored = test.images[test.indices], record.RunRecord.read(trained_run).predictions()
     assert np.array_equal(model.logits(images), stored["logits"])

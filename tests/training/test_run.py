@@ -145,7 +145,7 @@ def test_what_is_written_down_of_a_run(train: Train, only: Only, plan: Callable[
     assert info["data"]["train"] % 8 > 0
     assert len(found["ids"]) == len(set(found["ids"])) == info["data"]["test"] == 20, "none is left out of a test"
     assert info["result"]["test_accuracy"] == (found["logits"].argmax(1) == found["labels"]).mean()
-    best = max(run.rows(split="val"), key=lambda row: (row["accuracy"], -row["epoch"]))
+    best = max(run.rows(split="val"), key=lambda row: (row["accuracy"], -row["loss"]))
     assert (info["result"]["best_epoch"], info["result"]["val_accuracy"]) == (best["epoch"], best["accuracy"])
     assert sorted(file.name for file in (run.folder / "checkpoints").iterdir()) == ["best.pt", "final.pt"]
     assert info["seconds"]["total"] == pytest.approx(sum(v for k, v in info["seconds"].items() if k != "total"))

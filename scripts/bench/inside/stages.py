@@ -1,6 +1,6 @@
 """Time the stages of one `cnnexp train`, which runs in this process.
 
-Run: python stages.py '{"overrides": ["data=shapes"]}' OUTPUTS BEGUN
+Run: python stages.py '{"overrides": ["data=postcards"]}' OUTPUTS BEGUN
 BEGUN: the time at which this process was started. Prints one line of JSON: the seconds of every stage, and their sum,
 `all stages`, which lacks the end of the process.
 """

@@ -3,7 +3,7 @@
 batches: making so many batches. seconds: forward, backward and update on one batch, for so many seconds; nothing is
 gathered, augmented, counted, validated or saved. The product of two square matrices shows what the processor can do.
 
-Run: python steps.py '{"overrides": ["data=shapes", "+aug=full"], "batches": 50}'      or "seconds": 5
+Run: python steps.py '{"overrides": ["data=postcards", "+aug=full"], "batches": 50}'      or "seconds": 5
 Prints one line of JSON: images_per_second; with `seconds` also gflops (of the step: six operations per
 multiply-accumulate) and product_gflops.
 """

@@ -1,6 +1,6 @@
 """Train cases in turn in one process, so that what else the machine does affects them all alike.
 
-Run: python turns.py '{"cases": {"a": ["data=shapes"], "b": [...]}, "by_hand": ["b"], "repeats": 3, "outputs": "runs"}'
+Run: python turns.py '{"cases": {"a": ["data=postcards"], "b": [...]}, "by_hand": ["b"], "repeats": 3, "outputs": "o"}'
 Prints one line of JSON: {"repeats": [{"a": {metric: value}, "b": {...}}, ...]}, times in seconds. loop_seconds is that
 of `fit`, with rows, evaluation, checkpoints, probes, signals and bar; others are those of run.json. To warm up the
 process, the first case and those by hand are trained once before.
