@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from cnnexp.api.run import Run
 from cnnexp.records.find import find_place
-from cnnexp.records.run_record import find_runs
-from cnnexp.records.table import is_superseded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,12 +24,13 @@ class Study:
 
     @property
     def runs(self) -> list[Run]:
-        """Return the runs that are not superseded, by name."""
-        return [Run(run.folder) for run in find_runs(self.folder) if not run.problem and not is_superseded(run)]
+        """Return the runs of the table, without malformed ones."""
+        table = self.table
+        return [Run(folder) for folder in table["folder"][table["status"] != "malformed"]]
 
     @property
     def table(self) -> "DataFrame":
-        """Return a row for each run, as `cnnexp.runs`."""
+        """Return a row for each run that is not superseded, with a column for each setting: see `cnnexp.runs`."""
         from cnnexp.records.table import runs
 
         return runs(self.folder)

@@ -15,6 +15,9 @@ class Report:
     index: Path
     terminal: str
 
+    def __str__(self) -> str:
+        return f"{self.terminal}\n{self.index}"
+
     def _repr_html_(self) -> str:
         """Show a notebook the comparison, and a link to the page."""
         link = f"<a href='{html.escape(str(self.index))}'>{html.escape(str(self.index))}</a>"
