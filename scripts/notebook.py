@@ -25,9 +25,9 @@ def execute(notebook: Any, small: bool = False) -> None:
             for given, less in SMALL.items():
                 cell.source = cell.source.replace(given, less)
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(
-            notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": folder}}
-        ).execute()
+        place = {"metadata": {"path": folder}}
+        client = NotebookClient(notebook, timeout=1800, resources=place, coalesce_streams=True, kernel_name="python3")
+        client.execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)  # times
