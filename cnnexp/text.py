@@ -92,6 +92,13 @@ def shorten(text: str, width: int) -> str:
     return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
 
 
+def shorten_all(texts: Sequence[str], width: int) -> list[str]:
+    """Cut each text as `shorten` does, but so that texts that differ still do: to more than `width` if need be."""
+    while len(set(cut := [shorten(text, width) for text in texts])) < len(set(texts)):
+        width += 1
+    return cut
+
+
 def markdown(text: str) -> str:
     """Escape `text` for a cell of a Markdown table: it adds no markup, HTML or cell border."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -36,6 +36,8 @@ Every setting of `cnnexp train`, as `python scripts/settings.py` writes it from 
 
 Type a setting as `key=value`, with dots below a group: `optimizer.lr=0.0005`.
 In Python: `cnnexp.train(optimizer={"lr": 5e-4})`. Choose a group's file by its name: `optimizer=adamw`.
+Every network takes `model.weights=RUN`, a run or checkpoint to start from;
+`model.strict=false` loads what fits, and lists the rest.
 `cnnexp train --cfg job` prints the settings of a command, composed. `name=NAME` names a run.
 A default is that of the group's first choice; another choice, or the data set's file, may set another one.
 Epochs and other durations are epochs (`15ep`, or `15`) or optimiser steps (`500st`).

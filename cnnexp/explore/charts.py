@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from cnnexp.data.images import Integers
+from cnnexp.pages.fonts import labels
 from cnnexp.pages.style import COLOURS, GREY, Figure, canvas, finish
-from cnnexp.text import plain, shorten
+from cnnexp.text import plain
 
 MAX_NAMES = 40  # classes; with more there is no space for their names
 MAX_LABEL = 26  # characters of a class's name
@@ -46,7 +47,7 @@ def class_counts(counts: dict[str, Integers], classes: list[str]) -> Figure:
         axis.set_xlabel("images")
     caption = "Images per class and split, each split on its own scale; the dashed line is the split's mean."
     if named:
-        axes[0].set_yticks(range(len(classes)), [shorten(plain(name), MAX_LABEL) for name in classes])
+        axes[0].set_yticks(range(len(classes)), labels([plain(name) for name in classes], MAX_LABEL))
     else:
         axes[0].set_ylabel("class, by its size")
         caption += (

@@ -9,8 +9,9 @@ from PIL import Image
 
 from cnnexp.data.images import ImageData, Integers, Pixels
 from cnnexp.explore.duplicates import Group, contradicts
+from cnnexp.pages.fonts import label, labels
 from cnnexp.pages.style import COLOURS, Figure, canvas, finish
-from cnnexp.text import plain, shorten
+from cnnexp.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +48,8 @@ def samples(data: ImageData, augmented: Augmented | None) -> Figure:
         _mosaic(axis, rows, count)
         axis.set_title(title, fontsize=8.5)
     height, _ = _shown_size(raw[0][0])
-    labels = [shorten(plain(data.classes[label]), 22) for label in shown]
-    axes[0].set_yticks([(height + GAP) * i + height / 2 for i in range(len(shown))], labels)
+    names = labels([plain(data.classes[label]) for label in shown], 22)
+    axes[0].set_yticks([(height + GAP) * i + height / 2 for i in range(len(shown))], names)
     return finish(figure, "samples", _caption(len(data.classes), len(shown), augmented), wide=True)
 
 
@@ -124,7 +125,7 @@ def equal_images(data: ImageData, groups: Sequence[Group]) -> Figure | None:
     for number, group in enumerate(shown):
         for line, member in enumerate(group[:2]):
             more = f"  (+{len(group) - 2} more)" if line and len(group) > 2 else ""
-            name = f"{member.split}, {shorten(plain(data.classes[member.label]), 24)}: {shorten(plain(member.id), 48)}"
+            name = f"{member.split}, {label(plain(data.classes[member.label]), 24)}: {label(plain(member.id), 48)}"
             place = (2.1 * (width + GAP), number * (height + GAP) + height * (0.3 + 0.4 * line))
             colour = COLOURS[1] if contradicts(group) else "#303030"
             axis.text(*place, name + more, va="center", fontsize=7.5, color=colour)

@@ -22,6 +22,8 @@ from matplotlib.figure import Figure as PlainFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from cnnexp.pages.fonts import families
+
 BASELINE = "#4d4d4d"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 MARKERS = "osD^vPX*"
@@ -57,6 +59,7 @@ def style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rc_file(RC)
+        mpl.rcParams["font.family"] = families()
         yield
 
 
@@ -92,7 +95,7 @@ def finish(figure: PlainFigure, name: str, caption: str, wide: bool = False) -> 
     """Save a drawn figure as PNG and SVG."""
     png, svg = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
-        # Characters that the font lacks are drawn as boxes in the PNG. The tables hold the full names.
+        # What a label lacks is replaced before (fonts.py); the tables hold the full names.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})

@@ -109,7 +109,9 @@ def to_terminal(table: Table[Any], width: int = TERMINAL_WIDTH) -> str:
     lines = [[column.terminal for column in columns], *([c.text(row) for c in columns] for row in table.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     widths[0] = min(widths[0], max(MIN_FIRST_WIDTH, width - sum(w + len(GAP) for w in widths[1:])))
-    lines = [[text.shorten(line[0], widths[0]), *line[1:]] for line in lines]
+    firsts = text.shorten_all([line[0] for line in lines], widths[0])
+    widths[0] = max(map(len, firsts))
+    lines = [[first, *line[1:]] for first, line in zip(firsts, lines, strict=True)]
     lines.insert(1, ["-" * w for w in widths])
     aligned = (
         [

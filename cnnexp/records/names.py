@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 SHORT = {"augmentation": "aug", "weight_decay": "wd"}  # how a key is called in names and labels
@@ -65,6 +65,18 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
     shorts = {key: SHORT.get(short, short) for key, short in shorts.items()}
     count = Counter(shorts.values())
     return {key: short if count[short] == 1 else key for key, short in shorts.items()}
+
+
+def arm_labels(arms: Sequence[str]) -> list[str]:
+    """Return what differs between arms: "lr=0.003 wd=1e-4" for a name that consists of settings, else the name."""
+    settings = [settings_of(arm) for arm in arms]
+    shared = set[Setting]().union(*settings).intersection(*settings)
+    keys = short_keys(key for of_arm in settings for key, _ in of_arm)
+    return [
+        " ".join(f"{keys[key]}={value}" for key, value in of_arm if (key, value) not in shared or shared == set(of_arm))
+        or arm
+        for arm, of_arm in zip(arms, settings, strict=True)
+    ]
 
 
 def arm_folder(arm: str) -> str:

@@ -67,7 +67,7 @@ def test_gc_lists_and_deletes_nothing(cnnexp, messy):
 
 def test_runs_that_are_superseded_are_marked(messy, cnnexp):
     outputs, could_go = messy
-    frame = runs(outputs)
+    frame = runs(outputs, superseded=True)
     assert list(frame[frame.superseded].folder) == [str(could_go["superseded"])]
     out = cnnexp("runs", outputs)[1]
     assert out.count("superseded: the arm has another config now") == 1

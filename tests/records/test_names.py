@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnexp.records.names import arm_folder, distinct_slug, run_folder, slug, study_folder
+from cnnexp.records.names import arm_folder, arm_labels, distinct_slug, run_folder, slug, study_folder
 
 NAMES = ["猫", "犬", "a b", "a-b", "a/b", "a  b", "a?b", "-a", "a", ".a", "über", "uber", "ü ber", "x" * 90, "x" * 91]
 
@@ -64,3 +64,24 @@ def test_studies_that_differ_only_in_case_have_folders_that_differ_in_more(tmp_p
             folders[name].mkdir(exist_ok=True)
         assert len({folder.name.casefold() for folder in folders.values()}) == len(names)
         assert folders["norm"].name == "norm" and len(list(tmp_path.iterdir())) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("arms", "labels"),
+    [
+        (
+            [
+                "optimizer.lr=0.003,optimizer.weight_decay=1e-4,epochs=2",
+                "optimizer.lr=0.01,optimizer.weight_decay=0,epochs=2",
+            ],
+            ["lr=0.003 wd=1e-4", "lr=0.01 wd=0"],
+        ),
+        (["epochs=2", "epochs=2,model.norm=batch"], ["epochs=2", "norm=batch"]),
+        (["default", "model.norm=none", "my run"], ["default", "norm=none", "my run"]),
+        (["model.name=a,data.name=b", "model.name=b,data.name=b"], ["model.name=a", "model.name=b"]),
+        (["baseline"], ["baseline"]),
+        ([], []),
+    ],
+)
+def test_a_label_says_only_what_differs(arms, labels):
+    assert arm_labels(arms) == labels

@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cnnexp.pages.style import GREY, Figure, canvas, finish, grid_of, label_lowest, row_by_row, turn_off
+from cnnexp.pages.style import COLOURS, GREY, Figure, canvas, finish, grid_of, label_lowest, row_by_row, turn_off
 from cnnexp.report.figures.looks import Look
 from cnnexp.report.read.study import Arm
 
 METRICS = {"accuracy": ("accuracy (%)", 100.0), "loss": ("loss (nats)", 1.0)}
 BAND = "mean over the seeds; band: ± 1 standard deviation (of two seeds: both); thin lines: seeds that trained longer"
+MARKERS_ON_A_CURVE = 8
 DASHED, DOTTED = (0, (3, 1.5)), (0, (1, 1.2))
 
 
@@ -40,14 +41,15 @@ def _curves(arm: Arm, split: str, metric: str, finished: bool = True) -> list[di
     return [curve for curve in found if curve]
 
 
-def draw_curve(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bool = False) -> None:
+def draw_curve(
+    axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashed: bool = False, marker: str | None = None
+) -> None:
     """Draw one arm's mean and band; seeds that trained longer go on as thin lines, unfinished runs are dotted."""
     curves = _curves(arm, split, metric)
     epochs, mean, low, high = band(curves)
-    marker = "o" if len(epochs) == 1 else None
-    axis.plot(
-        epochs, mean, color=colour, linestyle=DASHED if dashed else "solid", marker=marker, markersize=3, zorder=3
-    )
+    line, point = DASHED if dashed else "solid", marker or ("o" if len(epochs) == 1 else None)
+    every = max(1, len(epochs) // MARKERS_ON_A_CURVE)
+    axis.plot(epochs, mean, color=colour, linestyle=line, marker=point, markersize=3, markevery=every, zorder=3)
     if len(curves) > 1:
         axis.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
     for curve in curves:
@@ -55,9 +57,9 @@ def draw_curve(axis: Axes, arm: Arm, split: str, metric: str, colour: str, dashe
         if len(rest) > 1:
             axis.plot(list(rest), list(rest.values()), color=colour, linewidth=0.8, alpha=0.6)
     for curve in _curves(arm, split, metric, finished=False):
-        marker, alpha = "o" if len(curve) == 1 else None, 0.5 if dashed else 1.0
+        point, alpha = marker or ("o" if len(curve) == 1 else None), 0.5 if dashed else 1.0
         x, y = list(curve), list(curve.values())
-        axis.plot(x, y, color=colour, linestyle=DOTTED, alpha=alpha, marker=marker, markersize=3)
+        axis.plot(x, y, color=colour, linestyle=DOTTED, alpha=alpha, marker=point, markersize=3)
 
 
 def draw_axes(axis: Axes, label: str) -> None:
@@ -74,11 +76,16 @@ def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
     if not arms:
         return None
     figure, axes = canvas(9.6, 3.4 + 0.2 * math.ceil(len(arms) / 4), 1, 2)
+    many = len(arms) > len(COLOURS)  # then two arms may have the same colour
+    markers = {arm.key: looks[arm.key].marker if many else None for arm in arms}
     for axis, metric in zip(axes, METRICS, strict=True):
         for arm in arms:
-            draw_curve(axis, arm, "val", metric, looks[arm.key].colour)
+            draw_curve(axis, arm, "val", metric, looks[arm.key].colour, marker=markers[arm.key])
         draw_axes(axis, f"validation {METRICS[metric][0]}")
-    handles = [Line2D([], [], color=looks[a.key].colour, linewidth=2.5, label=looks[a.key].label) for a in arms]
+    handles = [
+        Line2D([], [], color=looks[a.key].colour, marker=markers[a.key], linewidth=2.5, label=looks[a.key].label)
+        for a in arms
+    ]
     columns = min(4, len(handles))
     figure.legend(handles=row_by_row(handles, columns), loc="outside lower center", ncols=columns)
     return finish(figure, "validation_curves", f"Validation accuracy and loss: {BAND}.{_dotted(arms)}", wide=True)

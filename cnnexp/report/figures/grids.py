@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from cnnexp.pages.fonts import labels
 from cnnexp.pages.style import Figure, finish, turn_off
 from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.analysis.examples import EXAMPLES_PER_SIDE, Example, Examples
 from cnnexp.report.figures.images import Image, TestImages
 from cnnexp.report.figures.looks import Look
 from cnnexp.report.read.study import Arm
-from cnnexp.text import plural, shorten
+from cnnexp.text import plural
 
 COLUMNS = EXAMPLES_PER_SIDE
 CLASS_LABEL = 17  # characters below an image
@@ -87,6 +88,6 @@ def _fill(axes: Sequence[Axes], shown: Sequence[Shown]) -> None:
         axis.set_yticks([], [])
         axis.spines[:].set(visible=True, color="#d0d0d0")
         axis.grid(visible=False)
-        true, predicted = (shorten(name, CLASS_LABEL) for name in (example.true, example.predicted))
+        true, predicted = labels([example.true, example.predicted], CLASS_LABEL)
         axis.set_xlabel(f"{true}\n→ {predicted}\n{100 * example.confidence:.1f} %", fontsize=7.5, linespacing=1.25)
     turn_off(axes[len(shown) :])

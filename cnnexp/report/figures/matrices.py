@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
+from cnnexp.pages.fonts import labels
 from cnnexp.pages.style import INK, Canvas, Figure, canvas, colour_bar, finish, grid_of, turn_off
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, ClassResults
 from cnnexp.report.figures.looks import Look
-from cnnexp.text import plural, shorten
+from cnnexp.text import plural
 
 WITH_COUNTS = 20  # classes; more leave no space for a number in each cell
 FEW = 12  # classes whose names and numbers are written larger
@@ -24,9 +25,9 @@ def _draw(axis: Axes, results: ClassResults, size: float) -> Any:
     axis.grid(visible=False)
     axis.spines[:].set(visible=True, color="#d0d0d0")
     axis.tick_params(length=0, labelsize=size)
-    labels = [shorten(name, CLASS_LABEL) for name in results.names]
-    axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(labels)), labels)
+    names = labels(results.names, CLASS_LABEL)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("true class")
     return image

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from cnnexp.pages import fonts
 from cnnexp.pages.style import (
     GREY,
     INK,
@@ -26,7 +27,7 @@ from cnnexp.pages.style import (
 )
 from cnnexp.report.analysis.diagnostics import FACTOR, SHIFT, USUAL_UPDATE
 from cnnexp.report.read.probes import MIN_EXPONENT, Probes, Series
-from cnnexp.text import plural, shorten
+from cnnexp.text import plural
 
 MAX_PANELS = 12  # of a figure of histograms; of more layers some are left out, evenly
 MAX_IN_LEGEND = 10  # lines; of more, five are named
@@ -67,7 +68,7 @@ def histograms(probes: Probes, kind: str) -> Figure | None:
     for i, (axis, layer) in enumerate(zip(axes, shown, strict=False)):
         steps, shares = found[layer]
         image = _heat(axis, [probes.epoch(s) for s in steps], shares, bins, top)
-        axis.set_title(shorten(probes.label(layer) if kind == "activation" else layer, LABEL))
+        axis.set_title(fonts.label(probes.label(layer) if kind == "activation" else layer, LABEL))
         if not i % columns:
             axis.set_ylabel(f"|{kind}|")
     label_lowest(axes, columns, len(shown), "epoch")
@@ -135,7 +136,7 @@ def dead_units(probes: Probes) -> Figure | None:
     figure, (axis,) = canvas(7.2, 1.3 + 0.3 * len(series))
     edges = _edges([probes.epoch(s) for s in steps])
     image = axis.pcolormesh(edges, np.arange(len(series) + 1), shares, cmap="Reds", vmin=0, vmax=100, rasterized=True)
-    axis.set_yticks(np.arange(len(series)) + 0.5, [shorten(probes.label(layer), LABEL) for layer in series])
+    axis.set_yticks(np.arange(len(series)) + 0.5, fonts.labels([probes.label(layer) for layer in series], LABEL))
     axis.set_ylim(len(series), 0)
     axis.tick_params(length=0)
     axis.grid(visible=False)
@@ -203,7 +204,7 @@ def _lines(axis: Axes, probes: Probes, series: Series, layers: Sequence[str], la
     for layer, colour in zip(layers, colours, strict=True):
         steps = series.get(layer, {})
         axis.plot(
-            [probes.epoch(s) for s in steps], list(steps.values()), color=colour, label=shorten(layer, LABEL),
+            [probes.epoch(s) for s in steps], list(steps.values()), color=colour, label=fonts.label(layer, LABEL),
             marker="o" if len(steps) < 3 else None, markersize=3, linewidth=1.4,
         )  # fmt: skip
     _epochs(axis)

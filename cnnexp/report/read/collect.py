@@ -3,7 +3,6 @@
 No run is fatal: one that cannot be used is left out of the table, and listed with the reason.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from cnnexp.claims.study import read_reported
 from cnnexp.errors import UserError, unknown
 from cnnexp.records.choice import is_choice
 from cnnexp.records.identical import sentences
+from cnnexp.records.names import arm_folder, same_numbers
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
 from cnnexp.report.read.notes import compare_notes, take_notes
@@ -155,7 +155,7 @@ def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: 
     if not name:
         return None
     found = [a for a in arms if name in (a.name, a.label)] or [a for a in arms if name == a.fingerprint]
-    found = found or [a for a in arms if _same_numbers(str(name)) == _same_numbers(str(a.name))]
+    found = found or [a for a in arms if same_numbers(str(name)) in _names(a)]
     if len(found) == 1:
         return found[0]
     if asked and not found:
@@ -169,16 +169,9 @@ def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: 
     return None
 
 
-def _same_numbers(name: str) -> str:
-    """Return an arm's name with its numbers as Python writes them: optimizer.lr=0.001 for optimizer.lr=1e-3."""
-
-    def rewritten(found: re.Match[str]) -> str:
-        try:
-            return repr(float(found[0]))
-        except ValueError:
-            return found[0]
-
-    return re.sub(r"(?<==)[^,=]+", rewritten, name)
+def _names(arm: Arm) -> set[str]:
+    """Return what an arm can be called, with its numbers as Python writes them: its name, label and folder."""
+    return {same_numbers(name) for name in (arm.name, arm.label, arm_folder(arm.name))}
 
 
 def _listed(arms: list[Arm]) -> str:

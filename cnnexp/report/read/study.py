@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnexp.config.keys import flatten
 from cnnexp.records.identical import differing
-from cnnexp.records.names import arm_folder, slug
+from cnnexp.records.names import arm_folder, arm_labels, short_keys, slug
 from cnnexp.report.read.runs import Run
 from cnnexp.text import plain, shorten
 
@@ -89,14 +89,15 @@ def set_labels(arms: list[Arm]) -> None:
     """Give each arm its label and its key."""
     shorts = [plain(arm.fingerprint)[:8] for arm in arms]
     endings = [f" ({settings or short})" for settings, short in zip(_settings(arms), shorts, strict=True)]
-    labels = _unique([plain(arm.name) or "(no name)" for arm in arms], endings)
+    names = [plain(label) or "(no name)" for label in arm_labels([arm.name for arm in arms])]
+    labels = _unique(names, endings)
     keys = _unique([arm_folder(plain(arm.name)) for arm in arms], [f"-{slug(short)}" for short in shorts])
     for arm, label, key in zip(arms, labels, keys, strict=True):
         arm.label, arm.key = label, key
 
 
 def _settings(arms: list[Arm]) -> list[str]:
-    """Return "epochs=1ep" of every arm that shares its name with others: the settings in which these differ.
+    """Return "lr=0.1 wd=0" of every arm that shares its name with others: the settings in which these differ.
 
     "" where there are none, or more than MAX_SETTINGS_IN_LABEL, or a config cannot be read.
     """
@@ -106,8 +107,8 @@ def _settings(arms: list[Arm]) -> list[str]:
     for group in same.values():
         keys = differing([arms[index].first.record for index in group], "difference") if len(group) > 1 else ()
         for index in group if 0 < len(keys) <= MAX_SETTINGS_IN_LABEL else []:
-            config = flatten(arms[index].first.record.config())
-            found[index] = shorten(plain(", ".join(f"{key}={config.get(key)}" for key in keys)), 60)
+            config, short = flatten(arms[index].first.record.config()), short_keys(keys)
+            found[index] = shorten(plain(" ".join(f"{short[key]}={config.get(key)}" for key in keys)), 60)
     return found
 
 
