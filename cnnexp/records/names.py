@@ -67,10 +67,16 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
     return {key: short if count[short] == 1 else key for key, short in shorts.items()}
 
 
-def arm_labels(arms: Sequence[str]) -> list[str]:
-    """Return what differs between arms: "lr=0.003 wd=1e-4" for a name that consists of settings, else the name."""
+def arm_labels(arms: Sequence[str], changes: Sequence[Sequence[str]] = ()) -> list[str]:
+    """Return what differs between arms: "lr=0.003 wd=1e-4" for a name that consists of settings, else the name.
+
+    changes: of each arm, as overrides; those of an arm whose name says nothing of them count too.
+    """
     settings = [settings_of(arm) for arm in arms]
-    shared = set[Setting]().union(*settings).intersection(*settings)
+    known = [
+        own or settings_of(",".join(of_arm)) for own, of_arm in zip(settings, changes or [[]] * len(arms), strict=True)
+    ]
+    shared = set[Setting]().union(*known).intersection(*known)
     keys = short_keys(key for of_arm in settings for key, _ in of_arm)
     return [
         " ".join(f"{keys[key]}={value}" for key, value in of_arm if (key, value) not in shared or shared == set(of_arm))

@@ -47,7 +47,7 @@ def shorter_run(
         epochs = shorter.info["schedule"]["epochs"]
         warn_once(
             f"{folder.parent} {reason}",
-            f"cnnexp: starts anew, although {shorter.folder} has made {epochs} of the epochs: {reason}",
+            f"cnnexp: starts anew, although {shorter.folder} has made {epochs} epochs: {reason}",
         )
         return None
     return shorter.folder

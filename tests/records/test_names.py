@@ -85,3 +85,9 @@ def test_studies_that_differ_only_in_case_have_folders_that_differ_in_more(tmp_p
 )
 def test_a_label_says_only_what_differs(arms, labels):
     assert arm_labels(arms) == labels
+
+
+def test_settings_that_an_arm_with_a_name_shares_are_left_out_too():
+    arms = ["epochs=2,model.norm=batch", "wide"]
+    assert arm_labels(arms, [["epochs=2", "model.norm=batch"], ["epochs=2", "model.width=9"]]) == ["norm=batch", "wide"]
+    assert arm_labels(arms, [["epochs=2", "model.norm=batch"], []]) == ["epochs=2 norm=batch", "wide"]

@@ -111,7 +111,7 @@ def test_what_cannot_go_on_says_why(
     longer = plan("epochs=3", *again, *then)
     assert longer.continues is None
     told = capsys.readouterr().err
-    assert told.startswith(f"cnnexp: starts anew, although {shorter.folder} has made 2 of the epochs: {reason}")
+    assert told.startswith(f"cnnexp: starts anew, although {shorter.folder} has made 2 epochs: {reason}")
     assert told.count("\n") == 1
     assert make(longer)[1] == 15 and "upstream" not in longer.record().info
     plan("epochs=3", *again, *then)

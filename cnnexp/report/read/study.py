@@ -89,7 +89,8 @@ def set_labels(arms: list[Arm]) -> None:
     """Give each arm its label and its key."""
     shorts = [plain(arm.fingerprint)[:8] for arm in arms]
     endings = [f" ({settings or short})" for settings, short in zip(_settings(arms), shorts, strict=True)]
-    names = [plain(label) or "(no name)" for label in arm_labels([arm.name for arm in arms])]
+    changes = [arm.first.texts("changes") for arm in arms]
+    names = [plain(label) or "(no name)" for label in arm_labels([arm.name for arm in arms], changes)]
     labels = _unique(names, endings)
     keys = _unique([arm_folder(plain(arm.name)) for arm in arms], [f"-{slug(short)}" for short in shorts])
     for arm, label, key in zip(arms, labels, keys, strict=True):
