@@ -34,14 +34,30 @@ class StopRequest:
 
     def __init__(self, second: "Handler | int | None" = signal.SIG_DFL):
         """second: the handler of a second SIGINT."""
-        self.second = second
+        self.second, self.again = second, False
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Record a signal; a second SIGINT ends the process, or in a program that calls cnnexp, what it is doing."""
         release_terminal(number)
         self.number = self.number or number
         self.exit_code = self.exit_code or CODES[signal.Signals(number)]
-        signal.signal(signal.SIGINT, self.second)
+        signal.signal(signal.SIGINT, self.ask_again if callable(self.second) else self.second)
+
+    def ask_again(self, number: int, frame: FrameType | None) -> None:
+        """Note a second SIGINT, and let the program's own handler raise what it raises."""
+        self.again = True
+        assert callable(self.second)
+        self.second(number, frame)
+
+    @contextmanager
+    def ended_anywhere(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt for any error of the block after a second SIGINT, such as one within torch's code."""
+        try:
+            yield
+        except Exception as error:
+            if self.again:
+                raise KeyboardInterrupt from error
+            raise
 
     def check(self) -> None:
         """Raise Interrupted if a signal has asked to stop."""

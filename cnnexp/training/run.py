@@ -39,7 +39,7 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
         check_record(record)
         plan.begin(record)
         with stop_request() as stop:
-            with recorded_end(plan, record):
+            with recorded_end(plan, record), stop.ended_anywhere():
                 shorter = None if record.resumes else plan.continues
                 went_on = shorter is not None and going_on.go_on(shorter, plan.identity, record)
                 setup = prepare(plan, record, stop)

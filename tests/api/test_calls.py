@@ -142,14 +142,19 @@ def test_in_a_thread(own: Callable[..., cnnexp.Run]) -> None:
     assert untimed(alone.record) == untimed(next(run.record for run in made if run.config["seed"] == 1))
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("times", "becomes"), [(1, None), (2, KeyboardInterrupt), (2, RuntimeError)])
 def test_an_interrupted_run_goes_on(
-    own: Callable[..., cnnexp.Run], only: Callable[[], RunRecord], monkeypatch: pytest.MonkeyPatch, times: int
-) -> None:
+    own: Callable[..., cnnexp.Run], only: Callable[[], RunRecord], monkeypatch: pytest.MonkeyPatch, times: int,
+    becomes: type[BaseException] | None,
+) -> None:  # fmt: skip
     class Stops(progress.Progress):
         def epoch(self, line: str, state: Any) -> None:
-            for _ in range(times if state.step == 10 else 0):
-                os.kill(os.getpid(), signal.SIGINT)
+            try:
+                for _ in range(times if state.step == 10 else 0):
+                    os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt as error:
+                assert becomes is not None
+                raise becomes("as torch's code for files turns it") from error
 
     before = [signal.getsignal(number) for number in SIGNALS]
     monkeypatch.setattr(progress, "for_terminal", Stops)
