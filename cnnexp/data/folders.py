@@ -3,6 +3,7 @@
 Names are compared as people read them: in Unicode's composed form (NFC), and those of splits in lower case.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,13 @@ from cnnexp.data.images import PARTS
 from cnnexp.errors import UserError
 from cnnexp.text import plural
 
-SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation", "dev"), "val")}
-MISNAMED = ("training", "testing", "eval", "evaluation")  # folders that are meant as splits, and not read as such
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+FILL = r"[\W_]*(data)?sets?$|[\W_]+(data|images|imgs|split)$"  # training_set, testset, val-images
+MISNAMED = ("eval", "evaluation", "holdout")  # folders that are meant as splits, and not read as such
 NO_IMAGES = ("@eadir", "__macosx", "$recycle.bin", "#recycle", "lost+found", "thumbs.db", "desktop.ini", "icon\r")
 SHOWN = 5  # names in a message
 
@@ -45,7 +51,7 @@ def find_tree(root: Path) -> Tree:
     flat = not parts
     parts = parts or {"train": root}
     folders = {part: _named(path, subfolders(path)) for part, path in parts.items()}
-    notes = [] if flat else _not_read(root, parts)
+    notes = _of_classes(root, folders["train"]) if flat else _not_read(root, parts)
     notes += [note for path in dict.fromkeys([root, *parts.values()]) if (note := _loose_images(path))]
     return Tree(parts, flat, _classes(parts, folders), folders, notes)
 
@@ -53,6 +59,11 @@ def find_tree(root: Path) -> Tree:
 def nfc(name: str) -> str:
     """Return a name in Unicode's composed form: "e" with a combining accent becomes one letter."""
     return unicodedata.normalize("NFC", name)
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder's name stands for: "train" for Training_Set; None for another name."""
+    return SPLITS.get(re.sub(FILL, "", name.lower()))
 
 
 def is_ignored(name: str) -> bool:
@@ -71,7 +82,7 @@ def _find_parts(root: Path) -> dict[str, Path]:
     found = dict[str, Path]()
     folders = subfolders(root)
     for folder in folders:
-        part = SPLITS.get(folder.name.lower())
+        part = split_of(folder.name)
         if part in found:
             raise UserError(f"{root}: {found[part].name}/ and {folder.name}/ both name the {part} split; keep one")
         if part:
@@ -81,6 +92,8 @@ def _find_parts(root: Path) -> dict[str, Path]:
             found["test"] = found.pop("val")
         return {part: found[part] for part in PARTS if part in found}
     names = [folder.name for folder in folders]
+    if len(found) == 1 and len(folders) > 2 and not any(map(subfolders, found.values())):
+        found = {}  # a class that is called so, as a train among vehicles
     if found or any(name.lower() in MISNAMED for name in names) or len(names) < 2:
         needs = "train/ and test/ (or val/, then used as test), each with a folder per class"
         inside = [f"{folder.name}/ holds {_listed(held)}" for folder in folders[:1] if (held := subfolders(folder))]
@@ -126,6 +139,18 @@ def _classes(parts: dict[str, Path], folders: dict[str, dict[str, Path]]) -> lis
 def is_text(name: str) -> bool:
     """Return whether a name has no control characters, line ends, or bytes that are not UTF-8."""
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
+
+
+def _of_classes(root: Path, classes: dict[str, Path]) -> list[str]:
+    """Return notes on a flat tree that may be meant otherwise. Raises UserError if splits are inside the classes."""
+    inside = [{folder.name for folder in subfolders(path)} for path in classes.values()]
+    notes = [f"{name}/ is read as a class: it has no class folders" for name in classes if split_of(name)]
+    if len(inside) < 2 or not inside[0] or any(names != inside[0] for names in inside):
+        return notes
+    each = f"each folder in {root} holds the folders {', '.join(sorted(inside[0])[:SHOWN])}"
+    if len(inside[0]) > 1 and all(map(split_of, inside[0])):
+        raise UserError(f"data.root: {each}; splits come first: {root}/train/CLASS, {root}/test/CLASS")
+    return [*notes, f"{each}: {_listed(list(classes.values()))} are read as the classes"]
 
 
 def _not_read(root: Path, parts: dict[str, Path]) -> list[str]:

@@ -22,6 +22,43 @@ def test_every_name_of_the_validation_split_is_read(tmp_path, name):
     assert all(image.startswith(f"{name}/") for image in data.val.ids) and data.notes == []
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("training_set", "test_set"),
+        ("Training", "Testing"),
+        ("TRAIN", "Test"),
+        ("trainset", "testset"),
+        ("train-images", "test images"),
+        ("train_data", "validation_data"),
+    ],
+)
+def test_folders_that_are_named_like_splits_are_never_classes(tmp_path, names):
+    data = folder(tree(tmp_path / "tree", parts=names))
+    assert data.classes == ["cat", "dog"] and len(data.test) == 10 and data.notes == []
+    assert all(image.startswith(f"{names[1]}/") for image in data.test.ids)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    root = tree(tmp_path / "tree", parts=(".",), classes=("car", "plane", "train"))
+    data = folder(root)
+    assert data.classes == ["car", "plane", "train"]
+    assert data.notes == ["train/ is read as a class: it has no class folders"]
+    shutil.rmtree(root / "car")
+    with pytest.raises(UserError, match="has plane, train; it needs train/ and test/"):
+        folder(root)
+
+
+def test_flat_folders_with_equal_folders_inside_are_named(tmp_path):
+    root = tree(tmp_path / "tree", parts=("fold1", "fold2"))
+    assert folder(root).notes == [
+        f"each folder in {root} holds the folders cat, dog: fold1, fold2 are read as the classes"
+    ]
+    inside = tree(tmp_path / "inside", parts=("cat", "dog"), classes=("train", "test"))
+    with pytest.raises(UserError, match=r"each folder in .* holds the folders test, train; splits come first: "):
+        folder(inside)
+
+
 def test_what_lies_beside_the_splits_is_named(tmp_path, caplog):
     root = tree(tmp_path / "tree", parts=("train", "test", "extra"))
     picture(1).save(root / "loose.png")

@@ -105,7 +105,7 @@ def spoil_empty_class(root):
     [
         (lambda root: root.rename(root.parent / "gone"), "data.root: .* is not a folder"),
         (lambda root: (root / "test").rename(root / "eval"), r"has eval, train; it needs train/ and test/"),
-        (lambda root: (root / "train").rename(root / "training"), r"has test, training; it needs train/"),
+        (lambda root: (root / "train").rename(root / "holdout"), r"has holdout, test; it needs train/"),
         (spoil_missing_class, "(class 'cow' is missing; it is in .*test|class 'dog' is missing)"),
         (spoil_empty_class, r"train/dog: has no images \(.jpg .jpeg"),
         (lambda root: (root / "train/cat/0.png").write_bytes(b""), "train/cat/0.png: .*the file is empty"),
@@ -295,7 +295,8 @@ def test_a_warning_of_pillows_names_the_image(tmp_path):
     image = Image.new("P", (8, 8))
     file = saved(tmp_path, image, "a b.png", transparency=bytes([0, 9]))
     command = (
-        f"from pathlib import Path; from cnnexp.data.decode import decode; decode(Path({str(file)!r}), 8, 'crop', 3)"
+        "from pathlib import Path; from cnnexp.data.decode import decode, warnings_that_name_images\n"
+        f"with warnings_that_name_images(): decode(Path({str(file)!r}), 8, 'crop', 3)"
     )
     patch = (
         "import warnings; from PIL import ImageOps; own = ImageOps.exif_transpose; "
