@@ -27,7 +27,8 @@ def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen |
         low, high = int(deep.min()), int(deep.max())
         if low < 0 or high >= 1 << (bits or 16):
             allowed = f"data.bits={bits} allows {(1 << bits) - 1}" if bits else "its pixels are not 8 or 16 bits"
-            raise ValueError(f"{allowed}: its values are {low} to {high}; data.bits={high.bit_length()} allows these")
+            fix = "add what makes them positive" if low < 0 else f"data.bits={high.bit_length()} allows these"
+            raise ValueError(f"{allowed}: its values are {low} to {high}; {fix}")
         if seen:
             seen(high)
         shift = (bits or 16) - 8

@@ -129,6 +129,12 @@ def test_a_tree_that_comes_out_dark_says_so_and_how_to_read_it(tmp_path, bits, m
     assert data.notes == [] and data.image == (1, 8, 8) and data.train.images.max() == 255
 
 
+def test_negative_values_are_named(tmp_path):
+    Image.fromarray(np.full((8, 8), -5, np.int32)).save(tmp_path / "ct.tif")
+    with pytest.raises(UserError, match=r"its values are -5 to -5; add what makes them positive"):
+        decode(tmp_path / "ct.tif", 8, "crop", 1)
+
+
 def test_full_ranges_and_eight_bits_say_nothing(tmp_path):
     root = tree(tmp_path / "tree")
     write_png(root / "train/cat/deep.png", np.full((8, 8, 3), 65535))
