@@ -16,7 +16,7 @@ from cnnexp.errors import UserError, warn_once
 from cnnexp.records import provenance
 from cnnexp.records.fields import FINAL, FINAL_STATE, HASH_CHAIN, LAST, PROBES
 from cnnexp.records.run_record import RunRecord
-from cnnexp.storage.untrusted import checked_file
+from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.training import checkpoint
 
 
@@ -90,18 +90,27 @@ def _why_not(config: dict[str, Any], shorter: RunRecord, steps_per_epoch: int) -
     return ""
 
 
-def go_on(shorter: Path, identity: str, record: RunRecord) -> bool:
-    """Copy the rows and the final state of a shorter run into a new run, which then restores them.
+def go_on(shorter: Path | None, identity: str, record: RunRecord) -> bool:
+    """Copy the rows and the final state of a shorter run, if there is one, into a new run, which then restores them.
 
     identity: of the new run. Returns False, and says so, if the shorter run is damaged or was deleted since.
     """
+    if record.info.pop("upstream", None):  # a kill came before the state was there
+        record.info.pop("device", None)
+    if shorter is None:
+        return False
     before = RunRecord.read(shorter)
-    checkpoints, own = shorter / "checkpoints", record.folder / "checkpoints"
+    own = record.folder / "checkpoints"
     try:
+        checkpoints = checked_folder(shorter, "checkpoints")
         state = checkpoint.read(checked_file(checkpoints, FINAL_STATE), before.identity)
         best = checkpoint.read(checked_file(checkpoints, "best.pt"), before.identity)
         if before.digest(state["rows"]) != state["rows_digest"] or best["epoch"] != state["best"]["epoch"]:
             raise storage.Damaged(f"{before.metrics}: its rows are not those of {FINAL_STATE}")
+        if type(best["epoch"]) is not int:  # it is a part of a file's name
+            raise storage.Damaged(f"{checkpoints / 'best.pt'}: its epoch is {best['epoch']!r}")
+        made_by = {name: before.info[name] for name in ("code", "environment")}
+        device, epochs = before.info["device"], before.info["schedule"]["epochs"]
         rows = {name: checked_file(shorter, name) for name in ("metrics.jsonl", HASH_CHAIN, PROBES)}
         contents = {name: file.read_bytes() for name, file in rows.items() if file.exists()}
     except (KeyError, TypeError, OSError, UserError) as error:
@@ -111,13 +120,13 @@ def go_on(shorter: Path, identity: str, record: RunRecord) -> bool:
         return False
     for name, written in contents.items():
         storage.write_bytes(record.folder / name, written)
+    made = [*before.info.get("earlier", []), made_by]
+    record.update(
+        upstream={"run": before.identity, "folder": shorter.name, "epochs": epochs},
+        earlier=[versions for versions in made if versions != provenance.made_by()],
+        device=device,  # which layers stay in fp32
+    )
     for name, content in ((f"best-{best['epoch']}.pt", best), (LAST, state)):  # last.pt names the other
         storage.publish(checkpoint.draft(own / name, {**content, "run": identity}), own / name)
-    made = [*before.info.get("earlier", []), {name: before.info.get(name) for name in ("code", "environment")}]
-    record.update(
-        upstream={"run": before.identity, "folder": shorter.name, "epochs": before.info["schedule"]["epochs"]},
-        earlier=[versions for versions in made if versions != provenance.made_by()],
-        device=before.info["device"],  # which layers stay in fp32
-    )
     record.log(f"goes on from {shorter}, after step {state['step']}")
     return True

@@ -40,8 +40,7 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
         plan.begin(record)
         with stop_request() as stop:
             with recorded_end(plan, record), stop.ended_anywhere():
-                shorter = None if record.resumes else plan.continues
-                went_on = shorter is not None and going_on.go_on(shorter, plan.identity, record)
+                went_on = not record.resumes and going_on.go_on(plan.continues, plan.identity, record)
                 setup = prepare(plan, record, stop)
                 restore(setup, count=not went_on)
                 result = fit_and_evaluate(setup, Recorder(setup, progress), f"{plan.label}: {plan.folder}")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from lives import difference, everything
 
-from cnnexp import errors
+from cnnexp import errors, storage
 from cnnexp.records.run_record import RunRecord
+from cnnexp.training import checkpoint
 from cnnexp.training import run as runner
 from cnnexp.training.going_on import keeps_final_state
 from cnnexp.training.plan import Plan
@@ -136,6 +137,19 @@ def test_a_damaged_run_is_not_gone_on_from(what: str, plan: Plans, capsys: pytes
     assert "upstream" not in longer.record().info and longer.record().status == "done"
 
 
+def test_a_checkpoint_cannot_choose_where_files_go(plan: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+    shorter, longer = plan("epochs=2"), plan("epochs=3")
+    make(shorter)
+    longer.continues = shorter.folder
+    for name in ("final.pt", "best.pt"):
+        file = kept(shorter).with_name(name)
+        content = checkpoint.read(file)
+        (content["best"] if name == "final.pt" else content)["epoch"] = "../../x"
+        storage.publish(checkpoint.draft(file, content), file)
+    assert make(longer)[1] == 15
+    assert "best.pt: its epoch is '../../x'" in capsys.readouterr().err
+
+
 def test_a_kill_while_the_state_is_copied_starts_that_again(
     plan: Plans, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +161,21 @@ def test_a_kill_while_the_state_is_copied_starts_that_again(
     monkeypatch.setattr(runner.going_on.storage, "publish", publish)
     went_on, steps = make(longer)
     uncut, _ = make(plan("epochs=3", f"outputs={outputs.parent / 'uncut'}"))
+    assert went_on.info["upstream"]["epochs"] == 2
     assert steps == 5 and difference(everything(went_on.folder), everything(uncut.folder)) is None
+
+
+def test_a_kill_before_the_state_is_there_and_no_state_any_more(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorter, longer = plan("epochs=2"), plan("epochs=3")
+    make(shorter)
+    longer.continues, publish = shorter.folder, runner.going_on.storage.publish
+    monkeypatch.setattr(runner.going_on.storage, "publish", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(longer)
+    monkeypatch.setattr(runner.going_on.storage, "publish", publish)
+    kept(shorter).unlink()
+    anew, steps = make(plan("epochs=3"))
+    assert steps == 15 and "upstream" not in anew.info
 
 
 def test_an_interrupted_longer_run_resumes_from_its_own_checkpoint(plan: Plans) -> None:
