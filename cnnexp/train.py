@@ -99,7 +99,7 @@ def planned(composed: "DictConfig") -> "Plan":
         changes = configs.without_defaults(changes, [*configs.search_path(provenance.TYPED), *overrides])
     made = plan(config, overrides, changes, provenance.command(), choices)
     if made.continues:
-        print(f"goes on from {visible(made.continues)}")
+        print(f"goes on from {visible(made.folder.parent / made.continues)}")
     configs.print_set_by_data([(config, hydra_node)])
     return made
 

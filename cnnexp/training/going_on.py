@@ -32,8 +32,8 @@ def keeps_final_state(config: dict[str, Any]) -> bool:
 
 def shorter_run(
     config: dict[str, Any], facts: dict[str, Any], folder: Path, total_steps: int, steps_per_epoch: int
-) -> Path | None:
-    """Return the finished run of this study that differs only in having fewer epochs, the longest; None without one.
+) -> str | None:
+    """Return the finished run of this study that differs only in fewer epochs, by its folder; None without one.
 
     Says why if the run of `folder`, which is not begun, cannot go on from it.
     """
@@ -50,7 +50,7 @@ def shorter_run(
             f"cnnexp: starts anew, although {shorter.folder} has made {epochs} epochs: {reason}",
         )
         return None
-    return shorter.folder
+    return shorter.folder.name
 
 
 def _longest(config: dict[str, Any], facts: dict[str, Any], study: Path, total_steps: int) -> RunRecord | None:
@@ -90,15 +90,17 @@ def _why_not(config: dict[str, Any], shorter: RunRecord, steps_per_epoch: int) -
     return ""
 
 
-def go_on(shorter: Path | None, identity: str, record: RunRecord) -> bool:
+def go_on(name: str | None, identity: str, record: RunRecord) -> bool:
     """Copy the rows and the final state of a shorter run, if there is one, into a new run, which then restores them.
 
-    identity: of the new run. Returns False, and says so, if the shorter run is damaged or was deleted since.
+    name: of the shorter run's folder. identity: of the new run. Returns False, and says so, if the shorter run is
+    damaged or was deleted since.
     """
     if record.info.pop("upstream", None):  # a kill came before the state was there
         record.info.pop("device", None)
-    if shorter is None:
+    if name is None:
         return False
+    shorter = record.folder.parent / Path(name).name
     before = RunRecord.read(shorter)
     own = record.folder / "checkpoints"
     try:
@@ -118,15 +120,15 @@ def go_on(shorter: Path | None, identity: str, record: RunRecord) -> bool:
         warn_once(line, f"cnnexp: {line}")
         record.log(line)
         return False
-    for name, written in contents.items():
-        storage.write_bytes(record.folder / name, written)
+    for file_name, written in contents.items():
+        storage.write_bytes(record.folder / file_name, written)
     made = [*before.info.get("earlier", []), made_by]
     record.update(
         upstream={"run": before.identity, "folder": shorter.name, "epochs": epochs},
         earlier=[versions for versions in made if versions != provenance.made_by()],
         device=device,  # which layers stay in fp32
     )
-    for name, content in ((f"best-{best['epoch']}.pt", best), (LAST, state)):  # last.pt names the other
-        storage.publish(checkpoint.draft(own / name, {**content, "run": identity}), own / name)
+    for file_name, content in ((f"best-{best['epoch']}.pt", best), (LAST, state)):  # last.pt names the other
+        storage.publish(checkpoint.draft(own / file_name, {**content, "run": identity}), own / file_name)
     record.log(f"goes on from {shorter}, after step {state['step']}")
     return True

@@ -37,7 +37,7 @@ class Plan:
     config: resolved and checked. overrides: compose it again. changes: what its arm changes, as overrides.
     facts: what the config leaves to the machine, part of the fingerprint. command: what was typed.
     upstream: the run whose weights it starts from. choices: the chosen file of each config group.
-    continues: the folder of a shorter run whose final state it goes on from.
+    continues: the name of the folder of a shorter run of the study whose final state it goes on from.
     """
 
     config: dict[str, Any]
@@ -49,7 +49,7 @@ class Plan:
     command: str
     upstream: "Plan | None" = None
     choices: dict[str, str] = field(default_factory=dict)
-    continues: Path | None = None
+    continues: str | None = None
 
     @property
     def study(self) -> str:

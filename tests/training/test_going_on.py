@@ -61,7 +61,7 @@ def test_more_epochs_give_what_an_undisturbed_run_gives(kind: str, plan: Plans, 
     more = KINDS[kind]
     first, first_steps = make(plan(*more, "epochs=3"))
     longer = plan(*more, "epochs=5")
-    assert longer.continues == first.folder
+    assert longer.continues == first.folder.name
     went_on, steps = make(longer)
     uncut, all_steps = make(plan(*more, "epochs=5", f"outputs={outputs.parent / 'uncut'}"))
     assert difference(everything(went_on.folder), everything(uncut.folder)) is None
@@ -75,8 +75,8 @@ def test_the_longest_run_is_gone_on_from_and_nothing_else(plan: Plans) -> None:
     make(plan("epochs=1"))
     second, steps = make(plan("epochs=2"))
     assert steps == 5
-    assert plan("epochs=4").continues == second.folder
-    assert plan("epochs=20st").continues == second.folder, "20 steps are 4 epochs"
+    assert plan("epochs=4").continues == second.folder.name
+    assert plan("epochs=20st").continues == second.folder.name, "20 steps are 4 epochs"
     for other in ("seed=1", "optimizer.lr=0.1", "study.name=other"):
         assert plan("epochs=4", other).continues is None
     assert plan("epochs=2").continues is None and plan("epochs=1").continues is None
@@ -124,7 +124,7 @@ def test_a_damaged_run_is_not_gone_on_from(what: str, plan: Plans, capsys: pytes
     shorter = plan("epochs=2")
     make(shorter)
     longer = plan("epochs=3")
-    assert longer.continues == shorter.folder
+    assert longer.continues == shorter.folder.name
     if what == "the folder":
         shorter.folder.rename(shorter.folder.with_name("gone"))
     else:
@@ -140,7 +140,7 @@ def test_a_damaged_run_is_not_gone_on_from(what: str, plan: Plans, capsys: pytes
 def test_a_checkpoint_cannot_choose_where_files_go(plan: Plans, capsys: pytest.CaptureFixture[str]) -> None:
     shorter, longer = plan("epochs=2"), plan("epochs=3")
     make(shorter)
-    longer.continues = shorter.folder
+    longer.continues = shorter.folder.name
     for name in ("final.pt", "best.pt"):
         file = kept(shorter).with_name(name)
         content = checkpoint.read(file)
@@ -168,7 +168,7 @@ def test_a_kill_while_the_state_is_copied_starts_that_again(
 def test_a_kill_before_the_state_is_there_and_no_state_any_more(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     shorter, longer = plan("epochs=2"), plan("epochs=3")
     make(shorter)
-    longer.continues, publish = shorter.folder, runner.going_on.storage.publish
+    longer.continues, publish = shorter.folder.name, runner.going_on.storage.publish
     monkeypatch.setattr(runner.going_on.storage, "publish", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make(longer)
@@ -187,3 +187,11 @@ def test_an_interrupted_longer_run_resumes_from_its_own_checkpoint(plan: Plans) 
         runner.run(longer, CutAt(13, None))
     again, steps = make(plan("epochs=4", "checkpoint.every=1st"))
     assert steps == 20 - 12 and again.info["resumed"] == 1 and again.info["upstream"]["epochs"] == 2
+
+
+def test_the_runs_of_a_sweep_go_on_too(train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]]) -> None:
+    sweep = ["-m", "seed=0,1", "model.dropout.fc=0.1,0.3", "slots=cpu:1"]
+    assert train(*sweep, "epochs=1") == 0
+    assert train(*sweep, "epochs=2") == 0
+    found = [run.info for run in runs().values() if run.info["schedule"]["epochs"] == 2]
+    assert [info["upstream"]["epochs"] for info in found] == [1] * 4
