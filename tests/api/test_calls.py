@@ -234,9 +234,9 @@ def test_a_sweep_from_a_script_without_a_guard(tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     script.write_text(
         "import multiprocessing.forkserver as f, sys, cnnexp\n"
-        f"study = cnnexp.sweep(*{TINY!r}, model={{'norm': ['none', 'batch']}}, seed=range(2), outputs='out',\n"
+        f"study = cnnexp.sweep(*{TINY!r}, optimizer={{'lr': [0.001, 0.01]}}, seed=range(2), outputs='out',\n"
         "                     study={'name': 'norm'}, slots='cpu:2')\n"
-        "print('made', len(study), list(study.table['status']), study.report('model.norm=none').index)\n"
+        "print('made', len(study), list(study.table['status']), study.report('optimizer.lr=0.001').index)\n"
         "assert f._forkserver._forkserver_pid is None\n"
         "again = cnnexp.sweep(*sys.argv[1:], study={'name': 'norm'}, outputs='out', check=False)\n"
     )
