@@ -2,6 +2,7 @@
 
     claim   = side compare (side | number unit) ["at every epoch"]     about the mean over the seeds
             | "std(" value ")" compare "std(" value ")"                 about the deviation over the seeds
+            | side "within" number unit "of" side                       equal but for a margin, over the seeds
             | arm "converges faster than" arm                           fewer epochs to a level that both reach
     side    = value {("+" | "-") value}
     compare = "<" | "<=" | ">" | ">="
@@ -11,9 +12,12 @@
     metric  = one of METRICS; test_accuracy if none is given
     unit    = points (a difference of accuracies), % (an accuracy), nats, epochs, seconds
 
+"a within 1 point of b" holds if both one-sided tests (TOST) show that the difference is smaller.
+
 Parsing evaluates nothing: a claim becomes terms, a direction and a threshold, which the report tests on the seeds.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -50,18 +54,23 @@ def members(part: str, names: Iterable[str]) -> list[str]:
 class Claim:
     """The sum of the terms is above (direction 1) or below (-1) the threshold, in `unit`.
 
-    kind: what the claim is about. mean: the mean over the seeds; curve: the mean at each epoch; convergence: the epochs
-    to an accuracy that both reach; std: the first term's deviation over the seeds, divided by the second's, with
-    threshold 1. or_equal: it is claimed with <= or >=, which no test can distinguish from < and >.
+    kind: what the claim is about. mean: the mean over the seeds; within: the size of that mean, with direction -1;
+    curve: the mean at each epoch; convergence: the epochs to an accuracy that both reach; std: the first term's
+    deviation over the seeds, divided by the second's, with threshold 1. or_equal: it is claimed with <= or >=, which no
+    test can distinguish from < and >.
     """
 
     text: str
-    kind: Literal["mean", "curve", "convergence", "std"]
+    kind: Literal["mean", "within", "curve", "convergence", "std"]
     terms: tuple[Term, ...]
     direction: int
     threshold: float
     unit: str
     or_equal: bool = False
+
+    def nearest(self, mean: float) -> float:
+        """Return the number that a mean is tested against: the threshold; of a margin, the end on the mean's side."""
+        return math.copysign(self.threshold, mean) if self.kind == "within" else self.threshold
 
 
 def parse(text: str) -> Claim:
@@ -73,6 +82,8 @@ def parse(text: str) -> Claim:
         left = _side(words)
         if _skip(words, "converges"):
             return _convergence(text, left, words)
+        if _skip(words, "within"):
+            return _equivalence(text, left, words)
         return _comparison(text, left, words)
     except UserError as error:
         raise UserError(f"study.claims: '{text}': {error}") from None
@@ -91,6 +102,19 @@ def _comparison(text: str, left: list[Term], words: list[str]) -> Claim:
     if over_epochs:
         terms = _merged([_at_every_epoch(term) for term in terms])
     return Claim(text, "curve" if over_epochs else "mean", terms, direction, threshold, unit, or_equal)
+
+
+def _equivalence(text: str, left: list[Term], words: list[str]) -> Claim:
+    margin, given = _number(words)
+    if not _skip(words, "of"):
+        raise UserError("expected 'of' after the margin: a within 1 point of b")
+    terms = _merged([*left, *(replace(t, times=-t.times) for t in _side(words))])
+    _end(words)
+    if margin <= 0:
+        raise UserError(f"a margin is above 0, not {margin:g}")
+    if sum(term.times for term in terms):
+        raise UserError("a value is within a margin of a value, and a difference of a difference")
+    return Claim(text, "within", terms, -1, margin, _unit(terms, given))
 
 
 def _at_every_epoch(term: Term) -> Term:
@@ -190,7 +214,7 @@ def _number(words: list[str]) -> tuple[float, str]:
     if not words or not words[0][0].isdigit():
         raise UserError(f"expected a number, found {repr(words[0]) if words else 'the end'}")
     number = sign * float(words.pop(0))
-    unit = words.pop(0) if words and words[0] != "at" else ""
+    unit = words.pop(0) if words and words[0] not in ("at", "of") else ""
     return number, SINGULAR.get(unit, unit)
 
 

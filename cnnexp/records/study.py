@@ -1,19 +1,52 @@
-"""study.json: the arms and runs that a study's present configs call for. Imports no torch."""
+"""study.json: the arms and runs that a study's present configs call for, its planned seeds, and looks at it. No torch.
 
+A report is a look. It is recorded, because verdicts that may fall at several looks need stricter limits, and a verdict
+that was once seen must stay true.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.records.run_record import now
 from cnnexp.storage.untrusted import checked_file
 
 ENTRY_KEYS = ("folder", "arm", "fingerprint")  # what every entry of `runs` has
 
 
-def write_study(folder: Path, study: dict[str, Any]) -> None:
-    """Write study.json: {name, question, baseline, reported, source, claims, command, written, arms, runs}.
+@dataclass(frozen=True)
+class Plan:
+    """The seeds that a study planned before it was first looked at.
 
-    runs: [{folder, arm, seed, fingerprint}]. reported, source, claims: as in the config, null without.
+    every_seed: verdicts may fall at each number of seeds from three on. Otherwise they fall when all seeds are done.
+    """
+
+    seeds: tuple[int, ...]
+    every_seed: bool = False
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A test that was decided at a look: it stays decided. side: 1 or -1, of the difference from what was tested.
+
+    p was below `limit` by `rule`, with these shared seeds.
+    """
+
+    side: int
+    p: float
+    limit: float
+    rule: str
+    seeds: tuple[int, ...]
+
+
+def write_study(folder: Path, study: dict[str, Any]) -> None:
+    """Write study.json: {name, question, baseline, reported, source, claims, command, written, arms, runs, plan, ...}.
+
+    runs: [{folder, arm, seed, fingerprint}]. reported, source, claims: as in the config, null without. plan: of Plan.
+    looks: [{made, seeds: {arm@fingerprint: seeds}}]. decided: {hypothesis: of Crossing}.
     """
     storage.make_folder(folder)
     storage.write_json(folder / "study.json", study)
@@ -32,3 +65,74 @@ def read_study(folder: Path) -> dict[str, Any] | None:
     runs = [r for r in study["runs"] if isinstance(r, dict) and all(isinstance(r.get(k), str) for k in ENTRY_KEYS)]
     arms = study.get("arms")
     return {**study, "runs": runs, "arms": [a for a in arms if isinstance(a, str)] if isinstance(arms, list) else []}
+
+
+def identity(arm: str, fingerprint: str) -> str:
+    """Return how looks name an arm: with its config, because another config is another experiment."""
+    return f"{arm}@{fingerprint}"
+
+
+def read_plan(study: Mapping[str, Any]) -> Plan | None:
+    """Return the plan of study.json's content; None if there is none."""
+    plan = study.get("plan")
+    if not isinstance(plan, dict):
+        return None
+    seeds = plan.get("seeds")
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        return None
+    return Plan(tuple(sorted(set(seeds))), plan.get("every_seed") is True)
+
+
+def read_looks(study: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the recorded looks of study.json's content: {made, seeds: {arm@fingerprint: seeds}}."""
+    looks = study.get("looks")
+    found = [look for look in looks if isinstance(look, dict)] if isinstance(looks, list) else []
+    return [look for look in found if isinstance(look.get("seeds"), dict)]
+
+
+def read_crossings(study: Mapping[str, Any]) -> dict[str, Crossing]:
+    """Return {hypothesis: its crossing} of study.json's content."""
+    found, decided = {}, study.get("decided")
+    for name, given in decided.items() if isinstance(decided, dict) else ():
+        if isinstance(given, dict) and given.get("side") in (1, -1) and isinstance(given.get("seeds"), list):
+            p, limit = given.get("p"), given.get("limit")
+            if isinstance(p, float) and isinstance(limit, float) and 0 <= p < limit < 1:
+                seeds = tuple(seed for seed in given["seeds"] if type(seed) is int)
+                found[name] = Crossing(given["side"], p, limit, str(given.get("rule")), seeds)
+    return found
+
+
+def plan_seeds(old: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], asked: Plan) -> Plan:
+    """Return a study's plan: the first one, once its present arms were looked at; before that, what is asked for now.
+
+    old: study.json's content so far. runs: its entries from now on; their seeds are planned too.
+    """
+    present = {identity(run["arm"], run["fingerprint"]) for run in runs}
+    first = read_plan(old)
+    if first and any(present & look["seeds"].keys() for look in read_looks(old)):
+        return first
+    seeds = {*asked.seeds, *(seed for run in runs if type(seed := run.get("seed")) is int)}
+    return Plan(tuple(sorted(seeds)), asked.every_seed)
+
+
+def record_look(folder: Path, seeds: Mapping[str, Sequence[int]], decided: Mapping[str, Crossing]) -> str:
+    """Add a look to study.json, unless it has that look with these decisions. Returns why it cannot be, "" if it is.
+
+    seeds: of every arm, by `identity`. decided: tests that are decided now; an earlier decision stays as it is.
+    """
+    try:
+        if read_study(folder) is None:
+            return ""
+        with storage.lock(folder / ".lock", wait=True):
+            study = storage.read_json(checked_file(folder, "study.json"))
+            looks, earlier = read_looks(study), read_crossings(study)
+            given = {arm: list(of_arm) for arm, of_arm in seeds.items()}
+            new = {name: asdict(crossing) for name, crossing in decided.items() if name not in earlier}
+            if new or all(look["seeds"] != given for look in looks):
+                again = any(look["seeds"] == given for look in looks)
+                study["looks"] = looks if again else [*looks, {"made": now(), "seeds": given}]
+                study["decided"] = {name: asdict(crossing) for name, crossing in earlier.items()} | new
+                write_study(folder, study)
+    except (OSError, UserError) as error:
+        return str(error)
+    return ""

@@ -1,6 +1,7 @@
 """What a sweep records: the runs that a study calls for now, in study.json, and the ends of runs left without one."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from cnnexp import storage
@@ -24,14 +25,16 @@ def check_arms(plans: Iterable[Plan], named: Sequence[str]) -> None:
         claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *named, *earlier])
 
 
-def write_studies(plans: Iterable[Plan], command: str) -> None:
+def write_studies(plans: Iterable[Plan], command: str, every_seed_up_to: int = 0) -> None:
     """Write study.json: a named arm's runs with another config are superseded; its other seeds and other arms stay.
 
+    every_seed_up_to: plan this many seeds, 0, 1, ..., with a look at each number of them, unless the study was looked
+    at before; 0: plan the seeds of the study and of these runs, with a look when they are done.
     Arms without a name, those of `-m model.norm=none,batch`, supersede nothing: their config identifies them.
     """
     for folder, here in by_folder(plans).items():
         with storage.lock(folder / ".lock", wait=True):
-            _write(folder, here, command)
+            _write(folder, here, command, every_seed_up_to)
 
 
 def record_end(plan: Plan, status: str, kind: str, message: str) -> tuple[str, str]:
@@ -62,7 +65,7 @@ def by_folder(plans: Iterable[Plan]) -> dict[Path, list[Plan]]:
     return found
 
 
-def _write(folder: Path, plans: list[Plan], command: str) -> None:
+def _write(folder: Path, plans: list[Plan], command: str, every_seed_up_to: int) -> None:
     present: dict[str, set[str]] = {}
     for plan in plans:
         if "arm" in plan.choices:
@@ -79,10 +82,16 @@ def _write(folder: Path, plans: list[Plan], command: str) -> None:
         for plan in plans
         if plan.folder.name not in listed
     ]
-    content = {key: plans[0].config["study"][key] for key in COPIED} | {
+    of_study = plans[0].config["study"]
+    asked = study_file.Plan(tuple(range(every_seed_up_to) or of_study["seeds"] or ()), every_seed_up_to > 0)
+    planned = study_file.plan_seeds(old, kept + new, asked)
+    looked_at = {key: old[key] for key in ("looks", "decided") if key in old}
+    content = {key: of_study[key] for key in COPIED} | {
         "command": command,
         "arms": list(dict.fromkeys([*old["arms"], *(plan.arm for plan in plans)])),
         "runs": kept + new,
+        "plan": asdict(planned) | {"seeds": list(planned.seeds)},
+        **looked_at,
     }
     if {**old, "written": None} != {**content, "written": None}:
         study_file.write_study(folder, {**content, "written": now()})

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cnnexp.report.analysis import paired_runs
-from cnnexp.report.analysis.judge import Hypothesis, against_baseline
-from cnnexp.report.analysis.statistics import Estimate, McNemar, p_value, paired, summarise, verdict
+from cnnexp.report.analysis.decisions import NO_DECISION, Decision, compared_with, in_words
+from cnnexp.report.analysis.judge import against_baseline
+from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook
+from cnnexp.report.analysis.statistics import Estimate, McNemar, paired, summarise
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
 
-VERDICTS = {  # in the order of the summary, which counts every other verdict as not decided
+VERDICTS = {  # what a verdict begins with, in the order of the summary; every other is not decided
     "better": "Better than {}",
     "worse": "Worse than {}",
     "within noise": "No detectable difference from {}",
     "not decided": "Not decided",
+    "provisional": "Provisional",
 }
 
 
@@ -23,14 +26,15 @@ VERDICTS = {  # in the order of the summary, which counts every other verdict as
 class Row:
     """An arm's line of the comparison. Accuracies are fractions. difference: None without shared seeds or test images.
 
-    mcnemar: of two arms that share one seed. p_holm: nan where nothing is tested. verdict: "" of the baseline.
+    mcnemar: of two arms that share one seed. decision, outlook: of the comparison. verdict: "" of the baseline.
     """
 
     arm: Arm
     test: Estimate
     is_baseline: bool = False
     difference: Estimate | None = None
-    p_holm: float = math.nan
+    decision: Decision = NO_DECISION
+    outlook: Outlook = NO_OUTLOOK
     verdict: str = ""
     mcnemar: McNemar | None = None
 
@@ -62,21 +66,26 @@ class Row:
         return self.arm.first.number("model", name)
 
 
-def compare(study: Study, corrected: Mapping[Hypothesis, float]) -> list[Row]:
-    """Compare every arm with the baseline, paired by seed. corrected: p values from judge.corrected_p_values."""
-    return [_row(arm, study.baseline, corrected) for arm in study.arms]
+def compare(study: Study, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> list[Row]:
+    """Compare every arm with the baseline, paired by seed. decisions, outlooks: of all tests of the study."""
+    return [_row(arm, study.baseline, decisions, outlooks) for arm in study.arms]
 
 
-def _row(arm: Arm, base: Arm | None, corrected: Mapping[Hypothesis, float]) -> Row:
+def _row(arm: Arm, base: Arm | None, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> Row:
     test = summarise(arm.values("result", "test_accuracy"))
     if base is None or arm is base:
         return Row(arm, test, is_baseline=arm is base)
     if not same_test_images(arm, base):
         return Row(arm, test, verdict="other test images: no verdict")
-    difference, p_holm = paired(arm.accuracies(), base.accuracies()), corrected[against_baseline(arm, base)]
-    words = verdict(difference, p_holm, len(arm.diverged), len(base.diverged)) if arm.runs else "all runs diverged"
+    name, sign = against_baseline(arm, base)
+    difference, decision = paired(arm.accuracies(), base.accuracies()), decisions[name]
     mcnemar = paired_runs.same_images_test(arm, base) if difference.n == 1 else None
-    return Row(arm, test, False, difference if difference.n else None, p_holm, words, mcnemar)
+    diverged = len(arm.diverged) if difference.mean > 0 else len(base.diverged)
+    words = in_words(difference, decision, sign * decision.side, ("better", "worse"), diverged)
+    if not arm.runs and not decision.provisional:
+        words = "all runs diverged"
+    outlook = outlooks.get(name, NO_OUTLOOK)
+    return Row(arm, test, False, difference if difference.n else None, decision, outlook, words, mcnemar)
 
 
 def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
@@ -92,7 +101,8 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
         return [f"Only the baseline, {baseline}, has finished runs: there is nothing to compare it with."]
     groups: dict[str, list[str]] = {}
     for row in others:
-        groups.setdefault(row.verdict if row.verdict in VERDICTS else "not decided", []).append(row.arm.label)
+        kind = next((kind for kind in VERDICTS if row.verdict.startswith(kind)), "not decided")
+        groups.setdefault(kind, []).append(row.arm.label)
     summary = [f"{words.format(baseline)}: {', '.join(groups[v])}." for v, words in VERDICTS.items() if v in groups]
     return [" ".join(summary), *(_sentence(row, baseline) for row in others)]
 
@@ -104,9 +114,19 @@ def _sentence(row: Row, baseline: str) -> str:
         return f"{label}: {row.verdict}.{diverged}"
     points = f"{100 * difference.mean:+.2f} points against {baseline}"
     if difference.n == 1:
+        verdict = row.decision.provisional or "no verdict"
         pair = f" {paired_runs.in_words(row.mcnemar)}" if row.mcnemar else ""
-        return f"{label}: {points} at the one seed they share: no verdict.{pair}{diverged}"
+        return f"{label}: {points} at the one seed they share: {verdict}.{pair}{diverged}"
     interval = f"95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
-    equal = math.isnan(row.p_holm)
-    p = "no p value: the seeds do not differ" if equal else f"p {p_value(row.p_holm, equals=True)} after Holm"
-    return f"{label}: {row.verdict}; {points} ({interval}, {difference.n} shared seeds, {p}).{diverged}"
+    return (
+        f"{label}: {row.verdict}; {points} ({interval}, {difference.n} shared seeds"
+        f"{compared_with(row.decision)}).{_outlook(row.outlook)}{diverged}"
+    )
+
+
+def _outlook(outlook: Outlook) -> str:
+    """Say what this number of seeds could have shown, and what more would; "" if nothing is known of it."""
+    found = ""
+    if not math.isnan(outlook.detectable):
+        found = f" With these seeds a difference of {outlook.detectable:.2f} points is found with 80 % power."
+    return f"{found} {outlook.advice}." if outlook.advice else found

@@ -6,11 +6,13 @@ those of two or more single arms together, without the baseline's own. Single ar
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cnnexp.report.analysis.decisions import NO_DECISION, Decision, Test, in_words
 from cnnexp.report.analysis.evidence import by_seed
-from cnnexp.report.analysis.statistics import Estimate, estimate, holm, verdict
+from cnnexp.report.analysis.sequential import anytime_p
+from cnnexp.report.analysis.statistics import Estimate, estimate
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
 
@@ -23,14 +25,16 @@ class Effect:
     """An effect in points over the shared seeds. formula: of the arms' accuracies, in words.
 
     words: the verdicts above and below 0, None of an effect that is not tested here, because the comparison tests it.
-    p_holm: corrected over the study's tested effects.
+    seeds: that all its arms have. arms: their names. decision: within the family of the study's tested effects.
     """
 
     name: str
     formula: str
     points: Estimate
     words: tuple[str, str] | None = None
-    p_holm: float = math.nan
+    seeds: tuple[int, ...] = ()
+    arms: tuple[str, ...] = ()
+    decision: Decision = NO_DECISION
     verdict: str = ""
 
 
@@ -49,9 +53,36 @@ def effects(study: Study) -> list[Effect]:
     combined = [members for members in arms if len(members) > (2 if full else 1)]
     for members in [max(combined, key=len)] if full and combined else combined:
         found.append(_beyond_the_sum(arms, members))
-    diverged = sum(len(arm.diverged) for arm in arms.values())
-    corrected = iter(holm([effect.points.p for effect in found if effect.words]))
-    return [_judged(effect, next(corrected), diverged) if effect.words else effect for effect in found]
+    return found
+
+
+def effect_tests(study: Study, found: Sequence[Effect]) -> dict[str, Test]:
+    """Return the tests of the effects that the comparison does not make: the third family."""
+    biased = _diverged(study) > 0
+    tests = {}
+    for effect in found:
+        if effect.words:
+            waits, total = study.schedule.seeds_of(effect.arms)
+            side, points = 1 if effect.points.mean > 0 else -1, effect.points
+            anytime = anytime_p(points)
+            tests[hypothesis(effect)] = Test(effect.seeds, points.p, anytime, side, False, biased, waits, total, points)
+    return tests
+
+
+def hypothesis(effect: Effect) -> str:
+    """Return what names an effect in study.json."""
+    return f"effect: {effect.name} = {effect.formula}"
+
+
+def judge_effects(study: Study, found: Sequence[Effect], decisions: Mapping[str, Decision]) -> list[Effect]:
+    """Add the verdicts to the effects. decisions: on all tests of the study."""
+    return [
+        _judged(effect, decisions[hypothesis(effect)], _diverged(study)) if effect.words else effect for effect in found
+    ]
+
+
+def _diverged(study: Study) -> int:
+    return sum(len(arm.diverged) for arm in layout(study).values())
 
 
 def layout(study: Study) -> Layout:
@@ -79,11 +110,18 @@ def _parts(own: frozenset[str], changed: Mapping[str, frozenset[str]]) -> set[st
     return inside if frozenset().union(*(changed[label] for label in inside)) == own else set()
 
 
-def _sum(arms: Layout, times: Mapping[frozenset[str], float]) -> Estimate:
+def _effect(
+    name: str,
+    formula: str,
+    arms: Layout,
+    times: Mapping[frozenset[str], float],
+    words: tuple[str, str] | None = None,
+) -> Effect:
     """Return a weighted sum of the arms' test accuracies, in points, over the seeds that all of them have."""
     values = {members: by_seed(arms[members], "test_accuracy") for members in times}
     seeds = sorted(set.intersection(*(set(v) for v in values.values())))
-    return estimate([math.fsum(t * values[members][seed] for members, t in times.items()) for seed in seeds])
+    points = estimate([math.fsum(t * values[members][seed] for members, t in times.items()) for seed in seeds])
+    return Effect(name, formula, points, words, tuple(seeds), tuple(arms[members].name for members in times))
 
 
 def _gains(arms: Layout) -> list[Effect]:
@@ -91,7 +129,7 @@ def _gains(arms: Layout) -> list[Effect]:
     base, found = arms[frozenset()].label, []
     for members in sorted((m for m in arms if m), key=lambda m: len(m) > 1):
         label, alone = arms[members].label, " alone" if len(members) == 1 else ""
-        found.append(Effect(f"{label}{alone}", f"{label} - {base}", _sum(arms, {members: 1, frozenset(): -1})))
+        found.append(_effect(f"{label}{alone}", f"{label} - {base}", arms, {members: 1, frozenset(): -1}))
     return found
 
 
@@ -101,7 +139,7 @@ def _beyond_the_sum(arms: Layout, members: frozenset[str]) -> Effect:
     base, rest = arms[frozenset()].label, len(members) - 1
     times: dict[frozenset[str], float] = {members: 1, **{frozenset({s}): -1 for s in singles}, frozenset(): rest}
     formula = " - ".join([arms[members].label, *singles]) + f" + {f'{rest} ' if rest > 1 else ''}{base}"
-    return Effect(f"{arms[members].label} beyond the sum of its parts", formula, _sum(arms, times), SUM_WORDS)
+    return _effect(f"{arms[members].label} beyond the sum of its parts", formula, arms, times, SUM_WORDS)
 
 
 def _contrasts(arms: Layout, singles: list[str]) -> list[Effect]:
@@ -121,12 +159,12 @@ def _contrasts(arms: Layout, singles: list[str]) -> list[Effect]:
                 count = " or ".join(str(n) for n in range(size % 2, size + 1, 2))  # of arms with sign +1: "0 or 2"
                 formula = f"mean of the arms with {count} of them - mean of the others"
                 words = SUM_WORDS if size == 2 else ("above 0", "below 0")
-            found.append(Effect(" x ".join(chosen), formula, _sum(arms, times), words))
+            found.append(_effect(" x ".join(chosen), formula, arms, times, words))
     return found
 
 
-def _judged(effect: Effect, p_holm: float, diverged: int) -> Effect:
-    """Add the corrected p and the verdict to a tested effect. diverged: runs of any of the arms."""
-    above, below = effect.words or ("", "")
-    words = verdict(effect.points, p_holm, diverged, diverged)
-    return replace(effect, p_holm=p_holm, verdict={"better": above, "worse": below}.get(words, words))
+def _judged(effect: Effect, decision: Decision, diverged: int) -> Effect:
+    """Add the decision and the verdict to a tested effect. diverged: runs of any of the arms."""
+    assert effect.words is not None
+    words = in_words(effect.points, decision, decision.side, effect.words, diverged)
+    return replace(effect, decision=decision, verdict=words)

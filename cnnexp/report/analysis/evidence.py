@@ -10,7 +10,8 @@ from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError, did_you_mean
 from cnnexp.report.analysis import paired_runs, statistics
-from cnnexp.report.analysis.statistics import LEVEL, EpochTests, Estimate, estimate
+from cnnexp.report.analysis.sequential import anytime_p
+from cnnexp.report.analysis.statistics import EpochTests, Estimate, estimate
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
@@ -24,15 +25,17 @@ Arms = Mapping[Term, Sequence[Arm]]
 class Evidence:
     """A claim and its test, in the claim's unit. claim: None if it cannot be parsed.
 
-    arms: of each term, its one arm, or those that a spread is over. samples: over the shared seeds, the sum of the
-    terms; of a claim about deviations, the values of each side. test: of the mean of the sum, or of the ratio of the
-    deviations. epochs: of a claim about every epoch, in place of samples. reported: the same of the reported values,
-    nan if one is missing. reason: why it is not tested, "" if it is. paired_runs: what two single runs show.
+    arms: of each term, its one arm, or those that a spread is over. seeds: that all of them have. samples: over these,
+    the sum of the terms; of a claim about deviations, the values of each side. test: of the mean of the sum, or of the
+    ratio of the deviations. epochs: of a claim about every epoch, in place of samples. reported: the same of the
+    reported values, nan if one is missing. reason: why it is not tested, "" if it is. paired_runs: what two single runs
+    show.
     """
 
     text: str
     claim: Claim | None
     arms: Arms = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
     samples: tuple[list[float], ...] = ()
     test: Estimate = field(default_factory=Estimate)
     epochs: EpochTests | None = None
@@ -45,15 +48,17 @@ class Evidence:
         """Return the numbers that p is of: of one epoch, if the claim is about every epoch."""
         return self.epochs.by_epoch[self.epochs.decisive] if self.epochs else self.test
 
-    def seeds_needed(self, level: float = LEVEL) -> int | None:
-        """Return about how many seeds would decide, if the observed deviations stay; None if a thousand do not."""
+    @property
+    def anytime_p(self) -> float:
+        """Return p of the claim's e-process; nan of a claim about deviations, which has none."""
         assert self.claim is not None
         if self.claim.kind == STD:
-            first, second = self.samples
-            return statistics.seeds_needed_for_ratio(first, second, level)
-        if self.epochs:
-            return self.epochs.seeds_needed(level)
-        return statistics.seeds_needed(self.test.mean - self.claim.threshold, self.test.std, level)
+            return math.nan
+        if self.epochs is None:
+            return anytime_p(self.test, self.claim.nearest(self.test.mean))
+        if self.epochs.opposed:
+            return min(1.0, len(self.epochs.by_epoch) * anytime_p(self.decisive, self.claim.threshold))
+        return max(anytime_p(test, self.claim.threshold) for test in self.epochs.by_epoch.values())
 
 
 def gather_evidence(study: Study) -> list[Evidence]:
@@ -74,13 +79,26 @@ def _evidence(study: Study, text: str) -> Evidence:
     if other := _other_images(claim, arms):
         return replace(found, arms=arms, reason=other)
     if claim.kind == "curve":
-        epochs = statistics.over_epochs(_leads(claim, arms), claim.threshold, claim.direction)
+        leads = _leads(claim, arms)
+        epochs = statistics.over_epochs(list(leads.values()), claim.threshold, claim.direction)
         test = epochs.test if epochs else Estimate()
-        return replace(found, arms=arms, test=test, epochs=epochs, reason=_too_few(claim, test))
-    samples = _samples(claim, arms)
-    test = statistics.ratio_of_deviations(*samples) if claim.kind == STD else estimate(samples[0], claim.threshold)
+        return replace(found, arms=arms, seeds=tuple(leads), test=test, epochs=epochs, reason=_too_few(claim, test))
+    seeds, samples = _samples(claim, arms)
+    test = statistics.ratio_of_deviations(*samples) if claim.kind == STD else _test_of_mean(claim, samples[0])
     pair = _paired_runs(claim, arms) if test.n == 1 else ""
-    return replace(found, arms=arms, samples=samples, test=test, reason=_too_few(claim, test), paired_runs=pair)
+    found = replace(found, arms=arms, seeds=tuple(seeds), samples=samples, test=test, paired_runs=pair)
+    return replace(found, reason=_too_few(claim, test))
+
+
+def _test_of_mean(claim: Claim, sample: Sequence[float]) -> Estimate:
+    """Test the mean against the claimed number; of a margin, on one side, against its nearer end (TOST).
+
+    Two one-sided tests (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15): the larger p is the margin's.
+    """
+    if claim.kind != "within":
+        return estimate(sample, claim.threshold)
+    found = estimate(sample)
+    return replace(found, p=estimate(sample, claim.nearest(found.mean)).p / 2)
 
 
 def _names(study: Study, term: Term) -> list[str]:
@@ -127,41 +145,43 @@ def _shared(by_seed: Sequence[Mapping[int, object]]) -> list[int]:
     return sorted(set.intersection(*(set(values) for values in by_seed)))
 
 
-def _samples(claim: Claim, arms: Arms) -> tuple[list[float], ...]:
+def _samples(claim: Claim, arms: Arms) -> tuple[list[int], tuple[list[float], ...]]:
+    """Return the shared seeds and the values over them; of a claim about deviations, those of each side."""
     if claim.kind == "convergence":
         first, second = (arms[term][0] for term in claim.terms)
-        return (_extra_epochs(first, second),)
+        extra = _extra_epochs(first, second)
+        return list(extra), (list(extra.values()),)
     values = [_values(term, arms[term]) for term in claim.terms]
     seeds = _shared(values)
     if claim.kind == STD:
-        return tuple([value[seed] for seed in seeds] for value in values)
+        return seeds, tuple([value[seed] for seed in seeds] for value in values)
     pairs = list(zip(claim.terms, values, strict=True))
-    return ([sum(term.times * value[seed] for term, value in pairs) for seed in seeds],)
+    return seeds, ([sum(term.times * value[seed] for term, value in pairs) for seed in seeds],)
 
 
-def _extra_epochs(first: Arm, second: Arm) -> list[float]:
+def _extra_epochs(first: Arm, second: Arm) -> dict[int, float]:
     """Return for each shared seed how many epochs more the first arm takes to a level that both reach.
 
     The level is a point below the best validation accuracy of the run whose best is lower: otherwise the run that
     reaches a higher accuracy would look slow.
     """
     mine, theirs = ({run.seed: run for run in arm.runs} for arm in (first, second))
-    found = []
+    found = {}
     for seed in _shared([mine, theirs]):
         pair = (mine[seed], theirs[seed])
         level = min(max(one.curve("val", "accuracy").values(), default=math.nan) for one in pair) - PLATEAU_MARGIN
-        found.append(pair[0].epochs_to(level) - pair[1].epochs_to(level))
-    return [epochs for epochs in found if math.isfinite(epochs)]
+        found[seed] = pair[0].epochs_to(level) - pair[1].epochs_to(level)
+    return {seed: epochs for seed, epochs in found.items() if math.isfinite(epochs)}
 
 
-def _leads(claim: Claim, arms: Arms) -> list[dict[int, float]]:
+def _leads(claim: Claim, arms: Arms) -> dict[int, dict[int, float]]:
     """Return of each shared seed {epoch: the sum of the terms}; a seed without curves is left out."""
     by_term = [{run.seed: _curve(term, run) for run in arms[term][0].runs} for term in claim.terms]
-    found = []
+    found = {}
     for seed in _shared(by_term):
         curves = [of_term[seed] for of_term in by_term]
-        found.append({epoch: sum(curve[epoch] for curve in curves) for epoch in _shared(curves)})
-    return [lead for lead in found if lead]
+        found[seed] = {epoch: sum(curve[epoch] for curve in curves) for epoch in _shared(curves)}
+    return {seed: lead for seed, lead in found.items() if lead}
 
 
 def _curve(term: Term, run: Run) -> dict[int, float]:
@@ -189,7 +209,7 @@ def _reported(study: Study, claim: Claim) -> float:
     if claim.kind == STD and all(term.metric == "test_accuracy" for term in claim.terms):  # no other is reported
         first, second = (value(term, STD) for term in claim.terms)
         return first / second if second else math.nan
-    if claim.kind != "mean" or any(term.spread for term in claim.terms):
+    if claim.kind not in ("mean", "within") or any(term.spread for term in claim.terms):
         return math.nan
     return sum(term.times * value(term, term.metric) for term in claim.terms)
 

@@ -1,7 +1,8 @@
 """Everything that a report states about a study, computed once: what tables, figures and sentences are made from."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from cnnexp.records.choice import ADVICE
@@ -9,11 +10,13 @@ from cnnexp.report.analysis import classes, convergence
 from cnnexp.report.analysis.calibration import Calibration, calibrate
 from cnnexp.report.analysis.classes import ClassResults
 from cnnexp.report.analysis.compare import Row, compare
+from cnnexp.report.analysis.decisions import NO_TEST, Decision, Family, Test
 from cnnexp.report.analysis.disagreement import Disagreement, disagreements
-from cnnexp.report.analysis.effects import Effect, effects
-from cnnexp.report.analysis.evidence import gather_evidence
+from cnnexp.report.analysis.effects import Effect, effect_tests, effects, judge_effects
+from cnnexp.report.analysis.evidence import Evidence, gather_evidence
 from cnnexp.report.analysis.examples import Examples, find_examples
-from cnnexp.report.analysis.judge import Judged, corrected_p_values, judge
+from cnnexp.report.analysis.judge import Judged, claim_tests, comparison_tests, hypothesis_of, judge
+from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook, outlooks
 from cnnexp.report.analysis.reported_comparison import ReportedComparison, compare_reported
 from cnnexp.report.analysis.statistics import Estimate
 from cnnexp.report.read.predictions import Predictions, predictions_of
@@ -26,7 +29,9 @@ class Findings:
     """The results of one study. What needs predictions or probes is computed when it is first asked for.
 
     rows: the comparison with the baseline, an arm each. judged: the study's claims with their verdicts, in its order.
-    effects: [] unless an arm combines others. reported: [] if the study reports no numbers. Mappings are by arm.key.
+    effects: [] unless an arm combines others. reported: [] if the study reports no numbers. families: of the tests:
+    comparison, claims, effects. decisions: on them, and outlooks of those that are undecided, by hypothesis. Other
+    mappings are by arm.key.
     """
 
     study: Study
@@ -34,6 +39,9 @@ class Findings:
     judged: Sequence[Judged]
     effects: Sequence[Effect]
     reported: Sequence[ReportedComparison]
+    families: Sequence[Family] = ()
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[Arm]:
@@ -89,7 +97,78 @@ class Findings:
 
 def analyse(study: Study) -> Findings:
     """Compare the arms, judge the claims and compute the effects of a study."""
-    evidence = gather_evidence(study)
-    corrected = corrected_p_values(study, evidence)
-    rows, judged = compare(study, corrected), judge(evidence, corrected)
-    return Findings(study, rows, judged, effects(study), compare_reported(study))
+    now = _tests(study)
+    plan = study.schedule.plan
+    beyond = plan is not None and any(run.seed not in plan.seeds for arm in study.arms for run in arm.runs)
+    planned = _tests(study.only(plan.seeds)) if plan and beyond else now
+    families = [
+        Family(
+            tests, {name: planned.families[place].get(name, NO_TEST) for name in tests}, plan, study.schedule.decided
+        )
+        for place, tests in enumerate(now.families)
+    ]
+    decisions = {name: decision for family in families for name, decision in family.decide().items()}
+    found = {name: outlook for family in families for name, outlook in outlooks(family, decisions).items()}
+    return Findings(
+        study=study,
+        rows=compare(study, decisions, found),
+        judged=judge(now.evidence, decisions, found),
+        effects=judge_effects(study, now.effects, decisions),
+        reported=compare_reported(study),
+        families=families,
+        decisions=decisions,
+        outlooks=found,
+    )
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """What a study tests. families: tests that share a level: of the comparison, the claims, the effects."""
+
+    evidence: Sequence[Evidence]
+    effects: Sequence[Effect]
+    families: Sequence[Mapping[str, Test]]
+
+
+def _tests(study: Study) -> _Tests:
+    evidence, found, compared = gather_evidence(study), effects(study), comparison_tests(study)
+    claimed, tested = claim_tests(study, evidence, compared), effect_tests(study, found)
+    return _Tests(evidence, found, (compared, claimed, tested))
+
+
+@dataclass(frozen=True)
+class Question:
+    """A comparison or a claim of a study, and whether it is decided.
+
+    text: the arm's label or the claim. arms: the names of its arms. rule: that judges it, "" if nothing can be compared
+    yet. n: its seeds. more, chance: that so many further seeds decide it with this probability; 0 without an estimate.
+    """
+
+    text: str
+    arms: tuple[str, ...]
+    decided: bool
+    verdict: str
+    rule: str
+    n: int
+    more: int = 0
+    chance: float = math.nan
+
+
+def questions(findings: Findings) -> list[Question]:
+    """Return what a study asks, decided or not: its comparisons with the baseline, then its claims."""
+    found = []
+    for row in findings.rows:
+        if findings.baseline and not row.is_baseline:
+            seeds = row.difference.n if row.difference else 0
+            arms = (row.arm.name, findings.baseline.name)
+            found.append(_question(row.arm.label, arms, row.verdict, row.decision, row.outlook, seeds))
+    for judged in findings.judged:
+        evidence = judged.evidence
+        names = tuple(dict.fromkeys(arm.name for arms in evidence.arms.values() for arm in arms))
+        outlook = findings.outlooks.get(hypothesis_of(evidence)[0], NO_OUTLOOK)
+        found.append(_question(evidence.text, names, judged.verdict, judged.decision, outlook, evidence.test.n))
+    return found
+
+
+def _question(text: str, arms: tuple[str, ...], verdict: str, decision: Decision, outlook: Outlook, n: int) -> Question:
+    return Question(text, arms, bool(decision.side), verdict, decision.rule, n, outlook.more, outlook.chance)

@@ -1,97 +1,171 @@
-"""A verdict on each claim of a study, corrected for all tests of the study."""
+"""What a study tests, in families that each have a level of their own, and a verdict on each claim."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cnnexp.claims.grammar import STD, Claim
+from cnnexp.claims.grammar import STD, Claim, members
 from cnnexp.claims.metrics import METRICS
+from cnnexp.records.study import identity
+from cnnexp.report.analysis.decisions import NO_DECISION, Decision, Test, why_undecided
 from cnnexp.report.analysis.evidence import Evidence
-from cnnexp.report.analysis.statistics import LEVEL, MAX_SEEDS, NO_SPREAD, holm, paired
+from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook
+from cnnexp.report.analysis.sequential import anytime_p
+from cnnexp.report.analysis.statistics import NO_SPREAD, Estimate, paired
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
 
-VERDICTS = ("holds", "does not hold", "not decided", "within noise", "not tested")
-Hypothesis = tuple[str, tuple[tuple[str, str, int], ...], float, int]
+VERDICTS = ("holds", "does not hold", "not decided", "within noise", "provisional", "not tested")
+Hypothesis = tuple[str, int]  # a text that names it in study.json, and the side of it that the asked side is, 1 or -1
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its verdict, which begins with one of VERDICTS. remark: what was tested, what would decide."""
+    """A claim with its verdict, which begins with one of VERDICTS. remark: what was tested, what would decide.
+
+    detectable: of an undecided claim, the distance from the claimed number that these seeds would show; see Outlook.
+    """
 
     evidence: Evidence
-    p_holm: float
+    decision: Decision
     verdict: str
     remark: str
+    detectable: float = math.nan
 
 
-def corrected_p_values(study: Study, evidence: Sequence[Evidence]) -> dict[Hypothesis, float]:
-    """Return Holm's adjusted p of every test of a study: each arm against the baseline, and the claims' evidence.
+def comparison_tests(study: Study) -> dict[str, Test]:
+    """Return the tests of each arm against the baseline: the first family."""
+    if (base := study.baseline) is None:
+        return {}
+    found = {}
+    for arm in study.arms:
+        if arm is not base and same_test_images(arm, base):
+            name, sign = against_baseline(arm, base)
+            test = paired(mine := arm.accuracies(), theirs := base.accuracies())
+            winner = arm if test.mean > 0 else base
+            waits, total = study.schedule.seeds_of([arm.name, base.name])
+            seeds, side = tuple(sorted(mine.keys() & theirs.keys())), sign * _side(test.mean)
+            biased = bool(winner.diverged)
+            found[name] = Test(seeds, test.p, anytime_p(test), side, False, biased, waits, total, _in_points(test))
+    for name in study.schedule.waiting.keys() - {arm.name for arm in study.arms}:  # arms without a run yet
+        waits, total = study.schedule.seeds_of([name, base.name])
+        found[f"mean: {name}"] = Test((), math.nan, math.nan, 0, waits=waits, total=total)
+    return found
 
-    A hypothesis tested twice, as by the claim that an arm is better than the baseline, counts once.
+
+def claim_tests(study: Study, evidence: Sequence[Evidence], compared: Mapping[str, Test]) -> dict[str, Test]:
+    """Return the tests of the claims that the comparison does not make: the second family.
+
+    A claim made twice, as "a > b" and "b < a", is one test. One that cannot be made yet, but waits for seeds, counts.
     """
-    found: dict[Hypothesis, float] = {}
-    if base := study.baseline:
-        others = [arm for arm in study.arms if arm is not base and same_test_images(arm, base)]
-        found = {against_baseline(arm, base): paired(arm.accuracies(), base.accuracies()).p for arm in others}
+    found: dict[str, Test] = {}
     for of_claim in evidence:
+        name, sign = hypothesis_of(of_claim)
+        if (claim := of_claim.claim) is None or name in compared or name in found:
+            continue
+        waits, total = study.schedule.seeds_of(_names(study, of_claim))
         if not of_claim.reason:
-            found.setdefault(_hypothesis_of(of_claim), of_claim.test.p)
-    return dict(zip(found, holm(list(found.values())), strict=True))
+            side = _side(of_claim.test.mean - claim.threshold, claim, of_claim.test)
+            biased = bool(_biased(of_claim, claim, side))
+            p, anytime, one_sided = of_claim.test.p, of_claim.anytime_p, claim.kind == "within"
+            sample = of_claim.test if claim.kind in ("mean", "within", "convergence") else None
+            found[name] = Test(
+                *(of_claim.seeds, p, anytime, sign * side, one_sided, biased, waits, total, sample, claim.threshold)
+            )
+        elif waits and all(arm in study.schedule.listed for arm in _names(study, of_claim)):
+            found[name] = Test(of_claim.seeds, math.nan, math.nan, 0, waits=waits, total=total)
+    return found
+
+
+def _in_points(test: Estimate) -> Estimate:
+    return replace(test, mean=100 * test.mean, std=100 * test.std)
+
+
+def _side(lead: float, claim: Claim | None = None, test: Estimate | None = None) -> int:
+    """Return 1 or -1: on which side of the tested number a mean is; of a margin, 1 outside it."""
+    if claim and test and claim.kind == "within":
+        lead = abs(test.mean) - claim.threshold
+    return 1 if lead > 0 else -1
+
+
+def _names(study: Study, evidence: Evidence) -> list[str]:
+    """Return the names of a claim's arms, with runs or without."""
+    assert evidence.claim is not None
+    if evidence.arms:
+        return [arm.name for arms in evidence.arms.values() for arm in arms]
+    known = study.schedule.listed
+    return [name for term in evidence.claim.terms for name in (members(term.arm, known) if term.spread else [term.arm])]
 
 
 def against_baseline(arm: Arm, base: Arm) -> Hypothesis:
     """Return the hypothesis of an arm's comparison with the baseline."""
-    return _hypothesis("mean", [(arm.key, "test_accuracy", 1), (base.key, "test_accuracy", -1)])
+    return _hypothesis("mean", [(_identity(arm), "test_accuracy", 1), (_identity(base), "test_accuracy", -1)])
 
 
-def _hypothesis_of(evidence: Evidence) -> Hypothesis:
+def hypothesis_of(evidence: Evidence) -> Hypothesis:
+    """Return the hypothesis of a claim; its own text if its arms are not known yet."""
     claim = evidence.claim
-    assert claim is not None
+    if claim is None or not evidence.arms:
+        return evidence.text, 1
     terms = [
-        ("+".join(arm.key for arm in evidence.arms[term]), f"{term.metric}{' spread' * term.spread}", term.times)
+        ("+".join(map(_identity, evidence.arms[term])), f"{term.metric}{' spread' * term.spread}", term.times)
         for term in claim.terms
     ]
     return _hypothesis(claim.kind, terms, claim.threshold, claim.direction)
 
 
+def _identity(arm: Arm) -> str:
+    return identity(arm.name, arm.fingerprint)
+
+
 def _hypothesis(
     kind: str, terms: Iterable[tuple[str, str, int]], threshold: float = 0.0, direction: int = 1
 ) -> Hypothesis:
-    """Return a key that is the same for "a > b", "b < a" and "a < b", because means are tested on two sides."""
-    ordered = sorted(terms)
+    """Return the same text for "a > b", "b < a" and "a < b", because means are tested on two sides."""
+    ordered, sign = sorted(terms), 1
     if ordered[0][2] < 0:
-        ordered = [(arm, metric, -times) for arm, metric, times in ordered]
-        threshold, direction = (threshold if kind == STD else -threshold), -direction
-    return kind, tuple(ordered), threshold, direction if kind == "curve" else 0
+        ordered, sign = [(arm, metric, -times) for arm, metric, times in ordered], -1
+        threshold, direction = (threshold if kind in (STD, "within") else -threshold), -direction
+    sides = f" ({'above' if direction > 0 else 'below'})" if kind == "curve" else ""
+    text = " ".join(f"{times:+d} {arm}.{metric}" for arm, metric, times in ordered)
+    return f"{kind}{sides}: {text} against {threshold + 0:g}", 1 if kind == "within" else sign
 
 
-def judge(evidence: Sequence[Evidence], corrected: Mapping[Hypothesis, float]) -> list[Judged]:
-    """Judge every claim by its evidence. corrected: from corrected_p_values, of all tests of the study."""
-    tests = sum(not math.isnan(p) for p in corrected.values())
-    return [_judged(of_claim, corrected, tests) for of_claim in evidence]
+def judge(
+    evidence: Sequence[Evidence], decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]
+) -> list[Judged]:
+    """Judge every claim by its evidence. decisions, outlooks: of all tests of the study."""
+    return [_judged(of_claim, decisions, outlooks) for of_claim in evidence]
 
 
-def _judged(evidence: Evidence, corrected: Mapping[Hypothesis, float], tests: int) -> Judged:
-    claim, test = evidence.claim, evidence.test
+def _judged(evidence: Evidence, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> Judged:
+    claim, (name, sign) = evidence.claim, hypothesis_of(evidence)
+    decision = decisions.get(name, NO_DECISION)
     if claim is None or evidence.reason:
         remark = ". ".join(part for part in (evidence.reason, evidence.paired_runs) if part)
-        return Judged(evidence, math.nan, "not tested", remark)
-    p, measured = corrected[_hypothesis_of(evidence)], _measured(evidence, claim)
-    if not p < LEVEL:
-        verdict, why = _undecided(evidence, claim, tests)
-        return Judged(evidence, p, verdict, "; ".join(part for part in (measured, why) if part))
-    side = 1 if test.mean > claim.threshold else -1
-    if biased := _biased(evidence, claim, side):
-        return Judged(evidence, p, "not tested", f"diverged runs are left out, which favours {', '.join(biased)}")
-    return Judged(evidence, p, "holds" if side == claim.direction else "does not hold", measured)
+        return Judged(evidence, decision, decision.provisional or "not tested", remark)
+    measured = _measured(evidence, claim)
+    if decision.side:
+        verdict = "holds" if sign * decision.side == claim.direction else "does not hold"
+        return Judged(evidence, decision, verdict, measured)
+    side = _side(evidence.test.mean - claim.threshold, claim, evidence.test)
+    if decision.crossed and (biased := _biased(evidence, claim, side)):
+        return Judged(
+            evidence, decision, "not tested", f"diverged runs are left out, which favours {', '.join(biased)}"
+        )
+    verdict = decision.provisional or why_undecided(evidence.test)
+    outlook = outlooks.get(name, NO_OUTLOOK)
+    equal = claim.or_equal and claim.threshold == (1 if claim.kind == STD else 0)  # no number of seeds shows "a <= a"
+    never = "no number of seeds decides if they are equal: <= and >= are tested as < and >" if equal else ""
+    remark = "; ".join(part for part in (measured, _without_spread(evidence), outlook.advice, never) if part)
+    return Judged(evidence, decision, verdict, remark, outlook.detectable)
 
 
 def _biased(evidence: Evidence, claim: Claim, side: int) -> list[str]:
     """Return the arms that support the verdict only without their diverged runs, which are in no mean."""
     arms: dict[str, None] = {}
     for term in claim.terms:
-        if side * term.times * METRICS[term.metric].better > 0 or claim.kind == STD or term.spread:
+        if side * term.times * METRICS[term.metric].better > 0 or claim.kind in (STD, "within") or term.spread:
             arms |= {arm.label: None for arm in evidence.arms[term] if arm.diverged}
     return list(arms)
 
@@ -113,23 +187,14 @@ def _measured(evidence: Evidence, claim: Claim) -> str:
     return own_best if "epochs_to_plateau" in metrics else ""
 
 
-def _undecided(evidence: Evidence, claim: Claim, tests: int) -> tuple[str, str]:
-    """Return the verdict on a claim that is not decided, in the words of the comparison, and what would decide."""
-    test, decisive = evidence.test, evidence.decisive
-    if math.isnan(test.p):
-        verdict = f"not decided (n = {test.n}, no spread)"
-        return verdict, "the same difference at every seed; a t-test cannot decide"
-    alone = test.p < LEVEL
-    verdict = f"not decided (n = {test.n})" if alone or test.n == 2 else "within noise"
-    if decisive.std <= NO_SPREAD:
-        return verdict, "every seed has the number claimed" if claim.threshold else "no difference at any seed"
-    seeds = evidence.seeds_needed(LEVEL / tests)  # the level that is sure to pass Holm
-    number = f"about {seeds} seeds" if seeds else f"more than {MAX_SEEDS:,} seeds"
-    if alone:
-        return verdict, f"the interval alone decides, but not after Holm over {tests} tests; {number} would"
-    equal = claim.or_equal and claim.threshold == (1 if claim.kind == STD else 0)  # no number of seeds shows "a <= a"
-    but = ", none if they are equal: <= and >= are tested as < and >" if equal else ""
-    return verdict, f"{number} would decide if it stays as observed{but}"
+def _without_spread(evidence: Evidence) -> str:
+    """Say why no number of seeds like these decides, "" if they differ."""
+    assert evidence.claim is not None
+    if math.isnan(evidence.test.p):
+        return "the same difference at every seed; a t-test cannot decide"
+    if evidence.claim.kind != STD and evidence.decisive.std <= NO_SPREAD:
+        return "every seed has the number claimed" if evidence.claim.threshold else "no difference at any seed"
+    return ""
 
 
 def summary(judged: Sequence[Judged]) -> str:

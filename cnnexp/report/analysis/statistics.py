@@ -1,4 +1,4 @@
-"""Statistics over seeds: means, intervals, paired tests, and a verdict in words.
+"""Statistics over seeds: means, intervals, paired tests.
 
 Seeds are the sample: intervals and tests are about training again with other seeds, on the same test images.
 Student (1908) for the interval and the paired test, Holm (1979) for several comparisons. Pitman and Morgan (1939, both
@@ -15,7 +15,6 @@ import numpy as np
 from scipy import special, stats
 
 LEVEL = 0.05
-MAX_SEEDS = 1000  # that seeds_needed considers
 MIN_SEEDS_FOR_RATIO = 3  # the test of two deviations has n - 2 degrees of freedom
 RESAMPLES = 10_000
 NO_SPREAD = 1e-12  # differences of accuracies are multiples of 1/N; a smaller spread is rounding
@@ -85,16 +84,6 @@ def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
     return estimate([arm[s] - baseline[s] for s in sorted(arm.keys() & baseline.keys())])
 
 
-def seeds_needed(distance: float, std: float, level: float = LEVEL) -> int | None:
-    """Return at how many seeds the t interval of a mean, at confidence 1 - level, is narrower than `distance`.
-
-    std: the observed one, so this is an estimate. None if MAX_SEEDS are too few.
-    """
-    n = np.arange(2, MAX_SEEDS + 1)
-    enough = special.stdtrit(n - 1, 1 - level / 2) * std / np.sqrt(n) < abs(distance)
-    return int(n[enough.argmax()]) if enough.any() else None
-
-
 def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Return the first sample's standard deviation divided by the second's, its 95 % interval, and p of "it is 1".
 
@@ -111,14 +100,6 @@ def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Esti
     t = abs(ratio - 1 / ratio) * math.sqrt((n - 2) / (4 * unexplained))
     factor = float(_ratio_factor(np.array(n), unexplained, LEVEL))
     return Estimate(n, ratio, ratio / factor, ratio * factor, float(2 * special.stdtr(n - 2, -t)))
-
-
-def seeds_needed_for_ratio(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> int | None:
-    """Return at how many seeds the interval of the ratio, at confidence 1 - level, excludes 1; None above MAX_SEEDS."""
-    ratio, unexplained = _ratio_and_unexplained(first, second)
-    n = np.arange(MIN_SEEDS_FOR_RATIO, MAX_SEEDS + 1)
-    enough = _ratio_factor(n, unexplained, level) < max(ratio, 1 / ratio)
-    return int(n[enough.argmax()]) if enough.any() else None
 
 
 def _ratio_and_unexplained(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
@@ -152,14 +133,6 @@ class EpochTests:
     opposed: bool
     decisive: int
     test: Estimate
-
-    def seeds_needed(self, level: float = LEVEL) -> int | None:
-        """Return at how many seeds p would fall below `level`, if means and deviations stay; None if never."""
-        tests = [self.by_epoch[self.decisive]] if self.opposed else list(self.by_epoch.values())
-        level = level / len(self.by_epoch) if self.opposed else level
-        each = [seeds_needed(test.mean - self.threshold, test.std, level) for test in tests]
-        known = [seeds for seeds in each if seeds is not None]
-        return max(known) if len(known) == len(each) else None
 
 
 def over_epochs(curves: Sequence[Mapping[int, float]], threshold: float, direction: int) -> EpochTests | None:
@@ -211,25 +184,6 @@ def image_interval(pair: McNemar) -> tuple[float, float]:
     drawn = np.random.default_rng(0).multinomial(pair.images, shares / pair.images, RESAMPLES)
     low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / pair.images, [100 * LEVEL / 2, 100 - 100 * LEVEL / 2])
     return float(low), float(high)
-
-
-def verdict(difference: Estimate, p_holm: float, diverged: int = 0, baseline_diverged: int = 0) -> str:
-    """Say in words what the paired comparison shows.
-
-    "better" and "worse" need a Holm-corrected p < 0.05 and an interval without 0, and no diverged run on the side that
-    would win: what diverged is left out of the mean, which flatters the arm that it is left out of.
-    """
-    if difference.n < 2:
-        return "one seed: no verdict" if difference.n else "no shared seed: no verdict"
-    if math.isnan(p_holm):
-        return f"not decided (n = {difference.n}, no spread)"
-    excludes_zero = difference.low > 0 or difference.high < 0
-    if p_holm < LEVEL and excludes_zero:
-        winner_diverged = diverged if difference.mean > 0 else baseline_diverged
-        if winner_diverged:
-            return f"not decided ({winner_diverged} diverged)"
-        return "better" if difference.mean > 0 else "worse"
-    return f"not decided (n = {difference.n})" if excludes_zero or difference.n == 2 else "within noise"
 
 
 def p_value(p: float, equals: bool = False) -> str:

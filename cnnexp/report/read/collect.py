@@ -12,10 +12,10 @@ from cnnexp.records.choice import is_choice
 from cnnexp.records.identical import sentences
 from cnnexp.records.names import arm_folder, same_numbers
 from cnnexp.records.run_record import RunRecord, find_runs
-from cnnexp.records.study import read_study
+from cnnexp.records.study import read_crossings, read_looks, read_plan, read_study
 from cnnexp.report.read.notes import compare_notes, take_notes
-from cnnexp.report.read.runs import Run, read_run
-from cnnexp.report.read.study import Arm, LeftOut, Study, set_labels
+from cnnexp.report.read.runs import UNFINISHED, Run, read_run
+from cnnexp.report.read.study import Arm, LeftOut, Schedule, Study, set_labels
 from cnnexp.report.read.unfinished import add_unfinished
 from cnnexp.text import plain
 
@@ -80,7 +80,30 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
         claims=_claims(study.get("claims"), notes),
         is_choice=chosen is None and is_choice(study, [arm.name for arm in (*arms, *under_way)]),
         under_way=under_way,
+        schedule=_schedule(study, runs),
     )
+
+
+def _schedule(study: dict[str, Any], runs: list[Run]) -> Schedule:
+    """Return the planned seeds of a study and the looks at it."""
+    plan, ended = read_plan(study), {run.folder.name for run in runs if run.status not in UNFINISHED}
+    if plan is None:
+        return Schedule()
+    listed: dict[str, dict[int, bool]] = {}
+    for entry in study["runs"]:
+        if type(entry.get("seed")) is int:
+            listed.setdefault(entry["arm"], {})[entry["seed"]] = Path(entry["folder"]).name in ended
+    return Schedule(
+        plan,
+        {arm: frozenset(seeds) for arm, seeds in listed.items()},
+        {arm: frozenset(s for s in {*plan.seeds, *seeds} if not seeds.get(s)) for arm, seeds in listed.items()},
+        tuple(max(map(_count, look["seeds"].values()), default=0) for look in read_looks(study)),
+        read_crossings(study),
+    )
+
+
+def _count(seeds: Any) -> int:
+    return len(seeds) if isinstance(seeds, list) else 0
 
 
 def _reported(node: Any, notes: list[str]) -> dict[str, dict[str, float]]:

@@ -1,12 +1,14 @@
 """The arms and runs of one report."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cnnexp.config.keys import flatten
 from cnnexp.records.identical import differing
 from cnnexp.records.names import arm_folder, arm_labels, short_keys, slug
+from cnnexp.records.study import Crossing, Plan
 from cnnexp.report.read.runs import Run
 from cnnexp.text import plain, shorten
 
@@ -58,6 +60,29 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The seeds that a study planned, and the looks at it. plan: None if none is recorded.
+
+    listed: {arm's name: the seeds of its runs in study.json}. waiting: of these and the planned ones, those without an
+    end. looks: at how many seeds, in order. decided: by hypothesis.
+    """
+
+    plan: Plan | None = None
+    listed: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    waiting: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    looks: tuple[int, ...] = ()
+    decided: Mapping[str, Crossing] = field(default_factory=dict)
+
+    def seeds_of(self, arms: Iterable[str]) -> tuple[frozenset[int], int]:
+        """Return the seeds that a test of these arms waits for, and how many are planned for it."""
+        names = list(dict.fromkeys(arms))
+        planned = frozenset(self.plan.seeds if self.plan else ())
+        shared = frozenset.intersection(*(self.listed.get(name, frozenset()) for name in names))
+        waits = frozenset().union(*(self.waiting.get(name, frozenset()) for name in names)) & (planned | shared)
+        return waits, len(planned | shared)
+
+
 @dataclass
 class Study:
     """The runs of one report, and what study.json says of them. notes: what a reader of the table must know.
@@ -79,10 +104,24 @@ class Study:
     claims: list[str] = field(default_factory=list)
     is_choice: bool = False  # whether a setting is to be chosen among the arms: there is nothing they are compared with
     under_way: list[Arm] = field(default_factory=list)  # arms whose runs are all unfinished: not among `arms`
+    schedule: Schedule = field(default_factory=Schedule)
 
     def named(self, name: str) -> list[Arm]:
         """Return the arms of a name: several if it has several configs."""
         return [arm for arm in self.arms if arm.name == name]
+
+    def only(self, seeds: Collection[int]) -> "Study":
+        """Return the study as it would be with the runs of these seeds only."""
+        arms = {
+            id(arm): replace(arm, runs=_of_seeds(arm.runs, seeds), diverged=_of_seeds(arm.diverged, seeds))
+            for arm in self.arms
+        }
+        baseline = arms[id(self.baseline)] if self.baseline else None
+        return replace(self, arms=[arm for arm in arms.values() if arm.runs or arm.diverged], baseline=baseline)
+
+
+def _of_seeds(runs: list[Run], seeds: Collection[int]) -> list[Run]:
+    return [run for run in runs if run.seed in seeds]
 
 
 def set_labels(arms: list[Arm]) -> None:

@@ -8,8 +8,7 @@ from cnnexp.report.analysis.effects import Effect
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged
 from cnnexp.report.analysis.reported_comparison import ReportedComparison
-from cnnexp.report.analysis.statistics import p_value
-from cnnexp.report.render.formats import amount, limits, or_dash, with_std
+from cnnexp.report.render.formats import amount, decimals, decision_columns, limits, or_dash, with_std
 from cnnexp.text import DASH
 
 REPORTED_NOTES = (
@@ -18,14 +17,15 @@ REPORTED_NOTES = (
 CLAIM_NOTES = (
     "Reproduced: the claim's left side minus its right side (a number on the right is not subtracted), over the seeds "
     "that all its arms have, with Student's 95 % interval. Reported: the same for the reported values.",
-    "Tests: two-sided paired t-test, with Holm's correction over all comparisons and claims of the study; a comparison "
-    "that a claim repeats counts once. holds / does not hold: p < 0.05, by the side of the claimed number. not "
-    "decided: p < 0.05 only before the correction, or two seeds, or the same difference at every seed. within noise: "
-    "all others.",
+    "Tests: two-sided paired t-test. Limit: what p must be below for a verdict, of the rule that judges this study. "
+    "The claims share a level of their own; one that repeats a comparison with the baseline has that verdict. holds / "
+    "does not hold: p below the limit, by the side of the claimed number. provisional: planned seeds are not done. "
+    "within noise: p >= 0.05. not decided: p < 0.05 but above the limit, or too few seeds, or no spread.",
+    "Detectable: the distance from the claimed number that these seeds would show with 80 % power, with the observed "
+    "deviation. The chance of a decision by more seeds follows from the observed values, by the rule that judges.",
+    "Within a margin: two one-sided tests (TOST, Schuirmann 1987); the table has the larger p.",
     "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
-    "claim a margin, as in a - b < 1 points.",
-    "Seeds that would decide: an estimate. It is where t s / √n falls below the distance from the claimed number, with "
-    "the observed deviation s and t at 0.05 divided by the number of tests. The chance of a decision is then one half.",
+    "claim a margin, as in a - b < 1 points, or a within 1 point of b.",
     "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan (1939).",
     "Converges faster: the epochs to a level that both arms reach, for each seed a point below the lower of the two "
     "runs' best validation accuracies; less than 0 where the first is faster.",
@@ -37,8 +37,8 @@ CLAIM_NOTES = (
 EFFECT_NOTES = (
     "Points of test accuracy, mean over the seeds that all these arms have, with Student's 95 % interval. How the arms "
     "are built is read from their recorded changes.",
-    "Verdicts: two-sided t-test over the seeds, p < 0.05 after Holm over the tested effects of this table. The "
-    "comparisons and claims are corrected separately. The gain of a single technique is tested in the comparison.",
+    "Verdicts: two-sided t-test over the seeds, p below its limit. The tested effects of this table share a level of "
+    "their own. The gain of a single technique is tested in the comparison.",
 )
 FACTORIAL_NOTE = (
     "Contrasts of a full factorial (Box, Hunter & Hunter): a main effect is averaged over the other techniques, and "
@@ -84,7 +84,8 @@ CLAIMS: list[Column[Judged]] = [
     *csv_columns("{}", ("mean", "std", "low", "high"), lambda j: j.evidence.test),
     Column("n", "n", lambda j: j.evidence.test.n, terminal="n"),
     Column("", "p", lambda j: j.evidence.test.p),
-    Column("p (Holm)", "p_holm", lambda j: j.p_holm, p_value),
+    *decision_columns(lambda j: (j.decision, j.evidence.test.p)),
+    Column("Detectable", "detectable", lambda j: j.detectable, decimals(2)),
     Column("Verdict", "verdict", lambda j: j.verdict, kind="verdict", terminal="Verdict"),
     Column("Remark", "remark", lambda j: j.remark, kind="reason"),
 ]
@@ -99,7 +100,7 @@ EFFECTS: list[Column[Effect]] = [
     *csv_columns("points_{}", ("mean", "std", "low", "high"), lambda e: e.points),
     Column("n", "n", lambda e: e.points.n, terminal="n"),
     Column("", "p", lambda e: e.points.p),
-    Column("p (Holm)", "p_holm", lambda e: e.p_holm, p_value),
+    *decision_columns(lambda e: (e.decision, e.points.p)),
     Column("Verdict", "verdict", lambda e: e.verdict, or_dash, kind="verdict", terminal="Verdict"),
     Column("Computed as", "", lambda e: e.formula, kind="words"),
 ]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from cnnexp.pages.tables import Column, Table, csv_columns
 from cnnexp.report.analysis.compare import Row
 from cnnexp.report.analysis.findings import Findings
-from cnnexp.report.analysis.statistics import p_value, summarise
+from cnnexp.report.analysis.statistics import summarise
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import LeftOut, Study
-from cnnexp.report.render.formats import decimals, interval, or_dash, percent, points
+from cnnexp.report.render.formats import decimals, decision_columns, interval, or_dash, percent, points
 from cnnexp.text import large
 
 NOTES = (
@@ -17,11 +17,13 @@ NOTES = (
     "diverged.",
     "95 % interval: Student's t over the seeds, cut at 0 and 100. It does not account for the choice of test images. "
     "At chance: runs that are not better than one answer for all images.",
-    "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test, corrected by "
-    "Holm's method over the arms and the study's claims.",
-    "better / worse: corrected p < 0.05, an interval without 0, and no diverged run on the winning side. not decided: "
-    "p < 0.05 only before the correction, or too few seeds. within noise: p >= 0.05 even before it. More seeds can "
-    "decide: the same command with seed=0,1,2,3,4 makes only the new runs.",
+    "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test. Limit: what p "
+    "must be below for a verdict, of the rule that judges this study (see How this is judged).",
+    "better / worse: p below the limit, and no diverged run on the winning side. provisional: planned seeds are not "
+    "done. within noise: no detectable difference, p >= 0.05. not decided: p < 0.05 but above the limit, or too few "
+    "seeds.",
+    "Detectable: the smallest true difference that these seeds would find with 80 % power, with the observed "
+    "deviation. The chance of a decision by more seeds follows from the observed differences, by the rule that judges.",
     "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean over the "
     "seeds.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
@@ -79,7 +81,8 @@ ACCURACY: list[Column[Row]] = [
     Column("", "pairs", lambda r: r.difference.n if r.difference else 0),
     *csv_columns("difference_{}_points", ("mean", "low", "high"), lambda r: r.difference, 100),
     Column("", "p_paired_t", lambda r: r.difference.p if r.difference else math.nan),
-    Column("p (Holm)", "p_holm", lambda r: r.p_holm, p_value),
+    *decision_columns(lambda r: (r.decision, r.difference.p if r.difference else math.nan)),
+    Column("Detectable (points)", "detectable_points", lambda r: r.outlook.detectable, decimals(2)),
     Column("", "p_mcnemar_exact", lambda r: r.mcnemar.p if r.mcnemar else math.nan),
     Column("Verdict", "verdict", lambda r: r.verdict, or_dash, kind="verdict", terminal="Verdict"),
 ]

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from cnnexp import text
-from cnnexp.report.analysis.statistics import Estimate
+from cnnexp.pages.tables import Column
+from cnnexp.report.analysis.decisions import Decision
+from cnnexp.report.analysis.statistics import Estimate, p_value
 from cnnexp.text import DASH
 
 DIGITS = {"nats": 3, "epochs": 1, "seconds": 1}  # of a number in these units; of all others 2
@@ -62,3 +65,22 @@ def limits(test: Estimate, unit: str, signed: bool = True) -> str:
     if math.isnan(test.low):
         return f"n = {test.n}"
     return f"[{amount(test.low, unit, signed)}, {amount(test.high, unit, signed)}]"
+
+
+def decision_columns(of: Callable[[Any], tuple[Decision, float]]) -> list[Column[Any]]:
+    """Return the columns of a test's decision; of: its decision, and p of all seeds.
+
+    For readers the p that was compared with the limit; in the CSV file the rule, and the number of seeds, too.
+    """
+
+    def compared(row: Any) -> float:
+        decision, p = of(row)
+        return p if math.isnan(decision.p) else decision.p
+
+    return [
+        Column("p", "", compared, p_value),
+        Column("Limit", "p_limit", lambda row: of(row)[0].limit, p_value),
+        Column("", "p_compared", lambda row: of(row)[0].p),
+        Column("", "seeds_compared", lambda row: of(row)[0].n),
+        Column("", "rule", lambda row: of(row)[0].rule),
+    ]

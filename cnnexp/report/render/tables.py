@@ -62,7 +62,7 @@ def tables_of_studies(studies: Sequence[Findings]) -> dict[str, Table[Any]]:
     """Return the tables over all studies of a folder by file name."""
     made: dict[str, Table[Any]] = {"studies.md": Table(STUDIES, [f for f in studies if _runs(f)])}
     if claims := [(findings, judged) for findings in studies for judged in findings.judged]:
-        shown = [column for column in claim_tables.CLAIMS if column.heading != "p (Holm)"]
+        shown = [column for column in claim_tables.CLAIMS if column.heading not in ("p", "Limit")]
         made["claims.md"] = _of_studies(shown, claims, claim_tables.CLAIM_NOTES)
         made["claims.csv"] = _of_studies(claim_tables.CLAIMS, claims)
     if reported := [(findings, row) for findings in studies for row in findings.reported]:

@@ -10,11 +10,13 @@ from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.tables import Table, to_terminal
 from cnnexp.report import Report
 from cnnexp.report.analysis.compare import sentences
-from cnnexp.report.analysis.findings import Findings, analyse
+from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
+from cnnexp.report.analysis.plan import rules_in_words
 from cnnexp.report.figures.images import TestImages, fetch
+from cnnexp.report.look import look
 from cnnexp.report.read import unfinished
-from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.read.collect import find_groups
 from cnnexp.report.render import page
 from cnnexp.report.render.claim_tables import tested_effects
 from cnnexp.report.render.tables import tables_of, tables_of_studies
@@ -37,7 +39,7 @@ def write_groups(
     pages, printed, studies = [], [], []
     for path, records in groups:
         name = "" if len(groups) == 1 else path.relative_to(folder).as_posix() if path != folder else "runs-here"
-        findings = analyse(collect(path, records, baseline))
+        findings = look(path, records, baseline)
         place = functools.reduce(checked_folder, Path(name).parts, out)
         printed.append(_write_group(findings, place, figures, command, progress, reload_seconds))
         studies.append(findings)
@@ -82,10 +84,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     if findings.rows:
         lines.append(to_terminal(made["comparison.md"]))
         if findings.baseline:
-            lines.append(
-                "Difference: points against the baseline, paired by seed. [ ]: 95 % intervals. Verdicts: after Holm's "
-                "correction."
-            )
+            lines.append("Difference: points against the baseline, paired by seed. [ ]: 95 % intervals.")
     lines.append(sentences(study, findings.rows)[0])
     if findings.judged:
         lines += ["", to_terminal(made["claims.md"])]
@@ -95,6 +94,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
+    lines += [f"Judged: {sentence}" for sentence in rules_in_words(findings)]
     lines += [f"Read with care: {note}" for note in findings.warnings]
     if study.left_out:
         kinds = sorted({run.status for run in study.left_out})

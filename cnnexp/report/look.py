@@ -1,0 +1,33 @@
+"""A look at a study: its findings, and an entry in study.json, as each look is another chance of a false verdict."""
+
+from pathlib import Path
+
+from cnnexp.records.run_record import RunRecord
+from cnnexp.records.study import Crossing, identity, record_look
+from cnnexp.report.analysis.decisions import crossings
+from cnnexp.report.analysis.findings import Findings, analyse
+from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.read.study import Study
+from cnnexp.text import plain
+
+
+def look(folder: Path, records: list[RunRecord] | None = None, baseline: str | None = None) -> Findings:
+    """Analyse the study of a folder and record the look in its study.json, once for the same runs.
+
+    records: its runs, if they are read already. baseline: in place of the study's own; then what is decided is not
+    recorded, because these are other tests. If the look cannot be recorded, a note of the study says why.
+    """
+    if records is None:
+        ((folder, records),) = find_groups(folder)
+    study = collect(folder, records, baseline)
+    findings = analyse(study)
+    decided: dict[str, Crossing] = {}
+    for family in findings.families if baseline is None else ():
+        decided |= crossings(family, findings.decisions)
+    if problem := record_look(study.folder, _seeds(study), decided):
+        study.notes.append(f"This look could not be recorded, so that later reports do not count it: {plain(problem)}.")
+    return findings
+
+
+def _seeds(study: Study) -> dict[str, list[int]]:
+    return {identity(arm.name, arm.fingerprint): [run.seed for run in arm.runs] for arm in study.arms}
