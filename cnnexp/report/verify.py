@@ -14,7 +14,8 @@ from cnnexp.errors import UserError
 from cnnexp.pages.tables import to_texts
 from cnnexp.records.fields import RESULT_FILES
 from cnnexp.records.run_record import RunRecord
-from cnnexp.report.analysis.findings import analyse
+from cnnexp.report.analysis.decisions import ANYTIME
+from cnnexp.report.analysis.findings import analyse, tests_with
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Study
@@ -82,6 +83,7 @@ def check(folder: Path, report: Path) -> Checked:
             for run in study.runs:
                 done.values += _check_run(run)
                 done.runs += run.status == "done"
+            done.values += _check_decided(study)
             studies.append(analyse(study))
             if _table_files(tables):
                 _check_tables(tables, to_texts(tables_of(studies[-1])), done)
@@ -133,6 +135,16 @@ def _check_run(run: Run) -> Iterator[Value]:
     if isinstance(spent, dict) and "total" in spent:
         total = sum(run.number("seconds", part) for part in spent if part != "total")
         yield Value(where, "seconds.total", spent["total"], total)
+
+
+def _check_decided(study: Study) -> Iterator[Value]:
+    """Compare what study.json says of decided tests with their p from the runs of the seeds that it names."""
+    for name, crossing in study.schedule.decided.items():
+        test = tests_with(study, crossing.seeds).get(name)
+        if test and test.seeds == crossing.seeds:  # else some of these runs are not there any more
+            p = test.anytime if crossing.rule == ANYTIME else test.p
+            yield Value(f"{study.name}/study.json", name, crossing.p, p)
+            yield Value(f"{study.name}/study.json", f"side of {name}", crossing.side, test.side)
 
 
 def _result(run: Run) -> dict[str, float]:

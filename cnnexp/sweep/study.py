@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cnnexp import storage
 from cnnexp.claims import study as claims
@@ -83,9 +84,9 @@ def _write(folder: Path, plans: list[Plan], command: str, every_seed_up_to: int)
         if plan.folder.name not in listed
     ]
     of_study = plans[0].config["study"]
-    asked = study_file.Plan(tuple(range(every_seed_up_to) or of_study["seeds"] or ()), every_seed_up_to > 0)
+    asked = study_file.Plan(tuple(range(every_seed_up_to) or of_study.get("seeds") or ()), every_seed_up_to > 0)
     planned = study_file.plan_seeds(old, kept + new, asked)
-    looked_at = {key: old[key] for key in ("looks", "decided") if key in old}
+    looked_at: dict[str, Any] = {key: old[key] for key in ("looks", "decided") if key in old}
     content = {key: of_study[key] for key in COPIED} | {
         "command": command,
         "arms": list(dict.fromkeys([*old["arms"], *(plan.arm for plan in plans)])),

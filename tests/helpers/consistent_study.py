@@ -36,12 +36,12 @@ ROWS = {  # of the CSV tables of the report
 CELLS = {  # {table: columns}: a cell of each kind of number, and of the words
     "comparison": [
         *("test_accuracy_mean_percent", "test_accuracy_high95_percent", "n", "difference_low95_points", "p_paired_t"),
-        *("p_holm", "train_seconds_mean", "epochs_to_plateau_mean", "verdict", "seeds", "macs", "diverged"),
+        *("p_limit", "rule", "train_seconds_mean", "epochs_to_plateau_mean", "verdict", "seeds", "macs", "diverged"),
     ],
     "runs": ["test_accuracy_percent", "val_loss", "train_seconds", "best_epoch", "status"],
     "per_class": ["accuracy_mean_percent", "accuracy_std_percent", "class", "n"],
     "reported": ["reported", "mean", "low95", "difference"],
-    "claims": ["mean", "low95", "p", "p_holm", "n", "verdict"],
+    "claims": ["mean", "low95", "p", "p_limit", "n", "verdict"],
     "calibration": ["ece_mean_percent", "ece_by_chance_percent", "brier_std", "nll_mean_nats", "accuracy_mean_percent"],
     "calibration_bins": ["bin", "images_per_seed", "confidence_mean_percent", "accuracy_percent"],
     "confusions": ["rank", "true_class", "predicted_class", "count", "share_of_true_class_percent"],
@@ -49,7 +49,7 @@ CELLS = {  # {table: columns}: a cell of each kind of number, and of the words
     "disagreement": ["images", "both_mean_percent", "only_baseline_at_every_seed_images", "two_seeds_of_arm_percent"],
     "never_agreed": ["right_at_every_seed", "image", "predicted_by_the_other", "confidence_percent"],
     "per_class_difference": ["class", "difference_mean_points", "difference_low95_points"],
-    "effects": ["points_mean", "points_low95", "p", "p_holm", "verdict"],
+    "effects": ["points_mean", "points_low95", "p", "p_limit", "verdict"],
 }
 
 

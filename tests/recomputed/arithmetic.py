@@ -84,11 +84,36 @@ def lasting(leads: Sequence[Mapping[int, float]], threshold: float, direction: i
     return {**tests[shown], "p": p}
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p values: of each the largest, over those not above it, of p times the tests left."""
-    known = sorted(p for p in p_values if not math.isnan(p))
-    steps = [min(1.0, (len(known) - rank) * p) for rank, p in enumerate(known)]
-    return [math.nan if math.isnan(p) else max(steps[: known.index(p) + 1]) for p in p_values]
+def stepped(p_values: Sequence[float], level: float) -> list[float]:
+    """Return what each p must be below: level / k of k tests; those below leave, and the others share it again."""
+    found = [math.nan] * len(p_values)
+    left = set(range(len(p_values)))
+    while left:
+        share = level / len(left)
+        gone = {i for i in left if p_values[i] < share}
+        found = [share if i in left else limit for i, limit in enumerate(found)]
+        if not gone:
+            break
+        left -= gone
+    return found
+
+
+def smallest_found(test: Spread, limit: float) -> float:
+    """Return the true difference at which a t test with this n and deviation has p below the limit 4 times in 5."""
+    n, std = int(test["n"]), test["std"]
+    if n < 3 or math.isnan(limit) or std <= NO_SPREAD:
+        return math.nan
+    t = float(stats.t(n - 1).isf(limit / 2))
+
+    nodes, weights = np.polynomial.legendre.leggauss(600)
+    ratios = 4 * (nodes + 1)  # of the sample's deviation to std
+    density = stats.chi(n - 1, scale=1 / math.sqrt(n - 1)).pdf(ratios) * 4 * weights
+
+    def missed(difference: float) -> float:
+        shift = difference / std * math.sqrt(n)
+        return float((stats.norm.cdf(t * ratios - shift) - stats.norm.cdf(-t * ratios - shift)) @ density) - 0.2
+
+    return float(optimize.brentq(missed, 1e-9 * std, (2 * t + 4) * std / math.sqrt(n), xtol=1e-15 * std))
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

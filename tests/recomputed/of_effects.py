@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cnnexp.report.read.study import Arm
-from recomputed.arithmetic import Spread, holm, spread
-from recomputed.of_tests import Table, Tested, limits, verdict_of
+from recomputed.arithmetic import Spread, spread
+from recomputed.of_tests import Table, Tested, decided, limits, limits_of, verdict_of
 
 Members = frozenset[str]  # labels of the arms that an arm combines
 Weights = dict[Members, float]
@@ -40,14 +40,14 @@ class Effects(Tested):
         """Return what effects.csv should hold."""
         arms = self.layout()
         found = [(name, self.effect(weights, arms), words) for name, weights, words in weighted(arms)]
-        corrected = iter(holm([points["p"] for _, points, words in found if words]))
         diverged = sum(len(arm.diverged) for arm in arms.values())
+        corrected = limits_of({name: (points, diverged > 0) for name, points, words in found if words})
         lines: list[dict[str, Any]] = []
         for name, points, words in found:
-            p = next(corrected) if words else math.nan
+            limit = corrected[name] if words else math.nan
             numbers = {f"points_{k}{limits(k)}": points[k] for k in ("mean", "std", "low", "high")}
-            line = {"effect": name, **numbers, "n": points["n"], "p": points["p"], "p_holm": p}
-            lines.append(line | {"verdict": verdict_of(points, p, diverged, diverged, words) if words else ""})
+            line = {"effect": name, **numbers, "n": points["n"], "p": points["p"], **decided(points, limit)}
+            lines.append(line | {"verdict": verdict_of(points, limit, diverged, diverged, words) if words else ""})
         return lines
 
     def effect(self, weights: Weights, arms: Mapping[Members, Arm]) -> Spread:

@@ -11,11 +11,11 @@ from cnnexp.claims.grammar import STD
 from cnnexp.claims.metrics import METRICS
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
-from recomputed.arithmetic import Spread, spread
+from recomputed.arithmetic import Spread, smallest_found, spread
 from recomputed.of_answers import Answered
 from recomputed.of_calibration import class_names
 from recomputed.of_effects import BETTER
-from recomputed.of_tests import Table, compared, limits, verdict_of
+from recomputed.of_tests import DECIDED, Table, compared, decided, limits, verdict_of
 
 IN_EVERY_REPORT = ("comparison.csv", "runs.csv")
 KNOWN = (  # every table that a report may have
@@ -66,9 +66,12 @@ class Tables(Answered):
             "pairs": found["n"],
             **{f"difference_{k}{limits(k)}_points": found[k] for k in ("mean", "low", "high")},
             "p_paired_t": found["p"],
-            "p_holm": (p_holm := corrected.get(compared(arm, base), math.nan) if base else math.nan),
+            **decided(found, limit := corrected.get(compared(arm, base), math.nan) if base else math.nan),
+            "detectable_points": math.nan
+            if self.verdict(arm, found, limit) in DECIDED
+            else smallest_found(found, limit),
             "p_mcnemar_exact": self.mcnemar(arm, base) if base and found["n"] == 1 else math.nan,
-            "verdict": self.verdict(arm, found, p_holm),
+            "verdict": self.verdict(arm, found, limit),
             "best_epoch_mean": mean("result", "best_epoch"),
             "epochs_to_plateau_mean": spread([r.epochs_to_plateau for r in self.of(arm).values()])["mean"],
             "val_accuracy_mean_percent": 100 * mean("result", "val_accuracy"),
@@ -79,15 +82,13 @@ class Tables(Answered):
             **{name: arm.first.number("model", name) for name in ("parameters", "trainable_parameters", "macs")},
         }
 
-    def verdict(self, arm: Arm, found: Spread, p_holm: float) -> str:
+    def verdict(self, arm: Arm, found: Spread, limit: float) -> str:
         """Return the verdict on an arm; none on the baseline."""
         base = self.study.baseline
         if base is None or arm is base:
             return ""
         return (
-            verdict_of(found, p_holm, len(arm.diverged), len(base.diverged), BETTER)
-            if arm.runs
-            else "all runs diverged"
+            verdict_of(found, limit, len(arm.diverged), len(base.diverged), BETTER) if arm.runs else "all runs diverged"
         )
 
     def every_run(self) -> Table:

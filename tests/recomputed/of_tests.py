@@ -12,12 +12,13 @@ from cnnexp.claims.metrics import METRICS
 from cnnexp.errors import UserError
 from cnnexp.report.read.runs import PLATEAU_MARGIN
 from cnnexp.report.read.study import Arm, Study
-from recomputed.arithmetic import Spread, holm, lasting, mcnemar, ratio, spread
+from recomputed.arithmetic import Spread, lasting, mcnemar, ratio, smallest_found, spread, stepped
 from recomputed.of_runs import Recomputed
 
 Table = list[dict[str, Any]]
 COLUMNS = ("mean", "std", "low", "high", "n", "p")
-SIGNIFICANT = 0.05
+SIGNIFICANT, FINAL = 0.05, 0.04  # the level; what is spent of it when all planned seeds are done
+FEWEST = 3  # seeds that can decide
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,23 @@ class Tested:
         return mcnemar(first.right(), second.right())
 
     def family(self) -> dict[Any, float]:
-        """Return Holm's p of every hypothesis that the study tests: arms against the baseline, and claims."""
+        """Return what p of every test must be below: of arms against the baseline, and of the other claims.
+
+        All seeds count as planned ones. nan of what cannot be tested.
+        """
         base = self.study.baseline
-        found: dict[Any, float] = {}
+        compares: dict[Any, tuple[Spread, bool]] = {}
         for arm in self.study.arms if base else []:
             if base and arm is not base:
-                found[compared(arm, base)] = self.against_baseline(arm, base)["p"]
+                test = self.against_baseline(arm, base)
+                winner = arm if test["mean"] > 0 else base
+                compares[compared(arm, base)] = test, bool(winner.diverged)
+        claims: dict[Any, tuple[Spread, bool]] = {}
         for stated in self.stated:
             test = self.tested(stated)
-            if can_decide(stated, test):
-                found.setdefault(_claimed(stated), test["p"])
-        return dict(zip(found, holm(list(found.values())), strict=True))
+            if can_decide(stated, test) and _claimed(stated) not in compares:
+                claims.setdefault(_claimed(stated), (test, flattered(stated, test)))
+        return limits_of(compares) | limits_of(claims)
 
     def tested(self, stated: Stated) -> Spread:
         """Return the numbers of a claim."""
@@ -153,10 +160,15 @@ class Tested:
         lines = []
         for stated in self.stated:
             claim, test = stated.claim, self.tested(stated)
-            p = corrected[_claimed(stated)] if can_decide(stated, test) else math.nan
+            limit = corrected[_claimed(stated)] if can_decide(stated, test) else math.nan
             numbers = {f"{k}{limits(k)}": test[k] for k in COLUMNS}
             line = {"claim": stated.text, "unit": claim.unit if claim else "", "reported": self.reported(claim)}
-            lines.append({**line, **numbers, "p_holm": p, "verdict": verdict_on(stated, test, p)})
+            verdict = verdict_on(stated, test, limit)
+            of_a_mean = (
+                claim is not None and claim.kind in ("mean", "convergence") and verdict not in (*DECIDED, "not tested")
+            )
+            detectable = smallest_found(test, limit) if of_a_mean else math.nan
+            lines.append({**line, **numbers, **decided(test, limit), "detectable": detectable, "verdict": verdict})
         return lines
 
     def reported(self, claim: Claim | None) -> float:
@@ -178,36 +190,62 @@ def can_decide(stated: Stated, test: Spread) -> bool:
     return test["n"] >= (3 if of_std else 2) and not (of_std and math.isnan(test["p"]))
 
 
-def verdict_on(stated: Stated, test: Spread, p_holm: float) -> str:
+DECIDED = ("holds", "does not hold", "better", "worse")
+
+
+def limits_of(tests: Mapping[Any, tuple[Spread, bool]]) -> dict[Any, float]:
+    """Return what p of each test of a family must be below; tests: with whether diverged runs keep it undecided."""
+    can = {key: test["p"] for key, (test, _) in tests.items() if test["n"] >= FEWEST and not math.isnan(test["p"])}
+    found = dict(zip(can, stepped([math.inf if tests[key][1] else p for key, p in can.items()], FINAL), strict=True))
+    return {key: found.get(key, math.nan) for key in tests}
+
+
+def decided(test: Spread, limit: float) -> dict[str, Any]:
+    """Return the columns of a decision."""
+    made = not math.isnan(limit)
+    rule, n = ("planned seeds", test["n"]) if made else ("", 0)
+    return {"p_limit": limit, "p_compared": test["p"] if made else math.nan, "seeds_compared": n, "rule": rule}
+
+
+def flattered(stated: Stated, test: Spread) -> bool:
+    """Tell whether the verdict on a claim would rest on diverged runs that are left out."""
+    claim = stated.claim
+    assert claim is not None
+    side = math.copysign(1, test["mean"] - claim.threshold)
+    for term in claim.terms:
+        helps = term.spread or claim.kind == STD or side * term.times * METRICS[term.metric].better > 0
+        if helps and any(arm.diverged for arm in stated.arms[term]):
+            return True
+    return False
+
+
+def verdict_on(stated: Stated, test: Spread, limit: float) -> str:
     """Return the verdict on a claim. Runs that diverged and would have weakened a side keep it from being tested."""
     claim, n = stated.claim, test["n"]
     if claim is None or not can_decide(stated, test):
         return "not tested"
-    if p_holm < SIGNIFICANT:
+    if test["p"] < limit:
         side = math.copysign(1, test["mean"] - claim.threshold)
-        for term in claim.terms:
-            helps = term.spread or claim.kind == STD or side * term.times * METRICS[term.metric].better > 0
-            if helps and any(arm.diverged for arm in stated.arms[term]):
-                return "not tested"
+        if flattered(stated, test):
+            return "not tested"
         return "holds" if side == claim.direction else "does not hold"
     if math.isnan(test["p"]):
         return f"not decided (n = {n}, no spread)"
-    return f"not decided (n = {n})" if n == 2 or test["p"] < SIGNIFICANT else "within noise"
+    return f"not decided (n = {n})" if n < FEWEST or test["p"] < SIGNIFICANT else "within noise"
 
 
-def verdict_of(test: Spread, p_holm: float, diverged: int, of_baseline: int, words: tuple[str, str]) -> str:
+def verdict_of(test: Spread, limit: float, diverged: int, of_baseline: int, words: tuple[str, str]) -> str:
     """Return the verdict on a difference in one of two words (above 0, below 0), or why there is none."""
     n = test["n"]
     if n < 2:
         return "one seed: no verdict" if n else "no shared seed: no verdict"
-    if math.isnan(p_holm):
+    if math.isnan(test["p"]):
         return f"not decided (n = {n}, no spread)"
-    beyond_noise = test["low"] > 0 or test["high"] < 0
-    if p_holm < SIGNIFICANT and beyond_noise:
+    if test["p"] < limit:
         above = test["mean"] > 0
         lost = diverged if above else of_baseline
         return f"not decided ({lost} diverged)" if lost else words[0 if above else 1]
-    return f"not decided (n = {n})" if beyond_noise or n == 2 else "within noise"
+    return f"not decided (n = {n})" if test["p"] < SIGNIFICANT or n < FEWEST else "within noise"
 
 
 def limits(name: str) -> str:

@@ -70,7 +70,7 @@ def test_a_textbook_factorial():
     # Box, Hunter & Hunter, Statistics for Experimenters: the pilot plant's yields by temperature, concentration and
     # catalyst, and its effects.
     yields = {"base": 60, "t": 72, "c": 54, "tc": 68, "k": 52, "tk": 83, "ck": 45, "tck": 80}
-    found = effects(study_in_memory({arm: [y / 100] for arm, y in yields.items()}, FULL))
+    found = analyse(study_in_memory({arm: [y / 100] for arm, y in yields.items()}, FULL)).effects
     points = {effect.name: effect.points.mean for effect in found}
     assert points == pytest.approx(
         {
@@ -90,7 +90,7 @@ def test_the_sum_of_the_parts_by_hand():
         "all": [0.63, 0.64, 0.65, 0.65],
         "resnet": [0.9, 0.9, 0.9, 0.9],
     }
-    found = {effect.name: effect for effect in effects(study_in_memory(seeds, CHANGES))}
+    found = {effect.name: effect for effect in analyse(study_in_memory(seeds, CHANGES)).effects}
     assert list(found) == ["n alone", "d alone", "a alone", "all", "all beyond the sum of its parts"]
     beyond = found["all beyond the sum of its parts"]
     y = {arm: 100 * np.array(values) for arm, values in seeds.items()}
@@ -102,17 +102,17 @@ def test_the_sum_of_the_parts_by_hand():
     assert found["n alone"].points.mean == pytest.approx(10) and found["n alone"].verdict == ""
     study = study_in_memory(seeds, CHANGES)
     study.arms[4].diverged.append(study.arms[4].runs[0])
-    assert effects(study)[-1].verdict == "not decided (1 diverged)"
+    assert analyse(study).effects[-1].verdict == "not decided (1 diverged)"
 
 
 def test_two_techniques_have_no_sum_beside_their_interaction():
     changes = {"base": [], "n": ["n=1"], "d": ["d=1"], "nd": ["n=1", "d=1"]}
     seeds = {"base": [0.50, 0.51, 0.52], "n": [0.60, 0.61, 0.63], "d": [0.55, 0.57, 0.57], "nd": [0.60, 0.61, 0.62]}
-    found = effects(study_in_memory(seeds, changes))
+    found = analyse(study_in_memory(seeds, changes)).effects
     assert [effect.name for effect in found] == ["n", "d", "n x d"]
     assert found[0].points.mean == pytest.approx(100 * np.mean([0.15, 0.14, 0.16]) / 2)
     assert found[2].formula == "mean of the arms with 0 or 2 of them - mean of the others"
-    assert found[0].p_holm >= found[0].points.p
+    assert {effect.decision.share for effect in found} <= {1, 2, 3}, "the family of the effects alone"
 
 
 def test_only_seeds_that_all_arms_have_count():
@@ -144,7 +144,7 @@ def test_without_a_factorial_only_the_tested_effect_is_in_the_terminal():
     assert [row[0] for row in tested.cells] == ["all beyond the sum of its parts"]
     assert max(map(len, to_terminal(tested).splitlines())) <= 120
     notes = claim_tables.effects(found).notes
-    assert len(notes) == 2 and "are corrected separately" in notes[1]
+    assert len(notes) == 2 and "share a level of their own" in notes[1]
 
 
 def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_cover():

@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cnnexp.report.analysis.decisions import why_undecided
 from cnnexp.report.analysis.statistics import (
-    Estimate,
     McNemar,
     estimate,
-    holm,
     image_interval,
     mcnemar,
     paired,
-    seeds_needed,
     summarise,
     t_interval,
-    verdict,
 )
 
 
@@ -73,14 +70,6 @@ def test_estimate_against_a_number_is_the_one_sample_test():
     assert estimate([0.7, 0.7], 0.7).p == 1.0 and math.isnan(estimate([0.7], 0.5).p)
 
 
-@pytest.mark.parametrize(("distance", "std", "level"), [(1.0, 1.0, 0.05), (-0.5, 1.0, 0.05), (1.0, 1.0, 0.005)])
-def test_seeds_needed_are_the_fewest(distance, std, level):
-    n = seeds_needed(distance, std, level)
-    halves = [stats.t.interval(1 - level, k - 1, 0, std / math.sqrt(k))[1] for k in (n - 1, n)]
-    assert halves[1] < abs(distance) <= halves[0]
-    assert seeds_needed(0.0, 1.0) is None and seeds_needed(0.001, 1.0) is None
-
-
 def test_paired_without_shared_seeds_or_with_one():
     assert paired({0: 0.5}, {1: 0.4}).n == 0
     one = paired({0: 0.5}, {0: 0.4})
@@ -91,25 +80,7 @@ def test_without_spread_nothing_is_called_significant():
     same, shifted = paired({0: 0.5, 1: 0.6}, {0: 0.5, 1: 0.6}), paired({0: 0.6, 1: 0.7}, {0: 0.5, 1: 0.6})
     assert same.p == 1.0
     assert math.isnan(shifted.p)
-    assert verdict(shifted, holm([shifted.p])[0]) == "not decided (n = 2, no spread)"
-
-
-def test_holm_by_hand():
-    # Sorted: 0.01 * 3 = 0.03; 0.03 * 2 = 0.06; 0.04 * 1 = 0.04, raised to 0.06 (never below the one before).
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
-    with_none = holm([math.nan, 0.02])
-    assert math.isnan(with_none[0]) and with_none[1] == pytest.approx(0.02)
-
-
-def test_holm_on_published_p_values():
-    # Benjamini & Hochberg (1995), section 3.2: of these 15, procedures for the family-wise rate at 0.05 reject three.
-    published = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
-    published += [0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
-    adjusted = holm(published)
-    assert [p < 0.05 for p in adjusted] == [True] * 3 + [False] * 12
-    assert adjusted[:4] == pytest.approx([15 * 0.0001, 14 * 0.0004, 13 * 0.0019, 12 * 0.0095])
+    assert why_undecided(shifted) == "not decided (n = 2, no spread)"
 
 
 def test_mcnemar_by_hand():
@@ -160,40 +131,3 @@ def test_interval_covers_and_test_rejects_as_often_as_promised():
         _, _, _, p = t_interval(values - 0.3)
         assert abs(((low <= 0.3) & (high >= 0.3)).mean() - 0.95) < error
         assert (p < 0.05).mean() < 0.05 + error
-
-
-def test_a_study_of_equal_arms_finds_a_winner_in_at_most_5_percent():
-    studies, arms, seeds = 3000, 6, 3
-    generator = np.random.default_rng(1)
-    differences = generator.normal(size=(studies, arms, seeds)) - generator.normal(size=(studies, 1, seeds))
-    mean, low, high, p = t_interval(differences)
-    wrong = 0
-    for s in range(studies):
-        adjusted = holm(list(p[s]))
-        words = [verdict(Estimate(seeds, mean[s, a], low[s, a], high[s, a], p[s, a]), adjusted[a]) for a in range(arms)]
-        wrong += any(word in ("better", "worse") for word in words)
-    assert wrong / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
-    assert wrong > 0  # the test would not be one if nothing were ever called
-
-
-UP, DOWN = Estimate(3, 0.02, 0.01, 0.03, 0.01), Estimate(3, -0.02, -0.03, -0.01, 0.01)
-
-
-@pytest.mark.parametrize(
-    ("difference", "p", "diverged", "baseline_diverged", "words"),
-    [
-        (UP, 0.02, 0, 0, "better"),
-        (DOWN, 0.02, 0, 0, "worse"),
-        (UP, 0.08, 0, 0, "not decided (n = 3)"),
-        (UP, 0.02, 1, 0, "not decided (1 diverged)"),
-        (DOWN, 0.02, 1, 0, "worse"),
-        (DOWN, 0.02, 0, 2, "not decided (2 diverged)"),
-        (UP, 0.02, 0, 1, "better"),
-        (Estimate(3, 0.02, -0.01, 0.05, 0.3), 0.3, 0, 0, "within noise"),
-        (Estimate(2, 0.02, -0.20, 0.24, 0.3), 0.3, 0, 0, "not decided (n = 2)"),
-        (Estimate(1, 0.02), math.nan, 0, 0, "one seed: no verdict"),
-        (Estimate(), math.nan, 0, 0, "no shared seed: no verdict"),
-    ],
-)
-def test_verdict(difference, p, diverged, baseline_diverged, words):
-    assert verdict(difference, p, diverged, baseline_diverged) == words

@@ -37,8 +37,8 @@ def test_csv_holds_full_precision(tmp_path):
     found = findings_of(write_study(tmp_path, TWO))
     (base, dropout) = csv.DictReader(io.StringIO(to_csv(comparison(found))))
     assert float(dropout["difference_mean_points"]) == 100 * found.rows[1].difference.mean
-    assert float(dropout["p_holm"]) == found.rows[1].p_holm
-    assert (base["is_baseline"], base["p_holm"], base["seeds"]) == ("1", "", "0 1 2")
+    assert float(dropout["p_limit"]) == found.rows[1].decision.limit == pytest.approx(0.04)
+    assert (base["is_baseline"], base["p_limit"], base["seeds"]) == ("1", "", "0 1 2")
 
 
 def test_terminal_fits(tmp_path):

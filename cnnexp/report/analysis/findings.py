@@ -1,7 +1,7 @@
 """Everything that a report states about a study, computed once: what tables, figures and sentences are made from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -119,6 +119,11 @@ def analyse(study: Study) -> Findings:
         decisions=decisions,
         outlooks=found,
     )
+
+
+def tests_with(study: Study, seeds: Collection[int]) -> dict[str, Test]:
+    """Return the tests of a study by hypothesis, as they are with these seeds."""
+    return {name: test for family in _tests(study.only(seeds)).families for name, test in family.items()}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Statistics over seeds: means, intervals, paired tests.
 
 Seeds are the sample: intervals and tests are about training again with other seeds, on the same test images.
-Student (1908) for the interval and the paired test, Holm (1979) for several comparisons. Pitman and Morgan (1939, both
+Student (1908) for the interval and the paired test. Pitman and Morgan (1939, both
 Biometrika 31) for the ratio of two deviations. For two single networks the test images are the sample: McNemar (1947),
 and a bootstrap (Efron & Tibshirani 1993).
 """
@@ -153,16 +153,6 @@ def over_epochs(curves: Sequence[Mapping[int, float]], threshold: float, directi
     if opposed and not math.isnan(p):
         p = min(1.0, len(by_epoch) * p)
     return EpochTests(by_epoch, threshold, smallest, bool(opposed), decisive, replace(by_epoch[smallest], p=p))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's step-down adjusted p values, in the order given; nan stays nan and is not counted."""
-    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
-    adjusted, largest = [math.nan] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
 
 
 def mcnemar(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> McNemar:

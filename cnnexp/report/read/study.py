@@ -78,6 +78,8 @@ class Schedule:
         """Return the seeds that a test of these arms waits for, and how many are planned for it."""
         names = list(dict.fromkeys(arms))
         planned = frozenset(self.plan.seeds if self.plan else ())
+        if not names:
+            return frozenset(), 0
         shared = frozenset.intersection(*(self.listed.get(name, frozenset()) for name in names))
         waits = frozenset().union(*(self.waiting.get(name, frozenset()) for name in names)) & (planned | shared)
         return waits, len(planned | shared)

@@ -2,12 +2,13 @@
 
 import functools
 import shlex
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnexp.pages.files import make_folders, write_page
-from cnnexp.pages.tables import Table, to_terminal
+from cnnexp.pages.tables import TERMINAL_WIDTH, Table, to_terminal
 from cnnexp.report import Report
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings
@@ -94,7 +95,8 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
-    lines += [f"Judged: {sentence}" for sentence in rules_in_words(findings)]
+    for rule in rules_in_words(findings):
+        lines += textwrap.wrap(f"Judged: {rule}", TERMINAL_WIDTH, subsequent_indent="  ")
     lines += [f"Read with care: {note}" for note in findings.warnings]
     if study.left_out:
         kinds = sorted({run.status for run in study.left_out})

@@ -1,0 +1,182 @@
+"""Planned seeds, looks and extensions: which rule judges, that a decision stays, and that verify says the same."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from consistent_study import make_consistent
+from fake_records import write_run, write_study
+
+from cnnexp import report, storage
+from cnnexp.records.study import Plan, plan_seeds, read_crossings, read_looks, read_study
+from cnnexp.report.analysis.decisions import limit_of
+from cnnexp.report.analysis.findings import Findings, analyse, questions
+from cnnexp.report.analysis.sequential import linear_limits, spending_limits
+from cnnexp.report.look import look
+from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.verify import check
+
+UP = [0.05, 0.08, 0.02, 0.06, 0.04, 0.05, 0.05, 0.04, 0.06, 0.05, 0.05, 0.04]  # what "up" gains, by seed
+BASE = [0.50, 0.51, 0.52, 0.50, 0.49, 0.51, 0.50, 0.52, 0.51, 0.50, 0.49, 0.51]
+
+
+def study(outputs: Path, seeds: int, gains: list[float] = UP, plan: Any = (0, 1, 2, 3, 4), **fields: Any) -> Path:
+    """Write or extend a study of two arms; keep what study.json says of looks."""
+    old = read_study(outputs / "demo") if (outputs / "demo").exists() else {}
+    kept = {key: old[key] for key in ("looks", "decided", "plan") if old and key in old}
+    entries = []
+    for arm, gain in (("baseline", [0.0] * 20), ("up", gains)):
+        for seed in range(seeds):
+            run = write_run(outputs, arm, seed, BASE[seed] + gain[seed], images=200)
+            entries.append({"folder": run.folder.name, **{k: run.info[k] for k in ("arm", "seed", "fingerprint")}})
+    make_consistent(outputs, {})
+    content = {"name": "demo", "baseline": "baseline", "arms": ["baseline", "up"], "runs": entries, "question": ""}
+    plan = {"seeds": list(plan), "every_seed": False} if isinstance(plan, tuple) else plan
+    storage.write_json(outputs / "demo" / "study.json", {**content, "plan": plan, **kept, **fields})
+    return outputs / "demo"
+
+
+def verdict(found: Findings) -> str:
+    return found.rows[1].verdict
+
+
+def test_a_verdict_is_provisional_until_all_planned_seeds_are_done_and_then_final(tmp_path: Path) -> None:
+    for seeds in (1, 2, 4):
+        found = look(study(tmp_path, seeds))
+        assert verdict(found) == f"provisional: {seeds} of 5 seeds" and math.isnan(found.rows[1].decision.limit)
+    folder = study(tmp_path, 5)
+    found = look(folder)
+    assert (verdict(found), found.rows[1].decision.rule) == ("better", "planned seeds")
+    assert found.rows[1].decision.limit == pytest.approx(0.04)
+    content = read_study(folder) or {}
+    assert [next(iter(made["seeds"].values())) for made in read_looks(content)] == [
+        [0],
+        [0, 1],
+        [0, 1, 2, 3],
+        [*range(5)],
+    ]
+    (crossing,) = read_crossings(content).values()
+    assert crossing.seeds == (0, 1, 2, 3, 4) and crossing.p == found.rows[1].difference.p
+
+
+def test_the_same_look_counts_once(tmp_path: Path) -> None:
+    folder = study(tmp_path, 3)
+    first = report.write(folder, figures=False)
+    page, recorded = first.index.read_bytes(), (folder / "study.json").read_bytes()
+    second = report.write(folder, figures=False)
+    assert (folder / "study.json").read_bytes() == recorded and second.index.read_bytes() == page
+    assert "provisional: 3 of 5 seeds" in page.decode() and "Looked at with 3 seeds." in page.decode()
+
+
+def test_what_was_decided_stays_decided_with_more_seeds_and_verify_agrees(tmp_path: Path) -> None:
+    assert verdict(look(study(tmp_path, 5))) == "better"
+    gains = [*UP[:5], -0.4, 0.4, -0.3]  # which alone would decide nothing
+    folder = study(tmp_path, 8, gains)
+    found = look(folder)
+    row = found.rows[1]
+    assert row.difference.p > 0.5 and (row.verdict, row.decision.n, row.decision.rule) == ("better", 5, "planned seeds")
+    report.write(folder, figures=False)
+    assert check(folder, folder / "report").wrong == []
+    changed = storage.read_json(folder / "study.json")
+    (name,) = changed["decided"]
+    storage.write_json(folder / "study.json", {**changed, "decided": {name: {**changed["decided"][name], "p": 1e-9}}})
+    wrong = check(folder, folder / "report").wrong
+    assert name in {value.name for value in wrong}, "a recorded decision is recomputed from the seeds that it names"
+
+
+def test_an_extended_study_is_judged_by_alpha_spending_and_then_by_the_e_process(tmp_path: Path) -> None:
+    weak = [0.06, -0.02, 0.05, -0.01, 0.04, 0.05, 0.04, 0.06, 0.05, 0.04, 0.05, 0.06]
+    found = look(study(tmp_path, 5, weak))
+    assert verdict(found) == "within noise" and "more seed" in found.rows[1].outlook.advice
+    found = look(study(tmp_path, 7, weak))
+    spent = [(n, 0.04 + 0.0015 * (n - 5)) for n in range(5, 11)]
+    assert found.rows[1].decision.rule == "extended plan"
+    assert found.rows[1].decision.limit == pytest.approx(spending_limits(tuple(spent))[7])
+    found = look(study(tmp_path, 12, weak))
+    assert (found.rows[1].decision.rule, found.rows[1].decision.limit) == ("e-process", pytest.approx(0.0025))
+
+
+def test_limits_by_hand() -> None:
+    five, twenty = Plan((0, 1, 2, 3, 4)), Plan(tuple(range(20)), every_seed=True)
+    assert limit_of(five, 5, 5, 0.05) == (pytest.approx(0.04), "planned seeds")
+    assert limit_of(twenty, 9, 9, 0.05 / 3) == (linear_limits(0.0475 / 3, 3, 20)[9], "every seed")
+    assert limit_of(twenty, 21, 21, 0.05)[0] == pytest.approx(0.0025)
+    assert math.isnan(limit_of(Plan((0, 1)), 2, 2, 0.05)[0]) and math.isnan(limit_of(twenty, 2, 2, 0.05)[0])
+    assert limit_of(Plan((0, 1)), 2, 4, 0.05) == (linear_limits(0.0475, 3, 10)[4], "extended plan")
+
+
+def test_a_plan_that_was_looked_at_is_kept_and_another_config_is_another_study() -> None:
+    runs = [{"folder": "a", "arm": "a", "seed": seed, "fingerprint": "f"} for seed in range(8)]
+    old = {"plan": {"seeds": [0, 1, 2, 3, 4]}, "looks": [{"made": "", "seeds": {"a@f": [0, 1]}}]}
+    asked = Plan(tuple(range(10)))
+    assert plan_seeds(old, runs, asked) == Plan((0, 1, 2, 3, 4))
+    assert plan_seeds({**old, "looks": []}, runs, asked).seeds == tuple(range(10))
+    other = [{**run, "fingerprint": "g"} for run in runs]
+    assert plan_seeds(old, other, Plan(())).seeds == tuple(range(8))
+
+
+def test_a_failed_run_leaves_the_plan_done_and_one_under_way_does_not(tmp_path: Path) -> None:
+    folder = study(tmp_path, 5)
+    write_run(tmp_path, "up", 4, status="failed")
+    assert verdict(look(folder)) == "better" and look(folder).rows[1].decision.n == 4
+    other = tmp_path / "other"
+    folder = study(other, 5)
+    write_run(other, "up", 4, status="interrupted")
+    assert verdict(look(folder)) == "provisional: 4 of 5 seeds"
+
+
+def test_arms_under_way_count_in_the_family(tmp_path: Path) -> None:
+    folder = study(tmp_path, 5)
+    content = storage.read_json(folder / "study.json")
+    later = [{"folder": f"later-s{seed}-x", "arm": "later", "seed": seed, "fingerprint": "x"} for seed in range(5)]
+    storage.write_json(folder / "study.json", {**content, "runs": content["runs"] + later})
+    assert analyse(collect(*find_groups(folder)[0])).rows[1].decision.limit == pytest.approx(0.04 / 2)
+
+
+def test_a_folder_that_cannot_be_written_is_judged_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = study(tmp_path, 5)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Read-only file system")
+
+    monkeypatch.setattr(storage, "lock", refuse)
+    found = look(folder)
+    assert verdict(found) == "better" and any("could not be recorded" in note for note in found.study.notes)
+
+
+@pytest.mark.parametrize("name", ["plan", "looks", "decided"])
+@pytest.mark.parametrize("given", [1, "x", [], {}, [1], {"seeds": 3}, {"seeds": ["a"]}, {"x": {"side": 1}}, None])
+def test_what_is_no_plan_or_look_is_left_out(tmp_path: Path, name: str, given: Any) -> None:
+    folder = study(tmp_path, 3)
+    content = storage.read_json(folder / "study.json")
+    storage.write_json(folder / "study.json", {**content, name: given})
+    assert verdict(look(folder)) in ("provisional: 3 of 5 seeds", "within noise")
+
+
+def test_another_baseline_decides_nothing_for_later(tmp_path: Path) -> None:
+    folder = study(tmp_path, 5)
+    assert look(folder, baseline="up").rows[1].verdict == "worse"
+    assert read_crossings(read_study(folder) or {}) == {} and len(read_looks(read_study(folder) or {})) == 1
+
+
+def test_every_seed_is_a_look_if_it_was_planned_so(tmp_path: Path) -> None:
+    plan = {"seeds": list(range(20)), "every_seed": True}
+    assert verdict(look(study(tmp_path, 3, plan=plan))) == "provisional: 3 of 20 seeds"
+    found = look(study(tmp_path, 6, plan=plan))
+    (asked,) = questions(found)
+    assert asked.decided and (asked.text, asked.arms, asked.rule) == ("up", ("up", "baseline"), "every seed")
+
+
+def test_a_margin_holds_by_two_one_sided_tests(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, {"baseline": (0.5, 0.1, 9.0), "same": (0.501, 0.1, 9.0), "up": (0.6, 0.1, 9.0)}, 5)
+    content = storage.read_json(folder / "study.json")
+    claims = [
+        "same within 3 points of baseline",
+        "baseline within 3 points of up",
+        "same within 0.1 points of baseline",
+    ]
+    storage.write_json(folder / "study.json", {**content, "claims": claims})
+    judged = look(folder).judged
+    assert [found.verdict for found in judged] == ["holds", "does not hold", "within noise"]
+    assert [found.decision.limit for found in judged] == pytest.approx([0.04 / 3, 0.04 / 3, 0.04])
