@@ -1,6 +1,7 @@
 """Activations and their slopes: y = f(z), element by element, and dL/dz = dL/dy f'(z).
 
-If f has a kink at 0, f'(0) is the slope on the left side, as in torch. Default settings are torch's.
+If f has a kink at 0, f'(0) is the slope on the left side, as in torch. At its kinks -3 and 3 hardswish has the slopes of
+its outer pieces, 0 and 1, as in torch. Default settings are torch's.
 """
 
 import math
@@ -84,7 +85,7 @@ ACTIVATIONS = {
     # Howard et al. 2019, arXiv 1905.02244
     "hardswish": Activation(
         lambda z: z * (z + 3).clamp(0, 6) / 6,
-        lambda z: torch.where(z < -3, 0.0, torch.where(z > 3, 1.0, (2 * z + 3) / 6)),
+        lambda z: torch.where(z <= -3, 0.0, torch.where(z >= 3, 1.0, (2 * z + 3) / 6)),
     ),
     # Dugas et al. 2001
     "softplus": Activation(softplus, sigmoid),
