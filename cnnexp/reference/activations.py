@@ -1,7 +1,7 @@
 """Activations and their slopes: y = f(z), element by element, and dL/dz = dL/dy f'(z).
 
-If f has a kink at 0, f'(0) is the slope on the left side, as in torch. At its kinks -3 and 3 hardswish has the slopes of
-its outer pieces, 0 and 1, as in torch. Default settings are torch's.
+If f has a kink at 0, f'(0) is the slope on the left side, as in torch. At -3 and 3 hardswish has the
+slopes of its outer pieces, 0 and 1, as in torch. Default settings are torch's.
 """
 
 import math

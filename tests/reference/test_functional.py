@@ -110,7 +110,7 @@ def test_activations(name: str, settings: dict[str, float]) -> None:
         return catalogue.torch_activation(name)(z, *settings.values())
 
     same(mine, theirs, [(9, 7), (9, 7)])
-    edges = torch.tensor([0.0, -1e3, 1e3, -30.0, 30.0], dtype=torch.float64)
+    edges = torch.tensor([0.0, -3.0, 3.0, -1e3, 1e3, -30.0, 30.0], dtype=torch.float64)
     found, expected = (passes(f, [edges], torch.ones_like(edges)) for f in (mine, theirs))
     assert largest_difference(found, expected) < 1e-10
 
