@@ -200,8 +200,9 @@ class RunRecord:
     def keep_final_state(self) -> None:
         """Keep the last checkpoint of a finished run as final.pt, for a longer run to go on from."""
         last = self.folder / "checkpoints" / fields.LAST
-        if last.exists():
-            storage.copy(last, last.with_name(fields.FINAL_STATE))
+        final = last.with_name(fields.FINAL_STATE)
+        if last.exists() and not final.exists():
+            storage.copy(last, final)
 
     def drop_resume_files(self) -> None:
         """Delete the checkpoints that only a resumed run needs. Called once the result is durable."""

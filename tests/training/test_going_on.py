@@ -8,7 +8,7 @@ import pytest
 from lives import difference, everything
 
 from cnnexp import errors, storage
-from cnnexp.records.run_record import RunRecord
+from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training import checkpoint
 from cnnexp.training import run as runner
 from cnnexp.training.going_on import keeps_final_state
@@ -189,9 +189,9 @@ def test_an_interrupted_longer_run_resumes_from_its_own_checkpoint(plan: Plans) 
     assert steps == 20 - 12 and again.info["resumed"] == 1 and again.info["upstream"]["epochs"] == 2
 
 
-def test_the_runs_of_a_sweep_go_on_too(train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]]) -> None:
-    sweep = ["-m", "seed=0,1", "model.dropout.fc=0.1,0.3", "slots=cpu:1"]
+def test_the_runs_of_a_sweep_go_on_too(train: Callable[..., int], outputs: Path) -> None:
+    sweep = ["-m", "seed=0,1", "optimizer.lr=0.1,0.3", "slots=cpu:1"]
     assert train(*sweep, "epochs=1") == 0
     assert train(*sweep, "epochs=2") == 0
-    found = [run.info for run in runs().values() if run.info["schedule"]["epochs"] == 2]
+    found = [run.info for run in find_runs(outputs) if run.info["schedule"]["epochs"] == 2]
     assert [info["upstream"]["epochs"] for info in found] == [1] * 4
