@@ -22,17 +22,19 @@ RELOADS = re.compile(r'<meta http-equiv="refresh"[^>]*>\n?')
 def watch(folder: Path, write: Callable[[int], Report], say: Callable[[Report, str], None]) -> Report:
     """Write reports until no run at or below `folder` is under way; return the last one.
 
-    write: given the seconds between two reloads of the page, 0 for none. say: called with each
-    report and the number of runs by status. However this ends, the page no longer reloads itself.
+    write: given the seconds between two reloads of the page, 0 for none. say: called with the report and
+    the number of runs by status, when these have changed. However this ends, the page no longer reloads itself.
     """
     written: Report | None = None
     seen: dict[Path, tuple[int, int]] = {}
+    said = ""
     try:
         while True:
             started, goes_on, now = monotonic(), is_under_way(folder), _state(folder)
             if written is None or now != seen or not goes_on:
                 written, seen = write(RELOAD_SECONDS if goes_on else 0), now
-                say(written, _counts(folder))
+                if (counts := _counts(folder)) != said:
+                    say(written, said := counts)
             if not goes_on:
                 return written
             sleep(max(RELOAD_SECONDS, (SHARE - 1) * (monotonic() - started)))

@@ -19,31 +19,33 @@ TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
 @pytest.fixture
 def pages(tmp_path, monkeypatch):
-    """Watch a folder without waiting. Return the pages it wrote; `before` lists what happens before each look."""
+    """Watch a folder without waiting. Return its lines and pages; `before` lists what happens before each look."""
 
     def watch(folder, before):
-        written, steps = [], iter(before)
+        written, said, steps = [], [], iter(before)
         monkeypatch.setattr(watching, "sleep", lambda seconds: next(steps)())
 
         def write(reload_seconds):
-            return report.write(folder, figures=False, reload_seconds=reload_seconds)
+            made = report.write(folder, figures=False, reload_seconds=reload_seconds)
+            written.append(made.index.read_text())
+            return made
 
-        watching.watch(folder, write, lambda made, counts: written.append((counts, made.index.read_text())))
-        return written
+        watching.watch(folder, write, lambda made, counts: said.append(counts))
+        return said, written
 
     return watch
 
 
 def test_a_finished_study_is_written_once_and_does_not_reload(tmp_path, pages):
-    ((counts, page),) = pages(write_study(tmp_path, TWO), [])
-    assert counts == "6 done" and REFRESH not in page
+    said, (page,) = pages(write_study(tmp_path, TWO), [])
+    assert said == ["6 done"] and REFRESH not in page
 
 
 def test_it_is_written_when_a_run_goes_on_and_a_last_time_when_it_ends(tmp_path, pages):
     folder = write_study(tmp_path, TWO)
     run = write_run(tmp_path, "dropout", 3, 0.6, status="running")
     with storage.lock(run.folder / ".lock"):
-        written = pages(
+        said, written = pages(
             folder,
             [
                 lambda: None,
@@ -51,9 +53,9 @@ def test_it_is_written_when_a_run_goes_on_and_a_last_time_when_it_ends(tmp_path,
                 lambda: run.update(status="diverged", error={"message": "no"}),
             ],
         )
-    assert [counts for counts, _ in written] == ["6 done, 1 running"] * 2 + ["6 done, 1 diverged"]
-    assert "epoch 3 of 15" in written[0][1] and "epoch 4 of 15" in written[1][1]
-    assert [REFRESH in page for _, page in written] == [True, True, False]
+    assert said == ["6 done, 1 running", "6 done, 1 diverged"]
+    assert "epoch 3 of 15" in written[0] and "epoch 4 of 15" in written[1]
+    assert [REFRESH in page for page in written] == [True, True, False]
 
 
 def test_between_two_runs_of_a_sweep_it_goes_on(tmp_path, pages, monkeypatch):
