@@ -73,5 +73,5 @@ def check_size(overrides: Sequence["Override"]) -> None:
         if not counts[-1]:
             raise UserError(f"{override.input_line}: there is no such value, and so no run")
     if math.prod(counts) > MAX_RUNS:
-        keys = ", ".join(override.key_or_group for override in swept)
-        raise UserError(f"{keys}: these values make more than {MAX_RUNS:,} runs; a sweep has at most so many")
+        named = ", ".join(override.key_or_group for override in swept)
+        raise UserError(f"{named}: these values make more than {MAX_RUNS:,} runs; a sweep has at most so many")

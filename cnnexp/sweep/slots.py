@@ -32,7 +32,7 @@ def resolve(slots: str | list[str], kind: str) -> list[Slot]:
         raise UserError(f"slots: given {slots}; allowed: slots of one kind, since the kind of device changes numbers")
     import torch
 
-    from cnnexp.training.device import cores
+    from cnnexp.process.limits import cores
 
     if slots == "auto":
         if kind in ("auto", "cuda") and torch.cuda.is_available():

@@ -138,7 +138,8 @@ def plan(
     config: resolved and checked. threads: the value of `device.threads=auto`, all cores if None.
     Raises UserError if the device, the data or the weights are not available.
     """
-    from cnnexp.training.device import cores, resolve
+    from cnnexp.process.limits import cores
+    from cnnexp.training.device import resolve
     from cnnexp.training.going_on import shorter_run
 
     config, choices = copy.deepcopy(config), choices or {}

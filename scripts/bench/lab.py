@@ -66,8 +66,9 @@ class Lab:
 def machine(gpu: str | None) -> dict[str, Any]:
     """Return when, where and with which versions a row is measured."""
     import cnnexp
+    from cnnexp.process.limits import cores
     from cnnexp.records.provenance import code
-    from cnnexp.training.device import cores, cpu_name
+    from cnnexp.training.device import cpu_name
 
     packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
     return {

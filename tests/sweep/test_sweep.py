@@ -806,7 +806,7 @@ def test_times_are_those_of_the_config_else_of_its_like(tmp_path: Path) -> None:
 def test_slots(
     slots: Any, kind: str, cores: int, expected: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnexp.training.device.cores", lambda: cores)
+    monkeypatch.setattr("cnnexp.process.limits.cores", lambda: cores)
     assert [(slot.device, slot.threads) for slot in resolve(slots, kind)] == expected
 
 
