@@ -2,16 +2,26 @@
 
 Run: python scripts/benchmark.py C1 C3 --data DIR        other rows keep their earlier numbers
      python scripts/benchmark.py --page                  only render the page
+     python scripts/benchmark.py --add gpu_check.json    add the rows that scripts/gpu_check.py measured
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from bench import page, results
 from bench.lab import REPOSITORY, Lab, say
 from bench.measure import measure
 from bench.table import ROWS
+
+
+def checked_rows(file: Path) -> dict[str, Any]:
+    """Return the rows that scripts/gpu_check.py measured on a GPU; none of a quick check."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    rows = {check["name"]: check["row"] for check in found["checks"] if "row" in check}
+    return {name: row for name, row in rows.items() if not found["quick"] and not row["not_measured"]}
 
 
 def main(argv: list[str]) -> int:
@@ -28,6 +38,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--append", action="store_true", help="add the repeats to the earlier ones")
     parser.add_argument("--quick", action="store_true", help="tiny and once, to test this script; needs --out")
     parser.add_argument("--page", action="store_true", help="measure nothing, render the page")
+    parser.add_argument("--add", type=Path, metavar="FILE", help="measure nothing, add the rows of gpu_check.json")
     given = parser.parse_args(argv)
     if wrong := [name for name in given.rows if name not in ROWS]:
         parser.error(f"no row {wrong[0]}; choose from {', '.join(ROWS)}")
@@ -36,7 +47,9 @@ def main(argv: list[str]) -> int:
     out = given.out or REPOSITORY / "docs"
     data = given.data and given.data.resolve()
     lab = Lab(given.work.resolve(), data, given.quick, given.repeats, given.epochs)
-    for name in [] if given.page else given.rows or list(ROWS):
+    if given.add:
+        page.write(out, results.merged(results.read(out), checked_rows(given.add)))
+    for name in [] if given.page or given.add else given.rows or list(ROWS):
         say(f"{name}: {ROWS[name]['title']}")
         page.write(out, results.merged(results.read(out), {name: measure(ROWS[name], lab)}, given.append))
     page.write(out, results.read(out))
