@@ -53,5 +53,5 @@ def main(argv: list[str]) -> int:
         print(plain(f"{value.where}, {value.name}: stored {stored}, recomputed {recomputed}"))
     more = len(done.wrong) - SHOWN
     print(f"... and {more} more\n" * (more > 0), end="")
-    print(f"{len(done.wrong)} of {len(done.values)} values in {places} do not agree")
+    print(f"{len(done.wrong)} of {plural(len(done.values), 'value')} in {places} do not agree")
     return EXIT_SOME_FAILED

@@ -94,7 +94,8 @@ def describe(kind: Any) -> str:
     if origin is dict or kind is dict:
         return "a mapping"
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", list: "a list"}
-    return names.get(kind, "anything" if kind in (Any, inspect.Parameter.empty) else str(kind))
+    named = f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else str(kind)
+    return names.get(kind, "anything" if kind in (Any, inspect.Parameter.empty) else named)
 
 
 def matches(value: Any, kind: Any) -> bool:
