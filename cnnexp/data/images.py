@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +87,8 @@ def find_copies(images: Pixels, sums: Integers, indices: Integers) -> list[Integ
     return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
 
-def leaked(data: ImageData) -> int:
-    """Return how many test images equal a training image in every pixel."""
+def leaked(data: ImageData, split: Literal["val", "test"] = "test") -> int:
+    """Return how many images of a split equal a training image in every pixel."""
     part = np.zeros(len(data.train.images), np.uint8)
-    part[data.train.indices], part[data.test.indices] = 1, 2
+    part[data.train.indices], part[data.splits()[split].indices] = 1, 2
     return sum(int((part[group] == 2).sum()) for group in data.copies if (part[group] == 1).any())

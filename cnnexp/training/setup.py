@@ -64,8 +64,10 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
         schedule={name: getattr(settings, name) for name in ("steps_per_epoch", "total_steps", "epochs")},
         protocol={key: config[key] for key in ("validate_on", "keep_epoch")},
     )
-    if both := record.info["data"]["test_in_train"]:
-        record.log(f"data: {both} of {len(data.test)} test images are training images too, pixel for pixel")
+    for split, name in (("test", "test"), ("val", "validation")):
+        if both := record.info["data"][f"{split}_in_train"]:
+            of_all = len(data.splits()[split])
+            record.log(f"data: {both} of {of_all} {name} images are training images too, pixel for pixel")
     disk.check_free_space(plan.folder, disk.bytes_to_come(state.model, plan.folder / "checkpoints"))
     checkpoints = Checkpoints(
         plan.folder / "checkpoints",
@@ -149,6 +151,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         "std": data.std,
         **{name: len(split) for name, split in data.splits().items()},
         "test_in_train": leaked(data),
+        "val_in_train": leaked(data, "val"),
         "skipped": len(data.skipped),
         "prepare_seconds": data.prepare_seconds,
     }

@@ -97,6 +97,21 @@ def test_a_leak_is_recorded_logged_and_reported(tmp_path, train, only):
     assert f"folder: {sentence}." in collect(record.folder.parent, [record]).notes
 
 
+def test_copies_in_training_and_validation_are_counted_recorded_and_reported(tmp_path, train, only):
+    root = tree(tmp_path / "tree", parts=("train", "val", "test"), count=12)  # copies stay where the folders put them
+    for name in ("0", "1", "2"):
+        shutil.copy(root / f"train/cat/{name}.png", root / f"val/cat/copy{name}.png")
+    assert leaked(folder(root), "val") == 3
+    assert train("data=folder", f"data.root={root}", "data.size=8", "epochs=1ep") == 0
+    record = only()
+    assert record.info["data"]["val_in_train"] == 3 and record.info["data"]["test_in_train"] == 0
+    sentence = f"3 of {record.info['data']['val']} validation images are training images too, pixel for pixel"
+    assert sentence in (record.folder / "train.log").read_text()
+    from cnnexp.report.read.collect import collect
+
+    assert f"folder: {sentence}." in collect(record.folder.parent, [record]).notes
+
+
 def test_gray_pictures_are_compared_too(tmp_path):
     root = tree(tmp_path / "tree", mode="L")
     picture(0, mode="L").save(root / "test/cat/same.png")

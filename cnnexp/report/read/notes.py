@@ -92,12 +92,13 @@ def _accelerated(used: Sequence[tuple[str, Run]]) -> list[str]:
 
 
 def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
-    """Name the data sets whose test images are training images too."""
+    """Name the data sets whose test or validation images are training images too."""
     found = {
-        f"{run.text('data', 'name')}: {run.number('data', 'test_in_train'):,.0f} of "
-        f"{run.number('data', 'test'):,.0f} test images are training images too, pixel for pixel."
+        f"{run.text('data', 'name')}: {run.number('data', f'{split}_in_train'):,.0f} of "
+        f"{run.number('data', split):,.0f} {name} images are training images too, pixel for pixel."
         for _, run in used
-        if run.number("data", "test_in_train") > 0
+        for split, name in (("test", "test"), ("val", "validation"))
+        if run.number("data", f"{split}_in_train") > 0
     }
     return sorted(found)
 
