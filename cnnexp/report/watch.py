@@ -58,7 +58,8 @@ def is_under_way(folder: Path) -> bool:
     runs = find_runs(folder)
     if any(run.status == "running" for run in runs):
         return True
-    newest = max((changed for changed, _ in _state(folder).values()), default=0) / 1e9
+    found = _state(folder) or _state(folder, "study.json")  # reports write study.json too, so it counts at first only
+    newest = max((changed for changed, _ in found.values()), default=0) / 1e9
     ended = {run.folder for run in runs if run.status != "interrupted"}
     studies = {run.folder.parent for run in runs} | {file.parent for file in folder.rglob("study.json")}
     left = any(place / Path(entry["folder"]).name not in ended for place in studies for entry in _planned(place))
@@ -72,11 +73,11 @@ def _planned(folder: Path) -> list[dict[str, str]]:
     return []
 
 
-def _state(folder: Path) -> dict[Path, tuple[int, int]]:
+def _state(folder: Path, *names: str) -> dict[Path, tuple[int, int]]:
     """Return {file: (ns of its last change, size)}, which changes when a run starts, ends an epoch or ends."""
     found = {}
-    for pattern in ("study.json", "run.json", "metrics.jsonl"):
-        for file in folder.rglob(pattern):
+    for name in names or ("run.json", "metrics.jsonl"):
+        for file in folder.rglob(name):
             with suppress(FileNotFoundError):  # deleted meanwhile
                 found[file] = (stat := file.stat()).st_mtime_ns, stat.st_size
     return found
