@@ -248,6 +248,7 @@ def test_types_as_schema(value: Any, kind: Any, allowed: bool) -> None:
         (Literal["none", "batch"], "one of none, batch"),
         (tuple[Rate, Rate], "a list of 2 values, each a number >= 0 and < 1"),
         (list[str], "a list of text"),
+        (Path | None, "pathlib.Path or null"),
         (bool | Literal["auto"], "true or false or auto"),
         (Span, "a duration of at least 1, in epochs (15ep) or steps (500st)"),
     ],
