@@ -14,15 +14,15 @@ from cnnexp.text import plain
 def look(folder: Path, records: list[RunRecord] | None = None, baseline: str | None = None) -> Findings:
     """Analyse the study of a folder and record the look in its study.json, once for the same runs.
 
-    records: its runs, if they are read already. baseline: in place of the study's own; then what is decided is not
-    recorded, because these are other tests. If the look cannot be recorded, a note of the study says why.
+    records: its runs, if they are read already. baseline: in place of the study's own, if it has one: then what is
+    decided is not recorded, because these are other tests. If the look cannot be recorded, a note says why.
     """
     if records is None:
         ((folder, records),) = find_groups(folder)
     study = collect(folder, records, baseline)
     findings = analyse(study)
     decided: dict[str, Crossing] = {}
-    for family in findings.families if baseline is None else ():
+    for family in findings.families if study.has_own_baseline else ():
         decided |= crossings(family, findings.decisions)
     if problem := record_look(study.folder, _seeds(study), decided):
         study.notes.append(f"This look could not be recorded, so that later reports do not count it: {plain(problem)}.")

@@ -158,6 +158,9 @@ def test_another_baseline_decides_nothing_for_later(tmp_path: Path) -> None:
     folder = study(tmp_path, 5)
     assert look(folder, baseline="up").rows[1].verdict == "worse"
     assert read_crossings(read_study(folder) or {}) == {} and len(read_looks(read_study(folder) or {})) == 1
+    assert verdict(look(folder, baseline="baseline")) == "better" and len(read_crossings(read_study(folder) or {})) == 1
+    other = study(tmp_path / "other", 5, baseline=None)
+    assert look(other, baseline="up").rows[1].verdict == "worse" and len(read_crossings(read_study(other) or {})) == 1
 
 
 def test_every_seed_is_a_look_if_it_was_planned_so(tmp_path: Path) -> None:

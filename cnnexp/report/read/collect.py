@@ -81,6 +81,7 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
         is_choice=chosen is None and is_choice(study, [arm.name for arm in (*arms, *under_way)]),
         under_way=under_way,
         schedule=_schedule(study, runs),
+        has_own_baseline=not (baseline and study.get("baseline")) or chosen is _baseline(arms, None, study, []),
     )
 
 

@@ -107,6 +107,7 @@ class Study:
     is_choice: bool = False  # whether a setting is to be chosen among the arms: there is nothing they are compared with
     under_way: list[Arm] = field(default_factory=list)  # arms whose runs are all unfinished: not among `arms`
     schedule: Schedule = field(default_factory=Schedule)
+    has_own_baseline: bool = True  # False: another baseline than that of study.json was asked for
 
     def named(self, name: str) -> list[Arm]:
         """Return the arms of a name: several if it has several configs."""
