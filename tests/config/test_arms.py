@@ -148,7 +148,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 def test_the_study_of_the_readme(own: Callable[..., list[str]], plans: list[Plan]) -> None:
     (text,) = re.findall(r"```yaml\n(# @package _global_\n.*?)```", README.read_text(), re.DOTALL)
     assert cli.main(own(text)) == 0
-    assert len(plans) == 12 and {plan.study for plan in plans} == {"mine"}
+    assert len(plans) == 20 and {plan.study for plan in plans} == {"mine"}
     both = next(plan.config["model"] for plan in plans if plan.arm == "both")
     assert both["norm"] == "batch" and both["dropout"]["fc"] == 0.5
     plans.clear()
