@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -159,6 +160,20 @@ def test_a_batch_larger_than_the_data(
         (["-m", "hydra.sweeper.params=1"], "hydra.sweeper.params: cnnexp does not use this setting of Hydra's"),
         (["hydra.run.dir=there"], "outputs=DIR and study.name=NAME say where results go"),
         (["hydra/launcher=basic"], "hydra/launcher: cnnexp does not use this setting of Hydra's"),
+        *(
+            (["-m", word, "seed=0,1"], "slots=cpu:4 or slots=[cuda:0,cuda:1] makes several runs at a time")
+            for word in (
+                "hydra/launcher=basic",
+                "hydra/launcher=submitit_local",
+                "+hydra/launcher=joblib",
+                "hydra.launcher.n_jobs=4",
+                "hydra.launcher.partition=gpu",
+            )
+        ),
+        *(
+            (["-m", word, "seed=0,1"], "type values to try, such as -m optimizer.lr=0.1,0.01")
+            for word in ("hydra/sweeper=optuna", "hydra/sweeper=basic", "hydra.sweeper.n_trials=20")
+        ),
         (["-m", "+hydra/sweeper=optuna", "seed=0,1"], "hydra/sweeper: cnnexp does not use"),
         (["-m", "hydra.launcher._target_=x.Y"], "hydra.launcher._target_: cnnexp does not use"),
         (["study.name=[a"], "if it is a text, type \"study.name='[a'\""),
@@ -183,17 +198,29 @@ def test_a_wrong_word_is_answered_with_the_right_one(
 
 
 @pytest.mark.parametrize("kind", ["launcher", "sweeper"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hydra:\n  KIND: {_target_: their.Own}",
+        "hydra:\n  KIND: {_target_: their.BasicLauncher}",
+        "hydra:\n  KIND: {_target_: their.BasicSweeper}",
+        "defaults:\n  - override /hydra/KIND: their_own",  # installed, or found with --config-dir
+        "defaults:\n  - override /hydra/KIND: not_installed",
+    ],
+)
 def test_a_config_file_cannot_name_another_launcher(
-    train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+    train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, text: str
 ) -> None:
-    (tmp_path / "own/preset").mkdir(parents=True)
-    text = f"# @package _global_\nhydra:\n  {kind}: {{_target_: their.Own}}\n"
-    (tmp_path / "own/preset/mine.yaml").write_text(text)
+    own = tmp_path / "own"
+    for folder in ("preset", "hydra/launcher", "hydra/sweeper"):
+        (own / folder).mkdir(parents=True)
+    (own / "preset/mine.yaml").write_text(f"# @package _global_\n{text.replace('KIND', kind)}\n")
+    (own / "hydra" / kind / "their_own.yaml").write_text("_target_: their.Own\n")
     for words in (["-m", "seed=0,1"], ["seed=0"]):
-        assert train("--config-dir", str(tmp_path / "own"), "+preset=mine", *words) == 2
+        assert train("--config-dir", str(own), "+preset=mine", *words) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert f"hydra/{kind}: cnnexp does not use this setting of Hydra's (in a config file)" in error
+        assert re.match(rf"cnnexp: hydra/{kind}: cnnexp does not use this setting of Hydra's \(.*in a config f", error)
     assert not (tmp_path / "outputs").exists()
 
 

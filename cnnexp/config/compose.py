@@ -98,7 +98,7 @@ def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -
     """Compose train.yaml and its `hydra` node. words: prepared. mode: MULTIRUN leaves out what a sweep varies."""
     config = configs.load_configuration("train", words, mode)
     for kind in ("launcher", "sweeper"):
-        if not str(config.hydra[kind]._target_).endswith(f".Basic{kind.title()}"):
+        if config.hydra[kind]._target_ != f"hydra._internal.core_plugins.basic_{kind}.Basic{kind.title()}":
             raise no_use(f"hydra/{kind}", "in a config file")
     given = OmegaConf.to_container(config.hydra)
     for key, default in WITHOUT_EFFECT.items():

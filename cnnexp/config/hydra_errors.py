@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import FIRST, quoted
+from cnnexp.config.words import FIRST, no_use, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown
 
 READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # the libraries that read configs and overrides
@@ -32,6 +32,8 @@ def translate(error: Exception, typed: list[str]) -> UserError:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if group.startswith("hydra/"):
+            return no_use(group, f"{choice}, in a config file")
         if error.options is not None and group:
             return unknown(group, "choice", choice, error.options)
         return UserError(f"{error.missing_cfg_file}: no such config file")

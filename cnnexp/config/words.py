@@ -67,10 +67,19 @@ def check_hydra(overrides: Sequence[str]) -> None:
             raise no_use(key)
 
 
+INSTEAD = {  # of settings of Hydra's: what to type, by the beginning of their keys
+    "hydra/launcher": "slots=cpu:4 or slots=[cuda:0,cuda:1] makes several runs at a time; on further machines start "
+    "`cnnexp work outputs/STUDY`, which makes runs of the same sweep",
+    "hydra/sweeper": "type values to try, such as -m optimizer.lr=0.1,0.01 seed=0,1,2, or write a study with a grid",
+    "hydra": "outputs=DIR and study.name=NAME say where results go, slots=cpu:2 where runs are made",
+}
+
+
 def no_use(key: str, where: str = "") -> UserError:
     """Return the error for a setting of Hydra's that cnnexp does not use: it starts runs and names folders itself."""
-    fix = "leave it out; outputs=DIR and study.name=NAME say where results go, slots=cpu:2 where runs are made"
-    return UserError(f"{key}: cnnexp does not use this setting of Hydra's{f' ({where})' if where else ''}; {fix}")
+    fix = next(text for start, text in INSTEAD.items() if key.replace(".", "/").startswith(start))
+    place = f" ({where})" if where else ""
+    return UserError(f"{key}: cnnexp does not use this setting of Hydra's{place}; leave it out; {fix}")
 
 
 def quoted(text: str) -> str:
