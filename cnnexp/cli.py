@@ -24,6 +24,7 @@ from cnnexp.version import __version__
 
 COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
+    "work": ("cnnexp.commands.work", "make the planned runs of a study, beside other workers"),
     "report": ("cnnexp.commands.report", "compare the runs of a study: tables, figures, a page"),
     "data": ("cnnexp.commands.data", "prepare a data set, print and show what is in it"),
     "summary": ("cnnexp.commands.summary", "print a network's layers, parameters and cost"),

@@ -13,7 +13,7 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
 
 from cnnexp.config.flags import Request, help_text, read
 from cnnexp.config.user_code import user_frames
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records import provenance
 from cnnexp.storage import MACHINE, StorageError
 from cnnexp.text import percent, visible
@@ -86,6 +86,8 @@ def planned(composed: "DictConfig") -> "Plan":
 
     config, hydra_node = configs.resolve(composed), composed.hydra
     checks.check(config)
+    if config["cluster"]["engine"] != "local":
+        raise UserError(f"cluster: given '{config['cluster']['engine']}' for a single run; add -m: a sweep of one")
     if config["slots"] != "auto":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 

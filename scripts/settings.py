@@ -27,6 +27,7 @@ TOP = {  # heading: keys of train.yaml, or nodes of the schema
     "Saving and logging": ("outputs", "checkpoint", "log"),
     "Sweeps and studies": ("slots", "backbone", "study"),
     "Device": ("device",),
+    "Other machines": ("cluster",),
     "Probes": ("probes",),
 }
 INTRO = """\
@@ -54,7 +55,11 @@ WHOLE = {  # files that set several groups
     "preset": "Presets (`+preset=NAME`, or `+preset=[NAME,NAME]`)",
     "pretrain": "Pretraining (`+pretrain=NAME`; transfers start it themselves)",
 }
-CHOSEN_NODES = {"device": "auto", "probes": "none"}  # of the schema, chosen by a file; the file with the meanings
+CHOSEN_NODES = {
+    "device": "auto",
+    "cluster": "local",
+    "probes": "none",
+}  # of the schema, chosen by a file; the file with the meanings
 
 
 def page() -> str:

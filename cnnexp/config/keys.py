@@ -17,6 +17,7 @@ COUNTS: dict[str, tuple[Purpose, ...]] = {
     "pretrain": (),
     "outputs": (),
     "slots": (),
+    "cluster": (),
     "log": (),
     "checkpoint": (),
     "probes": (),

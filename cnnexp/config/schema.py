@@ -16,6 +16,7 @@ class RunConfig:
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     device: dict[str, Any]
+    cluster: dict[str, Any]
     probes: dict[str, Any]
     seed: Annotated[int, Range(low=0, high=2**32 - 1)]
     epochs: Span
@@ -48,6 +49,13 @@ class DeviceConfig:
     data_on_device: bool | Literal["auto"]
     keep_memory: bool = True
     compile: bool | Literal["reduce-overhead", "max-autotune"] = False
+
+
+@dataclass
+class Cluster:
+    """Who makes the runs of a sweep."""
+
+    engine: Literal["local", "by_hand"]
 
 
 @dataclass
@@ -115,6 +123,7 @@ class Study:
 SWEEP = ("arms", "grid", "seeds")  # the keys of `study` that define its runs
 CLOSED = {
     "device": DeviceConfig,
+    "cluster": Cluster,
     "probes": Probes,
     "early_stopping": EarlyStopping,
     "checkpoint": Checkpoint,

@@ -2,8 +2,9 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -16,8 +17,10 @@ from cnnexp.config.keys import flatten
 from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
+from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
 from cnnexp.records.provenance import command, digest
+from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import plan_table
 from cnnexp.sweep.compose import Composer
@@ -34,6 +37,9 @@ from cnnexp.text import duration, plural
 from cnnexp.training import plan as planning
 from cnnexp.training import trial
 from cnnexp.training.plan import Plan
+
+if TYPE_CHECKING:
+    from cnnexp.training.device import Target
 
 Composed = tuple[dict[str, Any], Any]  # a run's resolved config, and its `hydra` node
 
@@ -52,29 +58,48 @@ def launch(words: list[str], request: Request) -> int:
         composed = [compose(overrides) for overrides in runs]
     jobs = [(config, overrides) for (config, _), overrides in zip(composed, runs, strict=True)]
     check(checks.check, jobs)
-    if not request.plan:
+    here = shared(composed, "cluster.engine") == "local"
+    if here and not request.plan:
         check_open_files()
         import_ahead()
     check(trial.before_data, jobs)
-    slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
+    slots, target = machine(composed) if here else ([], elsewhere(composed))
     if not request.plan:
         check_open_files(len(slots))
-    plans = plan_all(composed, runs, read_arms(study), slots[0])
+    plans = plan_all(composed, runs, read_arms(study), target)
     configs.print_set_by_data(composed)
     if request.plan:
-        show_plan(with_upstream(plans), len(slots))
+        show_plan(with_upstream(plans), max(len(slots), 1))
         return EXIT_DONE
-    return make(plans, LocalEngine(slots), request.budget, request.fail_fast)
+    return make(plans, LocalEngine(slots), request.budget, request.fail_fast) if here else hand_over(plans)
 
 
-def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], slot: Slot) -> list[Plan]:
+def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:
+    """Return the slots of this machine, and what it is. Raises UserError if it lacks the device."""
+    from cnnexp.training.device import probe
+
+    slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
+    return slots, probe(slots[0].device, slots[0].threads)
+
+
+def elsewhere(composed: Sequence[Composed]) -> "Target":
+    """Return the machine that the config states. Raises UserError for what it leaves open."""
+    from cnnexp.training.device import stated
+
+    if shared(composed, "slots") != "auto":
+        raise UserError("slots: are those of this machine; type them for `cnnexp work DIR slots=...` where it runs")
+    device = {key: shared(composed, f"device.{key}") for key in ("kind", "precision", "threads")}
+    return stated(device, f"cluster={shared(composed, 'cluster.engine')}")
+
+
+def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], target: "Target") -> list[Plan]:
     """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
     swept, plans = varying(runs), []
     for (config, node), overrides in zip(composed, runs, strict=True):
-        config["device"]["kind"] = slot.device
+        config["device"]["kind"] = target.kind
         choices = dict(node.runtime.choices)
         changes = arm_changes(arms, choices.get("arm"), overrides, swept)
-        plans.append(planning.plan(config, overrides, changes, command(), choices, slot.threads))
+        plans.append(planning.plan(config, overrides, changes, command(), choices, target))
     check_different(plans)
     check_arms(plans, list(arms))
     seeds = list(dict.fromkeys(plan.seed for plan in plans))
@@ -86,12 +111,29 @@ def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast
 
     budget: in seconds. Writes study.json and plan.json. Raises UserError if the budget lets no run start.
     """
-    everything = with_upstream(plans)
-    for folder in by_folder(everything):
+    write(plans)
+    with ExitStack() as present:
+        for folder in by_folder(plans):
+            present.enter_context(at_work(folder))
+        return finish(with_upstream(plans), engine, budget, fail_fast)
+
+
+def hand_over(plans: list[Plan]) -> int:
+    """Leave planned runs to `cnnexp work`; returns the exit code. Writes study.json and plan.json."""
+    write(plans)
+    done = sum(plan.record().info.get("status") in FINAL for plan in plans)
+    print(f"{plural(len(plans), 'run')} planned, {done} done before")
+    for folder in by_folder(plans):
+        print(f"make them, on each machine that sees this folder: cnnexp work {shlex.quote(str(folder.resolve()))}")
+    return EXIT_DONE
+
+
+def write(plans: list[Plan]) -> None:
+    """Write study.json and plan.json of planned runs. Raises UserError if their folders cannot be written."""
+    for folder in by_folder(with_upstream(plans)):
         check_writable(folder)
     write_studies(plans, command())
     write_plans(plans)
-    return finish(everything, engine, budget, fail_fast)
 
 
 def finish(
@@ -112,7 +154,8 @@ def finish(
     needed = {link.folder for plan in plans for link in plan.chain()[:-1]}
     asked = [plan for plan in plans if plan.folder not in needed]
     for folder in by_folder(asked):
-        words = ["cnnexp", "report", str(folder), *first_as_baseline(asked)]
+        shown = folder if before is None else folder.resolve()  # a worker may have gone elsewhere
+        words = ["cnnexp", "report", str(shown), *first_as_baseline(asked)]
         print(f"compare them: {shlex.join(words)}", flush=True)
     diverged = any(run.status == "diverged" for _, run in records)
     return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code

@@ -33,7 +33,7 @@ def write_plans(plans: Sequence[Plan]) -> None:
         with storage.lock(folder / ".lock", wait=True):
             runs = still_wanted(folder)
             for plan in here:
-                before = plan.record().info.get("finished")
+                before = [link.record().info.get("finished") for link in plan.chain()]
                 runs[plan.folder.name] = {"plan": as_json(plan, folder.parent), "before": before}
             content = {"cwd": str(Path.cwd()), "outputs": str(folder.parent), "runs": runs}
             storage.write_bytes(folder / NAME, storage.encode(content))
@@ -55,8 +55,8 @@ def still_wanted(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_plans(folder: Path) -> dict[Path, tuple[Plan, str | None]]:
-    """Return the planned runs of a study, by folder, each with when its last attempt had ended before.
+def read_plans(folder: Path) -> tuple[list[Plan], dict[Path, str | None]]:
+    """Return the planned runs of a study's folder; and of each and those it needs, when its last attempt had ended.
 
     Where this machine sees the study at the same place as the planner did, this goes to the folder of the planning
     command, so that relative paths and the user's modules are found. Raises UserError if plan.json cannot be used.
@@ -67,11 +67,14 @@ def read_plans(folder: Path) -> dict[Path, tuple[Plan, str | None]]:
     if (cwd / content["outputs"]).resolve() == outputs:
         os.chdir(cwd)
         outputs = Path(content["outputs"])
+    plans, before = list[Plan](), dict[Path, str | None]()
     try:
-        plans = [(from_json(entry["plan"], outputs), entry["before"]) for entry in content["runs"].values()]
+        for entry in content["runs"].values():
+            plans.append(from_json(entry["plan"], outputs))
+            before |= dict(zip([link.folder for link in plans[-1].chain()], entry["before"], strict=True))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / NAME}: is not a plan ({error}); {PLANNED_AGAIN}") from error
-    return {plan.folder: (plan, before) for plan, before in plans}
+    return plans, before
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -73,9 +73,21 @@ class Device:
         return facts | ({"compile": self.compile} if self.compile else {})
 
 
-def resolve(config: dict[str, Any]) -> Device:
-    """Turn the `device` node into a Device. Raises UserError if the device or precision is not available here."""
-    kind = config["kind"]
+@dataclass(frozen=True)
+class Target:
+    """The machine that a run is planned for. kind: of its device. precision: what `auto` is there.
+
+    threads: what `auto` is there; None if it is unknown, and changes no number.
+    """
+
+    kind: str
+    name: str
+    precision: str
+    threads: int | None
+
+
+def probe(kind: str, threads: int | None = None) -> Target:
+    """Return this machine as a target. threads: all cores if None. Raises UserError if it has no such device."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
         kind = next(k for k in ("cuda", "mps", "cpu") if available[k])
@@ -87,10 +99,38 @@ def resolve(config: dict[str, Any]) -> Device:
         device = torch.device("cuda", device.index or 0)
         if device.index >= torch.cuda.device_count():
             raise UserError(f"device.kind: given '{kind}'; this machine has {torch.cuda.device_count()} CUDA device(s)")
-    precision = config["precision"]
-    if precision == "auto":  # older GPUs only emulate bf16, which is slower than fp32
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "fp32"
+    # Older GPUs only emulate bf16, which is slower than fp32.
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    return Target(str(device), name, "bf16" if native else "fp32", threads or cores())
+
+
+def stated(config: dict[str, Any], where: str) -> Target:
+    """Return the target that the `device` node states. where: the word that asks for another machine.
+
+    Raises UserError, which says what to type, if what can change a number is left to that machine.
+    """
+    kind = config["kind"].split(":")[0]
+    missing = ["device.kind=cuda"] if kind == "auto" else []
+    missing += ["device.precision=bf16"] if kind in ("auto", "cuda") and config["precision"] == "auto" else []
+    missing += ["device.threads=8"] if kind in ("auto", "cpu") and config["threads"] == "auto" else []
+    if missing:
+        lacks = " ".join(missing)
+        raise UserError(
+            f"{where}: say for which device to plan, such as {lacks}; `cnnexp work --probe` prints it there"
+        )
+    threads = None if config["threads"] == "auto" else config["threads"]
+    return Target(kind, kind, "fp32" if config["precision"] == "auto" else config["precision"], threads)
+
+
+def resolve(config: dict[str, Any], target: Target | None = None) -> Device:
+    """Turn the `device` node into a Device of a target, this machine if None.
+
+    Raises UserError if the device is not available here, or has no such precision.
+    """
+    target = target or probe(config["kind"])
+    device = torch.device(target.kind)
+    precision = target.precision if config["precision"] == "auto" else config["precision"]
     if precision == "fp16" and device.type == "cpu":
         raise UserError("device.precision: given 'fp16'; allowed on cpu: fp32, bf16")
     if precision == "tf32" and device.type != "cuda":
@@ -98,9 +138,9 @@ def resolve(config: dict[str, Any]) -> Device:
         raise UserError(f"device.precision: given 'tf32'; allowed on {device.type}: {allowed}")
     return Device(
         device,
-        torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        target.name,
         precision,
-        cores() if config["threads"] == "auto" else config["threads"],
+        (target.threads or cores()) if config["threads"] == "auto" else config["threads"],
         config["channels_last"],
         config["deterministic"],
         None if config["data_on_device"] == "auto" else config["data_on_device"],

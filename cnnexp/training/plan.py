@@ -27,7 +27,7 @@ from cnnexp.training.build import build_data
 from cnnexp.training.probes import OF_A_PASS, PROBES
 
 if TYPE_CHECKING:
-    from cnnexp.training.device import Device
+    from cnnexp.training.device import Device, Target
 
 
 @dataclass
@@ -88,6 +88,14 @@ class Plan:
         """Return the runs to make, in order: those that this run needs, and this run."""
         return [*(self.upstream.chain() if self.upstream else []), self]
 
+    def check_device(self, device: "Device") -> None:
+        """Raise UserError if the device that makes the run differs from what it was planned for."""
+        here = device_facts(device)
+        planned = {name: self.facts.get(name, value) for name, value in here.items()}
+        if here != planned:
+            words = [", ".join(f"{name} {value}" for name, value in facts.items()) for facts in (planned, here)]
+            raise UserError(f"device: the run was planned for {words[0]}; here it would use {words[1]}")
+
     def check_unchanged(self, data: ImageData) -> None:
         """Raise UserError if the data, the weights or the user's code have changed since the run was planned.
 
@@ -131,24 +139,24 @@ def plan(
     changes: list[str],
     command: str,
     choices: dict[str, str] | None = None,
-    threads: int | None = None,
+    target: "Target | None" = None,
 ) -> Plan:
     """Turn a checked config into a Plan: prepare its data, resolve its device, choose its folder.
 
-    config: resolved and checked. threads: the value of `device.threads=auto`, all cores if None.
+    config: resolved and checked. target: the machine that will make the run, this one if None.
     Raises UserError if the device, the data or the weights are not available.
     """
-    from cnnexp.process.limits import cores
-    from cnnexp.training.device import resolve
+    from cnnexp.training.device import probe, resolve
     from cnnexp.training.going_on import shorter_run
 
     config, choices = copy.deepcopy(config), choices or {}
+    target = target or probe(config["device"]["kind"])
     if config["device"]["threads"] == "auto":
-        config["device"]["threads"] = cores() if threads is None else threads
-    device, study = resolve(config["device"]), config["study"]
+        config["device"]["threads"] = target.threads or "auto"
+    device, study = resolve(config["device"], target), config["study"]
     named = study["arm"] or choices.get("arm")
     study["arm"] = named or ",".join(changes) or "default"
-    upstream, weights = _weights(config, command)
+    upstream, weights = _weights(config, command, target)
     data = build_data(config)
     check_data(config, data)
     steps_per_epoch = len(data.train) // config["batch_size"]
@@ -164,14 +172,18 @@ def plan(
     return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices, shorter)
 
 
+def device_facts(device: "Device") -> dict[str, Any]:
+    """Return what a machine decides of a run, and can change a number."""
+    threads = device.threads if device.kind == "cpu" else None
+    return {"device": device.kind, "precision": device.precision, "threads": threads}
+
+
 def _facts(config: dict[str, Any], device: "Device", data: ImageData, weights: str | None) -> dict[str, Any]:
     """Return what the config leaves to the machine and can change a number. weights: their fingerprint."""
     from cnnexp.training.features import wanted
 
     facts = {
-        "device": device.kind,
-        "precision": device.precision,
-        "threads": device.threads if device.kind == "cpu" else None,
+        **device_facts(device),
         "channels_last": device.channels_last,
         "data": data.fingerprint,
         "weights": weights,
@@ -206,11 +218,11 @@ def _user_code(config: dict[str, Any]) -> dict[str, str]:
     return user_code(config[name] for name in checks.GIVEN)
 
 
-def _weights(config: dict[str, Any], command: str) -> tuple[Plan | None, str | None]:
+def _weights(config: dict[str, Any], command: str, target: "Target | None" = None) -> tuple[Plan | None, str | None]:
     """Resolve `model.weights`: plan the run that makes them, or hash the file. Returns (upstream, fingerprint)."""
     weights = config["model"].get("weights")
     if isinstance(weights, dict):
-        upstream = _upstream(str(weights["config"]), config, command)
+        upstream = _upstream(str(weights["config"]), config, command, target)
         config["model"]["weights"] = str(upstream.folder)
         return upstream, f"{upstream.fingerprint}-s{upstream.seed}"
     if weights in (None, "none", "imagenet"):
@@ -229,7 +241,7 @@ def _hash_file(file: Path, modified: int) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 
 
-def _upstream(name: str, config: dict[str, Any], command: str) -> Plan:
+def _upstream(name: str, config: dict[str, Any], command: str, target: "Target | None") -> Plan:
     """Plan the run that `weights: {config: NAME}` names, on the same device and with the same folders."""
     overrides = [f"+pretrain={name}"]
     upstream = configs.resolve(configs.compose([*overrides, *configs.search_path(shlex.split(command))]))
@@ -239,4 +251,4 @@ def _upstream(name: str, config: dict[str, Any], command: str) -> Plan:
         if place in upstream["data"] and place in config["data"]:
             upstream["data"][place] = config["data"][place]
     checks.check(upstream)
-    return plan(upstream, overrides, overrides, command, threads=config["device"]["threads"])
+    return plan(upstream, overrides, overrides, command, target=target)

@@ -49,6 +49,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
     """
     config = plan.config
     device = devices.resolve(config["device"])
+    plan.check_device(device)
     devices.set_up(device)
     data = build.build_data(config)
     batches = batches_of(config, data, device)

@@ -41,13 +41,14 @@ def test_plans_come_back_where_they_were_planned_and_elsewhere(plan: Plans, here
     write_studies([then], "")
     write_plans([then])
     os.chdir(tmp_path)
-    assert read_plans(here / "results" / "study") == {then.folder: (then, None)}
+    assert read_plans(here / "results" / "study") == ([then], {first.folder: None, then.folder: None})
     assert Path.cwd() == here, "relative paths are those of the planning command"
 
     os.chdir(tmp_path)
     (here / "results").rename(tmp_path / "elsewhere")
-    ((folder, (moved, _)),) = read_plans(Path("elsewhere/study")).items()
-    assert folder == moved.folder == tmp_path / "elsewhere" / "study" / then.folder.name and moved.upstream is not None
+    ((moved,), before) = read_plans(Path("elsewhere/study"))
+    assert moved.folder == tmp_path / "elsewhere" / "study" / then.folder.name and moved.upstream is not None
+    assert set(before) == {moved.folder, moved.upstream.folder}
     assert moved.config["model"]["weights"] == str(moved.upstream.folder)
     assert moved.upstream.folder == tmp_path / "elsewhere" / "first" / first.folder.name
     assert Path.cwd() == tmp_path
@@ -64,7 +65,7 @@ def test_a_later_command_adds_its_runs_and_drops_those_that_are_done_or_supersed
     def ask(*plans: Plan) -> set[str]:
         write_studies(plans, "")
         write_plans(plans)
-        return {folder.name for folder in read_plans(tmp_path / "s")}
+        return {plan.folder.name for plan in read_plans(tmp_path / "s")[0]}
 
     done, left, other = planned("a", 0, "0" * 10), planned("a", 1, "0" * 10), planned("b", 0, "1" * 10)
     assert ask(done, left) == {done.folder.name, left.folder.name}
@@ -78,8 +79,7 @@ def test_it_says_when_the_last_attempt_had_ended(tmp_path: Path) -> None:
     failed = plain_plan(tmp_path, "a")
     finish(failed, "failed")
     write_plans([failed])
-    ((_, before),) = read_plans(tmp_path / "s").values()
-    assert before == failed.record().info["finished"] is not None
+    assert read_plans(tmp_path / "s")[1] == {failed.folder: failed.record().info["finished"]}
 
 
 def spoil(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -126,7 +126,7 @@ def test_a_missing_or_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(storage.Damaged):
         read_plans(tmp_path / "s")
     write_plans([plain_plan(tmp_path, "b")])
-    assert [plan.arm for plan, _ in read_plans(tmp_path / "s").values()] == ["b"], "written again"
+    assert [plan.arm for plan in read_plans(tmp_path / "s")[0]] == ["b"], "written again"
 
 
 def test_it_is_small(plan: Plans, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 import yaml
 from hydra.errors import ConfigCompositionException
 from plain_plans import finish, plain_plan
+from thread_workers import use_threads
 
 from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
@@ -357,56 +358,6 @@ def test_a_worker_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
     engine.news(1.0)
     assert sleeper.wait(10) == -signal.SIGKILL
     theirs.close()
-
-
-# Threads in the place of processes: the same decisions, without the seconds that a process takes to start.
-
-
-class Thread:
-    """Stands for a worker's process."""
-
-    pid = None
-    exitcode = 0
-
-    def __init__(self, target: Callable[..., None], args: tuple[Any, ...]):
-        self.sentinel, self.end = os.pipe()
-        self.thread = threading.Thread(target=self.body, args=(target, args), daemon=True)
-        self.thread.start()
-
-    def body(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
-        target(*args)
-        os.close(self.end)
-
-    def is_alive(self) -> bool:
-        return self.thread.is_alive()
-
-    def join(self, timeout: float | None = None) -> None:
-        self.thread.join(timeout)
-
-    terminate = kill = lambda self: None
-
-
-def until_told(connection: Any) -> None:
-    """Do what a worker's process does, but for what concerns the process."""
-    while (plan := connection.recv()) is not None:
-        connection.send(("ended", *workers.make(plan, workers.PipeProgress(connection)), 0.0))
-    connection.close()
-
-
-def use_threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
-    """Make workers threads from here on; return the list of all that are started."""
-    started: list[Worker] = []
-
-    def start_worker(self: LocalEngine) -> Worker:
-        ours, theirs = Pipe()
-        process: Any = Thread(until_told, (theirs,))
-        worker = Worker(self.slots[0], process, ours)
-        self.workers.append(worker)
-        started.append(worker)
-        return worker
-
-    monkeypatch.setattr(LocalEngine, "start_worker", start_worker)
-    return started
 
 
 @pytest.fixture
