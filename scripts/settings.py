@@ -57,7 +57,7 @@ WHOLE = {  # files that set several groups
 }
 CHOSEN_NODES = {
     "device": "auto",
-    "cluster": "local",
+    "cluster": "slurm",
     "probes": "none",
 }  # of the schema, chosen by a file; the file with the meanings
 
@@ -93,7 +93,8 @@ def top_rows(keys: Iterable[str]) -> Iterable[tuple[str, str, str, str]]:
         schema = CLOSED[key]
         file = f"{key}/{CHOSEN_NODES[key]}.yaml" if key in CHOSEN_NODES else "train.yaml"
         for name, kind in get_type_hints(schema, include_extras=True).items():
-            default = composed(resolved=False)[key].get(name)
+            chosen = composed(f"{key}={CHOSEN_NODES[key]}") if key in CHOSEN_NODES else {key: {}}
+            default = composed(resolved=False)[key].get(name, chosen[key].get(name))
             words = meaning([file], name if key in CHOSEN_NODES else f"{key}.{name}", inspect.getdoc(schema))
             yield f"{key}.{name}", describe(kind), shown(default), words
 

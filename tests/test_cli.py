@@ -151,6 +151,7 @@ def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], orde
         (["seed=1"], {}),
         (["seed=1", "--plan"], {"sweep": True, "plan": True}),
         (["-m", "--fail-fast"], {"sweep": True, "fail_fast": True}),
+        (["--no-wait"], {"sweep": True, "no_wait": True}),
         (["--budget", "2h", "x=1"], {"sweep": True, "budget": 7200}),
         (["--budget=90s"], {"sweep": True, "budget": 90}),
         (["--budget=30m"], {"sweep": True, "budget": 1800}),
@@ -168,7 +169,7 @@ def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], orde
 def test_flags_say_what_is_asked_for(typed: list[str], expected: dict[str, Any]) -> None:
     asked = vars(read(typed))
     overrides = [word for word in typed if "=" in word and not word.startswith("-")]
-    neutral = {"prints": [], "sweep": False, "plan": False, "fail_fast": False, "budget": None}
+    neutral = {"prints": [], "sweep": False, "plan": False, "fail_fast": False, "no_wait": False, "budget": None}
     assert asked == {"overrides": overrides, **neutral, **expected}
 
 

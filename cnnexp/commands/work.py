@@ -101,6 +101,7 @@ def slots_for(plans: list["Plan"], given: str) -> list["Slot"]:
 
     Raises UserError if the machine has not the device that they were planned for.
     """
+    from cnnexp.process.limits import cores
     from cnnexp.sweep.slots import Slot, resolve
     from cnnexp.training import device
 
@@ -109,7 +110,7 @@ def slots_for(plans: list["Plan"], given: str) -> list["Slot"]:
         raise UserError(f"the runs were planned for {' and '.join(kinds)}; plan those of each in a study of its own")
     threads = max(plan.config["device"]["threads"] for plan in plans) if kinds == ["cpu"] else 1
     if given == "auto" and kinds == ["cpu"]:
-        slots = [Slot("cpu", threads)] * max(device.cores() // threads, 1)
+        slots = [Slot("cpu", threads)] * max(cores() // threads, 1)
     else:
         listed = given.strip("[]").replace(" ", "").split(",") if given.startswith("[") else given
         slots = [Slot(slot.device, threads if kinds == ["cpu"] else slot.threads) for slot in resolve(listed, kinds[0])]

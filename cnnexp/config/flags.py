@@ -30,6 +30,7 @@ flags:
                      nothing (the data is prepared, for its content names the runs)
   --budget TIME      start no run that would not end in time (30m, 1.5h, 90s); exit code 75 if runs are left
   --fail-fast        start nothing more after the first failure
+  --no-wait          with cluster=slurm: submit the runs, and return
   --cfg job          print the composed config and stop
   --config-dir DIR   look for configs in DIR too
 
@@ -41,8 +42,19 @@ Compare them: cnnexp report outputs/<study>
 """
 PRINTS = ("-c", "--cfg", "-i", "--info", "--hydra-help", "--version")  # Hydra prints, and nothing is trained
 TO_PRINT = ("--resolve", "-p", "--package")  # what belongs to --cfg
-SWITCHES = ("--plan", "--fail-fast", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
-FLAGS = ("--plan", "--budget", "--fail-fast", "-m", "--multirun", "-cd", "--config-dir", *PRINTS, *TO_PRINT)
+SWITCHES = ("--plan", "--fail-fast", "--no-wait", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
+FLAGS = (
+    "--plan",
+    "--budget",
+    "--fail-fast",
+    "--no-wait",
+    "-m",
+    "--multirun",
+    "-cd",
+    "--config-dir",
+    *PRINTS,
+    *TO_PRINT,
+)
 CHOICES = {
     **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
     **dict.fromkeys(("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
@@ -58,11 +70,12 @@ class Request:
     sweep: bool
     plan: bool
     fail_fast: bool
+    no_wait: bool
     budget: int | None
 
 
 def read(argv: list[str]) -> Request:
-    """Read the words of `cnnexp train`. A study, --plan, --budget and --fail-fast ask for a sweep.
+    """Read the words of `cnnexp train`. A study, --plan, --budget, --fail-fast and --no-wait ask for a sweep.
 
     Raises UserError for a wrong flag or word.
     """
@@ -78,7 +91,7 @@ def read(argv: list[str]) -> Request:
             overrides.append(word)
     check_overrides(overrides, config_folders(argv))
     prints = [flag for name, flag in given.items() if name in (*PRINTS, *TO_PRINT)]
-    flags = {"--plan", "--budget", "--fail-fast", "-m", "--multirun"} & set(given)
+    flags = {"--plan", "--budget", "--fail-fast", "--no-wait", "-m", "--multirun"} & set(given)
     if prints and (flags or not set(given) & set(PRINTS)):
         name = prints[0].partition("=")[0]
         if name in TO_PRINT:
@@ -86,7 +99,8 @@ def read(argv: list[str]) -> Request:
         raise UserError(f"{name}: prints one run's config; leave out --multirun and the flags of a sweep")
     sweep = "hydra.mode=RUN" not in overrides and bool(study_of(overrides) or "hydra.mode=MULTIRUN" in overrides)
     budget = seconds(given["--budget"].partition("=")[2]) if "--budget" in given else None
-    return Request(overrides, prints, sweep or bool(flags), "--plan" in given, "--fail-fast" in given, budget)
+    switches = ("--plan" in given, "--fail-fast" in given, "--no-wait" in given)
+    return Request(overrides, prints, sweep or bool(flags), *switches, budget)
 
 
 def help_text(argv: list[str]) -> str:
@@ -130,12 +144,12 @@ def with_value(word: str, following: Iterator[str]) -> str:
     return f"{flag}={value}"
 
 
-def seconds(text: str) -> int:
-    """Read a time: 90, 90s, 30m, 1.5h or 1h30m. Raises UserError for anything else."""
+def seconds(text: str, where: str = "--budget") -> int:
+    """Read a time: 90, 90s, 30m, 1.5h or 1h30m. Raises UserError for anything else. where: the flag or key."""
     number = r"(\d{1,9}(?:\.\d{1,9})?)"
     found = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text, re.ASCII)
     hours, minutes, rest = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
     total = math.ceil(3600 * hours + 60 * minutes + rest)
     if not total:
-        raise UserError(f"--budget: given '{text}'; allowed: a time such as 90s, 30m, 1.5h or 1h30m")
+        raise UserError(f"{where}: given '{text}'; allowed: a time such as 90s, 30m, 1.5h or 1h30m")
     return total

@@ -53,9 +53,19 @@ class DeviceConfig:
 
 @dataclass
 class Cluster:
-    """Who makes the runs of a sweep."""
+    """Who makes the runs of a sweep; all but `engine` are for SLURM."""
 
-    engine: Literal["local", "by_hand"]
+    engine: Literal["local", "by_hand", "slurm"]
+    workers: Count = 1
+    cpus: Count = 1
+    gpus: Annotated[int, Range(low=0)] = 0
+    time: str | None = None
+    memory: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    options: list[str] | None = None
+    setup: list[str] | None = None
 
 
 @dataclass

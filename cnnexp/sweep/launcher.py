@@ -68,8 +68,14 @@ def launch(words: list[str], request: Request) -> int:
         check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), target)
     configs.print_set_by_data(composed)
+    cluster = composed[0][0]["cluster"]
+    if request.no_wait and cluster["engine"] != "slurm":
+        raise UserError("--no-wait: needs cluster=slurm")
     if request.plan:
-        show_plan(with_upstream(plans), max(len(slots), 1))
+        show_plan(with_upstream(plans), len(slots) or cluster["workers"])
+    if cluster["engine"] == "slurm":
+        return submit(plans, cluster, request)
+    if request.plan:
         return EXIT_DONE
     return make(plans, LocalEngine(slots), request.budget, request.fail_fast) if here else hand_over(plans)
 
@@ -89,7 +95,15 @@ def elsewhere(composed: Sequence[Composed]) -> "Target":
     if shared(composed, "slots") != "auto":
         raise UserError("slots: are those of this machine; type them for `cnnexp work DIR slots=...` where it runs")
     device = {key: shared(composed, f"device.{key}") for key in ("kind", "precision", "threads")}
-    return stated(device, f"cluster={shared(composed, 'cluster.engine')}")
+    cluster = composed[0][0]["cluster"]
+    if cluster["engine"] == "slurm":
+        from cnnexp.sweep.slurm import probe_there
+
+        device["kind"] = ("cuda" if cluster["gpus"] else "cpu") if device["kind"] == "auto" else device["kind"]
+        device["threads"] = cluster["cpus"] if device["threads"] == "auto" else device["threads"]
+        if device["precision"] == "auto" and device["kind"].startswith("cuda"):
+            device["precision"] = probe_there(cluster)["precision"]
+    return stated(device, f"cluster={cluster['engine']}")
 
 
 def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], target: "Target") -> list[Plan]:
@@ -116,6 +130,31 @@ def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast
         for folder in by_folder(plans):
             present.enter_context(at_work(folder))
         return finish(with_upstream(plans), engine, budget, fail_fast)
+
+
+def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
+    """Submit workers that make planned runs to SLURM, and follow them; returns the exit code. --plan: print the script.
+
+    Writes study.json and plan.json.
+    """
+    from cnnexp.sweep.slurm import SlurmEngine, script
+
+    if len(by_folder(plans)) > 1:
+        raise UserError("study.name: given several with cluster=slurm; start a sweep for each")
+    flags = [f"--budget={request.budget}"] * (request.budget is not None) + ["--fail-fast"] * request.fail_fast
+    text = script(plans, cluster, flags)
+    if request.plan:
+        print(f"\nwhat sbatch would get:\n{text}", end="")
+        return EXIT_DONE
+    engine = SlurmEngine(text, cluster["workers"])
+    write(plans)
+    if all(plan.record().info.get("status") in FINAL for plan in plans):
+        return finish(with_upstream(plans), engine)
+    with ExitStack() as present:
+        for folder in by_folder(plans):
+            present.enter_context(at_work(folder))
+        engine.submit(plans[0].folder.parent)
+        return EXIT_DONE if request.no_wait else finish(with_upstream(plans), engine)
 
 
 def hand_over(plans: list[Plan]) -> int:

@@ -17,12 +17,12 @@ from thread_workers import use_threads
 
 from cnnexp import cli, storage
 from cnnexp.commands.work import slots_for
+from cnnexp.process.limits import cores
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.storage import presence
 from cnnexp.sweep import scheduler
 from cnnexp.sweep.plan_file import read_plans
 from cnnexp.sweep.slots import Slot
-from cnnexp.training.device import cores
 
 Train = Callable[..., int]
 Runs = Callable[[], dict[str, RunRecord]]

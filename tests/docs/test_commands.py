@@ -20,11 +20,12 @@ PAGES = [
     "README.md",
     "docs/tutorial.md",
     "docs/commands.md",
+    "docs/clusters.md",
     *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/howto/*.md")),
 ]
 IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
               "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
-CANNOT_RUN_HERE = re.compile(r"device=cuda|slots=\S*cuda|install=|weights=imagenet|cnnexp COMMAND")
+CANNOT_RUN_HERE = re.compile(r"device=cuda|cluster=slurm|slots=\S*cuda|install=|weights=imagenet|cnnexp COMMAND")
 WORDS = {"RUN RUN": "ablation/baseline/0 ablation/dropout/0", "RUN": "ablation/baseline/0"}
 BEFORE = {"docs/commands.md": ["cnnexp train +study=ablation +arm=baseline,dropout"]}  # what a page takes as there
 

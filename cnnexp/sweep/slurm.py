@@ -1,0 +1,184 @@
+"""The engine of a SLURM cluster: an array of jobs, each a `cnnexp work` that makes one planned run after another."""
+
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from cnnexp import storage
+from cnnexp.config import checks
+from cnnexp.config.flags import seconds
+from cnnexp.errors import EXIT_PREEMPTED, Interrupted, UserError
+from cnnexp.records.fields import FINAL
+from cnnexp.sweep.engine import Ended, Event, Progress
+from cnnexp.training.allowed import shipped
+from cnnexp.training.plan import Plan
+
+LOOK_SECONDS = 2.0  # between two looks at the runs
+ASK_SECONDS = 15.0  # between two questions to SLURM
+SCRIPT = """\
+#!/bin/bash
+{options}
+{setup}
+cd {cwd}
+srun {work}
+code=$?
+# 75: the time is up, or another job needs the place. A job that was cancelled is not RUNNING.
+job=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
+if [ $code = 75 ] && [ "$(squeue -h -j $job -o %T)" = RUNNING ]; then
+  scontrol requeue $job
+fi
+exit $code
+"""
+
+
+def resources(cluster: Mapping[str, Any]) -> list[str]:
+    """Return the options of sbatch and srun that say what a worker gets. cluster: the `cluster` node of a config."""
+    limit = cluster["time"]
+    if limit is not None and not re.fullmatch(r"(\d+-)?\d+(:\d+){1,2}|\d+-\d+", limit):  # as SLURM writes it
+        limit = math.ceil(seconds(limit, "cluster.time") / 60)
+    named = {
+        "cpus-per-task": cluster["cpus"],
+        "gres": f"gpu:{cluster['gpus']}" if cluster["gpus"] else None,
+        "time": limit,
+        "mem": cluster["memory"],
+        **{key: cluster[key] for key in ("partition", "account", "qos")},
+    }
+    given = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    return ["--nodes=1", "--ntasks=1", *given, *(cluster["options"] or [])]
+
+
+def script(plans: Sequence[Plan], cluster: Mapping[str, Any], flags: Iterable[str] = ()) -> str:
+    """Return the batch script whose array of jobs makes planned runs of one study. flags: for `cnnexp work`."""
+    folder = plans[0].folder.parent.resolve()
+    options = [
+        f"--job-name=cnnexp-{folder.name}",
+        f"--array=1-{cluster['workers']}",
+        f"--output={folder / 'slurm'}/%A_%a.log",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=USR2@60",  # to the worker, a minute before its time is up: it saves, and ends with 75
+        *resources(cluster),
+    ]
+    threads = plans[0].config["device"]["threads"]
+    slots = "auto" if cluster["gpus"] else f"cpu:{max(cluster['cpus'] // threads, 1)}"
+    own = sorted({str(plan.config[name]["_target_"]) for plan in plans for name in checks.GIVEN} - all_shipped())
+    allow = [word for target in own for word in ("--allow", target)]
+    work = [sys.executable, "-m", "cnnexp", "work", str(folder), f"slots={slots}", *allow, *flags]
+    return SCRIPT.format(
+        options="\n".join(f"#SBATCH {option}" for option in options),
+        setup="\n".join(cluster["setup"] or []),
+        cwd=shlex.quote(str(Path.cwd())),
+        work=shlex.join(work),
+    )
+
+
+def all_shipped() -> set[str]:
+    """Return the builders that no worker needs to be allowed."""
+    return set().union(*shipped().values())
+
+
+def probe_there(cluster: Mapping[str, Any]) -> dict[str, str]:
+    """Ask a compute node for its device: {"kind": "cuda", "precision": "bf16"}."""
+    setup = "; ".join([*(cluster["setup"] or []), shlex.join([sys.executable, "-m", "cnnexp", "work", "--probe"])])
+    out = call(["srun", *resources(cluster), "bash", "-c", setup])
+    words = [word.partition("=") for word in out.split() if word.startswith("device.")]
+    return {key.removeprefix("device."): value for key, _, value in words}
+
+
+def call(words: Sequence[str], text: str | None = None) -> str:
+    """Run a program of SLURM, and return what it prints. Raises UserError if it fails or is not here."""
+    if shutil.which(words[0]) is None:
+        raise UserError(f"cluster=slurm: this machine has no {words[0]}; type the command on a login node")
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{words[0]}: {' '.join(done.stderr.split()) or f'ended with code {done.returncode}'}")
+    return done.stdout
+
+
+class SlurmEngine:
+    """Submits the workers with the first run, and follows what they record; see `Engine`.
+
+    A signal to this command does not stop the workers.
+    """
+
+    def __init__(self, text: str, workers: int):
+        self.text, self.workers = text, workers
+        self.job = ""
+        self.watched: dict[Path, tuple[Plan, str | None]] = {}  # in order, each with the end of its last attempt
+        self.seen: set[Path] = set()  # runs that a worker was making
+        self.ask_at = 0.0
+        self.stopping = False
+
+    def free(self) -> int:
+        """Return 1: the workers take the runs in their order."""
+        return 1
+
+    def start(self, plan: Plan) -> None:
+        """Follow a run."""
+        self.watched[plan.folder] = plan, plan.record().info.get("finished")
+
+    def submit(self, folder: Path) -> None:
+        """Submit the workers, and print how to look at them and how to end them. folder: of the study."""
+        storage.make_folder(folder / "slurm")
+        self.job = call(["sbatch", "--parsable"], self.text).strip().partition(";")[0]
+        self.ask_at = monotonic() + ASK_SECONDS
+        print(f"submitted {self.workers} worker(s) as job {self.job}; their output: {folder / 'slurm'}")
+        print(f"look at them: squeue -j {self.job}\nend them:     scancel {self.job}", flush=True)
+
+    def news(self, timeout: float) -> list[Event]:
+        """Look at the runs that are being made, and at those that come next.
+
+        Raises Interrupted, with exit code 75, if runs are left and no worker is.
+        """
+        if self.stopping:
+            return [Ended(plan, "interrupted", f"goes on in job {self.job}") for plan, _ in self.watched.values()]
+        sleep(min(timeout, LOOK_SECONDS))
+        gone = monotonic() > self.ask_at and not self.has_workers()
+        coming = list(self.watched)[: 3 * self.workers + 32]
+        events = [event for folder in dict.fromkeys([*self.seen, *coming]) if (event := self.look(folder))]
+        if gone and not any(isinstance(event, Ended) for event in events) and self.watched:
+            print(f"no worker of job {self.job} is left, and {len(self.watched)} run(s) are not done")
+            raise Interrupted(EXIT_PREEMPTED)
+        return events
+
+    def look(self, folder: Path) -> Event | None:
+        """Return what a run's folder says that is new."""
+        plan, before = self.watched[folder]
+        info = plan.record().info
+        status, ended = str(info.get("status")), info.get("finished")
+        if status in FINAL or (status in ("failed", "oom", "skipped") and ended not in (None, before)):
+            del self.watched[folder]
+            self.seen.discard(folder)
+            return Ended(plan, status, (info.get("error") or {}).get("message", ""))
+        if status == "running" and storage.is_locked(folder / ".lock"):
+            self.seen.add(folder)
+            rows = storage.read_rows(plan.record().metrics)
+            total = (info.get("schedule") or {}).get("total_steps")
+            return Progress(plan, rows[-1]["step"] / total) if rows and total else None
+        return None
+
+    def has_workers(self) -> bool:
+        """Tell whether a worker waits or runs. A question that SLURM does not answer counts as yes."""
+        self.ask_at = monotonic() + ASK_SECONDS
+        words = ["squeue", "-h", "-j", self.job, "-o", "%T"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        unknown = done.returncode != 0 and "Invalid job id" not in done.stderr
+        return unknown or bool(done.stdout.strip())
+
+    def stop(self, now: bool) -> None:
+        """Stop following."""
+        self.stopping = True
+
+    def close(self) -> None:
+        """Do nothing: the workers go on."""
+
+    def describe(self) -> str:
+        """Return "2 worker(s) of SLURM, job 17"."""
+        return f"{self.workers} worker(s) of SLURM, job {self.job}"

@@ -1,0 +1,259 @@
+"""The engine of SLURM: the script, what it asks SLURM with pretended commands, and real jobs on one node."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import untimed
+from plain_plans import finish, plain_plan
+from slurm_node import available, slurm_node
+
+from cnnexp.errors import Interrupted
+from cnnexp.records.run_record import find_runs
+from cnnexp.sweep import slurm
+from cnnexp.sweep.engine import Ended, Progress
+from cnnexp.sweep.plan_file import read_plans
+from cnnexp.sweep.slurm import SlurmEngine
+
+Train = Callable[..., int]
+SWEEP = ("-m", "study.name=study", "study.arm=a", "epochs=2st", "cluster=slurm")
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return a function that makes pretended commands of SLURM; each writes its words and input into a log."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+    def make(**bodies: str) -> Path:
+        for name, body in bodies.items():
+            file = tmp_path / "bin" / name
+            file.write_text(f'#!/bin/bash\necho "{name} $*" >> {tmp_path}/log\n{body}\n')
+            file.chmod(0o755)
+        return tmp_path / "log"
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(slurm, "ASK_SECONDS", 0.0)
+
+
+def test_the_plan_shows_the_script_and_submits_nothing(
+    train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path]
+) -> None:
+    log = commands(sbatch="echo 1")
+    more = ["cluster.workers=3", "cluster.cpus=4", "cluster.gpus=2", "cluster.time=90m", "cluster.memory=8G"]
+    more += ["cluster.partition=gpu", "cluster.qos=long", "cluster.options=['--constraint=a100']"]
+    more += ["cluster.setup=[module load cuda]", "device.kind=cuda", "device.precision=bf16", "--budget=1h"]
+    assert train(*SWEEP, *more, "--plan") == 0
+    out = capsys.readouterr().out
+    for line in (
+        "--array=1-3", "--cpus-per-task=4", "--gres=gpu:2", "--time=90", "--mem=8G", "--partition=gpu", "--qos=long",
+        "--constraint=a100", "--requeue", "--signal=USR2@60", f"--output={outputs / 'study' / 'slurm'}/%A_%a.log",
+    ):  # fmt: skip
+        assert f"\n#SBATCH {line}\n" in out
+    assert "\nmodule load cuda\n" in out
+    assert f"\nsrun {sys.executable} -m cnnexp work {outputs / 'study'} slots=auto --budget=3600\n" in out
+    assert "account" not in out
+    assert not log.exists() and not outputs.exists()
+
+
+def test_own_code_is_allowed_and_cores_become_slots(plan: Callable[..., Any]) -> None:
+    planned = plan()
+    cluster = {"workers": 1, "cpus": 6, "gpus": 0, "time": "1-00:00:00", "options": None, "setup": None}
+    cluster |= dict.fromkeys(("memory", "partition", "account", "qos"))
+    planned.config["device"]["threads"] = 2
+    planned.config["model"]["_target_"] = "own_network.OwnResidual"
+    text = slurm.script([planned], cluster)
+    assert f"work {planned.folder.parent} slots=cpu:3 --allow own_network.OwnResidual\n" in text
+    assert "#SBATCH --time=1-00:00:00\n" in text
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_a_login_node_asks_a_compute_node_for_its_precision(
+    train: Train, outputs: Path, commands: Callable[..., Path]
+) -> None:
+    log = commands(srun="echo device.kind=cuda device.precision=bf16", sbatch="cat > /dev/null; echo '7;lab'")
+    gpu = ["cluster.gpus=1", "cluster.cpus=8", "device=auto", "device.threads=auto", "device.precision=auto"]
+    assert train(*SWEEP, *gpu, "--no-wait") == 0
+    ((planned,), _) = read_plans(outputs / "study")
+    assert {key: planned.facts[key] for key in ("device", "precision")} == {"device": "cuda", "precision": "bf16"}
+    assert planned.config["device"]["threads"] == 8
+    asked, submitted = log.read_text().splitlines()
+    assert asked.startswith("srun --nodes=1 --ntasks=1 --cpus-per-task=8 --gres=gpu:1 bash -c ")
+    assert submitted == "sbatch --parsable"
+
+
+def test_it_submits_and_returns(
+    train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path], tmp_path: Path
+) -> None:
+    commands(sbatch=f"cat > {tmp_path}/script; echo 7")
+    assert train(*SWEEP, "cluster.workers=2", "--no-wait") == 0
+    out = capsys.readouterr().out
+    assert f"submitted 2 worker(s) as job 7; their output: {outputs / 'study' / 'slurm'}" in out
+    assert "look at them: squeue -j 7\nend them:     scancel 7\n" in out
+    assert "#SBATCH --array=1-2\n" in (tmp_path / "script").read_text()
+    assert (outputs / "study" / "slurm").is_dir() and (outputs / "study" / "plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((*SWEEP,), "cluster=slurm: this machine has no sbatch; type the command on a login node"),
+        (("-m", "--no-wait"), "--no-wait: needs cluster=slurm"),
+        ((*SWEEP, "cluster.time=2x"), "cluster.time: given '2x'"),
+        ((*SWEEP, "cluster.workers=0"), "cluster.workers: given 0"),
+        ((*SWEEP, "cluster.gpu=1"), "cluster.gpu"),
+        (("cluster=slurm",), "cluster: given 'slurm' for a single run; add -m"),
+        ((*SWEEP, "study.name=${model.norm}", "model.norm=none,batch"), "study.name: given several with cluster=slurm"),
+        ((*SWEEP, "cluster.time=90"), "cluster.time: given 90"),
+    ],
+)
+def test_wrong_requests(
+    train: Train, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert train(*words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_slurm_refuses_is_one_line(
+    train: Train, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands(sbatch="echo 'sbatch: error: invalid partition' >&2; exit 1")
+    assert train(*SWEEP, "cluster.partition=x") == 2
+    assert capsys.readouterr().err == "cnnexp: sbatch: sbatch: error: invalid partition\n"
+
+
+class TestFollowing:
+    """What the engine says of runs that workers make."""
+
+    @pytest.fixture
+    def engine(self, commands: Callable[..., Path], tmp_path: Path) -> SlurmEngine:
+        commands(sbatch="cat > /dev/null; echo 7", squeue=f"cat {tmp_path}/queue")
+        (tmp_path / "queue").write_text("RUNNING\n")
+        engine = SlurmEngine("", 1)
+        engine.submit(tmp_path / "s")
+        return engine
+
+    def test_runs_as_they_end(self, engine: SlurmEngine, tmp_path: Path) -> None:
+        plans = [plain_plan(tmp_path, "a", seed) for seed in range(3)]
+        finish(plans[1], "failed")
+        plans[1].record().update(finished="before")
+        for plan in plans:
+            engine.start(plan)
+        assert engine.news(0.0) == []
+        finish(plans[0], "done")
+        assert engine.news(0.0) == [Ended(plans[0], "done", "")]
+        plans[1].record().update(finished="now", error={"message": "why"})
+        assert engine.news(0.0) == [Ended(plans[1], "failed", "why")]
+        with plans[2].record().held():
+            record = plans[2].record()
+            record.update(status="running", schedule={"total_steps": 4})
+            record.append(kind="epoch", step=3)
+            assert engine.news(0.0) == [Progress(plans[2], 0.75)]
+        record.update(status="interrupted", finished="then")
+        assert engine.news(0.0) == [], "another worker, or this one after its requeue, continues"
+
+    def test_the_command_ends_with_75_when_no_worker_is_left(self, engine: SlurmEngine, tmp_path: Path) -> None:
+        engine.start(plain_plan(tmp_path, "a"))
+        (tmp_path / "queue").write_text("PENDING\n")
+        assert engine.news(0.0) == []
+        (tmp_path / "queue").write_text("")
+        with pytest.raises(Interrupted) as raised:
+            engine.news(0.0)
+        assert raised.value.exit_code == 75
+
+    def test_a_signal_leaves_the_workers_alone(
+        self, engine: SlurmEngine, tmp_path: Path, commands: Callable[..., Path]
+    ) -> None:
+        log = commands(scancel="")
+        plan = plain_plan(tmp_path, "a")
+        engine.start(plan)
+        engine.stop(now=False)
+        assert engine.news(0.0) == [Ended(plan, "interrupted", "goes on in job 7")]
+        engine.close()
+        assert "scancel" not in log.read_text()
+
+    def test_a_controller_that_does_not_answer_is_no_end(
+        self, engine: SlurmEngine, tmp_path: Path, commands: Callable[..., Path]
+    ) -> None:
+        engine.start(plain_plan(tmp_path, "a"))
+        commands(squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
+        assert engine.news(0.0) == []
+        commands(squeue="echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+        with pytest.raises(Interrupted):
+            engine.news(0.0)
+
+
+# Real jobs.
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Bring up SLURM; return the environment of its commands."""
+    with slurm_node(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment
+
+
+def call(node: dict[str, str], *words: str) -> str:
+    return subprocess.run(words, env=node, capture_output=True, text=True, check=True).stdout
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 240.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.5)
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not available(), reason="needs root and slurm-wlm")
+class TestOnSlurm:
+    def begin(self, node: dict[str, str], tiny: list[str], *words: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-W", "error", "-m", "cnnexp", "train", *tiny, *SWEEP[:3], "cluster=slurm", *words]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, env=node, **pipes)
+
+    def test_runs_are_those_of_a_local_sweep(
+        self, node: dict[str, str], tiny: list[str], train: Train, outputs: Path
+    ) -> None:
+        command = self.begin(node, tiny, "epochs=2ep", "seed=0,1,2", "cluster.workers=2")
+        out, _ = command.communicate(timeout=400)
+        assert command.returncode == 0, out
+        there = outputs.parent / "there"
+        assert train(*SWEEP[:3], "epochs=2ep", "seed=0,1,2", "slots=cpu:1", f"outputs={there}") == 0
+        made, expected = find_runs(outputs), find_runs(there)
+        assert [run.name for run in made] == [run.name for run in expected] and len(made) == 3
+        for one, other in zip(made, expected, strict=True):
+            assert untimed(one) == untimed(other)
+            assert one.predictions()["logits"].tobytes() == other.predictions()["logits"].tobytes()
+
+    def test_a_preempted_worker_is_queued_again_and_a_cancelled_one_is_not(
+        self, node: dict[str, str], tiny: list[str], outputs: Path
+    ) -> None:
+        command = self.begin(node, tiny, "epochs=4000ep", "checkpoint.every=20ep", "seed=0")
+        wait_for(lambda: any(len(run.rows()) > 20 for run in (find_runs(outputs) if outputs.exists() else [])))
+        (job,) = {line.partition("_")[0] for line in call(node, "squeue", "-h", "-r", "-o", "%i").split()}
+        call(node, "scancel", "--signal=USR2", f"{job}_1")
+        wait_for(lambda: "PENDING BeginTime" in call(node, "squeue", "-h", "-o", "%T %r"))
+        (run,) = find_runs(outputs)
+        assert run.status == "interrupted" and command.poll() is None
+        call(node, "scontrol", "update", f"JobId={job}_1", "StartTime=now")
+        wait_for(lambda: find_runs(outputs)[0].info["resumed"] == 1 and find_runs(outputs)[0].status == "running")
+        call(node, "scancel", job)
+        out, _ = command.communicate(timeout=120)
+        assert command.returncode == 75, out
+        assert f"no worker of job {job} is left, and 1 run(s) are not done" in out
+        assert call(node, "squeue", "-h") == ""
+        assert find_runs(outputs)[0].status == "interrupted"
