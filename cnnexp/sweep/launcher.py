@@ -14,6 +14,7 @@ from cnnexp.config import compose as configs
 from cnnexp.config.arms import Arm, arm_changes, read_arms
 from cnnexp.config.flags import Request
 from cnnexp.config.keys import flatten
+from cnnexp.config.schema import Cluster
 from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
@@ -58,17 +59,17 @@ def launch(words: list[str], request: Request) -> int:
         composed = [compose(overrides) for overrides in runs]
     jobs = [(config, overrides) for (config, _), overrides in zip(composed, runs, strict=True)]
     check(checks.check, jobs)
-    here = shared(composed, "cluster.engine") == "local"
+    cluster = cluster_of(composed)
+    here = cluster["engine"] == "local"
     if here and not request.plan:
         check_open_files()
         import_ahead()
     check(trial.before_data, jobs)
-    slots, target = machine(composed) if here else ([], elsewhere(composed))
+    slots, target = machine(composed) if here else ([], elsewhere(composed, cluster))
     if not request.plan:
         check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), target)
     configs.print_set_by_data(composed)
-    cluster = composed[0][0]["cluster"]
     if request.no_wait and cluster["engine"] != "slurm":
         raise UserError("--no-wait: needs cluster=slurm")
     if request.plan:
@@ -88,14 +89,19 @@ def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:
     return slots, probe(slots[0].device, slots[0].threads)
 
 
-def elsewhere(composed: Sequence[Composed]) -> "Target":
+def cluster_of(composed: Sequence[Composed]) -> dict[str, Any]:
+    """Return the `cluster` node of a sweep, with all keys. Raises UserError if its runs have different ones."""
+    keys = [key.removeprefix("cluster.") for key in flatten(composed[0][0]) if key.startswith("cluster.")]
+    return vars(Cluster(**{key: shared(composed, f"cluster.{key}") for key in keys}))
+
+
+def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target":
     """Return the machine that the config states. Raises UserError for what it leaves open."""
     from cnnexp.training.device import stated
 
     if shared(composed, "slots") != "auto":
         raise UserError("slots: are those of this machine; type them for `cnnexp work DIR slots=...` where it runs")
     device = {key: shared(composed, f"device.{key}") for key in ("kind", "precision", "threads")}
-    cluster = composed[0][0]["cluster"]
     if cluster["engine"] == "slurm":
         from cnnexp.sweep.slurm import probe_there
 

@@ -112,8 +112,10 @@ def test_it_submits_and_returns(
         ((*SWEEP, "cluster.time=2x"), "cluster.time: given '2x'"),
         ((*SWEEP, "cluster.workers=0"), "cluster.workers: given 0"),
         ((*SWEEP, "cluster.gpu=1"), "cluster.gpu"),
+        (("-m", "cluster.engine=slurm"), "cluster=slurm: this machine has no sbatch"),
+        ((*SWEEP, "cluster.workers=1,2", "seed=0"), "cluster.workers: given 1 and 2 in one sweep"),
         (("cluster=slurm",), "cluster: given 'slurm' for a single run; add -m"),
-        ((*SWEEP, "study.name=${model.norm}", "model.norm=none,batch"), "study.name: given several with cluster=slurm"),
+        ((*SWEEP, "study.name=${seed}", "seed=3,4"), "study.name: given several with cluster=slurm"),
         ((*SWEEP, "cluster.time=90"), "cluster.time: given 90"),
     ],
 )
