@@ -115,7 +115,7 @@ def test_it_submits_and_returns(
         (("-m", "cluster.engine=slurm"), "cluster=slurm: this machine has no sbatch"),
         ((*SWEEP, "cluster.workers=1,2", "seed=0"), "cluster.workers: given 1 and 2 in one sweep"),
         (("cluster=slurm",), "cluster: given 'slurm' for a single run; add -m"),
-        ((*SWEEP, "study.name=${seed}", "seed=3,4"), "study.name: given several with cluster=slurm"),
+        ((*SWEEP, "study.name=of-${seed}", "seed=3,4"), "study.name: given several with cluster=slurm"),
         ((*SWEEP, "cluster.time=90"), "cluster.time: given 90"),
     ],
 )
