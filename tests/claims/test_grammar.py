@@ -40,6 +40,10 @@ LOSS, VAL_LOSS, TRAIN_LOSS = "test_loss", "val_loss", "train_loss"
         ("a.test_loss < b.test_loss at every epoch", "curve", {("a", VAL_LOSS): 1, ("b", VAL_LOSS): -1}, -1, 0, "nats"),
         ("bn converges faster than base", "convergence", {("bn", EPOCHS): 1, ("base", EPOCHS): -1}, -1, 0, "epochs"),
         ("a.epochs_to_plateau < b.epochs_to_plateau", "mean", {("a", EPOCHS): 1, ("b", EPOCHS): -1}, -1, 0, "epochs"),
+        ("a within 1 point of b", "within", {("a", TEST): 1, ("b", TEST): -1}, -1, 1, "points"),
+        ("a.test_loss within 0.1 nats of b.test_loss", "within", {("a", LOSS): 1, ("b", LOSS): -1}, -1, 0.1, "nats"),
+        ("a - b within 2 points of c - d", "within", {("a", TEST): 1, ("b", TEST): -1, ("c", TEST): -1, ("d", TEST): 1},
+            *(-1, 2, "points")),
         ("a - c < b - c", "mean", {("a", TEST): 1, ("b", TEST): -1}, -1, 0, "points"),
         ("a - c < b - c + c - d", "mean", {("a", TEST): 1, ("b", TEST): -1, ("c", TEST): -1, ("d", TEST): 1},
             *(-1, 0, "points")),
@@ -60,6 +64,15 @@ def test_what_can_be_read(
 
 
 REFUSED = {
+    "a within 1 point": "expected 'of' after the margin: a within 1 point of b",
+    "a within point of b": "expected a number",
+    "a within 0 points of b": "a margin is above 0, not 0",
+    "a within -1 points of b": "a margin is above 0, not -1",
+    "a within 1 % of b": "the number is in '%', not in points",
+    "a within 1 of b": "the number lacks its unit, points",
+    "a - b within 1 point of c": "a value is within a margin of a value",
+    "a within 1 point of b at every epoch": "unexpected 'at'",
+    "a within 1 point of a": "compares a value with itself",
     "spread(a) < std(b)": "expected '",
     "spread(a < spread(b)": "expected ')' after a; spread(...) holds one value",
     "spread(spread(a)) < 1 points": "spread(...) holds one value",

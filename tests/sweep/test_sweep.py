@@ -25,6 +25,7 @@ from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
+from cnnexp.report.look import look
 from cnnexp.storage import StorageError
 from cnnexp.sweep import local, scheduler
 from cnnexp.sweep import worker as workers
@@ -420,6 +421,7 @@ class TestWithThreads:
         listed = [(run["arm"], run["seed"]) for run in study["runs"]]
         assert listed == [("small", 0), ("large", 0), ("small", 1), ("large", 1)], "breadth first"
         assert {run["folder"] for run in study["runs"]} == {run.name for run in runs().values()}
+        assert study["plan"] == {"seeds": [0, 1], "every_seed": False}
         assert not (outputs / "mine" / "multirun.yaml").exists()
 
         # An arm whose config has changed supersedes its old runs; other arms and seeds stay, and nothing is deleted.
@@ -429,10 +431,18 @@ class TestWithThreads:
         assert sorted((run["arm"], run["seed"]) for run in after["runs"]) == [("large", 0), ("small", 0), ("small", 1)]
         assert len(find_runs(outputs)) == 5
 
+        # Seeds may be added to the plan until a report was made; then they extend it, and the looks are kept.
+        assert train(*request, "+study=mine", "seed=0,1,2") == 0
+        assert (read_study(outputs / "mine") or {})["plan"]["seeds"] == [0, 1, 2]
+        look(outputs / "mine")
+        assert train(*request, "+study=mine", "seed=0,1,2,3") == 0
+        after = read_study(outputs / "mine") or {}
+        assert after["plan"]["seeds"] == [0, 1, 2] and len(after["looks"]) == 1
+
         # Arms that nobody named are told apart by their config, and supersede nothing.
         assert train(*request, "-m", "model.width=5,6", "seed=0") == 0
         assert train(*request, "-m", "model.width=5,6", "seed=0", "optimizer.lr=0.5") == 0
-        assert len((read_study(outputs / "mine") or {})["runs"]) == 3 + 4
+        assert len((read_study(outputs / "mine") or {})["runs"]) == 8 + 4
 
     def test_fail_fast(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "model.kind=well,raise,blow_up", "seed=0,1"]
