@@ -105,11 +105,13 @@ def read_crossings(study: Mapping[str, Any]) -> dict[str, Crossing]:
 def plan_seeds(old: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], asked: Plan) -> Plan:
     """Return a study's plan: the first one, once its present arms were looked at; before that, what is asked for now.
 
-    old: study.json's content so far. runs: its entries from now on; their seeds are planned too.
+    A look at one seed of each arm leaves the plan free, because it cannot be tested. old: study.json's content so far.
+    runs: its entries from now on; their seeds are planned too.
     """
     present = {identity(run["arm"], run["fingerprint"]) for run in runs}
     first = read_plan(old)
-    if first and any(present & look["seeds"].keys() for look in read_looks(old)):
+    seen = [seeds for look in read_looks(old) for arm, seeds in look["seeds"].items() if arm in present]
+    if first and any(isinstance(seeds, list) and len(seeds) > 1 for seeds in seen):
         return first
     seeds = {*asked.seeds, *(seed for run in runs if type(seed := run.get("seed")) is int)}
     return Plan(tuple(sorted(seeds)), asked.every_seed)

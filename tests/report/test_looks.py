@@ -112,6 +112,8 @@ def test_a_plan_that_was_looked_at_is_kept_and_another_config_is_another_study()
     asked = Plan(tuple(range(10)))
     assert plan_seeds(old, runs, asked) == Plan((0, 1, 2, 3, 4))
     assert plan_seeds({**old, "looks": []}, runs, asked).seeds == tuple(range(10))
+    one_seed = [{"made": "", "seeds": {"a@f": [0]}}]
+    assert plan_seeds({**old, "looks": one_seed}, runs, asked).seeds == tuple(range(10)), "it cannot be tested"
     other = [{**run, "fingerprint": "g"} for run in runs]
     assert plan_seeds(old, other, Plan(())).seeds == tuple(range(8))
 
