@@ -89,10 +89,12 @@ def warnings(found: Duplicates) -> list[str]:
             verb = "is" if count == 1 else "are"
             sentences.append(f"Leak from {one} to {other}: {share} {verb} also in {one}, pixel for pixel; {effect}.")
     if groups := found.contradictions():
-        verb = "has" if len(groups) == 1 else "have"
+        verb, shown = "has" if len(groups) == 1 else "have", groups[0][0]
+        differs = next(member for member in groups[0] if member.label != shown.label)
         sentences.append(
             f"Contradiction: {plural(len(groups), 'image')} {verb} more than one class "
-            f"({sum(map(len, groups)):,} copies): no network can classify all of them correctly."
+            f"({sum(map(len, groups)):,} copies): no network can classify all of them correctly. "
+            f"{'They are' if len(groups[0]) == sum(map(len, groups)) == 2 else 'Two are'} {shown.id} and {differs.id}."
         )
     return sentences
 

@@ -36,6 +36,8 @@ def header(config: Path | None) -> dict[str, str]:
         if not line.startswith("#"):
             break
         words = line.lstrip("# ")
+        if words.startswith("@package"):  # Hydra's
+            continue
         if named := re.match(r"(From|Run):\s*", words):
             key, words = named[1].lower(), words[named.end() :]
         words = re.split(r"\s{2,}Look:", words)[0]

@@ -49,7 +49,8 @@ def duplicate_counts(facts: Facts) -> Table[Any]:
     for one, other in found.pairs():
         meaning = f"of {found.sizes[other]:,} {other} images are in {one} too"
         rows.append((f"{one} and {other}", found.shared(one, other), meaning))
-    rows.append(("different labels", len(found.contradictions()), "images have more than one class"))
+    several = len(found.contradictions())
+    rows.append(("different labels", several, f"{'image has' if several == 1 else 'images have'} more than one class"))
     columns: list[Column[Any]] = [
         Column("duplicates", "", lambda row: row[0], kind="label"),
         Column("count", "", lambda row: row[1], number),

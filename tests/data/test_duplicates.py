@@ -44,6 +44,7 @@ def test_the_warnings_name_the_affected_number(planted):
     assert first.startswith("Leak from train to test: 1 of 14 test images (7.14 %) is also in train, pixel for pixel;")
     assert second.startswith("Leak from val to test: 1 of 14 test images")
     assert third.startswith("Contradiction: 1 image has more than one class (2 copies)")
+    assert third.endswith(" They are train/cat/1.png and train/dog/also.png.")
 
 
 def test_a_clean_set_has_no_copies_and_no_warnings(tmp_path):

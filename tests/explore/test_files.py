@@ -21,7 +21,8 @@ def test_images_before_resizing_are_described(tmp_path):
 def test_the_head_of_a_config_says_where_the_images_are_from(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "# Ten cats: all mine\n# From: my camera, CC0\n#       and a friend's   Look: there\n# Run: x\na: 1\n# No"
+        "# @package _global_\n# Ten cats: all mine\n"
+        "# From: my camera, CC0\n#       and a friend's   Look: there\n# Run: x\na: 1\n# No"
     )
     assert files.header(file) == {"about": "Ten cats: all mine", "from": "my camera, CC0 and a friend's", "run": "x"}
     assert files.header(None) == {}
