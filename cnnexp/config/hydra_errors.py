@@ -4,13 +4,14 @@ import re
 import shlex
 import sys
 import traceback
+from contextlib import suppress
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import FIRST, no_use, quoted
+from cnnexp.config.words import FIRST, choices_of, no_use, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown
 
 READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # the libraries that read configs and overrides
@@ -98,6 +99,8 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
     if "already at" in text or "An item is already" in text:
         return UserError(f"{key}: exists already; type it without the plus")
     known = [k for k in _known_keys(typed) if k != key and not key.startswith(f"{k}.")]
+    if elsewhere := _choices_with(key):
+        return UserError(f"{key}: no such key with this {key.split('.')[0]}; it needs {' or '.join(elsewhere)}")
     same = [k for k in known if k.endswith(f".{key}")]
     guess = f" (did you mean '{same[0]}'?)" if len(same) == 1 else did_you_mean(key, known)
     return UserError(f"{key}: no such key{guess or _siblings(key, known)}")
@@ -111,6 +114,16 @@ def _known_keys(typed: list[str]) -> list[str]:
     except (HydraException, OmegaConfBaseException, UserError):
         config = resolve(compose([]))
     return [*flatten(config), *config]
+
+
+def _choices_with(key: str) -> list[str]:
+    """Return the choices of a key's group with which the key exists: ["scheduler=step"] for scheduler.gamma."""
+    group, found = key.partition(".")[0], []
+    for choice in choices_of().get(group, []) if "." in key else []:
+        with suppress(HydraException, OmegaConfBaseException, UserError):
+            if key in flatten(resolve(compose([word := f"{group}={choice}"]))):
+                found.append(word)
+    return found
 
 
 def _siblings(key: str, known: list[str]) -> str:

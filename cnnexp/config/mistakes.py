@@ -3,6 +3,7 @@
 In the tables `{}` is the value that was given. A text with a space is an explanation, any other is what to type.
 """
 
+import os
 import re
 from dataclasses import fields
 
@@ -25,7 +26,7 @@ KEYS = {
     **dict.fromkeys(("e", "ep", "epoch", "n_epochs", "num_epochs", "max_epochs", "nepochs"), "epochs={}"),
     **dict.fromkeys(("steps", "max_steps", "iterations"), "epochs={}st"),
     **dict.fromkeys(("dataset", "data_set"), "data={}"),
-    **dict.fromkeys(("data_dir", "data-dir", "data_path", "data_root"), "data=folder data.root={}"),
+    **dict.fromkeys(("data_dir", "data-dir", "data_path", "data_root", "root"), "data=folder data.root={}"),
     **dict.fromkeys(
         ("imgsz", "img_size", "image_size", "img-size", "image-size", "resolution", "size"), "data.size={}"
     ),
@@ -117,6 +118,8 @@ def check_value(key: str, value: str, known: set[str]) -> None:
     same = [choice for choice in known if choice == value.lower()]
     if same:
         raise UserError(f"{key}: given '{value}'; type {key}={same[0]}")
+    if key == "data" and os.path.isdir(value):  # noqa: PTH112 (Path.is_dir raises for a long text)
+        raise instead(key, "data=folder data.root={}", value)
     for name, pattern, text in VALUES:
         if key == name and re.fullmatch(pattern, value):
             raise instead(key, text, value)

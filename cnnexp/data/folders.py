@@ -46,7 +46,7 @@ def find_tree(root: Path) -> Tree:
     of one name, one class only, or a class that train/ has not.
     """
     if not root.is_dir():
-        raise UserError(f"data.root: {root} is not a folder")
+        raise UserError(f"data.root: {root} is not a folder; type data.root=DIR, where your images are")
     parts = _find_parts(root)
     flat = not parts
     parts = parts or {"train": root}
