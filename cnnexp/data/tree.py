@@ -187,6 +187,9 @@ def read_tree(
         notes.append(f"{plural(moved, 'image')} moved to another split, where an equal image is: copies stay together")
     if missing := _missing(classes, prepared.labels, assigned):
         raise UserError(f"data: {name}: {missing}")
+    tested = set(prepared.labels[assigned == TEST])
+    if absent := [title for label, title in enumerate(classes) if tree.flat and label not in tested]:
+        notes.append(f"no image in the test split of {_names(absent)}: the network is trained on these, not tested")
     found = [*tree.notes, *_left_out(prepared.skipped, others, len(files)), *notes, *prepared.notes]
     for note in found:
         logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))

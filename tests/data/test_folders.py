@@ -119,6 +119,15 @@ def test_a_class_may_be_absent_from_test_and_val_and_is_named(tmp_path):
         folder(root)
 
 
+def test_a_class_whose_few_images_are_all_trained_on_is_named(tmp_path):
+    root = tree(tmp_path / "flat", parts=(".",), classes=("ant", "bee"), count=20)
+    for image in sorted((root / "bee").iterdir())[1:]:
+        image.unlink()
+    data = folder(root)
+    assert set(data.test.labels) == {0}
+    assert data.notes == ["no image in the test split of bee: the network is trained on these, not tested"]
+
+
 def test_names_are_compared_as_people_read_them(tmp_path):
     composed, separate = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
     root = tree(tmp_path / "tree", classes=("a", composed))
