@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnexp.errors import UserError, did_you_mean
+from cnnexp.errors import UserError, did_you_mean, warn_once
 from cnnexp.records.find import weights_path
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
         weights_path(weights)
     if isinstance(node["freeze"], list) and not node["freeze"]:
         raise UserError(f"{where}.freeze: given []; allowed: none, backbone, or a list of patterns")
+    if weights == "none" and node["freeze"] == "backbone":
+        line = f"{where}.freeze=backbone with {where}.weights=none: the frozen layers stay random; name weights"
+        warn_once(line, f"cnnexp: {line}")
 
 
 torchvision_model.check = check  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from hostile import PAYLOADS
 from https_server import CERTIFICATE, Server, serving
 from torch import nn
 
+from cnnexp import errors
 from cnnexp.errors import Skipped, UserError
 from cnnexp.models.weights import from_file, head_name, load_backbone
 from cnnexp.models.zoo import check, torchvision_model
@@ -314,3 +315,14 @@ def test_settings_are_checked_before_torch_is_imported(settings: dict[str, Any],
 def test_a_config_for_weights_must_have_been_resolved_to_a_path() -> None:
     with pytest.raises(UserError, match="names a config; its run has to come first"):
         build(weights={"config": "pretrain"})
+
+
+def test_frozen_layers_that_stay_random_are_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "_warned", set())
+    for weights, freeze in (("imagenet", "backbone"), ("none", "none")):
+        check("model", {"weights": weights, "freeze": freeze}, {})
+    assert capsys.readouterr().err == ""
+    check("model", {"weights": "none", "freeze": "backbone"}, {})
+    assert "model.freeze=backbone with model.weights=none: the frozen layers stay random" in capsys.readouterr().err
