@@ -42,11 +42,13 @@ def find_run(given: str | os.PathLike[str], what: str = "run") -> RunRecord:
             raise UserError(f"{text}: {len(found)} runs are called so; choose one of {_listed(names)}")
         if found:
             return one_run(found[0].folder)
-        listed += runs
+        listed += [run for run in runs if run.folder not in {other.folder for other in listed}]
     if not listed:
         raise UserError(f"{text}: no such {what}; there are no runs below {OUTPUTS}: they are made with `cnnexp train`")
-    names = [typed_name(run, listed) for run in listed]
-    near = difflib.get_close_matches(text, names, n=MAX_LISTED, cutoff=0.4) or names
+    studies = [] if what == "run" else sorted({_with_place(run, "").rstrip("/") for run in listed})
+    names = [*studies, *typed_names(listed).values()]
+    near = difflib.get_close_matches(text, names, n=MAX_LISTED, cutoff=0.4)
+    near = list(dict.fromkeys([*near, *studies])) or names
     named = "a run is named by its folder, study/arm/seed, the first digits of its fingerprint, or latest"
     raise UserError(f"{text}: no such {what}; {named}; there are {_listed(near)}")
 

@@ -95,5 +95,9 @@ def test_the_present_run_of_an_arm_is_meant_not_a_superseded_one():
 def test_a_study_is_found_by_its_name(made):
     assert find_place("my cats") == made["last"].folder.parent and find_place("elsewhere") == Path("elsewhere")
     assert find_place("latest") == made["last"].folder
-    with pytest.raises(UserError, match="gone: no such folder, study or run"):
+    with pytest.raises(UserError, match=r"gone: no such folder, study or run; .*; there are my-cats-\w+, runs$"):
         find_place("gone")
+    with pytest.raises(UserError) as raised:
+        find_place("outputs/run")
+    listed = str(raised.value).partition("there are ")[2].split(", ")
+    assert listed[0] == "runs" and len(listed) == len(set(listed)), "each once, though outputs/ is looked in twice"
