@@ -90,13 +90,19 @@ def arm_folder(arm: str) -> str:
     settings = settings_of(arm)
     if not settings:
         return slug(arm, MAX_BYTES)
-    keys = short_keys(key for key, _ in settings)
-    parts = [f"{slug(keys[key].replace('[', '.').replace(']', ''))}_{_short_value(value)}" for key, value in settings]
+    parts = _parts(settings)
+    if len("-".join(parts).encode()) > MAX_BYTES:  # what is the same in most runs goes last
+        parts = _parts(sorted(settings, key=lambda setting: setting[0].split(".")[0] == "data"))
     for shown in range(len(parts), 0, -1):
         more = [f"and-{len(parts) - shown}-more"] if shown < len(parts) else []
         if len((name := "-".join([*parts[:shown], *more])).encode()) <= MAX_BYTES:
             return name
     return slug(name, MAX_BYTES)
+
+
+def _parts(settings: Sequence[Setting]) -> list[str]:
+    keys = short_keys(key for key, _ in settings)
+    return [f"{slug(keys[key].replace('[', '.').replace(']', ''))}_{_short_value(value)}" for key, value in settings]
 
 
 def _short_value(value: str) -> str:

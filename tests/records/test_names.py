@@ -52,6 +52,8 @@ def test_the_folder_of_an_arm_needs_no_quotes_and_says_only_what_it_sets(arm, fo
 def test_the_folder_of_a_long_arm_is_cut_between_settings():
     settings = [f"model.setting{n}=value{n}" for n in range(20)]
     assert arm_folder(",".join(settings)) == "setting0_value0-setting1_value1-setting2_value2-and-17-more"
+    photos = "data=folder,data.root=/my/photos,data.size=64,data.on_corrupt=skip,augmentation=full,epochs=40"
+    assert arm_folder(photos).startswith("aug_full-epochs_40-data_folder-"), "what a long name keeps"
     assert len(arm_folder("x" * 500).encode()) <= 60
 
 
