@@ -58,6 +58,7 @@ def test_no_answer_is_wrong() -> None:
     composed = configs.resolve(configs.compose(["optimizer=momentum", "model=resnet18"]))
     composed["data"] |= configs.resolve(configs.compose(["data=folder"]))["data"]
     composed["model"] |= configs.resolve(configs.compose(["model=custom"]))["model"] | {"name": ""}
+    composed["name"] = ""  # of a run; read as study.arm
     groups = choices_of()
     for text in [*KEYS.values(), *(text for _, _, text in VALUES)]:
         for word in (word for word in text.replace("(or ", "").split() if "=" in word and word[0] != "-"):
