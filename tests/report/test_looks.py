@@ -69,6 +69,19 @@ def test_the_same_look_counts_once(tmp_path: Path) -> None:
     assert "provisional: 3 of 5 seeds" in page.decode() and "Looked at with 3 seeds." in page.decode()
 
 
+def test_a_report_says_in_words_what_an_open_verdict_means_and_counts_no_look_without_seeds(tmp_path: Path) -> None:
+    weak = [0.06, -0.02, 0.05, -0.01, 0.04]
+    text = report.write(study(tmp_path, 5, weak), figures=False).terminal
+    assert "\nwithin noise: these seeds show no difference; that does not prove that there is none.\n" in text
+    assert "\nnot decided:" not in text and "Looked at with 5 seeds." in text
+    content = storage.read_json(tmp_path / "demo" / "study.json")
+    before = {**content["looks"][0], "seeds": {arm: [] for arm in content["looks"][0]["seeds"]}}
+    storage.write_json(tmp_path / "demo" / "study.json", {**content, "looks": [before, *content["looks"]]})
+    assert "Looked at with 5 seeds." in report.write(tmp_path / "demo", figures=False).terminal
+    text = report.write(study(tmp_path / "few", 2, plan=(0, 1)), figures=False).terminal
+    assert "\nnot decided: these seeds are too few for a verdict; more seeds may decide.\n" in text
+
+
 def test_what_was_decided_stays_decided_with_more_seeds_and_verify_agrees(tmp_path: Path) -> None:
     assert verdict(look(study(tmp_path, 5))) == "better"
     gains = [*UP[:5], -0.4, 0.4, -0.3]  # which alone would decide nothing

@@ -128,5 +128,5 @@ def _outlook(outlook: Outlook) -> str:
     """Say what this number of seeds could have shown, and what more would; "" if nothing is known of it."""
     found = ""
     if not math.isnan(outlook.detectable):
-        found = f" With these seeds a difference of {outlook.detectable:.2f} points is found with 80 % power."
+        found = f" This many seeds find a true difference of {outlook.detectable:.2f} points with probability 0.8."
     return f"{found} {outlook.advice}." if outlook.advice else found

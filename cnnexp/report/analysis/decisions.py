@@ -191,11 +191,11 @@ def in_words(test: Estimate, decision: Decision, side: int, words: tuple[str, st
 
 
 def compared_with(decision: Decision) -> str:
-    """Say with what p was compared: "; at 5 seeds p = 0.012, limit 0.02, planned seeds"; "" if with nothing."""
+    """Return "; at 5 seeds p = 0.012, and a verdict needs p < 0.02 (rule: planned seeds)"; "" without a limit."""
     if math.isnan(decision.limit) or math.isnan(decision.p):
         return ""
-    p, limit = p_value(decision.p, equals=True), p_value(decision.limit)
-    return f"; at {decision.n} seeds p {p}, limit {limit}, {decision.rule}"
+    p, limit = p_value(decision.p, equals=True), p_value(decision.limit).removeprefix("< ")
+    return f"; at {decision.n} seeds p {p}, and a verdict needs p < {limit} (rule: {decision.rule})"
 
 
 def crossings(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Crossing]:

@@ -26,8 +26,8 @@ def rules_in_words(findings: Findings) -> list[str]:
         f"Families of tests: {', '.join(counts)}. Each has level {LEVEL:g}, by Holm's method over the tests that are "
         "undecided. What is decided stays decided."
     )
-    seen = sorted({*looks, max((len(arm.runs) for arm in findings.arms), default=0)} if plan else ())
-    return [*found, f"Looked at with {_listed(seen)} seeds."] if seen else found
+    seen = sorted({*looks, max((len(arm.runs) for arm in findings.arms), default=0)} - {0} if plan else ())
+    return [*found, f"Looked at with {_listed(seen)} seed{'s' * (seen != [1])}."] if seen else found
 
 
 def _of_plan(findings: Findings) -> str:
@@ -46,9 +46,9 @@ def _of_plan(findings: Findings) -> str:
     if len(plan.seeds) < FIRST_LOOK:
         return f"{planned}. Fewer than {FIRST_LOOK} seeds decide nothing."
     return (
-        f"{planned}. When they are done the verdict is final: p is compared with {AT_PLAN * LEVEL:g}, divided by "
-        "Holm's method. Before that it is provisional. The other "
-        f"{LEVEL - AT_PLAN * LEVEL:g} of the level are for more seeds."
+        f"{planned}. Until they are done each verdict is provisional. Then p is compared with {AT_PLAN * LEVEL:g}, "
+        "divided by Holm's method: what is decided is final, what is not decided may be decided by more seeds. The "
+        f"other {LEVEL - AT_PLAN * LEVEL:g} of the level are for these."
     )
 
 

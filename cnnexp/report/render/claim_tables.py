@@ -21,8 +21,9 @@ CLAIM_NOTES = (
     "The claims share a level of their own; one that repeats a comparison with the baseline has that verdict. holds / "
     "does not hold: p below the limit, by the side of the claimed number. provisional: planned seeds are not done. "
     "within noise: p >= 0.05. not decided: p < 0.05 but above the limit, or too few seeds, or no spread.",
-    "Detectable: the distance from the claimed number that these seeds would show with 80 % power, with the observed "
-    "deviation. The chance of a decision by more seeds follows from the observed values, by the rule that judges.",
+    "Detectable: the distance from the claimed number that these seeds would show with probability 0.8, with the "
+    "observed deviation. The chance of a decision by more seeds follows from the observed values, by the "
+    "rule that judges.",
     "Within a margin: two one-sided tests (TOST, Schuirmann 1987); the table has the larger p.",
     "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
     "claim a margin, as in a - b < 1 points, or a within 1 point of b.",

@@ -22,7 +22,7 @@ NOTES = (
     "better / worse: p below the limit, and no diverged run on the winning side. provisional: planned seeds are not "
     "done. within noise: no detectable difference, p >= 0.05. not decided: p < 0.05 but above the limit, or too few "
     "seeds.",
-    "Detectable: the smallest true difference that these seeds would find with 80 % power, with the observed "
+    "Detectable: the smallest true difference that these seeds would find with probability 0.8, with the observed "
     "deviation. The chance of a decision by more seeds follows from the observed differences, by the rule that judges.",
     "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean over the "
     "seeds.",

@@ -78,6 +78,12 @@ def _write_group(
     return terminal(findings, made)
 
 
+MEANINGS = {  # of the verdicts that are easily misread, by how they start
+    "within noise": "these seeds show no difference; that does not prove that there is none",
+    "not decided (n": "these seeds are too few for a verdict; more seeds may decide",
+}
+
+
 def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     """Return the comparison, its headline, claims, effects and what the reader must know, as lines of text."""
     study = findings.study
@@ -94,6 +100,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += [f"Reported: {study.source or 'the source is not given'}"]
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
+    lines += [f"{verdict.split(' (')[0]}: {why}." for verdict, why in MEANINGS.items() if verdict in "\n".join(lines)]
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
     for rule in rules_in_words(findings):
         lines += textwrap.wrap(f"Judged: {rule}", TERMINAL_WIDTH, subsequent_indent="  ")
