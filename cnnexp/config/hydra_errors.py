@@ -1,5 +1,6 @@
 """Hydra's and OmegaConf's errors in one line: where, what was given, what is allowed, how to fix it."""
 
+import inspect
 import re
 import shlex
 import sys
@@ -9,6 +10,7 @@ from contextlib import suppress
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from cnnexp.config.checks import target
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
 from cnnexp.config.words import FIRST, choices_of, no_use, quoted
@@ -98,6 +100,8 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
         return UserError(f"{group}: no such group or key{did_you_mean(group, _known_keys(typed))}")
     if "already at" in text or "An item is already" in text:
         return UserError(f"{key}: exists already; type it without the plus")
+    if _is_argument(key, typed):
+        return UserError(f"{key}: is not in the config yet; type +{key}=... (with the plus)")
     known = [k for k in _known_keys(typed) if k != key and not key.startswith(f"{k}.")]
     if elsewhere := _choices_with(key):
         return UserError(f"{key}: no such key with this {key.split('.')[0]}; it needs {' or '.join(elsewhere)}")
@@ -114,6 +118,16 @@ def _known_keys(typed: list[str]) -> list[str]:
     except (HydraException, OmegaConfBaseException, UserError):
         config = resolve(compose([]))
     return [*flatten(config), *config]
+
+
+def _is_argument(key: str, typed: list[str]) -> bool:
+    """Say whether what the key's group builds has an argument of this name, which its file leaves at the default."""
+    group, _, name = key.partition(".")
+    with suppress(Exception):  # of the user's code too; then the key is told as unknown
+        words = [word for word in typed if re.fullmatch(r"\w+=\w+", word)]
+        node = resolve(compose([*words, *search_path(typed)]))[group]
+        return name in inspect.signature(target(group, node)).parameters
+    return False
 
 
 def _choices_with(key: str) -> list[str]:

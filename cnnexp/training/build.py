@@ -141,6 +141,8 @@ def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
         raise UserError("model: no parameter learns; nothing can be trained")
     spare_compiler()
     optimizer: Optimizer = make("optimizer", config["optimizer"], params=params)
+    if not callable(getattr(optimizer, "step", None)):
+        raise wrong_type("optimizer", optimizer, "an Optimizer")
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UserError(f"optimizer._target_: {type(optimizer).__name__} needs a closure, and is stepped without one")

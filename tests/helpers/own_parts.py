@@ -72,3 +72,7 @@ class Noise:
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Return x (N, C, H, W) with noise drawn from the generator."""
         return (x + self.strength * torch.randn(x.shape, generator=generator).to(x.device)).clamp(0, 1)
+
+
+def no_optimizer(params: object, lr: float = 0.1) -> None:
+    """Forget to return the optimiser."""

@@ -101,7 +101,9 @@ def test_what_an_augmentation_gives_is_checked(
     [
         (["augmentation=typed", "+augmentation.strength=much"], "allowed: a number, as its default is (0.1)"),
         (["model=lazy"], "model._target_: weight has no size yet"),
+        (["augmentation=typed", "augmentation.strength=1"], "not in the config yet; type +augmentation.strength="),
         (["optimizer=lbfgs"], "optimizer._target_: LBFGS needs a closure"),
+        (["optimizer=nothing"], "optimizer._target_: gave a NoneType; it must give an Optimizer"),
     ],
 )
 def test_own_parts_that_cannot_serve_are_told(
@@ -109,6 +111,7 @@ def test_own_parts_that_cannot_serve_are_told(
 ) -> None:
     more = {
         "augmentation/typed.yaml": "_target_: own_parts.Untyped\n",
+        "optimizer/nothing.yaml": "_target_: own_parts.no_optimizer\n",
         "model/lazy.yaml": "_target_: torch.nn.LazyConv2d\nout_channels: 2\nkernel_size: 3\n",
         "optimizer/lbfgs.yaml": "_target_: torch.optim.LBFGS\n",
     }
