@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
 
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError
 from cnnexp.process.signals import CODES
@@ -21,9 +22,11 @@ from cnnexp.storage import Locked, log_descriptor
 from cnnexp.sweep.engine import GRACE_SECONDS
 from cnnexp.sweep.server import CONTEXT, import_ahead, without_main
 from cnnexp.sweep.slots import Slot
-from cnnexp.training.loop import Settings, TrainState
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
+
+if TYPE_CHECKING:
+    from cnnexp.training.loop import Settings, TrainState
 
 PROGRESS_SECONDS = 0.5  # between two messages
 START_ATTEMPTS = 3
@@ -175,11 +178,11 @@ class PipeProgress(Progress):
     def __init__(self, connection: Connection):
         self.connection, self.sent = connection, 0.0
 
-    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+    def start(self, title: str, settings: "Settings", state: "TrainState") -> None:
         """Note the length of the run."""
         self.total = settings.total_steps
 
-    def step(self, state: TrainState) -> None:
+    def step(self, state: "TrainState") -> None:
         """Send the fraction of steps taken."""
         if monotonic() - self.sent > PROGRESS_SECONDS:
             self.sent = monotonic()

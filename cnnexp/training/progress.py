@@ -1,23 +1,25 @@
 """What a user sees while a run trains: bars on a terminal or in a notebook, elsewhere a plain line per epoch."""
 
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnexp.process import bars
 from cnnexp.text import visible
-from cnnexp.training.loop import Settings, TrainState
+
+if TYPE_CHECKING:
+    from cnnexp.training.loop import Settings, TrainState
 
 
 class Progress:
     """Receives the progress of a run and shows nothing; its subclasses show it."""
 
-    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+    def start(self, title: str, settings: "Settings", state: "TrainState") -> None:
         """Begin a run, or continue it from `state`."""
 
-    def step(self, state: TrainState) -> None:
+    def step(self, state: "TrainState") -> None:
         """Show a training step."""
 
-    def epoch(self, line: str, state: TrainState) -> None:
+    def epoch(self, line: str, state: "TrainState") -> None:
         """Show the end of an epoch. line: see epoch_line."""
 
     def close(self) -> None:
@@ -39,11 +41,11 @@ def epoch_line(epochs: int, train: dict[str, Any], val: dict[str, Any] | None, b
 class Lines(Progress):
     """A plain line per epoch, for logs and pipes."""
 
-    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+    def start(self, title: str, settings: "Settings", state: "TrainState") -> None:
         """Print the run's title."""
         print(visible(title), flush=True)
 
-    def epoch(self, line: str, state: TrainState) -> None:
+    def epoch(self, line: str, state: "TrainState") -> None:
         """Print the epoch's line."""
         print(line, flush=True)
 
@@ -53,7 +55,7 @@ class Bars(Progress):
 
     REFRESH_SECONDS = 0.5  # between looks at the loss: each makes the host wait for a GPU
 
-    def start(self, title: str, settings: Settings, state: TrainState) -> None:
+    def start(self, title: str, settings: "Settings", state: "TrainState") -> None:
         """Open the bars."""
         self.settings, self.refreshed = settings, monotonic()
         print(visible(title))
@@ -62,7 +64,7 @@ class Bars(Progress):
         done = state.step % every
         self.steps = bars.bar(total=every, initial=done, unit="step", position=0, leave=False, mininterval=0.2)
 
-    def step(self, state: TrainState) -> None:
+    def step(self, state: "TrainState") -> None:
         """Advance the step bar; now and then show the last loss and the epoch's accuracy so far."""
         self.steps.update()
         if monotonic() - self.refreshed > self.REFRESH_SECONDS:
@@ -74,7 +76,7 @@ class Bars(Progress):
             rate = images / max(state.epoch_seconds, 1e-9)
             self.steps.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, {rate:.0f} images/s")
 
-    def epoch(self, line: str, state: TrainState) -> None:
+    def epoch(self, line: str, state: "TrainState") -> None:
         """Print the epoch's line above the bars and advance them."""
         self.epochs.write(line)
         self.epochs.update()
