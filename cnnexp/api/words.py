@@ -10,6 +10,7 @@ from cnnexp.config.words import FIRST, quoted
 from cnnexp.errors import UserError
 
 PLUS = tuple(name.lstrip("+") for name in FIRST)  # study="ablation" is typed +study=ablation
+PARTS = ("model", "data", "augmentation", "aug", "optimizer", "scheduler")  # groups whose `_target_` may be one's own
 LISTS = ("slots", "preset")  # a list given for these is one value
 
 
@@ -68,6 +69,10 @@ def _plain(key: str, value: Any) -> Any:
         return [_plain(key, item) for item in value]
     if callable(convert := getattr(value, "tolist", None)):  # numpy's and torch's arrays and numbers
         return _plain(key, convert())
+    if key.partition(".")[0] in PARTS:
+        named = value if hasattr(value, "__qualname__") else type(value)
+        target = f"{named.__module__}.{named.__qualname__}"
+        raise UserError(f"{key}: given an object; name what builds it, as text: {key}={{'_target_': '{target}'}}")
     raise UserError(f"{key}: given {value!r}; allowed: numbers, texts, true, false, None, and lists and dicts of these")
 
 

@@ -200,10 +200,15 @@ def search_path(words: list[str]) -> list[str]:
 
 
 def check_search_path(words: list[str]) -> None:
-    """Raise UserError if Hydra would mistake a folder for a group of configs, as `outputs/` with outputs=DIR typed."""
+    """Raise UserError if a folder of configs is missing, or has one that Hydra would mistake for a group of configs.
+
+    The second is so for `outputs/` with outputs=DIR typed.
+    """
     plain = {field.name for field in fields(RunConfig)} - set(GIVEN) - {"device", "probes", "study"}
     typed = {word.partition("=")[0] for word in words} & plain
     for place in config_folders(words):
+        if not place.is_dir():
+            raise UserError(f"--config-dir: {place} is not a folder")
         if taken := sorted(name for name in typed if (place / name).is_dir()):
             raise UserError(
                 f"{taken[0]}: the folder {place / taken[0]} would be a group of configs; "

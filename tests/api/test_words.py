@@ -1,5 +1,7 @@
 """Settings given in Python: as the words of a command."""
 
+import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,9 @@ def test_texts_come_back_as_they_are(text: str) -> None:
         ([3], {}, "given 3; allowed: overrides such as 'epochs=3', or keywords: epochs=3"),
         (["model=custom aug=full"], {}, "give each setting as a text of its own, such as 'aug='"),
         ([], {"seed": object}, "seed: given <class 'object'>; allowed: numbers, texts"),
+        ([], {"model": Path("a").exists}, "model: given an object; name what builds it, as text: model={'_target_': '"),
+        ([], {"model": re.Pattern}, "as text: model={'_target_': 're.Pattern'}"),
+        ([], {"data": Fraction(1, 3)}, "as text: data={'_target_': 'fractions.Fraction'}"),
     ],
 )
 def test_what_is_no_setting(overrides: list[Any], settings: dict[str, Any], message: str) -> None:

@@ -305,3 +305,11 @@ def test_half_a_character_is_told_with_its_key(
     told = capsys.readouterr().err.splitlines()[-1]
     assert told == f"cnnexp: study.question: given '{text}'; allowed: text without half characters"
     assert not outputs.exists()
+
+
+@pytest.mark.parametrize("between", [" ", "="])
+def test_a_missing_folder_of_configs_is_one_line(
+    between: str, train: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert train(*f"--config-dir{between}{tmp_path / 'conff'}".split(" ")) == 2
+    assert capsys.readouterr().err == f"cnnexp: --config-dir: {tmp_path / 'conff'} is not a folder\n"
