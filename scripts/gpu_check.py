@@ -136,8 +136,9 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 def logits_of(folder: Path) -> np.ndarray:
     """Return the test logits of a run: (N, K)."""
-    with np.load(folder / "predictions.npz") as stored:
-        return np.asarray(stored["logits"])
+    from cnnexp.records.files import read_predictions
+
+    return np.asarray(read_predictions(folder / "predictions.npz")["logits"])
 
 
 def same_bits(one: Path, other: Path) -> None:

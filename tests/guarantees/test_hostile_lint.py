@@ -25,9 +25,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "a process": (
         *("cnnexp/records/provenance.py", "scripts/reliability.py"),
         "cnnexp/process/limits.py",  # this Python, with a constant program
+        "cnnexp/sweep/slurm.py",  # the commands of SLURM, without a shell
         "scripts/bench/process.py",
+        *("scripts/demonstration.py", "scripts/gpu_check.py"),  # cnnexp's own commands
     ),
     "an import by name": (
+        *("cnnexp/__init__.py", "scripts/bench/inside/stages.py"),  # names in the file itself
         "cnnexp/cli.py",
         "cnnexp/commands/completion.py",  # a command of the table
         "cnnexp/config/checks.py",
