@@ -72,11 +72,11 @@ WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "-m model=custom,custm": ("model", "'custm'", "did you mean 'custom'"),
     "-m +optimizer.lrr=1,2": ("optimizer.lrr", "did you mean 'lr'"),
     "-m epochs=1,0": ("epochs", "0", "at least 1"),
+    "+study=ablation model.nrm=batch": ("model.nrm", "did you mean 'model.norm'"),
     "-m slots=cpu:0": ("slots", "cpu:0", "cpu:<number of slots>"),
     "-m slots=[]": ("slots", "empty", "cpu:2"),
     "-m slots=[cpu,cuda:0]": ("slots", "one kind"),
     "-m slots=cuda:0 device=cpu": ("slots", "cuda:0", "device.kind=cpu"),
-    "+study=ablation model.nrm=batch": ("model.nrm", "did you mean 'model.norm'"),
 }
 
 ASK_ALL = textwrap.dedent("""
