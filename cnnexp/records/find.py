@@ -1,4 +1,4 @@
-"""One run, by what a person types: its folder, study/arm/seed, the first digits of its fingerprint, or `latest`.
+"""One run, by what a person types: its folder, its name, study/arm/seed, digits of its fingerprint, or `latest`.
 
 Every command that takes a run uses `find_run`, and so do `model.weights` and `cnnexp.load`. Imports no torch.
 """
@@ -22,11 +22,11 @@ MIN_DIGITS = 4  # of a fingerprint; fewer could be a word
 MAX_LISTED = 6
 
 
-def find_run(given: str | os.PathLike[str], what: str = "run") -> RunRecord:
+def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = False) -> RunRecord:
     """Return the run that `given` names; see above. Names are looked up below outputs/, or below a folder before them.
 
     Runs that are superseded are only meant if no other run has the name. Raises UserError, listing candidates, if there
-    is none or several. what: may be named, for its message.
+    is none or several. what: may be named, for its message. done: `latest` is the latest run that is done.
     """
     text = at_home(os.fspath(given))
     if Path(text).exists():
@@ -34,7 +34,8 @@ def find_run(given: str | os.PathLike[str], what: str = "run") -> RunRecord:
     listed: list[RunRecord] = []
     for place, name in _places(text):
         runs = find_runs(place)
-        found = _newest(runs) if name == LATEST else [run for run in runs if _is_called(run, name)]
+        ended = [run for run in runs if not done or run.info.get("status") == "done"]
+        found = _newest(ended) if name == LATEST else [run for run in runs if _is_called(run, name)]
         if len(found) > 1:
             found = [run for run in found if not _superseded(run)] or found
         if len(found) > 1:
@@ -49,7 +50,7 @@ def find_run(given: str | os.PathLike[str], what: str = "run") -> RunRecord:
     names = [*studies, *typed_names(listed).values()]
     near = difflib.get_close_matches(text, names, n=MAX_LISTED, cutoff=0.4)
     near = list(dict.fromkeys([*near, *studies])) or names
-    named = "a run is named by its folder, study/arm/seed, the first digits of its fingerprint, or latest"
+    named = "a run is named by its folder, its name=, study/arm/seed, the first digits of its fingerprint, or latest"
     raise UserError(f"{text}: no such {what}; {named}; there are {_listed(near)}")
 
 
@@ -65,7 +66,7 @@ def find_place(given: str | os.PathLike[str]) -> Path:
 def weights_path(given: str) -> Path:
     """Return the file or the run's folder that `model.weights` names. Raises UserError if there is none."""
     try:
-        return path if (path := Path(at_home(given))).exists() else find_run(given).folder
+        return path if (path := Path(at_home(given))).exists() else find_run(given, done=True).folder
     except UserError as error:
         guess = did_you_mean(given, ("imagenet", "none"))
         raise UserError(f"model.weights: {error}; or give a checkpoint, imagenet or none{guess}") from error
@@ -109,10 +110,12 @@ def _is_called(run: RunRecord, name: str) -> bool:
     place, _, last = name.rpartition("/")
     if re.fullmatch(r".+-s\d+(-[0-9a-f]*)?", last) and f"{folder.name}-".startswith(f"{last}"):
         return place in ("", folder.parent.name, info.get("study"))
-    if last.removeprefix("s") != str(info.get("seed")) or not place:
-        return False
     arms = {str(info.get("arm")), arm_folder(str(info.get("arm"))), re.sub(r"-s\d+-[0-9a-f]+$", "", folder.name)}
     known = {same_numbers(arm) for arm in arms}
+    if not place:
+        return same_numbers(name) in known
+    if last.removeprefix("s") != str(info.get("seed")):
+        return False
     known |= {f"{study}/{arm}" for study in (info.get("study"), folder.parent.name) for arm in known}
     return same_numbers(place) in known
 

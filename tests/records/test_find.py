@@ -8,7 +8,7 @@ import pytest
 from fake_records import write_run
 
 from cnnexp.errors import UserError
-from cnnexp.records.find import find_place, find_run, typed_names
+from cnnexp.records.find import find_place, find_run, typed_names, weights_path
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import write_study
 
@@ -51,6 +51,7 @@ def made() -> dict[str, RunRecord]:
         ("elsewhere/latest", "other"),
         ("elsewhere/a/wide/2", "other"),
         ("elsewhere/9999aa", "other"),
+        ("猫 wide", "last"),
     ],
 )
 def test_a_run_is_found_by_folder_fingerprint_place_and_time(made, typed, name):
@@ -61,7 +62,10 @@ def test_a_run_is_found_by_folder_fingerprint_place_and_time(made, typed, name):
     ("typed", "line"),
     [
         ("1a2b", "2 runs are called so; choose one of runs/lr_0.001-norm_none/0, runs/lr_0.001-norm_none/1"),
-        ("runs/lr_0.01-norm_none/0", "no such run; a run is named by its folder, study/arm/seed, the first digits of "),
+        (
+            "runs/lr_0.01-norm_none/0",
+            "no such run; a run is named by its folder, its name=, study/arm/seed, the first ",
+        ),
         ("1a2", "no such run"),
         ("runs/lr_0.001-norm_none/2", "there are runs/lr_0.001-norm_none/1, runs/lr_0.001-norm_none/0"),
     ],
@@ -70,6 +74,19 @@ def test_what_names_no_run_or_several_lists_candidates(made, typed, line):
     with pytest.raises(UserError) as raised:
         find_run(typed)
     assert line in str(raised.value) and str(raised.value).startswith(f"{typed}: ")
+
+
+def test_weights_come_from_the_latest_run_that_is_done(made):
+    write_run(
+        Path("outputs"), "failed", 0, study="runs", started="2025-04-01", status="failed", fingerprint="abcdabcd01"
+    )
+    assert find_run("latest").info["status"] == "failed"
+    assert weights_path("latest").resolve() == made["last"].folder.resolve()
+
+
+def test_a_name_of_several_runs_lists_them(made):
+    with pytest.raises(UserError, match=r"2 runs are called so; choose one of runs/lr_0\.001-norm_none/0, runs/"):
+        find_run("lr_0.001-norm_none")
 
 
 def test_without_any_run_it_says_so():
