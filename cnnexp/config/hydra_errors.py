@@ -123,7 +123,7 @@ def _known_keys(typed: list[str]) -> list[str]:
 def _is_argument(key: str, typed: list[str]) -> bool:
     """Say whether what the key's group builds has an argument of this name, which its file leaves at the default."""
     group, _, name = key.partition(".")
-    with suppress(Exception):  # of the user's code too; then the key is told as unknown
+    with suppress(Exception):  # of the user's code too; then the key is reported as unknown
         words = [word for word in typed if re.fullmatch(r"\w+=\w+", word)]
         node = resolve(compose([*words, *search_path(typed)]))[group]
         return name in inspect.signature(target(group, node)).parameters

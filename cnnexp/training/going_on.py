@@ -6,6 +6,7 @@ that follow, unless the schedule does. So the fingerprint says nothing of it; ru
 
 import functools
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +36,30 @@ def shorter_run(
 ) -> str | None:
     """Return the finished run of this study that differs only in fewer epochs, by its folder; None without one.
 
-    Says why if the run of `folder`, which is not begun, cannot go on from it.
+    It is the longest that the run of `folder`, which is not begun, can go on from. If none allows that, says why.
     """
     own = RunRecord.read(folder)
     if own.info.get("status") in FINAL or own.resumes:
         return None
-    shorter = _longest(config, facts, folder.parent, total_steps)
-    if shorter is None:
-        return None
-    if reason := _why_not(config, shorter, steps_per_epoch):
+    refused: list[tuple[RunRecord, str]] = []
+    for shorter in _shorter(config, facts, folder.parent, total_steps):
+        if not (reason := _why_not(config, shorter, steps_per_epoch)):
+            return shorter.folder.name
+        refused.append((shorter, reason))
+    if refused:
+        shorter, reason = refused[0]
         epochs = shorter.info["schedule"]["epochs"]
         warn_once(
             f"{folder.parent} {reason}",
             f"cnnexp: starts anew, although {shorter.folder} has made {epochs} epochs: {reason}",
         )
-        return None
-    return shorter.folder.name
+    return None
 
 
-def _longest(config: dict[str, Any], facts: dict[str, Any], study: Path, total_steps: int) -> RunRecord | None:
+def _shorter(config: dict[str, Any], facts: dict[str, Any], study: Path, total_steps: int) -> Iterator[RunRecord]:
+    """Yield the finished runs that differ only in fewer epochs, the longest first."""
     if not study.is_dir():
-        return None
+        return
     lengths = _lengths(study, study.stat().st_mtime_ns)
     for steps, epochs in sorted((length for length in lengths if length[0] < total_steps), reverse=True):
         for span in (f"{epochs}ep", f"{steps}st"):
@@ -63,8 +67,7 @@ def _longest(config: dict[str, Any], facts: dict[str, Any], study: Path, total_s
             for found in sorted(study.glob(f"*-s{config['seed']}-{fingerprint}")):
                 record = RunRecord.read(found)
                 if record.info.get("status") == "done" and not found.is_symlink():
-                    return record
-    return None
+                    yield record
 
 
 @functools.lru_cache(maxsize=8)

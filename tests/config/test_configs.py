@@ -382,7 +382,7 @@ def test_every_arm_trains(study: str, arm: Arm, outputs: Path, only: Callable[[]
     if arm[0].startswith("+arm="):
         model = parts(study, arm[0].removeprefix("+arm="))[0].get("model", model)
     batch_size = [] if "batch_size" in axes(study) else ["batch_size=4", "data.train_limit=16"]
-    data = ["data=postcards", "data.num_train=80", "data.num_test=10", f"data.size={SMALLEST.get(model, 8)}"]
+    data = ["data=postcards", "data.num_train=120", "data.num_test=10", f"data.size={SMALLEST.get(model, 8)}"]
     shared = ["epochs=2st", "device=cpu", "device.threads=1", "backbone.weights=none", f"outputs={outputs}"]
     assert cli.main(["train", f"+study={study}", "hydra.mode=RUN", *arm, *data, *batch_size, *shared]) == 0
     run = only()

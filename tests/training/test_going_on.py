@@ -71,6 +71,17 @@ def test_more_epochs_give_what_an_undisturbed_run_gives(kind: str, plan: Plans, 
     assert "upstream" not in uncut.info
 
 
+def test_a_run_without_its_final_state_hides_no_other(plan: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+    other, _ = make(plan("epochs=1"))
+    without, _ = make(plan("epochs=2", "checkpoint.final=false", "name=a"))  # longer, but it kept nothing
+    same, _ = make(plan("epochs=2", "name=z"))
+    assert not kept(without).exists() and kept(same).exists()
+    assert plan("epochs=3", "name=z").continues == same.folder.name  # `a` is before it by name
+    kept(same).unlink()
+    assert plan("epochs=3", "name=z").continues == other.folder.name
+    assert "starts anew" not in capsys.readouterr().err
+
+
 def test_the_longest_run_is_gone_on_from_and_nothing_else(plan: Plans) -> None:
     make(plan("epochs=1"))
     second, steps = make(plan("epochs=2"))
