@@ -27,7 +27,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "cnnexp/process/limits.py",  # this Python, with a constant program
         "cnnexp/sweep/slurm.py",  # the commands of SLURM, without a shell
         "scripts/bench/process.py",
-        *("scripts/demonstration.py", "scripts/gpu_check.py"),  # cnnexp's own commands
+        *(
+            "scripts/demonstration.py",
+            "scripts/gpu_check.py",
+            "scripts/gpu/commands.py",
+            "scripts/gpu/rows.py",
+        ),  # cnnexp's own commands
     ),
     "an import by name": (
         *("cnnexp/__init__.py", "scripts/bench/inside/stages.py"),  # names in the file itself

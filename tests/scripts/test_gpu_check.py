@@ -14,6 +14,7 @@ import benchmark
 import gpu_check
 from bench import page, results
 from bench.lab import REPOSITORY
+from gpu.rows import extrapolated
 
 
 def check(out: Path, *words: str, timeout: float = 900) -> tuple[int, str]:
@@ -54,12 +55,17 @@ def test_rows_of_few_epochs_are_extrapolated_and_say_so(tmp_path: Path) -> None:
     about = {"date": "2026-01-01", "machine": {"processor": "x", "cores": 16, "memory_gib": 128, "gpu": "H100"}}
     about |= {"versions": {}, "commit": "a", "quick": False, "not_measured": None, "commands": {}, "problems": {}}
     about["machine"]["load_before"] = 0.1
+    one = {"repeat": 1, "train_seconds": 6.0}
     lines = [
-        {"case": c, "repeat": 1, "wall_seconds": w, "train_seconds": 6.0} for c, w in [("cnnexp", 10), ("plain", 40)]
+        {**one, "case": "cnnexp", "wall_seconds": 10, "recorded_seconds": 8, "start_seconds": 2},
+        {**one, "case": "plain", "wall_seconds": 40, "recorded_seconds": 38},
+        # Eight runs at a time: 16 s are recorded in 2 s, three quarters of them training.
+        {**one, "case": "sweep", "wall_seconds": 5, "recorded_seconds": 16, "start_seconds": 3, "train_seconds": 12.0},
     ]
-    row = gpu_check.extrapolated({**about, "facts": {}, "repeats": lines}, epochs=50)
-    assert [line["wall_seconds"] for line in row["repeats"]] == [10 + 6 * 47 / 3, 40 + 6 * 47 / 3]
-    assert [line["measured_seconds"] for line in row["repeats"]] == [10, 40]
+    row = extrapolated({**about, "facts": {}, "repeats": lines}, epochs=50)
+    more = 47 / 3
+    assert [line["wall_seconds"] for line in row["repeats"]] == [10 + 6 * more, 40 + 6 * more, 5 + 1.5 * more]
+    assert [line["measured_seconds"] for line in row["repeats"]] == [10, 40, 5]
     file = tmp_path / "gpu_check.json"
     file.write_text(json.dumps({"quick": False, "checks": [{"name": "G1", "row": row}, {"name": "resume"}]}))
     assert benchmark.main(["--add", str(file), "--out", str(tmp_path / "docs")]) == 0

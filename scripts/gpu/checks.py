@@ -1,0 +1,215 @@
+"""The checks: each takes a `Bench`, returns what it found, and raises `Failed`."""
+
+import math
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from gpu.commands import REPOSITORY, SMALL, Bench, Failed, config_of, info_of, logits_of, rows_of, same_bits
+
+WARM_UP = 3  # steps that may wait: the first ones make buffers and choose kernels
+HOG = '''import torch
+from torch import nn
+
+
+class Hog(nn.Module):
+    """Asks for more memory than any device has."""
+
+    def __init__(self, image: tuple[int, int, int], classes: int, limit: int = 8):
+        super().__init__()
+        self.limit, self.layers = limit, nn.Sequential(nn.Flatten(), nn.Linear(image[0] * image[1] * image[2], classes))
+
+    def forward(self, x):
+        if len(x) > self.limit:
+            torch.empty(2**44, device=x.device)
+        return self.layers(x)
+'''
+
+
+def optimizers(bench: Bench) -> dict[str, Any]:
+    """Every optimizer trains."""
+    names = sorted(path.stem for path in (REPOSITORY / "configs" / "optimizer").glob("*.yaml"))
+    names = names[:2] if bench.quick else names
+    bench.sweep("optimizers", "optimizer=" + ",".join(names), "optimizer.lr=0.001")
+    return {"optimizers": names}
+
+
+def schedules(bench: Bench) -> dict[str, Any]:
+    """Every schedule trains."""
+    names = sorted(path.stem for path in (REPOSITORY / "configs" / "scheduler").glob("*.yaml"))
+    names = names[:2] if bench.quick else names
+    bench.sweep("schedules", "scheduler=" + ",".join(names))
+    return {"schedules": names}
+
+
+def networks(bench: Bench) -> dict[str, Any]:
+    """Networks of each kind train."""
+    names = ["custom", "mlp"] if bench.quick else ["custom", "conv3_wide", "lenet_like", "vgg_like", "mlp", "resnet18"]
+    bench.sweep("networks", "model=" + ",".join(names), "data.size=32")
+    return {"networks": names}
+
+
+def precisions(bench: Bench) -> dict[str, Any]:
+    """Every precision trains, in both memory layouts; the loss of the first epoch is near that of fp32."""
+    names = ["fp32", "bf16"] if not bench.cuda or bench.quick else ["fp32", "tf32", "bf16", "fp16"]
+    folders = bench.sweep(
+        "precisions", "device.precision=" + ",".join(names), "device.channels_last=true,false", "optimizer=sgd"
+    )
+    losses: dict[str, float] = {}
+    for folder in folders:
+        device = config_of(folder)["device"]
+        losses[f"{device['precision']}, channels_last={device['channels_last']}"] = rows_of(folder)[0]["loss"]
+    reference = losses["fp32, channels_last=True"]
+    if far := {name: loss for name, loss in losses.items() if abs(loss - reference) > 0.05 * reference}:
+        raise Failed(f"first epoch's loss in fp32: {reference:.4f}; far from it: {far}")
+    return {"first epoch's loss": losses}
+
+
+def same_as_cpu(bench: Bench) -> dict[str, Any]:
+    """In fp32, the first epoch's loss on the device is that of the CPU but for rounding."""
+    words = ["device.precision=fp32", "optimizer=sgd", "+aug=full"]
+    (here,) = bench.train("same-here", *words)
+    bench.cnnexp("train", *words, *SMALL, "device=cpu", "study.name=same-cpu")
+    (cpu,) = bench.runs("same-cpu")
+    losses = rows_of(here)[0]["loss"], rows_of(cpu)[0]["loss"]
+    if not math.isclose(*losses, rel_tol=2e-3):
+        raise Failed(f"first epoch's loss: {losses[0]} on {bench.device}, {losses[1]} on the CPU")
+    return {"first epoch's loss": losses}
+
+
+def augmentation(bench: Bench) -> dict[str, Any]:
+    """Every shipped augmentation gives the same images on the device as on the CPU for the same draws."""
+    import torch
+
+    from cnnexp.config import compose as config
+    from cnnexp.rng import fold
+    from cnnexp.training import build
+
+    images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    largest = {}
+    for name in sorted(path.stem for path in (REPOSITORY / "configs" / "augmentation").glob("*.yaml")):
+        operation = build.build_augmentation(config.resolve(config.compose([f"augmentation={name}"])))
+        if operation is None:
+            continue
+        results = [
+            operation(images.clone().to(place), torch.Generator().manual_seed(fold(0, "augmentation", 3))).cpu()
+            for place in ("cpu", bench.device)
+        ]
+        largest[name] = float((results[0] - results[1]).abs().max())
+    if wrong := {name: value for name, value in largest.items() if value > 1e-4}:
+        raise Failed(f"largest difference of a pixel: {wrong}")
+    return {"largest difference of a pixel": largest}
+
+
+def resident(bench: Bench) -> dict[str, Any]:
+    """Images kept on the device and images streamed to it give the same bits."""
+    (one,) = bench.train("resident", "device.data_on_device=true", "device.deterministic=true", "+aug=full")
+    (other,) = bench.train("streamed", "device.data_on_device=false", "device.deterministic=true", "+aug=full")
+    same_bits(one, other)
+    return {"test accuracy": info_of(one)["result"]["test_accuracy"]}
+
+
+def resume(bench: Bench) -> dict[str, Any]:
+    """A run that is stopped by SIGTERM and continued has the bits of an undisturbed one."""
+    words = ["model.norm=batch", "+aug=full", "data.num_train=400", "data.num_test=100", "batch_size=8", "epochs=12"]
+    words += ["checkpoint.every=1ep", f"device={'cuda' if bench.cuda else 'cpu'}", "device.deterministic=true"]
+    bench.cnnexp("train", *words, "study.name=undisturbed")
+    process = bench.start("train", *words, "study.name=resumed")
+    rows, stop_at = bench.work / "outputs" / "resumed", 6
+    while process.poll() is None and time.monotonic() < bench.deadline:
+        if any(len(path.read_bytes().splitlines()) >= stop_at for path in rows.glob("*/metrics.jsonl")):
+            process.send_signal(signal.SIGTERM)
+            break
+        time.sleep(0.02)
+    process.communicate()
+    if process.returncode != 75:
+        raise Failed(f"SIGTERM: exit code {process.returncode}, expected 75")
+    bench.cnnexp("train", *words, "study.name=resumed")
+    same_bits(*bench.runs("undisturbed"), *bench.runs("resumed"))
+    return {"interrupted after rows": stop_at}
+
+
+def compiled(bench: Bench) -> dict[str, Any]:
+    """Compiled training trains: by default, as CUDA graphs, and with the search for the fastest kernels."""
+    modes = ["true"] if not bench.cuda or bench.quick else ["true", "reduce-overhead", "max-autotune"]
+    seconds = {}
+    for mode in modes:
+        start = time.monotonic()
+        bench.train("compiled", f"device.compile={mode}")
+        seconds[mode] = round(time.monotonic() - start, 1)
+    return {"seconds": seconds}
+
+
+def frozen(bench: Bench) -> dict[str, Any]:
+    """A frozen ResNet-18 with its features computed once gives the logits of one that computes them at every step."""
+    words = ["model=resnet18", "model.freeze=backbone", "model.bn=frozen", "data.size=32", "device.precision=fp32"]
+    one, other = bench.train("frozen", "-m", *words, "cache_features=true,false")
+    difference = float(np.abs(logits_of(one) - logits_of(other)).max())
+    if difference > 1e-2:
+        raise Failed(f"largest difference of a logit: {difference:.3g}")
+    return {"largest difference of a logit": difference}
+
+
+def probes(bench: Bench) -> dict[str, Any]:
+    """Probes measure on the device and change no number."""
+    (one,) = bench.train("no-probes", "device.deterministic=true")
+    (other,) = bench.train("probes", "probes=all", "device.deterministic=true")
+    same_bits(one, other)
+    return {"rows of probes": len((other / "probes.jsonl").read_text().splitlines())}
+
+
+def out_of_memory(bench: Bench) -> dict[str, Any]:
+    """A run that needs too much memory ends as oom, with exit code 3 and a suggestion."""
+    (bench.work / "hog.py").write_text(HOG)
+    (bench.work / "mine" / "model").mkdir(parents=True, exist_ok=True)
+    (bench.work / "mine" / "model" / "hog.yaml").write_text("_target_: hog.Hog\n")
+    kind = "cuda" if bench.cuda else "cpu"
+    words = ["train", "--config-dir", "mine", "model=hog", *SMALL, f"device={kind}", "study.name=oom"]
+    output = bench.cnnexp(*words, code=3)
+    status = [info_of(path.parent)["status"] for path in (bench.work / "outputs" / "oom").glob("*/run.json")]
+    if status != ["oom"] or "batch_size" not in output:
+        raise Failed(f"status {status}; printed: {output.strip().splitlines()[-1]}")
+    return {"printed": output.strip().splitlines()[-1]}
+
+
+def evaluation(bench: Bench) -> dict[str, Any]:
+    """`cnnexp evaluate` on the device computes the recorded test accuracy."""
+    (run,) = bench.train("evaluated", "model.norm=batch", "seed=5")
+    bench.cnnexp("evaluate", str(run.relative_to(bench.work)))
+    return {"test accuracy": info_of(run)["result"]["test_accuracy"]}
+
+
+def no_synchronisation(bench: Bench) -> dict[str, Any]:
+    """Within an epoch no step makes the host wait for the device, in fp32 and bf16, with augmentation.
+
+    On a CPU there is no device to wait for: the steps are made, and nothing is checked.
+    """
+    import torch
+
+    from cnnexp.config import compose as config
+    from cnnexp.training import build
+    from cnnexp.training.device import resolve, set_up
+    from cnnexp.training.loop import train_step
+    from cnnexp.training.setup import batches_of, new_state, settings_of
+
+    for precision in ("fp32", "bf16") if bench.cuda else ("fp32",):
+        words = [*SMALL, "model.norm=batch", "+aug=full", f"device.precision={precision}"]
+        composed = config.resolve(config.compose([*words, f"device={'cuda' if bench.cuda else 'cpu'}"]))
+        device = resolve(composed["device"])
+        set_up(device)
+        data = build.build_data(composed)
+        batches = batches_of(composed, data, device)
+        settings = settings_of(composed, batches, device)
+        state = new_state(composed, data, settings)
+        try:
+            for step in range(settings.steps_per_epoch):
+                if bench.cuda and step == WARM_UP:
+                    torch.cuda.set_sync_debug_mode("error")
+                train_step(state, batches.at(step), settings)
+                state.step += 1
+        finally:
+            if bench.cuda:
+                torch.cuda.set_sync_debug_mode("default")
+    return {"steps without waiting": settings.steps_per_epoch - WARM_UP if bench.cuda else 0}
