@@ -49,7 +49,7 @@ KINDS = {
     ],
     "loss scaled": ["optimizer=sgd", "clip_norm=1.0", "study.arm=scaled"],
     "perceptron": ["model=mlp", "model.norm=layer", "model.dropout.fc=0.2", "scheduler=plateau"],
-    "residual": ["model=residual", "optimizer=momentum", "scheduler=cosine", "early_stopping.patience=1"],
+    "residual": ["model=residual", "optimizer=momentum", "scheduler=cosine", "early_stopping.patience=2"],
     "from formulas": ["model.impl=im2col", "optimizer=reference_adam", "scheduler=step", "scheduler.every=1ep"],
 }
 UNTIMED_RESULT = ("best_epoch", "epochs", "val_accuracy", "val_loss", "test_accuracy", "test_loss", "train_accuracy",
