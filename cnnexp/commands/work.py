@@ -46,9 +46,10 @@ def main(argv: list[str]) -> int:
     places = dict(read_word(word) for word in given.words)
 
     from cnnexp.storage.presence import at_work
-    from cnnexp.sweep.launcher import finish, with_upstream
+    from cnnexp.sweep.launcher import finish
     from cnnexp.sweep.local import LocalEngine
     from cnnexp.sweep.plan_file import read, read_plans
+    from cnnexp.sweep.planning import with_upstream
 
     read(given.folder)  # before anything is written there
     with at_work(given.folder.resolve()):

@@ -1,21 +1,18 @@
 """A sweep: compose, check and plan all runs first, then make those that are not done yet."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
-from cnnexp.config.arms import Arm, arm_changes, read_arms
+from cnnexp.config.arms import read_arms
 from cnnexp.config.flags import Request
-from cnnexp.config.keys import flatten
-from cnnexp.config.schema import Cluster
-from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
 from cnnexp.records.fields import FINAL
@@ -29,20 +26,14 @@ from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.expand import expand
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.plan_file import write_plans
+from cnnexp.sweep.planning import check, cluster_of, elsewhere, machine, plan_all, with_upstream
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import import_ahead
-from cnnexp.sweep.slots import Slot, resolve
-from cnnexp.sweep.study import by_folder, check_arms, write_studies
+from cnnexp.sweep.study import by_folder, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, plural
-from cnnexp.training import plan as planning
 from cnnexp.training import trial
 from cnnexp.training.plan import Plan
-
-if TYPE_CHECKING:
-    from cnnexp.training.device import Target
-
-Composed = tuple[dict[str, Any], Any]  # a run's resolved config, and its `hydra` node
 
 
 def launch(words: list[str], request: Request) -> int:
@@ -79,51 +70,6 @@ def launch(words: list[str], request: Request) -> int:
     if request.plan:
         return EXIT_DONE
     return make(plans, LocalEngine(slots), request.budget, request.fail_fast) if here else hand_over(plans)
-
-
-def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:
-    """Return the slots of this machine, and what it is. Raises UserError if it lacks the device."""
-    from cnnexp.training.device import probe
-
-    slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
-    return slots, probe(slots[0].device, slots[0].threads)
-
-
-def cluster_of(composed: Sequence[Composed]) -> dict[str, Any]:
-    """Return the `cluster` node of a sweep, with all keys. Raises UserError if its runs have different ones."""
-    keys = [key.removeprefix("cluster.") for key in flatten(composed[0][0]) if key.startswith("cluster.")]
-    return vars(Cluster(**{key: shared(composed, f"cluster.{key}") for key in keys}))
-
-
-def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target":
-    """Return the machine that the config states. Raises UserError for what it leaves open."""
-    from cnnexp.training.device import stated
-
-    if shared(composed, "slots") != "auto":
-        raise UserError("slots: are those of this machine; type them for `cnnexp work DIR slots=...` where it runs")
-    device = {key: shared(composed, f"device.{key}") for key in ("kind", "precision", "threads")}
-    if cluster["engine"] == "slurm":
-        from cnnexp.sweep.slurm import probe_there
-
-        device["kind"] = ("cuda" if cluster["gpus"] else "cpu") if device["kind"] == "auto" else device["kind"]
-        device["threads"] = cluster["cpus"] if device["threads"] == "auto" else device["threads"]
-        if device["precision"] == "auto" and device["kind"].startswith("cuda"):
-            device["precision"] = probe_there(cluster)["precision"]
-    return stated(device, f"cluster={cluster['engine']}")
-
-
-def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], target: "Target") -> list[Plan]:
-    """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
-    swept, plans = varying(runs), []
-    for (config, node), overrides in zip(composed, runs, strict=True):
-        config["device"]["kind"] = target.kind
-        choices = dict(node.runtime.choices)
-        changes = arm_changes(arms, choices.get("arm"), overrides, swept)
-        plans.append(planning.plan(config, overrides, changes, command(), choices, target))
-    check_different(plans)
-    check_arms(plans, list(arms))
-    seeds = list(dict.fromkeys(plan.seed for plan in plans))
-    return sorted(plans, key=lambda plan: seeds.index(plan.seed))
 
 
 def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast: bool = False) -> int:
@@ -204,52 +150,6 @@ def finish(
         print(f"compare them: {shlex.join(words)}", flush=True)
     diverged = any(run.status == "diverged" for _, run in records)
     return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
-
-
-def check(each: Callable[[dict[str, Any]], None], jobs: Sequence[tuple[dict[str, Any], Sequence[str]]]) -> None:
-    """Check the runs' configs, given with their overrides. Raises UserError, which names the run's arm."""
-    for config, overrides in jobs:
-        try:
-            each(config)
-        except UserError as error:
-            arm = [f" (in {word})" for word in overrides if key_of(word) == "+arm"]
-            raise UserError(f"{error}{''.join(arm)}") from error
-
-
-def shared(composed: Sequence[Composed], key: str) -> Any:
-    """Return a setting that all runs of a sweep must have in common. Raises UserError, naming it, if they have not."""
-    values = [flatten(config)[key] for config, _ in composed]
-    for value in values:
-        if value != values[0]:
-            raise UserError(f"{key}: given {values[0]} and {value} in one sweep; start a sweep for each")
-    return values[0]
-
-
-def varying(runs: Sequence[Sequence[str]]) -> set[str]:
-    """Return the keys whose overrides are not the same in every run."""
-    same = set.intersection(*(set(overrides) for overrides in runs))
-    return {key_of(word) for overrides in runs for word in overrides if word not in same}
-
-
-def check_different(plans: list[Plan]) -> None:
-    """Raise UserError if two arms are equal after composition, or two runs are the same run."""
-    seen: dict[tuple[str, int], Plan] = {}
-    for plan in plans:
-        other = seen.setdefault((plan.fingerprint, plan.seed), plan)
-        if other is plan:
-            continue
-        if other.arm != plan.arm:
-            raise UserError(
-                f"arms '{other.arm}' and '{plan.arm}' are equal after composition: both would train the same network "
-                "in the same way; leave one out with +arm=..., or drop the override that makes them equal"
-            )
-        raise UserError(f"{plan.label}: asked for twice, by {' '.join(other.overrides)} and {' '.join(plan.overrides)}")
-
-
-def with_upstream(plans: list[Plan]) -> list[Plan]:
-    """Return the runs that others need, each once, before all others."""
-    first = {str(needed.folder): needed for plan in plans for needed in plan.chain()[:-1]}
-    return [*first.values(), *plans]
 
 
 def first_as_baseline(plans: Sequence[Plan]) -> list[str]:
