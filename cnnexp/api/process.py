@@ -37,7 +37,7 @@ def torch_unchanged() -> Iterator[None]:
     import torch
 
     from cnnexp.training.build import forget_data
-    from cnnexp.training.device import release_freed_memory
+    from cnnexp.training.cpu import release_freed_memory
 
     forget_data()
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

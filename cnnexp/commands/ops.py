@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     from cnnexp.optim.lean import spare_compiler
     from cnnexp.reference.catalogue import catalogue
     from cnnexp.reference.comparison import compare
-    from cnnexp.training.device import cpu_name
+    from cnnexp.training.cpu import name as cpu_name
 
     spare_compiler()
     torch.set_num_threads(1)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from cnnexp import storage
 from cnnexp.errors import UserError
-from cnnexp.training.device import Device, cpu_name
+from cnnexp.training import cpu
+from cnnexp.training.device import Device
 
 REPEATS = 3  # timings, of which the median counts, after a warm-up
 MAX_TIME_RATIO = 1.1  # bf16 / fp32: timings vary by a tenth
@@ -75,7 +76,7 @@ def unfit(model: nn.Module, image: tuple[int, int, int], batch_size: int, device
     image: (C, H, W). cache: the folder of bf16.json. One process tests at a time; others wait.
     """
     shapes = shapes_of(model, (min(batch_size, MAX_IMAGES), *image), device)
-    machine = f"{cpu_name()}; torch {torch.__version__}; python {platform.python_version()}; {device.threads} threads"
+    machine = f"{cpu.name()}; torch {torch.__version__}; python {platform.python_version()}; {device.threads} threads"
     file = cache / "bf16.json"
     with storage.lock(cache / ".bf16.lock", wait=True):
         known = _read(file)

@@ -1,13 +1,8 @@
 """The device of a run: resolved once, recorded, and set up for speed; and its errors explained. Imports torch."""
 
-import ctypes
-import functools
 import os
-import platform
-import resource
-import sys
 import traceback
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +10,9 @@ import torch
 
 from cnnexp.errors import UserError
 from cnnexp.process.limits import cores
+from cnnexp.training import cpu
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Environment variables with which torch, oneDNN and MKL choose kernels for another processor.
-KERNEL_VARIABLES = (
-    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
-)
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class Device:
     """Where a run computes.
 
     name: of the hardware. precision: fp32, tf32, bf16 or fp16. threads: CPU threads. data_on_device: None decides by
-    the free memory. keep_memory: see keep_freed_memory. compile: True, or a mode of torch.compile.
+    the free memory. keep_memory: see cpu.keep_freed_memory. compile: True, or a mode of torch.compile.
     """
 
     torch: torch.device
@@ -69,7 +61,7 @@ class Device:
     def record(self) -> dict[str, Any]:
         """Return what run.json says of the device."""
         facts = {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
-        facts |= cpu_kernels() if self.kind == "cpu" else {}
+        facts |= cpu.kernels() if self.kind == "cpu" else {}
         return facts | ({"compile": self.compile} if self.compile else {})
 
 
@@ -101,7 +93,7 @@ def probe(kind: str, threads: int | None = None) -> Target:
             raise UserError(f"device.kind: given '{kind}'; this machine has {torch.cuda.device_count()} CUDA device(s)")
     # Older GPUs only emulate bf16, which is slower than fp32.
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu.name()
     return Target(str(device), name, "bf16" if native else "fp32", threads or cores())
 
 
@@ -152,7 +144,7 @@ def resolve(config: dict[str, Any], target: Target | None = None) -> Device:
 def set_up(device: Device) -> None:
     """Set threads, the allocator and the choice of kernels for this process."""
     torch.set_num_threads(device.threads)
-    keep_freed_memory(device.keep_memory)
+    cpu.keep_freed_memory(device.keep_memory)
     if device.kind == "cuda":
         torch.cuda.set_device(device.torch)
         torch.cuda.reset_peak_memory_stats(device.torch)
@@ -164,76 +156,14 @@ def set_up(device: Device) -> None:
     wanted = device.deterministic and device.kind == "cuda"
     if wanted != torch.are_deterministic_algorithms_enabled():  # setting it imports a compiler, even if nothing changes
         torch.use_deterministic_algorithms(wanted)
-    _reset_peak_memory()
-
-
-def keep_freed_memory(keep: bool) -> None:
-    """Let glibc keep freed blocks, or return each large one to the kernel, as it does by default.
-
-    Every activation is a large block; returning it costs a page fault per 4 KiB at the next step. Kept memory has holes
-    that aligned blocks do not always fit (glibc before 2.38), so that the process needs more: docs/performance.md, rows
-    tried and C10. No effect except on Linux with glibc.
-    """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        trim_threshold, top_pad, mmap_threshold, mmap_max = -1, -2, -3, -4  # of malloc.h
-        kept = {mmap_max: 0, trim_threshold: 2**31 - 1, top_pad: 64 * 2**20}
-        default = {mmap_max: 65536, mmap_threshold: 2**20, trim_threshold: 2**17, top_pad: 2**17}
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in (kept if keep else default).items():
-            mallopt(parameter, value)
-
-
-def release_freed_memory() -> None:
-    """Undo `keep_freed_memory`, for a program that goes on after a run; return what is free to the kernel."""
-    keep_freed_memory(False)
-    with suppress(AttributeError, OSError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def cpu_name() -> str:
-    """Return the processor's name."""
-    return _cpu_facts().get("model name") or platform.processor() or platform.machine()
-
-
-def cpu_kernels() -> dict[str, Any]:
-    """Return what chooses the CPU's kernels: torch's instruction set, the processor's model, variables that are set.
-
-    Kernels for other instructions or caches add the same numbers in another order, so that the last bits differ.
-    """
-    facts = _cpu_facts()
-    keys = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
-    chosen = {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ}
-    return {
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "processor": ", ".join(f"{key} {facts[key]}" for key in keys if key in facts) or cpu_name(),
-    } | ({"kernel_variables": chosen} if chosen else {})
-
-
-@functools.lru_cache(maxsize=1)
-def _cpu_facts() -> dict[str, str]:
-    """Return what Linux says of the first processor; {} elsewhere."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = file.read().partition("\n\n")[0].splitlines()
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def _reset_peak_memory() -> None:
-    """Let Linux restart its count of this process's peak memory, so that a worker's next run does not inherit it."""
-    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
+    cpu.reset_peak_memory()
 
 
 def peak_memory_mib(device: Device) -> float:
     """Return the peak memory since `set_up` in MiB: of tensors on a CUDA device, else of this process."""
     if device.kind == "cuda":
         return float(torch.cuda.max_memory_allocated(device.torch) / 2**20)
-    with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) / 2**10 for line in file if line.startswith("VmHWM"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return cpu.peak_memory_mib()
 
 
 def synchronize(device: Device) -> None:

@@ -68,7 +68,7 @@ def machine(gpu: str | None) -> dict[str, Any]:
     import cnnexp
     from cnnexp.process.limits import cores
     from cnnexp.records.provenance import code
-    from cnnexp.training.device import cpu_name
+    from cnnexp.training.cpu import name as cpu_name
 
     packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
     return {

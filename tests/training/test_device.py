@@ -13,7 +13,7 @@ import torch
 
 from cnnexp.errors import UserError
 from cnnexp.sweep import slots
-from cnnexp.training import device
+from cnnexp.training import cpu, device
 
 NODE = {
     "kind": "auto",
@@ -70,7 +70,7 @@ def test_a_cpu_is_recorded_with_what_chooses_its_kernels() -> None:
     code = f"from cnnexp.training import device; print(device.resolve({ {**NODE, 'kind': 'cpu'} }).record())"
     found = []
     for variables in ({}, {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}):
-        environment = {k: v for k, v in os.environ.items() if k not in device.KERNEL_VARIABLES} | variables
+        environment = {k: v for k, v in os.environ.items() if k not in cpu.KERNEL_VARIABLES} | variables
         out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
         found.append(ast.literal_eval(out.stdout))
     assert "kernel_variables" not in found[0]
@@ -98,10 +98,10 @@ def test_a_runs_peak_of_memory_is_its_own() -> None:
 def test_freed_memory_is_kept_or_given_back(keep: bool, low: int, high: int) -> None:
     """How many MiB are left of 64 blocks of 4 MiB after they are freed, in a process of its own."""
     script = (
-        "import torch; from cnnexp.training import device\n"
+        "import torch; from cnnexp.training import cpu\n"
         "def resident():\n"
         "    return int(open('/proc/self/statm').read().split()[1]) // 256\n"
-        f"device.keep_freed_memory({keep}); before = resident()\n"
+        f"cpu.keep_freed_memory({keep}); before = resident()\n"
         "blocks = [torch.ones(2**20) for _ in range(64)]; del blocks\n"
         "print(resident() - before)\n"
     )
