@@ -125,7 +125,8 @@ def test_page_from_top_to_bottom(page, folder):
                 assert done.returncode == 2 and done.stderr.splitlines()[0] == error, (command, done.stderr)
             else:
                 assert done.returncode == 0, f"{smaller(command)}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
-    assert ran >= len(re.findall(r"^(?:\$ )?cnnexp ", (PROJECT / page).read_text(), re.MULTILINE)) > 0
+    lines = re.findall(r"^(?:\$ )?cnnexp ", (PROJECT / page).read_text(), re.MULTILINE)  # docs/commands.md has a table
+    assert ran >= max(1, len(lines))
 
 
 @pytest.mark.parametrize("page", PAGES)
