@@ -13,6 +13,7 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
 
 from cnnexp.config.flags import Request, help_text, read
 from cnnexp.config.user_code import user_frames
+from cnnexp.config.words import as_typed
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records import provenance
 from cnnexp.storage import MACHINE, StorageError
@@ -95,7 +96,7 @@ def planned(composed: "DictConfig") -> "Plan":
     from cnnexp.training.plan import plan
 
     trial.before_data(config)
-    overrides, choices = list(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
+    overrides, choices = as_typed(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)
     if "arm" not in choices:
         changes = configs.without_defaults(changes, [*configs.search_path(provenance.TYPED), *overrides])

@@ -34,6 +34,7 @@ from cnnexp.config.words import (
     key_of,
     no_use,
     quoted,
+    replacing,
     study_of,
 )
 from cnnexp.config.words import folder as folder
@@ -76,7 +77,7 @@ def prepare(overrides: list[str]) -> list[str]:
     """Return overrides as Hydra reads them, sorted by what wins, and make the arms of their study known to Hydra."""
     places = [Path(found) for word in overrides for found in re.findall(r"file://([^'\],]+)", word)]
     check_overrides(overrides, places)
-    words = [readable(word) for word in in_order(overrides)]
+    words = [readable(word) for word in replacing(in_order(overrides))]
     check_hydra(words)
     register_arms(words)
     return words
@@ -155,7 +156,7 @@ def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:
     """Return the file of a group's choice. hydra_node: the `hydra` node of a composed config."""
     runtime = hydra_node.runtime
     places = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
-    files = [place / group / f"{runtime.choices[group]}.yaml" for place in places]
+    files = [place / group / f"{runtime.choices.get(group)}.yaml" for place in places]
     return next((file for file in files if file.exists()), None)
 
 
@@ -164,7 +165,7 @@ def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> N
 
     runs: each a resolved config and its `hydra` node. Settings that a study or a typed value replaced are left out.
     """
-    first = {str(node.runtime.choices.data): (config, node) for config, node in reversed(runs)}
+    first = {str(node.runtime.choices.get("data")): (config, node) for config, node in reversed(runs)}
     for name, (config, node) in first.items():
         file = chosen_file(node, "data")
         content = OmegaConf.to_container(OmegaConf.load(file)) if file else None
@@ -175,7 +176,7 @@ def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> N
             for entry in content.get("defaults", []):
                 for key, choice in entry.items() if isinstance(entry, dict) else ():
                     group = str(key).removeprefix("override /")
-                    words += [f"{group}={choice}"] if node.runtime.choices[group] == choice else []
+                    words += [f"{group}={choice}"] if node.runtime.choices.get(group) == choice else []
             if words:
                 print(f"data={name} sets {', '.join(words)}", flush=True)
 

@@ -9,6 +9,7 @@ from cnnexp.config.mistakes import check_override, seeds_of
 from cnnexp.errors import UserError
 
 ALIASES = {"aug": "augmentation"}
+GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler")  # whose `_target_` may be one's own
 # Each wins over those before it, and every other override wins over all of them.
 FIRST = ("+study", "+pretrain", "+arm", "+preset")
 QUOTES = ("'", '"', "[", "{")  # a value that begins so is written as Hydra reads it
@@ -57,6 +58,29 @@ def check_overrides(overrides: Sequence[str], places: Iterable[Path]) -> None:
     choices = choices_of(places)
     for word in overrides:
         check_override(full_name(word), choices)
+
+
+def replacing(words: Sequence[str]) -> list[str]:
+    """Return words with which an own `_target_` replaces its group, instead of being merged with the default choice.
+
+    model._target_=my.Net model.width=8 -> ~model ++model._target_=my.Net ++model.width=8, if no model= is among them.
+    """
+    keys = [key_of(word).lstrip("+") for word in words]
+    own = [
+        group for group in GROUPS if f"{group}._target_" in keys and not {group, f"+{group}"} & {*map(key_of, words)}
+    ]
+    removed = [f"~{group}" for group in own if f"~{group}" not in words]
+    below = tuple(f"{group}." for group in own)
+    return removed + [f"++{word.lstrip('+')}" if word.lstrip("+").startswith(below) else word for word in words]
+
+
+def as_typed(words: Iterable[str]) -> list[str]:
+    """Return words as they were before `replacing`."""
+    words = list(words)
+    own = [group for group in GROUPS if f"++{group}._target_" in map(key_of, words)]
+    below = tuple(f"++{group}." for group in own)
+    kept = [word for word in words if key_of(word).lstrip("~") not in own or word[:1] != "~"]
+    return [word.removeprefix("++") if word.startswith(below) else word for word in kept]
 
 
 def check_hydra(overrides: Sequence[str]) -> None:

@@ -58,10 +58,10 @@ def settings_of(arm: str) -> list[Setting]:
 def short_keys(keys: Iterable[str]) -> dict[str, str]:
     """Return a short name for each dotted key: without its first part, unless two keys would then be called the same.
 
-    {"optimizer.lr": "lr", "model.dropout.fc": "dropout.fc", "augmentation": "aug"}
+    {"optimizer.lr": "lr", "model.dropout.fc": "dropout.fc", "augmentation": "aug", "model._target_": "model"}
     """
     keys = list(dict.fromkeys(keys))
-    shorts = {key: key.partition(".")[2] or key for key in keys}
+    shorts = {key: (name := key.removesuffix("._target_")).partition(".")[2] or name for key in keys}
     shorts = {key: SHORT.get(short, short) for key, short in shorts.items()}
     count = Counter(shorts.values())
     return {key: short if count[short] == 1 else key for key, short in shorts.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.config.arms import Arm, arm_changes
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import Cluster
-from cnnexp.config.words import key_of
+from cnnexp.config.words import as_typed, key_of
 from cnnexp.errors import UserError
 from cnnexp.records.provenance import command
 from cnnexp.sweep.slots import Slot, resolve
@@ -53,6 +53,7 @@ def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target"
 
 def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], target: "Target") -> list[Plan]:
     """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
+    runs = [as_typed(overrides) for overrides in runs]
     swept, plans = varying(runs), []
     for (config, node), overrides in zip(composed, runs, strict=True):
         config["device"]["kind"] = target.kind

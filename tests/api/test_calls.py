@@ -228,6 +228,19 @@ def test_a_part_that_was_edited_after_its_import(
     assert own(**chosen).status == "done"
 
 
+def test_an_own_part_has_only_the_settings_that_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "open_part.py").write_text(
+        "from torch import nn\n\ndef build(classes, **more):\n    assert more == {'width': 4}\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [word for word in TINY if not word.startswith("model.")]
+    node = {"_target_": "open_part.build", "width": 4}
+    assert cnnexp.train(*words, model=node, outputs=tmp_path / "own").config["model"] == node
+
+
 def test_files_that_changed_between_two_calls_are_read_again(tmp_path: Path, outputs: Path) -> None:
     photos = tree(tmp_path / "photos", count=8)
     call = {"data": "folder", "data.root": photos, "data.size": 8, "batch_size": 2, "epochs": "1st", "device": "cpu"}

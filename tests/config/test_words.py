@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from cnnexp import cli
+from cnnexp.api.words import words_of
 from cnnexp.commands.evaluate import _change
 from cnnexp.config import compose as configs
+from cnnexp.config.words import as_typed
 
 NAMES = [
     "photos (1)",
@@ -70,3 +72,28 @@ def test_a_folder_of_configs_may_have_any_name(name: str, tmp_path: Path) -> Non
     (tmp_path / name / "data" / "mine.yaml").write_text("defaults: [postcards]\nnum_train: 300\n")
     places = configs.search_path([f"--config-dir={tmp_path / name}"])
     assert configs.compose([*places, "data=mine"]).data.num_train == 300
+
+
+OWN = {  # of each group: what is not typed of it, so no setting of the default choice is left
+    "model": {"_target_": "my_net.MyNet", "width": 8, "sizes": {"first": 3}},
+    "data": {"_target_": "my_data.stripes", "count": 30},
+    "augmentation": {"_target_": "torchvision.transforms.v2.RandomErasing", "p": 0.5},
+    "optimizer": {"_target_": "torch.optim.Adadelta", "rho": 0.8},
+    "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.9},
+}
+
+
+@pytest.mark.parametrize("group", OWN)
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_an_own_target_replaces_its_group(group: str, plus: str) -> None:
+    words = words_of([], {group: OWN[group]})
+    composed = configs.compose([f"{plus}{word}" for word in words], with_hydra=True)
+    config = configs.resolve(composed)
+    assert config[group] == OWN[group]
+    assert as_typed(composed.hydra.overrides.task) == words, "what a record says to type"
+    assert group != "data" or config["batch_size"] != 16, "the default data's recipe went with it"
+
+
+def test_a_target_beside_a_choice_is_a_setting_of_it() -> None:
+    config = configs.resolve(configs.compose(["optimizer=adam", "optimizer._target_=torch.optim.AdamW"]))
+    assert config["optimizer"]["_target_"] == "torch.optim.AdamW" and config["optimizer"]["lr"] == 0.001

@@ -40,6 +40,7 @@ def test_every_name_fits_a_file_system(name):
         ("augmentation.ops=[{crop: 4},flip]", "ops_crop-4-flip"),
         ("model.weights='outputs/x/y z'", "weights_y-z"),
         ("+preset=small", "preset_small"),
+        ("model._target_=my_net.MyNet,model.width=8", "model_my_net.MyNet-width_8"),
         ("my run (2), it's new", "my-run-2-it-s-new"),
         ("baseline", "baseline"),
         ("猫=犬", "猫-犬"),
