@@ -8,6 +8,7 @@ Every number and duration that a person reads is formatted by `number`, `percent
 
 import math
 import re
+import shlex
 import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -82,6 +83,11 @@ def _escaped(character: str) -> str:
 def at_home(path: str) -> str:
     """Return a path with the user's home folder for a `~` that begins it. `~name` stays: it may be a folder's name."""
     return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
+
+
+def in_shell(words: Sequence[str]) -> str:
+    """Return words as one types them in a shell; a word with single quotes is put in double ones, if that is safe."""
+    return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!\n') else shlex.quote(w) for w in words)
 
 
 def shorten(text: str, width: int) -> str:

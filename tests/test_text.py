@@ -1,6 +1,7 @@
 """How numbers, durations and tables are written for a person."""
 
 import math
+import shlex
 
 import pytest
 
@@ -96,3 +97,10 @@ def test_only_a_path_below_the_home_folder_is_moved_there(monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", "/home/me")
     given = ["~", "~/x y", "~x", "x/~", "", "~root/x"]
     assert [text.at_home(path) for path in given] == ["/home/me", "/home/me/x y", *given[2:]]
+
+
+def test_a_command_is_readable_and_reads_back() -> None:
+    words = ["cnnexp", "train", "study.arm='epochs=1,model=resnet18'", "a b", "~model", "it's $5", 'say "it\'s"', "x"]
+    line = text.in_shell(words)
+    assert shlex.split(line) == words
+    assert line.startswith("cnnexp train \"study.arm='epochs=1,model=resnet18'\" 'a b' '~model' ")

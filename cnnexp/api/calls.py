@@ -1,7 +1,6 @@
 """`cnnexp.train`, `cnnexp.sweep` and `cnnexp.report`: what the commands of these names do, for a program."""
 
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from cnnexp.api.run import Run
 from cnnexp.api.study import Study
 from cnnexp.api.words import words_of
 from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, Diverged, Incomplete, UserError
-from cnnexp.text import at_home
+from cnnexp.text import at_home, in_shell
 
 if TYPE_CHECKING:
     from cnnexp.report import Report
@@ -111,7 +110,7 @@ def report(
 
     with unchanged(), matplotlib_unchanged():
         place = None if out is None else Path(at_home(os.fspath(out)))
-        command = shlex.join(["cnnexp", "report", os.fspath(folder)])
+        command = in_shell(["cnnexp", "report", os.fspath(folder)])
         return write(find_place(folder), place, baseline, figures, command)
 
 

@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp import storage
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE
-from cnnexp.text import mib, visible
+from cnnexp.text import in_shell, mib, visible
 
 if TYPE_CHECKING:
     from cnnexp.data.images import ImageData
@@ -79,7 +78,7 @@ def main(argv: list[str]) -> int:
 
         out = given.out or Path(config["outputs"], "data", distinct_slug(data.name))
         augmented = _augmented(config, overrides, given.config_dir)
-        written = page.write(found, augmented, out, shlex.join(["cnnexp", "data", *argv]))
+        written = page.write(found, augmented, out, in_shell(["cnnexp", "data", *argv]))
         if not given.json:
             print(f"{'page':12} {written}")
     if given.grid and not given.json:

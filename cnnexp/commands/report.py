@@ -1,13 +1,12 @@
 """`cnnexp report`: compare the runs of a study. Its help imports nothing heavy."""
 
 import datetime
-import shlex
 import sys
 from pathlib import Path
 
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE
-from cnnexp.text import visible
+from cnnexp.text import in_shell, visible
 
 EXAMPLES = """\
 examples:
@@ -47,7 +46,7 @@ def main(argv: list[str]) -> int:
     def watched(written: Report, line: str) -> None:
         progress(f"{datetime.datetime.now():%H:%M:%S}  {line}; {visible(written.index)}")
 
-    folder, command = find_place(given.folder), shlex.join(["cnnexp", "report", *argv])
+    folder, command = find_place(given.folder), in_shell(["cnnexp", "report", *argv])
     written = watch(folder, write, watched) if given.watch else write(0)
     if not given.quiet:
         print(written.terminal)

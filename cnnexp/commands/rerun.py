@@ -11,7 +11,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord
-from cnnexp.text import at_home, plain, shorten, visible
+from cnnexp.text import at_home, in_shell, plain, shorten, visible
 
 if TYPE_CHECKING:
     from cnnexp.training.plan import Plan
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         fix = f"; finish it with: {original.info['repeat']}" if "repeat" in original.info else ""
         raise UserError(f"{given.run}: the run is {original.status}, so there is nothing to compare with{fix}")
     check_numbers(original)
-    plan = plan_again(original, given.places, given.device, given.allow, shlex.join(["cnnexp", STUDY, *argv]))
+    plan = plan_again(original, given.places, given.device, given.allow, in_shell(["cnnexp", STUDY, *argv]))
     plan.folder = given.out or free_folder(original, plan)
     if not is_free(plan.folder, plan):
         raise UserError(f"--out: {plan.folder} holds something else; name a folder that does not exist yet")

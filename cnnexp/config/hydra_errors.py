@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import shlex
 import sys
 import traceback
 from contextlib import suppress
@@ -15,6 +14,7 @@ from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
 from cnnexp.config.words import FIRST, choices_of, no_use, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown
+from cnnexp.text import in_shell
 
 READERS = ("hydra", "omegaconf", "yaml", "antlr4")  # the libraries that read configs and overrides
 
@@ -57,8 +57,7 @@ def translate(error: Exception, typed: list[str]) -> UserError:
 
 def as_text(key: str, value: str) -> str:
     """Return an override whose value is a text, as it is typed in a shell."""
-    word = f"{key}={quoted(value)}"
-    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
+    return in_shell([f"{key}={quoted(value)}"])
 
 
 def _named(error: Exception, typed: list[str]) -> str:

@@ -6,12 +6,12 @@ import importlib.metadata
 import itertools
 import os
 import platform
-import shlex
 import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from cnnexp.text import in_shell
 from cnnexp.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ TYPED: list[str] = []  # the words after `cnnexp train`, which sets them
 
 def command() -> str:
     """Return the typed command, quoted for a shell."""
-    return shlex.join(["cnnexp", "train", *TYPED])
+    return in_shell(["cnnexp", "train", *TYPED])
 
 
 def folder_flags(words: list[str]) -> list[str]:

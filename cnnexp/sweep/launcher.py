@@ -31,7 +31,7 @@ from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.study import by_folder, write_studies
 from cnnexp.sweep.times import Times
-from cnnexp.text import duration, plural
+from cnnexp.text import duration, in_shell, plural
 from cnnexp.training import trial
 from cnnexp.training.plan import Plan
 
@@ -147,7 +147,7 @@ def finish(
     for folder in by_folder(asked):
         shown = folder if before is None else folder.resolve()  # a worker may have gone elsewhere
         words = ["cnnexp", "report", str(shown), *first_as_baseline(asked)]
-        print(f"compare them: {shlex.join(words)}", flush=True)
+        print(f"compare them: {in_shell(words)}", flush=True)
     diverged = any(run.status == "diverged" for _, run in records)
     return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 

@@ -1,7 +1,6 @@
 """Write a report: of one study, or of several with an index that leads to them."""
 
 import functools
-import shlex
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from cnnexp.report.render import page
 from cnnexp.report.render.claim_tables import tested_effects
 from cnnexp.report.render.tables import tables_of, tables_of_studies
 from cnnexp.storage.untrusted import checked_folder
-from cnnexp.text import plural
+from cnnexp.text import in_shell, plural
 
 
 def write_groups(
@@ -36,7 +35,7 @@ def write_groups(
 ) -> Report:
     """Write the report of every group at or below `folder`; see cnnexp.report.write."""
     groups = find_groups(folder)
-    command = command or shlex.join(["cnnexp", "report", str(folder)])
+    command = command or in_shell(["cnnexp", "report", str(folder)])
     pages, printed, studies = [], [], []
     for path, records in groups:
         name = "" if len(groups) == 1 else path.relative_to(folder).as_posix() if path != folder else "runs-here"
