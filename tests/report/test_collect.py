@@ -289,6 +289,21 @@ def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):
     )
 
 
+def test_arms_that_were_made_otherwise_are_one_note(tmp_path):
+    epochs = {"baseline": "1ep", "a": "2ep", "b": "2ep", "c": "2ep"}
+    folder = write_study(tmp_path, {name: (0.5 + 0.1 * n, 0.3, 60.0) for n, name in enumerate(epochs)}, seeds=2)
+    for run in record.find_runs(folder):
+        run.write_config({"epochs": epochs[run.info["arm"]]})
+        run.update(changes=[])
+    (note,) = study_of(folder).notes
+    assert note == "a, b, c differ from baseline in more than their own changes: also in epochs."
+    for run in record.find_runs(folder):
+        if run.info["arm"] == "c":
+            run.write_config({"epochs": "1ep", "clip_norm": 1.0})
+    (note,) = study_of(folder).notes
+    assert note == "3 arms differ from baseline in more than their own changes: a, b: epochs; c: clip_norm."
+
+
 def test_a_run_of_two_versions_is_noted(tmp_path):
     folder = write_study(tmp_path, TWO, seeds=2)
     run = record.find_runs(folder)[0]

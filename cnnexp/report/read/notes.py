@@ -39,16 +39,27 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
 
 
 def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) -> list[str]:
-    """Return notes on every arm, given with its first run, that differs from the baseline in more than its changes."""
-    notes = []
+    """Return a note on the arms, each given with its first run, that differ from the baseline in more than intended."""
+    found: dict[str, list[str]] = {}
     for label, run in arms:
         others, of_baseline = beyond(run, baseline[1])
-        beginning = f"{label} differs from {baseline[0]} in more than its own changes: also in"
-        if others:
-            notes.append(f"{beginning} {_listed(others)}.")
-        if of_baseline:
-            notes.append(f"{beginning} {_listed(of_baseline)}, which {baseline[0]} changes.")
-    return notes
+        parts = [_listed(others)] if others else []
+        parts += [f"{_listed(of_baseline)}, which {baseline[0]} changes"] if of_baseline else []
+        if parts:
+            found.setdefault(" and in ".join(parts), []).append(label)
+    if not found:
+        return []
+    names = [label for labels in found.values() for label in labels]
+    own = (
+        "differs from {} in more than its own changes"
+        if len(names) == 1
+        else "differ from {} in more than their own changes"
+    )
+    if len(found) == 1:
+        ((keys, _),) = found.items()
+        return [f"{', '.join(names)} {own.format(baseline[0])}: also in {keys}."]
+    each = "; ".join(f"{', '.join(labels)}: {keys}" for keys, labels in found.items())
+    return [f"{len(names)} arms {own.format(baseline[0])}: {each}."]
 
 
 def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
