@@ -34,6 +34,29 @@ sys.stderr.write(json.dumps([code, [name for name in {HEAVY} if name in sys.modu
 """
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["predict"], "cnnexp predict: RUN, IMAGE: missing; for example: cnnexp predict latest photo.jpg; see"),
+        (["predict", "latest"], "cnnexp predict: IMAGE: missing; for example: cnnexp predict latest photo.jpg; see"),
+        (["evaluate"], "cnnexp evaluate: RUN: missing; for example: cnnexp evaluate latest; see"),
+        (["rerun"], "cnnexp rerun: RUN: missing; for example: cnnexp rerun ablation/baseline/0; see"),
+        (["diff", "a"], "missing; for example: cnnexp diff ablation/baseline/0 ablation/dropout/0; see"),
+        (["runs", "--colour"], "cnnexp runs: --colour: no such option or word; for example: cnnexp runs; see"),
+        (["evaluate", "latest", "--split", "dev"], "invalid choice: 'dev'"),
+        (["summary", "--classes", "many"], "argument --classes: invalid int value: 'many'"),
+    ],
+)
+def test_wrong_words_are_one_line_with_an_example(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("cnnexp: ") and error.count("\n") == 1
+    assert line in error and f"see cnnexp {words[0]} --help" in error
+
+
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_help_is_short_light_and_quick(command: str) -> None:
     words = json.dumps([command, "--help"] if command else ["--help"])

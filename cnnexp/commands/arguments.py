@@ -1,14 +1,31 @@
-"""The common form of every command's help, and the arguments that several commands share. Imports only argparse."""
+"""The common form of every command's help, and the arguments that several commands share. Imports no torch."""
 
 import argparse
+import re
+from typing import NoReturn
+
+from cnnexp.errors import EXIT_REQUEST, one_line
 
 RUN = "its folder, study/arm/seed, the first digits of its fingerprint, or latest"
 PLACES = ("data.root", "data.cache")  # settings that say where the data is, and not what it is
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line with an example."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong with the words, with the first example of the help, and exit with 2."""
+        message = re.sub("the following arguments are required: (.*)", r"\1: missing", message)
+        message = re.sub("unrecognized arguments: (.*)", r"\1: no such option or word", message)
+        example = next((line for line in (self.epilog or "").splitlines() if line.startswith("  cnnexp ")), "")
+        example = re.split(r"\s{3,}", example.strip())[0]
+        such = f"; for example: {example}" if example else ""
+        self.exit(EXIT_REQUEST, f"cnnexp: {one_line(f'{self.prog}: {message}{such}; see {self.prog} --help')}\n")
+
+
 def parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Return the argument parser of `cnnexp COMMAND`. epilog: the end of its help, printed as it is."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"cnnexp {command}",
         description=description,
         epilog=epilog,

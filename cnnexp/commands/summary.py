@@ -20,6 +20,7 @@ examples:
   cnnexp summary model=custom model.norm=batch --image 1x28x28
   cnnexp summary model=resnet18 --image 3x224x224 --classes 1000
 """
+CLASSES = 10  # of data that is not here
 HEADINGS = ("layer", "kind", "output", "parameters", "MACs", "field", "arithmetic")
 WIDE, NARROW = (27, 17, 14, 11, 8, 5), (22, 13, 11, 11, 7, 5)  # characters of a column; the last has the rest
 
@@ -35,7 +36,12 @@ def main(argv: list[str]) -> int:
         "overrides", nargs="*", help="as for cnnexp train: model=custom data=imagenette model.norm=batch"
     )
     parser.add_argument("--image", help="CxHxW (default: data.size, with 3 channels unless data.channels is a number)")
-    parser.add_argument("--classes", type=int, default=10, help="number of classes (default: 10)")
+    parser.add_argument(
+        "--classes",
+        type=int,
+        metavar="K",
+        help=f"number of classes (default: the data's, or {CLASSES})",
+    )
     parser.add_argument(
         "--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR"
     )
@@ -46,7 +52,8 @@ def main(argv: list[str]) -> int:
     places = configs.search_path([f"--config-dir={folder}" for folder in given.config_dir])
     config = configs.resolve(configs.compose([*places, *given.overrides]))
     image = _image(given.image, config["data"])
-    signature.check_value("--classes", given.classes, signature.Count)
+    classes, assumed = (given.classes, "") if given.classes is not None else _classes(config["data"])
+    signature.check_value("--classes", classes, signature.Count)
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
     size = image[1] if image[1] == image[2] else None
@@ -55,9 +62,9 @@ def main(argv: list[str]) -> int:
     from cnnexp.models.summary import summarise
     from cnnexp.training.build import build_model
 
-    summary = summarise(build_model(config, image, given.classes), image)
+    summary = summarise(build_model(config, image, classes), image)
     print(as_table(summary, shutil.get_terminal_size((100, 24)).columns))
-    print(f"\nimage {_by(image)}, {plural(given.classes, 'class')}\n{totals(summary, config['batch_size'])}")
+    print(f"\nimage {_by(image)}, {plural(classes, 'class')}{assumed}\n{totals(summary, config['batch_size'])}")
     return EXIT_DONE
 
 
@@ -103,6 +110,19 @@ def _image(given: str | None, data: Mapping[str, Any]) -> tuple[int, int, int]:
     if match is None:
         raise UserError(f"--image: given '{given}'; allowed: channels, height and width, such as 3x64x64")
     return int(match[1]), int(match[2]), int(match[3])
+
+
+def _classes(data: Mapping[str, Any]) -> tuple[int, str]:
+    """Return the number of classes of a `data` node without preparing it, and a remark if it is not known."""
+    from cnnexp.config import checks
+
+    listed = getattr(checks.target("data", data), "classes", None)
+    try:
+        if callable(listed):
+            return len(listed(data)), ""
+    except UserError:  # the images are not here
+        pass
+    return CLASSES, " (assumed: the data is not read; --classes K sets another number)"
 
 
 def _by(shape: tuple[int, ...]) -> str:

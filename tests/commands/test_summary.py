@@ -166,6 +166,19 @@ def test_the_command_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{parameters:,} parameters, {parameters:,} of them trainable" in out
 
 
+def test_classes_are_those_of_the_data_or_said_to_be_assumed(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("ant", "bee", "cat"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    for words, said in (
+        (["data=postcards"], ", 10 classes\n"),
+        (["data=folder", f"data.root={tmp_path / 'photos'}"], ", 3 classes\n"),
+        (["data=folder", f"data.root={tmp_path}/none"], ", 10 classes (assumed: the data is not read; --classes K"),
+        (["data=folder", f"data.root={tmp_path / 'photos'}", "--classes", "7"], ", 7 classes\n"),
+    ):
+        assert main(["model=custom", *words]) == 0
+        assert said in capsys.readouterr().out
+
+
 def test_one_line_overrides_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["model.norm=batch", "model.dropout.pool=0.3", "model.activation=gelu", "model.init=kaiming"]
     assert main(["model=conv3_wide", *changes]) == 0
