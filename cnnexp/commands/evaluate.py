@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     from cnnexp.training import device, inference
     from cnnexp.training.evaluation import Evaluation
 
+    check_parts(given.run, given.overrides, given.allow)
     model = inference.load(given.run, given.device or _recorded_device(given.run), given.allow)
     device.set_up(model.device)
     data, matched = with_classes_of(model, data_of(model, given.overrides, given.allow))
@@ -67,6 +68,16 @@ def main(argv: list[str]) -> int:
     there = model.record.info.get("device") or {}
     same_device = all(facts["device"][key] == there.get(key) for key in facts["device"])  # else last bits may differ
     return EXIT_SOME_FAILED if reproduced is False and same_device else EXIT_DONE
+
+
+def check_parts(run: str, overrides: list[str], allow: list[str]) -> None:
+    """Raise UserError that names every own part of a run that is not allowed: the network, and its data if used."""
+    from cnnexp.training import allowed, inference
+
+    record, _ = inference.find(Path(run))
+    used = ("model",) if any(o.startswith("data=") for o in overrides) else ("model", "data")
+    config = record.config()
+    allowed.check_nodes({name: config[name] for name in used if name in config}, allow)
 
 
 def _recorded_device(run: str) -> str:

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,14 @@ def check_nodes(nodes: Mapping[str, Any], allow: Iterable[str] = ()) -> None:
     refused = [found for where, node in nodes.items() for found in _refused(where, node, set(allow))]
     if not refused:
         return
-    names = ", ".join(f"{name!s:.200}" for _, name in refused)
-    one = ("is not", "it is neither a builder", "a network, optimiser or scheduler", "it, allow it: --allow NAME")
-    many = ("are not", "they are no builders", "networks, optimisers or schedulers", "them: --allow NAME ...")
-    are, builders, classes, leave = one if len(refused) == 1 else many
+    names = list(dict.fromkeys(f"{name!s:.200}" for _, name in refused))
+    one = ("is not", "it is neither a builder", "a network, optimiser or scheduler", "it")
+    many = ("are not", "they are no builders", "networks, optimisers or schedulers", "them")
+    are, builders, classes, them = one if len(names) == 1 else many
+    typed = " ".join(f"--allow {shlex.quote(name)}" for name in names)
     raise UserError(
-        f"{refused[0][0]}._target_: {names} {are} built from a run directory: {builders} of cnnexp nor {classes} "
-        f"of torch by its full name; if you trust {leave}, cnnexp.load(..., allow=[NAME])"
+        f"{refused[0][0]}._target_: {', '.join(names)} {are} built from a run directory: {builders} of cnnexp nor "
+        f"{classes} of torch by its full name; if you trust {them}, add {typed} (in Python: allow={names})"
     )
 
 

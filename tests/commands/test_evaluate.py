@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hostile import edit_config
 from PIL import Image
 
 from cnnexp import load, metrics, storage
@@ -35,6 +36,13 @@ def test_evaluate_counts_every_class(cnnexp, trained_run):
         right[stored["labels"] == k].mean() for k in range(10)
     ]
     assert {c["n"] for c in facts["classes"].values()} == {5}
+
+
+def test_evaluate_names_every_own_part_at_once(cnnexp, copy):
+    edit_config(copy, "cnnexp.models.convnet.convnet", "mine.Net")
+    edit_config(copy, "cnnexp.data.sources.postcards", "mine.Data")
+    assert "add --allow mine.Net --allow mine.Data (in" in cnnexp("evaluate", copy)[2]
+    assert "add --allow mine.Net (in" in cnnexp("evaluate", copy, "data=textures")[2], "the run's data is not used"
 
 
 def test_evaluate_says_what_was_not_reproduced(cnnexp, trained_run, tmp_path):

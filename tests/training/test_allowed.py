@@ -41,10 +41,22 @@ def test_the_fence_sees_nested_targets():
     with pytest.raises(UserError, match=r"model._target_: \['os.system'\] is not built"):
         fence.check_targets("model", {"_target_": ["os.system"]})
     fence.check_targets("model", {"layer": {"_target_": "torch.nn.modules.linear.Linear"}})
-    with pytest.raises(UserError, match="allow it: --allow NAME"):
+    with pytest.raises(
+        UserError, match=r"if you trust it, add --allow own_network.OwnNetwork \(in Python: allow=\['own"
+    ):
         fence.check_targets("model", {"_target_": "own_network.OwnNetwork"})
     fence.check_targets("model", {"_target_": "own_network.OwnNetwork"}, allow=["own_network.OwnNetwork"])
     fence.check_targets("model", {"_target_": "os.system"}, allow=["os.system"])
+
+
+def test_all_names_are_said_at_once_as_they_are_typed():
+    nodes = {
+        "model": {"_target_": "my_net.Net"},
+        "data": {"_target_": "my data.Two", "inner": {"_target_": "my_net.Net"}},
+    }
+    with pytest.raises(UserError, match=r"add --allow my_net.Net --allow 'my data.Two' \(in Python: allow=\["):
+        fence.check_nodes(nodes)
+    fence.check_nodes(nodes, allow=["my_net.Net", "my data.Two"])
 
 
 def test_a_person_s_module_is_not_even_imported_unless_allowed(tmp_path, monkeypatch):
