@@ -146,7 +146,8 @@ def in_user_code(error: Exception) -> str:
     if not frames:
         return ""
     path = "".join(f"  {visible(frame.filename)}:{frame.lineno}, in {frame.name}: {frame.line}\n" for frame in frames)
-    return f"in your code:\n{path}cnnexp: {type(error).__name__}: {one_line(error)}"
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
+    return f"in your code:\n{path}cnnexp: {type(error).__name__}: {one_line(f'{error}{notes}')}"
 
 
 def entry(argv: list[str] | None = None) -> None:

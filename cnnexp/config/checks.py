@@ -8,11 +8,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
 from cnnexp.config.schema import CLOSED, RunConfig
+from cnnexp.config.signature import Count, Index, Rate
 from cnnexp.errors import UserError, unknown
 
 # What the caller gives by name to the builder of each open node; everything else comes from the config.
@@ -85,7 +86,11 @@ def given_to(name: str, node: Mapping[str, Any], builder: Callable[..., Any]) ->
     if name == "augmentation" and is_augmentation(builder):
         return next(iter(parameters)), "generator"
     if name == "data" and any(c.__module__.startswith("torch.utils.data") for c in getattr(builder, "__mro__", ())):
-        return tuple(key for key in ("train", "split") if key in parameters and key not in node)[:1]
+        key = next((key for key in ("train", "split") if key in parameters), None)
+        if key in node:
+            fix = "name them all: data.splits=[train,val,test]" if key == "split" else "true for training, else false"
+            raise UserError(f"data.{key}: given {node[key]!r}; leave it out, cnnexp builds every split; {fix}")
+        return (key,) if key else ()
     return GIVEN[name]
 
 
@@ -96,17 +101,48 @@ def loading(node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {key: value for key, value in node.items() if key not in rest}, rest
 
 
+def dividing(node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a `data` node that its builder has, and those of `divide` that it does not have."""
+    has = inspect.signature(target("data", node)).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in has.values())
+    rest = {key: node[key] for key in inspect.signature(divide).parameters if key in node and key not in has}
+    return (dict(node), {}) if open_ended else ({key: node[key] for key in node if key not in rest}, rest)
+
+
+def divide(
+    val_fraction: Rate = 0.1,
+    test_fraction: Rate = 0.2,
+    split_seed: Index = 0,
+    train_limit: Count | None = None,
+    val_limit: Count | None = None,
+    test_limit: Count | None = None,
+    normalize: Literal["dataset"] | dict[str, Any] = "dataset",
+    splits: list[str] | None = None,
+) -> None:
+    """State the settings of every torch Dataset, which cnnexp follows: data/torch_dataset.py."""
+
+
 def _check_signature(name: str, node: Mapping[str, Any]) -> None:
     builder = target(name, node)
     if name == "model":
         node, rest = loading(node)
         signature.check(name, rest, _loading)
+    if name == "data":
+        node, rest = dividing(node)
+        signature.check(name, rest, divide)
+    given = given_to(name, node, builder)
     try:
-        signature.check(name, node, builder, given_to(name, node, builder))
+        signature.check(name, node, builder, given)
     except UserError as error:
-        if name != "augmentation" or not inspect.isfunction(builder) or ": is missing" not in str(error):
+        if ": is missing" not in str(error) or builder.__module__.startswith("cnnexp."):
             raise
-        raise UserError(f"{error}; a function that augments images itself takes (images, generator)") from error
+        key = str(error).partition(":")[0]
+        hint = (
+            f"cnnexp passes {' and '.join(given) or 'nothing'}; give the rest: +{key}=VALUE, in its file, or a default"
+        )
+        if name == "augmentation" and inspect.isfunction(builder) and not is_augmentation(builder):
+            hint = "a function that augments images itself takes (images, generator)"
+        raise UserError(f"{error}; {hint}") from error
 
 
 def _loading(weights: str | dict[str, str] = "none", strict: bool = True) -> None:

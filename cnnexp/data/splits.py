@@ -65,18 +65,22 @@ def lowest(labels: Integers, count: int | None, classes: int, keys: NDArray[np.u
     return stratified_sample(labels, apportion(counts, count, least=1), keys)
 
 
-def validation(labels: Integers, fraction: float, classes: int, seed: int) -> NDArray[np.bool_]:
+def validation(
+    labels: Integers, fraction: float, classes: int, seed: int, key: str = "val_fraction"
+) -> NDArray[np.bool_]:
     """Draw the stratified validation part of the training images; return a mask (N,).
 
-    Raises UserError unless there is at least one validation image, and one training image of every class.
+    key: the setting, for the error. Raises UserError unless there is at least one such image, and one training image of
+    every class.
     """
     if fraction == 0:
         return np.zeros(len(labels), bool)
     counts = np.bincount(labels, minlength=classes)
     total = math.floor(fraction * len(labels) + 0.5)
     if total == 0 or total > len(labels) - classes:
-        what = "no validation image" if total == 0 else "less than one image of every class for training"
-        raise UserError(f"data.val_fraction: {fraction} of {len(labels)} training images leaves {what}")
+        part = key.removesuffix("_fraction").replace("val", "validation")
+        what = f"no {part} image" if total == 0 else "less than one image of every class for training"
+        raise UserError(f"data.{key}: {fraction} of {len(labels)} training images leaves {what}")
     keys = counter.bits(seed, VALIDATION, np.arange(len(labels)))
     return stratified_sample(labels, _leaving_one(counts, total), keys)
 

@@ -9,17 +9,21 @@ from cnnexp.data.arrays import image_data
 from cnnexp.data.images import ImageData, Integers, Pixels
 from cnnexp.data.splits import validation
 from cnnexp.errors import UserError
+from cnnexp.text import shorten, visible
 
 READ_TWICE = 32  # items, to find random changes
 TEST_FRACTION = 0.2  # of a data set that is not divided
 
 
-def from_datasets(name: str, given: Any) -> ImageData | None:
+def from_datasets(
+    name: str, given: Any, test_fraction: float = TEST_FRACTION, split_seed: int = 0, **splitting: Any
+) -> ImageData | None:
     """Return the images of torch data sets; None if `given` is something else.
 
     given: {"train": ..., "test": ...}, with "val" or without; (train, test) or (train, test, val); or one data set, of
-    which a stratified fifth is the test split. An item is (image, label). An image is a PIL image, an array (H, W, C)
-    or (H, W), or a tensor (C, H, W); its numbers are 0 to 255, or floats in [0, 1]. All images have one size.
+    which a stratified `test_fraction` is the test split. splitting: more settings of `image_data`. An item is (image,
+    label). An image is a PIL image, an array (H, W, C) or (H, W), or a tensor (C, H, W); its numbers are 0 to 255, or
+    floats in [0, 1]. All images have one size.
     Raises UserError for other items.
     """
     if isinstance(given, (tuple, list)):
@@ -32,16 +36,16 @@ def from_datasets(name: str, given: Any) -> ImageData | None:
     classes = [str(found) for found in getattr(parts["train"], "classes", range(count))]
     if "test" not in read:
         images, labels = read["train"]
-        held_out = validation(labels, TEST_FRACTION, len(classes), 0)
+        held_out = validation(labels, test_fraction, len(classes), split_seed, "test_fraction")
         read = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
-    return image_data(name, classes, read["train"], read["test"], read.get("val"))
+    return image_data(name, classes, read["train"], read["test"], read.get("val"), split_seed=split_seed, **splitting)
 
 
 def read_items(where: str, dataset: Any) -> tuple[Pixels, Integers]:
     """Return all images (N, H, W, C) uint8 and labels (N,) of a data set. Raises UserError for a wrong item."""
     images, labels = list[Pixels](), list[int]()
     for index in range(len(dataset)):
-        place = f"{where}: item {index}"
+        place = f"{where}: item {index}{file_of(dataset, index)}"
         image, label = pair(place, dataset[index])
         images.append(pixels(place, image))
         labels.append(label)
@@ -55,14 +59,23 @@ def read_items(where: str, dataset: Any) -> tuple[Pixels, Integers]:
     return np.stack(images), np.array(labels, np.int64)
 
 
+def file_of(dataset: Any, index: int) -> str:
+    """Return the file of an item in parentheses, where a data set lists them as torchvision's do; else ""."""
+    try:
+        return f" ({visible(dataset.samples[index][0])})"
+    except (AttributeError, TypeError, LookupError):
+        return ""
+
+
 def pair(where: str, item: Any) -> tuple[Any, int]:
     """Return an item's image and label. Raises UserError unless it is (image, whole number)."""
-    if isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(item[1]) == 0:
-        label = float(item[1]) if np.asarray(item[1]).dtype.kind in "iufb" else -1.0
-        if label.is_integer() and label >= 0:
-            return item[0], int(label)
-    shown = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else type(item).__name__
-    raise UserError(f"{where}: is a {shown}; allowed: (image, label), the label a whole number from 0")
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        shown = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else type(item).__name__
+        raise UserError(f"{where}: is a {shown}; allowed: (image, label)")
+    label = item[1].tolist() if hasattr(item[1], "tolist") else item[1]
+    if isinstance(label, (bool, int, float)) and float(label).is_integer() and label >= 0:
+        return item[0], int(label)
+    raise UserError(f"{where}: its label is {shorten(repr(label), 60)}; allowed: the number of its class, from 0")
 
 
 def pixels(where: str, image: Any) -> Pixels:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.config import checks
-from cnnexp.data.images import ImageData
+from cnnexp.data.folders import split_of
+from cnnexp.data.images import PARTS, ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.find import weights_path
 
@@ -60,30 +61,45 @@ def forget_data() -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _remembered_data(node: str) -> ImageData:
+def _remembered_data(text: str) -> ImageData:
     from cnnexp.data.decode import warnings_that_name_images
 
+    node, rest = checks.dividing(json.loads(text))
     with warnings_that_name_images():
-        data = make_data(json.loads(node))
+        data = make_data(node, rest.pop("splits", None))
     if isinstance(data, ImageData):
+        if rest:
+            named = node["_target_"]
+            raise UserError(f"data.{next(iter(rest))}: {named} divides its images itself, and does not take this")
         return data
     from cnnexp.data.torch_dataset import from_datasets
 
-    name = str(json.loads(node)["_target_"]).rpartition(".")[2]
-    if (converted := from_datasets(name, data)) is None:
+    name = str(node["_target_"]).rpartition(".")[2]
+    if (converted := from_datasets(name, data, **rest)) is None:
         raise wrong_type("data", data, "image_data(...), a torch Dataset, or a train and a test Dataset")
     return converted
 
 
-def make_data(node: dict[str, Any]) -> Any:
-    """Call the builder of a data set; a Dataset class with `train` or `split` is built for training and for testing."""
+def make_data(node: dict[str, Any], splits: list[str] | None) -> Any:
+    """Call the builder of a data set; a Dataset class with `train` or `split` is built for every split.
+
+    splits: the values of `split`; by default train and test. Raises UserError for splits that the class cannot have.
+    """
     builder = checks.target("data", node)
     key = next(iter(checks.given_to("data", node, builder)), None)
+    if splits and key != "split":
+        raise UserError(f"data.splits: given {splits}; allowed only for a Dataset class that takes `split`")
     if key is None:
         return make("data", node)
-    return {
-        part: make("data", {**node, key: part == "train" if key == "train" else part}) for part in ("train", "test")
-    }
+    if key == "train":
+        return {part: make("data", {**node, key: part == "train"}) for part in ("train", "test")}
+    names = {split_of(name) or name: name for name in splits or ("train", "test")}
+    if "train" not in names or set(names) - set(PARTS):
+        raise UserError(f"data.splits: given {splits}; allowed: train, val and test, as the Dataset calls them")
+    built = {part: make("data", {**node, key: name}) for part, name in names.items()}
+    if "test" not in built and "val" in built:
+        built["test"] = built.pop("val")
+    return built
 
 
 def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.Module":

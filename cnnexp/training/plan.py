@@ -22,6 +22,7 @@ from cnnexp.records.find import weights_path
 from cnnexp.records.names import run_folder
 from cnnexp.records.provenance import folder_flags
 from cnnexp.records.run_record import RunRecord
+from cnnexp.text import in_shell
 from cnnexp.training import trial
 from cnnexp.training.build import build_data
 from cnnexp.training.probes import OF_A_PASS, PROBES
@@ -77,7 +78,7 @@ class Plan:
         given = {override.partition("=")[0] for override in self.overrides}
         chosen = [] if given & {"+arm", "study.arm"} else [f"study.arm={quoted(self.arm)}"]
         chosen += [] if "device.threads" in given else [f"device.threads={self.config['device']['threads']}"]
-        return shlex.join(["cnnexp", "train", *folder_flags(shlex.split(self.command)), *self.overrides, *chosen])
+        return in_shell(["cnnexp", "train", *folder_flags(shlex.split(self.command)), *self.overrides, *chosen])
 
     @property
     def identity(self) -> str:
@@ -162,6 +163,8 @@ def plan(
     steps_per_epoch = len(data.train) // config["batch_size"]
     total_steps = steps(config["epochs"], steps_per_epoch)
     trial.with_data(config, data, steps_per_epoch, total_steps)
+    if upstream is None:
+        trial.weights(config, data)
     facts = _facts(config, device, data, weights)
     fingerprint = fingerprint_of(config, facts)
     folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)

@@ -12,7 +12,8 @@ from cnnexp.process.signals import stop_request
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
 from cnnexp.storage import StorageError
-from cnnexp.training import going_on
+from cnnexp.training import going_on, trial
+from cnnexp.training.build import build_data
 from cnnexp.training.device import explained, less_memory
 from cnnexp.training.hash_chain import HashChain
 from cnnexp.training.loop import Action, Due, TrainState, check_finite, fit, has_finite_weights
@@ -37,6 +38,8 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
                 tidy(plan, record)
             return record
         check_record(record)
+        if not record.info:
+            trial.weights(plan.config, build_data(plan.config), own=True)
         plan.begin(record)
         with stop_request() as stop:
             with recorded_end(plan, record), stop.ended_anywhere():

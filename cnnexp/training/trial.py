@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config import checks
 from cnnexp.config.user_code import PACKAGE, user_frames
-from cnnexp.errors import UserError, is_out_of_memory
+from cnnexp.errors import UserError, is_out_of_memory, warn_once
+from cnnexp.records.run_record import RunRecord
 from cnnexp.training import build
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Image = tuple[int, int, int]
 CLASSES = 10  # before the data is read
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384)  # of images, to suggest one that the network takes
+FAR_OUTSIDE, ROUNDING = (-1.0, 2.0), 1e-3  # of augmented images, whose numbers are in [0, 1]
 SHOWN_STEPS = 2000  # of a schedule that is stepped after every optimiser step
 
 
@@ -62,6 +64,47 @@ def with_data(
             try_schedule(config, optimizer, total_steps, steps_per_epoch, len(data.val) > 0)
     if of["augmentation"] != "ours" and of["augmentation"] in tried:
         try_augmentation(config, data)
+
+
+def weights(config: Mapping[str, Any], data: "ImageData", own: bool = False) -> None:
+    """Load the weights that the network starts from, if they are of a run or a file. Raises UserError if they misfit.
+
+    own: for a network of the user's own, before its run is recorded; otherwise for those of this package and of torch.
+    """
+    source = config["model"].get("weights")
+    if (origin(config, "model") == "own") == own and isinstance(source, str) and source not in ("none", "imagenet"):
+        modified = max(
+            file.stat().st_mtime_ns
+            for file in (Path(source), Path(source) / "checkpoints" / "best.pt")
+            if file.exists()
+        )
+        _try_weights(json.dumps({"model": config["model"]}), data.image, len(data.classes), source, modified)
+
+
+@functools.lru_cache(maxsize=64)
+def _try_weights(node: str, image: Image, classes: int, source: str, modified: int) -> None:
+    import torch
+
+    config = json.loads(node)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            build.build_model(config, image, classes)
+        except UserError as error:
+            record = RunRecord.read(Path(source))
+            if not record.info or "weights" not in str(error):
+                raise
+            bare = build.build_model({"model": {**config["model"], "weights": "none"}}, image, classes)
+            here = f"{called(config['model'])}, {sum(p.numel() for p in bare.parameters()):,} parameters"
+            there = (
+                f"{called(record.config()['model'])}, {(record.info.get('model') or {}).get('parameters')} parameters"
+            )
+            both = f"{here}, cannot start from {there}"
+            raise UserError(f"model.weights: {both}: {str(error).removeprefix('model.weights: ')}") from error
+
+
+def called(node: Any) -> str:
+    """Return what to call the network of a `model` node: torchvision's name, or that of its class or function."""
+    return str(node.get("name") or str(node.get("_target_")).rpartition(".")[2])
 
 
 @contextmanager
@@ -133,14 +176,15 @@ def forward(model: "nn.Module", image: Image, batch: int) -> Any:
 
 def _network_error(config: Any, image: Image, batch: int, sized: bool, error: Exception) -> UserError | None:
     """Return the error for a network that refuses an image; None for one of memory, or in the user's code."""
+    shape = "x".join(map(str, image))
     if is_out_of_memory(error) or raised_here(error) or user_frames(error):
+        error.add_note(f"the network was tried with {batch} images of {shape} (C x H x W)")
         return None
     if batch == 1 and "more than 1 value per channel" in str(error):
         return UserError("batch_size: given 1; allowed with batch norm over a 1 x 1 map: 2 or more")
     name = config["model"].get("name", config["model"]["_target_"])
     size = next((s for s in SIZES if sized and s > image[1] and takes(config, (image[0], s, s), batch)), None)
     hint = f"; try data.size={size}" if size else ""
-    shape = "x".join(map(str, image))
     return UserError(f"model: {name} does not take images of {shape}: {first_line(error)}{hint}")
 
 
@@ -215,7 +259,7 @@ def try_schedule(
 
 
 def try_augmentation(config: Mapping[str, Any], data: "ImageData") -> None:
-    """Build the augmentation and apply it to a batch of training images. Raises UserError if it refuses them."""
+    """Build the augmentation and apply it to a batch of training images. Raises UserError for what is wrong."""
     import numpy as np
     import torch
 
@@ -224,4 +268,19 @@ def try_augmentation(config: Mapping[str, Any], data: "ImageData") -> None:
     with refused("augmentation", config, "augmentation"):
         augmentation = build.build_augmentation(config)
     images = np.array(data.train.images[data.train.indices[: config["batch_size"]]])
-    augmentation(as_float(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.Generator())
+    x = augmentation(as_float(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.Generator())
+    check_augmented(config["augmentation"]["_target_"], float(x.min()), float(x.max()))
+
+
+def check_augmented(name: str, low: float, high: float) -> None:
+    """Check the lowest and highest number of augmented images. Raises UserError for what cannot be an image.
+
+    Noise may pass [0, 1] a little: that is one line. Numbers beyond FAR_OUTSIDE are of another scale.
+    """
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise UserError(f"augmentation: {name} gave numbers that are not finite (NaN or infinite); allowed: 0 to 1")
+    said = f"augmentation: {name} gave numbers from {low:.3g} to {high:.3g}"
+    if low < FAR_OUTSIDE[0] or high > FAR_OUTSIDE[1]:
+        raise UserError(f"{said}; allowed: 0 to 1; leave out Normalize and scaling, cnnexp normalizes afterwards")
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        warn_once(said, f"cnnexp: {said}, images are in [0, 1]; to stay there, end with .clamp(0, 1)")

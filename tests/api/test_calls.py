@@ -228,9 +228,7 @@ def test_a_part_that_was_edited_after_its_import(
     assert own(**chosen).status == "done"
 
 
-def test_an_own_part_has_only_the_settings_that_are_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_own_part_has_only_the_settings_that_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "open_part.py").write_text(
         "from torch import nn\n\ndef build(classes, **more):\n    assert more == {'width': 4}\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))\n"

@@ -42,6 +42,28 @@ class Two(Dataset):
         generator = torch.Generator().manual_seed(self.first + index)
         return torch.rand(3, 8, 8, generator=generator) / 2 + index % 2 / 2, index % 2
 
+class Named(Two):
+    def __init__(self, split, count=40):
+        assert split in ("train", "valid", "test"), split
+        super().__init__(split == "train", count)
+
+def Net(image, classes, depth: int):
+    return None
+
+class Rare(Two):
+    classes = ["dark"]
+
+class Numbers(Two):
+    def __init__(self, count=40):
+        super().__init__(True, count)
+
+def arrays(count=40):
+    from cnnexp.data.arrays import image_data
+    data = [Two(True, count)[index] for index in range(count)]
+    images = (torch.stack([x for x, _ in data]) * 255).byte().permute(0, 2, 3, 1).numpy()
+    labels = torch.tensor([k for _, k in data]).numpy()
+    return image_data("arrays", ["dark", "light"], (images, labels), (images, labels))
+
 def pair(count):
     return Two(True, count), Two(False, count)
 
@@ -63,6 +85,11 @@ FILES = {
     "data/dataset": "_target_: own_forms.Two\n",
     "data/pair": "_target_: own_forms.pair\ncount: 30\n",
     "data/whole": "_target_: own_forms.whole\ncount: 60\n",
+    "data/named": "_target_: own_forms.Named\n",
+    "data/alone": "_target_: own_forms.Numbers\n",
+    "model/needy": "_target_: own_forms.Net\n",
+    "data/rare": "_target_: own_forms.Rare\n",
+    "data/arrays": "_target_: own_forms.arrays\n",
     "data/fake": "_target_: torchvision.datasets.FakeData\nsize: 60\nnum_classes: 2\nimage_size: [3, 8, 8]\n"
     "transform: {_target_: torchvision.transforms.v2.RandomHorizontalFlip}\n",
 }
@@ -93,19 +120,45 @@ def test_an_own_augmentation_trains(name: str, own: Train, only: Callable[[], Ru
         ("augmentation=integers", "augmentation: ToTensor refuses a float image in [0, 1]: "),
         ("augmentation=wrong_key", "augmentation.probability: unknown key 'probability'"),
         ("data=fake", "gives another image each time; leave random changes to augmentation="),
+        ("data=dataset +data.train=false", "data.train: given False; leave it out, cnnexp builds every split"),
+        ("data=named +data.split=valid", "data.split: given 'valid'; leave it out, cnnexp builds every split; name"),
+        ("data=named +data.splits=[val]", "data.splits: given ['val']; allowed: train, val and test"),
+        ("data=dataset +data.splits=[train,test]", "allowed only for a Dataset class that takes `split`"),
+        ("data=dataset +data.val_fraction=2", "data.val_fraction: given 2; allowed: a number"),
+        ("data=dataset +data.fraction=0.2", "data.fraction: unknown key 'fraction'; choose one of count"),
+        ("data=dataset +data.normalize={mean:0.5}", "data.normalize"),
+        ("data=alone +data.test_fraction=0.001", "data.test_fraction: 0.001 of 40 training images leaves no test"),
+        ("data=rare", "Rare.train: given 40 labels; that of item 1 is 1; allowed: 0 to 0, 1 class: dark"),
+        (
+            "model=needy",
+            "model.depth: is missing; allowed: a whole number; cnnexp passes image and classes; give",
+        ),
+        ("data=arrays +data.val_fraction=0.2", "data.val_fraction: own_forms.arrays divides its images itself"),
     ],
 )
 def test_a_wrong_form_is_one_line(word: str, message: str, own: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    assert own(word) == 2
+    assert own(*word.split()) == 2
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1] and "Traceback" not in error
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("dataset", (36, 4, 40)), ("pair", (27, 3, 30)), ("whole", (43, 5, 12))])
+@pytest.mark.parametrize(
+    ("words", "sizes"),
+    [
+        ("data=dataset", (36, 4, 40)),
+        ("data=pair", (27, 3, 30)),
+        ("data=whole", (43, 5, 12)),
+        ("data=dataset +data.val_fraction=0.25 +data.train_limit=20 +data.test_limit=10", (20, 10, 10)),
+        ("data=alone +data.test_fraction=0.5 +data.val_fraction=0.2", (16, 4, 20)),
+        ("data=named", (36, 4, 40)),
+        ("data=named data.splits=[train,valid,test]", (40, 40, 40)),
+        ("data=named data.splits=[train,valid]", (36, 4, 40)),
+    ],
+)
 def test_a_torch_data_set_trains(
-    name: str, sizes: tuple[int, int, int], own: Train, only: Callable[[], RunRecord]
+    words: str, sizes: tuple[int, int, int], own: Train, only: Callable[[], RunRecord]
 ) -> None:
-    assert own(f"data={name}", "augmentation=none") == 0
+    assert own(*words.replace(" data.", " +data.").split(), "augmentation=none") == 0
     facts = only().info["data"]
     assert facts["image"] == [3, 8, 8] and facts["classes"] == ["dark", "light"]
     assert (facts["train"], facts["val"], facts["test"]) == sizes
@@ -138,11 +191,24 @@ def test_items_of_a_data_set_are_read_exactly() -> None:
         ((torch.full((3, 8, 8), -1.0), 0), r"has numbers from -1 to -1; allowed: 0 to 1; leave out Normalize"),
         ((np.full((8, 8), 300), 0), r"has numbers from 300 to 300; allowed: 0 to 255"),
         ((np.zeros(8), 0), r"is float64 \(8,\); allowed: a PIL image"),
-        ((np.zeros((8, 8)), "cat"), r"is a tuple of 2; allowed: \(image, label\)"),
-        ((np.zeros((8, 8)), [0, 1]), r"is a tuple of 2; allowed: \(image, label\)"),
+        ((np.zeros((8, 8)), "cat"), r"its label is 'cat'; allowed: the number of its class, from 0"),
+        ((np.zeros((8, 8)), [0, 1]), r"its label is \[0, 1\]; allowed: the number"),
+        ((np.zeros((8, 8)), torch.tensor([0.0, 1.0])), r"its label is \[0.0, 1.0\]; allowed: the number"),
+        ((np.zeros((8, 8)), -1), r"its label is -1; allowed: the number"),
+        ((np.zeros((8, 8)), 0.5), r"its label is 0.5; allowed: the number"),
+        ((np.zeros((8, 8)), 0, 1), r"is a tuple of 3; allowed: \(image, label\)"),
         ({"image": 1}, r"is a dict; allowed: \(image, label\)"),
     ],
 )
 def test_a_wrong_item_is_named(item: object, message: str) -> None:
     with pytest.raises(UserError, match=rf"data \(train\): item 0: {message}"):
         from_datasets("own", [[item], [item]])
+
+
+def test_an_unusable_label_is_named_by_its_file() -> None:
+    class Files(list):  # type: ignore[type-arg]
+        samples = (("photos/cat/1.png", 0), ("photos/dog/2.png", "dog"))
+
+    items = Files([(np.zeros((8, 8)), 0), (np.zeros((8, 8)), "dog")])
+    with pytest.raises(UserError, match=r"data \(train\): item 1 \(photos/dog/2.png\): its label is 'dog'; allowed"):
+        from_datasets("own", [items, items])

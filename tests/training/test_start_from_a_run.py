@@ -58,14 +58,22 @@ def test_the_run_can_be_named_as_in_every_command(
 
 
 def test_what_does_not_fit_is_listed_and_can_be_left_out(
-    source: RunRecord, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    source: RunRecord,
+    train: Callable[..., int],
+    runs: Callable[[], dict[str, RunRecord]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    resnet = ["model=torchvision", "model.name=resnet18", "data.size=32", f"model.weights={source.folder}"]
+    assert train(*resnet) == 2
+    assert "model.weights: resnet18, 11,181,642 parameters, cannot start from convnet, " in capsys.readouterr().err
     other = "model.blocks=[{conv:{out:4,kernel:3}},{pool:{kernel:2}},{fc:{out:6}},{fc:{out:6}}]"
     assert train(f"model.weights={source.folder}", other) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert (
         "does not fit this network: missing: " in told and "of another shape: fc1.weight (8, 64), here (6, 64)" in told
     )
+    assert "model.weights: convnet, 634 parameters, cannot start from convnet, 746 parameters: " in told
+    assert list(runs()) == ["source-s0"], "nothing is recorded"
     assert told.endswith("that fit") and "model.strict=false loads the " in told
     errors._warned.clear()
     assert train(f"model.weights={source.folder}", other, "model.strict=false") == 0
@@ -88,7 +96,8 @@ def test_a_network_of_ones_own_starts_from_its_run(
         assert train(*own, "name=first", "epochs=1") == 0
         first = runs()["first-s0"].folder
         assert train(*own, "name=second", f"model.weights={first}", "epochs=1st") == 0
-        assert train(*own, "name=wide", f"model.weights={first}", "+model.width=5", "epochs=1st") in (2, 3)
+        assert train(*own, "name=wide", f"model.weights={first}", "+model.width=5", "epochs=1st") == 2
+        assert sorted(runs()) == ["first-s0", "second-s0"], "one that cannot begin is not recorded"
         assert "of another shape: body.weight (4, 192), here (5, 192), body.bias" in capsys.readouterr().err
         assert train(*own, "name=typo", "+model.wieghts=x") == 2
     finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnexp import cli
+from cnnexp import cli, errors
 
 Train = Callable[..., int]
 
@@ -50,11 +50,26 @@ PARTS = {
     "scheduler/max": "_target_: torch.optim.lr_scheduler.ReduceLROnPlateau\nmode: max\n",
     "scheduler/watch": "_target_: torch.optim.lr_scheduler.ReduceLROnPlateau\n",
     "scheduler/below": "_target_: torch.optim.lr_scheduler.ExponentialLR\ngamma: -0.5\n",
+    "augmentation/nan": "_target_: trial_parts.divide\n",
+    "augmentation/bytes": "_target_: trial_parts.bytes\n",
+    "augmentation/normalize": "_target_: torchvision.transforms.v2.Normalize\n"
+    "mean: [0.485, 0.456, 0.406]\nstd: [0.1, 0.1, 0.1]\n",
+    "augmentation/noise": "_target_: trial_parts.noise\n",
     "model/softmax": "_target_: trial_parts.Softmax\n",
     "model/narrow": "_target_: trial_parts.Narrow\n",
 }
 CODE = """
+import torch
 from torch import nn
+
+def divide(images, generator):
+    return images / (images - images)
+
+def bytes(images, generator):
+    return images * 255
+
+def noise(images, generator):
+    return images + 0.1 * torch.randn(images.shape, generator=generator)
 
 class Softmax(nn.Sequential):
     def __init__(self, classes):
@@ -64,6 +79,25 @@ class Narrow(nn.Sequential):
     def __init__(self, classes):
         super().__init__(nn.Flatten(), nn.Linear(100, classes))
 """
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "trial_parts.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in PARTS.items():
+        (tmp_path / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / f"{name}.yaml").write_text(text)
+    return tmp_path / "conf"
+
+
+def test_noise_that_passes_the_range_is_said_and_trains(
+    parts: Path, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors._warned.clear()
+    assert train("--config-dir", str(parts), "augmentation=noise", "epochs=1") == 0
+    error = capsys.readouterr().err
+    assert "trial_parts.noise gave numbers from -0." in error and "end with .clamp(0, 1)" in error
 
 
 @pytest.mark.parametrize(
@@ -80,23 +114,24 @@ class Narrow(nn.Sequential):
         (["scheduler=below"], "scheduler: the learning rate of epoch 2 is -0.0005; it must not be below 0"),
         (["model=softmax"], "model: gave probabilities, which add up to 1; the loss takes logits"),
         (["model=narrow"], "model: trial_parts.Narrow does not take images of 3x8x8: addmm: mat1 and mat2"),
+        (["augmentation=nan"], "augmentation: trial_parts.divide gave numbers that are not finite"),
+        (
+            ["augmentation=bytes"],
+            "augmentation: trial_parts.bytes gave numbers from 0 to 255; allowed: 0 to 1; leave out",
+        ),
+        (["augmentation=normalize"], "augmentation: torchvision.transforms.v2.Normalize gave numbers from -4."),
     ],
 )
 def test_parts_from_elsewhere_are_tried_before_training(
     words: list[str],
     message: str,
+    parts: Path,
     train: Train,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "trial_parts.py").write_text(CODE)
-    monkeypatch.syspath_prepend(tmp_path)
-    for name, text in PARTS.items():
-        (tmp_path / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "conf" / f"{name}.yaml").write_text(text)
-    assert train("--config-dir", str(tmp_path / "conf"), *words) == 2
+    assert train("--config-dir", str(parts), *words) == 2
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1] and "Traceback" not in error
-    own = words[0].startswith("model=")
+    own = "trial_parts." in PARTS[words[0].replace("=", "/")]
     assert (tmp_path / "outputs").exists() == own, "the user's own code is tried when its run starts"

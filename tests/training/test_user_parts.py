@@ -201,6 +201,7 @@ def test_an_error_in_user_code_is_told_with_its_place(
     assert cli.main(["train", *words, "model=mine"]) == 3
     error = capsys.readouterr().err
     assert error.startswith("in your code:\n") and told in error and "Traceback" not in error
+    assert ("the network was tried with 2 images of 3x12x12 (C x H x W)" in error) == ("in forward" in told)
 
 
 def test_an_error_of_this_package_is_none_of_own_code() -> None:
