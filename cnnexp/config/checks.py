@@ -87,7 +87,7 @@ def given_to(name: str, node: Mapping[str, Any], builder: Callable[..., Any]) ->
         return next(iter(parameters)), "generator"
     if name == "data" and any(c.__module__.startswith("torch.utils.data") for c in getattr(builder, "__mro__", ())):
         key = next((key for key in ("train", "split") if key in parameters), None)
-        if key in node:
+        if key is not None and key in node:
             fix = "name them all: data.splits=[train,val,test]" if key == "split" else "true for training, else false"
             raise UserError(f"data.{key}: given {node[key]!r}; leave it out, cnnexp builds every split; {fix}")
         return (key,) if key else ()
