@@ -2,6 +2,8 @@
 
 Confidence: the softmax probability of the predicted class. Reliability bins and expected calibration error: Guo et al.
 2017, "On Calibration of Modern Neural Networks", equations 2 to 4. Brier score: Brier 1950, summed over the classes.
+Precision, recall and F1 as in scikit-learn: a class that is never predicted has a precision of 0; a class with neither
+images nor predictions counts nowhere.
 """
 
 import math
@@ -37,6 +39,45 @@ def confusion(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDAr
     num_classes = logits.shape[1]
     pairs = np.asarray(labels) * num_classes + np.argmax(logits, axis=1)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def by_class(
+    predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return precision, recall and F1 of each class, (K,) fractions; nan for a class with no image and no prediction.
+
+    predicted, labels: (N,) class of each image. classes: K.
+    """
+    right, images, guesses = (
+        np.bincount(of, minlength=classes) for of in (labels[predicted == labels], labels, predicted)
+    )
+    seen = np.where(images + guesses > 0, 0.0, math.nan)
+    return {
+        "precision": seen + right / np.maximum(guesses, 1),
+        "recall": seen + right / np.maximum(images, 1),
+        "f1": seen + 2 * right / np.maximum(images + guesses, 1),
+    }
+
+
+def class_scores(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, float]:
+    """Return {name: value} of logits (N, K) and labels (N,), fractions.
+
+    precision, recall, f1: means over the classes ("macro"). balanced_accuracy: the mean recall of the classes that have
+    images. top5: the share of images whose label is among the five largest logits.
+    """
+    scores = by_class(np.argmax(logits, axis=1), labels, logits.shape[1])
+    return {
+        **{name: float(np.nanmean(values)) for name, values in scores.items()},
+        "balanced_accuracy": float(scores["recall"][np.unique(labels)].mean()),
+        "top5": float((_rank(logits, labels) < 5).mean()),
+    }
+
+
+def _rank(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return how many logits are before each label's (N,): larger ones, and of equal ones those of earlier classes."""
+    own = logits[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(logits.shape[1]) < np.asarray(labels)[:, None]
+    return np.asarray(((logits > own) | ((logits == own) & earlier)).sum(1))
 
 
 def probability_scores(logits: NDArray[Any], labels: NDArray[np.integer]) -> tuple[NDArray[np.float64], float, float]:

@@ -23,7 +23,14 @@ from cnnexp.models.blocks import BLOCKS
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 TOP = {  # heading: keys of train.yaml, or nodes of the schema
     "Training": ("seed", "epochs", "batch_size", "label_smoothing", "clip_norm", "cache_features"),
-    "Evaluation and selection": ("eval_batch_size", "validate_on", "keep_epoch", "early_stopping", "shift_pixels"),
+    "Evaluation and selection": (
+        "eval_batch_size",
+        "validate_on",
+        "monitor",
+        "keep_epoch",
+        "early_stopping",
+        "shift_pixels",
+    ),
     "Saving and logging": ("outputs", "checkpoint", "log"),
     "Sweeps and studies": ("slots", "backbone", "study"),
     "Device": ("device",),

@@ -69,6 +69,27 @@ def bins_of(logits: np.ndarray, labels: np.ndarray) -> metrics.ReliabilityBins:
     return metrics.reliability_bins(metrics.probability_scores(logits, labels)[0], logits.argmax(1) == labels)
 
 
+def test_scores_of_classes_by_hand() -> None:
+    """Of classes a, b and c: a 2 of 3 right, b 1 of 1, and c, which has one image, is never predicted; d has none."""
+    labels, told = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 1])
+    found = metrics.by_class(told, labels, 4)
+    assert found["precision"].tolist()[:3] == pytest.approx([1, 1 / 3, 0])
+    assert found["recall"].tolist()[:3] == pytest.approx([2 / 3, 1, 0])
+    assert found["f1"].tolist()[:3] == pytest.approx([4 / 5, 1 / 2, 0])
+    assert all(math.isnan(values[3]) for values in found.values())
+    scores = metrics.class_scores(np.eye(4)[told], labels)
+    assert scores["precision"] == pytest.approx(4 / 9) and scores["f1"] == pytest.approx(1.3 / 3)
+    assert scores["balanced_accuracy"] == scores["recall"] == pytest.approx(5 / 9)
+
+
+def test_equal_logits_are_no_top_five() -> None:
+    """A network that answers the same for all classes has each of the first five right, as accuracy has the first."""
+    labels = np.arange(10)
+    assert metrics.class_scores(np.zeros((10, 10)), labels)["top5"] == 0.5
+    assert metrics.accuracy(np.zeros((10, 10)), labels) == 0.1
+    assert metrics.class_scores(np.tile(np.arange(10.0), (10, 1)), labels)["top5"] == 0.5
+
+
 def test_ece_by_hand() -> None:
     bins = metrics.reliability_bins(np.array([0.95, 0.95, 0.55, 0.25]), np.array([True, False, True, False]))
     # (0.933, 1]: |0.5 - 0.95| of 2 images; (0.533, 0.6]: |1 - 0.55| of 1; (0.2, 0.267]: |0 - 0.25| of 1

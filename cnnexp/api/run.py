@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError, unknown
 from cnnexp.records import convergence
-from cnnexp.records.fields import ROW
+from cnnexp.records.fields import ROW, SCORES
 from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.text import percent
@@ -57,14 +57,15 @@ class Run:
     def history(self) -> "DataFrame":
         """Return the metrics as a table: a row for each epoch and split (train, val), in the order they were made.
 
-        Columns: epoch (from 1), step (optimiser steps so far), split, loss (nats), accuracy (a fraction),
-        learning_rate, seconds, images_per_second. Values of `train` are running means over the epoch, with augmentation
-        and dropout. Raises UserError if the run is done and its rows have changed.
+        Columns: epoch (from 1), step (optimiser steps so far), split, loss (nats), accuracy (a fraction), a score that
+        is monitored (a fraction), learning_rate, seconds, images_per_second. Values of `train` are running means over
+        the epoch, with augmentation and dropout. Raises UserError if the run is done and its rows have changed.
         """
         import pandas as pd
 
         rows = [row for row in self.record.rows() if isinstance(row.get("epoch"), int)]
-        return pd.DataFrame(rows, columns=[name for name in ROW if name != "kind"])
+        unused = {"kind", *(name for name in SCORES if not any(name in row for row in rows))}
+        return pd.DataFrame(rows, columns=[name for name in ROW if name not in unused])
 
     def figure(self, kind: str = "curves") -> "Figure":
         """Return a matplotlib Figure.

@@ -6,10 +6,11 @@
             | arm "converges faster than" arm                           fewer epochs to a level that both reach
     side    = value {("+" | "-") value}
     compare = "<" | "<=" | ">" | ">="
-    value   = arm ["." metric] | "spread(" arm ["." metric] ")"
+    value   = arm ["." metric ["[" class "]"]] | "spread(" arm ["." metric] ")"
               an arm is letters, digits and _, or any name in double quotes; a spread is the standard deviation over
               all arms with this part in their name: spread("norm=batch") is over "norm=batch,batch_size=5" and others
-    metric  = one of METRICS; test_accuracy if none is given
+    metric  = one of METRICS, without test_ if one likes: a.f1 > b.f1; test_accuracy if none is given
+    class   = of precision, recall and f1: a.recall[dog] > b.recall[dog]; other names than letters in double quotes
     unit    = points (a difference of accuracies), % (an accuracy), nats, epochs, seconds
 
 "a within 1 point of b" holds if both one-sided tests (TOST) show that the difference is smaller.
@@ -23,13 +24,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cnnexp.claims.metrics import METRICS
-from cnnexp.errors import UserError, did_you_mean
+from cnnexp.claims.metrics import full_name
+from cnnexp.claims.metrics import metric as metric_of
+from cnnexp.errors import UserError
 
 STD, SPREAD = "std", "spread"
 DIRECTIONS = {">": 1, ">=": 1, "<": -1, "<=": -1}
 SINGULAR = {"point": "points", "nat": "nats", "epoch": "epochs", "second": "seconds", "s": "seconds"}
-_TOKEN = re.compile(r'\s*("[^"]+"|[0-9]+(?:\.[0-9]+)?|[^\W\d]\w*|<=|>=|[<>+.()%-])')
+_TOKEN = re.compile(r'\s*("[^"]+"|[0-9]+(?:\.[0-9]+)?|[^\W\d]\w*|<=|>=|[][<>+.()%-])')
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _equivalence(text: str, left: list[Term], words: list[str]) -> Claim:
 
 
 def _at_every_epoch(term: Term) -> Term:
-    if METRICS[term.metric].curve is None or term.spread:
+    if metric_of(term.metric).curve is None or term.spread:
         raise UserError(f"{'a spread' if term.spread else term.metric} has no value at every epoch")
     return replace(term, metric=term.metric.replace("test_", "val_"))
 
@@ -195,10 +197,12 @@ def _value(times: int, words: list[str]) -> Term:
         raise UserError(f"expected an arm, found {arm if arm == 'the end' else repr(arm)}")
     metric = "test_accuracy"
     if _skip(words, "."):
-        metric = words.pop(0) if words else ""
-        if metric not in METRICS:
-            names = ", ".join(METRICS)
-            raise UserError(f"unknown metric '{metric}'; choose one of {names}{did_you_mean(metric, METRICS)}")
+        metric = full_name(words.pop(0) if words else "")
+        if _skip(words, "["):
+            of_class = words.pop(0) if words else ""
+            if not of_class.strip('"[]') or not _skip(words, "]"):
+                raise UserError(f"expected one class in brackets: {metric.removeprefix('test_')}[dog]")
+            metric = full_name(metric, of_class.strip('"'))
     return Term(times, arm.strip('"'), metric)
 
 
@@ -232,7 +236,7 @@ def _merged(terms: Sequence[Term]) -> tuple[Term, ...]:
 
 def _unit(terms: Sequence[Term], given: str | None) -> str:
     """Return the unit of the sum of the terms. given: the unit of the number it is compared with, None without one."""
-    metrics = [METRICS[t.metric] for t in terms]
+    metrics = [metric_of(t.metric) for t in terms]
     if len({m.difference for m in metrics}) > 1:
         raise UserError(f"{' and '.join(dict.fromkeys(t.metric for t in terms))} have different units")
     net = sum(t.times for t in terms)

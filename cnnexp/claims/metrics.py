@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cnnexp.errors import UserError, did_you_mean
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -18,10 +20,12 @@ class Metric:
     curve: tuple[str, str] | None = None
 
 
+SCORES = ("balanced_accuracy", "precision", "recall", "f1", "top5")  # of the test images: cnnexp.metrics.class_scores
 METRICS = {
     "test_accuracy": Metric(100, "%", "points", 1, ("val", "accuracy")),
     "val_accuracy": Metric(100, "%", "points", 1, ("val", "accuracy")),
     "train_accuracy": Metric(100, "%", "points", 1, ("train", "accuracy")),
+    **{f"test_{name}": Metric(100, "%", "points", 1) for name in SCORES},
     "test_loss": Metric(1, "nats", "nats", -1, ("val", "loss")),
     "val_loss": Metric(1, "nats", "nats", -1, ("val", "loss")),
     "train_loss": Metric(1, "nats", "nats", -1, ("train", "loss")),
@@ -29,3 +33,22 @@ METRICS = {
     "epochs_to_plateau": Metric(1, "epochs", "epochs", -1),
     "train_seconds": Metric(1, "seconds", "seconds", -1),
 }
+OF_ONE_CLASS = ("test_precision", "test_recall", "test_f1")  # may name a class: recall[dog]
+
+
+def metric(name: str) -> Metric:
+    """Return a metric by the name that `full_name` gives it."""
+    return METRICS[name.partition("[")[0]]
+
+
+def full_name(given: str, of_class: str = "") -> str:
+    """Return a metric's name as a claim has it: f1 is test_f1, and of one class test_f1[dog]. Raises UserError."""
+    name = given if given in METRICS else f"test_{given}"
+    if name not in METRICS:
+        known = [*METRICS, *(known.removeprefix("test_") for known in METRICS)]
+        raise UserError(f"unknown metric '{given}'; choose one of {', '.join(METRICS)}{did_you_mean(given, known)}")
+    if not of_class:
+        return name
+    if name not in OF_ONE_CLASS:
+        raise UserError(f"{given} is of all classes; of one class there are precision, recall and f1")
+    return f"{name}[{of_class}]"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cnnexp.claims.grammar import STD, members, parse
-from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.metrics import METRICS, full_name
 from cnnexp.errors import UserError, unknown
 
 MAX_REPORTED = 1e30  # arithmetic on larger numbers would overflow
@@ -47,13 +47,22 @@ def read_reported(node: Any) -> dict[str, dict[str, float]]:
     for arm, given in (node or {}).items():
         where = f"study.reported.{arm}"
         values = given if isinstance(given, Mapping) else {"test_accuracy": given}
+        values = {_metric(where, str(metric)): value for metric, value in values.items()}
         for metric, value in values.items():
-            if metric not in (*METRICS, STD):
-                raise unknown(where, "metric", str(metric), (*METRICS, STD))
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
-            if not number or not 0 <= value < MAX_REPORTED or (metric.endswith("accuracy") and value > 100):
+            most = 100 if metric in METRICS and METRICS[metric].level == "%" else MAX_REPORTED
+            if not number or not 0 <= value <= most:
                 raise UserError(
-                    f"{where}: given {value!r} for {metric}; allowed: a number >= 0, accuracies in per cent"
+                    f"{where}: given {value!r} for {metric}; allowed: a number >= 0, accuracies and scores in per cent"
                 )
-        found[str(arm)] = {str(metric): float(value) for metric, value in values.items()}
+        found[str(arm)] = {metric: float(value) for metric, value in values.items()}
     return found
+
+
+def _metric(where: str, given: str) -> str:
+    if given == STD:
+        return given
+    try:
+        return full_name(given)
+    except UserError:
+        raise unknown(where, "metric", given, (*METRICS, STD)) from None

@@ -1,6 +1,7 @@
 """`cnnexp evaluate`: a trained model on a split of its own data, or of other data with the same number of classes."""
 
 import json
+import math
 import sys
 import unicodedata
 from dataclasses import replace
@@ -183,25 +184,38 @@ def _relabelled(split: "Split", order: list[int]) -> "Split":
 
 
 def measure(model: "TrainedModel", logits: "NDArray[np.float32]", labels: "NDArray[np.int64]") -> dict[str, Any]:
-    """Return {n, accuracy, loss, classes: {name: {n, accuracy}}}; a class without images has an accuracy of None."""
+    """Return n, accuracy, loss and other scores of all images, and `classes`: {name: the same of its images}.
+
+    Fractions, but for n and the loss (nats). A class without images has an accuracy of None, and without predictions
+    too None everywhere.
+    """
+    import numpy as np
+
     from cnnexp import metrics
 
-    confusion = metrics.confusion(logits, labels)
-    counts, right = confusion.sum(axis=1).tolist(), confusion.diagonal().tolist()
-    classes = {
-        name: {"n": n, "accuracy": r / n if n else None}
-        for name, n, r in zip(model.classes, counts, right, strict=True)
-    }
+    of_classes = metrics.by_class(np.argmax(logits, axis=1), labels, len(model.classes))
+    counts = np.bincount(labels, minlength=len(model.classes)).tolist()
+    classes = {}
+    for k, (name, n) in enumerate(zip(model.classes, counts, strict=True)):
+        scores = {score: None if math.isnan(values[k]) else float(values[k]) for score, values in of_classes.items()}
+        classes[name] = {"n": n, "accuracy": scores.pop("recall") if n else None, **scores}
     accuracy, loss = metrics.accuracy(logits, labels), metrics.cross_entropy(logits, labels)
-    return {"n": len(labels), "accuracy": accuracy, "loss": loss, "classes": classes}
+    of_all = metrics.class_scores(logits, labels)
+    return {"n": len(labels), "accuracy": accuracy, "loss": loss, **of_all, "classes": classes}
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """Return a table of the classes, and a line with the numbers of all images."""
-    classes = [(plain(name), str(c["n"]), percent(c["accuracy"])) for name, c in facts["classes"].items()]
+    """Return a table of the classes, and two lines with the numbers of all images."""
+    columns = ("accuracy", "precision", "f1")
+    classes = [
+        (plain(name), str(c["n"]), *(percent(c[column]) for column in columns)) for name, c in facts["classes"].items()
+    ]
     numbers = f"accuracy {percent(facts['accuracy'])}, loss {facts['loss']:.4f}, n {facts['n']}"
-    table = align([("class", "images", "accuracy"), *classes], right=(1, 2))
-    return f"{table}\n\n{visible(facts['data'])}, {facts['split']}: {numbers}"
+    scores = {"balanced_accuracy": "balanced accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
+    scores |= {"top5": "top-5"} if len(classes) > 5 else {}
+    means = ", ".join(f"{words} {percent(facts[name])}" for name, words in scores.items())
+    table = align([("class", "images", *columns), *classes], right=(1, 2, 3, 4))
+    return f"{table}\n\n{visible(facts['data'])}, {facts['split']}: {numbers}\nmean over the classes: {means}"
 
 
 def _recorded_accuracy(model: "TrainedModel", split: str) -> float | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from cnnexp.config.signature import Count, Positive, Range, Rate, Span
+from cnnexp.config.signature import Count, Monitored, Positive, Range, Rate, Span
 
 
 @dataclass
@@ -34,6 +34,7 @@ class RunConfig:
     study: dict[str, Any]
     validate_on: Literal["val", "test"] = "val"
     keep_epoch: Literal["best", "last"] = "best"
+    monitor: Monitored = "accuracy"
     shift_pixels: Count | None = None
 
 

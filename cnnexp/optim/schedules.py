@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step, so that resuming needs only the step.
 
 A curve maps a step (0, 1, ...) to a factor of the configured learning rate. Only `plateau` has a state, because it
-depends on the validation loss; the state is saved with the run.
+depends on a validation metric; the state is saved with the run.
 """
 
 import math
@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.config.signature import Index, NonNegative, Positive, Probability, Rate, Span, SpanOrNone, steps
+from cnnexp.config.signature import Index, Monitored, NonNegative, Positive, Probability, Rate, Span, SpanOrNone, steps
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -19,7 +19,12 @@ Curve = Callable[[int], float]
 
 
 class Schedule:
-    """Sets the learning rate of each parameter group before each step: its initial value times `curve(step)`."""
+    """Sets the learning rate of each parameter group before each step: its initial value times `curve(step)`.
+
+    monitor: the validation metric that `after_epoch` is given.
+    """
+
+    monitor = "loss"
 
     def __init__(self, optimizer: "Optimizer", curve: Curve):
         self.optimizer = optimizer
@@ -31,8 +36,8 @@ class Schedule:
         for group, lr in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = lr * self.curve(step)
 
-    def after_epoch(self, val_loss: float) -> None:
-        """Update the state by an epoch's validation loss; schedules without a state do nothing."""
+    def after_epoch(self, value: float) -> None:
+        """Update the state by an epoch's value of `monitor`; schedules without a state do nothing."""
 
     @property
     def learning_rate(self) -> float:
@@ -48,29 +53,38 @@ class Schedule:
 
 
 class Plateau(Schedule):
-    """Multiplies the curve by `factor` each time the validation loss has stalled for more than `patience` epochs.
+    """Multiplies the curve by `factor` each time `monitor` has stalled for more than `patience` epochs.
 
-    The rule is that of torch's ReduceLROnPlateau(mode="min", threshold_mode="rel"); a test compares them.
+    The rule is that of torch's ReduceLROnPlateau(threshold_mode="rel"), with mode="min" for the loss and "max" for all
+    other metrics; a test compares them.
     """
 
     def __init__(
-        self, optimizer: "Optimizer", curve: Curve, factor: float, patience: int, threshold: float, floor: float
+        self,
+        optimizer: "Optimizer",
+        curve: Curve,
+        factor: float,
+        patience: int,
+        threshold: float,
+        floor: float,
+        monitor: str,
     ):
         super().__init__(optimizer, lambda step: curve(step) * self.scale)
         self.factor, self.patience, self.threshold, self.floor = factor, patience, threshold, floor
-        self.scale, self.best, self.bad_epochs = 1.0, math.inf, 0
+        self.monitor, self.sign = monitor, 1 if monitor == "loss" else -1
+        self.scale, self.best, self.bad_epochs = 1.0, self.sign * math.inf, 0
 
-    def after_epoch(self, val_loss: float) -> None:
-        """Lower the scale if the loss has stalled for more than `patience` epochs."""
-        if val_loss < self.best * (1 - self.threshold):
-            self.best, self.bad_epochs = val_loss, 0
+    def after_epoch(self, value: float) -> None:
+        """Lower the scale if the value has stalled for more than `patience` epochs."""
+        if self.sign * value < self.sign * self.best * (1 - self.sign * self.threshold):
+            self.best, self.bad_epochs = value, 0
         else:
             self.bad_epochs += 1
         if self.bad_epochs > self.patience:
             self.scale, self.bad_epochs = max(self.scale * self.factor, self.floor), 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale, the best loss and the count of bad epochs."""
+        """Return the scale, the best value and the count of bad epochs."""
         return {"scale": self.scale, "best": self.best, "bad_epochs": self.bad_epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -99,10 +113,10 @@ class TorchSchedule(Schedule):
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 self.scheduler.step()
 
-    def after_epoch(self, val_loss: float) -> None:
+    def after_epoch(self, value: float) -> None:
         """Step the scheduler if it counts epochs, with the validation loss if it needs it."""
         if self.needs_loss:
-            self.scheduler.step(val_loss)  # type: ignore[arg-type]
+            self.scheduler.step(value)  # type: ignore[arg-type]
         elif not self.every_step:
             self.scheduler.step()
 
@@ -161,10 +175,11 @@ def plateau(
     threshold: NonNegative,
     floor: Probability,
     warmup: SpanOrNone,
+    monitor: Monitored = "loss",
 ) -> Schedule:
-    """Multiply the learning rate by `factor` when the validation loss stalls for more than `patience` epochs."""
+    """Multiply the learning rate by `factor` when a validation metric stalls for more than `patience` epochs."""
     curve = warmed(lambda step: 1.0, steps(warmup, steps_per_epoch))
-    return Plateau(optimizer, curve, factor, patience, threshold, floor)
+    return Plateau(optimizer, curve, factor, patience, threshold, floor, monitor)
 
 
 def half_cosine(first: float, last: float, progress: float) -> float:

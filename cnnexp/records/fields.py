@@ -23,7 +23,8 @@ RESUME_FILES = (LAST, PREVIOUS, "best-*.pt")  # in checkpoints/; a finished run 
 METRICS, HASH_CHAIN, PROBES = "metrics.jsonl", "hash_chain.jsonl", "probes.jsonl"
 RESULT_FILES = ("config.yaml", METRICS, "predictions.npz", HASH_CHAIN, PROBES)
 TIMING = ("seconds", "images_per_second")  # columns of a row that differ from run to run
-ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", "learning_rate", *TIMING)
+SCORES = ("balanced_accuracy", "precision", "recall", "f1", "top5")  # columns of a row where they are monitored
+ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", *SCORES, "learning_rate", *TIMING)
 PROBE_ROWS = {  # kind: its columns, after epoch, step, kind, layer, type (the class of the module)
     "gradient": "norm; numbers, zeros, not_finite, first, counts: a histogram, see probes/magnitudes.py",
     "update": "ratio: |change| / |weights| of the step, null if the weights were 0; weight_norm",
@@ -51,7 +52,7 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "prepare_seconds"),
     "model": (dict, "parameters, trainable_parameters, macs"),
     "schedule": (dict, "steps_per_epoch, total_steps, epochs"),
-    "protocol": (dict, "validate_on, keep_epoch"),
+    "protocol": (dict, "validate_on, keep_epoch, monitor"),
     "features": (str, "of a frozen backbone: computed once, or why not"),
     "seconds": (dict, "prepare, features, train, evaluate, checkpoint, total; probes, hash_chain, compile: if used"),
     "result": (dict, "best_epoch, epochs, {val, test, train}_{accuracy, loss}, images_per_second, peak_memory_mib, "

@@ -155,8 +155,9 @@ def _result(run: Run) -> dict[str, float]:
     if rows := run.rows.get("train"):
         accuracies, losses = run.curve("val", "accuracy"), run.curve("val", "loss")
         best = last = max(rows)
-        if accuracies and run.text("protocol", "keep_epoch") != "last":
-            best = max(accuracies, key=lambda epoch: (accuracies[epoch], -losses.get(epoch, math.inf)))
+        values, sign = run.curve("val", run.monitor), -1 if run.monitor == "loss" else 1
+        if values and run.text("protocol", "keep_epoch") != "last":
+            best = max(values, key=lambda epoch: (sign * values[epoch], -losses.get(epoch, math.inf)))
         found |= {"epochs": last, "best_epoch": best, "val_accuracy": accuracies.get(best, math.nan)}
         found["val_loss"] = losses.get(best, math.nan)
         steps, seconds = max(run.curve("train", "step").values(), default=0.0), run.number("seconds", "train")

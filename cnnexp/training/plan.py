@@ -213,6 +213,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         raise UserError(f"probes.{watched[0]}: there is no validation split to look at; set data.val_fraction above 0")
     if config["early_stopping"]["patience"] is not None:
         raise UserError("early_stopping.patience: there is no validation split to watch; set data.val_fraction above 0")
+    if config["monitor"] != "accuracy":
+        raise UserError("monitor: there is no validation split to look at; set data.val_fraction above 0")
     if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
         raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
 

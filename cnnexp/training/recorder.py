@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from cnnexp.errors import Diverged
-from cnnexp.metrics import accuracy, cross_entropy
+from cnnexp.metrics import accuracy, class_scores, cross_entropy
+from cnnexp.records.fields import SCORES
 from cnnexp.training.checkpoint import copy_weights
 from cnnexp.training.device import peak_memory_mib
 from cnnexp.training.loop import TrainState, check_finite, has_finite_weights
@@ -19,7 +20,7 @@ class Recorder:
         self.setup, self.record, self.settings = setup, setup.record, setup.settings
         self.evaluation, self.progress = setup.evaluation, progress
         self.patience = setup.config["early_stopping"]["patience"]
-        self.keeps_last = setup.config["keep_epoch"] == "last"
+        self.keeps_last, self.monitor = setup.config["keep_epoch"] == "last", setup.config["monitor"]
 
     def row(self, state: TrainState, **fields: Any) -> dict[str, Any]:
         """Append a metric row for the state's step, and return it."""
@@ -59,7 +60,7 @@ class Recorder:
         val = self.validate(state) if len(self.evaluation.data.val) else None
         if val is None and not has_finite_weights(state):
             raise Diverged(f"the weights after step {state.step} are not finite; try a lower optimizer.lr")
-        state.schedule.after_epoch((val or train)["loss"])
+        state.schedule.after_epoch((val or train)[state.schedule.monitor])
         best = self.choose(state, train["epoch"], val)
         line = epoch_line(self.settings.epochs, train, val, best)
         self.record.log(line)
@@ -73,18 +74,21 @@ class Recorder:
         loss = cross_entropy(logits, labels)
         if not loss < float("inf"):
             raise Diverged(f"the validation loss after step {state.step} is not finite; try a lower optimizer.lr")
+        monitored = [name for name in SCORES if name in (self.monitor, state.schedule.monitor)]
+        scores = {name: class_scores(logits, labels)[name] for name in monitored}
         seconds = state.seconds["evaluate"] - before
-        return self.row(state, split="val", loss=loss, accuracy=accuracy(logits, labels), seconds=seconds)
+        return self.row(state, split="val", loss=loss, accuracy=accuracy(logits, labels), **scores, seconds=seconds)
 
     def choose(self, state: TrainState, epoch: int, val: dict[str, Any] | None) -> bool:
-        """Keep the epoch's weights if its validation accuracy is the highest so far; ties go to the lower loss.
+        """Keep the epoch's weights if its validation `monitor` is the best so far; ties go to the lower loss.
 
         Without a validation split, and with `keep_epoch: last`, every epoch is kept, so the last one stays. Sets
-        `stopped` when the accuracy has not risen for the patience. Returns whether the epoch is the best so far.
+        `stopped` when `monitor` has not improved for the patience. Returns whether the epoch is the best so far.
         """
         highest, lowest = state.best.get("highest") or (state.best.get("val_accuracy"), state.best.get("val_loss"))
-        higher = val is None or highest is None or val["accuracy"] > highest
-        better = higher or (val is not None and val["accuracy"] == highest and val["loss"] < lowest)
+        value = val and (-val["loss"] if self.monitor == "loss" else val[self.monitor])
+        higher = value is None or highest is None or value > highest
+        better = higher or (val is not None and value == highest and val["loss"] < lowest)
         state.epochs_since_best = 0 if higher else state.epochs_since_best + 1
         if better or self.keeps_last:
             state.best = {
@@ -92,8 +96,8 @@ class Recorder:
                 "val_accuracy": val["accuracy"] if val else None,
                 "val_loss": val["loss"] if val else None,
             }
-            if val and self.keeps_last:
-                state.best["highest"] = (val["accuracy"], val["loss"]) if better else (highest, lowest)
+            if val and (self.keeps_last or self.monitor != "accuracy"):
+                state.best["highest"] = (value, val["loss"]) if better else (highest, lowest)
             state.best_weights = copy_weights(state.model)
         if self.patience is not None and state.epochs_since_best >= self.patience:
             state.stopped = "early"

@@ -63,7 +63,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
         data=data_facts(data),
         model=count(state.model, data.image),
         schedule={name: getattr(settings, name) for name in ("steps_per_epoch", "total_steps", "epochs")},
-        protocol={key: config[key] for key in ("validate_on", "keep_epoch")},
+        protocol={key: config[key] for key in ("validate_on", "keep_epoch", "monitor")},
     )
     for split, name in (("test", "test"), ("val", "validation")):
         if both := record.info["data"][f"{split}_in_train"]:

@@ -34,6 +34,11 @@ LOSS, VAL_LOSS, TRAIN_LOSS = "test_loss", "val_loss", "train_loss"
         ),
         ("a.test_loss < b.test_loss", "mean", {("a", LOSS): 1, ("b", LOSS): -1}, -1, 0, "nats"),
         ("a.val_loss - a.train_loss > 0.2 nats", "mean", {("a", VAL_LOSS): 1, ("a", TRAIN_LOSS): -1}, 1, 0.2, "nats"),
+        ("a.f1 > b.f1", "mean", {("a", "test_f1"): 1, ("b", "test_f1"): -1}, 1, 0, "points"),
+        ("a.test_top5 > 90 %", "mean", {("a", "test_top5"): 1}, 1, 90, "%"),
+        ('a.recall["garbage truck"] > b.recall[dog]', "mean",
+            {("a", "test_recall[garbage truck]"): 1, ("b", "test_recall[dog]"): -1}, *(1, 0, "points")),
+        ("a.loss < b.loss", "mean", {("a", LOSS): 1, ("b", LOSS): -1}, -1, 0, "nats"),
         ("a.train_seconds < 60 s", "mean", {("a", "train_seconds"): 1}, -1, 60, "seconds"),
         ("std(batch_norm) < std(base)", "std", {("batch_norm", TEST): 1, ("base", TEST): -1}, -1, 1, "ratio"),
         ("a > b at every epoch", "curve", {("a", VAL): 1, ("b", VAL): -1}, 1, 0, "points"),
@@ -97,6 +102,11 @@ REFUSED = {
     "a - b > 5 pints": "the number is in 'pints', not in points",
     "a.tst_accuracy > b": "unknown metric 'tst_accuracy'; choose one of " + ", ".join(METRICS)
     + " (did you mean 'test_accuracy'?)",
+    "a.f_one > b.f1": "unknown metric 'f_one'; choose one of test_accuracy, ",
+    "a.accuracy[dog] > b": "test_accuracy is of all classes; of one class there are precision, recall and f1",
+    "a.f1[] > b": "expected one class in brackets: f1[dog]",
+    "a.f1[dog > b": "expected one class in brackets: f1[dog]",
+    "a.f1 > b.f1 at every epoch": "test_f1 has no value at every epoch",
     "a. > b": "unknown metric '>'",
     "a.": "unknown metric ''",
     "a.test_loss > b": "test_loss and test_accuracy have different units",
@@ -135,7 +145,10 @@ def test_reported_values() -> None:
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        ({"a": "75"}, "study.reported.a: given '75' for test_accuracy; allowed: a number >= 0, accuracies in per cent"),
+        (
+            {"a": "75"},
+            "study.reported.a: given '75' for test_accuracy; allowed: a number >= 0, accuracies and scores in per cent",
+        ),
         ({"a": True}, "given True"),
         ({"a": 101}, "given 101"),
         ({"a": float("nan")}, "given nan"),

@@ -18,6 +18,7 @@ CLAIMS = [
     *("combined > baseline at every epoch", "combined converges faster than baseline", "nobody > baseline"),
     *("dropout.test_loss < baseline.test_loss", "combined - batchnorm < 20 points", "batchnorm.train_accuracy > 50 %"),
     *("baseline < combined", "baseline < combined at every epoch", "std(baseline) > std(dropout)"),
+    *("combined.f1 > baseline.f1", "combined.precision[tench] > baseline.precision[tench]"),
 ]
 REPORTED = {"baseline": 60.0, "combined": {"test_accuracy": 75.0, "std": 1.0, "val_accuracy": 74.0}, "nobody": 1.0}
 NORM, DROPOUT, CROP = "model.norm=batch", "model.dropout.fc=0.5", "augmentation=crop"
@@ -29,7 +30,16 @@ THREE = {  # a full factorial
 }
 GAINS = {**FACTORIAL, "combined": [NORM, DROPOUT, CROP], "augmentation": [CROP]}
 ROWS = {  # of the CSV tables of the report
-    **{"comparison": 7, "runs": 23, "per_class": 70, "reported": 4, "claims": 12, "effects": 3, "calibration": 7},
+    **{
+        "comparison": 7,
+        "runs": 23,
+        "per_class": 70,
+        "reported": 4,
+        "claims": 14,
+        "scores": 7,
+        "effects": 3,
+        "calibration": 7,
+    },
     **{"calibration_bins": 105, "confusions": 140, "mistakes": 84, "disagreement": 6, "never_agreed": 30},
     "per_class_difference": 60,
 }
@@ -39,7 +49,8 @@ CELLS = {  # {table: columns}: a cell of each kind of number, and of the words
         *("p_limit", "rule", "train_seconds_mean", "epochs_to_plateau_mean", "verdict", "seeds", "macs", "diverged"),
     ],
     "runs": ["test_accuracy_percent", "val_loss", "train_seconds", "best_epoch", "status"],
-    "per_class": ["accuracy_mean_percent", "accuracy_std_percent", "class", "n"],
+    "scores": ["test_f1_mean_percent", "test_balanced_accuracy_mean_percent", "test_top5_std_percent", "arm"],
+    "per_class": ["accuracy_mean_percent", "accuracy_std_percent", "precision_mean_percent", "class", "n"],
     "reported": ["reported", "mean", "low95", "difference"],
     "claims": ["mean", "low95", "p", "p_limit", "n", "verdict"],
     "calibration": ["ece_mean_percent", "ece_by_chance_percent", "brier_std", "nll_mean_nats", "accuracy_mean_percent"],

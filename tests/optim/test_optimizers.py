@@ -145,6 +145,18 @@ def test_plateau(losses: list[float], patience: int, threshold: float) -> None:
         reference.step(loss)
 
 
+@pytest.mark.parametrize("threshold", [1e-4, 0.0, 0.3])
+def test_plateau_of_a_metric_that_should_rise(threshold: float) -> None:
+    own, other = optimizer(), optimizer()
+    schedule = schedules.plateau(own, STEPS, 0.1, 1, threshold, 0.0, "0ep", "f1")
+    reference = lr_scheduler.ReduceLROnPlateau(other, mode="max", factor=0.1, patience=1, threshold=threshold, eps=0.0)
+    for epoch, value in enumerate([0.1, 0.5, 0.5, 0.50001, 0.4, 0.6, 0.9, 0.9, 0.2, 0.1, 0.1]):
+        schedule.before_step(epoch * STEPS)
+        assert schedule.learning_rate == pytest.approx(other.param_groups[0]["lr"], rel=1e-12)
+        schedule.after_epoch(value)
+        reference.step(value)
+
+
 def test_plateau_has_a_floor_and_a_state() -> None:
     def make() -> Schedule:
         return schedules.plateau(optimizer(), STEPS, 0.1, 0, 1e-4, 0.02, "1ep")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.errors import UserError
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from recomputed.arithmetic import accuracy_and_loss
@@ -73,7 +73,9 @@ class Recomputed:
         if not self.rows["train"]:
             return found
         curve, losses, last = self.curve("val", "accuracy"), self.curve("val", "loss"), max(self.rows["train"])
-        highest = [epoch for epoch in curve if curve[epoch] == max(curve.values())]
+        watched = self.curve("val", monitor := self.run.monitor)
+        top = (min if monitor == "loss" else max)(watched.values(), default=math.nan)
+        highest = [epoch for epoch in watched if watched[epoch] == top]
         lowest = min((losses.get(epoch, math.inf) for epoch in highest), default=math.inf)
         best = min((epoch for epoch in highest if losses.get(epoch, math.inf) == lowest), default=last)
         if self.run.text("protocol", "keep_epoch") == "last":
@@ -91,8 +93,33 @@ class Recomputed:
         """Return one of METRICS in its unit."""
         if name == "epochs_to_plateau":
             return self.epochs_to_plateau
+        if name.startswith("test_") and name not in ("test_accuracy", "test_loss"):
+            score, _, of_class = name.removeprefix("test_").rstrip("]").partition("[")
+            return 100 * self.score(score, self.run.get("data", "classes").index(of_class) if of_class else None)
         where = ("seconds", "train") if name == "train_seconds" else ("result", name)
-        return METRICS[name].scale * self.number(*where)
+        return metric_of(name).scale * self.number(*where)
+
+    def score(self, name: str, label: int | None = None) -> float:
+        """Return a score of one class, or of all if None; a fraction, nan without logits."""
+        if self.answers is None:
+            return math.nan
+        logits, labels, _ = self.answers
+        if name == "top5":
+            best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+            return sum(own in row for own, row in zip(labels, best, strict=True)) / len(labels)
+        if label is None:
+            values = [self.score("recall" if name == "balanced_accuracy" else name, k) for k in range(logits.shape[1])]
+            kept = [v for k, v in enumerate(values) if (labels == k).any() or name != "balanced_accuracy"]
+            kept = [v for v in kept if math.isfinite(v)]
+            return math.fsum(kept) / len(kept)
+        told = logits.argmax(axis=1)
+        right = sum(1 for a, b in zip(told, labels, strict=True) if a == b == label)
+        missed = sum(1 for a, b in zip(told, labels, strict=True) if b == label != a)
+        wrongly = sum(1 for a, b in zip(told, labels, strict=True) if a == label != b)
+        if not right + missed + wrongly:
+            return math.nan
+        below = {"precision": right + wrongly, "recall": right + missed, "f1": right + (missed + wrongly) / 2}[name]
+        return right / below if below else 0.0
 
     @property
     def epochs_to_plateau(self) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnexp.claims.grammar import STD
-from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 from recomputed.arithmetic import Spread, smallest_found, spread
@@ -20,7 +20,8 @@ from recomputed.of_tests import DECIDED, Table, compared, decided, limits, verdi
 IN_EVERY_REPORT = ("comparison.csv", "runs.csv")
 KNOWN = (  # every table that a report may have
     *IN_EVERY_REPORT,
-    *("per_class.csv", "reported.csv", "claims.csv", "effects.csv", "calibration.csv", "calibration_bins.csv"),
+    *("scores.csv", "per_class.csv", "reported.csv", "claims.csv", "effects.csv"),
+    *("calibration.csv", "calibration_bins.csv"),
     *("confusions.csv", "mistakes.csv", "disagreement.csv", "never_agreed.csv", "per_class_difference.csv"),
 )
 
@@ -33,6 +34,7 @@ class Tables(Answered):
         tables = {
             "comparison.csv": self.comparison(),
             "runs.csv": self.every_run(),
+            "scores.csv": self.scores(),
             "per_class.csv": self.per_class(),
             "reported.csv": self.beside_reported(),
             "claims.csv": self.claims(),
@@ -112,6 +114,18 @@ class Tables(Answered):
                 }
         return lines
 
+    def scores(self) -> Table:
+        """Return what scores.csv should hold."""
+        arms = [arm for arm in self.study.arms if any(r.answers for r in self.of(arm).values())]
+        most = max((run.answers[0].shape[1] for arm in arms for run in self.of(arm).values() if run.answers), default=0)
+        names = ("balanced_accuracy", "precision", "recall", "f1", *(("top5",) if most > 5 else ()))
+        lines = []
+        for arm in arms:
+            found = {name: spread(list(self.metric(arm, f"test_{name}").values())) for name in names}
+            numbers = {f"test_{n}_{part}_percent": s[part] for n, s in found.items() for part in ("mean", "std")}
+            lines.append({"arm": arm.label, **numbers})
+        return lines
+
     def per_class(self) -> Table:
         """Return what per_class.csv should hold; nothing unless all arms with logits have the same classes."""
         arms = [arm for arm in self.study.arms if any(r.answers for r in self.of(arm).values())]
@@ -130,6 +144,9 @@ class Tables(Answered):
                     shares.append(100 * float((logits[labels == label].argmax(axis=1) == label).mean()))
             found = spread(shares)
             numbers = {f"accuracy_{k}{limits(k)}_percent": found[k] for k in ("mean", "std", "low", "high")}
+            for score in ("precision", "f1"):
+                values = [100 * run.score(score, label) for run in self.of(arm).values() if run.answers is not None]
+                numbers[f"{score}_mean_percent"] = spread([v for v in values if math.isfinite(v)])["mean"]
             lines.append({"arm": arm.label, "class": name, "n": found["n"], **numbers})
         return lines
 
@@ -143,7 +160,8 @@ class Tables(Answered):
                     continue
                 found = spread(list(self.metric(arms[0], metric).values()) if len(arms) == 1 else [])
                 std = given.get(STD, math.nan) if metric == "test_accuracy" else math.nan
-                line = {"arm": plain(name), "metric": metric, "unit": METRICS[metric].level, "reported": given[metric]}
+                line = {"arm": plain(name), "metric": metric, "unit": metric_of(metric).level}
+                line["reported"] = given[metric]
                 line |= {f"{k}{limits(k)}": found[k] for k in ("mean", "std", "low", "high", "n")}
                 lines.append({**line, "reported_std": std, "difference": found["mean"] - given[metric]})
         return lines

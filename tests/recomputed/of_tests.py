@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
-from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.errors import UserError
 from cnnexp.report.read.runs import PLATEAU_MARGIN
 from cnnexp.report.read.study import Arm, Study
@@ -130,7 +130,7 @@ class Tested:
         for seed in sorted(seeds):
             lead: dict[int, float] | None = None
             for term in claim.terms:
-                metric = METRICS[term.metric]
+                metric = metric_of(term.metric)
                 assert metric.curve is not None
                 curve = self.of(arms[term][0])[seed].curve(*metric.curve)
                 lead = {
@@ -213,7 +213,7 @@ def flattered(stated: Stated, test: Spread) -> bool:
     assert claim is not None
     side = math.copysign(1, test["mean"] - claim.threshold)
     for term in claim.terms:
-        helps = term.spread or claim.kind == STD or side * term.times * METRICS[term.metric].better > 0
+        helps = term.spread or claim.kind == STD or side * term.times * metric_of(term.metric).better > 0
         if helps and any(arm.diverged for arm in stated.arms[term]):
             return True
     return False

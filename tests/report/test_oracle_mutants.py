@@ -49,6 +49,10 @@ PREDICTIONS = [
     ("np.abs(self.right - self.confidence).sum()", "abs((self.right - self.confidence).sum())"),
     ("np.minimum(np.sqrt(2 * self.variance / math.pi), 2 * self.variance)", "np.sqrt(2 * self.variance / math.pi)"),
     ("(probabilities**2).sum(1) - 2 * probabilities[true] + 1", "(probabilities**2).sum(1) + 1"),
+    ("right / np.maximum(guesses, 1)", "right / np.maximum(images, 1)"),
+    ("2 * right / np.maximum(images + guesses, 1)", "right / np.maximum(images + guesses, 1)"),
+    ('scores["recall"][np.unique(labels)].mean()', 'scores["precision"][np.unique(labels)].mean()'),
+    ("(_rank(logits, labels) < 5)", "(_rank(logits, labels) < 4)"),
     ("-log_probabilities[true].mean()", "-log_probabilities.max(1).mean()"),
     ("[c - a for c, a in zip(", "[a - c for c, a in zip("),
     ("float(table[k, k] / table[k].sum())", "float(table[k, k] / table[:, k].sum())"),
@@ -81,7 +85,7 @@ STUDIES = [
     ("return self.here.mean - self.reported", "return self.reported - self.here.mean"),
     ('threshold if kind in (STD, "within") else -threshold', "threshold"),
     ("return 1 if lead > 0 else -1", "return 1"),
-    ("side * term.times * METRICS[term.metric].better > 0", "side * term.times > 0"),
+    ("side * term.times * metric_of(term.metric).better > 0", "side * term.times > 0"),
 ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import run as runner
 from cnnexp.training.plan import Plan
@@ -18,12 +19,12 @@ Train = Callable[..., int]
 Only = Callable[[], RunRecord]
 
 
-def recorder(patience: int | None = None) -> tuple[Recorder, Any]:
+def recorder(patience: int | None = None, monitor: str = "accuracy") -> tuple[Recorder, Any]:
     """Return a Recorder and a state that has all that `choose` looks at."""
     model = torch.nn.Linear(1, 1)
     state = SimpleNamespace(model=model, best={}, best_weights={}, epochs_since_best=0, stopped=None)
     own: Any = Recorder.__new__(Recorder)
-    own.patience, own.keeps_last = patience, False
+    own.patience, own.keeps_last, own.monitor = patience, False, monitor
     return own, state
 
 
@@ -39,6 +40,30 @@ def test_the_best_epoch_has_the_highest_accuracy_and_of_equals_the_lowest_loss()
     assert float(state.best_weights["weight"]) == 6.0, "a copy, which later steps leave alone"
     assert state.epochs_since_best == 2, "patience counts from the accuracy alone"
     assert state.stopped is None
+
+
+def test_the_best_epoch_by_another_metric() -> None:
+    """By F1 and by loss, other epochs are the best; ties still go to the lower loss."""
+    seen = [(0.6, 0.9, 0.1), (0.5, 0.8, 0.4), (0.4, 0.7, 0.4), (0.3, 0.75, 0.2)]
+    for monitor, wanted, since in (("accuracy", 1, 3), ("f1", 3, 2), ("loss", 3, 1)):
+        own, state = recorder(monitor=monitor)
+        for epoch, (accuracy, loss, f1) in enumerate(seen, 1):
+            own.choose(state, epoch, {"accuracy": accuracy, "loss": loss, "f1": f1})
+        assert (state.best["epoch"], state.epochs_since_best) == (wanted, since)
+
+
+def test_a_run_records_what_it_monitors(plan: Callable[..., Plan]) -> None:
+    run = runner.run(plan("epochs=4ep", "monitor=f1", "scheduler=plateau", "scheduler.monitor=top5"), Progress())
+    rows = run.rows(split="val")
+    assert all({"f1", "top5"} < set(row) and "recall" not in row for row in rows)
+    best = max(rows, key=lambda row: (row["f1"], -row["loss"]))
+    assert run.info["result"]["best_epoch"] == best["epoch"]
+    assert run.info["protocol"]["monitor"] == "f1"
+
+
+def test_what_is_monitored_needs_a_validation_split(plan: Callable[..., Plan]) -> None:
+    with pytest.raises(UserError, match=r"monitor: there is no validation split.*data.val_fraction above 0"):
+        runner.run(plan("monitor=f1", "data.val_fraction=0"), Progress())
 
 
 @pytest.mark.parametrize(("patience", "last"), [(1, 3), (2, 4), (3, 8), (4, None), (None, None)])
@@ -123,4 +148,4 @@ def test_as_published_the_test_images_are_watched(plan: Callable[..., Plan]) -> 
     seen, result = epochs_kept(run)
     assert (run.info["data"]["train"], run.info["data"]["val"]) == (50, run.info["data"]["test"])
     assert result["test_accuracy"] == seen[-1] == result["val_accuracy"]
-    assert run.info["protocol"] == {"validate_on": "test", "keep_epoch": "last"}
+    assert run.info["protocol"] == {"validate_on": "test", "keep_epoch": "last", "monitor": "accuracy"}

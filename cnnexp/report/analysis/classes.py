@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnexp.metrics import by_class
 from cnnexp.report.analysis.statistics import Estimate, paired, summarise
 from cnnexp.report.read.study import Arm
 from cnnexp.report.read.tested import same_test_images
@@ -20,7 +21,8 @@ class ClassResults:
     """An arm's results by class, K classes. names: as they can be shown. seeds: how many have predictions.
 
     counts: (K, K) test images, true by predicted class, summed over the seeds. by_seed: for each class, {seed: its
-    accuracy}, of the seeds that have test images of it. accuracies: their means.
+    accuracy}, of the seeds that have test images of it. accuracies: their means. scores: precision and f1 by
+    class.
     """
 
     arm: Arm
@@ -29,6 +31,7 @@ class ClassResults:
     seeds: int
     by_seed: list[dict[int, float]]
     accuracies: list[Estimate]
+    scores: Mapping[str, list[Estimate]]
 
 
 def class_results(arm: Arm) -> ClassResults | None:
@@ -43,8 +46,14 @@ def class_results(arm: Arm) -> ClassResults | None:
         for k in range(size)
     ]
     accuracies = [summarise(list(shares.values())) for shares in by_seed]
-    names = arm.class_names(size)
-    return ClassResults(arm, names, np.sum(list(tables.values()), axis=0), len(tables), by_seed, accuracies)
+    found = [run.predictions for run in arm.runs if run.seed in tables and run.predictions]
+    of_runs = [by_class(each.predicted, each.labels, size) for each in found]
+    scores = {
+        name: [summarise([float(of_run[name][k]) for of_run in of_runs]) for k in range(size)]
+        for name in ("precision", "f1")
+    }
+    counts = np.sum(list(tables.values()), axis=0)
+    return ClassResults(arm, arm.class_names(size), counts, len(tables), by_seed, accuracies, scores)
 
 
 def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None) -> dict[str, list[Estimate]]:

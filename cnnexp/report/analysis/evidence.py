@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import stdev
 
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
-from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.errors import UserError, did_you_mean
 from cnnexp.report.analysis import paired_runs, statistics
 from cnnexp.report.analysis.sequential import anytime_p
@@ -17,7 +17,6 @@ from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
 from cnnexp.text import plain
 
-TESTED = ("test_accuracy", "test_loss", "shift_consistency")
 Arms = Mapping[Term, Sequence[Arm]]
 
 
@@ -129,7 +128,7 @@ def _missing_arm(study: Study, name: str) -> str:
 
 def by_seed(arm: Arm, metric: str) -> dict[int, float]:
     """Return {seed: value} of a metric of the arm's done runs, in the metric's unit, where it is recorded."""
-    values = {run.seed: METRICS[metric].scale * run.metric(metric) for run in arm.runs}
+    values = {run.seed: metric_of(metric).scale * run.metric(metric) for run in arm.runs}
     return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
@@ -185,14 +184,14 @@ def _leads(claim: Claim, arms: Arms) -> dict[int, dict[int, float]]:
 
 
 def _curve(term: Term, run: Run) -> dict[int, float]:
-    metric = METRICS[term.metric]
+    metric = metric_of(term.metric)
     assert metric.curve is not None
     return {epoch: term.times * metric.scale * value for epoch, value in run.curve(*metric.curve).items()}
 
 
 def _other_images(claim: Claim, arms: Arms) -> str:
     """Return which two arms of a claim about the test split were tested on other images, "" if none."""
-    terms = [term for term in claim.terms if term.metric in TESTED and claim.kind != "curve"]
+    terms = [term for term in claim.terms if term.metric.startswith(("test_", "shift_")) and claim.kind != "curve"]
     tested = [arm for term in terms for arm in arms[term]]
     for arm in tested[1:]:
         if not same_test_images(tested[0], arm):

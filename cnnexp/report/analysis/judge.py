@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cnnexp.claims.grammar import STD, Claim, members
-from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.records.study import identity
 from cnnexp.report.analysis.decisions import NO_DECISION, Decision, Test, why_undecided
 from cnnexp.report.analysis.evidence import Evidence
@@ -165,7 +165,7 @@ def _biased(evidence: Evidence, claim: Claim, side: int) -> list[str]:
     """Return the arms that support the verdict only without their diverged runs, which are in no mean."""
     arms: dict[str, None] = {}
     for term in claim.terms:
-        if side * term.times * METRICS[term.metric].better > 0 or claim.kind in (STD, "within") or term.spread:
+        if side * term.times * metric_of(term.metric).better > 0 or claim.kind in (STD, "within") or term.spread:
             arms |= {arm.label: None for arm in evidence.arms[term] if arm.diverged}
     return list(arms)
 

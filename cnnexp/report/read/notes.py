@@ -15,6 +15,7 @@ MIXES = (
     ("The runs come from different devices, so times do not compare", ("device", "name")),
     ("The runs were validated on different images", ("protocol", "validate_on")),
     ("The runs do not all count the same epoch, best or last", ("protocol", "keep_epoch")),
+    ("The runs do not all choose the best epoch by the same metric", ("protocol", "monitor")),
     ("The runs computed on different kinds of device", ("device", "kind")),
     ("The runs computed in different precisions", ("device", "precision")),
     ("The runs used different numbers of threads, so times do not compare", ("device", "threads")),

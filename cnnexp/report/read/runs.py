@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cnnexp.errors import UserError
-from cnnexp.metrics import probability_scores
+from cnnexp.metrics import by_class, class_scores, probability_scores
 from cnnexp.records.convergence import at_chance
+from cnnexp.records.fields import SCORES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.text import plain
 
@@ -31,7 +32,7 @@ class RunPredictions:
     """A run's predictions on the test split: N images, K classes.
 
     ids: (N,) str. labels, predicted: (N,) int64. classes: K. confidence: (N,) float64, and nll, brier: see
-    metrics.probability_scores.
+    metrics.probability_scores. scores: see metrics.class_scores.
     """
 
     ids: Array
@@ -41,6 +42,7 @@ class RunPredictions:
     confidence: Array
     nll: float
     brier: float
+    scores: dict[str, float]
 
     @property
     def right(self) -> Array:
@@ -84,6 +86,11 @@ class Run:
     def test_accuracy(self) -> float:
         """Return the test accuracy, a fraction; nan if there is none."""
         return self.number("result", "test_accuracy")
+
+    @property
+    def monitor(self) -> str:
+        """Return the validation metric that the best epoch is best in."""
+        return self.text("protocol", "monitor") or "accuracy"
 
     def get(self, *path: str) -> Any:
         """Return a field of run.json, None if it is missing or its parent is no mapping."""
@@ -146,7 +153,19 @@ class Run:
         """Return one of claims.metrics.METRICS as it is recorded: accuracies are fractions; nan where it is missing."""
         if name == "epochs_to_plateau":
             return self.epochs_to_plateau()
+        score, _, of_class = name.removeprefix("test_").rstrip("]").partition("[")
+        if of_class:
+            return self.class_score(score, of_class)
+        if score in SCORES:
+            return self.predictions.scores[score] if self.predictions else math.nan
         return self.number("seconds", "train") if name == "train_seconds" else self.number("result", name)
+
+    def class_score(self, score: str, of_class: str) -> float:
+        """Return precision, recall or f1 of one class on the test images, a fraction; nan where there is none."""
+        classes, found = self.get("data", "classes"), self.predictions
+        if found is None or not isinstance(classes, list) or of_class not in classes[: found.classes]:
+            return math.nan
+        return float(by_class(found.predicted, found.labels, found.classes)[score][classes.index(of_class)])
 
     @cached_property
     def predictions(self) -> RunPredictions | None:
@@ -161,7 +180,8 @@ class Run:
             return None
         if labels.min() < 0 or labels.max() >= logits.shape[1]:
             return None
-        return RunPredictions(ids, labels, logits.argmax(1), logits.shape[1], *probability_scores(logits, labels))
+        of_probabilities, scores = probability_scores(logits, labels), class_scores(logits, labels)
+        return RunPredictions(ids, labels, logits.argmax(1), logits.shape[1], *of_probabilities, scores)
 
     @cached_property
     def at_chance(self) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 
-from cnnexp.claims.metrics import METRICS
+from cnnexp.claims.metrics import metric
 from cnnexp.pages.tables import Column, Table, csv_columns
 from cnnexp.report.analysis.effects import Effect
 from cnnexp.report.analysis.findings import Findings
@@ -108,7 +108,7 @@ EFFECTS: list[Column[Effect]] = [
 
 
 def _metric_unit(row: ReportedComparison) -> str:
-    return METRICS[row.metric].level
+    return metric(row.metric).level
 
 
 def _here(row: ReportedComparison) -> str:

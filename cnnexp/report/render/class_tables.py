@@ -12,6 +12,8 @@ from cnnexp.report.analysis.statistics import Estimate
 from cnnexp.report.render.formats import decimals, interval, percent, points
 
 LISTED_CONFUSIONS = 20
+SCORES = ("precision", "f1")
+CLASS_NOTES = ("The accuracy of a class is its recall.",)
 NOTES = ("Accuracy in %: mean ± sample standard deviation over the seeds.",)
 DIFFERENCE_NOTE = (
     "Points of accuracy against {baseline}, paired by seed, with 95 % intervals that are not corrected for the number "
@@ -38,26 +40,30 @@ def per_class_csv(results: Sequence[ClassResults]) -> Table[Any]:
     """Return the accuracy per class, a row per arm and class."""
     parts = [f"accuracy_{part}_percent" for part in ("mean", "std", "low95", "high95")]
     rows = [
-        (found.arm.label, name, s.n, *(100 * x for x in (s.mean, s.std, s.low, s.high)))
+        (
+            *(found.arm.label, name, (s := found.accuracies[k]).n, *(100 * x for x in (s.mean, s.std, s.low, s.high))),
+            *(100 * found.scores[score][k].mean for score in SCORES),
+        )
         for found in results
-        for name, s in zip(found.names, found.accuracies, strict=True)
+        for k, name in enumerate(found.names)
     ]
-    return Table(csv_fields("arm", "class", "n", *parts), rows)
+    return Table(csv_fields("arm", "class", "n", *parts, *(f"{score}_mean_percent" for score in SCORES)), rows)
 
 
-CLASSES_OF_ARM: list[Column[tuple[str, Estimate]]] = [
-    Column("Class", "", lambda r: r[0], kind="label"),
-    Column("Accuracy (%)", "", lambda r: r[1], percent),
-    Column("95 % interval", "", lambda r: r[1], interval),
-]
-
-
-def classes_of_arm(results: ClassResults) -> Table[tuple[str, Estimate]]:
-    """Return the accuracy of one arm per class; of many classes the lowest."""
-    found = list(zip(results.names, results.accuracies, strict=True))
-    if len(found) > MAX_MATRIX_CLASSES:
-        found = sorted((pair for pair in found if pair[1].n), key=lambda pair: pair[1].mean)[:WORST_CLASSES]
-    return Table(CLASSES_OF_ARM, found)
+def classes_of_arm(results: ClassResults) -> Table[int]:
+    """Return accuracy, precision and F1 of one arm per class; of many classes those of the lowest accuracy."""
+    accuracies, shown = results.accuracies, list(range(len(results.names)))
+    if len(shown) > MAX_MATRIX_CLASSES:
+        kept = [k for k in shown if accuracies[k].n]
+        shown = sorted(kept, key=lambda k: accuracies[k].mean)[:WORST_CLASSES]
+    columns: list[Column[int]] = [
+        Column("Class", "", lambda k: results.names[k], kind="label"),
+        Column("Accuracy (%)", "", lambda k: accuracies[k], percent),
+        Column("95 % interval", "", lambda k: accuracies[k], interval),
+        Column("Precision (%)", "", lambda k: results.scores["precision"][k], percent),
+        Column("F1 (%)", "", lambda k: results.scores["f1"][k], percent),
+    ]
+    return Table(columns, shown, CLASS_NOTES)
 
 
 def frequent_confusions(results: Sequence[ClassResults], count: int = LISTED_CONFUSIONS) -> Table[Any]:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 
 from cnnexp.pages.tables import Column, Table, csv_columns
+from cnnexp.records.fields import SCORES
 from cnnexp.report.analysis.compare import Row
 from cnnexp.report.analysis.findings import Findings
-from cnnexp.report.analysis.statistics import summarise
+from cnnexp.report.analysis.statistics import Estimate, summarise
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import LeftOut, Study
 from cnnexp.report.render.formats import decimals, decision_columns, interval, or_dash, percent, points
@@ -27,6 +28,10 @@ NOTES = (
     "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean over the "
     "seeds.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
+)
+SCORE_NOTES = (
+    "On the test images: mean ± sample standard deviation over the seeds. Precision, recall and F1 are means over the "
+    "classes (macro). Balanced accuracy: the mean recall. Top-5: the label is among the five most probable classes.",
 )
 COST_NOTES = ("Seconds per run, mean over the seeds. Memory is the peak.",)
 SECONDS = {
@@ -138,6 +143,27 @@ def cost(rows: Sequence[Row]) -> Table[Row]:
     rows = [row for row in rows if row.test.n]
     unused = [c for c in COST if c.heading in OPTIONAL and not any(c.value(row) > 0 for row in rows)]
     return Table([column for column in COST if column not in unused], rows, COST_NOTES)
+
+
+def _score(name: str) -> list[Column[Row]]:
+    heading = {"f1": "F1", "top5": "Top-5"}.get(name, name.replace("_", " ").capitalize())
+
+    def value(row: Row) -> Estimate:
+        return summarise([run.metric(f"test_{name}") for run in row.arm.runs])
+
+    numbers = csv_columns(f"test_{name}_{{}}_percent", ("mean", "std"), value, 100)
+    return [Column(f"{heading} (%)", "", value, percent), *numbers]
+
+
+def scores(rows: Sequence[Row]) -> Table[Row]:
+    """Return precision, recall, F1 and other scores of each arm on the test images."""
+    named = [name for name in SCORES if name != "top5" or any(_classes(row) > 5 for row in rows)]
+    columns = [ARM[0], *(column for name in named for column in _score(name))]
+    return Table(columns, [row for row in rows if _classes(row)], SCORE_NOTES)
+
+
+def _classes(row: Row) -> int:
+    return max((run.predictions.classes for run in row.arm.runs if run.predictions), default=0)
 
 
 def _result(heading: str, name: str, digits: int = 0) -> Column[Run]:

@@ -28,6 +28,7 @@ SECTIONS = {
     "comparison": "Comparison",
     "reported": "Reported and reproduced",
     "effects": "Effects",
+    "scores": "Precision, recall and F1",
     "figures": "Figures",
     "arms": "Arm by arm",
     "mistakes": "Most confident mistakes",
@@ -109,7 +110,7 @@ def _sections(findings: Findings, context: Mapping[str, Any]) -> dict[str, str]:
     """Return {id: title} of the sections that there is something to show in."""
     tables = context["tables"]
     shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment", "diagnostics")}
-    shown |= {name: f"{name}.md" in tables for name in ("effects", "disagreement", "calibration")}
+    shown |= {name: f"{name}.md" in tables for name in ("effects", "scores", "disagreement", "calibration")}
     shown |= {name: tables[f"{name}.md"].rows for name in ("comparison", "cost", "runs")}
     shown |= {"reported": findings.reported or findings.judged, "left-out": findings.study.left_out}
     return {name: title for name, title in SECTIONS.items() if shown[name]}
@@ -179,7 +180,9 @@ def _selection(study: Study) -> str:
             f"{'last' if last else 'best'} of these evaluations counts. So these are not accuracies on unseen images. "
             "Where this page says validation, it means the test set."
         )
-    best = "The best epoch is the one with the highest validation accuracy, ties to the lower loss."
+    monitors = dict.fromkeys(run.monitor.replace("_", " ") for run in runs)
+    words = " or ".join(f"{'lowest' if name == 'loss' else 'highest'} validation {name}" for name in monitors)
+    best = f"The best epoch is the one with the {words}, ties to the lower loss."
     return (
         f"The validation images are taken from the training set{split}. "
         f"{'The last epoch counts, not the best one.' if last else best} "

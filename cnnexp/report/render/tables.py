@@ -33,6 +33,8 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
     if class_tables.same_classes(arms):
         yield "per_class", "md tex", class_tables.per_class(arms)
         yield "per_class", "csv", class_tables.per_class_csv(arms)
+    if arms:
+        yield "scores", "md csv tex", comparison_tables.scores(findings.rows)
     source = (f"Source of the reported numbers: {findings.study.source}.",) if findings.study.source else ()
     if findings.reported:
         notes = (*source, *claim_tables.REPORTED_NOTES)
