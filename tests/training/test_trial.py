@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnexp import cli, errors
+from cnnexp.training import trial
 
 Train = Callable[..., int]
 
@@ -55,6 +56,7 @@ PARTS = {
     "augmentation/normalize": "_target_: torchvision.transforms.v2.Normalize\n"
     "mean: [0.485, 0.456, 0.406]\nstd: [0.1, 0.1, 0.1]\n",
     "augmentation/noise": "_target_: trial_parts.noise\n",
+    "optimizer/still": "_target_: torch.optim.SGD\nlr: 0.0\n",
     "model/softmax": "_target_: trial_parts.Softmax\n",
     "model/narrow": "_target_: trial_parts.Narrow\n",
 }
@@ -112,6 +114,7 @@ def test_noise_that_passes_the_range_is_said_and_trains(
         (["scheduler=max"], "scheduler.mode: given max; allowed: min, because it watches a loss"),
         (["scheduler=watch", "data.val_fraction=0"], "watches the validation loss; set data.val_fraction above 0"),
         (["scheduler=below"], "scheduler: the learning rate of epoch 2 is -0.0005; it must not be below 0"),
+        (["optimizer=still"], "optimizer: the learning rate is 0 in all steps: nothing would be trained"),
         (["model=softmax"], "model: gave probabilities, which add up to 1; the loss takes logits"),
         (["model=narrow"], "model: trial_parts.Narrow does not take images of 3x8x8: addmm: mat1 and mat2"),
         (["augmentation=nan"], "augmentation: trial_parts.divide gave numbers that are not finite"),
@@ -135,3 +138,51 @@ def test_parts_from_elsewhere_are_tried_before_training(
     assert message in error.splitlines()[-1] and "Traceback" not in error
     own = "trial_parts." in PARTS[words[0].replace("=", "/")]
     assert (tmp_path / "outputs").exists() == own, "the user's own code is tried when its run starts"
+
+
+TORCH = "_target_: torch.optim.lr_scheduler."
+SCHEDULES = {
+    "milestones": f"{TORCH}MultiStepLR\nmilestones: [30, 60]\n",
+    "per_step": f"{TORCH}CyclicLR\nbase_lr: 0.001\nmax_lr: 0.01\n",
+    "one": f"{TORCH}OneCycleLR\nmax_lr: 0.02\n",
+    "short": f"{TORCH}CosineAnnealingLR\nT_max: 1\n",
+    "falls": f"{TORCH}ExponentialLR\ngamma: 0.9\n",
+}
+STEPWISE = "; a scheduler class of torch is stepped once an epoch"
+
+
+@pytest.mark.parametrize(
+    ("words", "notes"),
+    [
+        (["scheduler=milestones"], [f"changes nothing in 4 epochs, the learning rate stays 0.001{STEPWISE}"]),
+        (
+            ["scheduler=per_step"],
+            [
+                f"changes nothing in 4 epochs, the learning rate stays 0.00101{STEPWISE}",
+                "sets the learning rate itself, up to 0.00101; optimizer.lr has no effect",
+            ],
+        ),
+        (["scheduler=one"], ["sets the learning rate itself, up to 0.0162; optimizer.lr has no effect"]),
+        (["scheduler=short"], ["the learning rate is 0 in 10 of 20 steps, which train nothing"]),
+        (["scheduler=step", "scheduler.every=4ep"], ["changes nothing in 4 epochs, the learning rate stays 0.001"]),
+        (["scheduler=plateau"], ["changes nothing in 4 epochs, the learning rate stays 0.001"]),
+        (["scheduler=cosine", "scheduler.warmup=5ep"], ["reaches 0.0008, never 0.001"]),
+        (["scheduler=falls"], []),
+        (["scheduler=step", "scheduler.every=3ep"], []),
+        (["scheduler=plateau", "scheduler.patience=1"], []),
+        (["scheduler=constant"], []),
+        (["scheduler=constant", "scheduler.warmup=4ep"], []),
+    ],
+)
+def test_a_schedule_that_does_not_do_what_it_says_is_named_once(
+    words: list[str], notes: list[str], train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "scheduler").mkdir(parents=True)
+    for name, text in SCHEDULES.items():
+        (tmp_path / "conf" / "scheduler" / f"{name}.yaml").write_text(text)
+    trial._try_schedule.cache_clear()
+    errors._warned.clear()
+    words = ["--config-dir", str(tmp_path / "conf"), "optimizer.lr=0.001", "epochs=4", *words]
+    assert train("--plan", "seed=0,1", *words) == 0
+    found = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cnnexp: scheduler")]
+    assert len(found) == len(notes) and all(note in message for note, message in zip(notes, found, strict=True)), found
