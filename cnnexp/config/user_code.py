@@ -2,38 +2,80 @@
 
 import ast
 import hashlib
+import importlib
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cnnexp.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-OURS = ("cnnexp", "torch", "torchvision")
+OURS = ("cnnexp", "torch", "torchvision", "hydra")
 
 
 def user_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Hash the source of the modules that `_target_`s name, and of the modules in their folder that these import.
 
     Their folder is the one that contains the target's package, or its single file. Of an installed package only the
-    target's module is hashed: the record has the package's version.
-    Returns {"my_package.nets": "3f1c...", "my_package/blocks.py": "09ab..."}.
+    target's module is hashed: the record has the package's version. Files that the node names are hashed too.
+    Returns {"my_package.nets": "3f1c...", "my_package/blocks.py": "09ab...", "stains.png": "77d0..."}.
     """
-    hashes = {}
-    for node in nodes:
-        module = node["_target_"].rpartition(".")[0]
+    hashes = dict[str, str]()
+    for target, texts in (found for node in nodes for found in builders(node)):
+        module = target.rpartition(".")[0]
         source = getattr(sys.modules.get(module), "__file__", None)
         if module.split(".")[0] in OURS or not source:
             continue
+        hashes |= {text: _hash(Path(text)) for text in texts if _is_file(text)}
         file = Path(source).resolve()
         hashes[module] = _hash(file)
-        root = _root(file, module)
-        if not any(root.is_relative_to(place) for place in _installed()):
+        if not _is_installed(file):
+            root = _root(file, module)
             hashes |= {str(other.relative_to(root)): _hash(other) for other in imported(file, root) - {file}}
     return hashes
+
+
+def import_builders(nodes: Iterable[Any]) -> None:
+    """Import the modules of all builders in nodes, so that `user_code` finds them. Errors show when a part is built."""
+    for target, _ in (found for node in nodes for found in builders(node)):
+        with suppress(Exception):
+            importlib.import_module(target.rpartition(".")[0])
+
+
+def builders(node: Any) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name of each builder in a node, and the texts among its settings."""
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        if isinstance(target, str):
+            texts = [value for value in _leaves(node) if isinstance(value, str)]
+            yield target, texts
+            yield from ((text, []) for text in texts if target.startswith("hydra.utils.get_"))
+        for value in node.values():
+            yield from builders(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from builders(value)
+
+
+def _leaves(node: Any) -> Iterator[Any]:
+    """Yield the values in a node, without those that another builder in it gets."""
+    values = node.values() if isinstance(node, Mapping) else node
+    for value in values:
+        if not isinstance(value, (Mapping, list, tuple)):
+            yield value
+        elif not isinstance(value, Mapping) or "_target_" not in value:
+            yield from _leaves(value)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # a text that no file can be called
+        return False
 
 
 def changed_code(recorded: Any, node: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
 from cnnexp.config.signature import steps
-from cnnexp.config.user_code import user_code
+from cnnexp.config.user_code import import_builders, user_code
 from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
@@ -220,7 +220,9 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
 
 
 def _user_code(config: dict[str, Any]) -> dict[str, str]:
-    return user_code(config[name] for name in checks.GIVEN)
+    nodes = [config[name] for name in checks.GIVEN]
+    import_builders(nodes)
+    return user_code(nodes)
 
 
 def _weights(config: dict[str, Any], command: str, target: "Target | None" = None) -> tuple[Plan | None, str | None]:
@@ -237,11 +239,12 @@ def _weights(config: dict[str, Any], command: str, target: "Target | None" = Non
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"model.weights: given '{weights}'; allowed: imagenet, none, a checkpoint or a finished run")
-    return None, _hash_file(file, file.stat().st_mtime_ns)
+    state = file.stat()
+    return None, _hash_file(file, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
 
 @functools.lru_cache(maxsize=64)
-def _hash_file(file: Path, modified: int) -> str:
+def _hash_file(file: Path, state: tuple[int, ...]) -> str:
     with storage.reading(file), open(file, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnexp.config.user_code import imported, user_code
+from cnnexp.config.user_code import import_builders, imported, user_code
 
 
 def write(folder: Path, **files: str) -> None:
@@ -36,6 +36,29 @@ def test_one_file_and_those_beside_it_that_it_imports(tmp_path: Path, monkeypatc
         before = now
     write(tmp_path, mended_other="width = 2")
     assert user_code([node]) == before, "what nothing imports does not count"
+
+
+def test_builders_inside_another_node_and_files_that_a_node_names_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, inner_noise="def noise(images): ...\n", inner_net="class Net: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    stains, unrelated = tmp_path / "stains.txt", tmp_path / "unrelated.txt"
+    stains.write_text("1")
+    unrelated.write_text("1")
+    inner = {
+        "_target_": "inner_noise.noise",
+        "files": [{"first": str(stains)}],
+        "mode": "no such file",
+        "long": "x" * 999,
+    }
+    got = {"_target_": "hydra.utils.get_method", "path": "inner_net.Net"}
+    nodes = [{"_target_": "torchvision.transforms.v2.Compose", "transforms": [inner, got], "name": str(unrelated)}]
+    import_builders(nodes)
+    before = user_code(nodes)
+    assert set(before) == {"inner_noise", str(stains), "inner_net"}
+    stains.write_text("2")
+    assert {name for name, found in user_code(nodes).items() if before[name] != found} == {str(stains)}
 
 
 def test_imports_of_a_package_are_followed_whether_they_have_run_or_not(tmp_path: Path) -> None:
