@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from cnnexp import cli
+from cnnexp.config import compose
 from cnnexp.errors import did_you_mean, is_out_of_memory, unknown
 
 WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
@@ -232,6 +233,12 @@ def test_a_config_file_cannot_name_another_launcher(
         ("job.chdir", "job: {chdir: true}"),
         ("callbacks", "callbacks: {a: {_target_: os.system}}"),
         ("sweeper.params", "sweeper: {params: {seed: '1,2'}}"),
+        ("sweeper.max_batch_size", "sweeper: {max_batch_size: 2}"),
+        ("mode", "mode: MULTIRUN"),
+        ("verbose", "verbose: true"),
+        ("job.name", "job: {name: mine}"),
+        ("job.config.override_dirname", "job: {config: {override_dirname: {item_sep: _}}}"),
+        ("job_logging.disable_existing_loggers", "job_logging: {disable_existing_loggers: true}"),
     ],
 )
 def test_a_config_file_cannot_set_what_has_no_effect(
@@ -243,6 +250,22 @@ def test_a_config_file_cannot_set_what_has_no_effect(
     error = capsys.readouterr().err
     shown = key.partition(".")[0] if key.startswith(("run", "sweep.")) else key
     assert error.startswith(f"cnnexp: hydra.{shown}: cnnexp does not use this setting of Hydra's (in a config file)")
+
+
+def test_a_users_config_file_is_never_passed_over_for_one_of_the_package(
+    train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own/augmentation/flip.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text((compose.folder() / "augmentation/flip.yaml").read_text())
+    words = ["--config-dir", str(tmp_path / "own"), "--plan"]
+    assert train(*words, "augmentation=flip") == 0, "a copy says the same"
+    own.write_text("_target_: mine.flip\n")
+    assert train(*words, "augmentation=none") == 0, "it is not chosen"
+    capsys.readouterr()
+    assert train(*words, "augmentation=flip") == 2
+    error = f"cnnexp: {own}: is not read, because cnnexp has its own augmentation/flip.yaml; rename your file\n"
+    assert capsys.readouterr().err == error
 
 
 def test_a_folder_that_hydra_takes_for_a_group_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,16 @@ WITHOUT_EFFECT: dict[str, Any] = {  # settings of Hydra's, with its defaults; a 
     "job.env_copy": [],
     "callbacks": {},
     "output_subdir": ".hydra",
-    **dict.fromkeys(("job.chdir", "sweeper.params")),
+    "verbose": False,
+    "job.name": "app",
+    "job.config.override_dirname": {"kv_sep": "=", "item_sep": ",", "exclude_keys": []},
+    "job_logging.root": {"level": "INFO", "handlers": ["console", "file"]},
+    "job_logging.disable_existing_loggers": False,
+    **dict.fromkeys(("mode", "job.chdir", "sweeper.params", "sweeper.max_batch_size")),
+    **{
+        f"runtime.choices.hydra/{group}": "default"
+        for group in ("job_logging", "hydra_logging", "help", "output", "env")
+    },
 }
 
 
@@ -103,9 +112,23 @@ def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -
             raise no_use(f"hydra/{kind}", "in a config file")
     given = OmegaConf.to_container(config.hydra)
     for key, default in WITHOUT_EFFECT.items():
-        if _at(given, key) != default and f"hydra.{key}" not in map(key_of, words):  # hydra.mode=RUN may be typed
-            raise no_use(f"hydra.{key}", "in a config file")
+        if _at(given, key) != default and f"hydra.{key}" not in (key_of(word).lstrip("+") for word in words):
+            raise no_use(f"hydra.{key}".replace("hydra.runtime.choices.", ""), "in a config file")
+    check_names(config.hydra)
     return config
+
+
+def check_names(hydra_node: DictConfig) -> None:
+    """Raise UserError for a chosen file in a folder of the user's if this package has one of that name.
+
+    Hydra reads the package's. hydra_node: of a composed config.
+    """
+    chosen = [f"{group}/{choice}.yaml" for group, choice in hydra_node.runtime.choices.items()]
+    for place in (Path(source.path) for source in hydra_node.runtime.config_sources if source.schema == "file"):
+        for name in ("train.yaml", *chosen):
+            ours, other = folder() / name, place / name
+            if other.is_file() and ours.is_file() and other.read_bytes() != ours.read_bytes():
+                raise UserError(f"{other}: is not read, because cnnexp has its own {name}; rename your file")
 
 
 def outputs_and_study(words: list[str]) -> tuple[Path, str]:
