@@ -51,7 +51,7 @@ PARTS = {
     "scheduler/max": "_target_: torch.optim.lr_scheduler.ReduceLROnPlateau\nmode: max\n",
     "scheduler/watch": "_target_: torch.optim.lr_scheduler.ReduceLROnPlateau\n",
     "scheduler/below": "_target_: torch.optim.lr_scheduler.ExponentialLR\ngamma: -0.5\n",
-    "augmentation/nan": "_target_: trial_parts.divide\n",
+    "augmentation/not_finite": "_target_: trial_parts.divide\n",
     "augmentation/bytes": "_target_: trial_parts.bytes\n",
     "augmentation/normalize": "_target_: torchvision.transforms.v2.Normalize\n"
     "mean: [0.485, 0.456, 0.406]\nstd: [0.1, 0.1, 0.1]\n",
@@ -117,7 +117,7 @@ def test_noise_that_passes_the_range_is_said_and_trains(
         (["optimizer=still"], "optimizer: the learning rate is 0 in all steps: nothing would be trained"),
         (["model=softmax"], "model: gave probabilities, which add up to 1; the loss takes logits"),
         (["model=narrow"], "model: trial_parts.Narrow does not take images of 3x8x8: addmm: mat1 and mat2"),
-        (["augmentation=nan"], "augmentation: trial_parts.divide gave numbers that are not finite"),
+        (["augmentation=not_finite"], "augmentation: trial_parts.divide gave numbers that are not finite"),
         (
             ["augmentation=bytes"],
             "augmentation: trial_parts.bytes gave numbers from 0 to 255; allowed: 0 to 1; leave out",
