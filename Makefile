@@ -58,7 +58,7 @@ test: $(STAMP)  ## the fast tests, under four minutes on two cores
 reliability: $(STAMP)  ## every kill, fault and damaged file, counted into docs/reliability.md (minutes)
 	@$(BIN)/python scripts/reliability.py $(ROWS)
 
-test-all: $(STAMP)  ## all tests, on a SLURM of their own too if slurm-wlm is installed and you are root
+test-all: $(STAMP)  ## all tests, also on a SLURM of their own if slurm-wlm is installed and you are root, and on Ray if that is
 	@$(BIN)/python -m pytest -q -n 2 -m 'slow or cluster or not slow'
 
 fuzz: $(STAMP)  ## 10,000 generated requests, right and wrong: none may end in a traceback (minutes)

@@ -101,8 +101,9 @@ def top_rows(keys: Iterable[str]) -> Iterable[tuple[str, str, str, str]]:
         file = f"{key}/{CHOSEN_NODES[key]}.yaml" if key in CHOSEN_NODES else "train.yaml"
         for name, kind in get_type_hints(schema, include_extras=True).items():
             chosen = composed(f"{key}={CHOSEN_NODES[key]}") if key in CHOSEN_NODES else {key: {}}
-            default = composed(resolved=False)[key].get(name, chosen[key].get(name))
-            words = meaning([file], name if key in CHOSEN_NODES else f"{key}.{name}", inspect.getdoc(schema))
+            default = composed(resolved=False)[key].get(name, chosen[key].get(name, getattr(schema, name, None)))
+            files = [file, *(f"{key}/{choice}.yaml" for choice in choices_of().get(key, []))]
+            words = meaning(files, name if key in CHOSEN_NODES else f"{key}.{name}", inspect.getdoc(schema))
             yield f"{key}.{name}", describe(kind), shown(default), words
 
 

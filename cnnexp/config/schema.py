@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from cnnexp.config.signature import Count, Monitored, Positive, Range, Rate, Span
+from cnnexp.config.signature import Count, Monitored, NonNegative, Positive, Range, Rate, Span
 
 
 @dataclass
@@ -54,12 +54,13 @@ class DeviceConfig:
 
 @dataclass
 class Cluster:
-    """Who makes the runs of a sweep; all but `engine` are for SLURM."""
+    """Who makes the runs of a sweep, and what these need there."""
 
-    engine: Literal["local", "by_hand", "slurm"]
-    workers: Count = 1
+    engine: Literal["local", "by_hand", "slurm", "ray"]
+    address: str = "auto"
+    workers: Count | Literal["auto"] = 1
     cpus: Count = 1
-    gpus: Annotated[int, Range(low=0)] = 0
+    gpus: NonNegative = 0
     time: str | None = None
     memory: str | None = None
     partition: str | None = None

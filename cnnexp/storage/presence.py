@@ -31,7 +31,7 @@ def at_work(folder: Path) -> Iterator[None]:
     Raises UserError before the block if locks do not reach another process that works there.
     """
     place = checked_folder(folder, FOLDER)
-    own = place / f"{socket.gethostname()}-{os.getpid()}.lock"
+    own = place / own_name()
     stop = threading.Event()
     with lock(own):
         threading.Thread(target=_touch, args=(own, stop), daemon=True).start()
@@ -42,6 +42,11 @@ def at_work(folder: Path) -> Iterator[None]:
             stop.set()
             with suppress(OSError):
                 disk.remove_file(own)
+
+
+def own_name() -> str:
+    """Return the name of this process's file there."""
+    return f"{socket.gethostname()}-{os.getpid()}.lock"
 
 
 def _touch(path: Path, stop: threading.Event) -> None:

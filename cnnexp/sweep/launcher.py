@@ -64,12 +64,14 @@ def launch(words: list[str], request: Request) -> int:
     if request.no_wait and cluster["engine"] != "slurm":
         raise UserError("--no-wait: needs cluster=slurm")
     if request.plan:
-        show_plan(with_upstream(plans), len(slots) or cluster["workers"])
+        show_plan(with_upstream(plans), len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
     if cluster["engine"] == "slurm":
         return submit(plans, cluster, request)
     if request.plan:
         return EXIT_DONE
-    return make(plans, LocalEngine(slots), request.budget, request.fail_fast) if here else hand_over(plans)
+    if cluster["engine"] == "by_hand":
+        return hand_over(plans)
+    return make(plans, LocalEngine(slots) if here else on_ray(plans, cluster), request.budget, request.fail_fast)
 
 
 def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast: bool = False) -> int:
@@ -107,6 +109,14 @@ def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
             present.enter_context(at_work(folder))
         engine.submit(plans[0].folder.parent)
         return EXIT_DONE if request.no_wait else finish(with_upstream(plans), engine)
+
+
+def on_ray(plans: list[Plan], cluster: dict[str, Any]) -> Engine:
+    """Return the engine that makes planned runs on a Ray cluster."""
+    from cnnexp.sweep.ray import isolated_engine
+
+    left = [plan for plan in with_upstream(plans) if plan.record().info.get("status") not in FINAL]
+    return isolated_engine(cluster, plans, len(left))
 
 
 def hand_over(plans: list[Plan]) -> int:

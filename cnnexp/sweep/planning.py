@@ -41,11 +41,16 @@ def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target"
     if shared(composed, "slots") != "auto":
         raise UserError("slots: are those of this machine; type them for `cnnexp work DIR slots=...` where it runs")
     device = {key: shared(composed, f"device.{key}") for key in ("kind", "precision", "threads")}
+    if cluster["engine"] in ("slurm", "ray"):
+        device["kind"] = ("cuda" if cluster["gpus"] else "cpu") if device["kind"] == "auto" else device["kind"]
+        device["threads"] = cluster["cpus"] if device["threads"] == "auto" else device["threads"]
+    if cluster["engine"] == "ray":
+        from cnnexp.sweep.ray import needs_of
+
+        needs_of(cluster, device["kind"])
     if cluster["engine"] == "slurm":
         from cnnexp.sweep.slurm import probe_there
 
-        device["kind"] = ("cuda" if cluster["gpus"] else "cpu") if device["kind"] == "auto" else device["kind"]
-        device["threads"] = cluster["cpus"] if device["threads"] == "auto" else device["threads"]
         if device["precision"] == "auto" and device["kind"].startswith("cuda"):
             device["precision"] = probe_there(cluster)["precision"]
     return stated(device, f"cluster={cluster['engine']}")

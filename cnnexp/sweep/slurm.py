@@ -40,12 +40,14 @@ exit $code
 
 def resources(cluster: Mapping[str, Any]) -> list[str]:
     """Return the options of sbatch and srun that say what a worker gets. cluster: the `cluster` node of a config."""
+    if cluster["workers"] == "auto" or cluster["gpus"] != int(cluster["gpus"]):
+        raise UserError("cluster: SLURM needs whole numbers of workers and gpus")
     limit = cluster["time"]
     if limit is not None and not re.fullmatch(r"(\d+-)?\d+(:\d+){1,2}|\d+-\d+", limit):  # as SLURM writes it
         limit = math.ceil(seconds(limit, "cluster.time") / 60)
     named = {
         "cpus-per-task": cluster["cpus"],
-        "gres": f"gpu:{cluster['gpus']}" if cluster["gpus"] else None,
+        "gres": f"gpu:{int(cluster['gpus'])}" if cluster["gpus"] else None,
         "time": limit,
         "mem": cluster["memory"],
         **{key: cluster[key] for key in ("partition", "account", "qos")},
