@@ -27,6 +27,16 @@ class MaxPool2d(nn.MaxPool2d):
         return cast(Tensor, _MaxPool2d.apply(x, *window))
 
 
+def as_torchs(network: nn.Module) -> None:
+    """Make a network's max-pools torch's own, in place: the same bits, in a form that torch can trace and export.
+
+    Tracing follows no choice by the size of a batch.
+    """
+    for module in network.modules():
+        if type(module) is MaxPool2d:
+            module.__class__ = nn.MaxPool2d
+
+
 class _MaxPool2d(torch.autograd.Function):
     """The functions that torch calls for max_pool2d, but only the indices are kept."""
 

@@ -25,6 +25,7 @@ from cnnexp.data.images import Pixels
 from cnnexp.data.pixels import flatten, square
 from cnnexp.errors import UserError, warn_once
 from cnnexp.metrics import log_softmax
+from cnnexp.models.pooling import as_torchs
 from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.storage.untrusted import checked_file, checked_folder
@@ -127,6 +128,7 @@ def _several(images: Any) -> list[Any]:
 def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] = ()) -> TrainedModel:
     """Rebuild the network of a run with its best weights, in eval mode.
 
+    torch.jit.trace, torch.export (with any batch size) and torch.onnx.export accept its `model`.
     run: a run directory, a checkpoint in it, or another name of a run: study/arm/seed, the first digits of its
     fingerprint, `latest`; these are looked up below outputs/. device: cpu, cuda, mps, cuda:1 or auto. allow: names of
     the user's functions that its config may build; cnnexp's builders and torchvision's networks are allowed.
@@ -142,6 +144,7 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     for name in changed_code(record.info.get("user_code"), config["model"]):
         warn_once(f"{record.folder} {name}", f"cnnexp: {name} has changed since {record.folder} was trained")
     _load_weights(model, weights, record.identity)
+    as_torchs(model)
     if there.kind == "cpu" and there.precision == "bf16":
         try:
             keep_in_fp32(model, (record.info.get("device") or {}).get("fp32_layers") or [])

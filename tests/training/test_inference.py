@@ -1,6 +1,7 @@
 """`cnnexp.load` and `cnnexp.runs`: a network from its run directory, as it was; and nothing else from there."""
 
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -132,3 +133,31 @@ def test_a_network_of_one_s_own_is_loaded(own_run):
     stored = model.record.predictions()
     test = build_data(model.config).test
     assert np.array_equal(model.logits(test.images[test.indices]), stored["logits"])
+
+
+def test_torch_traces_and_exports_a_loaded_network(made):
+    small = "model.blocks=[{conv:{out:8,kernel:3}},{pool:{kernel:2}},{pool:{kernel:2,kind:avg}},{fc:{out:16}}]"
+    model = cnnexp.load(made("traced", small, "model.norm=batch", "model.dropout.fc=0.5")).model
+    x, many = torch.rand(2, 3, 8, 8), torch.rand(4097, 3, 8, 8)  # a layer that looks at the size would say 4095 at most
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)  # traces are deprecated
+        traced = torch.jit.trace(model, x)
+    exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    with torch.no_grad():
+        for network in (traced, exported, torch.fx.symbolic_trace(model)):
+            assert torch.equal(network(many), model(many))
+
+
+def test_torch_writes_a_loaded_network_as_onnx(trained_run, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model, x = cnnexp.load(trained_run).model, torch.rand(2, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own
+        torch.onnx.export(
+            model, (x,), tmp_path / "m.onnx", dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False
+        )
+    session = runtime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    many = torch.rand(7, 3, 8, 8)
+    (found,) = session.run(None, {session.get_inputs()[0].name: many.numpy()})
+    np.testing.assert_allclose(found, model(many).detach().numpy(), atol=1e-5)
