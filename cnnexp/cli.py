@@ -32,6 +32,7 @@ COMMANDS = {
     "runs": ("cnnexp.commands.runs", "list the runs with their status and results"),
     "evaluate": ("cnnexp.commands.evaluate", "evaluate a trained model on a split, or on other data"),
     "predict": ("cnnexp.commands.predict", "predict the classes of images"),
+    "export": ("cnnexp.commands.export", "write a trained model for other programs: ONNX, torch.export, safetensors"),
     "rerun": ("cnnexp.commands.rerun", "repeat a run from its record and compare the numbers"),
     "verify": ("cnnexp.commands.verify", "recompute a report's numbers from the stored logits"),
     "diff": ("cnnexp.commands.diff", "show how two runs differ: config, versions, numbers"),

@@ -39,6 +39,7 @@ CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
         checks.probes,
         checks.out_of_memory,
         checks.evaluation,
+        checks.exported,
         checks.compiled,
     )
 } | {name: measured_row(name) for name in ("G4", "G1", "G3", "G2", "G5")}

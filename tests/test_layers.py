@@ -12,7 +12,7 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"cli", "api"},
     {"train"},
     {"commands"},
-    {"sweep"},
+    {"sweep", "export"},
     {"training"},
     {"models", "explore", "report"},
     {"data", "optim", "reference", "records"},

@@ -37,6 +37,11 @@ def parser(command: str, description: str, epilog: str) -> argparse.ArgumentPars
 def add_device(arguments: argparse.ArgumentParser, default: str | None, meaning: str) -> None:
     """Add --device and --allow, for a command that rebuilds a run. meaning: what the default device is."""
     arguments.add_argument("--device", default=default, metavar="KIND", help=f"cpu, cuda, mps, cuda:1; {meaning}")
+    add_allow(arguments)
+
+
+def add_allow(arguments: argparse.ArgumentParser) -> None:
+    """Add --allow, for a command that rebuilds a run."""
     arguments.add_argument(
         "--allow", action="append", default=[], metavar="TARGET", help="allow the run's config to build this"
     )

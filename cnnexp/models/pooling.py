@@ -34,7 +34,7 @@ def as_torchs(network: nn.Module) -> None:
     """
     for module in network.modules():
         if type(module) is MaxPool2d:
-            module.__class__ = nn.MaxPool2d
+            module.__class__ = nn.MaxPool2d  # type: ignore[assignment]
 
 
 class _MaxPool2d(torch.autograd.Function):

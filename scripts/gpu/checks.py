@@ -181,6 +181,25 @@ def evaluation(bench: Bench) -> dict[str, Any]:
     return {"test accuracy": info_of(run)["result"]["test_accuracy"]}
 
 
+def exported(bench: Bench) -> dict[str, Any]:
+    """An exported program, moved to the device, gives the recorded logits of the test images."""
+    import torch
+    from torch.export.passes import move_to_device_pass
+
+    from cnnexp.training import build
+
+    (run,) = bench.train("exported", "model.norm=batch", "device.precision=fp32")
+    bench.cnnexp("export", str(run.relative_to(bench.work)), "--to", "pt2", "--out", "exported")
+    program = move_to_device_pass(torch.export.load(bench.work / "exported" / "model.pt2"), bench.device)
+    test = build.build_data(config_of(run)).test
+    with torch.no_grad():
+        logits = program.module()(torch.from_numpy(test.images[test.indices]).to(bench.device)).cpu().numpy()
+    difference = float(np.abs(logits - logits_of(run)).max())
+    if difference > 1e-2:
+        raise Failed(f"largest difference of a logit: {difference:.3g}")
+    return {"largest difference of a logit": difference}
+
+
 def no_synchronisation(bench: Bench) -> dict[str, Any]:
     """Within an epoch no step makes the host wait for the device, in fp32 and bf16, with augmentation.
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ PAGES = [
 ]
 IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
               "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
+EXTRAS = {"--to onnx": "onnxscript", "--to safetensors": "safetensors"}  # words that need an optional library
 # Needs more than a test has: composed only.
 NEEDS_MORE = re.compile(r"device=cuda|cluster=slurm|cluster=ray|slots=\S*cuda|weights=imagenet")
 WORDS = {"RUN RUN": "ablation/baseline/0 ablation/dropout/0", "RUN": "ablation/baseline/0"}
@@ -122,7 +124,9 @@ def test_page_from_top_to_bottom(page, folder):
                 command = re.sub(rf"\b{word}\b", value, command)
             done = run(smaller(command), folder)
             ran += 1
-            if error:
+            if missing := [name for word, name in EXTRAS.items() if word in command and not find_spec(name)]:
+                assert done.returncode == 2 and "pip install 'cnnexp[" in done.stderr, (command, missing, done.stderr)
+            elif error:
                 assert done.returncode == 2 and done.stderr.splitlines()[0] == error, (command, done.stderr)
             else:
                 assert done.returncode == 0, f"{smaller(command)}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"

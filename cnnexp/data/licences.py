@@ -1,0 +1,15 @@
+"""The licences of public data sets, as their authors state them."""
+
+NONE_STATED = "its authors state none"
+LICENCES = {
+    "postcards": "MIT; drawn by cnnexp",
+    "textures": "MIT; drawn by cnnexp",
+    "imagenette": "Apache-2.0 for the collection; the photographs are ImageNet's, for non-commercial research",
+    "cifar10": f"{NONE_STATED}; they ask to cite Krizhevsky 2009",
+    "cifar10_jpeg": f"{NONE_STATED}; they ask to cite Krizhevsky 2009",
+}
+
+
+def licence_of(name: str) -> str | None:
+    """Return the licence of a data set by its name; None if it is not known."""
+    return LICENCES.get(name)

@@ -1,0 +1,1 @@
+"""Trained networks as files for other programs: ONNX, torch.export and safetensors, each checked, with a model card."""

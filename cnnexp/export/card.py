@@ -1,0 +1,198 @@
+"""The model card of an exported network: what it is, how to use it, how good it is, and where it may fail.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting", arXiv 1810.03993.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from cnnexp import metrics
+from cnnexp.data.licences import licence_of
+from cnnexp.errors import UserError
+from cnnexp.export.check import Check
+from cnnexp.export.portable import resize_rule, size_of
+from cnnexp.export.snippets import snippet
+from cnnexp.records import convergence
+from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.report.analysis.statistics import estimate
+from cnnexp.text import markdown, percent, plain, visible
+from cnnexp.training.inference import TrainedModel
+
+MAX_CLASSES = 50  # with a row of their own
+MIN_SEEDS = 2
+
+
+def model_card(model: TrainedModel, file: str, form: str, checked: Check | str) -> str:
+    """Return the card as Markdown. file: the exported file's name. form: its format. checked: or why it is not."""
+    sections = [
+        f"# {_safe(model.record.info.get('arm') or 'Model')}",
+        _summary(model, file, checked),
+        f"## How to use it\n{snippet(model, file, form)}",
+        f"## Preprocessing\n{_preprocessing(model, form)}",
+        f"## Data\n{_data(model)}",
+        f"## Metrics\n{_metrics(model)}",
+        f"## Limits\n{_listed(_limits(model))}",
+        f"## Training\n{_training(model)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _safe(text: object) -> str:
+    return markdown(plain(text))
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _summary(model: TrainedModel, file: str, checked: Check | str) -> str:
+    info = model.record.info
+    network = info.get("model") or {}
+    return _listed(
+        [
+            f"classifies images of {size_of(model.transform)} into {len(model.classes)} classes: "
+            + _safe(", ".join(model.classes[:MAX_CLASSES]) + (", ..." if len(model.classes) > MAX_CLASSES else "")),
+            f"file: `{file}`, weights of epoch {(info.get('result') or {}).get('best_epoch', '?')} of run "
+            f"`{plain(model.record.folder.name)}`, study {_safe(info.get('study'))}",
+            f"parameters: {network.get('parameters', 0):,}; MACs of an image: {network.get('macs', 0):,}",
+            f"checked: {checked}",
+        ]
+    )
+
+
+def _preprocessing(model: TrainedModel, form: str) -> str:
+    inside = (
+        "The file holds weights only, so normalise as the code above does."
+        if form == "safetensors"
+        else "Scaling to [0, 1] and normalisation are inside the file: give pixels as they are, 0 to 255."
+    )
+    mean, std = (", ".join(f"{v:.6g}" for v in values) for values in (model.transform.mean, model.transform.std))
+    rule = resize_rule(model.transform)
+    return f"Before the file: {rule}.\n{inside} Mean {mean} and standard deviation {std}, of pixels / 255."
+
+
+def _data(model: TrainedModel) -> str:
+    data: dict[str, Any] = model.record.info.get("data") or {}
+    counts = ", ".join(f"{data.get(part, 0):,} {part}" for part in ("train", "val", "test"))
+    licence = licence_of(str(data.get("name"))) or "not known to the program; see the source of the images"
+    return _listed(
+        [
+            f"name: {_safe(data.get('name'))}, fingerprint `{plain(data.get('fingerprint'))}`",
+            f"images: {counts}",
+            f"licence of the data: {licence}. The licence may bind users of the model too",
+        ]
+    )
+
+
+def _stored(model: TrainedModel) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    """Return the recorded logits and labels of the test images, which are of the best weights."""
+    try:
+        stored = model.record.predictions()
+    except UserError:
+        return None
+    if model.weights.name != "best.pt":
+        return None
+    return (stored["logits"], stored["labels"]) if len(stored["labels"]) else None
+
+
+def accuracy_interval(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy (Wilson 1927): about other images of the same source."""
+    found = stats.binomtest(right, count).proportion_ci(0.95, "wilson")
+    return float(found.low), float(found.high)
+
+
+def _with_interval(right: int, count: int) -> str:
+    low, high = accuracy_interval(right, count)
+    return f"{percent(right / count)} [{percent(low)}, {percent(high)}]"
+
+
+def _metrics(model: TrainedModel) -> str:
+    stored = _stored(model)
+    if stored is None:
+        return "None: the run has no predictions of its test images by these weights."
+    logits, labels = stored
+    right, losses = logits.argmax(1) == labels, -metrics.log_softmax(logits)[np.arange(len(labels)), labels]
+    half = stats.norm.ppf(0.975) * losses.std(ddof=1) / np.sqrt(len(losses)) if len(losses) > 1 else np.nan
+    rows = [
+        ("test accuracy", _with_interval(int(right.sum()), len(labels))),
+        ("test loss (nats)", f"{losses.mean():.4f} [{losses.mean() - half:.4f}, {losses.mean() + half:.4f}]"),
+    ]
+    rows += _of_seeds(model.record)
+    table = ["| metric | value, 95 % interval |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+    classes = ["| class | test images | accuracy, 95 % interval |", "| --- | --- | --- |"]
+    for number, title in enumerate(model.classes[:MAX_CLASSES]):
+        of_class = labels == number
+        if of_class.any():
+            count = int(of_class.sum())
+            classes.append(f"| {_safe(title)} | {count:,} | {_with_interval(int(right[of_class].sum()), count)} |")
+    about = "Intervals of this network are about other images of the same source; those of seeds about training again."
+    return "\n".join([f"Of {len(labels):,} test images. {about}", "", *table, "", *classes])
+
+
+def _of_seeds(record: RunRecord) -> list[tuple[str, str]]:
+    """Return the mean accuracy of the runs that differ from this one in their seed only, if there are several."""
+    same = [run for run in find_runs(record.folder.parent) if run.info.get("fingerprint") == record.info["fingerprint"]]
+    found = {
+        run.info.get("seed"): value
+        for run in same
+        if run.status == "done" and isinstance(value := (run.info.get("result") or {}).get("test_accuracy"), float)
+    }
+    if len(found) < MIN_SEEDS:
+        return []
+    mean = estimate([float(value) for value in found.values()])
+    return [
+        (f"test accuracy, mean of {mean.n} seeds", f"{percent(mean.mean)} [{percent(mean.low)}, {percent(mean.high)}]")
+    ]
+
+
+def _limits(model: TrainedModel) -> list[str]:
+    """Return what a user has to know before relying on the network."""
+    info, stored = model.record.info, _stored(model)
+    found = ["It names one of its classes for every image, also for one that shows none of them."]
+    found.append("Its test images are from the source of its training images; on others it may be less accurate.")
+    if stored is not None:
+        logits, labels = stored
+        confidence = metrics.probability_scores(logits, labels)[0]
+        accuracy = float((logits.argmax(1) == labels).mean())
+        found.append(
+            f"It gives the named class {percent(confidence.mean())} on average, and {percent(accuracy)} are right."
+        )
+        found += _least_accurate(logits, labels, model.classes)
+    copies = (info.get("data") or {}).get("test_in_train")
+    found += [f"{copies:,} of its test images are training images too, so its accuracy is too high."] if copies else []
+    skipped = (info.get("data") or {}).get("skipped")
+    found += [f"{skipped:,} damaged images were left out."] if skipped else []
+    if info.get("status") == "done" and (note := convergence.sentence(model.record)):
+        found.append(f"The run was {note}.")
+    if (precision := (info.get("device") or {}).get("precision")) not in (None, "fp32"):
+        found.append(f"It was trained and tested in {precision}; the file computes in float32.")
+    return found
+
+
+def _least_accurate(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: list[str]) -> list[str]:
+    """Name the classes whose interval lies below the accuracy of all images, the lowest first."""
+    confusion = metrics.confusion(logits, labels)
+    counts, right = confusion.sum(1), confusion.diagonal()
+    low = [
+        (int(r) / int(n), f"{_safe(title)} {_with_interval(int(r), int(n))}")
+        for title, r, n in zip(classes, right, counts, strict=True)
+        if n and accuracy_interval(int(r), int(n))[1] < right.sum() / counts.sum()
+    ]
+    return [f"It is less accurate than on average on {', '.join(text for _, text in sorted(low))}."] if low else []
+
+
+def _training(model: TrainedModel) -> str:
+    info = model.record.info
+    code, environment = info.get("code") or {}, info.get("environment") or {}
+    device = info.get("device") or {}
+    versions = f"{device.get('name')}, {device.get('precision')}; cnnexp {code.get('version')}, commit {code.get('commit')}, torch {environment.get('torch')}"
+    config = visible((model.record.folder / "config.yaml").read_text(encoding="utf-8"), lines=True).replace("```", "")
+    return (
+        f"Seed {plain(info.get('seed'))}; {plain(versions)}. "
+        f"To train it again:\n```\n{plain(info.get('repeat'))}\n```\nThe complete config:\n"
+        f"```yaml\n{config}```"
+    )

@@ -1,0 +1,75 @@
+"""Python code that uses an exported file, for its card. It needs no cnnexp, but for networks that cnnexp describes."""
+
+from cnnexp.training.inference import TrainedModel
+
+READ = """\
+import numpy as np
+from PIL import Image, ImageOps
+
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+{resize}pixels = np.asarray(image).reshape(1, {height}, {width}, {channels})  # N images, 0 to 255
+"""
+ONNX = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}")
+(logits,) = session.run(["logits"], {{"images": pixels}})
+"""
+PT2 = """\
+import torch
+
+network = torch.export.load("{file}").module()
+logits = network(torch.from_numpy(pixels.copy())).detach().numpy()
+"""
+SAFETENSORS = """\
+import torch
+from safetensors.torch import load_file
+
+{network}
+network.load_state_dict(load_file("{file}"))
+network.eval()
+mean, std = np.array({mean}), np.array({std})
+x = torch.from_numpy((pixels / 255 - mean) / std).float().permute(0, 3, 1, 2)
+logits = network(x).detach().numpy()
+"""
+ANSWER = """\
+classes = {classes}
+probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+print(classes[logits[0].argmax()], probabilities[0].max())
+"""
+
+
+def snippet(model: TrainedModel, file: str, form: str) -> str:
+    """Return a Markdown block of code that names the class of photo.jpg."""
+    channels, height, width = model.transform.image
+    words = {"channels": channels, "height": height, "width": width, "mode": "L" if channels == 1 else "RGB"}
+    read = READ.format(resize=_resize(model), **words)
+    use = {"onnx": ONNX, "pt2": PT2, "safetensors": SAFETENSORS}[form]
+    used = use.format(file=file, network=_network(model), mean=model.transform.mean, std=model.transform.std)
+    return f"```python\n{read}\n{used}\n{ANSWER.format(classes=model.classes)}```"
+
+
+def _resize(model: TrainedModel) -> str:
+    """Return the code of the resize rule; it gives the same pixels as cnnexp/data/pixels.py."""
+    _, height, width = model.transform.image
+    scaled = f"image = image.resize(({width}, {height}), Image.Resampling.BILINEAR, box=box)\n"
+    if model.transform.resize != "crop":
+        return scaled.replace(", box=box", "")
+    return (
+        f"wide = min(image.width, image.height * {width} // {height})  # the largest part of the network's shape\n"
+        f"high = min(image.height, image.width * {height} // {width})\n"
+        "left, top = (image.width - wide) // 2, (image.height - high) // 2\n"
+        f"box = (left, top, left + wide, top + high)\n{scaled}"
+    )
+
+
+def _network(model: TrainedModel) -> str:
+    """Return code that builds the network whose weights a file holds."""
+    node, classes = model.config["model"], len(model.classes)
+    library = str(node["_target_"]).rpartition(".")[2].removesuffix("_model")
+    if model.transform.image[0] == 3 and library == "torchvision":
+        return f'import torchvision\n\nnetwork = torchvision.models.get_model("{node["name"]}", num_classes={classes})'
+    if model.transform.image[0] == 3 and library == "timm":
+        return f'import timm\n\nnetwork = timm.create_model("{node["name"]}", num_classes={classes})'
+    folder = str(model.record.folder)
+    return f"import cnnexp\n\nnetwork = cnnexp.load({folder!r}).model  # or the same layers, built otherwise"

@@ -1,0 +1,150 @@
+"""`cnnexp export`: the file computes what the run does, for any number of images, and its card says what is true."""
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnexp.export import check, formats, snippets
+from cnnexp.export.portable import resize_rule
+from cnnexp.records.run_record import RunRecord
+from cnnexp.training import inference
+from cnnexp.training.build import build_data
+
+pytest_plugins = ["trained_runs"]
+
+
+def test_images(run):
+    """Return the run's test images (N, H, W, C) and their recorded logits."""
+    model = inference.load(run)
+    test = build_data(model.config).test
+    return test.images[test.indices], model.record.predictions()["logits"]
+
+
+test_images.__test__ = False
+
+
+def code_of(card):
+    return re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+
+
+def test_pt2_computes_the_recorded_logits_for_any_number_of_images(cnnexp, trained_run, tmp_path):
+    code, printed, _ = cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)
+    assert code == 0 and "the class of 50 of 50 as with torch" in printed
+    said = {"classes": "", "resize": "", "input": ""}
+    network = torch.export.load(tmp_path / "model.pt2", extra_files=said).module()
+    images, logits = test_images(trained_run)
+    for count in (1, 2, 50):
+        np.testing.assert_allclose(network(torch.from_numpy(images[:count])).detach(), logits[:count], atol=1e-5)
+    assert json.loads(said["classes"])[0] == "sailboat" and json.loads(said["input"])["shape"] == ["N", 8, 8, 3]
+    assert "stretched" in said["resize"]
+
+
+def test_onnx_computes_the_recorded_logits_for_any_number_of_images(cnnexp, trained_run, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    code, printed, _ = cnnexp("export", trained_run, "--to", "onnx", "--out", tmp_path)
+    assert code == 0 and "onnxruntime" in printed
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    images, logits = test_images(trained_run)
+    for count in (1, 2, 50):
+        np.testing.assert_allclose(session.run(None, {"images": images[:count]})[0], logits[:count], atol=1e-5)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[0] == "sailboat"
+
+
+def test_safetensors_holds_the_weights_of_the_best_epoch(cnnexp, trained_run, tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    assert cnnexp("export", trained_run, "--to", "safetensors", "--out", tmp_path)[0] == 0
+    found, expected = (
+        safetensors.load_file(tmp_path / "model.safetensors"),
+        inference.load(trained_run).model.state_dict(),
+    )
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_library_that_is_missing_is_one_line(cnnexp, trained_run, monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    code, _, error = cnnexp("export", trained_run, "--to", "onnx")
+    assert (code, error) == (
+        2, "cnnexp: --to onnx: needs onnx, onnxscript; type: pip install 'cnnexp[export]'\n"
+    )  # fmt: skip
+
+
+def test_a_file_that_differs_is_not_written(cnnexp, trained_run, tmp_path, monkeypatch):
+    pt2 = formats.FORMATS["pt2"]
+    wrong = replace(pt2, read=lambda content, model: lambda pixels: pt2.read(content, model)(pixels) + 1)
+    monkeypatch.setitem(formats.FORMATS, "pt2", wrong)
+    code, _, error = cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)
+    assert code == 3 and "differs from torch" in error and not list(tmp_path.iterdir())
+
+
+def test_without_its_images_a_run_is_compared_on_noise(cnnexp, copy, tmp_path):
+    text = (copy / "config.yaml").read_text().replace("cnnexp.data.sources.postcards", "cnnexp.data.sources.gone")
+    (copy / "config.yaml").write_text(text)
+    code, printed, error = cnnexp("export", copy, "--to", "pt2")
+    assert code == 0 and "64 images" in printed and "compared on noise" in error
+    assert (copy / "export" / "pt2" / "model.pt2").exists()
+
+
+@pytest.mark.parametrize("setting", ["model.impl=im2col", "device.precision=bf16"])
+def test_other_layers_and_precisions_become_torchs_in_float32(cnnexp, made, tmp_path, setting):
+    network = "model.blocks=[{conv:{out:8,kernel:3}},{pool:{kernel:2}},{fc:{out:16}}]"
+    run = made("other", network, "model.norm=batch", setting)
+    assert cnnexp("export", run, "--to", "pt2", "--out", tmp_path)[0] == 0
+    network = torch.export.load(tmp_path / "model.pt2").module()
+    images, logits = test_images(run)
+    found = network(torch.from_numpy(images)).detach().numpy()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, logits, atol=0.05 if "bf16" in setting else 1e-5)
+    assert ("tested in bf16" in (tmp_path / "model_card.md").read_text()) == ("bf16" in setting)
+
+
+def test_the_card_says_what_is_true(cnnexp, trained_run, other_run, tmp_path):
+    assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0
+    card = (tmp_path / "model_card.md").read_text()
+    stored = RunRecord.read(trained_run).predictions()
+    right, n, z = int((stored["logits"].argmax(1) == stored["labels"]).sum()), 50, 1.959963984540054
+    p = right / n  # the interval of Wilson 1927, by his formula
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = ((centre + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    assert f"| test accuracy | {p:.2%} [{low:.2%}, {high:.2%}] |" in card
+    for text in ("MIT; drawn by cnnexp", "48 train, 12 val, 50 test", "50 of 50", "8 x 8 pixels", "lr: 0.001"):
+        assert text in card, text
+
+
+def test_the_code_of_the_card_names_the_class(cnnexp, trained_run, tmp_path, capsys):
+    assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)).save(photo)
+    capsys.readouterr()
+    code = code_of((tmp_path / "model_card.md").read_text())
+    for name in ("photo.jpg", "model.pt2"):
+        code = code.replace(f'"{name}"', repr(str(tmp_path / name)))
+    exec(code, {})
+    title, probability = capsys.readouterr().out.rsplit(maxsplit=1)
+    (expected,), model = inference.load(trained_run).predict(photo), inference.load(trained_run)
+    assert title == model.classes[expected.argmax()] and float(probability) == pytest.approx(expected.max(), abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 61, 3), (61, 40, 3), (8, 8, 3), (9, 8, 3)])
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_the_code_of_the_card_resizes_as_the_data_was(trained_run, shape, resize):
+    model = inference.load(trained_run)
+    model = replace(model, transform=replace(model.transform, resize=resize))
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    names = {"image": Image.fromarray(pixels), "Image": Image}
+    exec(snippets._resize(model), names)
+    assert np.array_equal(np.asarray(names["image"]), model.transform.pixels(pixels))
+    assert ("centred" in resize_rule(model.transform)) == (resize == "crop")
+
+
+def test_images_are_taken_from_all_of_a_split(trained_run):
+    test = build_data(inference.load(trained_run).config).test
+    assert np.array_equal(check.some_of(test), test.images[test.indices])
+    many = replace(test, indices=np.arange(2000) % len(test.images))
+    assert len(check.some_of(many)) == 500
