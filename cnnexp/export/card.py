@@ -24,6 +24,7 @@ from cnnexp.training.inference import TrainedModel
 
 MAX_CLASSES = 50  # with a row of their own
 MIN_SEEDS = 2
+RESAMPLES = 1000  # of the test images
 
 
 def model_card(model: TrainedModel, file: str, form: str, checked: Check | str) -> str:
@@ -121,7 +122,7 @@ def _metrics(model: TrainedModel) -> str:
         ("test accuracy", _with_interval(int(right.sum()), len(labels))),
         ("test loss (nats)", f"{losses.mean():.4f} [{losses.mean() - half:.4f}, {losses.mean() + half:.4f}]"),
     ]
-    rows += _of_seeds(model.record)
+    rows += [*_of_classes(logits.argmax(1), labels, len(model.classes)), *_of_seeds(model.record)]
     table = ["| metric | value, 95 % interval |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
     classes = ["| class | test images | accuracy, 95 % interval |", "| --- | --- | --- |"]
     for number, title in enumerate(model.classes[:MAX_CLASSES]):
@@ -129,8 +130,25 @@ def _metrics(model: TrainedModel) -> str:
         if of_class.any():
             count = int(of_class.sum())
             classes.append(f"| {_safe(title)} | {count:,} | {_with_interval(int(right[of_class].sum()), count)} |")
-    about = "Intervals of this network are about other images of the same source; those of seeds about training again."
+    about = "Intervals are about other images of the same source; those over seeds, about training again."
     return "\n".join([f"Of {len(labels):,} test images. {about}", "", *table, "", *classes])
+
+
+def _of_classes(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> list[tuple[str, str]]:
+    """Return means over the classes; intervals from a bootstrap over the test images (Efron & Tibshirani 1993)."""
+    generator, names = np.random.default_rng(0), {"f1": "macro F1", "recall": "balanced accuracy"}
+    drawn = [np.arange(len(labels)), *generator.integers(0, len(labels), (RESAMPLES, len(labels)))]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for chosen in drawn:
+        scores = metrics.by_class(predicted[chosen], labels[chosen], classes)
+        present = np.unique(labels[chosen])
+        found["f1"].append(float(np.nanmean(scores["f1"])))
+        found["recall"].append(float(scores["recall"][present].mean()))
+    rows = []
+    for name, (value, *others) in found.items():
+        low, high = np.quantile(others, (0.025, 0.975))
+        rows.append((names[name], f"{percent(value)} [{percent(low)}, {percent(high)}]"))
+    return rows
 
 
 def _of_seeds(record: RunRecord) -> list[tuple[str, str]]:
@@ -189,10 +207,10 @@ def _training(model: TrainedModel) -> str:
     info = model.record.info
     code, environment = info.get("code") or {}, info.get("environment") or {}
     device = info.get("device") or {}
-    versions = f"{device.get('name')}, {device.get('precision')}; cnnexp {code.get('version')}, commit {code.get('commit')}, torch {environment.get('torch')}"
+    versions = f"cnnexp {code.get('version')}, commit {code.get('commit')}, torch {environment.get('torch')}"
     config = visible((model.record.folder / "config.yaml").read_text(encoding="utf-8"), lines=True).replace("```", "")
     return (
-        f"Seed {plain(info.get('seed'))}; {plain(versions)}. "
+        f"Seed {plain(info.get('seed'))}; {plain(versions)}; {plain(device.get('name'))}, {device.get('precision')}. "
         f"To train it again:\n```\n{plain(info.get('repeat'))}\n```\nThe complete config:\n"
         f"```yaml\n{config}```"
     )

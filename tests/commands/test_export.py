@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnexp import metrics
 from cnnexp.export import check, formats, snippets
 from cnnexp.export.portable import resize_rule
 from cnnexp.records.run_record import RunRecord
@@ -104,7 +105,7 @@ def test_other_layers_and_precisions_become_torchs_in_float32(cnnexp, made, tmp_
     assert ("tested in bf16" in (tmp_path / "model_card.md").read_text()) == ("bf16" in setting)
 
 
-def test_the_card_says_what_is_true(cnnexp, trained_run, other_run, tmp_path):
+def test_the_card_says_what_is_true(cnnexp, trained_run, tmp_path):
     assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0
     card = (tmp_path / "model_card.md").read_text()
     stored = RunRecord.read(trained_run).predictions()
@@ -113,6 +114,10 @@ def test_the_card_says_what_is_true(cnnexp, trained_run, other_run, tmp_path):
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((centre + sign * half) / (1 + z * z / n) for sign in (-1, 1))
     assert f"| test accuracy | {p:.2%} [{low:.2%}, {high:.2%}] |" in card
+    scores = metrics.class_scores(stored["logits"], stored["labels"])
+    for title, name in (("macro F1", "f1"), ("balanced accuracy", "balanced_accuracy")):
+        value, low, high = re.search(rf"{title} \| ([\d.]+)% \[([\d.]+)%, ([\d.]+)%\]", card).groups()
+        assert value == f"{100 * scores[name]:.2f}" and float(low) < float(value) < float(high)
     for text in ("MIT; drawn by cnnexp", "48 train, 12 val, 50 test", "50 of 50", "8 x 8 pixels", "lr: 0.001"):
         assert text in card, text
 
@@ -129,6 +134,13 @@ def test_the_code_of_the_card_names_the_class(cnnexp, trained_run, tmp_path, cap
     title, probability = capsys.readouterr().out.rsplit(maxsplit=1)
     (expected,), model = inference.load(trained_run).predict(photo), inference.load(trained_run)
     assert title == model.classes[expected.argmax()] and float(probability) == pytest.approx(expected.max(), abs=1e-5)
+
+
+def test_the_card_has_the_mean_over_the_seeds_of_an_arm(cnnexp, trained_study, tmp_path):
+    runs = sorted(trained_study.glob("baseline-s*"))
+    assert cnnexp("export", runs[0], "--to", "pt2", "--out", tmp_path)[0] == 0
+    accuracies = [RunRecord.read(run).info["result"]["test_accuracy"] for run in runs]
+    assert f"mean of 2 seeds | {np.mean(accuracies):.2%} [" in (tmp_path / "model_card.md").read_text()
 
 
 @pytest.mark.parametrize("shape", [(40, 61, 3), (61, 40, 3), (8, 8, 3), (9, 8, 3)])
