@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cnnexp.config.mistakes import check_flag
@@ -22,6 +22,7 @@ examples:
   cnnexp train data=imagenette data.size=64 epochs=15ep model.norm=batch
   cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
   cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
+  cnnexp train +study=ablation --until-decided         as many seeds as its verdicts need
   cnnexp train +study=ablation +preset=small study.name=small    a small version: 4 epochs of 2,000 images
 
 flags:
@@ -31,6 +32,9 @@ flags:
   --budget TIME      start no run that would not end in time (30m, 1.5h, 90s); exit code 75 if runs are left
   --fail-fast        start nothing more after the first failure
   --no-wait          with cluster=slurm: submit the runs, and return
+  --until-decided    add a seed, look, and repeat, until the comparisons and claims of the study are decided;
+                     an arm without an open one stops (docs/statistics.md)
+  --max-seeds N      with --until-decided: use N seeds at most (default 20)
   --cfg job          print the composed config and stop
   --config-dir DIR   look for configs in DIR too
 
@@ -42,19 +46,13 @@ Compare them: cnnexp report outputs/<study>
 """
 PRINTS = ("-c", "--cfg", "-i", "--info", "--hydra-help", "--version")  # Hydra prints, and nothing is trained
 TO_PRINT = ("--resolve", "-p", "--package")  # what belongs to --cfg
-SWITCHES = ("--plan", "--fail-fast", "--no-wait", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
-FLAGS = (
-    "--plan",
-    "--budget",
-    "--fail-fast",
-    "--no-wait",
-    "-m",
-    "--multirun",
-    "-cd",
-    "--config-dir",
-    *PRINTS,
-    *TO_PRINT,
+SWITCHES = (
+    *("--plan", "--fail-fast", "--no-wait", "--until-decided", "-m", "--multirun"),
+    *("--resolve", "--hydra-help", "--version"),
 )
+OF_SWEEPS = ("--plan", "--budget", "--fail-fast", "--no-wait", "--until-decided", "--max-seeds", "-m", "--multirun")
+FLAGS = (*OF_SWEEPS, "-cd", "--config-dir", *PRINTS, *TO_PRINT)
+FEWEST_SEEDS, MOST_SEEDS = 3, 1000  # of --max-seeds: fewer decide nothing
 CHOICES = {
     **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
     **dict.fromkeys(("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
@@ -63,7 +61,10 @@ CHOICES = {
 
 @dataclass
 class Request:
-    """What a command asks for. prints: flags for Hydra, which prints and stops. budget: in seconds."""
+    """What a command asks for. prints: flags for Hydra, which prints and stops. budget: in seconds.
+
+    max_seeds: of --until-decided; 0 without.
+    """
 
     overrides: list[str]
     prints: list[str]
@@ -72,10 +73,11 @@ class Request:
     fail_fast: bool
     no_wait: bool
     budget: int | None
+    max_seeds: int = 0
 
 
 def read(argv: list[str]) -> Request:
-    """Read the words of `cnnexp train`. A study, --plan, --budget, --fail-fast and --no-wait ask for a sweep.
+    """Read the words of `cnnexp train`. A study, and the flags of OF_SWEEPS, ask for a sweep.
 
     Raises UserError for a wrong flag or word.
     """
@@ -91,7 +93,7 @@ def read(argv: list[str]) -> Request:
             overrides.append(word)
     check_overrides(overrides, config_folders(argv))
     prints = [flag for name, flag in given.items() if name in (*PRINTS, *TO_PRINT)]
-    flags = {"--plan", "--budget", "--fail-fast", "--no-wait", "-m", "--multirun"} & set(given)
+    flags = set(OF_SWEEPS) & set(given)
     if prints and (flags or not set(given) & set(PRINTS)):
         name = prints[0].partition("=")[0]
         if name in TO_PRINT:
@@ -100,7 +102,7 @@ def read(argv: list[str]) -> Request:
     sweep = "hydra.mode=RUN" not in overrides and bool(study_of(overrides) or "hydra.mode=MULTIRUN" in overrides)
     budget = seconds(given["--budget"].partition("=")[2]) if "--budget" in given else None
     switches = ("--plan" in given, "--fail-fast" in given, "--no-wait" in given)
-    return Request(overrides, prints, sweep or bool(flags), *switches, budget)
+    return Request(overrides, prints, sweep or bool(flags), *switches, budget, max_seeds(given))
 
 
 def help_text(argv: list[str]) -> str:
@@ -134,7 +136,7 @@ def check_word(word: str, following: str = "") -> None:
 def with_value(word: str, following: Iterator[str]) -> str:
     """Return a flag with its value as one word: --cfg=job. Raises UserError for a wrong value, or none."""
     flag, equals, value = word.partition("=")
-    if flag == "--budget":
+    if flag in ("--budget", "--max-seeds"):
         return f"{flag}={value or next(following, '')}"
     if not equals:
         value = "all" if flag in ("-i", "--info") else next(following, "")
@@ -153,3 +155,16 @@ def seconds(text: str, where: str = "--budget") -> int:
     if not total:
         raise UserError(f"{where}: given '{text}'; allowed: a time such as 90s, 30m, 1.5h or 1h30m")
     return total
+
+
+def max_seeds(given: Mapping[str, str]) -> int:
+    """Return the most seeds of --until-decided, 0 without that flag. given: flags with their values."""
+    if "--max-seeds" not in given:
+        return 20 if "--until-decided" in given else 0
+    if "--until-decided" not in given:
+        raise UserError("--max-seeds: belongs to --until-decided; other sweeps take their seeds from seed=0,1,2")
+    text = given["--max-seeds"].partition("=")[2]
+    if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or not FEWEST_SEEDS <= int(text) <= MOST_SEEDS:
+        allowed = f"a whole number from {FEWEST_SEEDS} (fewer seeds decide nothing) to {MOST_SEEDS}"
+        raise UserError(f"--max-seeds: given '{text}'; allowed: {allowed}")
+    return int(text)

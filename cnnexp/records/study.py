@@ -5,7 +5,7 @@ that was once seen must stay true.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ class Plan:
     """The seeds that a study planned before it was first looked at.
 
     every_seed: verdicts may fall at each number of seeds from three on. Otherwise they fall when all seeds are done.
+    ended: no more of these seeds will be made than the study has runs of, because the rest would decide nothing.
     """
 
     seeds: tuple[int, ...]
     every_seed: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def read_plan(study: Mapping[str, Any]) -> Plan | None:
     seeds = plan.get("seeds")
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         return None
-    return Plan(tuple(sorted(set(seeds))), plan.get("every_seed") is True)
+    return Plan(tuple(dict.fromkeys(seeds)), plan.get("every_seed") is True, plan.get("ended") is True)
 
 
 def read_looks(study: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -106,15 +108,23 @@ def plan_seeds(old: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], asked:
     """Return a study's plan: the first one, once its present arms were looked at; before that, what is asked for now.
 
     A look at one seed of each arm leaves the plan free, because it cannot be tested. old: study.json's content so far.
-    runs: its entries from now on; their seeds are planned too.
+    runs: its entries from now on; their seeds are planned too. The order of the seeds stays.
     """
     present = {identity(run["arm"], run["fingerprint"]) for run in runs}
     first = read_plan(old)
     seen = [seeds for look in read_looks(old) for arm, seeds in look["seeds"].items() if arm in present]
     if first and any(isinstance(seeds, list) and len(seeds) > 1 for seeds in seen):
-        return first
-    seeds = {*asked.seeds, *(seed for run in runs if type(seed := run.get("seed")) is int)}
-    return Plan(tuple(sorted(seeds)), asked.every_seed)
+        return replace(first, ended=first.ended and not asked.every_seed)
+    seeds = sorted(seed for run in runs if type(seed := run.get("seed")) is int)
+    return Plan(tuple(dict.fromkeys([*asked.seeds, *seeds])), asked.every_seed)
+
+
+def end_plan(folder: Path) -> None:
+    """Record that no more of a study's planned seeds will be made: what is undecided now is not provisional."""
+    with storage.lock(folder / ".lock", wait=True):
+        study = storage.read_json(checked_file(folder, "study.json"))
+        study["plan"]["ended"] = True
+        write_study(folder, study)
 
 
 def record_look(folder: Path, seeds: Mapping[str, Sequence[int]], decided: Mapping[str, Crossing]) -> str:

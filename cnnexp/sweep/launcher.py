@@ -29,6 +29,7 @@ from cnnexp.sweep.plan_file import write_plans
 from cnnexp.sweep.planning import check, cluster_of, elsewhere, machine, plan_all, with_upstream
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import import_ahead
+from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.study import by_folder, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, in_shell, plural
@@ -41,17 +42,27 @@ def launch(words: list[str], request: Request) -> int:
 
     words: the prepared overrides. Raises UserError for the first thing that is wrong, before anything is made.
     """
+    if request.max_seeds:
+        from cnnexp.sweep import until  # its report takes a second to import
     places = [word for word in words if word.startswith("hydra.")]
     with configs.loader() as hydra:
         whole = configs.load(hydra, words, RunMode.MULTIRUN)
         study = OmegaConf.to_container(whole).get("study")  # type: ignore[union-attr]
-        runs = expand([word for word in words if word not in places], study, hydra)
+        swept = [word for word in words if word not in places]
+        if request.max_seeds:
+            swept.append(until.seed_word(swept, whole, request.max_seeds))
+        runs = expand(swept, study, hydra)
         compose = Composer(hydra, places)
         composed = [compose(overrides) for overrides in runs]
     jobs = [(config, overrides) for (config, _), overrides in zip(composed, runs, strict=True)]
     check(checks.check, jobs)
     cluster = cluster_of(composed)
     here = cluster["engine"] == "local"
+    if request.max_seeds and not here:
+        raise UserError(
+            "--until-decided: works with cluster=local only, because it looks after each seed; given "
+            f"cluster={cluster['engine']}"
+        )
     if here and not request.plan:
         check_open_files()
         import_ahead()
@@ -63,15 +74,35 @@ def launch(words: list[str], request: Request) -> int:
     configs.print_set_by_data(composed)
     if request.no_wait and cluster["engine"] != "slurm":
         raise UserError("--no-wait: needs cluster=slurm")
-    if request.plan:
+    if request.plan and request.max_seeds:
+        until.show_rounds(plans, with_upstream, len(slots))
+    elif request.plan:
         show_plan(with_upstream(plans), len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
     if cluster["engine"] == "slurm":
         return submit(plans, cluster, request)
     if request.plan:
         return EXIT_DONE
+    if request.max_seeds:
+        return decide(plans, slots, request)
     if cluster["engine"] == "by_hand":
         return hand_over(plans)
     return make(plans, LocalEngine(slots) if here else on_ray(plans, cluster), request.budget, request.fail_fast)
+
+
+def decide(plans: list[Plan], slots: list[Slot], request: Request) -> int:
+    """Make the runs of --until-decided; returns the exit code."""
+    from cnnexp.sweep.until import Sweep, until_decided
+
+    seeds = list(dict.fromkeys(plan.seed for plan in plans))
+
+    def finish_round(here: list[Plan], budget: int | None) -> int:
+        return finish(with_upstream(here), LocalEngine(slots), budget, request.fail_fast, last=False)
+
+    sweep = Sweep(lambda here: write(here, seeds), finish_round)
+    with ExitStack() as present:
+        for folder in by_folder(plans):
+            present.enter_context(at_work(folder))
+        return until_decided(plans, sweep, request.budget, request.fail_fast)
 
 
 def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast: bool = False) -> int:
@@ -129,19 +160,25 @@ def hand_over(plans: list[Plan]) -> int:
     return EXIT_DONE
 
 
-def write(plans: list[Plan]) -> None:
-    """Write study.json and plan.json of planned runs. Raises UserError if their folders cannot be written."""
+def write(plans: list[Plan], every_seed: Sequence[int] = ()) -> None:
+    """Write study.json and plan.json of planned runs. Raises UserError if their folders cannot be written.
+
+    every_seed: as `write_studies`.
+    """
     for folder in by_folder(with_upstream(plans)):
         check_writable(folder)
-    write_studies(plans, command())
+    write_studies(plans, command(), every_seed)
     write_plans(plans)
 
 
 def finish(
     plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast: bool = False,
-    before: Mapping[Path, str | None] | None = None,
+    before: Mapping[Path, str | None] | None = None, last: bool = True,
 ) -> int:  # fmt: skip
-    """Make planned runs that are not done, and say what to do next; returns the exit code. Arguments: `Scheduler`."""
+    """Make planned runs that are not done, and if they are the last, say what to do next; returns the exit code.
+
+    Other arguments: `Scheduler`.
+    """
     folders = by_folder(plans)
     scheduler = Scheduler(plans, engine, Times(folders), budget, fail_fast, before)
     left = len(scheduler.queue)
@@ -154,7 +191,7 @@ def finish(
         print(f"suspicious: {sentence}", flush=True)
     needed = {link.folder for plan in plans for link in plan.chain()[:-1]}
     asked = [plan for plan in plans if plan.folder not in needed]
-    for folder in by_folder(asked):
+    for folder in by_folder(asked) if last else ():
         shown = folder if before is None else folder.resolve()  # a worker may have gone elsewhere
         words = ["cnnexp", "report", str(shown), *first_as_baseline(asked)]
         print(f"compare them: {in_shell(words)}", flush=True)

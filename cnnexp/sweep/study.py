@@ -26,16 +26,16 @@ def check_arms(plans: Iterable[Plan], named: Sequence[str]) -> None:
         claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *named, *earlier])
 
 
-def write_studies(plans: Iterable[Plan], command: str, every_seed_up_to: int = 0) -> None:
+def write_studies(plans: Iterable[Plan], command: str, every_seed: Sequence[int] = ()) -> None:
     """Write study.json: a named arm's runs with another config are superseded; its other seeds and other arms stay.
 
-    every_seed_up_to: plan this many seeds, 0, 1, ..., with a look at each number of them, unless the study was looked
-    at before; 0: plan the seeds of the study and of these runs, with a look when they are done.
+    every_seed: plan these seeds, with a look at each number of them, unless the study was looked at before; (): plan
+    the seeds of the study and of these runs, with a look when they are done.
     Arms without a name, those of `-m model.norm=none,batch`, supersede nothing: their config identifies them.
     """
     for folder, here in by_folder(plans).items():
         with storage.lock(folder / ".lock", wait=True):
-            _write(folder, here, command, every_seed_up_to)
+            _write(folder, here, command, every_seed)
 
 
 def record_end(plan: Plan, status: str, kind: str, message: str) -> tuple[str, str]:
@@ -66,7 +66,7 @@ def by_folder(plans: Iterable[Plan]) -> dict[Path, list[Plan]]:
     return found
 
 
-def _write(folder: Path, plans: list[Plan], command: str, every_seed_up_to: int) -> None:
+def _write(folder: Path, plans: list[Plan], command: str, every_seed: Sequence[int]) -> None:
     present: dict[str, set[str]] = {}
     for plan in plans:
         if "arm" in plan.choices:
@@ -84,7 +84,7 @@ def _write(folder: Path, plans: list[Plan], command: str, every_seed_up_to: int)
         if plan.folder.name not in listed
     ]
     of_study = plans[0].config["study"]
-    asked = study_file.Plan(tuple(range(every_seed_up_to) or of_study.get("seeds") or ()), every_seed_up_to > 0)
+    asked = study_file.Plan(tuple(every_seed or of_study.get("seeds") or ()), bool(every_seed))
     planned = study_file.plan_seeds(old, kept + new, asked)
     looked_at: dict[str, Any] = {key: old[key] for key in ("looks", "decided") if key in old}
     content = {key: of_study[key] for key in COPIED} | {

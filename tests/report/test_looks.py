@@ -9,9 +9,10 @@ from consistent_study import make_consistent
 from fake_records import write_run, write_study
 
 from cnnexp import report, storage
-from cnnexp.records.study import Plan, plan_seeds, read_crossings, read_looks, read_study
+from cnnexp.records.study import Plan, end_plan, plan_seeds, read_crossings, read_looks, read_plan, read_study
 from cnnexp.report.analysis.decisions import limit_of
 from cnnexp.report.analysis.findings import Findings, analyse, questions
+from cnnexp.report.analysis.plan import rules_in_words
 from cnnexp.report.analysis.sequential import linear_limits, spending_limits
 from cnnexp.report.look import look
 from cnnexp.report.read.collect import collect, find_groups
@@ -184,6 +185,34 @@ def test_every_seed_is_a_look_if_it_was_planned_so(tmp_path: Path) -> None:
     found = look(study(tmp_path, 6, plan=plan))
     (asked,) = questions(found)
     assert asked.decided and (asked.text, asked.arms, asked.rule) == ("up", ("up", "baseline"), "every seed")
+
+
+def test_nothing_is_provisional_once_a_plan_has_ended(tmp_path: Path) -> None:
+    plan = {"seeds": list(range(20)), "every_seed": True}
+    folder = study(tmp_path, 4, [0.03, -0.02, 0.01, -0.02], plan)
+    assert verdict(look(folder)) == "provisional: 4 of 20 seeds"
+    end_plan(folder)
+    assert verdict(look(folder)) == "within noise"
+    assert "It has ended" in " ".join(rules_in_words(look(folder)))
+    content, more = read_study(folder) or {}, Plan(tuple(range(20)), every_seed=True)
+    listed = [*content["runs"], {**content["runs"][-1], "folder": "next", "seed": 4}]
+    assert plan_seeds(content, listed, Plan(())).ended, "runs that are added are expected, other planned seeds are not"
+    assert not plan_seeds(content, listed, more).ended, "it is taken up again"
+    storage.write_json(folder / "study.json", {**content, "runs": listed})
+    assert verdict(look(folder)) == "within noise", "the baseline has no run of that seed"
+
+
+def test_more_seeds_are_not_advised_for_a_claim_about_every_epoch_but_a_hopeless_one_is_found(tmp_path: Path) -> None:
+    folder = study(tmp_path, 5, [0.03, -0.02, 0.01, -0.02, 0.01], claims=["up > baseline at every epoch"])
+    (outlook,) = (asked.outlook for asked in questions(look(folder)) if "epoch" in asked.text)
+    assert outlook.advice == "" and len(outlook.chances) == 20 and 0 <= outlook.chances[9] < 0.3
+
+
+def test_the_planned_seeds_keep_their_order(tmp_path: Path) -> None:
+    runs = [{"arm": "up", "fingerprint": "f", "seed": seed} for seed in (1, 0)]
+    asked = Plan((7, 5, 6), every_seed=True)
+    assert plan_seeds({}, runs, asked).seeds == (7, 5, 6, 0, 1)
+    assert read_plan({"plan": {"seeds": [7, 5, 6, 7], "every_seed": True}}) == asked
 
 
 def test_a_margin_holds_by_two_one_sided_tests(tmp_path: Path) -> None:

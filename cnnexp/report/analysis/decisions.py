@@ -28,7 +28,8 @@ class Test:
 
     one_sided: p is of one side only, of a hypothesis that has no other. biased: diverged runs are left out of the side
     that would win, so that it decides nothing. waits: seeds that are planned for it and not done. total: all of them.
-    sample: of a test of a mean, what is compared with `reference`; if one_sided, with it and its negative.
+    sample: of a test of a mean, what is compared with `reference`; if one_sided, with it and its negative. of_epoch: it
+    is of the epoch that decides, of a test of every epoch, which is decided later than that of one.
     """
 
     seeds: tuple[int, ...]
@@ -41,6 +42,7 @@ class Test:
     total: int = 0
     sample: Estimate | None = None
     reference: float = 0.0
+    of_epoch: bool = False
 
     @property
     def n(self) -> int:

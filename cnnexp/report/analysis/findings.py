@@ -146,7 +146,7 @@ class Question:
     """A comparison or a claim of a study, and whether it is decided.
 
     text: the arm's label or the claim. arms: the names of its arms. rule: that judges it, "" if nothing can be compared
-    yet. n: its seeds. more, chance: that so many further seeds decide it with this probability; 0 without an estimate.
+    yet. n: its seeds. outlook: what further seeds would decide; without a spread none do.
     """
 
     text: str
@@ -155,8 +155,7 @@ class Question:
     verdict: str
     rule: str
     n: int
-    more: int = 0
-    chance: float = math.nan
+    outlook: Outlook = NO_OUTLOOK
 
 
 def questions(findings: Findings) -> list[Question]:
@@ -176,4 +175,6 @@ def questions(findings: Findings) -> list[Question]:
 
 
 def _question(text: str, arms: tuple[str, ...], verdict: str, decision: Decision, outlook: Outlook, n: int) -> Question:
-    return Question(text, arms, bool(decision.side), verdict, decision.rule, n, outlook.more, outlook.chance)
+    if math.isnan(decision.p) and not math.isnan(decision.limit):
+        outlook = Outlook(chances=(0.0,))
+    return Question(text, arms, bool(decision.side), verdict, decision.rule, n, outlook)

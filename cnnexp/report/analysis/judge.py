@@ -68,9 +68,10 @@ def claim_tests(study: Study, evidence: Sequence[Evidence], compared: Mapping[st
             side = _side(of_claim.test.mean - claim.threshold, claim, of_claim.test)
             biased = bool(_biased(of_claim, claim, side))
             p, anytime, one_sided = of_claim.test.p, of_claim.anytime_p, claim.kind == "within"
-            sample = of_claim.test if claim.kind in ("mean", "within", "convergence") else None
+            sample = None if claim.kind == STD else of_claim.decisive
             found[name] = Test(
-                *(of_claim.seeds, p, anytime, sign * side, one_sided, biased, waits, total, sample, claim.threshold)
+                *(of_claim.seeds, p, anytime, sign * side, one_sided, biased, waits, total, sample, claim.threshold),
+                claim.kind == "curve",
             )
         elif waits and all(arm in study.schedule.listed for arm in _names(study, of_claim)):
             found[name] = Test(of_claim.seeds, math.nan, math.nan, 0, waits=waits, total=total)

@@ -22,12 +22,16 @@ class Outlook:
     """What is known of an undecided test. detectable: the smallest difference found with POWER at this n and limit.
 
     more: the fewest further seeds that decide with a chance of POWER, or MAX_MORE; of a plan that is not done, the
-    seeds that it lacks. 0 without an estimate. chance: that these decide it.
+    seeds that it lacks. 0 without an estimate. chance: that these decide it. chances: of 1, 2, ... further seeds; of a
+    test of every epoch, no larger ones. enough: how many seeds in all a mean and deviation like the observed need, by
+    the normal approximation; 0 if no number is enough.
     """
 
     detectable: float = math.nan
     more: int = 0
     chance: float = math.nan
+    chances: tuple[float, ...] = ()
+    enough: int = 0
 
     @property
     def advice(self) -> str:
@@ -49,8 +53,18 @@ def outlooks(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Out
         if not decision.side and test.sample and test.n >= FIRST_LOOK and test.sample.std > NO_SPREAD:
             two_sided = not math.isnan(decision.limit) and not test.one_sided and decision.rule != ANYTIME
             smallest = detectable(test.n, test.sample.std, decision.limit) if two_sided else math.nan
-            found[name] = Outlook(smallest, *_more_seeds(family, name, decision.share))
+            outlook = Outlook(smallest, *_more_seeds(family, name, decision.share), _enough(test, decision.share))
+            found[name] = Outlook(chances=outlook.chances) if test.of_epoch else outlook
     return found
+
+
+def _enough(test: Test, share: int) -> int:
+    assert test.sample is not None
+    level = (2 if test.one_sided else 1) * LEVEL / share
+    reference = math.copysign(test.reference, test.sample.mean) if test.one_sided else test.reference
+    distance = abs(test.sample.mean - reference) / test.sample.std
+    z = float(special.ndtri(1 - level / 2) + special.ndtri(POWER))
+    return math.ceil((z / distance) ** 2) if distance > NO_SPREAD else 0
 
 
 def detectable(n: int, std: float, limit: float) -> float:
@@ -73,15 +87,16 @@ def _detectable_effect(n: int, limit: float) -> float:
     return float(optimize.brentq(lambda shift: power(shift) - POWER, 0.0, high)) / math.sqrt(n)
 
 
-def _more_seeds(family: Family, name: str, share: int) -> tuple[int, float]:
-    """Return how many more seeds are advised, and their chance of a decision; (0, nan) if the rule allows none."""
+def _more_seeds(family: Family, name: str, share: int) -> tuple[int, float, tuple[float, ...]]:
+    """Return how many more seeds are advised, their chance of a decision, and the chances of 1, 2, ... more."""
     test, plan = family.now[name], family.plan
     lacking = len(test.waits & set(plan.seeds)) if plan and not plan.every_seed else 0
     chances = _chances(test, family, family.planned[name].n + lacking, share, lacking or MAX_MORE)
     if lacking:
-        return lacking, chances[-1]
+        return lacking, chances[-1], tuple(chances)
     enough = [more for more, chance in enumerate(chances, start=1) if chance >= POWER]
-    return (enough[0], chances[enough[0] - 1]) if enough else (MAX_MORE, chances[-1])
+    more = enough[0] if enough else MAX_MORE
+    return more, chances[more - 1], tuple(chances)
 
 
 def _chances(test: Test, family: Family, planned: int, share: int, most: int) -> list[float]:

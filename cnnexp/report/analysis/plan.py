@@ -37,11 +37,13 @@ def _of_plan(findings: Findings) -> str:
             "No plan of seeds is recorded here, so that these seeds count as planned: p is compared with "
             f"{AT_PLAN * LEVEL:g}, divided by Holm's method."
         )
-    planned = f"Planned: {plural(len(plan.seeds), 'seed')} ({_listed(plan.seeds)})"
+    planned = f"Planned: {plural(len(plan.seeds), 'seed')} ({_listed(sorted(plan.seeds))})"
     if plan.every_seed:
+        ended = " It has ended: the rest would decide nothing, or hardly anything." if plan.ended else ""
         return (
             f"{planned}, with a look at every number of seeds from {FIRST_LOOK} on. The chance of a false verdict "
-            f"rises linearly with the seeds, to {WITH_LOOKS * LEVEL:g} at the last (alpha spending, Lan & DeMets 1983)."
+            f"rises linearly with the seeds, to {WITH_LOOKS * LEVEL:g} at the last (alpha spending, Lan & DeMets "
+            f"1983).{ended}"
         )
     if len(plan.seeds) < FIRST_LOOK:
         return f"{planned}. Fewer than {FIRST_LOOK} seeds decide nothing."

@@ -94,10 +94,11 @@ def _schedule(study: dict[str, Any], runs: list[Run]) -> Schedule:
     for entry in study["runs"]:
         if type(entry.get("seed")) is int:
             listed.setdefault(entry["arm"], {})[entry["seed"]] = Path(entry["folder"]).name in ended
+    awaited = () if plan.ended else plan.seeds
     return Schedule(
         plan,
         {arm: frozenset(seeds) for arm, seeds in listed.items()},
-        {arm: frozenset(s for s in {*plan.seeds, *seeds} if not seeds.get(s)) for arm, seeds in listed.items()},
+        {arm: frozenset(s for s in {*awaited, *seeds} if not seeds.get(s)) for arm, seeds in listed.items()},
         tuple(max(map(_count, look["seeds"].values()), default=0) for look in read_looks(study)),
         read_crossings(study),
     )

@@ -64,7 +64,7 @@ class LeftOut:
 class Schedule:
     """The seeds that a study planned, and the looks at it. plan: None if none is recorded.
 
-    listed: {arm's name: the seeds of its runs in study.json}. waiting: of these and the planned ones, those without an
+    listed: {arm's name: the seeds of its runs in study.json}. waiting: of these and the awaited ones, those without an
     end. looks: at how many seeds, in order. decided: by hypothesis.
     """
 
@@ -74,15 +74,29 @@ class Schedule:
     looks: tuple[int, ...] = ()
     decided: Mapping[str, Crossing] = field(default_factory=dict)
 
+    @property
+    def awaited(self) -> frozenset[int]:
+        """Return the planned seeds that every arm is to get: none of a plan that has ended."""
+        return frozenset(self.plan.seeds if self.plan and not self.plan.ended else ())
+
     def seeds_of(self, arms: Iterable[str]) -> tuple[frozenset[int], int]:
         """Return the seeds that a test of these arms waits for, and how many are planned for it."""
         names = list(dict.fromkeys(arms))
-        planned = frozenset(self.plan.seeds if self.plan else ())
         if not names:
             return frozenset(), 0
         shared = frozenset.intersection(*(self.listed.get(name, frozenset()) for name in names))
-        waits = frozenset().union(*(self.waiting.get(name, frozenset()) for name in names)) & (planned | shared)
-        return waits, len(planned | shared)
+        expected = self.awaited | shared
+        return frozenset().union(*(self.waiting.get(name, frozenset()) for name in names)) & expected, len(expected)
+
+    def as_of(self, seeds: Collection[int]) -> "Schedule":
+        """Return the schedule as it was when these seeds were done, and no other."""
+        then = frozenset(seeds)
+        return replace(
+            self,
+            listed={arm: listed & then for arm, listed in self.listed.items()},
+            waiting={arm: (waiting & then) | (self.awaited - then) for arm, waiting in self.waiting.items()},
+            decided={name: crossing for name, crossing in self.decided.items() if then.issuperset(crossing.seeds)},
+        )
 
 
 @dataclass
@@ -121,6 +135,10 @@ class Study:
         }
         baseline = arms[id(self.baseline)] if self.baseline else None
         return replace(self, arms=[arm for arm in arms.values() if arm.runs or arm.diverged], baseline=baseline)
+
+    def as_of(self, seeds: Collection[int]) -> "Study":
+        """Return the study as it was when these seeds were done, with what was decided until then."""
+        return replace(self.only(seeds), schedule=self.schedule.as_of(seeds))
 
 
 def _of_seeds(runs: list[Run], seeds: Collection[int]) -> list[Run]:
