@@ -38,12 +38,15 @@ class Diverged(RuntimeError):
         self.samples: list[str] = []
 
 
+STOPPED = "interrupted; the same command continues from here"
+
+
 class Interrupted(RuntimeError):
     """A signal stopped the run; its state is saved. `exit_code` is 130 (Ctrl-C) or 75 (a scheduler's signal)."""
 
     def __init__(self, exit_code: int, number: int | None = None):
         """number: of the signal."""
-        super().__init__("interrupted; the same command continues from here")
+        super().__init__(STOPPED)
         self.exit_code, self.number = exit_code, number
 
 

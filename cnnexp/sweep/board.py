@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
+from cnnexp.errors import STOPPED
 from cnnexp.process import bars
 from cnnexp.sweep.times import Times
 from cnnexp.text import align, duration, plural, visible
 from cnnexp.training.plan import Plan
 
 REDRAW_SECONDS = 0.5
+MAX_NAMED = 2  # interrupted runs in the last line
 
 
 class Board:
@@ -78,15 +80,22 @@ def plan_table(plans: list[Plan], statuses: Mapping[str, str], times: Times) -> 
 
 def print_summary(ended: Iterable[tuple[Plan, str, str]], waiting: int, over_budget: int, held: int) -> None:
     """Print which runs were not made, and why. ended: (run, status, message). The others are numbers of runs."""
+    saved = []
     for plan, status, message in ended:
-        if status != "done":
+        if (status, message) == ("interrupted", STOPPED):
+            saved.append(plan.label)
+        elif status != "done":
             print(visible(f"{status}: {plan.label}: {message}{where_to_look(plan, status, 'log:')}"))
     if held:
         print(f"not made here: {plural(held, 'run')} of another command; when that has ended, run this again")
     if over_budget:
         print(f"not started: {plural(over_budget, 'run')}, which would not end within the budget")
-    if waiting:
-        print(f"not started: {plural(waiting, 'run')}; the same command continues")
+    named = " and ".join(saved[:MAX_NAMED]) + (f" and {len(saved) - MAX_NAMED} more" if len(saved) > MAX_NAMED else "")
+    left = [f"interrupted and saved: {named}"] * bool(saved) + [f"not started: {plural(waiting, 'run')}"] * bool(
+        waiting
+    )
+    if left:
+        print(visible(f"{'; '.join(left)}; the same command continues"))
 
 
 def where_to_look(plan: Plan, status: str, word: str) -> str:

@@ -191,7 +191,8 @@ def finish(
         print(f"suspicious: {sentence}", flush=True)
     needed = {link.folder for plan in plans for link in plan.chain()[:-1]}
     asked = [plan for plan in plans if plan.folder not in needed]
-    for folder in by_folder(asked) if last else ():
+    ended = [plan for plan in asked if plan.record().info.get("status") in FINAL]
+    for folder in by_folder(ended) if last else ():
         shown = folder if before is None else folder.resolve()  # a worker may have gone elsewhere
         words = ["cnnexp", "report", str(shown), *first_as_baseline(asked)]
         print(f"compare them: {in_shell(words)}", flush=True)

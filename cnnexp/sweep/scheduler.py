@@ -9,7 +9,7 @@ from time import monotonic
 from types import FrameType
 
 from cnnexp import storage
-from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, STOPPED, UserError
 from cnnexp.process.signals import CODES, release_terminal, sent_to
 from cnnexp.records.fields import FINAL
 from cnnexp.sweep import study
@@ -218,8 +218,8 @@ class Scheduler:
             self.times.learn(plan.fingerprint, self.times.work_of(plan), info["seconds"]["total"])
             accuracies = (percent(info["result"][name]) for name in ("val_accuracy", "test_accuracy"))
             line += ": validation {}, test {}, {}".format(*accuracies, where or duration(seconds))
-        else:
-            line += f": {', '.join(filter(None, (message, where)))}{where_to_look(plan, status, 'see')}"
+        elif why := ", ".join(filter(None, (message if message != STOPPED else "", where))):
+            line += f": {why}{where_to_look(plan, status, 'see')}"
         self.board.ended(plan, status, line)
 
     def seconds_left(self) -> float | None:
