@@ -198,6 +198,22 @@ def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, m
     assert table_of(written, "mistakes.csv")
 
 
+def test_a_page_says_in_each_section_why_it_has_no_pictures(tmp_path, prepared):
+    folder = two_arms(tmp_path, data={"name": "postcards", "fingerprint": "f00d", "classes": NAMES})
+    text = Page(report.write(folder).index.read_text()).text
+    assert text.count("Pictures are left out: ") == 2, "under the mistakes, and where arms disagree"
+    text = Page(report.write(folder, figures=False).index.read_text()).text
+    assert text.count("No pictures: the report was made without figures (--no-figures).") == 2
+
+
+def test_pictures_of_an_own_data_set_are_said_to_be_nowhere(tmp_path):
+    run = answer(tmp_path, "net", 0, 1 - LABELS // 2, data={"name": "Two", "fingerprint": "f00d"})
+    run.write_config({"data": {"_target_": "my_data.Two"}})
+    (arm,) = study_of(tmp_path / "demo").arms
+    with pytest.raises(Missing, match=r"my_data.Two is a data set of your own, whose images are not kept on disk"):
+        open_test_split(arm.first)
+
+
 def test_the_cache_of_the_config_is_looked_in(tmp_path, prepared, monkeypatch):
     fingerprint = prepared()
     run = answer(tmp_path, "net", 0, LABELS, data={"name": "postcards", "fingerprint": fingerprint})

@@ -81,10 +81,13 @@ def open_test_split(run: Run) -> PreparedTestSplit:
     """Open the images that a run was tested on. Raises Missing."""
     name, fingerprint = run.text("data", "name"), run.text("data", "fingerprint")
     try:
-        folder = run.record.config().get("data", {}).get("cache")
-    except (UserError, AttributeError):
-        folder = None
-    folder = folder if isinstance(folder, str) else None
+        node = dict(run.record.config()["data"])
+    except (UserError, KeyError, TypeError, ValueError):
+        node = {}
+    folder = found if isinstance(found := node.get("cache"), str) else None
+    if not str(target := node.get("_target_", "cnnexp.")).startswith("cnnexp."):
+        own = f"{plain(target)} is a data set of your own, whose images are not kept on disk"
+        raise Missing(f"Pictures are left out: {own}. Files in class folders (data=folder) are shown.")
     prepared = cache.find(folder, fingerprint) if fingerprint else None
     if prepared is None or prepared.images.ndim != 4 or prepared.images.dtype != np.uint8:
         raise Missing(_why_missing(name, fingerprint, folder, run.text("repeat")))
