@@ -1,6 +1,10 @@
 """Planned seeds, looks and extensions: which rule judges, that a decision stays, and that verify says the same."""
 
+import html
+import itertools
 import math
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +231,51 @@ def test_a_margin_holds_by_two_one_sided_tests(tmp_path: Path) -> None:
     judged = look(folder).judged
     assert [found.verdict for found in judged] == ["holds", "does not hold", "within noise"]
     assert [found.decision.limit for found in judged] == pytest.approx([0.04 / 3, 0.04 / 3, 0.04])
+
+
+def test_the_rules_are_one_line_and_more_seeds_are_a_command(tmp_path: Path) -> None:
+    weak = [0.06, -0.02, 0.05, -0.01, 0.04]
+    made = "cnnexp train +study=demo 'study.question=why?' seed=0,1,2,3,4"
+    written = report.write(study(tmp_path, 5, weak, command=made), figures=False)
+    judged = [line for line in written.terminal.splitlines() if line.startswith("Judged: ")]
+    (line,) = judged
+    assert line.startswith("Judged: Planned: 5 seeds (0 to 4), all done. Level 0.05 for 1 comparison (Holm's method). ")
+    advice, command = next(itertools.pairwise(written.terminal.split("Looked at with 5 seeds.\n")[1].splitlines()))
+    found = re.fullmatch(r"(\d+) more seeds would decide with probability about 0\.\d \(up\)\. Make them with:", advice)
+    assert found, advice
+    seeds = [*range(5, 5 + int(found[1]))]
+    listed = ",".join(map(str, seeds)) if len(seeds) <= 8 else f"range(5,{seeds[-1] + 1})"
+    assert shlex.split(command) == ["cnnexp", "train", "+study=demo", "study.question=why?", f"seed={listed}"]
+    assert f"<pre><code>{command.strip()}</code></pre>" in html.unescape(written.index.read_text())
+
+
+def test_missing_planned_seeds_are_the_ones_to_make(tmp_path: Path) -> None:
+    text = report.write(study(tmp_path, 3, command="cnnexp train +study=demo"), figures=False).terminal
+    assert "Until all are done, verdicts are provisional." in text
+    assert "  cnnexp train +study=demo seed=3,4\n" in text
+
+
+def test_the_notes_of_a_table_are_of_what_is_in_it(tmp_path: Path) -> None:
+    def of(name: str, **fields: Any) -> str:
+        written = report.write(study(tmp_path / name, 5, claims=["up > baseline"], **fields), figures=False)
+        tables = written.index.parent / "tables"
+        return (tables / "comparison.md").read_text() + (tables / "claims.md").read_text()
+
+    clear, weak = of("clear"), of("weak", gains=[0.06, -0.02, 0.05, -0.01, 0.04])
+    for note, present in (
+        ("within noise:", (False, True)),
+        ("better / worse:", (True, False)),
+        ("div.", (False, False)),
+    ):
+        assert (note in clear, note in weak) == present, note
+    for note in (
+        "provisional:",
+        "TOST",
+        "std(...)",
+        "At every epoch:",
+        "<= and >=",
+        "Converges faster",
+        "At chance",
+        "div.",
+    ):
+        assert note not in clear + weak, note

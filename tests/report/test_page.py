@@ -246,3 +246,14 @@ def test_intervals_are_drawn_as_far_as_accuracy_exists(tmp_path, monkeypatch):
     report.write(write_study(tmp_path, {"baseline": (0.01, 0.0, 60.0), "dropout": (0.99, 0.0, 70.0)}, seeds=2))
     ends = [end for line in drawn for end in line if end not in (0, 1)]
     assert min(map(min, drawn)) >= 0 and max(map(max, drawn)) <= 100 and len(ends) >= 4
+
+
+def test_what_the_cost_table_has_is_not_in_the_main_table_of_the_page_too(tmp_path):
+    written = report.write(write_study(tmp_path, TWO, seeds=2), figures=False)
+    page = written.index.read_text()
+    main, cost = (page[page.index(f'<section id="{name}"') :] for name in ("comparison", "cost"))
+    headings = main[: main.index("</thead>")]
+    for heading in ("Training (s)", "Images/s", "Parameters", "MACs"):
+        assert f">{heading}<" not in headings and f">{heading}<" in cost, heading
+    assert main[: main.index("</table>")].count("<td") == headings.count("<th ") * 2
+    assert "| MACs |" in (written.index.parent / "tables" / "comparison.md").read_text(), "the file has all columns"

@@ -1,13 +1,16 @@
-"""The planned seeds of a study and the looks at it, in words: which rule judges, and why."""
+"""The planned seeds of a study, the looks at it and the seeds to add, in words; docs/statistics.md has the rules."""
 
+import shlex
 from collections.abc import Iterable
 
-from cnnexp.report.analysis.decisions import ANYTIME, AT_PLAN, EXTENDED, MIN_LAST_LOOK, WITH_LOOKS
-from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.decisions import ANYTIME
+from cnnexp.report.analysis.findings import Findings, questions
+from cnnexp.report.analysis.outlook import Outlook
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL
-from cnnexp.text import plural
+from cnnexp.text import in_shell, plural
 
+MAX_LISTED = 8  # seeds of a command; more are a range
 FAMILIES = ("comparison", "claim", "effect")
 
 
@@ -22,53 +25,47 @@ def rules_in_words(findings: Findings) -> list[str]:
     found = [_of_plan(findings)]
     if plan and (beyond := [seed for seed in _seeds(findings) if seed not in plan.seeds]):
         found.append(_of_extension(findings, beyond))
-    found.append(
-        f"Families of tests: {', '.join(counts)}. Each has level {LEVEL:g}, by Holm's method over the tests that are "
-        "undecided. What is decided stays decided."
-    )
+    found.append(f"Level {LEVEL:g}{' each' * (len(counts) > 1)} for {', '.join(counts)} (Holm's method).")
     seen = sorted({*looks, max((len(arm.runs) for arm in findings.arms), default=0)} - {0} if plan else ())
     return [*found, f"Looked at with {_listed(seen)} seed{'s' * (seen != [1])}."] if seen else found
 
 
+def more_seeds(findings: Findings) -> tuple[str, str] | None:
+    """Return what more seeds would decide soonest, and the command that makes them; None if it is not known."""
+    schedule, command = findings.study.schedule, findings.study.command
+    open_ones = [question for question in questions(findings) if question.more and not question.decided]
+    if not open_ones or not command.startswith("cnnexp train ") or (schedule.plan and schedule.plan.ended):
+        return None
+    soonest = min(open_ones, key=lambda question: (question.more, -question.chance))
+    waiting = sorted(set[int]().union(*schedule.waiting.values()))
+    seeds = waiting or [*range(max(_seeds(findings)) + 1, max(_seeds(findings)) + 1 + soonest.more)]
+    listed = ",".join(map(str, seeds)) if len(seeds) <= MAX_LISTED else f"range({seeds[0]},{seeds[-1] + 1})"
+    advice = f"{Outlook(more=soonest.more, chance=soonest.chance).advice} ({soonest.text}). Make them with:"
+    if schedule.plan and schedule.plan.every_seed:  # the same command goes on
+        return advice, command
+    words = [word for word in shlex.split(command) if not word.startswith(("seed=", "--plan"))]
+    return advice, in_shell([*words, f"seed={listed}"])
+
+
 def _of_plan(findings: Findings) -> str:
-    plan = findings.study.schedule.plan
-    if plan is None:
-        return (
-            "No plan of seeds is recorded here, so that these seeds count as planned: p is compared with "
-            f"{AT_PLAN * LEVEL:g}, divided by Holm's method."
-        )
+    schedule = findings.study.schedule
+    if (plan := schedule.plan) is None:
+        return "No plan of seeds is recorded: these count as planned."
     planned = f"Planned: {plural(len(plan.seeds), 'seed')} ({_listed(sorted(plan.seeds))})"
     if plan.every_seed:
         ended = " It has ended: the rest would decide nothing, or hardly anything." if plan.ended else ""
-        return (
-            f"{planned}, with a look at every number of seeds from {FIRST_LOOK} on. The chance of a false verdict "
-            f"rises linearly with the seeds, to {WITH_LOOKS * LEVEL:g} at the last (alpha spending, Lan & DeMets "
-            f"1983).{ended}"
-        )
+        return f"{planned}, with a look at every number of seeds from {FIRST_LOOK} on (alpha spending).{ended}"
     if len(plan.seeds) < FIRST_LOOK:
         return f"{planned}. Fewer than {FIRST_LOOK} seeds decide nothing."
-    return (
-        f"{planned}. Until they are done each verdict is provisional. Then p is compared with {AT_PLAN * LEVEL:g}, "
-        "divided by Holm's method: what is decided is final, what is not decided may be decided by more seeds. The "
-        f"other {LEVEL - AT_PLAN * LEVEL:g} of the level are for these."
-    )
+    if set(plan.seeds) & set[int]().union(*schedule.waiting.values()):
+        return f"{planned}. Until all are done, verdicts are provisional."
+    return f"{planned}, all done."
 
 
 def _of_extension(findings: Findings, beyond: list[int]) -> str:
-    plan, rules = findings.study.schedule.plan, {decision.rule for decision in findings.decisions.values()}
-    assert plan is not None
-    last = len(plan.seeds) if plan.every_seed else max(2 * len(plan.seeds), MIN_LAST_LOOK)
-    added = f"Beyond the plan: {plural(len(beyond), 'seed')} ({_listed(beyond)})"
-    if ANYTIME in rules:
-        return (
-            f"{added}. Above {last} seeds an e-process judges, which may be looked at at any time: p is 1 / e, "
-            f"compared with {LEVEL - WITH_LOOKS * LEVEL:g}, divided by Holm's method."
-        )
-    why = "the study was looked at before it was extended" if EXTENDED in rules else "they are not done"
-    return (
-        f"{added}. Alpha spending judges, because {why}: each further seed may be looked at once, and the chance of a "
-        f"false verdict rises to {WITH_LOOKS * LEVEL:g} at {last} seeds."
-    )
+    rules = {decision.rule for decision in findings.decisions.values()}
+    by = "an e-process" if ANYTIME in rules else "alpha spending"
+    return f"Beyond the plan, by {by}: {plural(len(beyond), 'seed')} ({_listed(beyond)})."
 
 
 def _seeds(findings: Findings) -> list[int]:

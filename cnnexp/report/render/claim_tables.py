@@ -1,6 +1,8 @@
 """The tables of claims, of the arms' effects, and of reported numbers beside reproduced ones."""
 
 import math
+import re
+from collections.abc import Iterable
 
 from cnnexp.claims.metrics import metric
 from cnnexp.pages.tables import Column, Table, csv_columns
@@ -14,27 +16,29 @@ from cnnexp.text import DASH
 REPORTED_NOTES = (
     "Reproduced: mean ± sample standard deviation over the seeds. The reported number is copied from its source.",
 )
-CLAIM_NOTES = (
+CLAIM_NOTES = {  # each with a pattern of the claims, verdicts or remarks that it is about
     "Reproduced: the claim's left side minus its right side (a number on the right is not subtracted), over the seeds "
-    "that all its arms have, with Student's 95 % interval. Reported: the same for the reported values.",
-    "Tests: two-sided paired t-test. Limit: what p must be below for a verdict, of the rule that judges this study. "
-    "The claims share a level of their own; one that repeats a comparison with the baseline has that verdict. holds / "
-    "does not hold: p below the limit, by the side of the claimed number. provisional: planned seeds are not done. "
-    "within noise: p >= 0.05. not decided: p < 0.05 but above the limit, or too few seeds, or no spread.",
+    "that all its arms have, with Student's 95 % interval. Reported: the same for the reported values.": "",
+    "Tests: two-sided paired t-test. Limit: what p must be below for a verdict. The claims share a level of their own; "
+    "one that repeats a comparison with the baseline has that verdict. holds / does not hold: p below the limit, by "
+    "the side of the claimed number.": "",
+    "provisional: planned seeds are not done.": "^provisional",
+    "within noise: p >= 0.05.": "^within noise",
+    "not decided: p < 0.05 but above the limit, or too few seeds, or no spread.": "^not decided",
     "Detectable: the distance from the claimed number that these seeds would show with probability 0.8, with the "
-    "observed deviation. The chance of a decision by more seeds follows from the observed values, by the "
-    "rule that judges.",
-    "Within a margin: two one-sided tests (TOST, Schuirmann 1987); the table has the larger p.",
+    "observed deviation.": "more seeds? would decide",
+    "Within a margin: two one-sided tests (TOST, Schuirmann 1987); the table has the larger p.": r"\bwithin\s+\d",
     "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
-    "claim a margin, as in a - b < 1 points, or a within 1 point of b.",
-    "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan (1939).",
+    "claim a margin, as in a - b < 1 points, or a within 1 point of b.": "[<>]=",
+    "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan "
+    "(1939).": r"std\(",
     "Converges faster: the epochs to a level that both arms reach, for each seed a point below the lower of the two "
-    "runs' best validation accuracies; less than 0 where the first is faster.",
+    "runs' best validation accuracies; less than 0 where the first is faster.": "converges faster",
     "At every epoch: a paired t-test at each epoch that all runs reached, on validation instead of test images. "
     "The table shows the epoch with the smallest mean lead. p is the largest of all if every lead is on the claimed "
     "side (an intersection-union test, Berger 1982), and otherwise the smallest of the others times the number of "
-    "epochs.",
-)
+    "epochs.": "at every epoch",
+}
 EFFECT_NOTES = (
     "Points of test accuracy, mean over the seeds that all these arms have, with Student's 95 % interval. How the arms "
     "are built is read from their recorded changes.",
@@ -129,6 +133,12 @@ REPORTED: list[Column[ReportedComparison]] = [
     Column("n", "n", lambda r: r.here.n),
     Column("", "difference", lambda r: r.difference),
 ]
+
+
+def claim_notes(judged: Iterable[Judged]) -> list[str]:
+    """Return what the reader of a table of claims must know, of what occurs in it."""
+    said = "\n".join(text for claim in judged for text in (claim.evidence.text, claim.verdict, claim.remark))
+    return [note for note, about in CLAIM_NOTES.items() if re.search(about, said, re.MULTILINE)]
 
 
 def effects(findings: Findings) -> Table[Effect]:

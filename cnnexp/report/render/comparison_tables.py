@@ -13,18 +13,40 @@ from cnnexp.report.read.study import LeftOut, Study
 from cnnexp.report.render.formats import decimals, decision_columns, interval, or_dash, percent, points
 from cnnexp.text import large
 
-NOTES = (
-    "Accuracies in %: mean ± sample standard deviation over the seeds. n: number of seeds; (+1 div.): one more run "
-    "diverged.",
-    "95 % interval: Student's t over the seeds, cut at 0 and 100. It does not account for the choice of test images. "
-    "At chance: runs that are not better than one answer for all images.",
-    "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test. Limit: what p "
-    "must be below for a verdict, of the rule that judges this study (see How this is judged).",
-    "better / worse: p below the limit, and no diverged run on the winning side. provisional: planned seeds are not "
-    "done. within noise: no detectable difference, p >= 0.05. not decided: p < 0.05 but above the limit, or too few "
-    "seeds.",
-    "Detectable: the smallest true difference that these seeds would find with probability 0.8, with the observed "
-    "deviation. The chance of a decision by more seeds follows from the observed differences, by the rule that judges.",
+IN_COST = ("Training (s)", "Images/s", "Parameters", "MACs")  # of the comparison: the page has them under Cost
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return what the reader of a comparison must know, of what occurs in it."""
+    verdicts = {row.verdict.split(":")[0].split(" (")[0] for row in rows}
+    diverged = " (+1 div.): one more run diverged." if any(row.diverged for row in rows) else ""
+    chance = " At chance: runs that are not better than one answer for all images."
+    found = [
+        f"Accuracies in %: mean ± sample standard deviation over the seeds. n: number of seeds.{diverged}",
+        "95 % interval: Student's t over the seeds, cut at 0 and 100. It leaves out the choice of test images."
+        + chance * any(run.at_chance for row in rows for run in row.arm.runs),
+    ]
+    if any(row.difference for row in rows):
+        found.append(
+            "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test. Limit: "
+            "what p must be below for a verdict."
+        )
+        found += [" ".join(words for kinds, words in VERDICT_NOTES if kinds & verdicts)]
+    if any(math.isfinite(row.outlook.detectable) for row in rows):
+        found.append(
+            "Detectable: the smallest true difference that these seeds would find with probability 0.8, with the "
+            "observed deviation."
+        )
+    return [note for note in [*found, *TRAINING_NOTES] if note]
+
+
+VERDICT_NOTES = (
+    ({"better", "worse"}, "better / worse: p below the limit, and no diverged run on the winning side."),
+    ({"provisional"}, "provisional: planned seeds are not done."),
+    ({"within noise"}, "within noise: no detectable difference, p >= 0.05."),
+    ({"not decided"}, "not decided: p < 0.05 but above the limit, or too few seeds."),
+)
+TRAINING_NOTES = (
     "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean over the "
     "seeds.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
@@ -120,7 +142,9 @@ def comparison(findings: Findings) -> Table[Row]:
 
         reported = [Column("", "", accuracy, decimals(2), terminal="Reported")]
     validation = [VALIDATION] if findings.study.is_choice else []
-    return Table([*ARM, *validation, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], findings.rows, NOTES)
+    return Table(
+        [*ARM, *validation, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], findings.rows, notes(findings.rows)
+    )
 
 
 def _mean_seconds(stage: str) -> Column[Row]:

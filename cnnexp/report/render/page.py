@@ -12,7 +12,7 @@ from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
-from cnnexp.report.analysis.plan import rules_in_words
+from cnnexp.report.analysis.plan import more_seeds, rules_in_words
 from cnnexp.report.read import unfinished
 from cnnexp.report.read.probes import Probes
 from cnnexp.report.read.runs import Run
@@ -82,6 +82,8 @@ def render(
         "notes": findings.warnings,
         "tables": tables,
         "rules": rules_in_words(findings),
+        "more_seeds": more_seeds(findings),
+        "in_cost": comparison_tables.IN_COST,
         "selection": _selection(study),
         "claims_summary": summary(findings.judged),
         "figures": [f for f in figures if f.name == "confusion_all" or not f.name.startswith(IN_OTHER_SECTIONS)],

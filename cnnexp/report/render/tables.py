@@ -40,7 +40,8 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         notes = (*source, *claim_tables.REPORTED_NOTES)
         yield "reported", "md csv", Table(claim_tables.REPORTED, findings.reported, notes)
     if findings.judged:
-        yield "claims", "md csv", Table(claim_tables.CLAIMS, findings.judged, (*source, *claim_tables.CLAIM_NOTES))
+        notes = (*source, *claim_tables.claim_notes(findings.judged))
+        yield "claims", "md csv", Table(claim_tables.CLAIMS, findings.judged, notes)
     if findings.effects:
         yield "effects", "md csv", claim_tables.effects(findings)
     if findings.probes:
@@ -65,7 +66,7 @@ def tables_of_studies(studies: Sequence[Findings]) -> dict[str, Table[Any]]:
     made: dict[str, Table[Any]] = {"studies.md": Table(STUDIES, [f for f in studies if _runs(f)])}
     if claims := [(findings, judged) for findings in studies for judged in findings.judged]:
         shown = [column for column in claim_tables.CLAIMS if column.heading not in ("p", "Limit")]
-        made["claims.md"] = _of_studies(shown, claims, claim_tables.CLAIM_NOTES)
+        made["claims.md"] = _of_studies(shown, claims, claim_tables.claim_notes(judged for _, judged in claims))
         made["claims.csv"] = _of_studies(claim_tables.CLAIMS, claims)
     if reported := [(findings, row) for findings in studies for row in findings.reported]:
         sources = [f"{findings.study.name}: {findings.study.source}." for findings in studies if findings.study.source]

@@ -12,7 +12,7 @@ from cnnexp.report import Report
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
-from cnnexp.report.analysis.plan import rules_in_words
+from cnnexp.report.analysis.plan import more_seeds, rules_in_words
 from cnnexp.report.figures.images import TestImages, fetch
 from cnnexp.report.look import look
 from cnnexp.report.read import unfinished
@@ -101,8 +101,10 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += ["", to_terminal(tested_effects(findings))]
     lines += [f"{verdict.split(' (')[0]}: {why}." for verdict, why in MEANINGS.items() if verdict in "\n".join(lines)]
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
-    for rule in rules_in_words(findings):
-        lines += textwrap.wrap(f"Judged: {rule}", TERMINAL_WIDTH, subsequent_indent="  ")
+    if rules := rules_in_words(findings):
+        lines += textwrap.wrap(f"Judged: {' '.join(rules)}", TERMINAL_WIDTH, subsequent_indent="  ")
+    if advice := more_seeds(findings):
+        lines += [advice[0], f"  {advice[1]}"]
     lines += [f"Read with care: {note}" for note in findings.warnings]
     if study.left_out:
         kinds = sorted({run.status for run in study.left_out})
