@@ -92,3 +92,11 @@ def leaked(data: ImageData, split: Literal["val", "test"] = "test") -> int:
     part = np.zeros(len(data.train.images), np.uint8)
     part[data.train.indices], part[data.splits()[split].indices] = 1, 2
     return sum(int((part[group] == 2).sum()) for group in data.copies if (part[group] == 1).any())
+
+
+def contradictory(data: ImageData) -> int:
+    """Return how many images equal, in every pixel, one of another class."""
+    labels = np.full(len(data.train.images), -1)
+    for split in data.splits().values():
+        labels[split.indices] = split.labels
+    return sum(len(group) for group in data.copies if len(np.unique(labels[group])) > 1)

@@ -23,6 +23,7 @@ from cnnexp.text import plural
 
 Kinds = Counter[str]  # of files that are no images: {".txt": 3}
 KINDS_SHOWN = 6
+_said = set[tuple[Path, str]]()  # the notes that this process has printed
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,9 @@ def read_tree(
     if moved and not _missing(classes, prepared.labels, together):
         assigned = together
         notes.append(f"{plural(moved, 'image')} moved to another split, where an equal image is: copies stay together")
+    odd = [str(prepared.ids[i]) for group in copies if len(set(prepared.labels[group].tolist())) > 1 for i in group]
+    if odd:
+        notes.append(f"{len(odd)} images equal one of another class: {_names(odd)}; keep each in one class")
     if missing := _missing(classes, prepared.labels, assigned):
         raise UserError(f"data: {name}: {missing}")
     tested = set(prepared.labels[assigned == TEST])
@@ -192,7 +196,9 @@ def read_tree(
         notes.append(f"no image in the test split of {_names(absent)}: the network is trained on these, not tested")
     found = [*tree.notes, *_left_out(prepared.skipped, others, len(files)), *notes, *prepared.notes]
     for note in found:
-        logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
+        if (root, note) not in _said:  # the arms of a sweep read the same tree
+            logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
+            _said.add((root, note))
     return replace(prepared, files=str(root), assigned=assigned, notes=found)
 
 

@@ -163,7 +163,12 @@ def plan(
     steps_per_epoch = len(data.train) // config["batch_size"]
     total_steps = steps(config["epochs"], steps_per_epoch)
     trial.with_data(config, data, steps_per_epoch, total_steps)
-    if upstream is None:
+    if (
+        upstream is None
+        and weights
+        and Path(config["model"]["weights"]).is_dir()
+        and trial.origin(config, "model") != "own"
+    ):
         trial.weights(config, data)
     facts = _facts(config, device, data, weights)
     fingerprint = fingerprint_of(config, facts)

@@ -39,7 +39,7 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
             return record
         check_record(record)
         if not record.info:
-            trial.weights(plan.config, build_data(plan.config), own=True)
+            trial.weights(plan.config, build_data(plan.config))
         plan.begin(record)
         with stop_request() as stop:
             with recorded_end(plan, record), stop.ended_anywhere():

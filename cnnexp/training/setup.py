@@ -9,7 +9,7 @@ from cnnexp.config.signature import steps
 from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages, Normalise
 from cnnexp.data.cache import cache_root, compiled_folder
-from cnnexp.data.images import ImageData, leaked
+from cnnexp.data.images import ImageData, contradictory, leaked
 from cnnexp.models.summary import count
 from cnnexp.process.signals import StopRequest
 from cnnexp.records.run_record import RunRecord
@@ -153,6 +153,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         **{name: len(split) for name, split in data.splits().items()},
         "test_in_train": leaked(data),
         "val_in_train": leaked(data, "val"),
+        "contradictory": contradictory(data),
         "skipped": len(data.skipped),
         "prepare_seconds": data.prepare_seconds,
     }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Image = tuple[int, int, int]
 CLASSES = 10  # before the data is read
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384)  # of images, to suggest one that the network takes
+BEST = "checkpoints/best.pt"  # of a run
 FAR_OUTSIDE, ROUNDING = (-1.0, 2.0), 1e-3  # of augmented images, whose numbers are in [0, 1]
 SHOWN_STEPS = 20_000  # of a schedule; measured: 0.01 s for one of this package, 0.2 s for one of torch
 SAME_RATE = 0.05  # a learning rate that changes by less than this fraction is called constant
@@ -68,18 +69,16 @@ def with_data(
         try_augmentation(config, data)
 
 
-def weights(config: Mapping[str, Any], data: "ImageData", own: bool = False) -> None:
+def weights(config: Mapping[str, Any], data: "ImageData") -> None:
     """Load the weights that the network starts from, if they are of a run or a file. Raises UserError if they misfit.
 
-    own: for a network of the user's own, before its run is recorded; otherwise for those of this package and of torch.
+    Planning does so for a run that a network of this package or of torch starts from, the run itself before it is
+    recorded.
     """
     source = config["model"].get("weights")
-    if (origin(config, "model") == "own") == own and isinstance(source, str) and source not in ("none", "imagenet"):
-        modified = max(
-            file.stat().st_mtime_ns
-            for file in (Path(source), Path(source) / "checkpoints" / "best.pt")
-            if file.exists()
-        )
+    if isinstance(source, str) and source not in ("none", "imagenet"):
+        files = (Path(source), Path(source) / BEST)
+        modified = max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
         _try_weights(json.dumps({"model": config["model"]}), data.image, len(data.classes), source, modified)
 
 

@@ -5,6 +5,7 @@ import pytest
 from image_folders import folder, picture
 
 from cnnexp.data.cut import LEFT_OUT, Cut, assign, keep_together
+from cnnexp.data.images import contradictory
 from cnnexp.errors import UserError
 
 NAMES = [f"{title}/{i}.jpg" for title in ("cat", "dog") for i in range(400)]
@@ -124,3 +125,16 @@ def test_the_other_files_stay_where_they_are_when_some_are_added_to_a_tree(tmp_p
     after = {str(name): part for part, split in folder(root).splits().items() for name in split.ids}
     others = [name for name in before if before[name] != after[name]]
     assert len(after) == 51 and len([name for name in others if name.startswith("cat")]) <= 2 and len(others) <= 5
+
+
+def test_equal_images_in_two_classes_are_named_and_counted_once(tmp_path, caplog):
+    root = flat(tmp_path / "photos", 10)
+    picture(3).save(root / "dog/same.png")
+    (root / "dog/notes.txt").write_text("x")
+    data = folder(root)
+    note = "2 images equal one of another class: cat/3.png, dog/same.png; keep each in one class"
+    assert note in data.notes and contradictory(data) == 2
+    folder(root, val_fraction=0.2)
+    assert caplog.text.count(note) == caplog.text.count("1 file left out: 1 .txt") == 1, "once for all arms"
+    (root / "dog/same.png").unlink()
+    assert contradictory(folder(root)) == 0

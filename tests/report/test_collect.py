@@ -304,6 +304,17 @@ def test_arms_that_were_made_otherwise_are_one_note(tmp_path):
     assert note == "3 arms differ from baseline in more than their own changes: a, b: epochs; c: clip_norm."
 
 
+def test_few_test_images_and_contradictory_labels_are_noted_once(tmp_path):
+    folder = write_study(tmp_path, TWO, seeds=2)
+    for run in record.find_runs(folder):
+        run.update(data={**run.info["data"], "name": "photos", "test": 20, "contradictory": 4})
+    few, odd = study_of(folder).notes
+    assert few == (
+        "photos: only 20 test images: one of them is 5.0 points of accuracy, which no interval here accounts for."
+    )
+    assert odd == "photos: 4 images equal one of another class: no network gets both right."
+
+
 def test_a_run_of_two_versions_is_noted(tmp_path):
     folder = write_study(tmp_path, TWO, seeds=2)
     run = record.find_runs(folder)[0]

@@ -7,8 +7,9 @@ from cnnexp.config.keys import is_below
 from cnnexp.records.identical import differing
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.tested import mixed_tests
-from cnnexp.text import plain
+from cnnexp.text import plain, plural
 
+FEW_TESTED = 100  # test images: below it, a single one is more than a point of accuracy
 MIXES = (
     ("The arms were not trained and tested on the same data", ("data", "fingerprint")),
     ("The runs come from different versions of the code", ("code", "digest")),
@@ -29,7 +30,7 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     notes = mixed_tests(used) + [note for what, path in MIXES for note in _mixed(what, path, used)]
     if tested := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
         notes.append(f"{', '.join(tested)}: the test images were evaluated after every epoch, as published.")
-    notes += _accelerated(used) + _leaks(used)
+    notes += _accelerated(used) + _leaks(used) + _of_data(used)
     for label, run in used:
         notes += [f"{label}, seed {run.seed}: {warning}." for warning in run.warnings]
         if run.get("earlier"):
@@ -126,3 +127,16 @@ def _mixed(what: str, path: tuple[str, ...], used: Sequence[tuple[str, Run]]) ->
         return []
     who = "; ".join(f"{value[:32]}: {', '.join(labels)}" for value, labels in values.items())
     return [f"{what} ({who})."]
+
+
+def _of_data(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Name the data sets with few test images, and those with equal images in several classes."""
+    found = dict[str, None]()
+    for _, run in used:
+        name, test, odd = run.text("data", "name"), run.number("data", "test"), run.number("data", "contradictory")
+        if 0 < test < FEW_TESTED:
+            one = f"one of them is {100 / test:.1f} points of accuracy, which no interval here accounts for"
+            found[f"{name}: only {plural(int(test), 'test image')}: {one}."] = None
+        if odd > 0:
+            found[f"{name}: {odd:,.0f} images equal one of another class: no network gets both right."] = None
+    return list(found)
