@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -101,12 +102,27 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
         return UserError(f"{key}: exists already; type it without the plus")
     if _is_argument(key, typed):
         return UserError(f"{key}: is not in the config yet; type +{key}=... (with the plus)")
+    others = _keys_of_choices(key.partition(".")[0]) if "." in key else {}
+    if key in others:
+        return UserError(f"{key}: no such key with this {key.split('.')[0]}; it needs {' or '.join(others[key])}")
     known = [k for k in _known_keys(typed) if k != key and not key.startswith(f"{k}.")]
-    if elsewhere := _choices_with(key):
-        return UserError(f"{key}: no such key with this {key.split('.')[0]}; it needs {' or '.join(elsewhere)}")
     same = [k for k in known if k.endswith(f".{key}")]
-    guess = f" (did you mean '{same[0]}'?)" if len(same) == 1 else did_you_mean(key, known)
+    guess = f" (did you mean '{same[0]}'?)" if len(same) == 1 else _close(key, known)
+    if not guess and (guess := _close(key, others)):
+        near = guess.split("'")[1]
+        needed = " or ".join(others.get(near) or next(of for k, of in others.items() if k.startswith(f"{near}.")))
+        return UserError(f"{key}: no such key{guess.removesuffix('?)')} of {needed}?)")
     return UserError(f"{key}: no such key{guess or _siblings(key, known)}")
+
+
+def _close(key: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'model.norm'?)" for a key whose name is close to one of its group, or to a part of it."""
+    group, dot, name = key.partition(".")
+    if not dot:
+        return did_you_mean(key, known)
+    names = [k.removeprefix(f"{group}.") for k in known if k.startswith(f"{group}.")]
+    found = did_you_mean(name, [*names, *(n.split(".")[0] for n in names)])
+    return found.replace("'", f"'{group}.", 1)
 
 
 def _known_keys(typed: list[str]) -> list[str]:
@@ -129,18 +145,21 @@ def _is_argument(key: str, typed: list[str]) -> bool:
     return False
 
 
-def _choices_with(key: str) -> list[str]:
-    """Return the choices of a key's group with which the key exists: ["scheduler=step"] for scheduler.gamma."""
-    group, found = key.partition(".")[0], []
-    for choice in choices_of().get(group, []) if "." in key else []:
+def _keys_of_choices(group: str) -> dict[str, list[str]]:
+    """Return the keys of all choices of a group, each with the choices: {"scheduler.gamma": ["scheduler=step"]}."""
+    found: dict[str, list[str]] = {}
+    for choice in choices_of().get(group, []):
         with suppress(HydraException, OmegaConfBaseException, UserError):
-            if key in flatten(resolve(compose([word := f"{group}={choice}"]))):
-                found.append(word)
+            for key in flatten(resolve(compose([word := f"{group}={choice}"]))):
+                if key.startswith(f"{group}."):
+                    found.setdefault(key, []).append(word)
     return found
 
 
 def _siblings(key: str, known: list[str]) -> str:
     parent = key.rpartition(".")[0]
-    beside = sorted({k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")})
+    beside = sorted(
+        {k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")} - {"_target_"}
+    )
     top = sorted({k.split(".")[0] for k in known})
     return f"; {parent} has {', '.join(beside)}" if parent and beside else f"; choose one of {', '.join(top)}"
