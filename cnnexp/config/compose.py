@@ -270,7 +270,8 @@ def readable(word: str) -> str:
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Return a run's config as plain dicts and lists, interpolations resolved, without what makes the runs of a study.
 
-    A text that starts with `~/` is a path in the user's home folder. Raises UserError naming a broken interpolation.
+    A text that starts with `~/` is a path in the user's home folder, unless it is a name. Raises UserError naming a
+    broken interpolation.
     """
     try:
         plain = OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True)
@@ -281,12 +282,12 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         plain["study"] = {key: value for key, value in study.items() if key not in SWEEP}
     if isinstance(model := plain.get("model"), dict):
         plain["model"] = {key: value for key, value in model.items() if key not in LOADING or value is not None}
-    return {str(key): _homes(value) for key, value in plain.items()}
+    return {str(key): value if key == "study" else _homes(value) for key, value in plain.items()}
 
 
 def _homes(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _homes(content) for key, content in value.items()}
+        return {key: content if key == "name" else _homes(content) for key, content in value.items()}
     if isinstance(value, list):
         return [_homes(content) for content in value]
     return at_home(value) if isinstance(value, str) else value

@@ -137,6 +137,10 @@ def study_folder(outputs: Path, study: str) -> Path:
     return outputs / (with_digest if with_digest in present or alike else name)
 
 
-def run_folder(outputs: Path, study: str, arm: str, seed: int, fingerprint: str) -> Path:
-    """Return where a run lives: <outputs>/<study>/<arm>-s<seed>-<fingerprint>."""
-    return study_folder(outputs, study) / f"{arm_folder(arm)}-s{seed}-{fingerprint}"
+def run_folder(outputs: Path, study: str, arm: str, seed: int, fingerprint: str, distinct: bool = False) -> Path:
+    """Return where a run lives: <outputs>/<study>/<arm>-s<seed>-<fingerprint>.
+
+    distinct: the arm gets a digest, because another one is reduced to the same folder, as "a b" and "a(b" are.
+    """
+    name = _with_digest(arm_folder(arm), arm) if distinct else arm_folder(arm)
+    return study_folder(outputs, study) / f"{name}-s{seed}-{fingerprint}"

@@ -172,10 +172,13 @@ def plan(
         trial.weights(config, data)
     facts = _facts(config, device, data, weights)
     fingerprint = fingerprint_of(config, facts)
-    folder = run_folder(Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
+    identity = (Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)
+    folder = run_folder(*identity)
     if not named and (same := sorted(folder.parent.glob(f"*-s{config['seed']}-{fingerprint}"))):
         folder = same[0]  # the same run, typed differently
         study["arm"] = RunRecord.read(folder).info.get("arm", study["arm"])
+    elif RunRecord.read(folder).info.get("arm", study["arm"]) != study["arm"]:
+        folder = run_folder(*identity, distinct=True)
     shorter = shorter_run(config, facts, folder, total_steps, steps_per_epoch)
     return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices, shorter)
 

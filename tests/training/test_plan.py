@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from cnnexp.errors import UserError
+from cnnexp.records.run_record import RunRecord
 from cnnexp.training.plan import Plan
 
 Train = Callable[..., int]
@@ -21,3 +22,17 @@ def test_what_watches_the_validation_split_needs_one(
 def test_watching_test_images_beside_validation_images_is_refused(plan: Callable[..., Plan]) -> None:
     with pytest.raises(UserError, match=r"validate_on: given test; .* set data.val_fraction=0"):
         plan("validate_on=test")
+
+
+def test_two_names_never_share_a_run(train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]]) -> None:
+    for name in ("a b", "a(b", "a-b", "a b"):
+        assert train(f"name={name}", "epochs=1st") == 0
+    assert sorted(run.info["arm"] for run in runs().values()) == ["a b", "a(b", "a-b"]
+    assert all(run.info["resumed"] == 0 for run in runs().values())
+
+
+@pytest.mark.parametrize("name", ["~", "~/x", "~root"])
+def test_a_name_is_not_a_path(name: str, plan: Callable[..., Plan]) -> None:
+    chosen = plan(f"name={name}", f"study.question={name}", f"outputs={name}")
+    assert chosen.arm == chosen.config["study"]["question"] == name
+    assert (chosen.config["outputs"] == name) == (name == "~root")
