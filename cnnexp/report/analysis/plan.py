@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from cnnexp.report.analysis.decisions import ANYTIME
 from cnnexp.report.analysis.findings import Findings, questions
-from cnnexp.report.analysis.outlook import Outlook
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL
 from cnnexp.text import in_shell, plural
@@ -33,14 +32,14 @@ def rules_in_words(findings: Findings) -> list[str]:
 def more_seeds(findings: Findings) -> tuple[str, str] | None:
     """Return what more seeds would decide soonest, and the command that makes them; None if it is not known."""
     schedule, command = findings.study.schedule, findings.study.command
-    open_ones = [question for question in questions(findings) if question.more and not question.decided]
+    open_ones = [question for question in questions(findings) if question.outlook.more and not question.decided]
     if not open_ones or not command.startswith("cnnexp train ") or (schedule.plan and schedule.plan.ended):
         return None
-    soonest = min(open_ones, key=lambda question: (question.more, -question.chance))
+    soonest = min(open_ones, key=lambda question: (question.outlook.more, -question.outlook.chance))
     waiting = sorted(set[int]().union(*schedule.waiting.values()))
-    seeds = waiting or [*range(max(_seeds(findings)) + 1, max(_seeds(findings)) + 1 + soonest.more)]
+    seeds = waiting or [*range(max(_seeds(findings)) + 1, max(_seeds(findings)) + 1 + soonest.outlook.more)]
     listed = ",".join(map(str, seeds)) if len(seeds) <= MAX_LISTED else f"range({seeds[0]},{seeds[-1] + 1})"
-    advice = f"{Outlook(more=soonest.more, chance=soonest.chance).advice} ({soonest.text}). Make them with:"
+    advice = f"{soonest.outlook.advice} ({soonest.text}). Make them with:"
     if schedule.plan and schedule.plan.every_seed:  # the same command goes on
         return advice, command
     words = [word for word in shlex.split(command) if not word.startswith(("seed=", "--plan"))]
