@@ -6,7 +6,8 @@ Whatever can be found wrong without data is reported here, in one line that name
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
 from cnnexp.config.schema import CLOSED, RunConfig
 from cnnexp.config.signature import Count, Index, Rate
+from cnnexp.config.user_code import builders
 from cnnexp.errors import UserError, unknown
 
 # What the caller gives by name to the builder of each open node; everything else comes from the config.
@@ -57,6 +59,16 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}._target_: '{name}' does not say what it takes; name a Python function") from error
     return found
+
+
+def import_builders(nodes: Iterable[Any]) -> None:
+    """Import the modules of all builders in nodes, nested ones too, so that `user_code` finds them.
+
+    Errors show when a part is built.
+    """
+    for name, _ in (found for node in nodes for found in builders(node)):
+        with suppress(Exception):
+            target("", {"_target_": name})
 
 
 def check(config: Mapping[str, Any]) -> None:

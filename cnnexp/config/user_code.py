@@ -2,12 +2,10 @@
 
 import ast
 import hashlib
-import importlib
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +35,6 @@ def user_code(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
             root = _root(file, module)
             hashes |= {str(other.relative_to(root)): _hash(other) for other in imported(file, root) - {file}}
     return hashes
-
-
-def import_builders(nodes: Iterable[Any]) -> None:
-    """Import the modules of all builders in nodes, so that `user_code` finds them. Errors show when a part is built."""
-    for target, _ in (found for node in nodes for found in builders(node)):
-        with suppress(Exception):
-            importlib.import_module(target.rpartition(".")[0])
 
 
 def builders(node: Any) -> Iterator[tuple[str, list[str]]]:

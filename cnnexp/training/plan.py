@@ -14,7 +14,7 @@ from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
 from cnnexp.config.signature import steps
-from cnnexp.config.user_code import import_builders, user_code
+from cnnexp.config.user_code import user_code
 from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
@@ -229,7 +229,7 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
 
 def _user_code(config: dict[str, Any]) -> dict[str, str]:
     nodes = [config[name] for name in checks.GIVEN]
-    import_builders(nodes)
+    checks.import_builders(nodes)
     return user_code(nodes)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import models
 
 from cnnexp import cli
 from cnnexp.config import checks, signature
@@ -122,11 +123,11 @@ def test_the_fingerprint_follows_the_content_of_the_weights_not_their_place(plan
     def print_of(file: Path | str) -> str:
         return plan("model=resnet18", f"model.weights={file}").fingerprint
 
-    file = tmp_path / "weights.pt"
-    torch.save({"head": torch.tensor(1)}, file)
+    file, weights = tmp_path / "weights.pt", models.resnet18().state_dict()
+    torch.save(weights, file)
     first = print_of(file)
     moved = shutil.copytree(tmp_path, tmp_path / "elsewhere") / file.name
-    torch.save({"head": torch.tensor(2)}, file)
+    torch.save({**weights, "bn1.bias": weights["bn1.bias"] + 1}, file)
     assert print_of(moved) == first
     assert len({first, print_of(file), print_of("none")}) == 3
 
@@ -146,6 +147,7 @@ def test_a_parameter_added_later_changes_no_fingerprint(plan: Plans, monkeypatch
     def adam(params: Any, lr: Positive, betas: tuple[Rate, Rate], eps: Positive, weight_decay: NonNegative,
              amsgrad: bool = False) -> Any:  # fmt: skip
         """Stand for a later version of adam, with a parameter more."""
+        return torch.optim.Adam(params, lr, (betas[0], betas[1]), eps, weight_decay, amsgrad)
 
     monkeypatch.setattr(optimizers, "adam", adam)
     assert plan().fingerprint == before

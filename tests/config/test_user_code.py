@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnexp.config.user_code import import_builders, imported, user_code
+from cnnexp.config.checks import import_builders
+from cnnexp.config.user_code import imported, user_code
 
 
 def write(folder: Path, **files: str) -> None:
