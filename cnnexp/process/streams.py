@@ -27,6 +27,7 @@ class Output(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self.title, self.quiet_pipe = name, quiet_pipe
         self.lost: OSError | None = None
+        self.others: list[Output] = []  # on which errors are reported
         self.written: list[int | None] = []  # by a write that a signal's exception left before it could return
 
     def write(self, content: "ReadableBuffer") -> int:
@@ -45,7 +46,7 @@ class Output(io.FileIO):
                 select.select([], [self.fileno()], [])  # it does not block, and its reader is slow
             except OSError as error:
                 self.lost = error
-                if not (self.quiet_pipe and error.errno == errno.EPIPE):
+                if not (self.quiet_pipe and error.errno == errno.EPIPE) and all(o.lost is None for o in self.others):
                     other = sys.stdout if self.title == "standard error" else sys.stderr
                     print(f"cnnexp: {self.title}: cannot be written ({error.strerror})", file=other, flush=True)
         return memoryview(content).nbytes
@@ -72,6 +73,8 @@ def guard(quiet_pipe: bool) -> Output:
         text = io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=lines)
         setattr(sys, ("stdout", "stderr")[descriptor - 1], text)
         found.append(raw)
+    for raw in found:
+        raw.others = [other for other in found if other is not raw]
     return found[0]
 
 

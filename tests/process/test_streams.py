@@ -29,6 +29,7 @@ def shell(redirection: str, *words: str) -> tuple[int, str, str]:
         (">&-", (0, "", "")),
         (">&- 2>&- <&-", (0, "", "")),
         (GONE, (141, "", "")),
+        (">/dev/full 2>&1", (3, "", "")),
     ],
 )
 def test_output_that_goes_nowhere(tmp_path: Path, redirection: str, found: tuple[int, str, str]) -> None:
@@ -42,13 +43,16 @@ def test_an_error_is_printed_on_the_other_stream(tmp_path: Path) -> None:
     assert shell("2>&-", "runs", str(tmp_path / "nope")) == (2, "", "")
 
 
-@pytest.mark.parametrize("redirection", [">/dev/full", "2>/dev/full", ">&-", "2>&-", GONE])
+BOTH_FULL, BOTH_GONE = ">/dev/full 2>&1", f"{GONE} 2>&1"
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", "2>/dev/full", ">&-", "2>&-", GONE, BOTH_FULL, BOTH_GONE])
 @pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_goes_on(tiny: list[str], outputs: Path, redirection: str, sweep: bool) -> None:
     words = ["train", *(["-m", "seed=0,1"] if sweep else []), *tiny, "slots=cpu:1"]
     code, _, err = shell(redirection, *words)
     assert [run.status for run in find_runs(outputs)] == ["done"] * (1 + sweep)
     assert "Traceback" not in err
-    lost = {">/dev/full": 3, GONE: 141}
+    lost = {">/dev/full": 3, BOTH_FULL: 3, GONE: 141, BOTH_GONE: 141}
     assert code == lost.get(redirection, 0)
-    assert err.count("standard output: cannot be written") == (redirection in lost)
+    assert err.count("standard output: cannot be written") == (redirection in (">/dev/full", GONE))
