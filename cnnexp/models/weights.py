@@ -115,6 +115,10 @@ def from_file(path: Path) -> dict[str, Tensor]:
     named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in state.items())
     if not isinstance(state, dict) or not state or not named:
         raise UserError(f"model.weights: {file} holds no weights; a state dict, or a dict with one as 'model', is read")
+    integers = (k for k, t in state.items() if k.endswith(".weight") and not t.is_floating_point())
+    if numbers := next(integers, None) if not path.is_dir() else None:
+        kind = str(state[numbers].dtype).removeprefix("torch.")
+        raise UserError(f"model.weights: {file} holds {kind} numbers, as in {numbers}; give weights as floating point")
     bad = next((k for k, t in state.items() if not is_finite(t)), None)
     if bad is not None:
         raise UserError(f"model.weights: {file} has numbers that are not finite, as in {bad}; give another checkpoint")

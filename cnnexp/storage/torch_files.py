@@ -16,6 +16,8 @@ TRANSIENT = (  # errors of reading that say nothing about the content
     *(errno.EACCES, errno.EPERM),
 )
 
+WRITTEN_BY_TORCH = (b"PK", b"\x80")  # the beginnings of a zip archive, and of a pickle in the older format
+
 
 def load(path: Path, foreign: bool = False) -> Any:
     """Return the content of a torch file, on the CPU.
@@ -32,8 +34,26 @@ def load(path: Path, foreign: bool = False) -> Any:
         if isinstance(error, OSError) and error.errno in TRANSIENT:
             raise UserError(f"{path}: cannot be read now ({error.strerror}); the same command tries again") from error
         reason = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{path}: ")
-        if found := re.search(r"Unsupported (?:global|class|operand)\W*(?:GLOBAL )?([\w.]+)", str(error)):
+        if foreign and (other := _other_kind(path)):
+            reason = other
+        elif found := re.search(r"Unsupported (?:global|class|operand)\W*(?:GLOBAL )?([\w.]+)", str(error)):
             reason = (
                 f"it holds a {found[1]}, and loading that could run code; save weights: torch.save(net.state_dict())"
             )
         raise Damaged(f"{path}: cannot be read as a checkpoint ({reason})") from error
+
+
+def _other_kind(path: Path) -> str:
+    """Say what a file is that torch.save did not write, as far as its first bytes tell; "" for one of torch.save."""
+    try:
+        with open(path, "rb") as file:
+            first = file.read(64)
+    except OSError:
+        return ""
+    if first.startswith(WRITTEN_BY_TORCH):
+        return ""
+    if first.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; git lfs pull fetches the file"
+    if first[8:10] == b'{"':
+        return "it is a file of safetensors; convert it: torch.save(safetensors.torch.load_file(FILE), 'weights.pt')"
+    return f"it is not a file of torch.save: it begins with {first[:12]!r}" if first else "it is empty"

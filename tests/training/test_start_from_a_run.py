@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnexp import cli, errors
 from cnnexp.errors import UserError
-from cnnexp.models.weights import load_all
+from cnnexp.models.weights import from_file, load_all
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training.build import build_model
 from cnnexp.training.checkpoint import weights_in
@@ -133,3 +133,29 @@ def test_wrong_weights_are_one_line(
     assert train(typed) == 2
     told = capsys.readouterr().err
     assert line in told and told.count("\n") == 1
+
+
+def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
+    files = {
+        b"<!DOCTYPE html>": "it is not a file of torch.save: it begins with b'<!DOCTYPE ht'",
+        b"version https://git-lfs.github.com/spec/v1": "it is a pointer of Git LFS; git lfs pull fetches the file",
+        b'\x10\0\0\0\0\0\0\0{"a": {}}': "it is a file of safetensors; convert it: torch.save(",
+        b"": "it is empty",
+    }
+    for content, reason in files.items():
+        (tmp_path / "net.pt").write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as a checkpoint") as raised:
+            from_file(tmp_path / "net.pt")
+        assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_quantized_weights_are_not_read_as_if_they_were_numbers_of_the_network(
+    kind: torch.dtype, tmp_path: Path
+) -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    assert from_file(tmp_path / "net.pt").keys() == network.state_dict().keys()
+    torch.save({name: tensor.to(kind) for name, tensor in network.state_dict().items()}, tmp_path / "net.pt")
+    with pytest.raises(UserError, match=r"net.pt holds \w+ numbers, as in 0.weight; give weights as floating point"):
+        from_file(tmp_path / "net.pt")
