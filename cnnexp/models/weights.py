@@ -182,8 +182,9 @@ def _load(
 ) -> list[str]:
     fits = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
     if not fits:
+        held, wanted = (", ".join([*list(names)[:3], "..."]) for names in (given, own))
         raise UserError(
-            f"model.weights: nothing in {source} fits this network; it holds {', '.join(list(given)[:3])}, ..."
+            f"model.weights: nothing in {source} fits this network; it holds {held}; the network has {wanted}"
         )
     wrong = misfits(own, given)
     if wrong and strict:
