@@ -1,12 +1,11 @@
-"""Which images of a tree are for training, validation and test: by a hash of each file's own name.
+"""Which images of a tree are for training, validation and test: a function of each file's own name.
 
-A file's split depends on a hash of its class, its path within the class, and `split_seed`. Each class gets its share,
-rounded: exactly where it is below five images, else to within a fifth. There the hash alone decides, so that adding or
-removing a file moves no other. Otherwise it moves at most one other of its class. Every class keeps one for training.
+A file's split depends on a hash of its class, its path within the class, and `split_seed`. So adding or removing a file
+leaves all others where they are, except in small classes: a class of which half an image or more should be in a part
+has at least one there, and every class keeps one for training. Counts follow the fractions on average.
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ from cnnexp.errors import UserError
 from cnnexp.text import plural
 
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, 255
-SLACK = 0.2  # how far a class's number may be from its share; without a limit, of 10 images 0 to 5 were for the test
 Parts = NDArray[np.uint8]
 
 
@@ -65,22 +63,17 @@ def _hashes(names: Sequence[str], seed: int) -> NDArray[np.uint64]:
 
 
 def _drawn(pool: NDArray[np.bool_], labels: Integers, keys: NDArray[np.uint64], share: float, key: str) -> Integers:
-    """Return which files of a pool are drawn; (n,) indices.
-
-    Of each class those whose key, as a fraction, is below `share`; but if these are more or fewer than SLACK allows,
-    as many as it allows, with the lowest keys.
-    """
-    taken, limit = np.zeros(len(pool), bool), share * 2.0**53
+    """Return which files of a pool are drawn: those whose key, as a fraction, is below `share`; (n,) indices."""
+    taken = pool & ((keys >> np.uint64(11)) * 2.0**-53 < share)
+    if not taken.any() and share * pool.sum() >= 0.5:
+        taken[np.flatnonzero(pool)[np.argmin(keys[pool])]] = True
     for label in np.unique(labels[pool]):
         members = np.flatnonzero(pool & (labels == label))
         members = members[np.argsort(keys[members], kind="stable")]
-        due = share * len(members)
-        rounded, fewest, most = math.floor(due + 0.5), round(due * (1 - SLACK), 9), round(due * (1 + SLACK), 9)
-        below = int(((keys[members] >> np.uint64(11)) < limit).sum())
-        count = min(max(below, min(rounded, math.ceil(fewest))), max(rounded, math.floor(most)), len(members) - 1)
-        taken[members[:count]] = True
-    if not taken.any() and share * pool.sum() >= 0.5:
-        taken[np.flatnonzero(pool)[np.argmin(keys[pool])]] = True
+        if not taken[members].any() and share * len(members) >= 0.5:
+            taken[members[0]] = True
+        if taken[members].all():
+            taken[members[-1]] = False
     if not taken.any():
         raise UserError(f"data.{key}: {share} of {plural(int(pool.sum()), 'image')} leaves no image")
     return np.flatnonzero(taken)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 from PIL import features
 
@@ -16,7 +17,7 @@ from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, assign, keep_together
 from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, decode, is_gray, is_image
 from cnnexp.data.digests import content_digest
 from cnnexp.data.folders import Tree, find_tree, is_ignored, nfc
-from cnnexp.data.images import PARTS, Pixels, find_copies
+from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
 from cnnexp.text import plural
@@ -194,12 +195,26 @@ def read_tree(
     tested = set(prepared.labels[assigned == TEST])
     if absent := [title for label, title in enumerate(classes) if tree.flat and label not in tested]:
         notes.append(f"no image in the test split of {_names(absent)}: the network is trained on these, not tested")
+    elif tree.flat and (uneven := _uneven(prepared.labels, assigned == TEST, cut.test_fraction)):
+        notes.append(uneven)
     found = [*tree.notes, *_left_out(prepared.skipped, others, len(files)), *notes, *prepared.notes]
     for note in found:
         if (root, note) not in _said:  # the arms of a sweep read the same tree
             logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
             _said.add((root, note))
     return replace(prepared, files=str(root), assigned=assigned, notes=found)
+
+
+def _uneven(labels: Integers, tested: NDArray[np.bool_], share: float) -> str:
+    """Say so if a class has far fewer test images than its share, or far more; "" if not."""
+    counts, images = np.bincount(labels[tested]), np.bincount(labels)
+    due = share * images[: len(counts)]
+    if not ((counts <= np.minimum(due / 2, due - 2)) | (counts >= np.maximum(2 * due, due + 3))).any():
+        return ""
+    return (
+        f"of a class, {counts.min()} to {counts.max()} images are for the test: drawn by their names, so that no file "
+        "moves another; data.split_seed=1 draws others, folders train/ and test/ are a split of your own"
+    )
 
 
 def _missing(classes: list[str], labels: Iterable[int], assigned: Iterable[int]) -> str:
