@@ -68,9 +68,9 @@ def join(address: str) -> None:
         if ":" in given:  # Ray itself tries for a minute
             socket.create_connection((given.rpartition(":")[0], int(given.rpartition(":")[2])), 10.0).close()
         ray.init(given, **quiet)
-    except (OSError, ValueError) as error:
-        if given not in ("auto", "local"):
-            raise UserError(f"cluster.address: no Ray cluster answers at {given}: {one_line(error)}") from error
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        if given not in ("auto", "local") or not isinstance(error, ConnectionError):
+            raise UserError(f"cluster.address: {given} cannot be joined: {one_line(error)}") from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init("local", num_cpus=cores(), include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ray_cluster import RayCluster, available, ray_cluster
+from ray_cluster import ENVIRONMENT, RayCluster, available, ray_cluster
 from same_runs import assert_same_runs
 from tiny import with_tiny
 
@@ -74,7 +74,7 @@ def test_the_plan_of_a_machine_with_gpus_is_made_without_one(
 
 # Real clusters.
 
-LONG = ("epochs=300ep", "checkpoint.every=5ep", "log.hash_chain=true", "seed=0,1")
+LONG = ("epochs=150ep", "checkpoint.every=5ep", "log.hash_chain=true", "seed=0,1")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 @pytest.fixture
 def nodes(cluster: RayCluster) -> RayCluster:
     """Return the cluster, with two nodes again."""
-    while sum(node.poll() is None for node in cluster.nodes) < 2:
+    while len(cluster.nodes) < 2:
         cluster.add_node()
     return cluster
 
@@ -109,7 +109,7 @@ def begin(tiny: list[str], tmp_path: Path) -> Iterator[Begin]:
     def start(address: str, *words: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "cnnexp", "train", *with_tiny(tiny, [*SWEEP, "cluster=ray", *words])]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        environment = {**os.environ, "RAY_ADDRESS": address} if address else os.environ
+        environment = {**ENVIRONMENT, "RAY_ADDRESS": address}
         started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True, **pipes))
         return started[-1]
 
@@ -190,7 +190,7 @@ class TestOnRay:
         assert "4 runs, 0 done before, on the Ray cluster" in out
         assert "3 node(s), with room for 2 run(s) at a time" in out
         compare(*words)
-        assert "4 runs, 4 done before" in end(begin("", *words), 0), "without a cluster: none is needed"
+        assert "4 runs, 4 done before" in end(begin("127.0.0.1:1", *words), 0), "without a cluster: none is needed"
 
     def test_a_transfer_starts_with_its_upstream_and_computes_features_once(
         self, nodes: RayCluster, begin: Begin, compare: Callable[..., None], outputs: Path, tmp_path: Path
@@ -230,7 +230,7 @@ class TestOnRay:
     ) -> None:
         command = begin(nodes.address, *LONG)
         under_way(outputs, 20)
-        nodes.kill(next(node for node in nodes.nodes if node.poll() is None))
+        nodes.kill(nodes.nodes[0])
         assert "its node, or its agent there, has ended" in end(command, 0)
         assert sorted(run.info["resumed"] for run in find_runs(outputs)) == [0, 1]
         compare(*LONG)
@@ -288,14 +288,14 @@ class TestOnRay:
 
     def test_a_cluster_is_started_if_none_runs(self, begin: Begin, compare: Callable[..., None]) -> None:
         words = ("seed=0,1", "log.hash_chain=true")
-        out = end(begin("", *words, "cluster.address=local"), 0)
+        out = end(begin("127.0.0.1:1", *words, "cluster.address=local"), 0)
         assert "1 node(s), with room for " in out
         compare(*words)
 
     @pytest.mark.parametrize(
         ("address", "words", "message"),
         [
-            ("127.0.0.1:1", (), "cluster.address: no Ray cluster answers at 127.0.0.1:1: "),
+            ("127.0.0.1:1", (), "cluster.address: 127.0.0.1:1 cannot be joined: "),
             ("", ("cluster.gpus=1", "device=auto", "device.precision=bf16"), "no node of the cluster has what a run"),
             ("", ("cluster.memory=900G",), "no node of the cluster has what a run needs: CPU 1, memory "),
         ],
@@ -305,10 +305,21 @@ class TestOnRay:
     ) -> None:
         assert message in end(begin(address or nodes.address, *words), 2)
 
+    def test_each_run_sees_its_own_gpu(self, nodes: RayCluster, begin: Begin, outputs: Path) -> None:
+        nodes.add_node(gpus=2)
+        command = begin(nodes.address, *LONG, "cluster.gpus=1")  # on the CPU: the GPUs are pretended
+        servers = [server for run in under_way(outputs, 5) for server in children(agent_of(run))]
+        environments = [Path(f"/proc/{server}/environ").read_text().split("\0") for server in servers]
+        seen = {word for words in environments for word in words if word.startswith("CUDA_VISIBLE_DEVICES=")}
+        assert seen == {"CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"}
+        command.send_signal(signal.SIGTERM)
+        end(command, 75)
+        nodes.kill(nodes.nodes[-1])
+
     def test_more_nodes_may_join(
         self, nodes: RayCluster, begin: Begin, compare: Callable[..., None], outputs: Path
     ) -> None:
-        nodes.kill(next(node for node in nodes.nodes if node.poll() is None))
+        nodes.kill(nodes.nodes[0])
         command = begin(nodes.address, *LONG)
         under_way(outputs, 20, count=1)
         assert len(find_runs(outputs)) == 1
