@@ -53,7 +53,7 @@ def test_wrong_words_are_one_line_with_an_example(
     with pytest.raises(SystemExit) as stop:
         cli.main(words)
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.startswith("cnnexp: ") and error.count("\n") == 1
+    assert stop.value.code == 2 and error.startswith(f"cnnexp {words[0]}: ") and error.count("\n") == 1
     assert line in error and f"see cnnexp {words[0]} --help" in error
 
 

@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         example = next((line for line in (self.epilog or "").splitlines() if line.startswith("  cnnexp ")), "")
         example = re.split(r"\s{3,}", example.strip())[0]
         such = f"; for example: {example}" if example else ""
-        self.exit(EXIT_REQUEST, f"cnnexp: {one_line(f'{self.prog}: {message}{such}; see {self.prog} --help')}\n")
+        self.exit(EXIT_REQUEST, f"{one_line(f'{self.prog}: {message}{such}; see {self.prog} --help')}\n")
 
 
 def parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
