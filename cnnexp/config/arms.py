@@ -12,6 +12,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import RunConfig
 from cnnexp.config.words import ALIASES, key_of
+from cnnexp.config.words import GROUPS as OWN
 from cnnexp.errors import UserError, unknown
 
 GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler", "device", "probes")
@@ -63,7 +64,8 @@ def register(arms: Mapping[str, Arm]) -> None:
     store = ConfigStore.instance()
     store.repo.pop("arm", None)
     for name, arm in arms.items():
-        chosen = [{f"override /{group}": choice} for group, choice in arm.choices.items()]
+        own = {group: None for group in OWN if "_target_" in arm.values.get(group, {})}  # it replaces the group
+        chosen = [{f"override /{group}": choice} for group, choice in (own | arm.choices).items()]
         node = {"defaults": [*chosen, "_self_"], **arm.values}
         store.store(group="arm", name=name, node=node, package="_global_", provider="study.arms")
 

@@ -183,6 +183,24 @@ def test_an_arm_wins_over_its_study_and_loses_to_what_was_typed(
     assert plan.seed == 0 and plan.changes == ["optimizer=adam", "epochs=2ep", "augmentation.ops=[]"]
 
 
+def test_an_arm_with_an_own_target_has_no_setting_of_the_default_choice(
+    own: Callable[..., list[str]], plans: list[Plan]
+) -> None:
+    text = """\
+# @package _global_
+study:
+  name: mine
+  arms:
+    one: {optimizer._target_: torch.optim.NAdam, scheduler: {_target_: torch.optim.lr_scheduler.StepLR, step_size: 2}}
+    two: [one, {optimizer.lr: 0.2}]
+"""
+    assert cli.main(own(text)) == 0
+    one, two = (plan.config for plan in plans)
+    assert one["optimizer"] == {"_target_": "torch.optim.NAdam"}
+    assert two["optimizer"] == {"_target_": "torch.optim.NAdam", "lr": 0.2}
+    assert two["scheduler"] == {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 2}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
