@@ -88,12 +88,7 @@ def decided(values: Array, plan: Plan | None, share: int) -> Array:
 
     values: (..., seeds), nan of a failed pair. plan: None for a test at LEVEL at every look.
     """
-    there = ~np.isnan(values)
-    n, kept = there.cumsum(-1), np.where(there, values, 0.0)
-    sums, squares = kept.cumsum(-1), (kept**2).cumsum(-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.abs(sums) / np.sqrt(n) / np.sqrt((squares - sums**2 / n) / (n - 1))
-    t[n < 2] = 0.0
+    t, n = _t_values(values)
     last, found = len(plan.seeds) if plan else 0, np.zeros(t.shape, bool)
     planned = n[..., PLANNED - 1] if plan and not plan.every_seed else np.zeros(n.shape[:-1], int)
     for base in np.unique(planned):
@@ -102,6 +97,17 @@ def decided(values: Array, plan: Plan | None, share: int) -> Array:
     if plan and not plan.every_seed:
         found[..., : last - 1] = False
     return found
+
+
+def _t_values(values: Array) -> tuple[Array, Array]:
+    """Return |t| and the number of values with the first 1, 2, ... seeds, both (..., seeds)."""
+    there = ~np.isnan(values)
+    n, kept = there.cumsum(-1), np.where(there, values, 0.0)
+    sums, squares = kept.cumsum(-1), (kept**2).cumsum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(sums) / np.sqrt(n) / np.sqrt((squares - sums**2 / n) / (n - 1))
+    t[n < 2] = 0.0
+    return t, n
 
 
 def _thresholds(plan: Plan | None, planned: int, share: int) -> Array:
@@ -128,6 +134,27 @@ def false_verdicts(case: Case, comparisons: int, paths: int = PATHS, seed: int =
         for rule, plan in RULES.items():
             counts[rule] += int(decided(values, plan, comparisons).any((1, 2)).sum())
     return {rule: count / paths for rule, count in counts.items()}
+
+
+def until_decided(comparisons: int, true: int, paths: int = PATHS, effect: float = 4.0) -> tuple[float, float]:
+    """Return how often --until-decided gives a false verdict, and how many runs of arms it makes, of all.
+
+    The first `true` arms differ by `effect` deviations of a run, the others do not. A decided arm stops and keeps its
+    verdict; the others share the level, by Holm's method. None stops undecided: that could only prevent verdicts.
+    """
+    plan, false, runs = RULES["every seed planned, up to 20"], 0, 0
+    limits = np.stack([np.full(MAX_SEEDS + 1, math.inf), *(_thresholds(plan, 0, k + 1) for k in range(comparisons))])
+    generator = np.random.default_rng(3)
+    for start in range(0, paths, CHUNK):
+        values = differences(CASES[0], comparisons, min(CHUNK, paths - start), generator)
+        values[:, :true] += effect
+        t, decided = _t_values(values)[0], np.zeros(values.shape[:2], bool)
+        for n in range(1, MAX_SEEDS + 1):
+            runs += int((~decided).sum())
+            for _ in range(comparisons):  # a decision raises the limits of the others at the same look
+                decided |= t[..., n - 1] > limits[(~decided).sum(1), n][:, None]
+        false += int(decided[:, true:].any(1).sum())
+    return false / paths, runs / (paths * comparisons * MAX_SEEDS)
 
 
 def found_by(deviation: float, share: int, paths: int = PATHS, effect: float = 5.0) -> dict[str, Array]:
@@ -180,6 +207,14 @@ def error_table(paths: int) -> Iterator[str]:
             yield _row([case.name, f"{comparisons}", *(f"{100 * rate:.1f} %" for rate in rates.values())])
 
 
+def stops_table(paths: int) -> Iterator[str]:
+    """Yield the share of studies with a false verdict of --until-decided, in per cent, by how many arms differ."""
+    yield from _head(["Arms", "of these differ", "False verdicts", "Runs made, of 20 seeds for each arm"])
+    for comparisons, true in ((1, 0), (6, 0), (6, 1), (6, 3), (6, 5), (10, 5)):
+        false, runs = until_decided(comparisons, true, paths)
+        yield _row([f"{comparisons}", f"{true}", f"{100 * false:.1f} %", f"{100 * runs:.0f} %"])
+
+
 def power_table(paths: int) -> Iterator[str]:
     """Yield how often a true difference of 5 points is found, in per cent, in a family of 6."""
     shown = (3, 5, 7, 10, 15, 20)
@@ -223,7 +258,7 @@ def main() -> None:
     parser.add_argument("--paths", type=int, default=PATHS, help="simulated studies for each number")
     paths = parser.parse_args().paths
     tables = {"limits": limits_table(), "rules": rule_table(), "errors": error_table(paths)}
-    tables |= {"power": power_table(paths), "seeds": seeds_table(paths)}
+    tables |= {"stops": stops_table(paths), "power": power_table(paths), "seeds": seeds_table(paths)}
     page = PAGE.read_text(encoding="utf-8")
     for name, lines in tables.items():
         text = "\n".join(lines)

@@ -17,6 +17,7 @@ from cnnexp.records.fields import FINAL
 from cnnexp.records.names import study_folder
 from cnnexp.records.study import end_plan, read_looks, read_plan, read_study
 from cnnexp.report.analysis.findings import Findings, Question, analyse, questions
+from cnnexp.report.analysis.outlook import MOST_SEEDS
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.look import look, seeds_by_arm
 from cnnexp.report.read.collect import collect, find_groups
@@ -26,7 +27,6 @@ from cnnexp.sweep.times import Times
 from cnnexp.text import at_home, duration, plural, visible
 from cnnexp.training.plan import Plan
 
-MOST_NEEDED = 1000  # seeds that are named
 MIN_CHANCE = 0.1  # a question stops when the seeds that are left decide it with a smaller chance
 
 
@@ -55,6 +55,9 @@ class Rounds:
         """Find at how many seeds study.json allows the first look. Raises UserError if they are too many."""
         planned = read_plan(read_study(self.folder) or {})
         self.first = FIRST_LOOK if planned is None or planned.every_seed else max(FIRST_LOOK, len(planned.seeds))
+        if planned and set(planned.seeds) < set(self.seeds):
+            seeds = plural(len(planned.seeds), "seed")
+            print(f"{self.folder} was looked at with a plan of {seeds}: that stays, and further seeds extend it")
         if self.first > len(self.seeds):
             raise UserError(
                 f"--max-seeds: given {len(self.seeds)}; {self.folder} was looked at with a plan of {self.first} seeds; "
@@ -184,16 +187,17 @@ def print_end(asked: Sequence[Question], count: int, most: int) -> None:
     print(f"{len(decided)} of {plural(len(asked), 'question')} decided, with {count} of at most {most} seeds")
     for question in asked:
         if not question.decided:
-            needs = "; ".join(
-                filter(None, [question.verdict, f"n = {question.n}", seeds_needed(question.outlook.enough)])
-            )
-            print(visible(f"undecided: {question.text}: {needs}"))
+            verdict = question.verdict.removesuffix(f" (n = {question.n})")
+            words = f"undecided: {question.text}: {verdict} with {plural(question.n, 'seed')}"
+            print(visible(f"{words}{seeds_needed(question.outlook.enough)}"))
 
 
-def seeds_needed(enough: int) -> str:
+def seeds_needed(enough: float) -> str:
     """Say how many seeds would decide a question, "" if that is unknown."""
-    about = f"about {enough}" if enough <= MOST_NEEDED else f"more than {MOST_NEEDED:,}"
-    return f"{about} seeds would decide it, if its difference and deviation stay as they are" if enough else ""
+    if math.isnan(enough):
+        return ""
+    about = f"about {enough}" if enough <= MOST_SEEDS else f"more than {MOST_SEEDS:,}"
+    return f"; {about} seeds would decide it, if its mean and deviation stay as they are"
 
 
 def show_rounds(plans: list[Plan], with_upstream: Callable[[list[Plan]], list[Plan]], slots: int) -> None:

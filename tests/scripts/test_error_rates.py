@@ -15,7 +15,7 @@ from cnnexp.report.read.study import Schedule
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import error_rates
-from error_rates import CASES, COMPARISONS, MAX_SEEDS, RULES, decided, false_verdicts
+from error_rates import CASES, COMPARISONS, MAX_SEEDS, RULES, decided, false_verdicts, until_decided
 
 TODAY, EXTENDED, EVERY_SEED = RULES
 
@@ -30,6 +30,16 @@ def test_looking_after_every_seed_gives_at_most_5_percent_false_verdicts(
     error = 3 * math.sqrt(0.05 * 0.95 / paths)
     assert 0.01 < rates[EXTENDED] < 0.05 + error and 0.01 < rates[EVERY_SEED] < 0.05 + error
     assert rates[TODAY] > 2 * 0.05, "looks at a fixed limit are what the plans are for"
+
+
+@pytest.mark.parametrize(("comparisons", "true"), [(6, 0), (6, 3), (6, 5)])
+def test_arms_that_stop_when_they_are_decided_leave_at_most_5_percent_false_verdicts(
+    comparisons: int, true: int
+) -> None:
+    paths = 4000
+    false, runs = until_decided(comparisons, true, paths)
+    assert 0.02 < false < 0.05 + 3 * math.sqrt(0.05 * 0.95 / paths)
+    assert runs == pytest.approx(1 - true / comparisons * 0.7, abs=0.05), "the arms that differ stop after some 6 seeds"
 
 
 @pytest.mark.parametrize("plan", [Plan(tuple(range(5))), Plan(tuple(range(MAX_SEEDS)), every_seed=True)])

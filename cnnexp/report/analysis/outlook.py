@@ -14,6 +14,7 @@ from cnnexp.report.analysis.statistics import LEVEL, NO_SPREAD
 
 POWER = 0.8
 MAX_MORE = 20  # seeds that are considered
+MOST_SEEDS = 1000  # of `enough`
 PATHS = 2000  # simulated for each test: the chance has a standard error of 0.01
 
 
@@ -23,15 +24,15 @@ class Outlook:
 
     more: the fewest further seeds that decide with a chance of POWER, or MAX_MORE; of a plan that is not done, the
     seeds that it lacks. 0 without an estimate. chance: that these decide it. chances: of 1, 2, ... further seeds; of a
-    test of every epoch, no larger ones. enough: how many seeds in all a mean and deviation like the observed need, by
-    the normal approximation; 0 if no number is enough.
+    test of every epoch, no larger ones. enough: with how many seeds in all the test is decided with a chance of about
+    POWER if the observed mean and deviation are the true ones; inf above MOST_SEEDS, nan without an estimate.
     """
 
     detectable: float = math.nan
     more: int = 0
     chance: float = math.nan
     chances: tuple[float, ...] = ()
-    enough: int = 0
+    enough: float = math.nan
 
     @property
     def advice(self) -> str:
@@ -53,18 +54,29 @@ def outlooks(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Out
         if not decision.side and test.sample and test.n >= FIRST_LOOK and test.sample.std > NO_SPREAD:
             two_sided = not math.isnan(decision.limit) and not test.one_sided and decision.rule != ANYTIME
             smallest = detectable(test.n, test.sample.std, decision.limit) if two_sided else math.nan
-            outlook = Outlook(smallest, *_more_seeds(family, name, decision.share), _enough(test, decision.share))
+            outlook = Outlook(
+                smallest, *_more_seeds(family, name, decision.share), _enough(family, name, decision.share)
+            )
             found[name] = Outlook(chances=outlook.chances) if test.of_epoch else outlook
     return found
 
 
-def _enough(test: Test, share: int) -> int:
+def _enough(family: Family, name: str, share: int) -> float:
+    test = family.now[name]
     assert test.sample is not None
     level = (2 if test.one_sided else 1) * LEVEL / share
     reference = math.copysign(test.reference, test.sample.mean) if test.one_sided else test.reference
     distance = abs(test.sample.mean - reference) / test.sample.std
-    z = float(special.ndtri(1 - level / 2) + special.ndtri(POWER))
-    return math.ceil((z / distance) ** 2) if distance > NO_SPREAD else 0
+    for n in range(test.n + 1, MOST_SEEDS + 1):
+        t = distance * math.sqrt(n) - float(special.ndtri(POWER))
+        limit, rule = limit_of(family.plan, family.planned[name].n, n, level)
+        if t > 0 and (log_e(n, np.array(t)) > -math.log(limit) if rule == ANYTIME else _p(t, n) < limit):
+            return n
+    return math.inf
+
+
+def _p(t: float, n: int) -> float:
+    return 2 * float(special.stdtr(n - 1, -t))
 
 
 def detectable(n: int, std: float, limit: float) -> float:
