@@ -6,9 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hydra.types import RunMode
-from omegaconf import OmegaConf
-
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.arms import read_arms
@@ -21,12 +18,10 @@ from cnnexp.records.provenance import command, digest
 from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import plan_table
-from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.engine import Engine
-from cnnexp.sweep.expand import expand
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.plan_file import write_plans
-from cnnexp.sweep.planning import check, cluster_of, elsewhere, machine, plan_all, with_upstream
+from cnnexp.sweep.planning import check, cluster_of, compose_all, elsewhere, machine, plan_all, with_upstream
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.slots import Slot
@@ -42,18 +37,7 @@ def launch(words: list[str], request: Request) -> int:
 
     words: the prepared overrides. Raises UserError for the first thing that is wrong, before anything is made.
     """
-    if request.max_seeds:
-        from cnnexp.sweep import until  # its report takes a second to import
-    places = [word for word in words if word.startswith("hydra.")]
-    with configs.loader() as hydra:
-        whole = configs.load(hydra, words, RunMode.MULTIRUN)
-        study = OmegaConf.to_container(whole).get("study")  # type: ignore[union-attr]
-        swept = [word for word in words if word not in places]
-        if request.max_seeds:
-            swept.append(until.seed_word(swept, whole, request.max_seeds))
-        runs = expand(swept, study, hydra)
-        compose = Composer(hydra, places)
-        composed = [compose(overrides) for overrides in runs]
+    study, runs, composed = compose_all(words, request.max_seeds)
     jobs = [(config, overrides) for (config, _), overrides in zip(composed, runs, strict=True)]
     check(checks.check, jobs)
     cluster = cluster_of(composed)
@@ -75,7 +59,9 @@ def launch(words: list[str], request: Request) -> int:
     if request.no_wait and cluster["engine"] != "slurm":
         raise UserError("--no-wait: needs cluster=slurm")
     if request.plan and request.max_seeds:
-        until.show_rounds(plans, with_upstream, len(slots))
+        from cnnexp.sweep.until import show_rounds  # its report takes a second to import
+
+        show_rounds(plans, with_upstream, len(slots))
     elif request.plan:
         show_plan(with_upstream(plans), len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
     if cluster["engine"] == "slurm":

@@ -3,12 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from cnnexp.config import compose as configs
 from cnnexp.config.arms import Arm, arm_changes
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import Cluster
 from cnnexp.config.words import as_typed, key_of
 from cnnexp.errors import UserError
 from cnnexp.records.provenance import command
+from cnnexp.sweep.compose import Composer
+from cnnexp.sweep.expand import expand
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.study import check_arms
 from cnnexp.training.plan import Plan
@@ -18,6 +24,25 @@ if TYPE_CHECKING:
     from cnnexp.training.device import Target
 
 Composed = tuple[dict[str, Any], Any]  # a run's resolved config, and its `hydra` node
+
+
+def compose_all(words: list[str], max_seeds: int = 0) -> tuple[Any, list[list[str]], list[Composed]]:
+    """Return the `study` node of a sweep, the overrides of its runs, and the runs composed.
+
+    max_seeds: of --until-decided, which chooses the seeds; 0 without.
+    """
+    places = [word for word in words if word.startswith("hydra.")]
+    swept = [word for word in words if word not in places]
+    with configs.loader() as hydra:
+        whole = configs.load(hydra, words, RunMode.MULTIRUN)
+        study = OmegaConf.to_container(whole).get("study")  # type: ignore[union-attr]
+        if max_seeds:
+            from cnnexp.sweep.until import seed_word  # its report takes a second to import
+
+            swept.append(seed_word(swept, whole, max_seeds))
+        runs = expand(swept, study, hydra)
+        compose = Composer(hydra, places)
+        return study, runs, [compose(overrides) for overrides in runs]
 
 
 def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:

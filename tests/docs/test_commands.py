@@ -68,6 +68,8 @@ def smaller(command: str) -> str:
         return command
     command = re.sub(r"epochs=(\d+)", lambda m: f"epochs={min(int(m.group(1)), 2)}", command)
     command += "" if "epochs=" in command else " epochs=1"
+    if "--until-decided" in command:
+        return re.sub(r" --max-seeds \d+", "", command) + " --max-seeds 3"
     command += " data=postcards" if "+study=width" in command else ""  # its own data cannot be downloaded in a test
     return command + (" seed=0" if "+study=" in command and "seed=" not in command else "")
 

@@ -1,5 +1,9 @@
 """Runs until a study is decided: what each round makes, when arms stop, and that an interruption changes nothing."""
 
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -296,6 +300,21 @@ def test_what_does_not_go_with_it_is_one_line(
     assert cli.main(["train", "+study=ablation", "--until-decided", *words, f"outputs={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert match in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = ["train", "-m", "--until-decided", "--max-seeds=4", *TINY, "model.norm=none,batch", f"outputs={tmp_path}"]
+    words += ["study.name=norm", "study.baseline=model.norm=none", "slots=cpu:1"]
+    command = [sys.executable, "-m", "cnnexp", *(word for word in words if word != "model.norm=batch")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            if line.startswith("[2/6]"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == EXIT_INTERRUPTED and recorded(tmp_path / "norm")[0] == []
+    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^6 runs, [2345] done before", done, re.MULTILINE) and "look at 3 seeds" in done
+    assert [len(max(made.values(), key=len)) for made in recorded(tmp_path / "norm")[0]] in ([3], [3, 4])
 
 
 @pytest.mark.slow
