@@ -161,7 +161,8 @@ def until_decided(plans: list[Plan], sweep: Sweep, budget: int | None = None, fa
     print()
     print(terminal(found, tables_of(found)))
     print_end(questions(found), count, len(rounds.seeds))
-    return code
+    diverged = any(run.status == "diverged" for run in found.study.runs)
+    return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 
 
 def unfinished(plans: Iterable[Plan]) -> list[Plan]:

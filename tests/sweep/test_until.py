@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tiny import TINY
 from cnnexp import cli
 from cnnexp.config.flags import read
 from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
+from cnnexp.records.fields import FINAL
 from cnnexp.records.names import run_folder
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_crossings, read_looks, read_plan, read_study
@@ -53,7 +54,7 @@ def accuracy(plan: Plan) -> float:
 class Pretended:
     """Makes runs by writing their records. fails: those that fail. stop_after: so many runs, then it ends with `code`.
 
-    rounds: the runs that were asked for, as "arm seed".
+    diverges: those that diverge, as "arm seed". rounds: the runs that were asked for, as "arm seed".
     """
 
     every: int = 12
@@ -61,10 +62,11 @@ class Pretended:
     stop_after: int = 10_000
     code: int = EXIT_INTERRUPTED
     made: int = 0
+    diverges: Set[str] = frozenset()
     rounds: list[list[str]] = field(default_factory=list)
 
     def finish(self, here: list[Plan], budget: int | None) -> int:
-        left = [plan for plan in here if plan.record().info.get("status") != "done"]
+        left = [plan for plan in here if plan.record().info.get("status") not in FINAL]
         self.rounds.append([f"{plan.arm} {plan.seed}" for plan in left])
         failed = False
         for plan in left:
@@ -72,10 +74,10 @@ class Pretended:
                 return self.code
             self.made += 1
             failed |= (bad := self.fails(plan))
-            status = "failed" if bad else "done"
+            status = "failed" if bad else "diverged" if f"{plan.arm} {plan.seed}" in self.diverges else "done"
             write_run(plan.folder.parent.parent, plan.arm, plan.seed, accuracy(plan), fingerprint=plan.fingerprint,
                       status=status, images=1000)  # fmt: skip
-        return EXIT_SOME_FAILED if failed else EXIT_DONE
+        return EXIT_SOME_FAILED if failed or self.diverges else EXIT_DONE
 
     def sweep(self) -> Sweep:
         return Sweep(lambda here: write_studies(here, "cnnexp train", tuple(range(self.every))), self.finish)
@@ -157,6 +159,34 @@ def test_a_failing_arm_does_not_keep_a_study_going(tmp_path: Path) -> None:
     assert until_decided(plans(tmp_path), pretended.sweep()) == EXIT_SOME_FAILED
     assert not any("nothing" in run for made in pretended.rounds[1:] for run in made), "after three failures it stops"
     assert any("small" in run for made in pretended.rounds[1:] for run in made)
+
+
+def test_nothing_is_decided_and_nothing_goes_on_if_all_runs_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretended = Pretended(fails=lambda plan: True)
+    assert until_decided(plans(tmp_path), pretended.sweep()) == EXIT_SOME_FAILED and len(pretended.rounds) == 1
+    assert "0 of 1 question decided" in capsys.readouterr().out
+    assert until_decided(plans(tmp_path), Pretended().sweep()) == EXIT_DONE, "the same command makes failed runs again"
+    assert recorded(tmp_path / "demo")[1]
+
+
+def test_diverged_runs_give_the_exit_code_of_other_sweeps_each_time(tmp_path: Path) -> None:
+    diverge = {"large 1"}
+    first = Pretended(diverges=diverge)
+    assert until_decided(plans(tmp_path), first.sweep()) == EXIT_SOME_FAILED
+    assert until_decided(plans(tmp_path), (again := Pretended()).sweep()) == EXIT_SOME_FAILED and again.made == 0
+
+
+def test_a_final_plan_is_extended_by_the_arms_that_are_not_decided(tmp_path: Path) -> None:
+    fixed = plans(tmp_path, seeds=5)
+    write_studies(fixed, "cnnexp train")
+    Pretended().finish(fixed, None)
+    look(tmp_path / "demo")
+    final = recorded(tmp_path / "demo")[1]
+    assert until_decided(plans(tmp_path), (pretended := Pretended()).sweep()) == EXIT_DONE
+    assert final and recorded(tmp_path / "demo")[1].items() >= final.items(), "what is final stays"
+    assert pretended.rounds[0][0] == "baseline 5" and not any("large" in run for run in pretended.rounds[0])
 
 
 def test_a_failure_with_fail_fast_ends_it(tmp_path: Path) -> None:
