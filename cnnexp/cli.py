@@ -28,6 +28,7 @@ COMMANDS = {
     "report": ("cnnexp.commands.report", "compare the runs of a study: tables, figures, a page"),
     "data": ("cnnexp.commands.data", "prepare a data set, print and show what is in it"),
     "summary": ("cnnexp.commands.summary", "print a network's layers, parameters and cost"),
+    "models": ("cnnexp.commands.models", "list networks by name: parameters, input size, pretrained weights"),
     "ops": ("cnnexp.commands.ops", "compare the from-scratch operations with torch: differences, times"),
     "runs": ("cnnexp.commands.runs", "list the runs with their status and results"),
     "evaluate": ("cnnexp.commands.evaluate", "evaluate a trained model on a split, or on other data"),

@@ -20,6 +20,7 @@ from cnnexp.config.words import choices_of, folder
 from cnnexp.data.augment import OPERATIONS
 from cnnexp.models.blocks import BLOCKS
 
+WITHOUT_TIMM = ("data.size=24", "data.normalize=dataset")  # which model=timm asks timm for, if they are not typed
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 TOP = {  # heading: keys of train.yaml, or nodes of the schema
     "Training": ("seed", "epochs", "batch_size", "label_smoothing", "clip_norm", "cache_features"),
@@ -121,7 +122,7 @@ def by_builder(group: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     chosen = next(iter(re.findall(rf"^  - {group}: (\w+)", text("train.yaml"), re.MULTILINE)), "")
     for name in sorted(choices_of()[group], key=lambda name: (name != chosen, name)):
-        found.setdefault(composed(f"{group}={name}")[group]["_target_"], []).append(name)
+        found.setdefault(composed(f"{group}={name}", resolved=False)[group]["_target_"], []).append(name)
     own = {b: b.rpartition(".")[2] for b in found}  # sgd, then momentum, of the builder sgd
     return {
         builder: sorted(names, key=lambda name: name not in (chosen, own[builder])) for builder, names in found.items()
@@ -130,7 +131,7 @@ def by_builder(group: str) -> dict[str, list[str]]:
 
 def builder(group: str, names: list[str]) -> list[str]:
     """Return the section of a builder: who uses it, what it does, and its settings."""
-    node = composed(f"{group}={names[0]}")[group]
+    node = composed(f"{group}={names[0]}", *WITHOUT_TIMM)[group]
     function = target(group, node)
     first, _, rest = (inspect.getdoc(function) or "").partition("\n\n")
     files = [f"{group}/{name}.yaml" for name in [*names, *choices_of()[group]]]

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnexp.config.arms import read_arms, register
 from cnnexp.config.checks import GIVEN, LOADING
 from cnnexp.config.keys import flatten
+from cnnexp.config.model_images import follow_model, of_model
 from cnnexp.config.schema import SWEEP, RunConfig
 from cnnexp.config.words import (
     ALIASES,
@@ -184,7 +185,7 @@ def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:
 
 
 def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> None:
-    """Print what else the file of each data set sets, for the first run with that data set.
+    """Print what else the file of each data set sets, for the first run with that data set, and what networks set.
 
     runs: each a resolved config and its `hydra` node. Settings that a study or a typed value replaced are left out.
     """
@@ -202,6 +203,9 @@ def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> N
                     words += [f"{group}={choice}"] if node.runtime.choices.get(group) == choice else []
             if words:
                 print(f"data={name} sets {', '.join(words)}", flush=True)
+    for line in dict.fromkeys(of_model(config) for config, _ in runs):
+        if line:
+            print(line, flush=True)
 
 
 def without_defaults(changes: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -282,7 +286,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         plain["study"] = {key: value for key, value in study.items() if key not in SWEEP}
     if isinstance(model := plain.get("model"), dict):
         plain["model"] = {key: value for key, value in model.items() if key not in LOADING or value is not None}
-    return {str(key): value if key == "study" else _homes(value) for key, value in plain.items()}
+    found = {str(key): value if key == "study" else _homes(value) for key, value in plain.items()}
+    follow_model(found)
+    return found
 
 
 def _homes(value: Any) -> Any:

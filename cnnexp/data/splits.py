@@ -187,8 +187,13 @@ def with_splits(prepares: Callable[..., Prepared]) -> Callable[..., ImageData]:
 
 
 def normalisation(given: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
-    """Return mean and std of `normalize: {mean: [...], std: [...]}`. Raises UserError unless there are C of each."""
+    """Return mean and std of `normalize: {mean: [...], std: [...]}`. Raises UserError unless there are C of each.
+
+    Gray images take the means of three numbers: those of a network for RGB images.
+    """
     mean, std = ([float(v) for v in given[key]] for key in ("mean", "std"))
+    if channels == 1 and len(mean) == len(std) == 3:
+        mean, std = [sum(mean) / 3], [sum(std) / 3]
     if len(mean) != channels or len(std) != channels:
         given_ones = f"{plural(len(mean), 'mean')} and {plural(len(std), 'std')}"
         raise UserError(f"data.normalize: given {given_ones}; the images have {plural(channels, 'channel')}")

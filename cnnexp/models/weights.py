@@ -42,11 +42,10 @@ def to_channels(model: nn.Module, channels: int) -> None:
     old.in_channels = 1
 
 
-def from_imagenet(name: str, build: Callable[[int], nn.Module]) -> dict[str, Tensor]:
-    """Return torchvision's ImageNet weights (IMAGENET1K_V1 if there is one), from torch's folder or the server.
+def imagenet_weights(name: str) -> Any:
+    """Return torchvision's entry of a network's ImageNet weights, IMAGENET1K_V1 if there is one.
 
-    build: makes the network for a number of classes; loading into it renames tensors of older versions of its layers.
-    Raises Skipped, with the reason, if the weights are not available, and UserError if the file there is another one.
+    Raises UserError if there is none.
     """
     import torchvision
 
@@ -54,6 +53,16 @@ def from_imagenet(name: str, build: Callable[[int], nn.Module]) -> dict[str, Ten
     chosen: Any = next((w for w in choices if w.name == "IMAGENET1K_V1"), next(iter(choices), None))
     if chosen is None:
         raise UserError(f"model.weights: torchvision has no ImageNet weights for {name}; give none or a path")
+    return chosen
+
+
+def from_imagenet(name: str, build: Callable[[int], nn.Module]) -> dict[str, Tensor]:
+    """Return torchvision's ImageNet weights (IMAGENET1K_V1 if there is one), from torch's folder or the server.
+
+    build: makes the network for a number of classes; loading into it renames tensors of older versions of its layers.
+    Raises Skipped, with the reason, if the weights are not available, and UserError if the file there is another one.
+    """
+    chosen = imagenet_weights(name)
     try:
         file = _downloaded(chosen.url)
     except OSError as error:

@@ -1,10 +1,17 @@
-"""Torchvision's classifiers by name, with a new head and optionally pretrained weights. Imports torch when building."""
+"""Classifiers of torchvision and timm by name, with a new head and optionally pretrained weights.
 
+Imports torch when building.
+"""
+
+import importlib.util
+import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from cnnexp.errors import UserError, did_you_mean, warn_once
+from cnnexp.errors import Skipped, UserError, did_you_mean, warn_once
 from cnnexp.records.find import weights_path
 
 if TYPE_CHECKING:
@@ -53,6 +60,104 @@ def torchvision_model(
     return model
 
 
+def timm_model(
+    image: tuple[int, int, int],
+    classes: int,
+    name: str,
+    weights: str | dict[str, str],
+    freeze: Literal["none", "backbone"] | list[str],
+    bn: Literal["train", "stats", "frozen"],
+    strict: bool = True,
+) -> "nn.Module":
+    """Build a classifier of timm, as `torchvision_model` does one of torchvision.
+
+    weights: `imagenet` are those of the name's tag, or timm's default. strict: all of a checkpoint must fit. Raises
+    Skipped if timm's weights are not available.
+    """
+    import timm
+
+    from cnnexp.models.freeze import freeze_weights, set_batch_norm
+    from cnnexp.models.weights import from_file, head_name, load_backbone
+
+    config = _timm_config(name)
+    settings: dict[str, Any] = {"num_classes": classes, "in_chans": image[0]}
+    if config.fixed_input_size:  # as a vision transformer has it
+        settings["img_size"] = image[1:]
+    if weights == "imagenet" and not config.has_weights:
+        raise UserError(f"model.weights: timm has no weights for {name}; give none or a path")
+    try:
+        if weights == "imagenet":
+            _quiet_hub()
+        model: nn.Module = timm.create_model(name, pretrained=weights == "imagenet", **settings)
+    except Exception as error:  # of its hub's client, or of a network that refuses a setting
+        reason = " ".join(str(error).split())[:200]
+        if weights != "imagenet":
+            raise UserError(f"model.name: timm cannot build {name} for images of {image} ({reason})") from error
+        raise Skipped(
+            f"model.weights=imagenet: the weights of {name} are not available ({reason}); give model.weights=PATH"
+        ) from error
+    head = next((n for n, m in model.named_modules() if m is model.get_classifier()), None) or head_name(model)
+    if weights not in ("none", "imagenet"):
+        load_backbone(model, from_file(weights_path(str(weights))), head, str(weights), strict)
+    freeze_weights(model, freeze, head)
+    set_batch_norm(model, bn)
+    return model
+
+
+def _quiet_hub() -> None:
+    """Let the client of timm's weights not retry, and print, for most of a minute where there is no network."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        if not getproxies():
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+
+
+def _timm_config(name: str) -> Any:
+    """Return timm's own config of a network. Raises UserError for an unknown name."""
+    import timm
+
+    known = timm.list_models() + timm.list_models(pretrained=True)
+    if name not in known:
+        guess = did_you_mean(name, known) or "; cnnexp models lists them"
+        raise UserError(f"model.name: timm has no network '{name}'{guess}")
+    return timm.models.get_pretrained_cfg(name)
+
+
+def timm_images(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the images that a network of timm was trained on: {size, normalize}, as the settings of the data."""
+    check_timm()
+    config = _timm_config(str(node.get("name")))
+    _, height, width = config.input_size
+    normalize = {"mean": list(config.mean), "std": list(config.std)} if config.mean and config.std else "dataset"
+    return {"size": height if height == width else [height, width], "normalize": normalize}
+
+
+def torchvision_images(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the images that torchvision's ImageNet weights of a network are for, as `timm_images` does."""
+    from cnnexp.models.weights import imagenet_weights
+
+    check_name(name := str(node.get("name")))
+    found = imagenet_weights(name).transforms()
+    return {"size": found.crop_size[0], "normalize": {"mean": list(found.mean), "std": list(found.std)}}
+
+
+def check_timm() -> None:
+    """Raise UserError if timm is not installed."""
+    if importlib.util.find_spec("timm") is None:
+        raise UserError("model=timm: timm is not installed; type: pip install 'cnnexp[timm]'")
+
+
+def check_of_timm(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check without torch that timm is installed, and what `check` does."""
+    check_timm()
+    check(where, node, config)
+
+
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Check without torch that `weights` is a name, an existing file, or {config: NAME}. Raises UserError."""
     weights = node["weights"]
@@ -70,16 +175,23 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
         warn_once(line, f"cnnexp: {line}")
 
 
-torchvision_model.check = check  # type: ignore[attr-defined]
+vars(torchvision_model).update(check=check, images=torchvision_images)
+vars(timm_model).update(check=check_of_timm, images=timm_images)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError if torchvision has no classifier of that name."""
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        choice = did_you_mean(name, known) or f"; choose one of {', '.join(known)}"
+        raise UserError(f"model.name: torchvision has no classifier '{name}'{choice}")
 
 
 def _bare(name: str, classes: int) -> "nn.Module":
     import torchvision
 
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        guess = did_you_mean(name, known)
-        choice = guess or f"; choose one of {', '.join(known)}"
-        raise UserError(f"model.name: torchvision has no classifier '{name}'{choice}")
+    check_name(name)
     model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes, **EXTRA.get(name, {}))
     return model

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import itertools
 import os
 import platform
@@ -75,7 +76,14 @@ def _commit() -> str | None:
 @functools.lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
     """Return the versions of Python and the packages, the platform, the host and its number of cores."""
-    packages = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
+    packages = (
+        "torch",
+        "torchvision",
+        "numpy",
+        "hydra-core",
+        "omegaconf",
+        *(["timm"] if importlib.util.find_spec("timm") else []),
+    )
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},

@@ -70,6 +70,12 @@ def commands(name: str) -> list[str]:
     return [words for words in found if not re.search(r"NAME|/path/to|\.\.\.", words)]
 
 
+def check_installed(name: str) -> None:
+    """Skip a test of a choice whose optional library is not there."""
+    if name.endswith(("/timm", "=timm")):
+        pytest.importorskip("timm")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_says_what_it_is_and_how_to_run_it(name: str) -> None:
     assert re.search(r"^# Run: +(cnnexp train|make) ?", header(name), re.MULTILINE), header(name)
@@ -78,6 +84,7 @@ def test_every_file_says_what_it_is_and_how_to_run_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FILES if commands(name)])
 def test_the_commands_of_the_headers_compose(name: str) -> None:
+    check_installed(name)
     for line in commands(name):
         words = [word for word in shlex.split(line) if "=" in word]  # no flags
         first = [re.sub(r"=([^\[{,]+),.*", r"=\1", word) for word in words]  # of the values that a sweep takes
@@ -88,8 +95,11 @@ def test_there_are_few_files() -> None:
     assert len(FILES) < 90
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "/" in name and not name.startswith("data/shared/")])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if "/" in name and not name.startswith(("data/shared/", "data/of_"))]
+)
 def test_every_choice_composes(name: str) -> None:
+    check_installed(name)
     group, _, choice = name.rpartition("/")
     plain = composed(f"{'+' if group in WITH_PLUS else ''}{group}={choice}")
     own = load(name)
@@ -188,6 +198,7 @@ def small(data: str, root: Path) -> list[str]:
 @pytest.mark.usefixtures("cifar10")
 @pytest.mark.parametrize("choices", ROWS, ids=" ".join)
 def test_every_choice_trains(choices: list[str], root: Path, outputs: Path, only: Callable[[], RunRecord]) -> None:
+    check_installed(choices[1])
     data = choices[0].removeprefix("data=")
     shared = ["epochs=2st", "batch_size=4", "device=cpu", "device.threads=1", f"outputs={outputs}"]
     size = f"data.size={SMALLEST.get(choices[1].removeprefix('model='), 8)}"

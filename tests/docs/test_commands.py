@@ -26,7 +26,11 @@ PAGES = [
 ]
 IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
               "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
-EXTRAS = {"--to onnx": "onnxscript", "--to safetensors": "safetensors"}  # words that need an optional library
+EXTRAS = {
+    "--to onnx": "onnxscript",
+    "--to safetensors": "safetensors",
+    "model=timm": "timm",
+}  # words that need an optional library
 # Needs more than a test has: composed only.
 NEEDS_MORE = re.compile(r"device=cuda|cluster=slurm|cluster=ray|slots=\S*cuda|weights=imagenet")
 WORDS = {"RUN RUN": "ablation/baseline/0 ablation/dropout/0", "RUN": "ablation/baseline/0"}

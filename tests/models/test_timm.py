@@ -1,0 +1,90 @@
+"""timm's networks by name: the head, gray images, fixed sizes, weights, and the images that they are made for."""
+
+import numpy as np
+import pytest
+import torch
+
+from cnnexp.config import compose
+from cnnexp.errors import Skipped, UserError
+from cnnexp.models.zoo import check_of_timm, timm_model
+
+SETTINGS = {"weights": "none", "freeze": "none", "bn": "train"}
+
+
+@pytest.fixture
+def timm():
+    return pytest.importorskip("timm")
+
+
+def build(image=(3, 32, 32), classes=7, **settings):
+    return timm_model(image, classes, **(SETTINGS | settings))
+
+
+@pytest.mark.parametrize(("name", "head"), [("test_resnet", "fc"), ("test_vit", "head"), ("test_convnext", "head.fc")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_has_a_new_head_and_takes_the_image(timm, name, head, channels):
+    model = build((channels, 32, 48), name=name, freeze="backbone")
+    assert model.eval()(torch.zeros(2, channels, 32, 48)).shape == (2, 7)
+    norms = {n for n, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    learns = {n.rpartition(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert learns == norms | {head}
+
+
+def test_an_unknown_name_gets_a_guess(timm):
+    with pytest.raises(UserError, match=r"no network 'resnet81'.*did you mean 'resnet"):
+        build(name="resnet81")
+
+
+def test_without_its_pretrained_weights_a_run_is_skipped(timm, monkeypatch, tmp_path):
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    with pytest.raises(Skipped, match=r"weights of resnet18 are not available \(no route\)"):
+        build(name="resnet18", weights="imagenet")
+
+
+def test_a_network_without_weights_says_so(timm):
+    with pytest.raises(UserError, match="timm has no weights for test_vit4"):
+        build(name="test_vit4", weights="imagenet")
+
+
+def test_weights_of_a_file_are_all_but_the_head(timm, tmp_path):
+    other = timm.create_model("test_resnet", num_classes=11)
+    torch.save(other.state_dict(), tmp_path / "w.pt")
+    model = build(name="test_resnet", weights=str(tmp_path / "w.pt"))
+    own, given = model.state_dict(), other.state_dict()
+    assert all(torch.equal(own[n], given[n]) for n in own if not n.startswith("fc.")) and own["fc.weight"].shape[0] == 7
+
+
+def resolved(*words):
+    return compose.resolve(compose.compose(list(words)))["data"]
+
+
+def test_images_are_those_of_the_network_unless_typed(timm, capsys):
+    data = resolved("model=timm", "model.name=resnet18")
+    config = timm.models.get_pretrained_cfg("resnet18")
+    assert data["size"] == config.input_size[1] == 224
+    assert data["normalize"] == {"mean": list(config.mean), "std": list(config.std)}
+    composed = compose.compose(["model=timm", "model.name=resnet18"], with_hydra=True)
+    compose.print_set_by_data([(compose.resolve(composed), composed.hydra)])
+    assert "model.name=resnet18 sets data.size=224, data.normalize={'mean': [0.485, " in capsys.readouterr().out
+    data = resolved("model=timm", "data.size=64", "data.normalize=dataset")
+    assert (data["size"], data["normalize"]) == (64, "dataset")
+
+
+def test_other_networks_leave_the_data_as_it_is():
+    assert (resolved("model=resnet18")["size"], resolved("model=custom")["normalize"]) == (24, "dataset")
+
+
+def test_torchvisions_networks_say_their_images_when_asked():
+    data = resolved("model=torchvision", "model.name=inception_v3", "data.size=model", "data.normalize=model")
+    assert data["size"] == 299 and np.allclose(data["normalize"]["std"], [0.229, 0.224, 0.225])
+
+
+def test_a_network_that_does_not_say_it_is_one_line():
+    with pytest.raises(UserError, match=r"data.size: given model; cnnexp.models.convnet.convnet does not say"):
+        resolved("data.size=model")
+
+
+def test_without_timm_it_is_one_line(monkeypatch):
+    monkeypatch.setattr("cnnexp.models.zoo.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'cnnexp\[timm\]'"):
+        check_of_timm("model", {"weights": "none", "freeze": "none", "name": "resnet18"}, {})
