@@ -96,7 +96,8 @@ def timm_model(
         raise Skipped(
             f"model.weights=imagenet: the weights of {name} are not available ({reason}); give model.weights=PATH"
         ) from error
-    head = next((n for n, m in model.named_modules() if m is model.get_classifier()), None) or head_name(model)
+    logits = model.get_classifier() if callable(model.get_classifier) else None
+    head = next((n for n, m in model.named_modules() if m is logits), None) or head_name(model)
     if weights not in ("none", "imagenet"):
         load_backbone(model, from_file(weights_path(str(weights))), head, str(weights), strict)
     freeze_weights(model, freeze, head)
