@@ -24,7 +24,6 @@ from cnnexp.text import plural
 
 Kinds = Counter[str]  # of files that are no images: {".txt": 3}
 KINDS_SHOWN = 6
-_said = set[tuple[Path, str]]()  # the notes that this process has printed
 
 
 @dataclass(frozen=True)
@@ -199,9 +198,7 @@ def read_tree(
         notes.append(uneven)
     found = [*tree.notes, *_left_out(prepared.skipped, others, len(files)), *notes, *prepared.notes]
     for note in found:
-        if (root, note) not in _said:  # the arms of a sweep read the same tree
-            logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
-            _said.add((root, note))
+        logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
     return replace(prepared, files=str(root), assigned=assigned, notes=found)
 
 

@@ -1,6 +1,8 @@
 """The runs of a sweep before the first starts: their machine, their plans, and what is wrong with them."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hydra.types import RunMode
@@ -11,6 +13,7 @@ from cnnexp.config.arms import Arm, arm_changes
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import Cluster
 from cnnexp.config.words import as_typed, key_of
+from cnnexp.data import tree
 from cnnexp.errors import UserError
 from cnnexp.records.provenance import command
 from cnnexp.sweep.compose import Composer
@@ -81,15 +84,33 @@ def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target"
     return stated(device, f"cluster={cluster['engine']}")
 
 
+@contextmanager
+def warned_once() -> Iterator[None]:
+    """Let this block warn of the same thing in its data once: arms that split a tree otherwise read it again."""
+    said, logger = set[str](), logging.getLogger(tree.__name__)
+
+    def is_new(record: logging.LogRecord) -> bool:
+        known = record.getMessage() in said
+        said.add(record.getMessage())
+        return not known
+
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
+
+
 def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], target: "Target") -> list[Plan]:
     """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
     runs = [as_typed(overrides) for overrides in runs]
     swept, plans = varying(runs), []
-    for (config, node), overrides in zip(composed, runs, strict=True):
-        config["device"]["kind"] = target.kind
-        choices = dict(node.runtime.choices)
-        changes = arm_changes(arms, choices.get("arm"), overrides, swept)
-        plans.append(plan_run(config, overrides, changes, command(), choices, target))
+    with warned_once():
+        for (config, node), overrides in zip(composed, runs, strict=True):
+            config["device"]["kind"] = target.kind
+            choices = dict(node.runtime.choices)
+            changes = arm_changes(arms, choices.get("arm"), overrides, swept)
+            plans.append(plan_run(config, overrides, changes, command(), choices, target))
     check_different(plans)
     check_arms(plans, list(arms))
     seeds = list(dict.fromkeys(plan.seed for plan in plans))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from image_folders import folder, picture
 
+from cnnexp import cli
 from cnnexp.data.cut import LEFT_OUT, Cut, assign, keep_together
 from cnnexp.data.images import contradictory
 from cnnexp.errors import UserError
@@ -109,7 +110,9 @@ def test_equal_images_in_two_classes_are_named_and_counted_once(tmp_path, caplog
     data = folder(root)
     note = "2 images equal one of another class: cat/3.png, dog/same.png; keep each in one class"
     assert note in data.notes and contradictory(data) == 2
-    folder(root, val_fraction=0.2)
+    caplog.clear()
+    place = [f"data.root={root}", "data.size=8", f"outputs={tmp_path / 'out'}", "batch_size=4", "device=cpu"]
+    assert cli.main(["train", "-m", "--plan", "data=folder", *place, "data.val_fraction=0.1,0.2,0.3"]) == 0
     assert caplog.text.count(note) == caplog.text.count("1 file left out: 1 .txt") == 1, "once for all arms"
     (root / "dog/same.png").unlink()
     assert contradictory(folder(root)) == 0
