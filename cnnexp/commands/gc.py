@@ -89,10 +89,10 @@ def delete(item: Item) -> str:
             if item.run is not None and RunRecord.read(item.run.folder).info != item.run.info:
                 return "its run has changed meanwhile"
             storage.remove(item.path)
-    except storage.Locked as error:
-        return str(error)
     except OSError as error:
         return f"cannot be deleted: {error.strerror}"
+    except UserError as error:  # it is locked, or its lock is no file
+        return str(error)
     return ""
 
 

@@ -17,6 +17,7 @@ from cnnexp.storage.files import make_folder
 from cnnexp.storage.untrusted import open_no_link
 
 RETRY_SECONDS = 0.1
+UNREADABLE = "another user"  # holds a lock, maybe: it cannot be read, so nobody here sees when it is free
 
 
 class Locked(UserError):
@@ -69,7 +70,7 @@ def _lock_file(path: Path) -> IO[str]:
             return open(path, "a+", encoding="utf-8", opener=open_no_link)
     except OSError as error:
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise Locked(f"{path}: is not a lock file, but a link or a folder; delete it") from error
+            raise UserError(f"{path}: is not a lock file, but a link or a folder; delete it") from error
         raise
 
 
@@ -101,7 +102,7 @@ def holder(path: Path) -> str | None:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, folder or socket: not one of our locks
             return None
         if error.errno in (errno.EACCES, errno.EPERM):  # of another user: it may be in use
-            return "another user"
+            return UNREADABLE
         raise
     with file:
         try:

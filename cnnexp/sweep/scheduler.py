@@ -142,7 +142,12 @@ class Scheduler:
         info = plan.record().info
         status = info.get("status")
         if status not in FINAL:
-            if (holder := storage.holder(plan.folder / ".lock")) is not None:
+            holder = storage.holder(plan.folder / ".lock")
+            if holder == storage.UNREADABLE:
+                fix = "ask its owner for access, or choose another outputs=DIR"
+                self.note(plan, "failed", f"{plan.folder}: cannot be read (permission denied); {fix}", 0.0)
+                return True
+            if holder is not None:
                 self.hold(plan, f"{plan.folder}: is in use by {holder}")
                 return True
             if status not in ("failed", "oom", "skipped") or info.get("finished") == self.before[plan.folder]:
@@ -161,7 +166,7 @@ class Scheduler:
         if self.held and monotonic() > self.look_at:
             self.look_at = monotonic() + HELD_SECONDS
             for plan in list(self.held.values()):
-                if not storage.is_locked(plan.folder / ".lock"):
+                if storage.holder(plan.folder / ".lock") in (None, storage.UNREADABLE):
                     del self.held[plan.folder]
                     self.queue.add(plan, again=True)
 

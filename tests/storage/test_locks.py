@@ -1,17 +1,20 @@
 """Locks: exclusive, naming their holder, released with its process."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cnnexp import storage
+from cnnexp.errors import UserError
 
 pytestmark = pytest.mark.counts("operations")
 
@@ -43,6 +46,14 @@ def test_a_lock_is_exclusive_names_its_holder_and_ends_with_it(tmp_path: Path) -
     with storage.lock(file):
         assert storage.is_locked(file)
     assert not storage.is_locked(file)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere"), os.mkfifo])
+def test_what_is_no_lock_file_is_held_by_nobody(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / ".lock")
+    with pytest.raises(UserError, match="is not a lock file, but a link or a folder; delete it") as raised:
+        storage.lock(tmp_path / ".lock").__enter__()
+    assert not isinstance(raised.value, storage.Locked), "a sweep would wait for its end"
 
 
 def test_waiting_for_a_lock(tmp_path: Path) -> None:

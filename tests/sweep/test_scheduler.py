@@ -164,6 +164,23 @@ def test_the_budget_ends_the_waiting(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (held.record().info, free.record().status) == ({}, "done")
 
 
+@pytest.mark.parametrize("held_before", [False, True])
+def test_a_run_that_this_user_cannot_read_is_not_waited_for(
+    held_before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed, free = plain_plan(tmp_path, "closed"), plain_plan(tmp_path, "free")
+    answers = iter(["pid 1"] if held_before else [])
+
+    def holder(path: Path) -> str | None:
+        return next(answers, storage.UNREADABLE) if path.parent == closed.folder else None
+
+    monkeypatch.setattr("cnnexp.storage.holder", holder)
+    engine = FakeEngine(1, done)
+    assert Scheduler([closed, free], engine, Times([]), budget=5).run() == 3
+    assert engine.begun == [free.label]
+    assert f"failed  {closed.label}: {closed.folder}: cannot be read (permission denied)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_signal_ends_the_waiting(tmp_path: Path, number: signal.Signals, code: int) -> None:
     held, engine = plain_plan(tmp_path, "held"), FakeEngine(1, done)
