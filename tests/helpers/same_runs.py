@@ -11,7 +11,7 @@ from cnnexp.training import checkpoint, hash_chain
 
 
 def assert_same_runs(made: Path, expected: Path) -> None:
-    """Compare all runs below two folders of outputs: rows, hashes, probes, logits, best and last weights. All done."""
+    """Compare all runs below two folders of outputs: rows, hashes, probes, logits, all weights. All are done."""
     these, those = find_runs(made), find_runs(expected)
     assert [run.name for run in these] == [run.name for run in those] and these
     for one, other in zip(these, those, strict=True):
@@ -26,5 +26,7 @@ def numbers(run: RunRecord) -> dict[str, Any]:
         "hash chain": hash_chain.read(run.folder),
         "probes": run.probe_rows(),
         "predictions": run.predictions(),
-        **{name: checkpoint.read(run.folder / "checkpoints" / f"{name}.pt")["model"] for name in ("best", "final")},
+        "weights": {
+            file.name: checkpoint.read(file)["model"] for file in sorted((run.folder / "checkpoints").glob("*.pt"))
+        },
     }

@@ -202,7 +202,8 @@ class TestOnRay:
         words = ("--config-dir", str(tmp_path / "own"), "model=resnet18", "model.weights={config:first}")
         words += ("model.freeze=backbone", "model.bn=frozen", "augmentation=flip", "data.size=32", "seed=0,1")
         end(begin(nodes.address, *words), 0)
-        assert sorted(run.folder.parent.name for run in find_runs(outputs)) == ["pretrain", "study", "study"]
+        features = [(run.folder.parent.name, run.info.get("features")) for run in find_runs(outputs)]
+        assert sorted(features, key=str) == [("pretrain", None), *[("study", "computed once")] * 2]
         compare(*words)
 
     def test_a_run_whose_process_is_killed_has_failed(
