@@ -198,7 +198,7 @@ def seeds_needed(enough: float) -> str:
     if math.isnan(enough):
         return ""
     about = f"about {enough}" if enough <= MOST_SEEDS else f"more than {MOST_SEEDS:,}"
-    return f"; {about} seeds would decide it, if its mean and deviation stay as they are"
+    return f"; needs {about} if they go on like this"
 
 
 def show_rounds(plans: list[Plan], with_upstream: Callable[[list[Plan]], list[Plan]], slots: int) -> None:

@@ -198,6 +198,8 @@ def test_nothing_is_provisional_once_a_plan_has_ended(tmp_path: Path) -> None:
     end_plan(folder)
     assert verdict(look(folder)) == "within noise"
     assert "It has ended" in " ".join(rules_in_words(look(folder)))
+    all_done = study(tmp_path / "all", 3, plan={"seeds": [0, 1, 2], "every_seed": True, "ended": True})
+    assert "It has ended" not in " ".join(rules_in_words(look(all_done)))
     content, more = read_study(folder) or {}, Plan(tuple(range(20)), every_seed=True)
     listed = [*content["runs"], {**content["runs"][-1], "folder": "next", "seed": 4}]
     assert plan_seeds(content, listed, Plan(())).ended, "runs that are added are expected, other planned seeds are not"

@@ -201,7 +201,7 @@ def test_at_the_last_seed_it_says_what_is_undecided_and_what_would_decide(
     assert until_decided(plans(tmp_path, seeds=3), Pretended(every=3).sweep()) == EXIT_DONE
     printed = capsys.readouterr().out
     assert "look at 3 seeds: decided: large (better)" in printed
-    assert "undecided: nothing: within noise with 3 seeds; about " in printed
+    assert "undecided: nothing: within noise with 3 seeds; needs about 24 if they go on like this" in printed
     assert (
         "2 of 4 questions decided, with 3 of at most 3 seeds" in printed
         and "Difference: points against the baseline" in printed

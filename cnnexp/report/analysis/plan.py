@@ -52,7 +52,8 @@ def _of_plan(findings: Findings) -> str:
         return "No plan of seeds is recorded: these count as planned."
     planned = f"Planned: {plural(len(plan.seeds), 'seed')} ({_listed(sorted(plan.seeds))})"
     if plan.every_seed:
-        ended = " It has ended: the rest would decide nothing, or hardly anything." if plan.ended else ""
+        stopped = plan.ended and any(len(arm.runs) < len(plan.seeds) for arm in findings.arms)
+        ended = " It has ended: the rest would decide nothing, or hardly anything." if stopped else ""
         return f"{planned}, with a look at every number of seeds from {FIRST_LOOK} on (alpha spending).{ended}"
     if len(plan.seeds) < FIRST_LOOK:
         return f"{planned}. Fewer than {FIRST_LOOK} seeds decide nothing."
