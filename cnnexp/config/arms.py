@@ -11,8 +11,8 @@ from omegaconf import Container, DictConfig, OmegaConf
 
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import RunConfig
-from cnnexp.config.words import ALIASES, key_of
-from cnnexp.config.words import GROUPS as OWN
+from cnnexp.config.words import ALIASES, OWN, key_of
+from cnnexp.config.words import GROUPS as REPLACED
 from cnnexp.errors import UserError, unknown
 
 GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler", "device", "probes")
@@ -63,8 +63,10 @@ def register(arms: Mapping[str, Arm]) -> None:
     """Make arms the choices of Hydra's group `arm`; they replace those of another study."""
     store = ConfigStore.instance()
     store.repo.pop("arm", None)
+    for group in REPLACED:
+        store.store(group=group, name=OWN, node={}, provider="cnnexp")
     for name, arm in arms.items():
-        own = {group: None for group in OWN if "_target_" in arm.values.get(group, {})}  # it replaces the group
+        own = {group: OWN for group in REPLACED if "_target_" in arm.values.get(group, {})}
         chosen = [{f"override /{group}": choice} for group, choice in (own | arm.choices).items()]
         node = {"defaults": [*chosen, "_self_"], **arm.values}
         store.store(group="arm", name=name, node=node, package="_global_", provider="study.arms")

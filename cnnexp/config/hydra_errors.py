@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnexp.config.checks import target
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import FIRST, choices_of, no_use, quoted
+from cnnexp.config.words import FIRST, OWN, choices_of, no_use, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown
 from cnnexp.text import in_shell
 
@@ -39,7 +39,7 @@ def translate(error: Exception, typed: list[str]) -> UserError:
         if group.startswith("hydra/"):
             return no_use(group, f"{choice}, in a config file")
         if error.options is not None and group:
-            return unknown(group, "choice", choice, error.options)
+            return unknown(group, "choice", choice, [option for option in error.options if option != OWN])
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")

@@ -10,6 +10,7 @@ from cnnexp.errors import UserError
 
 ALIASES = {"aug": "augmentation"}
 GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler")  # whose `_target_` may be one's own
+OWN = "_own_"  # the choice of a group that is empty: what an own `_target_` replaces the default one with
 # Each wins over those before it, and every other override wins over all of them.
 FIRST = ("+study", "+pretrain", "+arm", "+preset")
 QUOTES = ("'", '"', "[", "{")  # a value that begins so is written as Hydra reads it
@@ -63,24 +64,24 @@ def check_overrides(overrides: Sequence[str], places: Iterable[Path]) -> None:
 def replacing(words: Sequence[str]) -> list[str]:
     """Return words with which an own `_target_` replaces its group, instead of being merged with the default choice.
 
-    model._target_=my.Net model.width=8 -> ~model ++model._target_=my.Net ++model.width=8, if no model= is among them.
+    model._target_=my.Net model.width=8 -> model=_own_ ++model._target_=my.Net ++model.width=8, if no model= is typed.
     """
     keys = [key_of(word).lstrip("+") for word in words]
     own = [
         group for group in GROUPS if f"{group}._target_" in keys and not {group, f"+{group}"} & {*map(key_of, words)}
     ]
-    removed = [f"~{group}" for group in own if f"~{group}" not in words]
     below = tuple(f"{group}." for group in own)
-    return removed + [f"++{word.lstrip('+')}" if word.lstrip("+").startswith(below) else word for word in words]
+    return [f"{group}={OWN}" for group in own] + [
+        f"++{word.lstrip('+')}" if word.lstrip("+").startswith(below) else word for word in words
+    ]
 
 
 def as_typed(words: Iterable[str]) -> list[str]:
     """Return words as they were before `replacing`."""
     words = list(words)
-    own = [group for group in GROUPS if f"++{group}._target_" in map(key_of, words)]
-    below = tuple(f"++{group}." for group in own)
-    kept = [word for word in words if key_of(word).lstrip("~") not in own or word[:1] != "~"]
-    return [word.removeprefix("++") if word.startswith(below) else word for word in kept]
+    chosen = {f"{group}={OWN}" for group in GROUPS} & set(words)
+    below = tuple(f"++{word.partition('=')[0]}." for word in chosen)
+    return [word.removeprefix("++") if word.startswith(below) else word for word in words if word not in chosen]
 
 
 def check_hydra(overrides: Sequence[str]) -> None:
