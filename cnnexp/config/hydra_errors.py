@@ -118,7 +118,7 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
 def _close(key: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'model.norm'?)" for a key whose name is close to one of its group, or to a part of it."""
     group, dot, name = key.partition(".")
-    if not dot:
+    if not dot or group not in {k.split(".")[0] for k in known}:  # the group is misspelt
         return did_you_mean(key, known)
     names = [k.removeprefix(f"{group}.") for k in known if k.startswith(f"{group}.")]
     found = did_you_mean(name, [*names, *(n.split(".")[0] for n in names)])
@@ -158,8 +158,6 @@ def _keys_of_choices(group: str) -> dict[str, list[str]]:
 
 def _siblings(key: str, known: list[str]) -> str:
     parent = key.rpartition(".")[0]
-    beside = sorted(
-        {k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")} - {"_target_"}
-    )
+    beside = sorted({k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")})
     top = sorted({k.split(".")[0] for k in known})
     return f"; {parent} has {', '.join(beside)}" if parent and beside else f"; choose one of {', '.join(top)}"
