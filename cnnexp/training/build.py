@@ -4,13 +4,16 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.config import checks
+from cnnexp.config.user_code import PACKAGE, user_frames
 from cnnexp.data.folders import split_of
 from cnnexp.data.images import PARTS, ImageData
-from cnnexp.errors import UserError
+from cnnexp.errors import UserError, is_out_of_memory
 from cnnexp.records.find import weights_path
 
 if TYPE_CHECKING:
@@ -33,6 +36,32 @@ def make(where: str, node: Any, **given: Any) -> Any:
         if isinstance(error.__cause__, Exception):
             raise error.__cause__ from error
         raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def refused(where: str, config: Mapping[str, Any], name: str) -> Iterator[None]:
+    """Raise what torch, or another library, raises in this block as a UserError; the user's own errors stay."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if user_frames(error) or raised_here(error) or is_out_of_memory(error):
+            raise
+        raise UserError(f"{where}: {config[name]['_target_']}: {first_line(error)}") from error
+
+
+def raised_here(error: BaseException) -> bool:
+    """Tell whether this package raised an error, instead of a library that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def wrong_type(where: str, result: Any, expected: str) -> UserError:
@@ -65,7 +94,8 @@ def _remembered_data(text: str) -> ImageData:
     from cnnexp.data.decode import warnings_that_name_images
 
     node, rest = checks.dividing(json.loads(text))
-    with warnings_that_name_images():
+    foreign = nullcontext() if node["_target_"].startswith("cnnexp.") else refused("data", {"data": node}, "data")
+    with warnings_that_name_images(), foreign:
         data = make_data(node, rest.pop("splits", None))
     if isinstance(data, ImageData):
         if rest:
@@ -75,7 +105,9 @@ def _remembered_data(text: str) -> ImageData:
     from cnnexp.data.torch_dataset import from_datasets
 
     name = str(node["_target_"]).rpartition(".")[2]
-    if (converted := from_datasets(name, data, **rest)) is None:
+    with refused("data", {"data": node}, "data"):
+        converted = from_datasets(name, data, **rest)
+    if converted is None:
         raise wrong_type("data", data, "image_data(...), a torch Dataset, or a train and a test Dataset")
     return converted
 

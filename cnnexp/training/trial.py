@@ -8,14 +8,13 @@ import functools
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config import checks
 from cnnexp.config.signature import steps
-from cnnexp.config.user_code import PACKAGE, user_frames
+from cnnexp.config.user_code import user_frames
 from cnnexp.errors import UserError, is_out_of_memory, warn_once
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import build
@@ -108,32 +107,6 @@ def called(node: Any) -> str:
     return str(node.get("name") or str(node.get("_target_")).rpartition(".")[2])
 
 
-@contextmanager
-def refused(where: str, config: Mapping[str, Any], name: str) -> Iterator[None]:
-    """Raise what torch, or another library, raises in this block as a UserError; the user's own errors stay."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if user_frames(error) or raised_here(error):
-            raise
-        raise UserError(f"{where}: {config[name]['_target_']}: {first_line(error)}") from error
-
-
-def raised_here(error: BaseException) -> bool:
-    """Tell whether this package raised an error, instead of a library that it called."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def try_network(config: Mapping[str, Any], image: Image, classes: int | None) -> None:
     """Pass a batch of zeros of this shape through the network, in training and in evaluation mode.
 
@@ -178,7 +151,7 @@ def forward(model: "nn.Module", image: Image, batch: int) -> Any:
 def _network_error(config: Any, image: Image, batch: int, sized: bool, error: Exception) -> UserError | None:
     """Return the error for a network that refuses an image; None for one of memory, or in the user's code."""
     shape = "x".join(map(str, image))
-    if is_out_of_memory(error) or raised_here(error) or user_frames(error):
+    if is_out_of_memory(error) or build.raised_here(error) or user_frames(error):
         error.add_note(f"the network was tried with {batch} images of {shape} (C x H x W)")
         return None
     if batch == 1 and "more than 1 value per channel" in str(error):
@@ -186,7 +159,7 @@ def _network_error(config: Any, image: Image, batch: int, sized: bool, error: Ex
     name = config["model"].get("name", config["model"]["_target_"])
     size = next((s for s in SIZES if sized and s > image[1] and takes(config, (image[0], s, s), batch)), None)
     hint = f"; try data.size={size}" if size else ""
-    return UserError(f"model: {name} does not take images of {shape}: {first_line(error)}{hint}")
+    return UserError(f"model: {name} does not take images of {shape}: {build.first_line(error)}{hint}")
 
 
 def takes(config: Any, image: Image, batch: int) -> bool:
@@ -222,7 +195,7 @@ def try_optimizer(config: Mapping[str, Any]) -> "Optimizer":
     from torch import nn
 
     model = nn.ParameterList(nn.Parameter(torch.ones(shape)) for shape in ((4, 3, 3, 3), (4, 4), (4,)))
-    with refused("optimizer", config, "optimizer"):
+    with build.refused("optimizer", config, "optimizer"):
         optimizer = build.build_optimizer(config, model)
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, 0.01)
@@ -249,7 +222,7 @@ def try_schedule(
     """
     from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-    with refused("scheduler", config, "scheduler"):
+    with build.refused("scheduler", config, "scheduler"):
         schedule = build.build_schedule(config, optimizer, total_steps, steps_per_epoch)
     watching = getattr(schedule, "scheduler", None)
     if isinstance(watching, ReduceLROnPlateau):
@@ -292,7 +265,7 @@ def _rates(
     Of a long run the first SHOWN_STEPS are returned. Raises UserError for a rate that is negative or not finite.
     """
     rates = list[float]()
-    with refused("scheduler", config, "scheduler"), warnings.catch_warnings():
+    with build.refused("scheduler", config, "scheduler"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself shows them
         for step in range(0, min(total_steps, SHOWN_STEPS * stride), stride):
             schedule.before_step(step)
@@ -312,7 +285,7 @@ def try_augmentation(config: Mapping[str, Any], data: "ImageData") -> None:
 
     from cnnexp.data.batches import as_float
 
-    with refused("augmentation", config, "augmentation"):
+    with build.refused("augmentation", config, "augmentation"):
         augmentation = build.build_augmentation(config)
     images = np.array(data.train.images[data.train.indices[: config["batch_size"]]])
     x = augmentation(as_float(torch.from_numpy(images).permute(0, 3, 1, 2)), torch.Generator())

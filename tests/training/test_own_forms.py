@@ -92,6 +92,8 @@ FILES = {
     "data/arrays": "_target_: own_forms.arrays\n",
     "data/fake": "_target_: torchvision.datasets.FakeData\nsize: 60\nnum_classes: 2\nimage_size: [3, 8, 8]\n"
     "transform: {_target_: torchvision.transforms.v2.RandomHorizontalFlip}\n",
+    "data/strange": "_target_: torchvision.datasets.FakeData\nsize: 60\nimage_size: [5, 8, 8]\n",
+    "data/empty": "_target_: torch.utils.data.TensorDataset\n",
 }
 
 
@@ -120,6 +122,8 @@ def test_an_own_augmentation_trains(name: str, own: Train, only: Callable[[], Ru
         ("augmentation=integers", "augmentation: ToTensor refuses a float image in [0, 1]: "),
         ("augmentation=wrong_key", "augmentation.probability: unknown key 'probability'"),
         ("data=fake", "gives another image each time; leave random changes to augmentation="),
+        ("data=strange", "data: torchvision.datasets.FakeData: pic should not have > 4 channels. Got 5 channels."),
+        ("data=empty", "data: torch.utils.data.TensorDataset: tuple index out of range"),
         ("data=dataset +data.train=false", "data.train: given False; leave it out, cnnexp builds every split"),
         ("data=named +data.split=valid", "data.split: given 'valid'; leave it out, cnnexp builds every split; name"),
         ("data=named +data.splits=[val]", "data.splits: given ['val']; allowed: train, val and test"),
