@@ -100,6 +100,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
     """
     from cnnexp.config import checks
     from cnnexp.config import compose as configs
+    from cnnexp.config.sizes import as_size
     from cnnexp.training import build
     from cnnexp.training.allowed import check_targets, confined_data
 
@@ -108,8 +109,8 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
     typed = {o.partition("=")[0] for o in overrides}
     if "data" in typed:
         node = configs.resolve(configs.compose(overrides))["data"]
-        channels, size, _ = model.transform.image
-        shape = {"size": size, "resize": model.transform.resize, "channels": channels}
+        channels, *sides = model.transform.image
+        shape = {"size": as_size(*sides), "resize": model.transform.resize, "channels": channels}
         node.update({k: v for k, v in shape.items() if k in node and f"data.{k}" not in typed})
     else:
         node = dict(model.config["data"])

@@ -56,8 +56,7 @@ def main(argv: list[str]) -> int:
     signature.check_value("--classes", classes, signature.Count)
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
-    size = image[1] if image[1] == image[2] else None
-    checks.check_node("model", config["model"], {**config, "data": {"size": size}})
+    checks.check_node("model", config["model"], {**config, "data": {"size": list(image[1:])}})
 
     from cnnexp.models.summary import summarise
     from cnnexp.training.build import build_model
@@ -102,11 +101,13 @@ def totals(summary: "Summary", batch_size: int) -> str:
 
 
 def _image(given: str | None, data: Mapping[str, Any]) -> tuple[int, int, int]:
-    size, channels = data.get("size"), data.get("channels")
-    if given is None and not isinstance(size, int):
+    from cnnexp.config.sizes import height_width
+
+    sides, channels = height_width(data.get("size")), data.get("channels")
+    if given is None and sides is None:
         raise UserError("data: has no image size; give --image, such as --image 3x64x64")
     channels = channels if isinstance(channels, int) else 3
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", given or f"{channels}x{size}x{size}")
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", given or "x".join(map(str, (channels, *(sides or ())))))
     if match is None:
         raise UserError(f"--image: given '{given}'; allowed: channels, height and width, such as 3x64x64")
     return int(match[1]), int(match[2]), int(match[3])

@@ -26,6 +26,7 @@ COUNTS: dict[str, tuple[Purpose, ...]] = {
     "eval_batch_size": ("fingerprint", "arm", "difference"),  # the order of sums: it need not change a bit
     "data.root": ("arm",),
     "data.cache": ("arm",),
+    "data.file": ("arm", "difference", "effect"),
     "data.path": ("arm", "difference", "effect"),  # the data's content is hashed instead
     "data.name": ("arm", "difference", "effect"),
     "device": ("effect",),  # what of it can change a number is hashed as the run resolves it

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnexp.config import signature
 from cnnexp.config.signature import Count, NonNegative, Positive, Probability, Range
+from cnnexp.config.sizes import height_width
 from cnnexp.data import transforms
 from cnnexp.errors import UserError
 
@@ -92,17 +93,16 @@ def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
 def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Check what the signature of `blur` cannot say. Raises UserError."""
     kernel, (low, high) = settings["kernel"], settings["sigma"]
-    size = config.get("data", {}).get("size")
+    sides = height_width(config.get("data", {}).get("size"))
     if kernel % 2 == 0:
         raise UserError(
             f"{where}.kernel: given {kernel}; allowed: an odd number, so that there is a pixel in the middle"
         )
     if low > high:
         raise UserError(f"{where}.sigma: given [{low}, {high}]; allowed: [low, high], the lower one first")
-    if isinstance(size, int) and kernel // 2 >= size:
-        raise UserError(
-            f"{where}.kernel: given {kernel}; allowed: below {2 * size}, for the image is {size} pixels wide"
-        )
+    if sides and kernel // 2 >= min(sides):
+        side = min(sides)
+        raise UserError(f"{where}.kernel: given {kernel}; allowed: below {2 * side}, images are {side} pixels wide")
 
 
 OPERATIONS: dict[str, Callable[..., Operation]] = {o.__name__: o for o in (flip, rotate, crop, jitter, grayscale, blur)}

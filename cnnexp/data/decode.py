@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnnexp.config.sizes import Size
 from cnnexp.data.images import Pixels
-from cnnexp.data.pixels import Seen, flatten, square
+from cnnexp.data.pixels import Seen, fit, flatten
 from cnnexp.errors import UserError, one_line
 
 try:
@@ -51,11 +52,11 @@ def warnings_that_name_images() -> Iterator[None]:
 
 
 def decode(
-    path: Path, size: int, resize: str, channels: int, bits: int | None = None, seen: Seen | None = None
+    path: Path, size: Size, resize: str, channels: int, bits: int | None = None, seen: Seen | None = None
 ) -> Pixels:
-    """Read an image file as (size, size, channels) uint8. Raises UserError naming the file if it cannot be read.
+    """Read an image file as (H, W, channels) uint8. Raises UserError naming the file if it cannot be read.
 
-    resize "crop" takes the centred square, as scaling the shorter side and then cropping does; "squash" takes the full
+    size: see config/sizes.py. resize "crop" takes the largest centred part of that shape, "squash" takes the full
     image. Both are scaled by one antialiased bilinear resampling, or not at all if they have the size. bits, seen: as
     for `flatten`, which says what becomes of other kinds of pixels.
     """
@@ -63,7 +64,7 @@ def decode(
     try:
         with open_image(path) as opened:
             image = flatten(opened, "L" if channels == 1 else "RGB", bits, seen)
-        image = square(image, size, resize)
+        image = fit(image, size, resize)
     except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
         reason = "the file is empty" if path.is_file() and not path.stat().st_size else f"{error}"
         if path.suffix.lower() in HEIC and not HEIF:
@@ -71,7 +72,7 @@ def decode(
         raise UserError(f"{path}: cannot be read as an image ({reason})") from error
     finally:
         reading.path = None
-    return np.asarray(image).reshape(size, size, channels)
+    return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def is_image(path: Path) -> bool:

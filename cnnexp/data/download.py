@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from cnnexp.config.sizes import Size
 from cnnexp.data.archive import extract_tar
 from cnnexp.data.images import Pixels
-from cnnexp.data.pixels import square
+from cnnexp.data.pixels import stretched
 from cnnexp.data.prepare import Listing
 from cnnexp.errors import UserError
 from cnnexp.storage import fetch
@@ -72,10 +72,10 @@ def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) ->
     return folder
 
 
-def cifar10_listing(root: Path, size: int) -> Listing:
+def cifar10_listing(root: Path, size: Size) -> Listing:
     """List CIFAR-10 in `root` (see `find`), read by torchvision, which checks the MD5 of every file.
 
-    size: images are scaled to size x size if that is not 32. Raises UserError as `find` does, and for a damaged folder.
+    size: images are scaled to it if that is not 32. Raises UserError as `find` does, and for a damaged folder.
     """
     from torchvision import datasets
 
@@ -88,9 +88,7 @@ def cifar10_listing(root: Path, size: int) -> Listing:
     counts = len(train.data), len(test.data)
 
     def read(number: int) -> Pixels:
-        if size == images.shape[1]:
-            return np.asarray(images[number])
-        return np.asarray(square(Image.fromarray(images[number]), size, "squash"))
+        return stretched(np.asarray(images[number]), size)
 
     return Listing(
         classes=list(train.classes),

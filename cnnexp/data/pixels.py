@@ -1,4 +1,4 @@
-"""Make an image 8 bits a channel, as it is seen, and square."""
+"""Make an image 8 bits a channel, as it is seen, and of one size."""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from cnnexp.config.sizes import height_width
 
 Seen = Callable[[int], None]
 
@@ -96,15 +98,21 @@ def _other_byte(args: Any) -> Any:
     return f"{mode}{'B' if (native if order == 'N' else order) == 'L' else 'L'}"
 
 
-def square(image: Image.Image, size: int, resize: str) -> Image.Image:
-    """Scale an image to size x size: its centred square ("crop") or the full image ("squash")."""
-    width, height = image.size
+def fit(image: Image.Image, size: Any, resize: str) -> Image.Image:
+    """Scale an image to `size`, see config/sizes.py: its largest centred part of that shape ("crop"), or all of it."""
+    height, width = height_width(size) or (0, 0)
+    box = (0, 0, image.width, image.height)
     if resize == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side)
-    else:
-        box = (0, 0, width, height)
-    if box[2] - box[0] == size == box[3] - box[1]:
+        wide = min(image.width, max(image.height * width // height, 1))
+        high = min(image.height, max(image.width * height // width, 1))
+        left, top = (image.width - wide) // 2, (image.height - high) // 2
+        box = (left, top, left + wide, top + high)
+    if (box[2] - box[0], box[3] - box[1]) == (width, height):
         return image.crop(box)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+def stretched(pixels: NDArray[np.uint8], size: Any) -> NDArray[np.uint8]:
+    """Return pixels (H, W, 3) scaled to `size`: themselves if they have it."""
+    same = height_width(size) == pixels.shape[:2]
+    return pixels if same else np.asarray(fit(Image.fromarray(pixels), size, "squash"))

@@ -6,28 +6,36 @@ of prepared images; None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnne
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cnnexp.config.signature import Count, Index, Range, Rate
+from cnnexp.config.sizes import Size, height_width
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import Cut
+from cnnexp.data.digests import content_digest
 from cnnexp.data.download import CIFAR10, CIFAR10_CLASSES, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
 from cnnexp.data.folders import find_tree
+from cnnexp.data.labels_file import classes_of, read_table
+from cnnexp.data.pixels import stretched
 from cnnexp.data.postcards import POSTCARDS, draw_postcard
 from cnnexp.data.prepare import Listing, prepare
+from cnnexp.data.public import SETS, files_of, public_listing
 from cnnexp.data.splits import with_splits
 from cnnexp.data.textures import TEXTURES, draw_texture
-from cnnexp.data.tree import Reader, read_tree
+from cnnexp.data.tree import Reader, read_files, read_tree
 
-Side = Annotated[int, Range(low=8, high=1024)]
 Resize = Literal["crop", "squash"]
 OnCorrupt = Literal["error", "skip"]
+PublicName = Literal[
+    "MNIST", "FashionMNIST", "CIFAR100", "SVHN", "STL10", "Flowers102", "Food101", "OxfordIIITPet", "EuroSAT"
+]  # fmt: skip
 
 
 @with_splits
-def postcards(num_train: Count, num_test: Count, size: Side, cache: str | None) -> Prepared:
-    """Ten kinds of drawn postcards, size x size RGB: drawn by the package, the same on every machine.
+def postcards(num_train: Count, num_test: Count, size: Size, cache: str | None) -> Prepared:
+    """Ten kinds of drawn postcards, RGB of one size: drawn by the package, the same on every machine.
 
     See data/postcards.py.
     """
@@ -36,28 +44,32 @@ def postcards(num_train: Count, num_test: Count, size: Side, cache: str | None) 
 
 
 @with_splits
-def textures(num_train: Count, num_test: Count, size: Side, cache: str | None) -> Prepared:
-    """Ten drawn textures, size x size RGB: drawn by the package, a task to pretrain on. See data/textures.py."""
+def textures(num_train: Count, num_test: Count, size: Size, cache: str | None) -> Prepared:
+    """Ten drawn textures, RGB of one size: drawn by the package, a task to pretrain on. See data/textures.py."""
     listing = _drawn(TEXTURES, num_train, num_test, size, draw_texture)
     return prepare("textures", [num_train, num_test, size], cache, lambda: listing)
 
 
-def _drawn(classes: list[str], num_train: int, num_test: int, size: int, draw: Callable[..., Any]) -> Listing:
-    """List drawn images: image i of a split is of class i modulo K and depends on (split, i) alone."""
+def _drawn(classes: list[str], num_train: int, num_test: int, size: Size, draw: Callable[..., Any]) -> Listing:
+    """List drawn images: image i of a split is of class i modulo K and depends on (split, i) alone.
+
+    They are drawn square; of another shape, the drawing is stretched.
+    """
+    side = max(height_width(size) or (0,))
     numbers = [(0, i) for i in range(num_train)] + [(2, i) for i in range(num_test)]
     return Listing(
         classes=classes,
         labels=[i % len(classes) for _, i in numbers],
         parts=[part for part, _ in numbers],
         ids=[f"{'train' if part == 0 else 'test'}/{i:06d}" for part, i in numbers],
-        decode=lambda n: draw(numbers[n][1] % len(classes), numbers[n], size),
+        decode=lambda n: stretched(draw(numbers[n][1] % len(classes), numbers[n], side), size),
     )
 
 
 @with_splits
 def imagenette(
     root: str,
-    size: Side,
+    size: Size,
     resize: Resize,
     on_corrupt: OnCorrupt,
     val_fraction: Rate,
@@ -76,9 +88,53 @@ def imagenette(
 
 
 @with_splits
-def cifar10(root: str, size: Side, cache: str | None) -> Prepared:
+def cifar10(root: str, size: Size, cache: str | None) -> Prepared:
     """CIFAR-10 from its Python archive in `root`, downloaded into `root` if it is not there, and checked."""
     return prepare("cifar10", [CIFAR10.name, size], cache, lambda: cifar10_listing(Path(root), size))
+
+
+@with_splits
+def public_set(name: PublicName, root: str, size: Size | None, resize: Resize, cache: str | None) -> Prepared:
+    """Read a public data set with torchvision, from `root`, downloaded there if it is not; its splits are its own.
+
+    size: null is that of its images, or 64 if they have many. resize: of other images.
+    """
+    place, size = Path(root), size or SETS[name].size
+    reader = Reader(size, resize, SETS[name].channels, "error")
+    key = [content_digest(files_of(name, place), cache), reader.key()]
+    prepared = prepare(name, key, cache, lambda: public_listing(name, place, size, resize))
+    return replace(prepared, files=root if (place / str(prepared.ids[0])).is_file() else None)
+
+
+@with_splits
+def table(
+    name: str,
+    file: str,
+    root: str | None,
+    size: Size,
+    resize: Resize,
+    channels: Literal["auto", 1, 3],
+    bits: Annotated[int, Range(low=8, high=31)] | None,
+    on_corrupt: OnCorrupt,
+    test_fraction: Annotated[float, Range(above=0, below=1)],
+    val_fraction: Rate,
+    split_seed: Index,
+    train_limit: Count | None,
+    val_limit: Count | None,
+    test_limit: Count | None,
+    cache: str | None,
+) -> Prepared:
+    """Read images that a CSV file lists by path and label, and by split if it has that column; else as a flat folder.
+
+    file: the table. root: the folder that its paths start from; null: that of the table. See data/labels_file.py.
+    """
+    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit)
+    found = read_table(Path(file), _root_of_table(root, file), on_corrupt == "skip")
+    return read_files(name, found, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
+
+
+def _root_of_table(root: str | None, file: str) -> Path:
+    return Path(file).parent if root is None else Path(root)
 
 
 @with_splits
@@ -86,7 +142,7 @@ def folder(
     name: str,
     root: str,
     path: str,
-    size: Side,
+    size: Size,
     resize: Resize,
     channels: Literal["auto", 1, 3],
     bits: Annotated[int, Range(low=8, high=31)] | None,
@@ -113,12 +169,14 @@ def _folder_classes(node: Mapping[str, Any]) -> list[str]:
     return find_tree(Path(node["root"]) / node["path"]).classes
 
 
-# Of a source: the archive that it downloads, and a function from its settings to its classes, which prepares nothing.
-for _source, _archive, _classes in (
+# Of a source: what it downloads into its root, and a function from its settings to its classes, which prepares nothing.
+for _source, _place, _classes in (
     (textures, None, lambda _: TEXTURES),
     (postcards, None, lambda _: POSTCARDS),
-    (imagenette, IMAGENETTE, lambda _: list(IMAGENETTE_CLASSES.values())),
-    (cifar10, CIFAR10, lambda _: CIFAR10_CLASSES),
+    (imagenette, lambda _: IMAGENETTE.folder, lambda _: list(IMAGENETTE_CLASSES.values())),
+    (cifar10, lambda _: CIFAR10.folder, lambda _: CIFAR10_CLASSES),
+    (public_set, lambda node: Path(SETS[node["name"]].files[0]).parts[0], None),
+    (table, None, lambda node: classes_of(Path(node["file"]))),
     (folder, None, _folder_classes),
 ):
-    vars(_source).update({"classes": _classes} | ({"archive": _archive} if _archive else {}))
+    vars(_source).update({"classes": _classes} | ({"place": _place} if _place else {}))

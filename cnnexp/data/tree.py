@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 from PIL import features
 
+from cnnexp.config.sizes import Size
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, assign, keep_together
 from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, decode, is_gray, is_image
@@ -116,7 +117,7 @@ class Reader:
     deep: the largest values of images with more than 8 bits, in the order of their decoding.
     """
 
-    size: int
+    size: Size
     resize: str
     channels: str | int
     on_corrupt: str
@@ -155,24 +156,47 @@ class Reader:
         return [f"{images} no value above {largest:,} of 65,535, and come out dark: {fix}"]
 
 
+@dataclass(frozen=True)
+class Found:
+    """Images and their classes, before they are divided. flat: the test split is drawn, because none is given.
+
+    notes: what is not read, and of which classes a part has no image. others: the kinds of files that are no images.
+    """
+
+    root: Path
+    classes: list[str]
+    files: list[File]
+    flat: bool
+    notes: list[str] = field(default_factory=list)
+    others: Kinds = field(default_factory=Kinds)
+
+
 def read_tree(
     name: str, root: Path, reader: Reader, cut: Cut, cache: str | None, rename: Mapping[str, str] | None = None
 ) -> Prepared:
     """List, divide, decode and cache a tree of class folders. rename: {folder name: class name}.
 
-    Files that a limit leaves out are neither read nor decoded. Raises UserError for a root, class or image that cannot
-    be used; see `find_tree`, `list_files` and `decode`.
+    Raises UserError for a root, class or image that cannot be used; see `find_tree`, `list_files` and `read_files`.
     """
     tree = find_tree(root)
     files, others, notes = list_files(root, tree)
-    cut = cut if tree.flat else replace(cut, test_fraction=0.0)
+    classes = [(rename or {}).get(folder, folder) for folder in tree.classes]
+    return read_files(name, Found(root, classes, files, tree.flat, [*tree.notes, *notes], others), reader, cut, cache)
+
+
+def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | None) -> Prepared:
+    """Divide, decode and cache images. Files that a limit leaves out are neither read nor decoded.
+
+    Raises UserError for a class or image that cannot be used; see `decode`.
+    """
+    files, classes, root, notes = found.files, found.classes, found.root, list[str]()
+    cut = cut if found.flat else replace(cut, test_fraction=0.0)
     labels = np.array([file.label for file in files], np.int64)
     parts = np.array([PARTS.index(file.part) for file in files], np.uint8)
-    assigned = assign([file.name for file in files], labels, parts, cut, len(tree.classes))
+    assigned = assign([file.name for file in files], labels, parts, cut, len(classes))
     files = [file for file, part in zip(files, assigned, strict=True) if part != LEFT_OUT]
     assigned = assigned[assigned != LEFT_OUT]
 
-    classes = [(rename or {}).get(folder, folder) for folder in tree.classes]
     content = content_digest([file.path for file in files], cache)
     key = [content, [(file.part, file.id) for file in files], classes, reader.key()]
     prepared = prepare(name, key, cache, lambda: reader.listing(classes, files))
@@ -192,14 +216,14 @@ def read_tree(
     if missing := _missing(classes, prepared.labels, assigned):
         raise UserError(f"data: {name}: {missing}")
     tested = set(prepared.labels[assigned == TEST])
-    if absent := [title for label, title in enumerate(classes) if tree.flat and label not in tested]:
+    if absent := [title for label, title in enumerate(classes) if found.flat and label not in tested]:
         notes.append(f"no image in the test split of {_names(absent)}: the network is trained on these, not tested")
-    elif tree.flat and (uneven := _uneven(prepared.labels, assigned == TEST, cut.test_fraction)):
+    elif found.flat and (uneven := _uneven(prepared.labels, assigned == TEST, cut.test_fraction)):
         notes.append(uneven)
-    found = [*tree.notes, *_left_out(prepared.skipped, others, len(files)), *notes, *prepared.notes]
-    for note in found:
+    notes = [*found.notes, *_left_out(prepared.skipped, found.others, len(files)), *notes, *prepared.notes]
+    for note in notes:
         logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
-    return replace(prepared, files=str(root), assigned=assigned, notes=found)
+    return replace(prepared, files=str(root), assigned=assigned, notes=notes)
 
 
 def _uneven(labels: Integers, tested: NDArray[np.bool_], share: float) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config import signature
 from cnnexp.config.signature import Count, Index, Rate
+from cnnexp.config.sizes import height_width
 from cnnexp.errors import UserError
 from cnnexp.models.blocks import FcNorm, Norm
 from cnnexp.models.choices import activation_of, init_of
@@ -70,16 +71,16 @@ def plan(where: str, image: tuple[int, int, int], classes: int, settings: Mappin
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Check a network before torch is imported, with its shapes if `data.size` is a number. Raises UserError.
+    """Check a network before torch is imported, with its shapes if the data has a size. Raises UserError.
 
-    `data.size` is the height and width. Three channels are assumed, because the data is not read yet.
+    Three channels are assumed, because the data is not read yet.
     """
-    size = config.get("data", {}).get("size")
+    sides = height_width(config.get("data", {}).get("size"))
     init_of(f"{where}.init", node["init"])
-    if not isinstance(size, int):
+    if sides is None:
         _read(where, node)
         return
-    layers = plan(where, (3, size, size), 10, node)
+    layers = plan(where, (3, *sides), 10, node)
     if config.get("batch_size") == 1 and any(layer.kind == "batch_norm_features" for layer in layers):
         raise UserError("batch_size: given 1; allowed with batch norm after a fully connected layer: 2 or more")
 

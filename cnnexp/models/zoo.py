@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from cnnexp.config.sizes import as_size
 from cnnexp.errors import Skipped, UserError, did_you_mean, warn_once
 from cnnexp.records.find import weights_path
 
@@ -135,7 +136,7 @@ def timm_images(node: Mapping[str, Any]) -> dict[str, Any]:
     config = _timm_config(str(node.get("name")))
     _, height, width = config.input_size
     normalize = {"mean": list(config.mean), "std": list(config.std)} if config.mean and config.std else "dataset"
-    return {"size": height if height == width else [height, width], "normalize": normalize}
+    return {"size": as_size(height, width), "normalize": normalize}
 
 
 def torchvision_images(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,8 +123,8 @@ def confined_data(data: Mapping[str, Any], typed: Iterable[str] = (), allow: Ite
     if data.get("_target_") in tuple(allow):
         return dict(data)
     if "data.root" not in typed and isinstance(root, str):
-        archive = getattr(checks.target("data", data), "archive", None)
-        folder = Path(root) / (archive.folder if archive else "")
-        if not folder.is_dir():
+        place = getattr(checks.target("data", data), "place", None)
+        folder = Path(root) / (place(data) if place else "")
+        if not folder.exists():
             raise UserError(f"data.root: the run's data was at {folder}, which is not there; give data.root=DIR")
     return {**data, "cache": None} if "cache" in data and "data.cache" not in typed else dict(data)

@@ -22,7 +22,7 @@ from cnnexp.config.user_code import changed_code
 from cnnexp.data.batches import Normalise, as_float
 from cnnexp.data.decode import decode, warnings_that_name_images
 from cnnexp.data.images import Pixels
-from cnnexp.data.pixels import flatten, square
+from cnnexp.data.pixels import fit, flatten
 from cnnexp.errors import UserError, warn_once
 from cnnexp.metrics import log_softmax
 from cnnexp.models.pooling import as_torchs
@@ -64,13 +64,13 @@ class Transform:
     def pixels(self, image: AnyImage) -> Pixels:
         """Return an image as (H, W, C) uint8. Raises UserError, naming the file, for anything else."""
         channels, height, width = self.image
-        if height != width or channels not in (1, 3):
+        if channels not in (1, 3):
             raise UserError(
                 f"images of {channels} x {height} x {width} are not made from pictures; give tensors to .model"
             )
         if isinstance(image, (str, os.PathLike)):
             with warnings_that_name_images():
-                return decode(Path(image), height, self.resize, channels, self.bits)
+                return decode(Path(image), (height, width), self.resize, channels, self.bits)
         if isinstance(image, np.ndarray) and image.dtype == np.uint8 and _is_picture(image.shape):
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if not isinstance(image, Image.Image):
@@ -80,7 +80,7 @@ class Transform:
             picture = flatten(image, "L" if channels == 1 else "RGB", self.bits)
         except ValueError as error:
             raise UserError(f"image: {error}") from error
-        return np.asarray(square(picture, height, self.resize)).reshape(height, width, channels)
+        return np.asarray(fit(picture, (height, width), self.resize)).reshape(height, width, channels)
 
     def batch(self, pixels: Sequence[Pixels], device: Any = "cpu") -> Tensor:
         """Return N images of (H, W, C) uint8 as (N, C, H, W) float32, normalised, channels_last, on a device."""

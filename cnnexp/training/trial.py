@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config import checks
 from cnnexp.config.signature import steps
+from cnnexp.config.sizes import height_width
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import UserError, is_out_of_memory, warn_once
 from cnnexp.records.run_record import RunRecord
@@ -43,10 +44,10 @@ def origin(config: Mapping[str, Any], name: str) -> Literal["ours", "torch", "ow
 
 def before_data(config: Mapping[str, Any]) -> None:
     """Try the network on images of `data.size`, if the config has one. Raises UserError if it refuses them."""
-    size = config["data"].get("size")
-    if isinstance(size, int) and origin(config, "model") != "own":
+    sides = height_width(config["data"].get("size"))
+    if sides and origin(config, "model") != "own":
         channels = config["data"].get("channels")
-        try_network(config, (channels if isinstance(channels, int) else 3, size, size), None)
+        try_network(config, (channels if isinstance(channels, int) else 3, *sides), None)
 
 
 def with_data(
@@ -57,9 +58,9 @@ def with_data(
     own: try the parts in the user's own code, which may do anything, also end the process: so the run does this, and
     not the plan of a sweep. Otherwise those of this package and of torch are tried.
     """
-    size, tried = config["data"].get("size"), ("own",) if own else ("ours", "torch")
+    sides, tried = height_width(config["data"].get("size")) or (), ("own",) if own else ("ours", "torch")
     of = {name: origin(config, name) for name in ("model", "optimizer", "scheduler", "augmentation")}
-    if of["model"] in tried and (of["model"] != "ours" or data.image != (3, size, size)):
+    if of["model"] in tried and (of["model"] != "ours" or data.image != (3, *sides)):
         try_network(config, data.image, len(data.classes))
     if ("own" in (of["optimizer"], of["scheduler"])) == own:
         nodes = {name: config[name] for name in ("optimizer", "scheduler")}
@@ -118,7 +119,7 @@ def try_network(config: Mapping[str, Any], image: Image, classes: int | None) ->
         node, _ = checks.loading(config["model"])
         if origin(config, "model") == "ours" and "weights" in node:
             node["weights"] = "none"
-        _try_network(json.dumps({"model": node}), image, classes, batch, isinstance(config["data"].get("size"), int))
+        _try_network(json.dumps({"model": node}), image, classes, batch, bool(height_width(config["data"].get("size"))))
 
 
 @functools.lru_cache(maxsize=64)

@@ -145,9 +145,10 @@ def test_the_card_has_the_mean_over_the_seeds_of_an_arm(cnnexp, trained_study, t
 
 @pytest.mark.parametrize("shape", [(40, 61, 3), (61, 40, 3), (8, 8, 3), (9, 8, 3)])
 @pytest.mark.parametrize("resize", ["crop", "squash"])
-def test_the_code_of_the_card_resizes_as_the_data_was(trained_run, shape, resize):
+@pytest.mark.parametrize("image", [(3, 8, 8), (3, 8, 12), (3, 11, 9)])
+def test_the_code_of_the_card_resizes_as_the_data_was(trained_run, shape, resize, image):
     model = inference.load(trained_run)
-    model = replace(model, transform=replace(model.transform, resize=resize))
+    model = replace(model, transform=replace(model.transform, resize=resize, image=image))
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     names = {"image": Image.fromarray(pixels), "Image": Image}
     exec(snippets._resize(model), names)

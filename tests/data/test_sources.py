@@ -18,7 +18,7 @@ from cnnexp.data import sources
 from cnnexp.data.decode import decode
 from cnnexp.errors import UserError
 
-NAMES = ["postcards", "textures", "imagenette", "cifar10", "cifar10_jpeg", "folder"]
+NAMES = ["postcards", "textures", "imagenette", "cifar10", "cifar10_jpeg", "folder", "csv", "torchvision"]
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers.image_folders import picture
+from helpers.public_sets import mnist
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -93,6 +94,9 @@ def folder(tmp_path):
             target.mkdir(parents=True)
             for i in range(count):
                 picture(1000 * k + 10 * i + len(part), size=(40, 32)).save(target / f"{i}.JPEG")
+    mnist(tmp_path / "data", "FashionMNIST")
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.glob("photos/*/*.jpg"))
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{f},{f.parent.name}\n" for f in files))
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "cnnexp"
     script.write_text(f"#!{sys.executable}\nimport sys\nfrom cnnexp.cli import entry\n"

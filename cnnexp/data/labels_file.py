@@ -1,0 +1,113 @@
+"""A table of images: a CSV file with the columns path and label, and optionally split."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnexp.data.folders import is_text, nfc, split_of
+from cnnexp.data.tree import File, Found
+from cnnexp.errors import UserError, did_you_mean
+from cnnexp.text import plural, visible
+
+COLUMNS = ("path", "label")
+SPLIT = "split"
+NAMED = 3  # files in a note
+Row = tuple[int, str, str, str]  # line, path, label, split ("" without that column)
+
+
+def read_table(file: Path, root: Path, skip: bool) -> Found:
+    """List the images of a table. root: the folder that paths start from. skip: leave out files that are missing.
+
+    Classes are sorted, as numbers if all of them are. With a split column, every row names train, val or test; val is
+    the test split if there is no test. Raises UserError naming the line for what cannot be read or contradicts.
+    """
+    rows = list(_rows(file))
+    names, parts = _classes(rows), {part for *_, part in rows}
+    numbers = {name: number for number, name in enumerate(names)}
+    renamed = {"val": "test"} if "test" not in parts else {}
+    seen: dict[str, Row] = {}
+    files, missing = list[File](), list[str]()
+    for row in rows:
+        line, path, label, part = row
+        if seen.setdefault(path, row) is not row:
+            if row[2:] != seen[path][2:]:
+                also = f"is in line {seen[path][0]} too, with another label or split"
+                raise UserError(f"{file}: line {line}: {visible(path)} {also}")
+            continue
+        if (root / path).is_file():
+            named = f"{label}/{nfc(path)}"
+            files.append(File(root / path, path, named, renamed.get(part, part) or "train", numbers[label]))
+        elif skip:
+            missing.append(path)
+        else:
+            fix = "data.root=DIR is where paths start, data.on_corrupt=skip leaves such lines out"
+            raise UserError(f"{file}: line {line}: there is no file {visible(root / path)}; {fix}")
+    _check(file, names, parts, files)
+    again = len(rows) - len(seen)
+    notes = [f"{plural(again, 'line')} of {file.name} left out, which repeat another"] if again else []
+    if missing:
+        shown = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+        notes.append(f"{plural(len(missing), 'file')} of {file.name} left out, which are not there: {shown}")
+    return Found(root, names, files, parts == {""}, notes)
+
+
+def classes_of(file: Path) -> list[str]:
+    """Return the classes of a table. Raises UserError for a table that cannot be read; no image is read."""
+    return _classes(list(_rows(file)))
+
+
+def _classes(rows: list[Row]) -> list[str]:
+    """Return the labels, sorted; 10 after 9 if all are numbers."""
+    names = {label for _, _, label, _ in rows}
+    numbers = all(name.isascii() and name.isdigit() for name in names)
+    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    """Yield the rows that are not empty. Commas, semicolons or tabs separate columns."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"data.file: {file} cannot be read ({reason})") from error
+    first, given = text.partition("\n")[0], 0
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), skipinitialspace=True
+    )
+    columns = {(title or "").strip().lower(): title for title in reader.fieldnames or ()}
+    if lacking := [column for column in COLUMNS if column not in columns]:
+        here = f"there are {', '.join(map(visible, columns))}" if any(columns) else "it is empty"
+        guess = did_you_mean(lacking[0], columns)
+        raise UserError(f"{file}: the first line names no column '{lacking[0]}'; {here}{guess}")
+    try:
+        for row in reader:
+            values = {key: (row[title] or "").strip() for key, title in columns.items() if key in (*COLUMNS, SPLIT)}
+            if any(values.values()):
+                given += 1
+                yield reader.line_num, *_row(f"{file}: line {reader.line_num}", **values)
+    except csv.Error as error:
+        raise UserError(f"{file}: line {reader.line_num}: cannot be read as CSV ({error})") from error
+    if not given:
+        raise UserError(f"{file}: has no rows below its first line")
+
+
+def _row(where: str, path: str, label: str, split: str | None = None) -> tuple[str, str, str]:
+    """Return the path, label and split of a row. Raises UserError if one is missing or wrong."""
+    if not path or not label or not is_text(path + label):
+        given = f"path '{visible(path)}', label '{visible(label)}'"
+        raise UserError(f"{where}: given {given}; both are needed, as text")
+    part = split_of(split or "") or ""
+    if split is not None and not part:
+        raise UserError(f"{where}: split: given '{visible(split)}'; allowed: train, val, test")
+    return Path(path).as_posix(), nfc(label), part
+
+
+def _check(file: Path, names: list[str], parts: set[str], files: list[File]) -> None:
+    if len(names) < 2:
+        raise UserError(f"{file}: has one label, '{visible(names[0])}'; at least two are needed")
+    if parts not in ({""}, {"train", "val"}, {"train", "test"}, {"train", "val", "test"}):
+        raise UserError(f"{file}: its splits are {', '.join(sorted(parts))}; train is needed, and test or val")
+    trained = {file.label for file in files if file.part == "train"}
+    if without := [name for number, name in enumerate(names) if number not in trained]:
+        raise UserError(f"{file}: label '{visible(without[0])}' has no training image")

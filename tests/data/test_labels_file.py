@@ -1,0 +1,115 @@
+"""A CSV of paths and labels: with the care of folders, and the line of each mistake."""
+
+import numpy as np
+import pytest
+from image_folders import picture, settings
+
+from cnnexp.errors import UserError
+from cnnexp.training.build import forget_data, make
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for i in range(40):
+        (tmp_path / "img").mkdir(exist_ok=True)
+        picture(i, size=(20, 12)).save(tmp_path / "img" / f"{i}.png")
+    return tmp_path
+
+
+def load(folder, text, **changes):
+    (folder / "labels.csv").write_text(text, newline="")
+    forget_data()
+    return make(
+        "data", settings("csv", file=str(folder / "labels.csv"), **({"size": 8, "val_fraction": 0.2} | changes))
+    )
+
+
+def lines(*more, count=40, columns="path,label", end="\n"):
+    return end.join([columns, *(f"img/{i}.png,{'cat' if i % 2 else 'dog'}" for i in range(count)), *more]) + end
+
+
+def test_without_splits_it_is_divided_as_a_flat_folder(photos):
+    data = load(photos, lines())
+    assert data.classes == ["cat", "dog"] and data.image == (3, 8, 8) and data.name == "csv"
+    assert all(len(split) for split in data.splits().values()) and sum(map(len, data.splits().values())) == 40
+    for split in data.splits().values():
+        numbers = [int(name.removeprefix("img/").removesuffix(".png")) for name in split.ids]
+        assert [data.classes[label] for label in split.labels] == ["cat" if n % 2 else "dog" for n in numbers]
+    fewer = load(photos, lines(count=30))  # files that go move no other
+    assert set(fewer.test.ids) == {name for name in data.test.ids if int(name[4:-4]) < 30}
+
+
+def test_with_splits_they_are_its_own(photos):
+    rows = [f"img/{i}.png,{i % 2},{('train', 'Train', 'validation', 'test')[i % 4]}" for i in range(40)]
+    rows = [row.replace(",1,", ",b,").replace(",0,", ",a,") for row in rows]
+    data = load(photos, "path,label,split\n" + "\n".join(rows) + "\n")
+    assert [len(split) for split in data.splits().values()] == [20, 10, 10]
+    assert {int(name[4:-4]) % 4 for name in data.test.ids} == {3}
+    alone = load(photos, ("path,label,split\n" + "\n".join(rows) + "\n").replace(",test", ",train"))
+    assert len(alone.test) == 10 and {int(name[4:-4]) % 4 for name in alone.test.ids} == {2}  # val/ alone is the test
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_separators_line_ends_marks_and_columns_are_read(photos, mark):
+    text = lines(end="\r\n", columns=" Label , id,PATH").replace("img/", "")
+    rows = [row.split(",") for row in text.strip().split("\r\n")[1:]]
+    table = "\r\n".join([f" Label {mark} id{mark}PATH", *(f"{label}{mark}7{mark} {path}" for path, label in rows)])
+    data = load(photos, "\ufeff" + table + "\r\n\r\n", root=str(photos / "img"))
+    assert data.classes == ["cat", "dog"] and sum(map(len, data.splits().values())) == 40
+
+
+def test_numbers_are_sorted_as_numbers(photos):
+    text = "path,label\n" + "".join(f"img/{i}.png,{8 + i % 4}\n" for i in range(40))
+    assert load(photos, text).classes == ["8", "9", "10", "11"]
+
+
+def test_quoted_names_and_repeated_lines(photos):
+    picture(50, size=(20, 12)).save(photos / "img" / "a, b.png")
+    data = load(photos, lines('"img/a, b.png",cat', "./img/1.png,cat"))
+    ids = np.concatenate([split.ids for split in data.splits().values()])
+    assert "img/a, b.png" in ids and len(ids) == 41
+    assert any("1 line of labels.csv left out, which repeat another" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"first line names no column 'path'; it is empty"),
+        ("file,label\n", r"names no column 'path'; there are file, label"),
+        ("path,labels\n", r"names no column 'label'; there are path, labels \(did you mean 'labels'\?\)"),
+        ("path,label\n", r"has no rows below its first line"),
+        (lines("img/99.png,cat"), r"labels.csv: line 42: there is no file .*img/99.png; data.root=DIR"),
+        (lines("img/1.png,dog"), r"line 42: img/1.png is in line 3 too, with another label or split"),
+        (lines("img/1.png,"), r"line 42: given path 'img/1.png', label ''; both are needed"),
+        (lines("img/1.png,c\x07t"), r"line 42: given path 'img/1.png', label 'c\\x07t'"),
+        ("path,label\nimg/1.png,cat\nimg/2.png,cat\n", r"has one label, 'cat'; at least two"),
+        (
+            "path,label,split\nimg/1.png,a,train\nimg/2.png,b,tset\n",
+            r"line 3: split: given 'tset'; allowed: train, val",
+        ),
+        ("path,label,split\nimg/1.png,a,train\nimg/2.png,b,\n", r"line 3: split: given ''; allowed"),
+        (
+            "path,label,split\nimg/1.png,a,train\nimg/2.png,b,train\n",
+            r"its splits are train; train is needed, and test",
+        ),
+        ("path,label,split\nimg/1.png,a,train\nimg/2.png,b,test\n", r"label 'b' has no training image"),
+    ],
+)
+def test_mistakes_are_one_line_with_their_place(photos, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load(photos, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_table_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"data.file: .*none.csv cannot be read \(No such file"):
+        make("data", settings("csv", file=str(tmp_path / "none.csv")))
+
+
+def test_missing_and_damaged_files_are_skipped_and_counted_when_asked(photos):
+    (photos / "img" / "3.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"3.png: cannot be read"):
+        load(photos, lines())
+    data = load(photos, lines("img/99.png,cat"), on_corrupt="skip")
+    assert data.skipped == ["img/3.png"] and sum(map(len, data.splits().values())) == 39
+    assert any("1 file of labels.csv left out, which are not there: img/99.png" in note for note in data.notes)
