@@ -123,6 +123,7 @@ def test_completion() -> None:
     assert complete("cnnexp train optimizer=ad") == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]
     assert complete("cnnexp train probes=a") == ["probes=activations", "probes=all"]
     assert "probes.every=" in complete("cnnexp train probes.")
+    assert [word for word in complete("cnnexp train scheduler=") if not word[10:].isalpha()] == [], "files only"
     assert complete("cnnexp train +study=ab") == ["+study=ablation"]
     assert complete("cnnexp train +study=ablation +arm=bat") == ["+arm=batchnorm"]
     assert complete("cnnexp train +aug=fu") == ["+aug=full"] and complete("cnnexp train aug=fu") == ["aug=full"]

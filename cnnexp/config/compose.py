@@ -28,6 +28,8 @@ from cnnexp.config.model_images import follow_model, of_model
 from cnnexp.config.schema import SWEEP, RunConfig
 from cnnexp.config.words import (
     ALIASES,
+    GROUPS,
+    OWN,
     check_hydra,
     check_overrides,
     config_folders,
@@ -163,6 +165,8 @@ def register_for_completion(words: list[str]) -> None:
     for short, name in ALIASES.items():
         for file in (folder() / name).glob("*.yaml"):
             ConfigStore.instance().store(group=short, name=file.stem, node={})
+    for group in GROUPS:
+        ConfigStore.instance().repo.get(group, {}).pop(f"{OWN}.yaml", None)
 
 
 def ask_hydra(words: list[str]) -> int:
