@@ -72,6 +72,7 @@ def join(address: str) -> None:
         if given not in ("auto", "local") or not isinstance(error, ConnectionError):
             raise UserError(f"cluster.address: {given} cannot be joined: {one_line(error)}") from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as in a local sweep; Ray's 15 starves on a busy machine
         ray.init("local", num_cpus=cores(), include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
 
 
