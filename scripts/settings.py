@@ -23,7 +23,18 @@ from cnnexp.models.blocks import BLOCKS
 WITHOUT_TIMM = ("data.size=24", "data.normalize=dataset")  # which model=timm asks timm for, if they are not typed
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 TOP = {  # heading: keys of train.yaml, or nodes of the schema
-    "Training": ("seed", "epochs", "batch_size", "label_smoothing", "clip_norm", "cache_features"),
+    "Training": (
+        "seed",
+        "epochs",
+        "batch_size",
+        "sampling",
+        "mix",
+        "accumulate",
+        "param_groups",
+        "ema",
+        "clip_norm",
+        "cache_features",
+    ),
     "Evaluation and selection": (
         "eval_batch_size",
         "validate_on",
@@ -56,6 +67,7 @@ GROUPS = {
     "model": "Networks (`model=NAME`)",
     "augmentation": "Augmentation (`augmentation=NAME`, or `aug=NAME`)",
     "optimizer": "Optimisers (`optimizer=NAME`)",
+    "loss": "Losses (`loss=NAME`)",
     "scheduler": "Schedules (`scheduler=NAME`)",
 }
 WHOLE = {  # files that set several groups

@@ -48,7 +48,7 @@ WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "seed=true": ("seed", "given true", "a whole number"),
     "batch_size=null": ("batch_size", "given null", "a whole number >= 1"),
     "batch_size=0": ("batch_size", "0", ">= 1"),
-    "label_smoothing=1": ("label_smoothing", "1", ">= 0 and < 1"),
+    "loss.label_smoothing=1": ("loss.label_smoothing", "1", ">= 0 and < 1"),
     "seed=null": ("seed", "a whole number >= 0"),
     "checkpoint.every=0st": ("checkpoint.every", "0st", "auto or a duration"),
     "scheduler=step scheduler.every=0ep": ("scheduler.every", "0ep", "at least 1"),

@@ -10,7 +10,15 @@ from cnnexp.config.words import FIRST, quoted
 from cnnexp.errors import UserError
 
 PLUS = tuple(name.lstrip("+") for name in FIRST)  # study="ablation" is typed +study=ablation
-PARTS = ("model", "data", "augmentation", "aug", "optimizer", "scheduler")  # groups whose `_target_` may be one's own
+PARTS = (
+    "model",
+    "data",
+    "augmentation",
+    "aug",
+    "loss",
+    "optimizer",
+    "scheduler",
+)  # groups whose `_target_` may be one's own
 LISTS = ("slots", "preset")  # a list given for these is one value
 
 

@@ -15,7 +15,7 @@ from cnnexp.config.words import ALIASES, OWN, key_of
 from cnnexp.config.words import GROUPS as REPLACED
 from cnnexp.errors import UserError, unknown
 
-GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler", "device", "probes")
+GROUPS = ("data", "model", "augmentation", "loss", "optimizer", "scheduler", "device", "probes")
 KEYS = [field.name for field in fields(RunConfig) if field.name not in ("seed", "study", "outputs", "slots")]
 
 

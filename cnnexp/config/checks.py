@@ -23,6 +23,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "data": (),
     "model": ("image", "classes"),
     "augmentation": (),
+    "loss": ("class_counts",),
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
 }
@@ -92,11 +93,19 @@ def is_augmentation(builder: Callable[..., Any]) -> bool:
     return inspect.isfunction(builder) and "generator" in list(inspect.signature(builder).parameters)[1:]
 
 
+def is_loss(builder: Callable[..., Any]) -> bool:
+    """Tell whether a function is a loss itself, as (logits, labels, ...) -> mean; others build what is."""
+    names = list(inspect.signature(builder).parameters)
+    return inspect.isfunction(builder) and len(names) > 1 and names[1] in ("labels", "label", "target", "targets")
+
+
 def given_to(name: str, node: Mapping[str, Any], builder: Callable[..., Any]) -> tuple[str, ...]:
     """Return the arguments that the caller gives a builder by name; the node has the others."""
     parameters = inspect.signature(builder).parameters
     if name == "augmentation" and is_augmentation(builder):
         return next(iter(parameters)), "generator"
+    if name == "loss" and is_loss(builder):
+        return tuple(parameters)[:2]
     if name == "data" and any(c.__module__.startswith("torch.utils.data") for c in getattr(builder, "__mro__", ())):
         key = next((key for key in ("train", "split") if key in parameters), None)
         if key is not None and key in node:

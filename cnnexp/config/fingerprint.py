@@ -8,9 +8,10 @@ from typing import Any
 from cnnexp.config import signature
 from cnnexp.config.checks import GIVEN, target
 from cnnexp.config.keys import counts
-from cnnexp.config.schema import RunConfig
+from cnnexp.config.schema import CLOSED, RunConfig
 
 DIGITS = 10  # hexadecimal ones
+NEUTRAL: tuple[dict[str, Any], ...] = ({}, {"_target_": "cnnexp.optim.losses.cross_entropy"})  # nodes that say nothing
 
 
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,6 +23,9 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, given in GIVEN.items():
         counting = {k: v for k, v in config[name].items() if counts(f"{name}.{k}", "fingerprint")}
         kept[name] = _unlike_neutral(counting, target(name, config[name]), given)
+    for name in ("mix", "ema", "param_groups"):
+        kept[name] = _unlike_neutral(config[name], CLOSED[name])
+    kept = {key: value for key, value in kept.items() if value not in NEUTRAL}
     kept["epochs"] = str(config["epochs"]) + ("" if str(config["epochs"]).endswith(("ep", "st")) else "ep")
     return kept
 

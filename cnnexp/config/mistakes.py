@@ -10,7 +10,6 @@ from dataclasses import fields
 from cnnexp.config.schema import RunConfig
 from cnnexp.errors import UserError
 
-NO_LOSS = "the loss is the cross entropy, and cannot be chosen; label_smoothing=0.1 smooths it"
 NO_WORKERS = "there are no loader workers: images are decoded once; leave it out"
 RESUMES = "is not needed; the same command continues where it stopped"
 BF16, ON_GPU = "device.precision=bf16", "device=cuda"
@@ -31,7 +30,13 @@ KEYS = {
         ("imgsz", "img_size", "image_size", "img-size", "image-size", "resolution", "size"), "data.size={}"
     ),
     **dict.fromkeys(("arch", "net", "network", "backbone_name"), "model={}"),
-    **dict.fromkeys(("loss", "criterion", "loss_fn"), NO_LOSS),
+    **dict.fromkeys(("criterion", "loss_fn"), "loss={}"),
+    **dict.fromkeys(("label_smoothing", "smoothing", "label-smoothing"), "loss.label_smoothing={}"),
+    **dict.fromkeys(("class_weights", "class_weight"), "loss.class_weights={}"),
+    **dict.fromkeys(("mixup", "mixup_alpha"), "mix.mixup={}"),
+    **dict.fromkeys(("cutmix", "cutmix_alpha"), "mix.cutmix={}"),
+    **dict.fromkeys(("ema_decay", "model_ema", "ema"), "ema.decay={}"),
+    **dict.fromkeys(("accumulate_grad_batches", "accumulation_steps", "grad_accum"), "accumulate={}"),
     **dict.fromkeys(("num_workers", "workers", "num-workers", "j", "pin_memory", "data.num_workers"), NO_WORKERS),
     **dict.fromkeys(("amp", "fp16", "bf16", "mixed_precision", "half", "precision"), BF16),
     **dict.fromkeys(("pretrained", "weights"), PRETRAINED),

@@ -13,7 +13,11 @@ class RunConfig:
     data: dict[str, Any]
     model: dict[str, Any]
     augmentation: dict[str, Any]
+    mix: dict[str, Any]
+    loss: dict[str, Any]
     optimizer: dict[str, Any]
+    param_groups: dict[str, Any]
+    ema: dict[str, Any]
     scheduler: dict[str, Any]
     device: dict[str, Any]
     cluster: dict[str, Any]
@@ -22,7 +26,6 @@ class RunConfig:
     epochs: Span
     batch_size: Count
     eval_batch_size: Count | Literal["auto"]
-    label_smoothing: Rate
     clip_norm: Positive | None
     cache_features: bool
     early_stopping: dict[str, Any]
@@ -36,6 +39,8 @@ class RunConfig:
     keep_epoch: Literal["best", "last"] = "best"
     monitor: Monitored = "accuracy"
     shift_pixels: Count | None = None
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    accumulate: Count = 1
 
 
 @dataclass
@@ -90,6 +95,30 @@ class EarlyStopping:
 
 
 @dataclass
+class Mix:
+    """Images and labels of a batch mixed in pairs; each number is the alpha of Beta(alpha, alpha) (data/mix.py)."""
+
+    mixup: Positive | None = None
+    cutmix: Positive | None = None
+
+
+@dataclass
+class MovingAverage:
+    """The decay of the average of the weights that is evaluated in place of the model's own (moving_average.py)."""
+
+    decay: Rate | None = None
+
+
+@dataclass
+class ParamGroups:
+    """Learning rates and weight decay by parameter (optim/groups.py)."""
+
+    no_decay: bool = False
+    layer_decay: Annotated[float, Range(above=0, high=1)] | None = None
+    rates: dict[str, Any] | None = None
+
+
+@dataclass
 class Checkpoint:
     """How often the state of a run is saved, and whether that at its end is kept, for a longer run to go on from."""
 
@@ -137,6 +166,9 @@ CLOSED = {
     "device": DeviceConfig,
     "cluster": Cluster,
     "probes": Probes,
+    "mix": Mix,
+    "ema": MovingAverage,
+    "param_groups": ParamGroups,
     "early_stopping": EarlyStopping,
     "checkpoint": Checkpoint,
     "log": Log,

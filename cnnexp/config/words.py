@@ -9,7 +9,7 @@ from cnnexp.config.mistakes import check_override, seeds_of
 from cnnexp.errors import UserError
 
 ALIASES = {"aug": "augmentation"}
-GROUPS = ("data", "model", "augmentation", "optimizer", "scheduler")  # whose `_target_` may be one's own
+GROUPS = ("data", "model", "augmentation", "loss", "optimizer", "scheduler")  # whose `_target_` may be one's own
 OWN = "_own_"  # the choice of a group that is empty: what an own `_target_` replaces the default one with
 # Each wins over those before it, and every other override wins over all of them.
 FIRST = ("+study", "+pretrain", "+arm", "+preset")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cnnexp.config import signature
 from cnnexp.config.signature import Count, NonNegative, Positive, Probability, Range
 from cnnexp.config.sizes import height_width
-from cnnexp.data import transforms
+from cnnexp.data import boxes, transforms
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ else:
 
 Degrees = Annotated[float, Range(low=0, high=180)]
 Hue = Annotated[float, Range(low=0, high=0.5)]
+Share = Annotated[float, Range(above=0, high=1)]
 
 
 def flip(p: Probability) -> Operation:
@@ -90,6 +91,60 @@ def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
     return lambda x, generator: transforms.apply_blur(x, low + (high - low) * _uniform(generator, len(x)), kernel)
 
 
+def erase(p: Probability, scale: tuple[Share, Share], ratio: tuple[Positive, Positive]) -> Operation:
+    """Set a box of each image to 0 (black) with probability p (Zhong et al. 2020, arXiv 1708.04896).
+
+    scale: [low, high] of the box's share of the image. ratio: [low, high] of its width to its height.
+    """
+
+    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
+        chosen = draw_mask(len(x), p, generator)
+        found, fits = boxes.draw_boxes(len(x), x.shape[2], x.shape[3], scale, ratio, generator)
+        return boxes.erase(x, found, chosen & fits)
+
+    return apply
+
+
+def resized_crop(scale: tuple[Share, Share], ratio: tuple[Positive, Positive]) -> Operation:
+    """Crop each image to a random box and resize it to its size (Szegedy et al. 2015, arXiv 1409.4842).
+
+    scale: [low, high] of the box's share of the image. ratio: [low, high] of its width to its height.
+    """
+
+    def apply(x: "Tensor", generator: "Generator") -> "Tensor":
+        found, _ = boxes.draw_boxes(len(x), x.shape[2], x.shape[3], scale, ratio, generator)
+        return boxes.crop_and_resize(x, found)
+
+    return apply
+
+
+def randaugment(num_ops: Count, magnitude: Annotated[int, Range(low=0, high=30)]) -> Operation:
+    """Apply torchvision's RandAugment (Cubuk et al. 2020, arXiv 1909.13719), an image at a time: some 0.5 ms each."""
+    from torchvision.transforms import v2
+
+    return _of_torchvision(v2.RandAugment(num_ops, magnitude))
+
+
+def trivialaugment() -> Operation:
+    """Apply torchvision's TrivialAugmentWide (Mueller & Hutter 2021, arXiv 2103.10158), an image at a time."""
+    from torchvision.transforms import v2
+
+    return _of_torchvision(v2.TrivialAugmentWide())
+
+
+def _of_torchvision(transform: Any) -> Operation:
+    from cnnexp.data.user_augmentation import UserAugmentation
+
+    return UserAugmentation(transform)
+
+
+def _check_boxes(where: str, settings: Mapping[str, Any]) -> None:
+    for key in ("scale", "ratio"):
+        low, high = settings[key]
+        if low > high:
+            raise UserError(f"{where}.{key}: given [{low}, {high}]; allowed: [low, high], the lower one first")
+
+
 def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Check what the signature of `blur` cannot say. Raises UserError."""
     kernel, (low, high) = settings["kernel"], settings["sigma"]
@@ -105,7 +160,10 @@ def _check_blur(where: str, settings: Mapping[str, Any], config: Mapping[str, An
         raise UserError(f"{where}.kernel: given {kernel}; allowed: below {2 * side}, images are {side} pixels wide")
 
 
-OPERATIONS: dict[str, Callable[..., Operation]] = {o.__name__: o for o in (flip, rotate, crop, jitter, grayscale, blur)}
+OPERATIONS: dict[str, Callable[..., Operation]] = {
+    o.__name__: o
+    for o in (flip, rotate, crop, resized_crop, jitter, grayscale, blur, erase, randaugment, trivialaugment)
+}
 
 
 def merged(ops: list[Any]) -> list[tuple[Callable[..., Operation], Mapping[str, Any]]]:
@@ -184,6 +242,8 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
         signature.check(f"{place}.{name}", settings, OPERATIONS[name], inner=True)
         if name == "blur":
             _check_blur(f"{place}.{name}", settings, config)
+        if name in ("erase", "resized_crop"):
+            _check_boxes(f"{place}.{name}", settings)
 
 
 pipeline.check = check  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,12 +22,31 @@ class Batch:
     """images: (N, C, H, W) float32, normalised, in the requested memory layout. labels: (N,) int64. Both on the device.
 
     positions: (N,) int64 on the CPU, the images' positions in the split: split.labels[positions], split.ids[positions].
+    mixed, share: of mixed images, the labels (N,) of the others, and what the own label counts (data/mix.py).
     """
 
     images: Tensor
     labels: Tensor
     epoch: int
     positions: Tensor
+    mixed: Tensor | None = None
+    share: float = 1.0
+
+    def parts(self, count: int) -> "list[Batch]":
+        """Return the batch in `count` parts of nearly equal size; itself for 1."""
+        if count == 1:
+            return [self]
+        cut = (slice(int(part[0]), int(part[-1]) + 1) for part in torch.arange(len(self.labels)).tensor_split(count))
+        return [
+            replace(
+                self,
+                images=self.images[rows],
+                labels=self.labels[rows],
+                positions=self.positions[rows],
+                mixed=None if self.mixed is None else self.mixed[rows],
+            )
+            for rows in cut
+        ]
 
 
 class DeviceImages:
@@ -105,6 +124,8 @@ class Batches:
     The order of an epoch is drawn from (seed, "order", epoch) and the augmentation of a batch from (seed, "augment",
     step). Both are drawn on the CPU, so that every device and every resumed run draws the same. An epoch's last partial
     batch is dropped. Raises UserError if batch_size exceeds the number of images.
+    balanced: an epoch draws as many images as there are, with replacement, and each class with the same probability.
+    mix: of (batch, step), applied last.
     """
 
     def __init__(
@@ -114,18 +135,26 @@ class Batches:
         seed: int,
         augmentation: Augmentation | None,
         normalise: Normalise,
+        balanced: bool = False,
+        mix: Callable[[Batch, int], Batch] | None = None,
     ):
         if batch_size > len(images):
             raise UserError(f"batch_size: given {batch_size}; allowed: at most {len(images)}, the training images")
         self.images, self.batch_size, self.seed = images, batch_size, seed
-        self.augmentation, self.normalise = augmentation, normalise
+        self.augmentation, self.normalise, self.mix = augmentation, normalise, mix
+        labels = torch.from_numpy(images.split.labels)
+        self.chances = 1 / labels.bincount()[labels].double() if balanced else None
         self.steps_per_epoch = len(images) // batch_size
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def order(self, epoch: int) -> Tensor:
         """Return the positions (all images,) in the order of an epoch. The order of the last epoch is cached."""
         if epoch != self._epoch:
-            self._order = torch.randperm(len(self.images), generator=rng.generator(self.seed, "order", epoch))
+            generator, count = rng.generator(self.seed, "order", epoch), len(self.images)
+            if self.chances is None:
+                self._order = torch.randperm(count, generator=generator)
+            else:
+                self._order = torch.multinomial(self.chances, count, replacement=True, generator=generator)
             self._epoch = epoch
         return self._order
 
@@ -141,7 +170,8 @@ class Batches:
         x = as_float(pixels)
         if self.augmentation is not None:
             x = self.augmentation(x, rng.generator(self.seed, "augment", step))
-        return Batch(self.normalise(x), labels, epoch, positions)
+        batch = Batch(self.normalise(x), labels, epoch, positions)
+        return batch if self.mix is None else self.mix(batch, step)
 
 
 def in_order(images: DeviceImages, batch_size: int, normalise: Normalise) -> Iterator[Batch]:

@@ -11,9 +11,14 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def _fused(params: list["Parameter"]) -> dict[str, Any]:
+def _flat(params: list[Any]) -> list["Parameter"]:
+    """Return the parameters of a list of parameters, or of groups of them."""
+    return [p for group in params for p in (group["params"] if isinstance(group, dict) else [group])]
+
+
+def _fused(params: list[Any]) -> dict[str, Any]:
     """Choose torch's fused update if it exists for the parameters: faster, and equal to the others up to rounding."""
-    fusible = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+    fusible = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in _flat(params))
     return {"fused": True} if fusible else {}
 
 
@@ -76,5 +81,5 @@ def adagrad(
     from torch.optim import Adagrad
 
     params = list(params)
-    fused = _fused(params) if all(p.device.type == "cpu" for p in params) else {}  # not in every CUDA build
+    fused = _fused(params) if all(p.device.type == "cpu" for p in _flat(params)) else {}  # not in every CUDA build
     return Adagrad(params, lr, lr_decay, weight_decay, eps=eps, **fused)

@@ -7,7 +7,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from cnnexp.config import checks
 from cnnexp.config.user_code import PACKAGE, user_frames
@@ -17,6 +19,7 @@ from cnnexp.errors import UserError, is_out_of_memory
 from cnnexp.records.find import weights_path
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
     from torch.optim import Optimizer
 
@@ -180,11 +183,26 @@ def build_augmentation(config: Any) -> Callable[..., Any]:
     return augmentation
 
 
+def build_loss(config: Any, labels: "NDArray[Any]", device: Any) -> Callable[[Any, Any], Any]:
+    """Build the loss: a callable of (logits (N, K), labels (N,)). labels: of all training images."""
+    from torch import nn
+
+    node, target = config["loss"], checks.target("loss", config["loss"])
+    if checks.is_loss(target):
+        settings = make("loss", {**node, "_partial_": True})
+        return lambda logits, labels: settings(logits, labels)
+    loss = make("loss", node, class_counts=[int(n) for n in np.bincount(labels)])
+    if not callable(loss):
+        raise wrong_type("loss", loss, "a callable")
+    return loss.to(device) if isinstance(loss, nn.Module) else cast(Callable[[Any, Any], Any], loss)
+
+
 def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
     """Build the optimiser of the parameters that learn. Raises UserError if there are none."""
+    from cnnexp.optim.groups import parameters
     from cnnexp.optim.lean import lean, spare_compiler
 
-    params = [p for p in model.parameters() if p.requires_grad]
+    params = parameters(model, config.get("param_groups"), config["optimizer"])
     if not params:
         raise UserError("model: no parameter learns; nothing can be trained")
     spare_compiler()

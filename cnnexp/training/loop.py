@@ -16,6 +16,7 @@ from cnnexp.errors import Diverged
 from cnnexp.optim.schedules import Schedule
 from cnnexp.rng import fold, seed_device
 from cnnexp.training.device import Device, synchronize
+from cnnexp.training.moving_average import MovingAverage
 
 SECONDS = ("features", "train", "evaluate", "checkpoint")
 Action = Callable[["TrainState"], None]
@@ -31,12 +32,18 @@ class BatchSource(Protocol):
 
 @dataclass
 class Settings:
-    """The constants of a run's training loop."""
+    """The constants of a run's training loop.
+
+    loss: of (logits (N, K), labels (N,)), a mean. is_plain: it is the cross entropy, which rows and curves show.
+    accumulate: in how many parts a batch is computed.
+    """
 
     seed: int
     total_steps: int
     steps_per_epoch: int
-    label_smoothing: float
+    loss: Callable[[Tensor, Tensor], Tensor]
+    is_plain: bool
+    accumulate: int
     clip_norm: float | None
     device: Device
 
@@ -61,7 +68,8 @@ class TrainState:
     learner: the module that batches pass through: the model, or its head if features are computed once (features.py).
     compiled: called instead of the learner in training steps, if they are compiled (compile.py).
     losses, correct: (steps_per_epoch,) of this epoch so far: mean loss, and number of right answers, of each batch.
-    shown_losses: for rows and curves, as for validation: without label smoothing; `losses` itself if there is none.
+    shown_losses: for rows and curves, as for validation: the cross entropy; `losses` itself if that is the loss.
+    average: of the weights, evaluated in place of the model's own (moving_average.py).
     chain: that of the last of `chain_rows` rows of the hash chain (hash_chain.py).
     best: {epoch, val_accuracy, val_loss} of the best epoch so far.
     """
@@ -87,6 +95,12 @@ class TrainState:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     epoch_seconds: float = 0.0
     compiled: Callable[[Tensor], Tensor] | None = None
+    average: MovingAverage | None = None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """Return the network that is validated and kept: the average of its weights, if there is one."""
+        return self.model if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state without `best_weights`, which have a separate file."""
@@ -98,6 +112,7 @@ class TrainState:
             "losses": self.losses,
             **({} if self.shown_losses is self.losses else {"shown_losses": self.shown_losses}),
             "correct": self.correct,
+            **({} if self.average is None else {"average": self.average.state_dict()}),
             **{name: getattr(self, name) for name in PLAIN},
         }
 
@@ -112,6 +127,8 @@ class TrainState:
         if self.shown_losses is not self.losses:
             self.shown_losses.copy_(state["shown_losses"])
         self.correct.copy_(state["correct"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         for name in PLAIN:
             setattr(self, name, state[name])
 
@@ -154,11 +171,15 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     state.schedule.before_step(state.step)
     state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, so that activations can use the memory
     seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
-    with settings.device.autocast():
-        logits = (state.learner if state.compiled is None else state.compiled)(batch.images)
-        loss = functional.cross_entropy(logits.float(), batch.labels, label_smoothing=settings.label_smoothing)
-    scaler = state.scaler
-    (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
+    position, scaler = state.step % settings.steps_per_epoch, state.scaler
+    for number, part in enumerate(batch.parts(settings.accumulate)):
+        with settings.device.autocast():
+            logits = (state.learner if state.compiled is None else state.compiled)(part.images)
+            loss = _of_both(settings.loss, logits.float(), part)
+            if settings.accumulate > 1:
+                loss = loss * (len(part.labels) / len(batch.labels))
+        (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
+        _count(state, settings, position, part, logits.detach(), loss.detach(), first=number == 0)
     if settings.clip_norm is not None:
         if scaler:
             scaler.unscale_(state.optimizer)
@@ -168,11 +189,29 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
         scaler.update()
     else:
         state.optimizer.step()
-    position = state.step % settings.steps_per_epoch
-    state.losses[position] = loss.detach()
-    if settings.label_smoothing:
-        state.shown_losses[position] = functional.cross_entropy(logits.detach().float(), batch.labels)
-    state.correct[position] = (logits.detach().argmax(1) == batch.labels).sum()
+    if state.average is not None:
+        state.average.update(state.model, state.step + 1)
+
+
+def _of_both(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, batch: Batch) -> Tensor:
+    """Return the loss of a batch; of mixed images, that of both labels, each with its share."""
+    own = loss(logits, batch.labels)
+    return own if batch.mixed is None else batch.share * own + (1 - batch.share) * loss(logits, batch.mixed)
+
+
+def _count(
+    state: TrainState, settings: Settings, position: int, part: Batch, logits: Tensor, loss: Tensor, first: bool
+) -> None:
+    """Add a part of a batch to the numbers of its step. Right: an answer that is the label with the larger share."""
+    if first:
+        for numbers in (state.losses, state.shown_losses, state.correct):
+            numbers[position] = 0
+    state.losses[position] += loss
+    if not settings.is_plain:
+        shown = _of_both(functional.cross_entropy, logits.float(), part) * (len(part.labels) / state.batch_size)
+        state.shown_losses[position] += shown
+    labels = part.labels if part.mixed is None or part.share >= 0.5 else part.mixed
+    state.correct[position] += (logits.argmax(1) == labels).sum()
 
 
 def fit(

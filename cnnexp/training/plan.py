@@ -215,6 +215,10 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
             f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images; "
             f"try batch_size={2 ** max(0, int(math.log2(len(data.train) / 4)))}"
         )
+    if config["accumulate"] > config["batch_size"]:
+        raise UserError(
+            f"accumulate: given {config['accumulate']}; allowed: at most batch_size, {config['batch_size']}"
+        )
     if len(data.val):
         return
     if watched := [name for name in OF_A_PASS if config["probes"][name]]:

@@ -70,7 +70,7 @@ class Recorder:
         """Evaluate the validation split and append its row. Raises Diverged if the loss is not finite."""
         before = state.seconds["evaluate"]
         with state.timed("evaluate", self.settings.device):
-            logits, labels = self.evaluation.logits(state.model, self.evaluation.data.val)
+            logits, labels = self.evaluation.logits(state.evaluated, self.evaluation.data.val)
         loss = cross_entropy(logits, labels)
         if not loss < float("inf"):
             raise Diverged(f"the validation loss after step {state.step} is not finite; try a lower optimizer.lr")
@@ -98,7 +98,7 @@ class Recorder:
             }
             if val and (self.keeps_last or self.monitor != "accuracy"):
                 state.best["highest"] = (value, val["loss"]) if better else (highest, lowest)
-            state.best_weights = copy_weights(state.model)
+            state.best_weights = copy_weights(state.evaluated)
         if self.patience is not None and state.epochs_since_best >= self.patience:
             state.stopped = "early"
         return better

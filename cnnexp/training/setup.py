@@ -10,7 +10,9 @@ from cnnexp.data.augment import flips_only
 from cnnexp.data.batches import Batches, DeviceImages, Normalise
 from cnnexp.data.cache import cache_root, compiled_folder
 from cnnexp.data.images import ImageData, contradictory, leaked
+from cnnexp.data.mix import Mix
 from cnnexp.models.summary import count
+from cnnexp.optim.losses import is_plain
 from cnnexp.process.signals import StopRequest
 from cnnexp.records.run_record import RunRecord
 from cnnexp.rng import fold
@@ -24,6 +26,7 @@ from cnnexp.training.device import Device
 from cnnexp.training.evaluation import Evaluation
 from cnnexp.training.features import FeatureBatches, Features, wanted
 from cnnexp.training.loop import BatchSource, Settings, TrainState
+from cnnexp.training.moving_average import MovingAverage
 from cnnexp.training.plan import Plan
 
 
@@ -86,7 +89,10 @@ def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batch
     images = DeviceImages(data.train, device.torch, device.data_on_device)
     augmentation = build.build_augmentation(config)
     normalise = Normalise(data.mean, data.std, device.torch, device.layout)
-    return Batches(images, config["batch_size"], config["seed"], augmentation, normalise)
+    mixes = any(alpha is not None for alpha in config["mix"].values())
+    mix = Mix(**config["mix"], seed=config["seed"]) if mixes else None
+    balanced = config["sampling"] == "balanced"
+    return Batches(images, config["batch_size"], config["seed"], augmentation, normalise, balanced, mix)
 
 
 def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Settings:
@@ -95,7 +101,9 @@ def settings_of(config: dict[str, Any], batches: Batches, device: Device) -> Set
         seed=config["seed"],
         total_steps=steps(config["epochs"], batches.steps_per_epoch),
         steps_per_epoch=batches.steps_per_epoch,
-        label_smoothing=config["label_smoothing"],
+        loss=build.build_loss(config, batches.images.split.labels, device.torch),
+        is_plain=is_plain(config["loss"]),
+        accumulate=config["accumulate"],
         clip_norm=config["clip_norm"],
         device=device,
     )
@@ -117,9 +125,10 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
         schedule=build.build_schedule(config, optimizer, settings.total_steps, settings.steps_per_epoch),
         scaler=torch.amp.GradScaler(device.kind) if device.precision == "fp16" else None,
         losses=losses,
-        shown_losses=losses.clone() if settings.label_smoothing else losses,
+        shown_losses=losses if settings.is_plain else losses.clone(),
         correct=torch.zeros(settings.steps_per_epoch, dtype=torch.int64, device=device.torch),
         batch_size=config["batch_size"],
+        average=None if (decay := config["ema"]["decay"]) is None else MovingAverage(model, decay),
     )
 
 
@@ -170,7 +179,8 @@ def training_batches(setup: Setup) -> BatchSource:
     if device.compile and state.step < setup.settings.total_steps and state.stopped is None:
         with setup.stop.at_once(), state.timed("compile", device):
             folder = compiled_folder(setup.config["data"].get("cache"))
-            state.compiled = compiled(state, source.at(state.step), device, folder, setup.record.log)
+            batch = source.at(state.step).parts(setup.settings.accumulate)[0]
+            state.compiled = compiled(state, batch, device, folder, setup.record.log)
     return source
 
 

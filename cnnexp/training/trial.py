@@ -59,12 +59,16 @@ def with_data(
     not the plan of a sweep. Otherwise those of this package and of torch are tried.
     """
     sides, tried = height_width(config["data"].get("size")) or (), ("own",) if own else ("ours", "torch")
-    of = {name: origin(config, name) for name in ("model", "optimizer", "scheduler", "augmentation")}
+    of = {name: origin(config, name) for name in ("model", "loss", "optimizer", "scheduler", "augmentation")}
     if of["model"] in tried and (of["model"] != "ours" or data.image != (3, *sides)):
         try_network(config, data.image, len(data.classes))
     if ("own" in (of["optimizer"], of["scheduler"])) == own:
         nodes = {name: config[name] for name in ("optimizer", "scheduler")}
         _try_schedule(json.dumps(nodes), total_steps, steps_per_epoch, len(data.val) > 0)
+    if of["loss"] in tried:
+        try_loss(config, data)
+    if of["model"] in tried and any(config["param_groups"].values()):
+        try_groups(config, data.image)
     if of["augmentation"] != "ours" and of["augmentation"] in tried:
         try_augmentation(config, data)
 
@@ -206,6 +210,16 @@ def try_optimizer(config: Mapping[str, Any]) -> "Optimizer":
     return optimizer
 
 
+def try_groups(config: Mapping[str, Any], image: Image) -> None:
+    """Build the optimiser for the network itself. Raises UserError if `param_groups` names what it does not have."""
+    import torch
+
+    node, _ = checks.loading(config["model"])
+    with torch.random.fork_rng(devices=[]):
+        bare = {"model": {**node, "weights": "none"} if "weights" in node else node}
+        build.build_optimizer(config, build.build_model(bare, image, CLASSES))
+
+
 @functools.lru_cache(maxsize=64)
 def _try_schedule(nodes: str, total_steps: int, steps_per_epoch: int, has_val: bool) -> None:
     """Try the optimiser and the schedule of a config, and warn of them once, however many runs have them."""
@@ -277,6 +291,22 @@ def _rates(
             if (step + stride) % steps_per_epoch == 0:
                 schedule.after_epoch(1.0)
     return rates
+
+
+def try_loss(config: Mapping[str, Any], data: "ImageData") -> None:
+    """Build the loss and compute it, with its gradient, for equal logits. Raises UserError if it is no number."""
+    import torch
+
+    with refused("loss", config, "loss"):
+        loss = build.build_loss(config, data.train.labels, "cpu")
+        logits = torch.zeros(min(config["batch_size"], 8), len(data.classes), requires_grad=True)
+        labels = torch.from_numpy(data.train.labels[: len(logits)]).long()
+        found = loss(logits, labels)
+    if not isinstance(found, torch.Tensor) or found.ndim != 0 or not found.isfinite() or not found.requires_grad:
+        given = f"a tensor of {tuple(found.shape)}" if isinstance(found, torch.Tensor) and found.ndim else str(found)
+        raise UserError(
+            f"loss: gave {given:.80}; it must give the mean over the images, a finite number with a gradient"
+        )
 
 
 def try_augmentation(config: Mapping[str, Any], data: "ImageData") -> None:

@@ -435,12 +435,12 @@ def own_study(tmp_path: Path, outputs: Path) -> Iterator[list[str]]:
 
 
 def test_study_then_arm_then_what_was_typed(own_study: list[str], plans: list[Plan]) -> None:
-    assert cli.main([*own_study, "label_smoothing=0.5", "+study=mine"]) == 0
+    assert cli.main([*own_study, "loss.label_smoothing=0.5", "+study=mine"]) == 0
     assert [(plan.arm, plan.seed) for plan in plans] == [("one", 0), ("two", 0), ("one", 1), ("two", 1)], (
         "breadth first"
     )
     assert {plan.arm: plan.config["batch_size"] for plan in plans} == {"one": 6, "two": 9}
-    assert {(plan.study, plan.config["epochs"], plan.config["label_smoothing"]) for plan in plans} == {
+    assert {(plan.study, plan.config["epochs"], plan.config["loss"]["label_smoothing"]) for plan in plans} == {
         ("mine", "5st", 0.5)
     }
     assert [plan.config["optimizer"]["lr"] for plan in plans[:2]] == [0.001, 0.5]

@@ -141,7 +141,15 @@ def test_requests(start: int, ask: Callable[[fuzzing.Case], int], capsys: pytest
         assert codes[0] and codes[2], "there are right and wrong ones"
 
 
-NEARBY = ("optimizer.", "scheduler.", "augmentation.", "model.norm", "model.dropout", "label_smoothing", "clip_norm")
+NEARBY = (
+    "optimizer.",
+    "scheduler.",
+    "augmentation.",
+    "model.norm",
+    "model.dropout",
+    "loss.label_smoothing",
+    "clip_norm",
+)
 
 
 @pytest.mark.slow

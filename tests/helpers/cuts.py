@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from cnnexp.data.batches import Batches, DeviceImages, Normalise
+from cnnexp.data.batches import Batches
 from cnnexp.training import build, device
 from cnnexp.training import setup as start
 from cnnexp.training.loop import Settings, TrainState
@@ -16,10 +16,7 @@ def prepared(plan: Plan) -> tuple[TrainState, Batches, Settings]:
     """Build what `fit` needs, as a run does."""
     where = device.resolve(plan.config["device"])
     data = build.build_data(plan.config)
-    augmentation = build.build_augmentation(plan.config)
-    images = DeviceImages(data.train, where.torch, where.data_on_device)
-    normalise = Normalise(data.mean, data.std, where.torch)
-    batches = Batches(images, plan.config["batch_size"], plan.seed, augmentation, normalise)
+    batches = start.batches_of(plan.config, data, where)
     settings = start.settings_of(plan.config, batches, where)
     return start.new_state(plan.config, data, settings), batches, settings
 

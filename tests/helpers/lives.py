@@ -31,7 +31,22 @@ KINDS = {
     "step": ["scheduler=step", "scheduler.every=7st", "scheduler.gamma=0.5", "optimizer=adamw"],
     "cosine": [
         *("optimizer=momentum", "optimizer.nesterov=true", "scheduler=cosine", "scheduler.warmup=3st", "clip_norm=0.5"),
-        *("label_smoothing=0.1", "log.steps=2st", "device.precision=bf16", "early_stopping.patience=2"),
+        *("loss.label_smoothing=0.1", "log.steps=2st", "device.precision=bf16", "early_stopping.patience=2"),
+    ],
+    "mixed and averaged": [
+        *(
+            "loss=focal",
+            "loss.class_weights=balanced",
+            "sampling=balanced",
+            "mix={mixup:0.4,cutmix:1.0}",
+            "accumulate=3",
+        ),
+        *(
+            "ema.decay=0.9",
+            "param_groups={no_decay:true,rates:{fc:3},layer_decay:0.9}",
+            "optimizer=adamw",
+            "monitor=f1",
+        ),
     ],
     "onecycle": ["scheduler=onecycle", "optimizer=rmsprop", "optimizer.momentum=0.9"],
     "plateau": ["augmentation=full", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01"],

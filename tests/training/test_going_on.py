@@ -18,7 +18,13 @@ from cnnexp.training.progress import Progress
 Plans = Callable[..., Plan]
 KINDS = {
     "constant": ["log.steps=4st", "log.hash_chain=true", "probes=all"],
-    "step": ["scheduler=step", "scheduler.every=7st", "scheduler.gamma=0.5", "optimizer=adamw", "label_smoothing=0.1"],
+    "step": [
+        "scheduler=step",
+        "scheduler.every=7st",
+        "scheduler.gamma=0.5",
+        "optimizer=adamw",
+        "loss.label_smoothing=0.1",
+    ],
     "plateau": ["augmentation=full", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01"],
     "stopped early": ["early_stopping.patience=1", "optimizer.lr=1e-9", "keep_epoch=last"],
     "bf16": ["device.precision=bf16", "optimizer=momentum", "scheduler.warmup=3st"],

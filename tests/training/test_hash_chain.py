@@ -44,7 +44,7 @@ def unchanged() -> list[dict[str, Any]]:
         ("augmentation=flip", "images"),
         ("optimizer.lr=0.002", "learning_rate"),
         ("model.dropout.pool=0", "random"),
-        ("label_smoothing=0.1", "loss"),
+        ("loss.label_smoothing=0.1", "loss"),
         ("optimizer.betas=[0.9,0.99]", "optimizer"),
         ("optimizer.eps=0.1", "weights"),
         ("log.steps=1st", None),

@@ -50,13 +50,13 @@ def test_gradients_are_clipped(plan: Callable[..., Plan]) -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_the_loss_is_the_smoothed_cross_entropy(plan: Callable[..., Plan], smoothing: float) -> None:
-    state, batches, settings = prepared(plan(f"label_smoothing={smoothing}"))
+    state, batches, settings = prepared(plan(f"loss.label_smoothing={smoothing}"))
     batch = batches.at(0)
     torch.manual_seed(fold(0, "dropout", 0))
     state.model.train()
     with torch.no_grad():
         log = torch.log_softmax(state.model(batch.images).double(), 1)
-    fresh, _, _ = prepared(plan(f"label_smoothing={smoothing}"))
+    fresh, _, _ = prepared(plan(f"loss.label_smoothing={smoothing}"))
     train_step(fresh, batch, settings)
     target = torch.full_like(log, smoothing / 10)  # Szegedy et al. 2016, section 7
     target[torch.arange(len(log)), batch.labels] += 1 - smoothing

@@ -1,0 +1,46 @@
+"""Parameter groups: learning rate and weight decay by the place and the kind of a parameter (`param_groups`)."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cnnexp.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def parameters(model: "nn.Module", node: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> "list[Any]":
+    """Return the parameters that learn: a list, or a list of groups with their own lr and weight_decay.
+
+    node: `param_groups`, None for no groups. optimizer: its settings, of which groups change lr and weight_decay.
+    no_decay: biases and the parameters of norms, which have one dimension, have no weight decay. layer_decay: the last
+    layer with parameters keeps lr, each layer before it has that of the next one times this (Clark et al. 2020, arXiv
+    2003.10555). rates: {part of a parameter's name: factor}; all that match multiply. Raises UserError for a part that
+    no name has, and for an optimiser without lr.
+    """
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if node is None or not any(node.values()):
+        return list(learning.values())
+    rates, decay = node["rates"] or {}, node["layer_decay"]
+    if not isinstance(optimizer.get("lr"), (int, float)):
+        raise UserError("param_groups: the optimizer has no lr that groups could change")
+    if unused := [part for part in rates if not any(_is_part(part, name) for name in learning)]:
+        names = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in learning))
+        raise UserError(f"param_groups.rates: no parameter that learns has '{unused[0]}' in its name; layers: {names}")
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in learning))
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for name, parameter in learning.items():
+        factor = 1.0 if decay is None else decay ** (len(layers) - 1 - layers.index(name.rpartition(".")[0]))
+        for part, times in rates.items():
+            factor *= times if _is_part(part, name) else 1.0
+        groups.setdefault((factor, bool(node["no_decay"]) and parameter.ndim < 2), []).append(parameter)
+    return [
+        {"params": found, "lr": factor * optimizer["lr"], **({"weight_decay": 0.0} if spared else {})}
+        for (factor, spared), found in groups.items()
+    ]
+
+
+def _is_part(part: str, name: str) -> bool:
+    """Return whether a text is a part of a parameter's name, from dot to dot: `fc` of `fc.weight`, not of `fc1`."""
+    return re.search(rf"(^|\.){re.escape(part)}(\.|$)", name) is not None

@@ -1,0 +1,57 @@
+"""Parameter groups: which parameters get which learning rate and weight decay."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cnnexp.errors import UserError
+from cnnexp.optim.groups import parameters
+
+LR = {"lr": 0.1, "weight_decay": 0.01}
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def by_name(model: nn.Module, **node: Any) -> dict[str, tuple[float, float | None]]:
+    """Return {parameter: (lr, weight_decay)} of the groups."""
+    groups = parameters(model, {"no_decay": False, "layer_decay": None, "rates": None, **node}, LR)
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {names[id(p)]: (g["lr"], g.get("weight_decay")) for g in groups for p in g["params"]}
+
+
+def test_without_settings_there_is_one_list() -> None:
+    model = network()
+    node = {"no_decay": False, "layer_decay": None, "rates": None}
+    assert [id(p) for p in parameters(model, node, LR)] == [id(p) for p in model.parameters()]
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    found = by_name(network(), no_decay=True)
+    assert {name for name, (_, decay) in found.items() if decay == 0} == {"0.bias", "1.weight", "1.bias", "3.bias"}
+    assert found["0.weight"] == found["3.weight"] == (0.1, None), "the optimiser's own weight decay"
+
+
+def test_rates_of_layers() -> None:
+    found = by_name(network(), layer_decay=0.5, rates={"3": 10, "0.weight": 2})
+    assert {name: lr for name, (lr, _) in found.items()} == pytest.approx(
+        {"0.weight": 0.05, "0.bias": 0.025, "1.weight": 0.05, "1.bias": 0.05, "3.weight": 1.0, "3.bias": 1.0}
+    )
+
+
+def test_what_learns_is_in_one_group_each() -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    groups = parameters(model, {"no_decay": True, "layer_decay": 0.9, "rates": None}, LR)
+    assert sum(len(g["params"]) for g in groups) == 4
+    torch.optim.AdamW(groups, **LR)  # refuses parameters that are in two groups
+
+
+def test_a_part_that_no_name_has() -> None:
+    with pytest.raises(
+        UserError, match=r"param_groups.rates: no parameter that learns has 'fc' in its name; layers: 0"
+    ):
+        by_name(network(), rates={"fc": 10})

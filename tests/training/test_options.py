@@ -1,0 +1,148 @@
+"""Options of a training step: own losses, parts of a batch, mixed labels, balanced sampling, averaged weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from cuts import prepared
+from torch.nn import functional
+
+from cnnexp.data.batches import Batch
+from cnnexp.errors import UserError
+from cnnexp.records.run_record import RunRecord
+from cnnexp.training import checkpoint
+from cnnexp.training import run as runner
+from cnnexp.training.loop import train_step
+from cnnexp.training.plan import Plan
+from cnnexp.training.progress import Progress
+
+Plans = Callable[..., Plan]
+Train = Callable[..., int]
+SIMPLE = ["model.norm=none", "model.dropout={pool:0,fc:0}", "optimizer=sgd", "optimizer.lr=0.1"]
+CODE = """
+import torch
+
+def margin(logits, labels, power: float = 1.0):
+    return torch.nn.functional.multi_margin_loss(logits, labels) ** power
+
+class Squared:
+    def __init__(self, scale: float = 1.0):
+        self.scale = scale
+    def __call__(self, logits, labels):
+        wanted = torch.nn.functional.one_hot(labels, logits.shape[1])
+        return self.scale * ((logits - wanted) ** 2).mean()
+
+def each(logits, labels):
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+"""
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_a_batch_in_parts_is_the_batch(plan: Plans, parts: int) -> None:
+    whole, batches, settings = prepared(plan(*SIMPLE))
+    split, _, in_parts = prepared(plan(*SIMPLE, f"accumulate={parts}"))
+    for step in range(3):
+        train_step(whole, batches.at(step), settings)
+        train_step(split, batches.at(step), in_parts)
+        whole.step, split.step = whole.step + 1, split.step + 1
+    for a, b in zip(whole.model.parameters(), split.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(whole.losses, split.losses, rtol=1e-5, atol=1e-7)
+    assert torch.equal(whole.correct, split.correct)
+
+
+def test_a_batch_has_no_more_parts_than_images(plan: Plans) -> None:
+    with pytest.raises(UserError, match="accumulate: given 9; allowed: at most batch_size, 8"):
+        runner.run(plan("accumulate=9"), Progress())
+
+
+def test_both_labels_count_with_their_share(plan: Plans) -> None:
+    state, batches, settings = prepared(plan(*SIMPLE))
+    plain = batches.at(0)
+    mixed = Batch(plain.images, plain.labels, 0, plain.positions, plain.labels.roll(1, 0), 0.3)
+    with torch.no_grad():
+        logits = state.model.train()(plain.images)
+    own, other = (functional.cross_entropy(logits, labels) for labels in (mixed.labels, mixed.mixed))
+    train_step(state, mixed, settings)
+    assert float(state.losses[0]) == pytest.approx(float(0.3 * own + 0.7 * other), rel=1e-5)
+    assert int(state.correct[0]) == int((logits.argmax(1) == mixed.mixed).sum()), "the label with the larger share"
+
+
+def test_the_average_of_the_weights(plan: Plans) -> None:
+    """By its recurrence; the decay of step t is at most (1 + t) / (10 + t)."""
+    state, batches, settings = prepared(plan("ema.decay=0.5"))
+    assert state.average is not None
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(12):
+        train_step(state, batches.at(step), settings)
+        state.step += 1
+        decay = min(0.5, (2 + step) / (11 + step))
+        for name, value in state.model.state_dict().items():
+            last = expected.get(name)
+            average = value if last is None or not value.is_floating_point() else decay * last + (1 - decay) * value
+            expected[name] = average.clone()
+    for name, value in state.average.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_is_what_is_kept(plan: Plans) -> None:
+    averaged = runner.run(plan("ema.decay=0.9", "keep_epoch=last"), Progress())
+    plain = runner.run(plan("keep_epoch=last"), Progress())
+    weights = [checkpoint.weights_in(run.folder / "checkpoints" / "best.pt") for run in (averaged, plain)]
+    final = checkpoint.read(averaged.folder / "checkpoints" / "final.pt")
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    for name, value in weights[0].items():
+        assert torch.equal(value, final["average"][f"module.{name}"])
+        assert torch.equal(weights[1][name], final["model"][name]), "averaging changes nothing in the training"
+
+
+def test_balanced_sampling_draws_the_classes_alike(plan: Plans) -> None:
+    _, batches, _ = prepared(plan("data.num_train=400", "sampling=balanced"))
+    labels = torch.from_numpy(batches.images.split.labels)
+    batches.chances = 1 / torch.tensor([30.0, *[1.0] * 9])[labels]  # as if class 0 had 30 times as many images
+    drawn = torch.cat([labels[batches.order(epoch)] for epoch in range(20)]).bincount(minlength=10)
+    assert drawn[0] < 0.2 * drawn[1:].float().mean()
+    assert len(batches.order(0)) == len(labels) and torch.equal(batches.order(3), batches.order(3))
+
+
+@pytest.fixture
+def own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_losses.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["loss._target_=my_losses.margin", "+loss.power=2"],
+        ["loss._target_=my_losses.Squared", "+loss.scale=3"],
+        ["loss._target_=torch.nn.CrossEntropyLoss", "loss.label_smoothing=0.1"],
+        ["loss._target_=torch.nn.functional.multi_margin_loss"],
+        ["loss=focal", "loss.class_weights=balanced"],
+    ],
+)
+def test_an_own_loss(own_losses: None, train: Train, only: Callable[[], RunRecord], words: list[str]) -> None:
+    assert train(*words) == 0
+    rows = only().rows(split="train")
+    assert all(0 < row["loss"] < 10 for row in rows), "rows show the cross entropy"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["loss._target_=my_losses.each"],
+            "loss: gave a tensor of (8,); it must give the mean over the images, a finite number with a gradient"),
+        (["loss.class_weights=[1,2]"], "loss.class_weights: given 2 numbers; allowed: 10, one per class"),
+        (["label_smoothing=0.1"], "type loss.label_smoothing=0.1"),
+        (["mix.mixup=0"], "mix.mixup: given 0; allowed: a number > 0"),
+        (["ema.decay=1"], "ema.decay: given 1; allowed: a number >= 0 and < 1"),
+        (["param_groups.rates={neck:2}"], "param_groups.rates: no parameter that learns has 'neck' in its name"),
+    ],
+)  # fmt: skip
+def test_one_line_for_a_wrong_option(
+    own_losses: None, train: Train, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert train(*words) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.strip().splitlines()) == 1
