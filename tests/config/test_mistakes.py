@@ -37,7 +37,7 @@ ANSWERS = {
     "optimizer.foo=1": "optimizer.foo: no such key; optimizer has _target_, betas, eps, lr, weight_decay",
     "model.foo=1": "model.foo: no such key; model has _target_, activation, blocks, channels, dropout, fc, fc_layers",
     "model.drop=0.5": "model.drop: no such key (did you mean 'model.dropout'?)",
-    "foo=3": "foo: no such key; choose one of augmentation, backbone, batch_size",
+    "foo=3": "foo: no such key; choose one of accumulate, augmentation, backbone, batch_size",
     "model.freeze=backbone": "no such key with this model; it needs model=resnet18 or model=torchvision",
     "scheduler.gamma=0.9": "it needs scheduler=step",
     "data=folder": "data.root: data is not a folder; type data.root=DIR, where your images are",

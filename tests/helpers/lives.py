@@ -43,7 +43,7 @@ KINDS = {
         ),
         *(
             "ema.decay=0.9",
-            "param_groups={no_decay:true,rates:{fc:3},layer_decay:0.9}",
+            "param_groups={no_decay:true,rates:{head:3},layer_decay:0.9}",
             "optimizer=adamw",
             "monitor=f1",
         ),

@@ -22,7 +22,7 @@ Only = Callable[[], RunRecord]
 def recorder(patience: int | None = None, monitor: str = "accuracy") -> tuple[Recorder, Any]:
     """Return a Recorder and a state that has all that `choose` looks at."""
     model = torch.nn.Linear(1, 1)
-    state = SimpleNamespace(model=model, best={}, best_weights={}, epochs_since_best=0, stopped=None)
+    state = SimpleNamespace(model=model, evaluated=model, best={}, best_weights={}, epochs_since_best=0, stopped=None)
     own: Any = Recorder.__new__(Recorder)
     own.patience, own.keeps_last, own.monitor = patience, False, monitor
     return own, state
