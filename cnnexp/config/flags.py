@@ -22,18 +22,15 @@ examples:
   cnnexp train data=imagenette data.size=64 epochs=15ep model.norm=batch
   cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
   cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
-  cnnexp train +study=ablation --until-decided         as many seeds as its verdicts need
   cnnexp train +study=ablation +preset=small study.name=small    a small version: 4 epochs of 2,000 images
 
 flags:
   -m, --multirun     sweep over comma-separated values
-  --plan             print the runs, what their arms change and how long they may take; train
-                     nothing (the data is prepared, for its content names the runs)
+  --plan             print the runs, what their arms change and how long they may take; train nothing
   --budget TIME      start no run that would not end in time (30m, 1.5h, 90s); exit code 75 if runs are left
   --fail-fast        start nothing more after the first failure
   --no-wait          with cluster=slurm: submit the runs, and return
-  --until-decided    add a seed, look, and repeat, until the comparisons and claims of the study are decided;
-                     an arm without an open one stops (docs/statistics.md)
+  --until-decided    add a seed, look, and repeat, until the study's verdicts are decided (docs/statistics.md)
   --max-seeds N      with --until-decided: use N seeds at most (default 20)
   --cfg job          print the composed config and stop
   --config-dir DIR   look for configs in DIR too
