@@ -297,7 +297,7 @@ def try_loss(config: Mapping[str, Any], data: "ImageData") -> None:
     """Build the loss and compute it, with its gradient, for equal logits. Raises UserError if it is no number."""
     import torch
 
-    with refused("loss", config, "loss"):
+    with build.refused("loss", config, "loss"):
         loss = build.build_loss(config, data.train.labels, "cpu")
         logits = torch.zeros(min(config["batch_size"], 8), len(data.classes), requires_grad=True)
         labels = torch.from_numpy(data.train.labels[: len(logits)]).long()
