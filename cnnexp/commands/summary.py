@@ -101,9 +101,12 @@ def totals(summary: "Summary", batch_size: int) -> str:
 
 
 def _image(given: str | None, data: Mapping[str, Any]) -> tuple[int, int, int]:
+    from cnnexp.config import checks
     from cnnexp.config.sizes import height_width
 
-    sides, channels = height_width(data.get("size")), data.get("channels")
+    own = getattr(checks.target("data", data), "image", None)
+    image = own(data) if own else {}
+    sides, channels = height_width(data.get("size") or image.get("size")), data.get("channels", image.get("channels"))
     if given is None and sides is None:
         raise UserError("data: has no image size; give --image, such as --image 3x64x64")
     channels = channels if isinstance(channels, int) else 3

@@ -169,6 +169,7 @@ def _folder_classes(node: Mapping[str, Any]) -> list[str]:
     return find_tree(Path(node["root"]) / node["path"]).classes
 
 
+vars(public_set)["image"] = lambda node: {"size": SETS[node["name"]].size, "channels": SETS[node["name"]].channels}
 # Of a source: what it downloads into its root, and a function from its settings to its classes, which prepares nothing.
 for _source, _place, _classes in (
     (textures, None, lambda _: TEXTURES),

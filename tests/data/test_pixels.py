@@ -98,7 +98,7 @@ def test_dark_gray_with_alpha_says_so(tmp_path, kind):
         values = np.full((8, 8, 2), 900)
         values[..., 1] = 65535
         write_png(file, values if kind == "LA" else values[..., 0], None if kind == "LA" else [7])
-    assert folder(root).notes[0].startswith("20 images with 16 bits or more have no value above 900 of 65,535")
+    assert folder(root).notes[-1].startswith("20 images with 16 bits or more have no value above 900 of 65,535")
 
 
 @pytest.mark.skipif(not HEIF, reason="pillow-heif is not installed")
@@ -122,7 +122,7 @@ def test_a_tree_that_comes_out_dark_says_so_and_how_to_read_it(tmp_path, bits, m
         values[0, 0] = (1 << bits) - 1
         Image.fromarray(values.astype(np.uint16 if mode == "I;16" else np.int32)).save(file.with_suffix(".tif"))
     for _ in range(2):  # decoded, then from the cache
-        (note,) = folder(root).notes
+        *_, note = folder(root).notes  # equal images of two classes are noted too
         assert note.startswith(f"20 images with 16 bits or more have no value above {(1 << bits) - 1:,} of 65,535")
         assert f"(the smallest possible is {bits})" in note
     data = folder(root, bits=bits)

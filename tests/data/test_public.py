@@ -92,3 +92,10 @@ def test_what_was_in_the_folder_stays(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         load("MNIST", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_a_summary_knows_the_images_of_a_set(capsys):
+    assert cli.main(["summary", "data=torchvision", "data.name=MNIST"]) == 0
+    assert "32x28x28" in capsys.readouterr().out
+    assert cli.main(["summary", "data=torchvision", "data.name=STL10", "data.size=[24,32]"]) == 0
+    assert "32x24x32" in capsys.readouterr().out
