@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from cnnexp.errors import Interrupted
@@ -32,7 +32,7 @@ def unchanged() -> Iterator[None]:
 
 @contextmanager
 def torch_unchanged() -> Iterator[None]:
-    """Restore torch's threads and flags, and the random state of torch, numpy and Python after the block."""
+    """Start from torch's defaults; restore its threads and flags, and all random states, after the block."""
     import numpy as np
     import torch
 
@@ -48,7 +48,8 @@ def torch_unchanged() -> Iterator[None]:
     began = cuda and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     device, cuda_states = (torch.cuda.current_device(), torch.cuda.get_rng_state_all()) if began else (0, [])
     try:
-        yield
+        with torch_defaults():
+            yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
@@ -64,6 +65,33 @@ def torch_unchanged() -> Iterator[None]:
         elif cuda:
             torch.cuda.manual_seed_all(torch.initial_seed())
         release_freed_memory()
+
+
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Compute in the block as a new process does, so that its numbers are those of the command.
+
+    A program may be in no_grad, inference_mode or autocast, or have another default dtype, device or matmul precision.
+    """
+    import torch
+
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    autocast = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    device = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+    try:
+        torch.set_default_dtype(torch.float32)
+        if precision != "highest":
+            torch.set_float32_matmul_precision("highest")
+        for kind in autocast:
+            torch.set_autocast_enabled(kind, False)
+        with torch.inference_mode(False), torch.enable_grad(), device:
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        if precision != "highest":
+            torch.set_float32_matmul_precision(precision)
+        for kind in autocast:
+            torch.set_autocast_enabled(kind, True)
 
 
 def _flag(name: str, value: bool | None = None) -> bool:

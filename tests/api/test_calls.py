@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,40 @@ def test_the_process_is_left_as_it_was(own: Callable[..., cnnexp.Run], monkeypat
     after = state()
     for name in before:
         assert after[name] == before[name], name
+
+
+@contextmanager
+def chosen(setter: Callable[[Any], None], value: Any, default: Any) -> Iterator[None]:
+    setter(value)
+    try:
+        yield
+    finally:
+        setter(default)
+
+
+CHOICES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "device": lambda: torch.device("meta"),
+    "dtype": lambda: chosen(torch.set_default_dtype, torch.float64, torch.float32),
+    "precision": lambda: chosen(torch.set_float32_matmul_precision, "medium", "highest"),
+}
+
+
+def test_what_a_program_has_chosen_in_torch_changes_no_number(outputs: Path) -> None:
+    plain = untimed(cnnexp.train(*TINY, outputs=outputs).record)
+    for name, choice in CHOICES.items():
+        with choice():
+            before = _choices()
+            run = cnnexp.train(*TINY, outputs=outputs / name)
+            assert _choices() == before, name
+        assert untimed(run.record) == plain, name
+
+
+def _choices() -> tuple[Any, ...]:
+    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+    return *modes, torch.get_default_dtype(), torch.get_default_device(), torch.get_float32_matmul_precision()
 
 
 def test_in_a_thread(own: Callable[..., cnnexp.Run]) -> None:
