@@ -6,7 +6,7 @@ import time
 from plain_plans import End, FakeEngine
 
 from cnnexp.errors import UserError
-from cnnexp.sweep.engine import Event
+from cnnexp.sweep.engine import Event, Progress
 from cnnexp.training.plan import Plan
 
 
@@ -24,6 +24,17 @@ def refused() -> FakeEngine:
 
 def broken() -> FakeEngine:
     raise RuntimeError("a bug")
+
+
+class Tells(FakeEngine):
+    """Says of each run that it is half done, before it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(1, done)
+
+    def news(self, timeout: float) -> list[Event]:
+        events = super().news(timeout)
+        return [*(Progress(event.plan, 0.5) for event in events), *events]
 
 
 class Hangs(FakeEngine):

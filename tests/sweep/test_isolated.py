@@ -8,11 +8,12 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
-from isolated_engines import Dies, Hangs, broken, done, good, refused
+from isolated_engines import Dies, Hangs, Tells, broken, done, good, refused
 from plain_plans import FakeEngine, plain_plan
 
 from cnnexp.errors import Interrupted, UserError
 from cnnexp.sweep import isolated
+from cnnexp.sweep.board import Board
 from cnnexp.sweep.isolated import Isolated, serve
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.times import Times
@@ -30,6 +31,13 @@ def test_runs_are_made_there(plans: list[Plan], tmp_path: Path, capsys: pytest.C
     assert {plan.record().status for plan in plans} == {"done"}
     assert engine.process is not None and engine.process.exitcode == 0
     assert capsys.readouterr().out.startswith("2 pretended slot(s)\n[1/5] done")
+
+
+def test_progress_is_shown(plans: list[Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, float]] = []
+    monkeypatch.setattr(Board, "progress", lambda self, plan, fraction: shown.append((plan.label, fraction)))
+    assert Scheduler(plans, Isolated(Tells, "the fake", tmp_path / "log"), Times([])).run() == 0
+    assert shown == [(plan.label, 0.5) for plan in plans]
 
 
 def test_no_process_is_started_for_runs_that_are_done(plans: list[Plan], tmp_path: Path) -> None:
