@@ -26,6 +26,7 @@ COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
     "work": ("cnnexp.commands.work", "make the planned runs of a study, beside other workers"),
     "report": ("cnnexp.commands.report", "compare the runs of a study: tables, figures, a page"),
+    "track": ("cnnexp.commands.track", "send the records of runs to TensorBoard, MLflow or W&B"),
     "data": ("cnnexp.commands.data", "prepare a data set, print and show what is in it"),
     "summary": ("cnnexp.commands.summary", "print a network's layers, parameters and cost"),
     "models": ("cnnexp.commands.models", "list networks by name: parameters, input size, pretrained weights"),

@@ -73,7 +73,11 @@ def composed_of(words: list[str]) -> "DictConfig":
 
 def single(composed: "DictConfig") -> int:
     """Plan and make the run of a composed config, after the runs that it needs; returns the exit code."""
-    for needed in planned(composed).chain():
+    from cnnexp.trackers.follow import follow_study
+
+    made = planned(composed)
+    follow_study(made.config["tracker"], made.folder.parent)
+    for needed in made.chain():
         if (code := make(needed)) != EXIT_DONE:
             return code
     return EXIT_DONE

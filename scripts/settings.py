@@ -43,7 +43,7 @@ TOP = {  # heading: keys of train.yaml, or nodes of the schema
         "early_stopping",
         "shift_pixels",
     ),
-    "Saving and logging": ("outputs", "checkpoint", "log"),
+    "Saving and logging": ("outputs", "checkpoint", "log", "tracker"),
     "Sweeps and studies": ("slots", "backbone", "study"),
     "Device": ("device",),
     "Other machines": ("cluster",),

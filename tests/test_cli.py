@@ -117,7 +117,7 @@ def complete(line: str) -> list[str]:
 
 
 def test_completion() -> None:
-    assert complete("cnnexp t") == ["train"]
+    assert complete("cnnexp t") == ["train", "track"]
     assert complete("cnnexp ") == list(cli.COMMANDS)
     assert {"optimizer=", "optimizer."} <= set(complete("cnnexp train opt"))
     assert complete("cnnexp train optimizer=ad") == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]

@@ -13,7 +13,7 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"train"},
     {"commands"},
     {"sweep", "export"},
-    {"training"},
+    {"training", "trackers"},
     {"models", "explore", "report"},
     {"data", "optim", "reference", "records"},
     {"config", "pages"},

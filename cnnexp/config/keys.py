@@ -19,6 +19,7 @@ COUNTS: dict[str, tuple[Purpose, ...]] = {
     "slots": (),
     "cluster": (),
     "log": (),
+    "tracker": (),
     "checkpoint": (),
     "probes": (),
     "backbone": ("arm",),

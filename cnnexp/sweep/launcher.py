@@ -28,6 +28,7 @@ from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.study import by_folder, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, in_shell, plural
+from cnnexp.trackers.follow import follow_study
 from cnnexp.training import trial
 from cnnexp.training.plan import Plan
 
@@ -64,6 +65,8 @@ def launch(words: list[str], request: Request) -> int:
         show_rounds(plans, with_upstream, len(slots))
     elif request.plan:
         show_plan(with_upstream(plans), len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
+    for folder in by_folder(plans) if not request.plan else ():
+        follow_study(plans[0].config["tracker"], folder)
     if cluster["engine"] == "slurm":
         return submit(plans, cluster, request)
     if request.plan:

@@ -25,6 +25,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "a process": (
         *("cnnexp/records/provenance.py", "scripts/reliability.py"),
         "cnnexp/process/limits.py",  # this Python, with a constant program
+        "cnnexp/trackers/follow.py",  # this Python, with `cnnexp track`
         "cnnexp/sweep/slurm.py",  # the commands of SLURM, without a shell
         "scripts/bench/process.py",
         *(

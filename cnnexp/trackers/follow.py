@@ -1,0 +1,70 @@
+"""A follower: a process that sends records to a tracker while runs are under way (`tracker=` and `track --follow`)."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from time import sleep
+
+from cnnexp import trackers
+from cnnexp.errors import UserError, one_line
+
+SECONDS = 5  # between two looks
+LOG = "tracker.log"
+followers: list[subprocess.Popen[bytes]] = []  # of this process
+
+
+def follow_study(name: str, folder: Path) -> None:
+    """Start a follower of this process's runs below a folder, unless the tracker is none.
+
+    Raises UserError if its package is not installed. Nothing that goes wrong later is an error here.
+    """
+    if name == "none":
+        return
+    trackers.check(name)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        words = ["track", str(folder), "--to", name, "--follow", "--pid", str(os.getpid())]
+        with open(folder / LOG, "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cnnexp", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the runs; it ends after them
+            )
+        followers.append(process)
+
+
+def follow(folder: Path, name: str, place: str | None, pid: int | None) -> str:
+    """Send what is new every few seconds until no run is under way; return why the last attempt failed, or ""."""
+    from cnnexp.report.watch import is_under_way
+
+    failed, to = "", None
+    with suppress(OSError):
+        os.nice(10)
+    while True:
+        last = not (is_alive(pid) or (folder.exists() and is_under_way(folder)))
+        try:
+            to = to or trackers.tracker(name, folder, place)
+            trackers.replay(folder, to)
+            failed = ""
+        except UserError as error:
+            failed = str(error)
+        except Exception as error:  # of the tracker's library: it may work the next time
+            failed, to = one_line(f"{type(error).__name__}: {error}"), None
+        if last:
+            return failed
+        sleep(SECONDS)
+
+
+def is_alive(pid: int | None) -> bool:
+    """Return whether a process lives."""
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""MLflow: an experiment per study; a run per run, found again by a tag with its identity."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from cnnexp import storage
+from cnnexp.records.run_record import RunRecord
+from cnnexp.trackers import plain, results, started
+
+IDENTITY, ROWS = "cnnexp.identity", "cnnexp.rows"
+BATCH = 1000  # metrics in a request, the most that a server takes
+ENDED = {"done": "FINISHED", "interrupted": "KILLED", "running": "RUNNING"}  # other ends are failures
+
+
+class MLflow:
+    """Writes params, metrics, results and the report's files. place: the tracking URI."""
+
+    whole_steps = False
+
+    def __init__(self, folder: Path, place: str | None):
+        storage.make_folder(folder)
+        self.place = place or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+        self.artifacts = (
+            None if place or "MLFLOW_TRACKING_URI" in os.environ else (folder / "mlflow").resolve().as_uri()
+        )
+        self.client = MlflowClient(tracking_uri=self.place)
+        self.experiments: dict[str, str] = {}
+        self.known: dict[str, Any] = {}
+
+    def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
+        """Find or make a run; return how many of its rows the server has."""
+        found = self._find(str(run.info.get("study")), run.identity)
+        if found is None:
+            tags = {IDENTITY: run.identity, "cnnexp.folder": str(run.folder.resolve()), "arm": str(run.info.get("arm"))}
+            experiment, start = self._experiment(str(run.info.get("study"))), int(1000 * started(run))
+            found = self.client.create_run(experiment, start_time=start, run_name=run.name, tags=tags)
+            params = [Param(key, str(plain(value))[:500]) for key, value in config.items()]
+            for first in range(0, len(params), 100):
+                self.client.log_batch(found.info.run_id, params=params[first : first + 100])
+        self.known[run.identity] = found
+        return int(found.data.tags.get(ROWS, "0"))
+
+    def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
+        """Send rows, in batches; the number of rows goes with the last one."""
+        metrics = [
+            Metric(name, value, int(1000 * at), step) for values, step, at in rows for name, value in values.items()
+        ]
+        batches = [metrics[first : first + BATCH] for first in range(0, len(metrics), BATCH)]
+        for number, batch in enumerate(batches, 1):
+            tags = [RunTag(ROWS, str(count))] if number == len(batches) else []
+            self.client.log_batch(self.known[run.identity].info.run_id, metrics=batch, tags=tags)
+
+    def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
+        """Send the result of a run that has ended, and its status, once."""
+        found, status = self.known[run.identity], ENDED.get(run.status, "FAILED")
+        if found.info.status == status:
+            return
+        numbers = [Metric(f"result/{name}", value, int(1000 * started(run)), 0) for name, value in results(run).items()]
+        if numbers:
+            self.client.log_batch(found.info.run_id, metrics=numbers)
+        if status == "RUNNING":
+            self.client.update_run(found.info.run_id, status=status)
+        else:
+            self.client.set_terminated(found.info.run_id, status)
+
+    def report(self, study: str, folder: Path, figures: list[Path]) -> None:
+        """Send the page and the figures of a report, if they have changed."""
+        files = [folder / "index.html", *figures]
+        newest = str(max(file.stat().st_mtime_ns for file in files))
+        found = self._find(study, "report")
+        if found is None:
+            found = self.client.create_run(self._experiment(study), run_name="report", tags={IDENTITY: "report"})
+        if found.data.tags.get("cnnexp.newest") != newest:
+            for file in files:
+                self.client.log_artifact(found.info.run_id, str(file))
+            self.client.set_tag(found.info.run_id, "cnnexp.newest", newest)
+            self.client.set_terminated(found.info.run_id)
+
+    def _experiment(self, study: str) -> str:
+        if study not in self.experiments:
+            found = self.client.get_experiment_by_name(study)
+            made = found.experiment_id if found else self.client.create_experiment(study, self.artifacts)
+            self.experiments[study] = made
+        return self.experiments[study]
+
+    def _find(self, study: str, identity: str) -> Any:
+        query = f"tags.`{IDENTITY}` = '{identity}'"
+        return next(iter(self.client.search_runs([self._experiment(study)], query)), None)

@@ -1,0 +1,59 @@
+"""Weights & Biases: a project per study. Without a login it writes files for `wandb sync` (offline)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from cnnexp.records.run_record import RunRecord
+from cnnexp.storage import make_folder
+from cnnexp.trackers import Sent, plain, results
+
+
+class WandB:
+    """Writes settings, metrics, results and the report. Offline unless WANDB_MODE says online, after `wandb login`."""
+
+    whole_steps = False
+
+    def __init__(self, folder: Path, place: str | None):
+        self.folder = Path(place) if place else folder / "wandb"
+        make_folder(self.folder)
+        self.place, self.sent = str(self.folder), Sent(self.folder / "sent.json")
+
+    def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
+        """Return how many rows of a run were written."""
+        return int(self.sent.of(run.name).get("rows", 0))
+
+    def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
+        """Write rows; those of one step are one entry."""
+        by_step: dict[int, dict[str, float]] = {}
+        for metrics, step, _ in rows:
+            by_step.setdefault(step, {}).update(metrics)
+        with self._open(run) as opened:
+            for step, metrics in by_step.items():
+                opened.log(metrics, step=step)
+        self.sent.set(run.name, rows=count)
+
+    def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
+        """Write the settings and the result of a run that has ended, once."""
+        if run.status == "done" and not self.sent.of(run.name).get("ended"):
+            with self._open(run) as opened:
+                opened.config.update({key: plain(value) for key, value in config.items()}, allow_val_change=True)
+                opened.summary.update({f"result/{name}": value for name, value in results(run).items()})
+            self.sent.set(run.name, ended=True)
+
+    def report(self, study: str, folder: Path, figures: list[Path]) -> None:
+        """Write the figures of a report, if they have changed."""
+        newest = max((figure.stat().st_mtime_ns for figure in figures), default=0)
+        if figures and self.sent.of(f"report of {study}").get("newest") != newest:
+            with self._init(study, "report", "report") as opened:
+                opened.log({figure.stem: wandb.Image(str(figure)) for figure in figures})
+            self.sent.set(f"report of {study}", newest=newest)
+
+    def _open(self, run: RunRecord) -> Any:
+        return self._init(str(run.info.get("study")), run.identity, run.name)
+
+    def _init(self, project: str, identity: str, name: str) -> Any:
+        settings = wandb.Settings(silent=True, console="off", save_code=False, disable_git=True)
+        return wandb.init(project=project, id=identity, name=name, settings=settings, dir=self.place, resume="allow")

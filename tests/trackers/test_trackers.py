@@ -1,0 +1,134 @@
+"""Trackers get what the records say, once, and no run waits for them."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from cnnexp import cli, trackers
+from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.trackers import follow
+
+Train = Callable[..., int]
+
+
+@pytest.fixture
+def study(train: Train, tmp_path: Path) -> Path:
+    """Train two runs; return their study's folder."""
+    assert train("-m", "seed=0,1", "epochs=2", "log.steps=3st", "study.name=tracked") == 0
+    (run, _) = find_runs(tmp_path)
+    return run.folder.parent
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return {name: [(step, value)]} of a run's event files, as TensorBoard reads them."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def expected(run: RunRecord, split: str, name: str) -> list[tuple[int, float]]:
+    return [(row["step"], pytest.approx(row[name], rel=1e-6)) for row in run.rows(split=split)]
+
+
+def test_tensorboard_reads_what_the_records_say(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
+    for run in find_runs(study):
+        found = scalars(study / "tensorboard" / run.name)
+        for split in ("train", "val"):
+            assert found[f"{split}/loss"] == expected(run, split, "loss")
+            assert found[f"{split}/accuracy"] == expected(run, split, "accuracy")
+        assert len(found["step/loss"]) == len(run.rows("step")) > 0
+        assert found["result/test_accuracy"][0][1] == pytest.approx(run.info["result"]["test_accuracy"])
+    capsys.readouterr()
+    assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
+    assert capsys.readouterr().out.startswith("tensorboard: 0 new rows of 2 runs; ")
+
+
+def test_rows_that_were_written_twice_count_once(study: Path) -> None:
+    """A process was killed after it wrote them, before it noted that it had."""
+    pytest.importorskip("tensorboard")
+    assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
+    run = find_runs(study)[0]
+    before = scalars(study / "tensorboard" / run.name)
+    (study / "tensorboard" / "sent.json").unlink()
+    assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
+    assert scalars(study / "tensorboard" / run.name)["val/loss"] == before["val/loss"]
+
+
+def test_new_rows_are_added(study: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = find_runs(study)[0]
+    rows, complete = run.metrics.read_bytes().splitlines(keepends=True), run.metrics.read_bytes()
+    run.metrics.write_bytes(b"".join(rows[:2]))
+    assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
+    run.metrics.write_bytes(complete)
+    assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
+    found = scalars(study / "tensorboard" / run.name)
+    assert found["val/accuracy"] == expected(run, "val", "accuracy")
+    assert found["train/loss"] == expected(run, "train", "loss")
+
+
+def test_a_tracker_that_cannot_write_is_one_line(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    (study / "file").write_text("")
+    capsys.readouterr()
+    assert cli.main(["track", str(study), "--to", "tensorboard", "--place", str(study / "file")]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("cnnexp: tensorboard: ") and error.count("\n") == 1
+    assert error.endswith("; the same command goes on\n")
+
+
+def test_an_absent_package_or_a_wrong_name_is_one_line(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert train("tracker=wandb") == 2
+    assert "tracker: wandb is not installed; pip install 'cnnexp[wandb]'" in capsys.readouterr().err
+    assert cli.main(["track", str(tmp_path), "--to", "comet"]) == 2
+    assert "unknown tracker 'comet'; choose one of tensorboard, mlflow, wandb" in capsys.readouterr().err
+    assert not find_runs(tmp_path), "nothing was trained"
+
+
+class Failing:
+    """A tracker that never works, and takes its time."""
+
+    place, whole_steps = "nowhere", False
+
+    def begin(self, run: RunRecord, config: Any) -> int:
+        sleep(0.1)
+        raise ConnectionError("no network")
+
+
+def test_a_follower_tries_again_and_says_why_it_failed(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(trackers, "tracker", lambda *given: tried.append(given) or Failing())
+    monkeypatch.setattr(follow, "SECONDS", 0.05)
+    monkeypatch.setattr("os.nice", lambda by: 0)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    threading.Timer(1.0, process.communicate, [b"\n"]).start()
+    said = follow.follow(study, "tensorboard", None, process.pid)
+    assert said == "ConnectionError: no network" and len(tried) > 2
+
+
+def test_a_follower_beside_a_sweep(train: Train, tmp_path: Path) -> None:
+    """It ends by itself after the sweep's process; here that is the test's, so the test tells it to look no more."""
+    pytest.importorskip("tensorboard")
+    plain = train("seed=3", "epochs=2", "study.name=plain")
+    assert train("seed=3", "epochs=2", "study.name=followed", "tracker=tensorboard") == plain == 0
+    by_study = {run.folder.parent.name: run for run in find_runs(tmp_path)}
+    assert by_study["plain"].info["fingerprint"] == by_study["followed"].info["fingerprint"]
+    folder, end = by_study["followed"].folder, monotonic() + 60
+    place = folder.parent / "tensorboard" / folder.name
+    while not (place.exists() and "val/loss" in scalars(place)) and monotonic() < end:
+        sleep(0.5)
+    assert scalars(place)["val/loss"] == expected(by_study["followed"], "val", "loss")
+    (process,) = follow.followers
+    process.terminate()
+    process.wait()
