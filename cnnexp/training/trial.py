@@ -7,33 +7,27 @@ from outside the package gets one batch. The user's own code is tried when its r
 import functools
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config import checks
-from cnnexp.config.signature import steps
 from cnnexp.config.sizes import height_width
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import UserError, is_out_of_memory, warn_once
 from cnnexp.records.run_record import RunRecord
-from cnnexp.training import build
+from cnnexp.training import build, trial_of_schedule
 
 if TYPE_CHECKING:
     from torch import nn
-    from torch.optim import Optimizer
 
     from cnnexp.data.images import ImageData
-    from cnnexp.optim.schedules import Schedule
 
 Image = tuple[int, int, int]
 CLASSES = 10  # before the data is read
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384)  # of images, to suggest one that the network takes
 BEST = "checkpoints/best.pt"  # of a run
 FAR_OUTSIDE, ROUNDING = (-1.0, 2.0), 1e-3  # of augmented images, whose numbers are in [0, 1]
-SHOWN_STEPS = 20_000  # of a schedule; measured: 0.01 s for one of this package, 0.2 s for one of torch
-SAME_RATE = 0.05  # a learning rate that changes by less than this fraction is called constant
 
 
 def origin(config: Mapping[str, Any], name: str) -> Literal["ours", "torch", "own"]:
@@ -64,7 +58,7 @@ def with_data(
         try_network(config, data.image, len(data.classes))
     if ("own" in (of["optimizer"], of["scheduler"])) == own:
         nodes = {name: config[name] for name in ("optimizer", "scheduler")}
-        _try_schedule(json.dumps(nodes), total_steps, steps_per_epoch, len(data.val) > 0)
+        trial_of_schedule.try_both(json.dumps(nodes), total_steps, steps_per_epoch, len(data.val) > 0)
     if of["loss"] in tried:
         try_loss(config, data)
     if of["model"] in tried and any(config["param_groups"].values()):
@@ -194,22 +188,6 @@ def check_logits(output: Any, expected: tuple[int, int | None], ours: bool) -> N
         raise UserError("model: gave probabilities, which add up to 1; the loss takes logits: leave out the softmax")
 
 
-def try_optimizer(config: Mapping[str, Any]) -> "Optimizer":
-    """Build the optimiser for weights of a convolution, a matrix and a bias, and step once. Raises UserError."""
-    import torch
-    from torch import nn
-
-    model = nn.ParameterList(nn.Parameter(torch.ones(shape)) for shape in ((4, 3, 3, 3), (4, 4), (4,)))
-    with build.refused("optimizer", config, "optimizer"):
-        optimizer = build.build_optimizer(config, model)
-        for parameter in model.parameters():
-            parameter.grad = torch.full_like(parameter, 0.01)
-        optimizer.step()
-    if optimizer.defaults.get("maximize"):
-        raise UserError("optimizer.maximize: given true, but the loss is to become small; leave it out")
-    return optimizer
-
-
 def try_groups(config: Mapping[str, Any], image: Image) -> None:
     """Build the optimiser for the network itself. Raises UserError if `param_groups` names what it does not have."""
     import torch
@@ -218,79 +196,6 @@ def try_groups(config: Mapping[str, Any], image: Image) -> None:
     with torch.random.fork_rng(devices=[]):
         bare = {"model": {**node, "weights": "none"} if "weights" in node else node}
         build.build_optimizer(config, build.build_model(bare, image, CLASSES))
-
-
-@functools.lru_cache(maxsize=64)
-def _try_schedule(nodes: str, total_steps: int, steps_per_epoch: int, has_val: bool) -> None:
-    """Try the optimiser and the schedule of a config, and warn of them once, however many runs have them."""
-    config = json.loads(nodes)
-    for note in try_schedule(config, try_optimizer(config), total_steps, steps_per_epoch, has_val):
-        warn_once(note, f"cnnexp: {note}")
-
-
-def try_schedule(
-    config: Mapping[str, Any], optimizer: "Optimizer", total_steps: int, steps_per_epoch: int, has_val: bool
-) -> list[str]:
-    """Build the schedule and step it to the end of the run. Returns notes: what of it does not do what it says.
-
-    Raises UserError if the schedule refuses, or contradicts the run.
-    """
-    from torch.optim.lr_scheduler import ReduceLROnPlateau
-
-    with build.refused("scheduler", config, "scheduler"):
-        schedule = build.build_schedule(config, optimizer, total_steps, steps_per_epoch)
-    watching = getattr(schedule, "scheduler", None)
-    if isinstance(watching, ReduceLROnPlateau):
-        if watching.mode != "min":
-            raise UserError(f"scheduler.mode: given {watching.mode}; allowed: min, because it watches a loss")
-        if not has_val:
-            raise UserError("scheduler: ReduceLROnPlateau watches the validation loss; set data.val_fraction above 0")
-    stride = steps_per_epoch if watching is not None and not getattr(schedule, "every_step", False) else 1
-    rates = _rates(config, schedule, total_steps, steps_per_epoch, stride)
-    if not any(rates):
-        raise UserError("optimizer: the learning rate is 0 in all steps: nothing would be trained")
-    if len(rates) * stride < total_steps:
-        return []
-    notes, node = list[str](), config["scheduler"]
-    if (still := rates.count(0.0) * stride) >= steps_per_epoch:
-        notes.append(f"scheduler: the learning rate is 0 in {still} of {total_steps} steps, which train nothing")
-    rise = 0 if watching is not None else steps(node.get("warmup", 0), steps_per_epoch)
-    if rise > total_steps:
-        given, reached = node["warmup"], f"the learning rate reaches {max(rates):.3g}, never {schedule.base[0]:g}"
-        notes.append(f"scheduler.warmup: given {given}, more than the run has: {reached}")
-    elif not node["_target_"].endswith(".constant") and max(rates) - min(rates) < SAME_RATE * max(rates):
-        counts = "; a scheduler class of torch is stepped once an epoch" if stride > 1 else ""
-        epochs = f"{total_steps / steps_per_epoch:.3g}"
-        notes.append(f"scheduler: changes nothing in {epochs} epochs, the learning rate stays {max(rates):.3g}{counts}")
-    if watching is not None and isinstance(lr := config["optimizer"].get("lr"), (int, float)):
-        doubled = {**config, "optimizer": {**config["optimizer"], "lr": 2 * lr}}
-        other = build.build_schedule(doubled, try_optimizer(doubled), total_steps, steps_per_epoch)
-        if _rates(doubled, other, total_steps, steps_per_epoch, stride) == rates:
-            notes.append(
-                f"scheduler: sets the learning rate itself, up to {max(rates):.3g}; optimizer.lr has no effect"
-            )
-    return notes
-
-
-def _rates(
-    config: Mapping[str, Any], schedule: "Schedule", total_steps: int, steps_per_epoch: int, stride: int
-) -> list[float]:
-    """Return the learning rate of every `stride`-th step, while the validation loss stays the same.
-
-    Of a long run the first SHOWN_STEPS are returned. Raises UserError for a rate that is negative or not finite.
-    """
-    rates = list[float]()
-    with build.refused("scheduler", config, "scheduler"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run itself shows them
-        for step in range(0, min(total_steps, SHOWN_STEPS * stride), stride):
-            schedule.before_step(step)
-            rates.append(schedule.learning_rate)
-            if not 0 <= rates[-1] < math.inf:
-                when = f"step {step + 1}" if stride == 1 else f"epoch {step // stride + 1}"
-                raise UserError(f"scheduler: the learning rate of {when} is {rates[-1]:g}; it must not be below 0")
-            if (step + stride) % steps_per_epoch == 0:
-                schedule.after_epoch(1.0)
-    return rates
 
 
 def try_loss(config: Mapping[str, Any], data: "ImageData") -> None:
