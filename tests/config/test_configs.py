@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from public_sets import DRAWN
 
 from cnnexp import cli
 from cnnexp.claims.grammar import parse
@@ -171,6 +172,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images(root / "imagenette2-160", ("train", "val"), list(IMAGENETTE_CLASSES), ".JPEG")
     images(root / "cifar10-jpeg", ("train", "test"), ["cat", "dog"], ".jpg")
     images(root / "own", ("train", "val"), ["cat", "dog"], ".png")
+    listed = [f"{file.relative_to(root)},{file.parent.name}" for file in sorted((root / "own").rglob("*.png"))]
+    (root / "labels.csv").write_text("\n".join(["path,label", *listed]))
+    DRAWN["MNIST"](root)
     return root
 
 
@@ -191,6 +195,7 @@ def small(data: str, root: Path) -> list[str]:
     """Return overrides that make a data set small."""
     drawn = ["data.num_train=40", "data.num_test=20"]
     place = [f"data.root={root / 'own' if data == 'folder' else root}"]
+    place = [f"data.file={root / 'labels.csv'}"] if data == "csv" else place
     few = ["data.val_fraction=0.2", "data.train_limit=16", "data.test_limit=10"]
     return [*few, *(drawn if data in ("postcards", "textures") else place)]
 
@@ -205,7 +210,7 @@ def test_every_choice_trains(choices: list[str], root: Path, outputs: Path, only
     assert cli.main(["train", *choices, *small(data, root), size, *shared]) == 0
     run = only()
     assert run.status == "done"
-    assert run.info["data"]["name"] == data
+    assert run.info["data"]["name"] == (data if data != "torchvision" else "MNIST")
     assert run.info["schedule"]["total_steps"] == 2
     assert [row["split"] for row in run.rows()] == ["train", "val"]
 

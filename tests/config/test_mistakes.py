@@ -31,7 +31,7 @@ ANSWERS = {
     "data=./photos": "type data=folder data.root=./photos",
     "data=tests": "type data=folder data.root=tests",
     "root=photos": "type data=folder data.root=photos",
-    "data.test_fraction=0.1": "no such key with this data; it needs data=cifar10_jpeg or data=folder",
+    "data.test_fraction=0.1": "no such key with this data; it needs data=cifar10_jpeg or data=csv or data=folder",
     "model.frees=x": "model.frees: no such key (did you mean 'model.freeze' of model=resnet18 or model=torchvision?)",
     "scheduler.gama=1": "scheduler.gama: no such key (did you mean 'scheduler.gamma' of scheduler=step?)",
     "optimizer.foo=1": "optimizer.foo: no such key; optimizer has _target_, betas, eps, lr, weight_decay",
