@@ -424,7 +424,7 @@ class TestWithThreads:
         listed = [(run["arm"], run["seed"]) for run in study["runs"]]
         assert listed == [("small", 0), ("large", 0), ("small", 1), ("large", 1)], "breadth first"
         assert {run["folder"] for run in study["runs"]} == {run.name for run in runs().values()}
-        assert study["plan"] == {"seeds": [0, 1], "every_seed": False}
+        assert study["plan"] == {"seeds": [0, 1], "every_seed": False, "ended": False}
         assert not (outputs / "mine" / "multirun.yaml").exists()
 
         # An arm whose config has changed supersedes its old runs; other arms and seeds stay, and nothing is deleted.
