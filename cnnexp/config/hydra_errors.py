@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.checks import target
@@ -150,7 +151,8 @@ def _keys_of_choices(group: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for choice in choices_of().get(group, []):
         with suppress(HydraException, OmegaConfBaseException, UserError):
-            for key in flatten(resolve(compose([word := f"{group}={choice}"]))):
+            node = OmegaConf.to_container(compose([word := f"{group}={choice}"]))
+            for key in flatten(node):
                 if key.startswith(f"{group}."):
                     found.setdefault(key, []).append(word)
     return found

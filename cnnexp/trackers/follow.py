@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import sleep
 
-from cnnexp import trackers
+from cnnexp import storage, trackers
 from cnnexp.errors import UserError, one_line
 
 SECONDS = 5  # between two looks
@@ -23,10 +23,10 @@ def follow_study(name: str, folder: Path) -> None:
     if name == "none":
         return
     trackers.check(name)
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, UserError):
         words = ["track", str(folder), "--to", name, "--follow", "--pid", str(os.getpid())]
-        with open(folder / LOG, "ab") as log:
+        log = storage.log_descriptor(folder / LOG)
+        try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "cnnexp", *words],
                 stdin=subprocess.DEVNULL,
@@ -34,6 +34,8 @@ def follow_study(name: str, folder: Path) -> None:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the runs; it ends after them
             )
+        finally:
+            os.close(log)
         followers.append(process)
 
 

@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.tracking import MlflowClient
-
 from cnnexp import storage
 from cnnexp.records.run_record import RunRecord
 from cnnexp.trackers import plain, results, started
@@ -23,6 +20,8 @@ class MLflow:
     whole_steps = False
 
     def __init__(self, folder: Path, place: str | None):
+        from mlflow.tracking import MlflowClient
+
         storage.make_folder(folder)
         self.place = place or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
         self.artifacts = (
@@ -34,6 +33,8 @@ class MLflow:
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
         """Find or make a run; return how many of its rows the server has."""
+        from mlflow.entities import Param
+
         found = self._find(str(run.info.get("study")), run.identity)
         if found is None:
             tags = {IDENTITY: run.identity, "cnnexp.folder": str(run.folder.resolve()), "arm": str(run.info.get("arm"))}
@@ -47,6 +48,8 @@ class MLflow:
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
         """Send rows, in batches; the number of rows goes with the last one."""
+        from mlflow.entities import Metric, RunTag
+
         metrics = [
             Metric(name, value, int(1000 * at), step) for values, step, at in rows for name, value in values.items()
         ]
@@ -57,6 +60,8 @@ class MLflow:
 
     def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
         """Send the result of a run that has ended, and its status, once."""
+        from mlflow.entities import Metric
+
         found, status = self.known[run.identity], ENDED.get(run.status, "FAILED")
         if found.info.status == status:
             return

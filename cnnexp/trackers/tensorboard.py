@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from cnnexp.records.run_record import RunRecord
 from cnnexp.trackers import Sent, plain, results
@@ -24,7 +23,6 @@ class TensorBoard:
     def __init__(self, folder: Path, place: str | None):
         self.folder = Path(place) if place else folder / "tensorboard"
         self.place, self.sent = str(self.folder), Sent(self.folder / "sent.json")
-        self.writer: SummaryWriter | None = None
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
         """Return how many rows of a run were written."""
@@ -32,7 +30,7 @@ class TensorBoard:
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
         """Write rows."""
-        with SummaryWriter(str(self.folder / run.name), purge_step=rows[0][1]) as writer:
+        with self._writer(run.name, rows[0][1]) as writer:
             for metrics, step, at in rows:
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, step, walltime=at)
@@ -41,7 +39,7 @@ class TensorBoard:
     def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
         """Write the settings and the result of a run that has ended, once."""
         if run.status == "done" and not self.sent.of(run.name).get("ended"):
-            with SummaryWriter(str(self.folder / run.name)) as writer:
+            with self._writer(run.name) as writer:
                 settings = {key: plain(value) for key, value in config.items()}
                 numbers = {f"result/{name}": value for name, value in results(run).items()}
                 writer.add_hparams(settings, numbers, run_name=".")
@@ -51,8 +49,13 @@ class TensorBoard:
         """Write the figures of a report, if they have changed."""
         newest = max((figure.stat().st_mtime_ns for figure in figures), default=0)
         if figures and self.sent.of(f"report of {study}").get("newest") != newest:
-            with SummaryWriter(str(self.folder / f"{study}-report")) as writer:
+            with self._writer(f"{study}-report") as writer:
                 for figure in figures:
                     pixels = np.asarray(Image.open(figure).convert("RGB"))
                     writer.add_image(figure.stem, pixels, dataformats="HWC")
             self.sent.set(f"report of {study}", newest=newest)
+
+    def _writer(self, name: str, first_step: int | None = None) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder / name), purge_step=first_step)

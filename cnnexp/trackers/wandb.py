@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import make_folder
 from cnnexp.trackers import Sent, plain, results
@@ -47,13 +45,17 @@ class WandB:
         """Write the figures of a report, if they have changed."""
         newest = max((figure.stat().st_mtime_ns for figure in figures), default=0)
         if figures and self.sent.of(f"report of {study}").get("newest") != newest:
+            from wandb import Image
+
             with self._init(study, "report", "report") as opened:
-                opened.log({figure.stem: wandb.Image(str(figure)) for figure in figures})
+                opened.log({figure.stem: Image(str(figure)) for figure in figures})
             self.sent.set(f"report of {study}", newest=newest)
 
     def _open(self, run: RunRecord) -> Any:
         return self._init(str(run.info.get("study")), run.identity, run.name)
 
     def _init(self, project: str, identity: str, name: str) -> Any:
+        import wandb
+
         settings = wandb.Settings(silent=True, console="off", save_code=False, disable_git=True)
         return wandb.init(project=project, id=identity, name=name, settings=settings, dir=self.place, resume="allow")

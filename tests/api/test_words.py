@@ -24,7 +24,7 @@ from cnnexp.errors import UserError
             {"model": {"dropout": {"fc": 0.5}}, "cache_features": False},
             ["model.dropout.fc=0.5", "cache_features=false"],
         ),
-        ({"study": "ablation", "preset": ["small", "last_epoch"]}, ["+study=ablation", "+preset=[small,last_epoch]"]),
+        ({"study": "x", "preset": ["small", "as_published"]}, ["+study=x", "+preset=[small,as_published]"]),
         ({"study": {"name": "mine"}}, ["study.name=mine"]),
         ({"batch_size": np.int64(64), "data.root": Path("/a/b")}, ["batch_size=64", "data.root=/a/b"]),
         ({"study": {"question": "Is it, in short, better?"}}, ["study.question='Is it, in short, better?'"]),
