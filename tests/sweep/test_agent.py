@@ -69,6 +69,7 @@ def test_it_stops_a_run_or_kills_it(make: Make, plan: Callable[..., Plan]) -> No
         assert one.record().status == "interrupted"
 
 
+@pytest.mark.slow
 def test_it_stops_a_run_of_which_nobody_asks(
     make: Make, plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
