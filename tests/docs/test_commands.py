@@ -73,6 +73,7 @@ def smaller(command: str) -> str:
         return command
     command = re.sub(r"epochs=(\d+)", lambda m: f"epochs={min(int(m.group(1)), 2)}", command)
     command += "" if "epochs=" in command else " epochs=1"
+    command += " batch_size=4" if "data=torchvision" in command else ""  # a set is drawn with 20 images
     if "--until-decided" in command:
         return re.sub(r" --max-seeds \d+", "", command) + " --max-seeds 3"
     command += " data=postcards" if "+study=width" in command else ""  # its own data cannot be downloaded in a test
@@ -129,7 +130,8 @@ def test_page_from_top_to_bottom(page, folder):
         for command, error in commands(block):
             if command.startswith("cnnexp COMMAND"):
                 continue
-            command += " --cfg job" if NEEDS_MORE.search(command) else ""
+            if NEEDS_MORE.search(command):  # the first run of a sweep
+                command = re.sub(r"=([^\s,\[]+),\S+", r"=\1", command.replace(" -m ", " ")) + " --cfg job"
             for word, value in WORDS.items():
                 command = re.sub(rf"\b{word}\b", value, command)
             done = run(smaller(command), folder)
