@@ -87,7 +87,7 @@ def test_gains_that_are_no_factorial_agree(tmp_path: Path) -> None:
         *("batchnorm alone", "dropout alone", "augmentation alone", "combined"),
         "combined beyond the sum of its parts",
     ]
-    assert wrong(folder) == [] and len(list(tables.glob("*.csv"))) == 11
+    assert wrong(folder) == [] and len(list(tables.glob("*.csv"))) == 12
 
 
 def test_a_run_whose_last_epoch_counts_agrees(tmp_path: Path) -> None:
