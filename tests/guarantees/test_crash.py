@@ -133,7 +133,7 @@ def some(cases: list[Any], count: int | None, seed: int = 0) -> list[Any]:
     return cases if count is None else random.Random(seed).sample(cases, min(count, len(cases)))
 
 
-SLOW = pytest.param(None if ALL else 60, marks=pytest.mark.slow)  # of some 200 to 700 cases
+SLOW = pytest.param(None if ALL else 60, marks=[pytest.mark.slow, pytest.mark.timeout(900)])  # of some 200 to 700 cases
 
 
 @pytest.mark.parametrize("count", [6, SLOW])
