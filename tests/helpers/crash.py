@@ -35,6 +35,7 @@ class Server:
     """Runs `cnnexp ...` in processes forked from one that has imported everything."""
 
     def __init__(self) -> None:
+        self.asked = False  # for an answer that has not been read
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-W", "error", __file__]
         self.process = subprocess.Popen(
@@ -43,16 +44,23 @@ class Server:
 
     def start(self, argv: list[str], room: Path, failpoint: str = "", record: bool = False) -> int:
         """Start a command with its cache and its output below `room`; return its process id."""
+        if self.asked:  # a time limit has ended a test in between; its answers must not be taken for the next one's
+            self.process.kill()
+            self.close()
+            self.__init__()  # type: ignore[misc]
+        self.asked = True
         request = {"argv": argv, "room": str(room), "failpoint": failpoint, "record": record}
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         self.room, self.recorded = room, record
-        return int(self._answer())
+        child = int(self._answer())
+        assert child > 1, "a signal to 0 would end the tests themselves"
+        return child
 
     def wait(self) -> Ended:
         """Wait for the command that was started last."""
-        code = int(self._answer())
+        code, self.asked = int(self._answer()), False
         passages = pickle.loads((self.room / "passages").read_bytes()) if self.recorded else []
         out = self.room / "out"
         return Ended(code, out.read_text() if out.exists() else "", passages)
