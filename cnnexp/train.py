@@ -88,6 +88,7 @@ def planned(composed: "DictConfig") -> "Plan":
     from cnnexp.config import checks
     from cnnexp.config import compose as configs
     from cnnexp.config.arms import arm_changes, read_arms
+    from cnnexp.config.set_by_data import print_set_by_data
 
     config, hydra_node = configs.resolve(composed), composed.hydra
     checks.check(config)
@@ -107,7 +108,7 @@ def planned(composed: "DictConfig") -> "Plan":
     made = plan(config, overrides, changes, provenance.command(), choices)
     if made.continues:
         print(f"goes on from {visible(made.folder.parent / made.continues)}")
-    configs.print_set_by_data([(config, hydra_node)])
+    print_set_by_data([(config, hydra_node)])
     return made
 
 

@@ -21,7 +21,7 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"errors", "metrics", "rng", "text", "version"},
 ]
 KNOW_HYDRA = {"training.build", "config.arms", "config.compose", "config.hydra_errors", "train", "sweep"}
-KNOW_OMEGACONF = KNOW_HYDRA | {"training.plan", "records.files"}
+KNOW_OMEGACONF = KNOW_HYDRA | {"config.hydra_node", "config.set_by_data", "training.plan", "records.files"}
 MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 

@@ -3,10 +3,9 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.arms import read_arms, register
 from cnnexp.config.checks import GIVEN, LOADING
-from cnnexp.config.keys import flatten
-from cnnexp.config.model_images import follow_model, of_model
+from cnnexp.config.hydra_node import check_names, check_node
+from cnnexp.config.model_images import follow_model
 from cnnexp.config.schema import SWEEP, RunConfig
 from cnnexp.config.words import (
     ALIASES,
@@ -35,7 +34,6 @@ from cnnexp.config.words import (
     config_folders,
     in_order,
     key_of,
-    no_use,
     quoted,
     replacing,
     study_of,
@@ -46,32 +44,6 @@ from cnnexp.text import at_home
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
-
-
-def _at(node: Any, key: str) -> Any:
-    """Return the value at a dotted key."""
-    return reduce(lambda inner, name: inner[name], key.split("."), node)
-
-
-NOW = "${now:%Y-%m-%d}/${now:%H-%M-%S}"
-WITHOUT_EFFECT: dict[str, Any] = {  # settings of Hydra's, with its defaults; a config file that sets another is refused
-    "run": {"dir": f"outputs/{NOW}"},
-    "sweep": {"dir": f"multirun/{NOW}", "subdir": "${hydra.job.num}"},
-    "job.env_set": {},
-    "job.env_copy": [],
-    "callbacks": {},
-    "output_subdir": ".hydra",
-    "verbose": False,
-    "job.name": "app",
-    "job.config.override_dirname": {"kv_sep": "=", "item_sep": ",", "exclude_keys": []},
-    "job_logging.root": {"level": "INFO", "handlers": ["console", "file"]},
-    "job_logging.disable_existing_loggers": False,
-    **dict.fromkeys(("mode", "job.chdir", "sweeper.params", "sweeper.max_batch_size")),
-    **{
-        f"runtime.choices.hydra/{group}": "default"
-        for group in ("job_logging", "hydra_logging", "help", "output", "env")
-    },
-}
 
 
 def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
@@ -110,28 +82,9 @@ def loader() -> Iterator[ConfigLoader]:
 def load(configs: ConfigLoader, words: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:
     """Compose train.yaml and its `hydra` node. words: prepared. mode: MULTIRUN leaves out what a sweep varies."""
     config = configs.load_configuration("train", words, mode)
-    for kind in ("launcher", "sweeper"):
-        if config.hydra[kind]._target_ != f"hydra._internal.core_plugins.basic_{kind}.Basic{kind.title()}":
-            raise no_use(f"hydra/{kind}", "in a config file")
-    given = OmegaConf.to_container(config.hydra)
-    for key, default in WITHOUT_EFFECT.items():
-        if _at(given, key) != default and f"hydra.{key}" not in (key_of(word).lstrip("+") for word in words):
-            raise no_use(f"hydra.{key}".replace("hydra.runtime.choices.", ""), "in a config file")
+    check_node(config.hydra, words)
     check_names(config.hydra)
     return config
-
-
-def check_names(hydra_node: DictConfig) -> None:
-    """Raise UserError for a chosen file in a folder of the user's if this package has one of that name.
-
-    Hydra reads the package's. hydra_node: of a composed config.
-    """
-    chosen = [f"{group}/{choice}.yaml" for group, choice in hydra_node.runtime.choices.items()]
-    for place in (Path(source.path) for source in hydra_node.runtime.config_sources if source.schema == "file"):
-        for name in ("train.yaml", *chosen):
-            ours, other = folder() / name, place / name
-            if other.is_file() and ours.is_file() and other.read_bytes() != ours.read_bytes():
-                raise UserError(f"{other}: is not read, because cnnexp has its own {name}; rename your file")
 
 
 def outputs_and_study(words: list[str]) -> tuple[Path, str]:
@@ -178,38 +131,6 @@ def ask_hydra(words: list[str]) -> int:
     finally:
         sys.argv = typed
     return EXIT_DONE
-
-
-def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:
-    """Return the file of a group's choice. hydra_node: the `hydra` node of a composed config."""
-    runtime = hydra_node.runtime
-    places = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
-    files = [place / group / f"{runtime.choices.get(group)}.yaml" for place in places]
-    return next((file for file in files if file.exists()), None)
-
-
-def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> None:
-    """Print what else the file of each data set sets, for the first run with that data set, and what networks set.
-
-    runs: each a resolved config and its `hydra` node. Settings that a study or a typed value replaced are left out.
-    """
-    first = {str(node.runtime.choices.get("data")): (config, node) for config, node in reversed(runs)}
-    for name, (config, node) in first.items():
-        file = chosen_file(node, "data")
-        content = OmegaConf.to_container(OmegaConf.load(file)) if file else None
-        if isinstance(content, dict) and "data" in content:
-            values = flatten({key: value for key, value in content.items() if key not in ("data", "defaults")})
-            used = flatten(config)
-            words = [f"{key}={value}" for key, value in values.items() if used.get(key) == value]
-            for entry in content.get("defaults", []):
-                for key, choice in entry.items() if isinstance(entry, dict) else ():
-                    group = str(key).removeprefix("override /")
-                    words += [f"{group}={choice}"] if node.runtime.choices.get(group) == choice else []
-            if words:
-                print(f"data={name} sets {', '.join(words)}", flush=True)
-    for line in dict.fromkeys(of_model(config) for config, _ in runs):
-        if line:
-            print(line, flush=True)
 
 
 def without_defaults(changes: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.config import checks
-from cnnexp.config import compose as configs
 from cnnexp.config.arms import read_arms
 from cnnexp.config.flags import Request
+from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
 from cnnexp.records.fields import FINAL
@@ -56,7 +56,7 @@ def launch(words: list[str], request: Request) -> int:
     if not request.plan:
         check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), target)
-    configs.print_set_by_data(composed)
+    print_set_by_data(composed)
     if request.no_wait and cluster["engine"] != "slurm":
         raise UserError("--no-wait: needs cluster=slurm")
     if request.plan and request.max_seeds:

@@ -25,6 +25,7 @@ from cnnexp.config.arms import read_arms
 from cnnexp.config.fingerprint import canonical
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import SWEEP
+from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.sweep.scheduler import Scheduler
@@ -133,7 +134,7 @@ def test_what_a_data_set_sets_beside_the_data_loses_to_what_was_typed(
     typed = config.compose([f"data={data}", "batch_size=77"], with_hydra=True)
     plain = config.resolve(typed)
     assert plain["batch_size"] == 77
-    config.print_set_by_data([(plain, typed.hydra)])
+    print_set_by_data([(plain, typed.hydra)])
     entries = [entry for entry in load(f"data/{data}")["defaults"] if isinstance(entry, dict)]
     groups = {key.removeprefix("override /"): name for entry in entries for key, name in entry.items()}
     printed = ", ".join(f"{key}={value}" for key, value in (settings | groups).items() if key != "batch_size")
