@@ -48,14 +48,10 @@ def torchvision_model(
     model = _bare(name, classes)
     head = head_name(model)
     to_channels(model, image[0])
-    if isinstance(weights, Mapping):
-        raise UserError(
-            f"model.weights: {dict(weights)!r} names a config; its run has to come first (cnnexp train does it)"
-        )
     if weights == "imagenet":
         load_backbone(model, from_imagenet(name, partial(_bare, name)), head, "imagenet")
     elif weights != "none":
-        load_backbone(model, from_file(weights_path(weights)), head, weights, strict)
+        load_backbone(model, from_file(weights_path(weights)), head, str(weights), strict)
     freeze_weights(model, freeze, head)
     set_batch_norm(model, bn)
     return model
@@ -100,7 +96,7 @@ def timm_model(
     logits = model.get_classifier() if callable(model.get_classifier) else None
     head = next((n for n, m in model.named_modules() if m is logits), None) or head_name(model)
     if weights not in ("none", "imagenet"):
-        load_backbone(model, from_file(weights_path(str(weights))), head, str(weights), strict)
+        load_backbone(model, from_file(weights_path(weights)), head, str(weights), strict)
     freeze_weights(model, freeze, head)
     set_batch_norm(model, bn)
     return model

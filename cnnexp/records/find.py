@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnexp.errors import UserError, did_you_mean
 from cnnexp.records.names import arm_folder, same_numbers, study_folder
@@ -63,8 +64,10 @@ def find_place(given: str | os.PathLike[str]) -> Path:
     return find_run(text, "folder, study or run").folder
 
 
-def weights_path(given: str) -> Path:
+def weights_path(given: Any) -> Path:
     """Return the file or the run's folder that `model.weights` names. Raises UserError if there is none."""
+    if not isinstance(given, str):
+        raise UserError(f"model.weights: {given!r} names a config; its run has to come first (cnnexp train does it)")
     try:
         return path if (path := Path(at_home(given))).exists() else find_run(given, done=True).folder
     except UserError as error:

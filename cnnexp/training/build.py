@@ -160,8 +160,6 @@ def start_from(model: "nn.Module", weights: Any, strict: bool) -> None:
 
     if weights == "imagenet":
         raise UserError("model.weights: imagenet is for model=torchvision; give a checkpoint or a run")
-    if not isinstance(weights, str):
-        raise UserError(f"model.weights: {weights!r} names a config; its run has to come first (cnnexp train does it)")
     load_all(model, from_file(weights_path(weights)), weights, strict)
 
 

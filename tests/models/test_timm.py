@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cnnexp.config import compose
+from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.errors import Skipped, UserError
 from cnnexp.models.zoo import check_of_timm, timm_model
 
@@ -22,6 +23,11 @@ def build(image=(3, 32, 32), classes=7, **settings):
 
 @pytest.mark.parametrize(("name", "head"), [("test_resnet", "fc"), ("test_vit", "head"), ("test_convnext", "head.fc")])
 @pytest.mark.parametrize("channels", [1, 3])
+def test_weights_that_a_run_has_to_make_first_are_refused() -> None:
+    with pytest.raises(UserError, match="names a config; its run has to come first"):
+        timm_model((3, 32, 32), 2, "resnet18", {"config": "resnet18_textures"}, "none", "train")
+
+
 def test_it_has_a_new_head_and_takes_the_image(timm, name, head, channels):
     model = build((channels, 32, 48), name=name, freeze="backbone")
     assert model.eval()(torch.zeros(2, channels, 32, 48)).shape == (2, 7)
@@ -64,7 +70,7 @@ def test_images_are_those_of_the_network_unless_typed(timm, capsys):
     assert data["size"] == config.input_size[1] == 224
     assert data["normalize"] == {"mean": list(config.mean), "std": list(config.std)}
     composed = compose.compose(["model=timm", "model.name=resnet18"], with_hydra=True)
-    compose.print_set_by_data([(compose.resolve(composed), composed.hydra)])
+    print_set_by_data([(compose.resolve(composed), composed.hydra)])
     assert "model.name=resnet18 sets data.size=224, data.normalize={'mean': [0.485, " in capsys.readouterr().out
     data = resolved("model=timm", "data.size=64", "data.normalize=dataset")
     assert (data["size"], data["normalize"]) == (64, "dataset")
