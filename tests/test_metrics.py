@@ -1,12 +1,15 @@
 """Numbers from logits, against torch in float64 and by hand."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from cnnexp import metrics
+from cnnexp.claims.metrics import SCORES
+from cnnexp.config.signature import Monitored
 
 
 @pytest.fixture
@@ -80,6 +83,11 @@ def test_scores_of_classes_by_hand() -> None:
     scores = metrics.class_scores(np.eye(4)[told], labels)
     assert scores["precision"] == pytest.approx(4 / 9) and scores["f1"] == pytest.approx(1.3 / 3)
     assert scores["balanced_accuracy"] == scores["recall"] == pytest.approx(5 / 9)
+
+
+def test_every_score_can_be_monitored_and_claimed() -> None:
+    scores = metrics.class_scores(np.eye(6), np.arange(6))
+    assert set(scores) == set(SCORES) == set(get_args(Monitored)) - {"accuracy", "loss"}
 
 
 def test_equal_logits_are_no_top_five() -> None:

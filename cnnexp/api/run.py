@@ -4,9 +4,10 @@ import html
 import os
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.claims.metrics import SCORES
 from cnnexp.errors import UserError, unknown
 from cnnexp.records import convergence
-from cnnexp.records.fields import ROW, SCORES
+from cnnexp.records.fields import ROW
 from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord, one_run
 from cnnexp.text import percent

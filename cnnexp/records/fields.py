@@ -15,6 +15,8 @@ run.json and every row contain a checksum; run.json of a finished run contains t
 them. Accuracies are fractions in [0, 1]; times are seconds; percentages exist only in reports.
 """
 
+from cnnexp.claims.metrics import SCORES
+
 STATUSES = ("running", "done", "failed", "oom", "diverged", "interrupted", "skipped")
 FINAL = ("done", "diverged")  # the same command does not make such a run again
 LAST, PREVIOUS = "last.pt", "previous.pt"
@@ -23,7 +25,6 @@ RESUME_FILES = (LAST, PREVIOUS, "best-*.pt")  # in checkpoints/; a finished run 
 METRICS, HASH_CHAIN, PROBES = "metrics.jsonl", "hash_chain.jsonl", "probes.jsonl"
 RESULT_FILES = ("config.yaml", METRICS, "predictions.npz", HASH_CHAIN, PROBES)
 TIMING = ("seconds", "images_per_second")  # columns of a row that differ from run to run
-SCORES = ("balanced_accuracy", "precision", "recall", "f1", "top5")  # columns of a row where they are monitored
 ROW = ("kind", "epoch", "step", "split", "loss", "accuracy", *SCORES, "learning_rate", *TIMING)
 PROBE_ROWS = {  # kind: its columns, after epoch, step, kind, layer, type (the class of the module)
     "gradient": "norm; numbers, zeros, not_finite, first, counts: a histogram, see probes/magnitudes.py",

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cnnexp import storage
+from cnnexp.claims.metrics import SCORES
 from cnnexp.config.keys import flatten
 from cnnexp.errors import UserError, unknown
-from cnnexp.records.fields import SCORES
 from cnnexp.records.run_record import RunRecord, find_runs
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")  # named as the packages that they need

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
+from cnnexp.claims.metrics import SCORES
 from cnnexp.errors import Diverged
 from cnnexp.metrics import accuracy, class_scores, cross_entropy
-from cnnexp.records.fields import SCORES
 from cnnexp.training.checkpoint import copy_weights
 from cnnexp.training.device import peak_memory_mib
 from cnnexp.training.loop import TrainState, check_finite, has_finite_weights

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from cnnexp.claims.metrics import SCORES
 from cnnexp.errors import UserError
 from cnnexp.metrics import by_class, class_scores, probability_scores
 from cnnexp.records.convergence import at_chance
-from cnnexp.records.fields import SCORES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.text import plain
 

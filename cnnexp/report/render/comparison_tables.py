@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from cnnexp.claims.metrics import SCORES
 from cnnexp.pages.tables import Column, Table, csv_columns
-from cnnexp.records.fields import SCORES
 from cnnexp.report.analysis.compare import Row
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import Estimate, summarise
