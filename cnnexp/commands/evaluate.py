@@ -211,9 +211,9 @@ def as_text(facts: dict[str, Any]) -> str:
     classes = [
         (plain(name), str(c["n"]), *(percent(c[column]) for column in columns)) for name, c in facts["classes"].items()
     ]
-    numbers = f"accuracy {percent(facts['accuracy'])}, loss {facts['loss']:.4f}, n {facts['n']}"
+    top5 = f", top-5 {percent(facts['top5'])}" if len(classes) > 5 else ""
+    numbers = f"accuracy {percent(facts['accuracy'])}, loss {facts['loss']:.4f}{top5}, n {facts['n']}"
     scores = {"balanced_accuracy": "balanced accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
-    scores |= {"top5": "top-5"} if len(classes) > 5 else {}
     means = ", ".join(f"{words} {percent(facts[name])}" for name, words in scores.items())
     table = align([("class", "images", *columns), *classes], right=(1, 2, 3, 4))
     return f"{table}\n\n{visible(facts['data'])}, {facts['split']}: {numbers}\nmean over the classes: {means}"
