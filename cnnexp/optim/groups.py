@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.config.signature import Positive, check_value
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def parameters(model: "nn.Module", node: Mapping[str, Any] | None, optimizer: Ma
     rates, decay = node["rates"] or {}, node["layer_decay"]
     if not isinstance(optimizer.get("lr"), (int, float)):
         raise UserError("param_groups: the optimizer has no lr that groups could change")
+    for part, times in rates.items():
+        check_value(f"param_groups.rates.{part}", times, Positive)
     if unused := [part for part in rates if not any(_is_part(part, name) for name in learning)]:
         names = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in learning))
         raise UserError(f"param_groups.rates: no parameter that learns has '{unused[0]}' in its name; layers: {names}")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -171,15 +172,8 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     state.schedule.before_step(state.step)
     state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, so that activations can use the memory
     seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
-    position, scaler = state.step % settings.steps_per_epoch, state.scaler
-    for number, part in enumerate(batch.parts(settings.accumulate)):
-        with settings.device.autocast():
-            logits = (state.learner if state.compiled is None else state.compiled)(part.images)
-            loss = _of_both(settings.loss, logits.float(), part)
-            if settings.accumulate > 1:
-                loss = loss * (len(part.labels) / len(batch.labels))
-        (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
-        _count(state, settings, position, part, logits.detach(), loss.detach(), first=number == 0)
+    numbers = [_backward(state, part, settings) for part in batch.parts(settings.accumulate)]
+    scaler = state.scaler
     if settings.clip_norm is not None:
         if scaler:
             scaler.unscale_(state.optimizer)
@@ -191,27 +185,37 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
         state.optimizer.step()
     if state.average is not None:
         state.average.update(state.model, state.step + 1)
+    position = state.step % settings.steps_per_epoch
+    loss, shown, right = (reduce(torch.add, of_parts) for of_parts in zip(*numbers, strict=True))
+    state.losses[position] = loss
+    if not settings.is_plain:
+        state.shown_losses[position] = shown
+    state.correct[position] = right
+
+
+def _backward(state: TrainState, part: Batch, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
+    """Add the gradient of a part of a batch to the weights' gradients.
+
+    Returns what the part adds to the loss, to the cross entropy, and to the number of right answers: those that are the
+    label with the larger share.
+    """
+    with settings.device.autocast():
+        logits = (state.learner if state.compiled is None else state.compiled)(part.images)
+        loss = _of_both(settings.loss, logits.float(), part)
+        if settings.accumulate > 1:
+            loss = loss * (len(part.labels) / state.batch_size)
+    (state.scaler.scale(loss) if state.scaler else loss).backward()  # type: ignore[no-untyped-call]
+    logits, shown = logits.detach(), loss.detach()
+    if not settings.is_plain:
+        shown = _of_both(functional.cross_entropy, logits.float(), part) * (len(part.labels) / state.batch_size)
+    labels = part.labels if part.mixed is None or part.share >= 0.5 else part.mixed
+    return loss.detach(), shown, (logits.argmax(1) == labels).sum()
 
 
 def _of_both(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, batch: Batch) -> Tensor:
     """Return the loss of a batch; of mixed images, that of both labels, each with its share."""
     own = loss(logits, batch.labels)
     return own if batch.mixed is None else batch.share * own + (1 - batch.share) * loss(logits, batch.mixed)
-
-
-def _count(
-    state: TrainState, settings: Settings, position: int, part: Batch, logits: Tensor, loss: Tensor, first: bool
-) -> None:
-    """Add a part of a batch to the numbers of its step. Right: an answer that is the label with the larger share."""
-    if first:
-        for numbers in (state.losses, state.shown_losses, state.correct):
-            numbers[position] = 0
-    state.losses[position] += loss
-    if not settings.is_plain:
-        shown = _of_both(functional.cross_entropy, logits.float(), part) * (len(part.labels) / state.batch_size)
-        state.shown_losses[position] += shown
-    labels = part.labels if part.mixed is None or part.share >= 0.5 else part.mixed
-    state.correct[position] += (logits.argmax(1) == labels).sum()
 
 
 def fit(

@@ -219,6 +219,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         raise UserError(
             f"accumulate: given {config['accumulate']}; allowed: at most batch_size, {config['batch_size']}"
         )
+    if "top5" in (config["monitor"], config["scheduler"].get("monitor")) and len(data.classes) <= 5:
+        raise UserError(f"monitor: top5 is always 100 % of {len(data.classes)} classes; give another metric")
     if len(data.val):
         return
     if watched := [name for name in OF_A_PASS if config["probes"][name]]:

@@ -112,7 +112,7 @@ def try_network(config: Mapping[str, Any], image: Image, classes: int | None) ->
     classes: None before the data is read: then the number of logits is not compared. A described network is checked
     without torch, so it is tried only with a batch of one. Raises UserError if it refuses them.
     """
-    batch = min(config["batch_size"], 2)
+    batch = max(1, min(config["batch_size"] // config["accumulate"], 2))  # of the smallest part
     if batch == 1 or not config["model"]["_target_"].startswith("cnnexp.models.convnet."):
         node, _ = checks.loading(config["model"])
         if origin(config, "model") == "ours" and "weights" in node:
@@ -154,7 +154,7 @@ def _network_error(config: Any, image: Image, batch: int, sized: bool, error: Ex
         error.add_note(f"the network was tried with {batch} images of {shape} (C x H x W)")
         return None
     if batch == 1 and "more than 1 value per channel" in str(error):
-        return UserError("batch_size: given 1; allowed with batch norm over a 1 x 1 map: 2 or more")
+        return UserError("batch_size: given 1; allowed with batch norm over a 1 x 1 map: 2 or more, in each part")
     name = config["model"].get("name", config["model"]["_target_"])
     size = next((s for s in SIZES if sized and s > image[1] and takes(config, (image[0], s, s), batch)), None)
     hint = f"; try data.size={size}" if size else ""

@@ -1,14 +1,16 @@
 """Options of a training step: own losses, parts of a batch, mixed labels, balanced sampling, averaged weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cuts import prepared
 from torch.nn import functional
 
-from cnnexp.data.batches import Batch
+from cnnexp.data.batches import Batch, Batches, DeviceImages
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import checkpoint
@@ -97,13 +99,18 @@ def test_the_average_is_what_is_kept(plan: Plans) -> None:
         assert torch.equal(weights[1][name], final["model"][name]), "averaging changes nothing in the training"
 
 
-def test_balanced_sampling_draws_the_classes_alike(plan: Plans) -> None:
-    _, batches, _ = prepared(plan("data.num_train=400", "sampling=balanced"))
-    labels = torch.from_numpy(batches.images.split.labels)
-    batches.chances = 1 / torch.tensor([30.0, *[1.0] * 9])[labels]  # as if class 0 had 30 times as many images
-    drawn = torch.cat([labels[batches.order(epoch)] for epoch in range(20)]).bincount(minlength=10)
-    assert drawn[0] < 0.2 * drawn[1:].float().mean()
-    assert len(batches.order(0)) == len(labels) and torch.equal(batches.order(3), batches.order(3))
+@pytest.mark.parametrize("balanced", [True, False])
+def test_balanced_sampling_draws_the_classes_alike(plan: Plans, balanced: bool) -> None:
+    """Of 40 images of one class, 10 of another and 2 of a third."""
+    _, made, settings = prepared(plan("data.num_train=400", "sampling=balanced"))
+    labels = np.repeat([0, 1, 2], [40, 10, 2])
+    split = replace(made.images.split, indices=np.arange(52), labels=labels, ids=np.arange(52).astype(str))
+    batches = Batches(DeviceImages(split, settings.device.torch), 8, 0, None, made.normalise, balanced)
+    drawn = torch.cat([torch.from_numpy(labels)[batches.order(epoch)] for epoch in range(100)]).bincount() / 5200
+    assert drawn.tolist() == pytest.approx([1 / 3] * 3 if balanced else [40 / 52, 10 / 52, 2 / 52], abs=0.02)
+    assert made.chances is not None, "the setting reaches the batches"
+    again = Batches(DeviceImages(split, settings.device.torch), 8, 0, None, made.normalise, balanced)
+    assert torch.equal(batches.order(3), again.order(3))
 
 
 @pytest.fixture
@@ -122,10 +129,34 @@ def own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["loss=focal", "loss.class_weights=balanced"],
     ],
 )
-def test_an_own_loss(own_losses: None, train: Train, only: Callable[[], RunRecord], words: list[str]) -> None:
+def test_an_own_loss(
+    own_losses: None, train: Train, only: Callable[[], RunRecord], plan: Plans, words: list[str]
+) -> None:
+    """It is what the weights learn from; rows show the cross entropy."""
+    state, batches, settings = prepared(plan(*words, "model.dropout={pool:0,fc:0}"))
+    batch = batches.at(0)
+    with torch.no_grad():
+        logits = state.model.train()(batch.images)
+    expected, plain = settings.loss(logits, batch.labels), functional.cross_entropy(logits, batch.labels)
+    train_step(state, batch, settings)
+    assert float(state.losses[0]) == pytest.approx(float(expected), rel=1e-4)
+    assert float(state.shown_losses[0]) == pytest.approx(float(plain), rel=1e-4)
+    assert float(expected) != pytest.approx(float(plain), rel=1e-3)
     assert train(*words) == 0
-    rows = only().rows(split="train")
-    assert all(0 < row["loss"] < 10 for row in rows), "rows show the cross entropy"
+    assert all(0 < row["loss"] < 10 for row in only().rows(split="train"))
+
+
+def test_own_losses_are_computed_as_they_are_named(own_losses: None, plan: Plans) -> None:
+    logits, labels = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3]]), torch.tensor([0, 1])
+    margin = functional.multi_margin_loss(logits, labels)
+    squared = ((logits - functional.one_hot(labels, 3)) ** 2).mean()
+    for words, value in (
+        (["loss._target_=my_losses.margin", "+loss.power=2"], margin**2),
+        (["loss._target_=my_losses.Squared", "+loss.scale=3"], 3 * squared),
+        (["loss._target_=torch.nn.functional.multi_margin_loss"], margin),
+    ):
+        _, _, settings = prepared(plan(*words))
+        assert float(settings.loss(logits, labels)) == pytest.approx(float(value), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +168,10 @@ def test_an_own_loss(own_losses: None, train: Train, only: Callable[[], RunRecor
         (["label_smoothing=0.1"], "type loss.label_smoothing=0.1"),
         (["mix.mixup=0"], "mix.mixup: given 0; allowed: a number > 0"),
         (["ema.decay=1"], "ema.decay: given 1; allowed: a number >= 0 and < 1"),
+        (["param_groups.rates={head:abc}"], "param_groups.rates.head: given 'abc'; allowed: a number > 0"),
+        (["param_groups.rates={head:-1}"], "param_groups.rates.head: given -1; allowed: a number > 0"),
+        (["accumulate=8", "model.blocks=[{pool:{kernel:8}},{conv:{out:4,kernel:1}},{fc:{out:8}}]"],
+            "batch_size: given 1; allowed with batch norm over a 1 x 1 map: 2 or more, in each part"),
         (["param_groups.rates={neck:2}"], "param_groups.rates: no parameter that learns has 'neck' in its name"),
     ],
 )  # fmt: skip

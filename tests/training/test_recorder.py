@@ -11,7 +11,7 @@ import torch
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import run as runner
-from cnnexp.training.plan import Plan
+from cnnexp.training.plan import Plan, check_data
 from cnnexp.training.progress import Progress
 from cnnexp.training.recorder import Recorder
 
@@ -59,6 +59,13 @@ def test_a_run_records_what_it_monitors(plan: Callable[..., Plan]) -> None:
     best = max(rows, key=lambda row: (row["f1"], -row["loss"]))
     assert run.info["result"]["best_epoch"] == best["epoch"]
     assert run.info["protocol"]["monitor"] == "f1"
+
+
+@pytest.mark.parametrize("words", [["monitor=top5"], ["scheduler=plateau", "scheduler.monitor=top5"]])
+def test_top_five_of_few_classes_tells_nothing(plan: Callable[..., Plan], words: list[str]) -> None:
+    few: Any = SimpleNamespace(train=range(40), val=range(10), classes=["a", "b"])
+    with pytest.raises(UserError, match="monitor: top5 is always 100 % of 2 classes; give another metric"):
+        check_data(plan(*words).config, few)
 
 
 def test_what_is_monitored_needs_a_validation_split(plan: Callable[..., Plan]) -> None:
