@@ -119,7 +119,7 @@ def resized_crop(scale: tuple[Share, Share], ratio: tuple[Positive, Positive]) -
 
 
 def randaugment(num_ops: Count, magnitude: Annotated[int, Range(low=0, high=30)]) -> Operation:
-    """Apply torchvision's RandAugment (Cubuk et al. 2020, arXiv 1909.13719), an image at a time: some 0.5 ms each."""
+    """Apply torchvision's RandAugment (Cubuk et al. 2020, arXiv 1909.13719), an image at a time."""
     from torchvision.transforms import v2
 
     return _of_torchvision(v2.RandAugment(num_ops, magnitude))

@@ -51,6 +51,36 @@ def test_tensorboard_reads_what_the_records_say(study: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.startswith("tensorboard: 0 new rows of 2 runs; ")
 
 
+@pytest.mark.filterwarnings("default")  # MLflow's own
+def test_mlflow_has_what_the_records_say(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for _ in range(2):
+        assert cli.main(["track", str(study), "--to", "mlflow"]) == 0
+    client = tracking.MlflowClient(f"sqlite:///{study / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tracked").experiment_id
+    found = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert len(found) == 2, "the second time adds nothing"
+    for run in find_runs(study):
+        theirs = found[run.name]
+        history = client.get_metric_history(theirs.info.run_id, "val/loss")
+        assert [(m.step, m.value) for m in history] == [(r["step"], r["loss"]) for r in run.rows(split="val")]
+        assert theirs.info.status == "FINISHED" and theirs.data.params["optimizer.lr"] == "0.001"
+        assert theirs.data.metrics["result/test_accuracy"] == run.info["result"]["test_accuracy"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_wandb_writes_offline_files_once(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("wandb")
+    assert cli.main(["track", str(study), "--to", "wandb"]) == 0
+    files = sorted(study.rglob("*.wandb"))
+    assert len(files) >= 2 and all(b"test_accuracy" in file.read_bytes() for file in files[-1:])
+    capsys.readouterr()
+    assert cli.main(["track", str(study), "--to", "wandb"]) == 0
+    assert capsys.readouterr().out.startswith("wandb: 0 new rows of 2 runs; ")
+    assert sorted(study.rglob("*.wandb")) == files
+
+
 def test_rows_that_were_written_twice_count_once(study: Path) -> None:
     """A process was killed after it wrote them, before it noted that it had."""
     pytest.importorskip("tensorboard")
