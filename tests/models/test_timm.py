@@ -21,13 +21,13 @@ def build(image=(3, 32, 32), classes=7, **settings):
     return timm_model(image, classes, **(SETTINGS | settings))
 
 
-@pytest.mark.parametrize(("name", "head"), [("test_resnet", "fc"), ("test_vit", "head"), ("test_convnext", "head.fc")])
-@pytest.mark.parametrize("channels", [1, 3])
 def test_weights_that_a_run_has_to_make_first_are_refused() -> None:
     with pytest.raises(UserError, match="names a config; its run has to come first"):
         timm_model((3, 32, 32), 2, "resnet18", {"config": "resnet18_textures"}, "none", "train")
 
 
+@pytest.mark.parametrize(("name", "head"), [("test_resnet", "fc"), ("test_vit", "head"), ("test_convnext", "head.fc")])
+@pytest.mark.parametrize("channels", [1, 3])
 def test_it_has_a_new_head_and_takes_the_image(timm, name, head, channels):
     model = build((channels, 32, 48), name=name, freeze="backbone")
     assert model.eval()(torch.zeros(2, channels, 32, 48)).shape == (2, 7)
