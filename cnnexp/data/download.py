@@ -56,11 +56,14 @@ def find(archive: Archive, root: Path, context: ssl.SSLContext | None = None) ->
     """Return the archive's folder in `root`, after unpacking, and if necessary downloading, the archive.
 
     context: as for fetch.fetch. Of two processes at once, the second waits for the first and uses its folder. Raises
-    UserError if the archive cannot be downloaded, saying where to put it, or if the file there is another one.
+    UserError if the archive cannot be downloaded, saying where to put it, if the file there is another one, or if
+    `root` is the archive's folder.
     """
     folder, file = root / archive.folder, root / archive.name
     if folder.is_dir():
         return folder
+    if root.name == archive.folder and root.is_dir():
+        raise UserError(f"data.root: {root} is {archive.folder} itself; type data.root={root.resolve().parent}")
     try:
         with fetch.reserved(root, archive.folder):
             if not folder.is_dir():

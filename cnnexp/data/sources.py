@@ -25,6 +25,7 @@ from cnnexp.data.public import SETS, files_of, public_listing
 from cnnexp.data.splits import with_splits
 from cnnexp.data.textures import TEXTURES, draw_texture
 from cnnexp.data.tree import Reader, read_files, read_tree
+from cnnexp.errors import UserError
 
 Resize = Literal["crop", "squash"]
 OnCorrupt = Literal["error", "skip"]
@@ -162,11 +163,20 @@ def folder(
     the test split. data/decode.py says how unusual images are read.
     """
     cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit)
-    return read_tree(name, Path(root) / path, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
+    return read_tree(name, _tree(root, path), Reader(size, resize, channels, on_corrupt, bits), cut, cache)
 
 
 def _folder_classes(node: Mapping[str, Any]) -> list[str]:
-    return find_tree(Path(node["root"]) / node["path"]).classes
+    return find_tree(_tree(node["root"], node["path"])).classes
+
+
+def _tree(root: str, path: str) -> Path:
+    tree = Path(root) / path
+    if not tree.is_dir() and Path(root).is_dir():
+        here = Path(root).resolve()
+        hint = f"data.root={here.parent}" if here.name == path else "data.root=DIR, the folder that holds it"
+        raise UserError(f"data.root: {root} has no folder {path}; type {hint}")
+    return tree
 
 
 vars(public_set)["image"] = lambda node: {"size": SETS[node["name"]].size, "channels": SETS[node["name"]].channels}

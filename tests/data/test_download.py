@@ -230,3 +230,9 @@ def test_another_file_of_the_archives_name_is_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"imagenette2-160.tgz: is not the expected file .*delete"):
         download.find(download.IMAGENETTE, tmp_path)
     assert (tmp_path / "imagenette2-160.tgz").read_bytes() == b"cut short"
+
+
+def test_a_root_that_is_the_archives_folder_is_told_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "imagenette2-160" / "train").mkdir(parents=True)
+    with pytest.raises(UserError, match=re.escape(f"type data.root={tmp_path}")):
+        download.find(download.IMAGENETTE, tmp_path / "imagenette2-160")

@@ -1,5 +1,6 @@
 """Which folders are splits and classes: every name that people use, and a line for what is not read."""
 
+import re
 import shutil
 import unicodedata
 
@@ -139,3 +140,11 @@ def test_names_are_compared_as_people_read_them(tmp_path):
     (root / "train" / separate).mkdir()
     with pytest.raises(UserError, match="is there twice: two folders look alike"):
         find_tree(root)
+
+
+def test_a_root_that_is_the_tree_itself_is_told_its_parent(tmp_path):
+    (tmp_path / "pets" / "train").mkdir(parents=True)
+    with pytest.raises(UserError, match=re.escape(f"has no folder pets; type data.root={tmp_path}")):
+        folder(tmp_path / "pets", path="pets")
+    with pytest.raises(UserError, match=r"has no folder dogs; type data.root=DIR, the folder that holds it"):
+        folder(tmp_path / "pets", path="dogs")

@@ -156,6 +156,20 @@ def test_damaged_predictions_leave_the_accuracy(tmp_path, content):
     assert "predictions are missing or malformed" in study.notes[0]
 
 
+def test_what_is_the_same_for_several_runs_is_one_note(tmp_path):
+    def notes():
+        return study_of(tmp_path / "demo").notes
+
+    for arm, seed in (("baseline", 0), ("baseline", 1), ("dropout", 0)):
+        run = write_run(tmp_path, arm, seed, 0.6)
+        if (arm, seed) != ("baseline", 1):
+            (run.folder / "predictions.npz").unlink()
+    missing = "its predictions are missing or malformed, so it is in no confusion matrix."
+    assert notes() == [f"baseline, seed 0; dropout, seed 0: {missing}"]
+    next((tmp_path / "demo").glob("baseline-s1*")).joinpath("predictions.npz").unlink()
+    assert notes() == [f"each of the 3 runs: {missing}"]
+
+
 @pytest.mark.parametrize("labels", [[-1, 0], [0, 3], [0.5, 1.0]])
 def test_labels_out_of_range_are_unusable(tmp_path, labels):
     run = write_run(tmp_path, "dropout", 0, 0.6)

@@ -31,13 +31,31 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     if tested := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
         notes.append(f"{', '.join(tested)}: the test images were evaluated after every epoch, as published.")
     notes += _accelerated(used) + _leaks(used) + _of_data(used)
+    return notes + _of_runs(used)
+
+
+def _of_runs(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Return what is to be said of single runs, one note for all runs of which the same is said."""
+    said: dict[str, list[tuple[str, Run]]] = {}
     for label, run in used:
-        notes += [f"{label}, seed {run.seed}: {warning}." for warning in run.warnings]
+        warnings = list(run.warnings)
         if run.get("earlier"):
-            notes.append(f"{label}, seed {run.seed}: was resumed under another version of the code or its packages.")
+            warnings.append("was resumed under another version of the code or its packages")
         if not math.isfinite(run.number("seconds", "train")):
-            notes.append(f"{label}, seed {run.seed}: no training time is recorded.")
-    return notes
+            warnings.append("no training time is recorded")
+        for warning in warnings:
+            said.setdefault(warning, []).append((label, run))
+    return [f"{_who(runs, len(used))}: {warning}." for warning, runs in said.items()]
+
+
+def _who(runs: Sequence[tuple[str, Run]], of: int) -> str:
+    """Name runs: "baseline, seeds 0, 2; dropout, seed 1"; "each of the 35 runs" if it is all of them."""
+    if len(runs) == of > 1:
+        return f"each of the {of} runs"
+    seeds: dict[str, list[str]] = {}
+    for label, run in runs:
+        seeds.setdefault(label, []).append(str(run.seed))
+    return "; ".join(f"{label}, seed{'s' * (len(which) > 1)} {', '.join(which)}" for label, which in seeds.items())
 
 
 def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) -> list[str]:
