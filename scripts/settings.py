@@ -31,6 +31,7 @@ TOP = {  # heading: keys of train.yaml, or nodes of the schema
         "mix",
         "accumulate",
         "param_groups",
+        "unfreeze",
         "ema",
         "clip_norm",
         "cache_features",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
 from cnnexp.config.schema import CLOSED, RunConfig
-from cnnexp.config.signature import Count, Index, Rate
+from cnnexp.config.signature import Count, Index, Rate, Span
 from cnnexp.config.user_code import builders
 from cnnexp.errors import UserError, unknown
 
@@ -80,6 +80,8 @@ def check(config: Mapping[str, Any]) -> None:
     signature.check("", config, RunConfig)
     for name, schema in CLOSED.items():
         signature.check(name, config[name], schema)
+    for pattern, duration in (config["unfreeze"] or {}).items():
+        signature.check_value(f"unfreeze.{pattern}", duration, Span)
     check_study(config["study"])
     check_device(config["device"]["kind"])
     for name in GIVEN:

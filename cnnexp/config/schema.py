@@ -41,6 +41,7 @@ class RunConfig:
     shift_pixels: Count | None = None
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     accumulate: Count = 1
+    unfreeze: dict[str, Any] | None = None
     tracker: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
 
 

@@ -6,15 +6,20 @@
     frozen  fixed, and used in training     fixed
 
 `freeze` does not apply to batch normalisation. `model.train()` does not unfreeze anything, and weight decay does not
-change frozen weights, because the optimiser only gets the parameters that require gradients.
+change frozen weights, because the optimiser skips parameters without a gradient.
+
+`unfreeze` frees frozen weights at a step (`unfreezing`): the optimiser has them from the start, and its state of them
+begins with their first gradient.
 """
 
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal, Self
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnnexp.config.signature import steps
 from cnnexp.errors import UserError
 
 
@@ -43,8 +48,7 @@ def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list
     freeze: `none`; `backbone`, all but the module named `head`; or patterns of modules or parameters, as
     [conv1, "layer[12].*"]. Raises UserError if a pattern matches nothing.
     """
-    norms = {name for name, _ in _batch_norms(model)}
-    weights = {n: p for n, p in model.named_parameters() if n.rpartition(".")[0] not in norms}
+    weights = _weights(model)
     if freeze == "none":
         return []
     if freeze == "backbone":
@@ -52,7 +56,7 @@ def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list
     else:
         chosen = []
         for pattern in freeze:
-            matched = [n for n in weights if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")]
+            matched = _matched(pattern, weights)
             if not matched:
                 parts = ", ".join(name for name, _ in model.named_children())
                 raise UserError(f"model.freeze: '{pattern}' matches no weight (batch norm is left to bn) in {parts}")
@@ -60,6 +64,26 @@ def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list
     for name in chosen:
         weights[name].requires_grad_(False)
     return list(dict.fromkeys(chosen))
+
+
+def unfreezing(model: nn.Module, when: Mapping[str, int | str], steps_per_epoch: int) -> dict[str, int]:
+    """Return {frozen weight: number of steps after which it learns}, of the weights that `when` names.
+
+    when: {pattern, as in `freeze`, or `backbone` for all frozen weights: a duration}. The earliest of several counts.
+    Raises UserError if a pattern matches no frozen weight.
+    """
+    found: dict[str, int] = {}
+    frozen = [name for name, p in _weights(model).items() if not p.requires_grad]
+    for pattern, duration in when.items():
+        matched = frozen if pattern == "backbone" else _matched(pattern, frozen)
+        if not matched:
+            parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in frozen)) or "nothing; set model.freeze"
+            raise UserError(
+                f"unfreeze: '{pattern}' matches no frozen weight (batch norm is left to bn); frozen: {parts}"
+            )
+        for name in matched:
+            found[name] = min(steps(duration, steps_per_epoch), found.get(name, 2**63))
+    return found
 
 
 def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) -> None:
@@ -80,6 +104,16 @@ def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) 
                 raise UserError(f"model.bn: frozen is not possible for {type(norm).__name__} without stored statistics")
             norm.__class__ = FROZEN[type(norm)]  # keeps its tensors, settings, hooks and all references to it
             norm.eval()
+
+
+def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that `freeze` is about: all but those of batch normalisation."""
+    norms = {name for name, _ in _batch_norms(model)}
+    return {name: p for name, p in model.named_parameters() if name.rpartition(".")[0] not in norms}
+
+
+def _matched(pattern: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
 
 
 def _batch_norms(model: nn.Module) -> list[tuple[str, _BatchNorm]]:

@@ -1,7 +1,7 @@
 """Parameter groups: learning rate and weight decay by the place and the kind of a parameter (`param_groups`)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.config.signature import Positive, check_value
@@ -11,16 +11,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def parameters(model: "nn.Module", node: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> "list[Any]":
+def parameters(
+    model: "nn.Module", node: Mapping[str, Any] | None, optimizer: Mapping[str, Any], later: Collection[str] = ()
+) -> "list[Any]":
     """Return the parameters that learn: a list, or a list of groups with their own lr and weight_decay.
 
     node: `param_groups`, None for no groups. optimizer: its settings, of which groups change lr and weight_decay.
     no_decay: biases and the parameters of norms, which have one dimension, have no weight decay. layer_decay: the last
     layer with parameters keeps lr, each layer before it has that of the next one times this (Clark et al. 2020, arXiv
     2003.10555). rates: {part of a parameter's name: factor}; all that match multiply. Raises UserError for a part that
-    no name has, and for an optimiser without lr.
+    no name has, and for an optimiser without lr. later: names of frozen parameters that learn later.
     """
-    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad or name in later}
     if node is None or not any(node.values()):
         return list(learning.values())
     rates, decay = node["rates"] or {}, node["layer_decay"]

@@ -196,13 +196,15 @@ def build_loss(config: Any, labels: "NDArray[Any]", device: Any) -> Callable[[An
 
 
 def build_optimizer(config: Any, model: "nn.Module") -> "Optimizer":
-    """Build the optimiser of the parameters that learn. Raises UserError if there are none."""
+    """Build the optimiser of the parameters that learn, now or later. Raises UserError if there are none."""
+    from cnnexp.models.freeze import unfreezing
     from cnnexp.optim.groups import parameters
     from cnnexp.optim.lean import lean, spare_compiler
 
-    params = parameters(model, config.get("param_groups"), config["optimizer"])
-    if not params:
-        raise UserError("model: no parameter learns; nothing can be trained")
+    later = unfreezing(model, config.get("unfreeze") or {}, 1)
+    params = parameters(model, config.get("param_groups"), config["optimizer"], later)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError(f"model: no parameter learns{' at first' if later else ''}; nothing can be trained")
     spare_compiler()
     optimizer: Optimizer = make("optimizer", config["optimizer"], params=params)
     if not callable(getattr(optimizer, "step", None)):

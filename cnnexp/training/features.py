@@ -30,10 +30,12 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def wanted(config: Mapping[str, Any]) -> bool:
-    """Tell whether a config freezes everything below the head, augments by nothing but flips, and mixes nothing."""
+    """Tell whether a config freezes everything below the head to the end, augments by flips only, and mixes nothing."""
     model, augmentation = config["model"], config["augmentation"]
     frozen = model.get("freeze") == "backbone" and model.get("bn") == "frozen"
     needs_images = any(value is not None for value in (*config["mix"].values(), config["ema"]["decay"]))
+    if config["unfreeze"]:
+        return False
     return bool(config["cache_features"] and frozen and flips_only(augmentation) is not None and not needs_images)
 
 

@@ -70,6 +70,7 @@ class TrainState:
     compiled: called instead of the learner in training steps, if they are compiled (compile.py).
     losses, correct: (steps_per_epoch,) of this epoch so far: mean loss, and number of right answers, of each batch.
     shown_losses: for rows and curves, as for validation: the cross entropy; `losses` itself if that is the loss.
+    unfrozen: (step, parameter): it learns after that number of steps, and is frozen before.
     average: of the weights, evaluated in place of the model's own (moving_average.py).
     chain: that of the last of `chain_rows` rows of the hash chain (hash_chain.py).
     best: {epoch, val_accuracy, val_loss} of the best epoch so far.
@@ -97,11 +98,17 @@ class TrainState:
     epoch_seconds: float = 0.0
     compiled: Callable[[Tensor], Tensor] | None = None
     average: MovingAverage | None = None
+    unfrozen: list[tuple[int, nn.Parameter]] = field(default_factory=list)
 
     @property
     def evaluated(self) -> nn.Module:
         """Return the network that is validated and kept: the average of its weights, if there is one."""
         return self.model if self.average is None else self.average.module
+
+    def freeze_until(self) -> None:
+        """Freeze or free the parameters of `unfrozen` for the next step: a function of its number."""
+        for step, parameter in self.unfrozen:
+            parameter.requires_grad_(self.step >= step)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state without `best_weights`, which have a separate file."""
@@ -233,6 +240,7 @@ def fit(
     """
     actions, before = list(actions), list(before)
     while state.step < settings.total_steps and state.stopped is None:
+        state.freeze_until()
         for due, action in before:
             if due(state.step + 1):
                 action(state)

@@ -11,6 +11,7 @@ from cnnexp.data.batches import Batches, DeviceImages, Normalise
 from cnnexp.data.cache import cache_root, compiled_folder
 from cnnexp.data.images import ImageData, contradictory, leaked
 from cnnexp.data.mix import Mix
+from cnnexp.models.freeze import unfreezing
 from cnnexp.models.summary import count
 from cnnexp.optim.losses import is_plain
 from cnnexp.process.signals import StopRequest
@@ -117,6 +118,10 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
     if device.channels_last:
         model = model.to(memory_format=torch.channels_last)
     optimizer = build.build_optimizer(config, model)
+    starts = unfreezing(model, config["unfreeze"] or {}, settings.steps_per_epoch)
+    unfrozen = [(step, model.get_parameter(name)) for name, step in starts.items()]
+    for _, parameter in unfrozen:
+        parameter.requires_grad_(True)  # counted as such; `fit` freezes it until its step
     losses = torch.zeros(settings.steps_per_epoch, device=device.torch)
     return TrainState(
         model=model,
@@ -128,6 +133,7 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
         shown_losses=losses if settings.is_plain else losses.clone(),
         correct=torch.zeros(settings.steps_per_epoch, dtype=torch.int64, device=device.torch),
         batch_size=config["batch_size"],
+        unfrozen=unfrozen,
         average=None if (decay := config["ema"]["decay"]) is None else MovingAverage(model, decay),
     )
 
@@ -179,6 +185,7 @@ def training_batches(setup: Setup) -> BatchSource:
     if device.compile and state.step < setup.settings.total_steps and state.stopped is None:
         with setup.stop.at_once(), state.timed("compile", device):
             folder = compiled_folder(setup.config["data"].get("cache"))
+            state.freeze_until()
             batch = source.at(state.step).parts(setup.settings.accumulate)[0]
             state.compiled = compiled(state, batch, device, folder, setup.record.log)
     return source

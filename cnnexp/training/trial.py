@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config import checks
+from cnnexp.config.signature import steps
 from cnnexp.config.sizes import height_width
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import UserError, is_out_of_memory, warn_once
@@ -61,8 +62,11 @@ def with_data(
         trial_of_schedule.try_both(json.dumps(nodes), total_steps, steps_per_epoch, len(data.val) > 0)
     if of["loss"] in tried:
         try_loss(config, data)
-    if of["model"] in tried and any(config["param_groups"].values()):
+    if of["model"] in tried and (config["unfreeze"] or any(config["param_groups"].values())):
         try_groups(config, data.image)
+    for name, duration in (config["unfreeze"] or {}).items():
+        if steps(duration, steps_per_epoch) >= total_steps:
+            raise UserError(f"unfreeze.{name}: given {duration}; allowed: less than epochs, {config['epochs']}")
     if of["augmentation"] != "ours" and of["augmentation"] in tried:
         try_augmentation(config, data)
 
@@ -189,7 +193,7 @@ def check_logits(output: Any, expected: tuple[int, int | None], ours: bool) -> N
 
 
 def try_groups(config: Mapping[str, Any], image: Image) -> None:
-    """Build the optimiser for the network itself. Raises UserError if `param_groups` names what it does not have."""
+    """Build the optimiser for the network itself. Raises UserError for a wrong name in `param_groups`, `unfreeze`."""
     import torch
 
     node, _ = checks.loading(config["model"])

@@ -91,6 +91,7 @@ def test_the_fingerprint_is_frozen() -> None:
         "loss": {"_target_": "cnnexp.optim.losses.cross_entropy", "label_smoothing": 0.0, "class_weights": None},
         **{"mix": {"mixup": None, "cutmix": None}, "ema": {"decay": None}, "sampling": "shuffle", "accumulate": 1},
         "param_groups": {"no_decay": False, "layer_decay": None, "rates": None},
+        "unfreeze": None,
         "device": {"kind": "cpu", "deterministic": False, "threads": 2},
         "seed": 3,
         "epochs": "15ep",

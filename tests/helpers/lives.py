@@ -48,6 +48,11 @@ KINDS = {
             "monitor=f1",
         ),
     ],
+    "unfrozen": [
+        *("model=torchvision", "model.name=shufflenet_v2_x0_5", "model.freeze=backbone", "model.bn=frozen"),
+        *("unfreeze={stage4:4st,backbone:2ep}", "optimizer=adamw", "clip_norm=1.0", "ema.decay=0.9"),
+        *("param_groups={no_decay:true,rates:{stage4:0.5}}", "scheduler=cosine"),
+    ],
     "onecycle": ["scheduler=onecycle", "optimizer=rmsprop", "optimizer.momentum=0.9"],
     "plateau": ["augmentation=full", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01"],
     "torch's step": [

@@ -15,7 +15,8 @@ from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import checkpoint
 from cnnexp.training import run as runner
-from cnnexp.training.loop import train_step
+from cnnexp.training.features import wanted
+from cnnexp.training.loop import fit, train_step
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
@@ -181,3 +182,72 @@ def test_one_line_for_a_wrong_option(
     assert train(*words) == 2
     error = capsys.readouterr().err
     assert said in error and len(error.strip().splitlines()) == 1
+
+
+SMALL = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.freeze=backbone", "model.bn=frozen"]
+
+
+def test_layers_learn_from_their_step_on(plan: Plans) -> None:
+    """A frozen weight does not change, has no state of the optimiser, and its Adam begins with its first gradient."""
+    more = ["unfreeze={stage4:2st,backbone:1ep}", "optimizer=adamw", "ema.decay=0.5"]
+    state, batches, settings = prepared(plan(*SMALL, *more))
+    start = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    assert len(start) > 100
+
+    def changed(until: int) -> set[str]:
+        settings.total_steps = until
+        fit(state, batches, settings, [])
+        tensors = state.model.state_dict().items()
+        return {name.partition(".")[0] for name, tensor in tensors if not torch.equal(tensor, start[name])}
+
+    assert changed(2) == {"fc"}
+    assert len(state.optimizer.state) == 2
+    assert changed(3) == {"fc", "stage4"}
+    assert changed(settings.steps_per_epoch) == {"fc", "stage4"}
+    assert changed(settings.steps_per_epoch + 2) == {"fc", "stage4", "stage3", "stage2", "conv1", "conv5"}
+    steps = {name: int(state.optimizer.state[state.model.get_parameter(name)]["step"]) for name in ("fc.weight", CONV)}
+    assert steps == {"fc.weight": settings.steps_per_epoch + 2, CONV: 2}
+    assert state.average is not None
+    norm = "conv1.1.weight"
+    assert torch.equal(state.average.module.state_dict()[norm], start[norm]), "batch norm stays frozen"
+
+
+CONV = "conv1.0.weight"
+
+
+def test_a_layer_that_is_freed_learns_as_one_that_was_never_frozen(plan: Plans) -> None:
+    """Without a memory of earlier steps, from the same weights, by the same batch."""
+    simple = [*SMALL, "optimizer=sgd", "param_groups.rates={stage4:0.1}"]
+    freed, batches, settings = prepared(plan(*simple, "unfreeze={backbone:2st}"))
+    settings.total_steps = 2
+    fit(freed, batches, settings, [])
+    free, _, _ = prepared(plan(*simple[:2], "model.bn=frozen", *simple[4:]))
+    free.model.load_state_dict(freed.model.state_dict())
+    free.step, settings.total_steps = 2, 3
+    fit(freed, batches, settings, [])
+    fit(free, batches, settings, [])
+    for (name, a), b in zip(freed.model.named_parameters(), free.model.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([*SMALL, "unfreeze={stage4:0ep}"], "unfreeze.stage4: given '0ep'; allowed: "),
+        ([*SMALL, "unfreeze={layer4:1ep}"], "'layer4' matches no frozen weight .* frozen: conv1, stage2, stage3"),
+        ([*SMALL, "unfreeze={fc:1ep}"], "'fc' matches no frozen weight"),
+        ([*SMALL, "unfreeze={conv1.1:1st}"], r"'conv1.1' matches no frozen weight \(batch norm is left to bn\)"),
+        ([*SMALL, "epochs=3", "unfreeze={stage4:3ep}"], "unfreeze.stage4: given 3ep; allowed: less than epochs, 3"),
+        ([*SMALL, "epochs=9st", "unfreeze={stage4:9st}"], "unfreeze.stage4: given 9st; allowed: less than epochs, 9st"),
+        (["unfreeze={backbone:1ep}"], "frozen: nothing; set model.freeze"),
+        ([*SMALL[:2], "model.bn=frozen", "model.freeze=['*']", "unfreeze={fc:1ep}"], "no parameter learns at first"),
+    ],
+)
+def test_what_cannot_be_unfrozen(plan: Plans, given: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan(*given)
+
+
+def test_features_of_a_backbone_that_learns_later_are_not_kept(plan: Plans) -> None:
+    assert wanted(plan(*SMALL, "augmentation=none").config)
+    assert not wanted(plan(*SMALL, "augmentation=none", "unfreeze={stage4:1ep}").config)
