@@ -34,6 +34,7 @@ COMMANDS = {
     "runs": ("cnnexp.commands.runs", "list the runs with their status and results"),
     "evaluate": ("cnnexp.commands.evaluate", "evaluate a trained model on a split, or on other data"),
     "predict": ("cnnexp.commands.predict", "predict the classes of images"),
+    "mistakes": ("cnnexp.commands.mistakes", "list every wrong test image of a run, or show them on a page"),
     "export": ("cnnexp.commands.export", "write a trained model for other programs: ONNX, torch.export, safetensors"),
     "rerun": ("cnnexp.commands.rerun", "repeat a run from its record and compare the numbers"),
     "verify": ("cnnexp.commands.verify", "recompute a report's numbers from the stored logits"),

@@ -2,6 +2,7 @@
 
 import html
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.claims.metrics import SCORES
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from cnnexp.training.inference import TrainedModel
 
-FIGURES = ("curves", "confusion")
+FIGURES = ("curves", "confusion", "gradcam", "filters")
 
 
 class Run:
@@ -68,11 +69,13 @@ class Run:
         unused = {"kind", *(name for name in SCORES if not any(name in row for row in rows))}
         return pd.DataFrame(rows, columns=[name for name in ROW if name not in unused])
 
-    def figure(self, kind: str = "curves") -> "Figure":
+    def figure(self, kind: str = "curves", allow: Iterable[str] = ()) -> "Figure":
         """Return a matplotlib Figure.
 
-        kind: "curves" (loss and accuracy over the epochs, training and validation) or "confusion" (test images, true by
-        predicted class). Raises UserError for another kind, or if the run has no epoch, or no predictions, yet.
+        kind: "curves" (loss and accuracy over the epochs, training and validation), "confusion" (test images, true by
+        predicted class), "gradcam" (where the most confident mistakes come from) or "filters" (of the first
+        convolution). allow: of the last two, see `cnnexp.load`. Raises UserError for another kind, or if the run lacks
+        what is drawn.
         """
         from cnnexp.api.process import matplotlib_unchanged
 
@@ -80,7 +83,11 @@ class Run:
             raise unknown("figure", "kind", kind, FIGURES)
         with matplotlib_unchanged():
             from cnnexp.report.figures.of_run import confusion, curves
+            from cnnexp.training.network_figures import KINDS as NETWORK_FIGURES
+            from cnnexp.training.network_figures import draw
 
+            if kind in NETWORK_FIGURES:
+                return draw(kind, self.record, allow)
             figure = curves(self.record) if kind == "curves" else confusion(self.record)
         if figure is None:
             missing = "finished epoch" if kind == "curves" else "predictions of at most 40 classes"

@@ -50,7 +50,8 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "its kernels; fp32_layers: layers kept in fp32 when bf16 is on; compile"),
     "data": (dict, "name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255; "
     "train, val, test: numbers of images; test_in_train, val_in_train: those that are training images too; "
-    "contradictory: those that equal one of another class; skipped; prepare_seconds"),
+    "contradictory: those that equal one of another class; skipped; files: the folder that ids are paths from, null "
+    "if images are no files; prepare_seconds"),
     "model": (dict, "parameters, trainable_parameters, macs"),
     "schedule": (dict, "steps_per_epoch, total_steps, epochs"),
     "protocol": (dict, "validate_on, keep_epoch, monitor"),

@@ -170,6 +170,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         "val_in_train": leaked(data, "val"),
         "contradictory": contradictory(data),
         "skipped": len(data.skipped),
+        "files": data.files,
         "prepare_seconds": data.prepare_seconds,
     }
 

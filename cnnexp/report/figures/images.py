@@ -25,11 +25,16 @@ class PreparedTestSplit:
     indices: dict[str, int]
 
     def get(self, id: str, label: int) -> Image | None:
-        """Return the image with this id and label, None if there is none."""
+        """Return the image with this id and label, made small; None if there is none."""
+        full = self.full(id, label)
+        return None if full is None else shrink(full)
+
+    def full(self, id: str, label: int) -> Image | None:
+        """Return the image as the network gets it."""
         index = self.indices.get(id)
         if index is None or self.prepared.labels[index] != label:
             return None
-        return shrink(np.asarray(self.prepared.images[index]))
+        return np.asarray(self.prepared.images[index])
 
 
 class Missing(UserError):
