@@ -7,9 +7,9 @@ from typing import Any
 from cnnexp.explore import charts, tables
 from cnnexp.explore.facts import Facts, describe, sentences, warnings
 from cnnexp.explore.pictures import Augmented, equal_images, samples
+from cnnexp.pages import template
 from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.style import Figure, style
-from cnnexp.pages.template import engine
 from cnnexp.text import plain
 
 OPEN_CLASSES = 60  # a longer table is folded
@@ -54,4 +54,4 @@ def render(facts: Facts, figures: dict[str, Figure], augmented: Augmented | None
         "skipped": [plain(name) for name in facts.data.skipped],
         "command": command,
     }
-    return engine(Path(__file__).parent / "templates").get_template("data.html.j2").render(context)
+    return template.render(Path(__file__).parent / "templates", "data.html.j2", context)

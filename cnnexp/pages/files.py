@@ -29,7 +29,8 @@ def write_page(out: Path, html: str, tables: Mapping[str, Table[Any]], figures: 
     """
     files: dict[str, str | bytes] = {f"tables/{name}": text for name, text in to_texts(tables).items()}
     for figure in figures:
-        files |= {f"figures/{figure.name}.png": figure.png, f"figures/{figure.name}.svg": figure.svg}
+        forms = {"png": figure.png, "svg": figure.svg, "pdf": figure.pdf}
+        files |= {f"figures/{figure.name}.{form}": content for form, content in forms.items()}
     try:
         _replace(out, files | {"index.html": html})
     except OSError as error:

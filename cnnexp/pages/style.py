@@ -1,4 +1,4 @@
-"""How every figure looks: colours that colour-blind readers can distinguish, type, and saving as PNG and SVG.
+"""How every figure looks: colours that colour-blind readers can distinguish, type, and saving as PNG, SVG and PDF.
 
 Colours: Okabe and Ito (2008), without their yellow and black, which print badly on white, and two of Paul Tol's.
 Only this module and the modules that draw import matplotlib; they are imported only when figures are wanted.
@@ -44,12 +44,13 @@ class Canvas(PlainFigure):
 
 @dataclass(frozen=True)
 class Figure:
-    """A finished figure: its file name without ending, its caption and its two files. `wide`: scrolls on a phone."""
+    """A finished figure: its file name without ending, its caption and its three files. `wide`: scrolls on a phone."""
 
     name: str
     caption: str
     png: bytes
     svg: bytes
+    pdf: bytes
     wide: bool = False
 
 
@@ -92,8 +93,8 @@ def plain_numbers(axis: Axis) -> None:
 
 
 def finish(figure: PlainFigure, name: str, caption: str, wide: bool = False) -> Figure:
-    """Save a drawn figure as PNG and SVG."""
-    png, svg = io.BytesIO(), io.BytesIO()
+    """Save a drawn figure as PNG, SVG and PDF."""
+    png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         # What a label lacks is replaced before (fonts.py); the tables hold the full names.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -101,7 +102,8 @@ def finish(figure: PlainFigure, name: str, caption: str, wide: bool = False) -> 
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
         figure.set_layout_engine("none")  # the SVG keeps the layout of the PNG
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "cnnexp"})
-    return Figure(name, caption, png.getvalue(), svg.getvalue(), wide)
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": "cnnexp", "Producer": None})
+    return Figure(name, caption, png.getvalue(), svg.getvalue(), pdf.getvalue(), wide)
 
 
 def row_by_row(handles: Sequence[Any], columns: int) -> list[Any]:

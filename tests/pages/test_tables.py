@@ -54,7 +54,7 @@ def test_html_is_escaped_and_says_what_a_cell_is() -> None:
     for part in (
         '<th scope="col">&lt;b&gt;</th>',
         '<th scope="col" class="number">n</th>',
-        '<td class="words">&lt;i&gt;</td><td class="better">better</td><td class="number">3</td>',
+        '<th scope="row" class="words">&lt;i&gt;</th><td class="better">better</td><td class="number">3</td>',
         '<ul class="notes"><li>&lt;u&gt;</li></ul>',
     ):
         assert part in html

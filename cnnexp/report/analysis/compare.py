@@ -99,12 +99,34 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
     baseline, others = study.baseline.label, [row for row in rows if not row.is_baseline]
     if not others:
         return [f"Only the baseline, {baseline}, has finished runs: there is nothing to compare it with."]
+    return [_summary(others, baseline), *(_sentence(row, baseline) for row in others)]
+
+
+def in_short(study: Study, rows: Sequence[Row], most: int = 6) -> str:
+    """Return the summary alone; of more than `most` arms with one verdict it names the first."""
+    others = [row for row in rows if not row.is_baseline]
+    compared = study.baseline and others and any(row.test.n for row in rows)
+    return _summary(others, study.baseline.label, most) if compared and study.baseline else sentences(study, rows)[0]
+
+
+def _summary(others: Sequence[Row], baseline: str, most: int = 0) -> str:
     groups: dict[str, list[str]] = {}
     for row in others:
-        kind = next((kind for kind in VERDICTS if row.verdict.startswith(kind)), "not decided")
-        groups.setdefault(kind, []).append(row.arm.label)
-    summary = [f"{words.format(baseline)}: {', '.join(groups[v])}." for v, words in VERDICTS.items() if v in groups]
-    return [" ".join(summary), *(_sentence(row, baseline) for row in others)]
+        groups.setdefault(kind_of(row.verdict), []).append(row.arm.label)
+    return " ".join(
+        f"{VERDICTS[kind].format(baseline)}: {_listed(groups[kind], most)}." for kind in VERDICTS if kind in groups
+    )
+
+
+def kind_of(verdict: str) -> str:
+    """Return which of VERDICTS a verdict is."""
+    return next((kind for kind in VERDICTS if verdict.startswith(kind)), "not decided")
+
+
+def _listed(labels: Sequence[str], most: int) -> str:
+    if not most or len(labels) <= most:
+        return ", ".join(labels)
+    return f"{', '.join(labels[: most - 1])} and {len(labels) - most + 1} more"
 
 
 def _sentence(row: Row, baseline: str) -> str:

@@ -62,6 +62,8 @@ def fetch(examples: Examples) -> TestImages:
     wanted: dict[str, tuple[Run, list[Example]]] = {}
     for arm, mistakes in examples.mistakes:
         wanted.setdefault(_data(arm), (arm.first, []))[1].extend(mistakes)
+    for arm, cells in examples.confused:
+        wanted.setdefault(_data(arm), (arm.first, []))[1].extend(e for of_cell in cells.values() for e in of_cell)
     for found, by_arm, by_base in examples.never_agreed:
         arm = found.base.arm
         wanted.setdefault(_data(arm), (arm.first, []))[1].extend([*by_arm, *by_base])

@@ -1,14 +1,16 @@
-"""The page: one HTML file that holds everything, opens offline and runs nothing. The template engine escapes."""
+"""The page: one HTML file that holds everything and opens offline. The template engine escapes every text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.pages import template
+from cnnexp.pages.plotly import SCRIPT, library
 from cnnexp.pages.tables import Table
-from cnnexp.pages.template import engine
 from cnnexp.report.analysis import calibration, diagnostics
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, most_confused
 from cnnexp.report.analysis.compare import sentences
+from cnnexp.report.analysis.cost import COSTS
 from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
@@ -18,27 +20,44 @@ from cnnexp.report.read.probes import Probes
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.render import class_tables, comparison_tables, prediction_tables
+from cnnexp.report.render.answer import answer
 from cnnexp.text import DASH, number
 
 if TYPE_CHECKING:
     from cnnexp.pages.style import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
-SECTIONS = {
-    "comparison": "Comparison",
-    "reported": "Reported and reproduced",
-    "effects": "Effects",
-    "scores": "Precision, recall and F1",
-    "figures": "Figures",
-    "arms": "Arm by arm",
-    "mistakes": "Most confident mistakes",
-    "disagreement": "Where arms disagree",
-    "calibration": "Calibration",
-    "diagnostics": "Diagnostics",
-    "cost": "Cost",
-    "environment": "Environment",
-    "left-out": "Runs not in the table",
-    "runs": "Runs",
+SECTIONS = {  # title, and what is in it
+    "comparison": ("Comparison", "every number of every arm, and how it is judged"),
+    "reported": ("Reported and reproduced", "the study's claims and published numbers"),
+    "effects": ("Effects", "what the techniques add, alone and together"),
+    "figures": ("Accuracy and curves", "test accuracy of every seed; training and validation over the epochs"),
+    "cost": ("Cost", "accuracy against time and size; time to accuracy"),
+    "arms": ("Confusion matrices and arms", "which classes are confused, with their images"),
+    "mistakes": ("Most confident mistakes", "file, label, prediction and probability"),
+    "disagreement": ("Where arms disagree", "image by image, against the baseline"),
+    "scores": ("Precision, recall and F1", "means over the classes"),
+    "calibration": ("Calibration", "whether a probability can be believed"),
+    "diagnostics": ("Diagnostics", "gradients, updates and units that are dead"),
+    "settings": ("Settings that differ", "the configs of two arms, side by side"),
+    "environment": ("Environment", "machine, versions and data"),
+    "left-out": ("Runs not in the table", "failed, diverged and superseded ones, with reasons"),
+    "runs": ("Runs", "every run, with the command that repeats it"),
+}
+CURVES = (
+    "validation (lines with markers) and, when switched on, training (dotted). Mean over the seeds; band: ± 1 standard "
+    "deviation (of two seeds: both)."
+)
+CAPTIONS = {  # of the interactive figures, by the name of the fixed one
+    "test_accuracy": "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar, cut at 0 and 100) "
+    "and the single seeds (small markers). To compare arms, use the paired differences; overlapping bars say little.",
+    "accuracy_curves": f"Accuracy over the epochs: {CURVES} Training values are running means over the epoch, with "
+    "augmentation and dropout.",
+    "loss_curves": f"Loss over the epochs: {CURVES}",
+    "cost": "Test accuracy against cost. Large markers are means over the seeds, small ones are seeds. The dashed line "
+    "is the Pareto front: no other arm is both as accurate and as cheap as an arm on it.",
+    "calibration": "Reliability: accuracy against confidence of the test images, sorted into 15 bins of equal width. "
+    "On the dashed line the confidence is right; below it the network is over-confident.",
 }
 IN_OTHER_SECTIONS = ("confusion_", "cost", "calibration", "mistakes_", "disagreement_", "probes_")  # names of figures
 ENVIRONMENT = {
@@ -67,16 +86,28 @@ def render(
     command: str,
     missing_images: Sequence[str] = (),
     reload_seconds: int = 0,
+    data: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the report's page.
 
     tables: as render.tables.tables_of gives them. command: the one that made the report. missing_images: why images are
-    left out, in lines. reload_seconds: how often the page reloads itself, 0 for never.
+    left out, in lines. reload_seconds: how often the page reloads itself, 0 for never. data: of the interactive
+    figures, see plot_data.py; without it, or without the package that draws them, the figures are images.
     """
     study, figure_of = findings.study, {figure.name: figure for figure in figures}
     runs = [run for arm in study.arms for run in arm.runs]
+    drawn_by = library() if data else None
     context: dict[str, Any] = {
         "study": study,
+        "answer": answer(findings),
+        "interactive": drawn_by is not None,
+        "data": data,
+        "library": drawn_by.packed if drawn_by else "",
+        "captions": CAPTIONS,
+        "costs": {name: cost.heading for name, cost in COSTS.items()},
+        "has_curves": "validation_curves" in figure_of,
+        "has_matrices": bool(data and data["matrices"]),
+        "settings": bool(drawn_by and data and data["settings"]),
         "sentences": sentences(study, findings.rows),
         "unfinished": unfinished.sentence([*study.arms, *study.under_way]),
         "notes": findings.warnings,
@@ -105,17 +136,19 @@ def render(
         "reload_seconds": reload_seconds,
     }
     context["sections"] = _sections(findings, context)
-    return engine(TEMPLATES).get_template("page.html.j2").render(context)
+    context["abouts"] = {name: about for name, (_, about) in SECTIONS.items()}
+    scripts = (SCRIPT, TEMPLATES / "report.js") if drawn_by else ()
+    return template.render(TEMPLATES, "page.html.j2", context, scripts, [drawn_by.digest] if drawn_by else [])
 
 
 def _sections(findings: Findings, context: Mapping[str, Any]) -> dict[str, str]:
     """Return {id: title} of the sections that there is something to show in."""
     tables = context["tables"]
-    shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment", "diagnostics")}
+    shown = {name: context[name] for name in ("arms", "mistakes", "figures", "environment", "diagnostics", "settings")}
     shown |= {name: f"{name}.md" in tables for name in ("effects", "scores", "disagreement", "calibration")}
     shown |= {name: tables[f"{name}.md"].rows for name in ("comparison", "cost", "runs")}
     shown |= {"reported": findings.reported or findings.judged, "left-out": findings.study.left_out}
-    return {name: title for name, title in SECTIONS.items() if shown[name]}
+    return {name: title for name, (title, _) in SECTIONS.items() if shown[name]}
 
 
 def render_overview(
@@ -136,7 +169,7 @@ def render_overview(
         "report_command": command,
         "reload_seconds": reload_seconds,
     }
-    return engine(TEMPLATES).get_template("overview.html.j2").render(context)
+    return template.render(TEMPLATES, "overview.html.j2", context)
 
 
 def _confusions(findings: Findings) -> Table[Any] | None:

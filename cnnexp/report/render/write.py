@@ -64,16 +64,17 @@ def _write_group(
     """Write one report; return its text for a terminal."""
     make_folders(out)
     made, name = tables_of(findings), findings.study.name
-    drawn, images = [], TestImages()
+    drawn, images, data = [], TestImages(), None
     if with_figures:
         from cnnexp.report.figures.draw import draw  # imports matplotlib, which takes longer than all the rest
+        from cnnexp.report.render.plot_data import page_data
 
         progress(f"{name}: drawing figures")
         images = fetch(findings.examples)
         for line in images.missing:
             progress(f"{name}: {line}")
-        drawn = draw(findings, images)
-    write_page(out, page.render(findings, made, drawn, command, images.missing, reload_seconds), made, drawn)
+        drawn, data = draw(findings, images), page_data(findings, images)
+    write_page(out, page.render(findings, made, drawn, command, images.missing, reload_seconds, data), made, drawn)
     return terminal(findings, made)
 
 

@@ -1,0 +1,33 @@
+"""Plotly's script for interactive figures, packed into the page that it draws for.
+
+Only the script of the package is read; no Python of it is imported.
+"""
+
+import base64
+import gzip
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from cnnexp.pages.template import SHARED, digest
+
+SCRIPT = SHARED / "plots.js"  # unpacks and starts the library when the first figure is to be seen
+
+
+@dataclass(frozen=True)
+class Library:
+    """A script as a page carries it. packed: gzip, then base64. digest: for the page's policy."""
+
+    packed: str
+    digest: str
+
+
+@lru_cache(maxsize=1)
+def library() -> Library | None:
+    """Return Plotly's script; None if the package is not installed."""
+    spec = find_spec("plotly")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    text = (Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return Library(base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii"), digest(text))

@@ -1,0 +1,111 @@
+"use strict";
+// Figures by Plotly, whose script the page carries packed. It is unpacked while the page is idle and runs when the first
+// figure comes into view. Plotly reads a part of HTML in labels: every text of a record passes through `label`.
+const label = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const plots = new Map(); // element: a function that returns {data, layout}
+const unpacked = new Promise((resolve) => {
+  const start = () => {
+    const packed = atob(document.getElementById("library").textContent.trim());
+    const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    new Response(stream).text().then((text) => { page.library = text; resolve(); });
+  };
+  addEventListener("load", () => setTimeout(start, 50));
+});
+
+function startLibrary() {
+  if (window.Plotly || !page.library) return Boolean(window.Plotly);
+  document.head.append(make("script", { text: page.library })); // the policy of the page names its hash
+  page.library = "";
+  return Boolean(window.Plotly);
+}
+
+function colours() {
+  const style = getComputedStyle(document.documentElement), dark = page.isDark();
+  return { ink: dark ? "#e7eaf0" : "#1b2130", soft: dark ? "#a3adbb" : "#586173", grid: dark ? "#2b323c" : "#e4e8ee", paper: dark ? "#12151a" : "#ffffff", font: style.fontFamily };
+}
+
+function layoutOf(own) {
+  const c = colours();
+  const axis = { gridcolor: c.grid, zeroline: false, linecolor: c.soft, ticks: "outside", tickcolor: c.soft, automargin: true, title: { standoff: 12 } };
+  const merged = { font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: c.ink }, paper_bgcolor: c.paper, plot_bgcolor: c.paper,
+    margin: { l: 56, r: 16, t: 14, b: 48 }, hovermode: "closest", showlegend: false, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    hoverlabel: { align: "left", bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } }, ...own };
+  for (const [name, value] of Object.entries(own)) if (/^[xy]axis/.test(name)) merged[name] = { ...axis, ...value, title: { ...axis.title, ...value.title } };
+  return merged;
+}
+
+function draw(element) {
+  if (!startLibrary()) return false;
+  const { data, layout } = plots.get(element)();
+  const width = element.clientWidth || 700;
+  const config = { displaylogo: false, responsive: false, doubleClick: "reset", displayModeBar: "hover",
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { filename: element.id } };
+  element.style.minHeight = `${layout.height}px`;
+  Plotly.react(element, data, { ...layoutOf(layout), width }, config);
+  element.dataset.drawn = element.clientWidth;
+  return true;
+}
+
+const inView = new IntersectionObserver(async (entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    inView.unobserve(entry.target);
+    await unpacked;
+    if (!entry.target.dataset.drawn) draw(entry.target);
+  }
+}, { rootMargin: "200px" });
+
+function plot(id, build) {
+  const element = document.getElementById(`plot-${id}`);
+  if (!element) return;
+  plots.set(element, build);
+  inView.observe(element);
+  element.addEventListener("keydown", (event) => steer(element, event));
+}
+
+// The keyboard: + and - zoom, arrows move, 0 shows everything, n and p read one point after another.
+function steer(element, event) {
+  if (!element.dataset.drawn || event.ctrlKey || event.metaKey || event.altKey) return;
+  const ranges = (axis) => element._fullLayout[axis]?.range;
+  const scaled = (range, factor, shift) => {
+    const middle = (range[0] + range[1]) / 2, half = (range[1] - range[0]) / 2;
+    return [middle - half * factor + shift * half, middle + half * factor + shift * half];
+  };
+  const moves = { "+": [0.7, 0, 0], "=": [0.7, 0, 0], "-": [1.4, 0, 0], ArrowLeft: [1, -0.2, 0], ArrowRight: [1, 0.2, 0], ArrowUp: [1, 0, 0.2], ArrowDown: [1, 0, -0.2] };
+  if (event.key === "0" || event.key === "Home") Plotly.relayout(element, { "xaxis.autorange": true, "yaxis.autorange": true });
+  else if (event.key === "n" || event.key === "p") readPoint(element, event.key === "n" ? 1 : -1);
+  else if (moves[event.key] && ranges("xaxis") && ranges("yaxis")) {
+    const [factor, x, y] = moves[event.key];
+    Plotly.relayout(element, { "xaxis.range": scaled(ranges("xaxis"), factor, x), "yaxis.range": scaled(ranges("yaxis"), factor, y) });
+  } else return;
+  event.preventDefault();
+}
+
+function readPoint(element, step) {
+  const points = element.data.flatMap((trace, curveNumber) => (trace.hoverinfo === "skip" ? [] : (trace.text || []).map((text, pointNumber) => ({ curveNumber, pointNumber, text }))));
+  if (!points.length) return;
+  const at = (Number(element.dataset.at ?? (step > 0 ? -1 : 0)) + step + points.length) % points.length;
+  element.dataset.at = at;
+  Plotly.Fx.hover(element, [points[at]]);
+  say(points[at].text.replace(/<br>/g, ", ").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&"));
+}
+
+function redraw() {
+  for (const element of plots.keys()) if (element.dataset.drawn && element.clientWidth) { element.dataset.at = -1; draw(element); }
+}
+page.redraw.push(redraw);
+page.beforePrint.push(() => {
+  for (const element of plots.keys()) {
+    const before = element.style.width;
+    element.style.width = "660px"; // of A4 within its margins
+    draw(element);
+    element.style.width = before;
+  }
+});
+page.prepare = () => unpacked;
+let waiting;
+addEventListener("resize", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => { if ([...plots.keys()].some((e) => e.dataset.drawn && e.clientWidth && e.clientWidth !== Number(e.dataset.drawn))) redraw(); }, 150);
+});

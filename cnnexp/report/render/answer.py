@@ -1,0 +1,166 @@
+"""The first screen of a report: each arm's difference as a figure, what was tested, how far it is, what to do next."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cnnexp.report.analysis.compare import Row, in_short, kind_of
+from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.judge import summary
+from cnnexp.report.analysis.plan import more_seeds
+from cnnexp.report.analysis.sequential import FIRST_LOOK
+from cnnexp.report.analysis.statistics import LEVEL, Estimate
+from cnnexp.text import in_shell, number, plural
+
+KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
+WORDS = {"within noise": "no detectable difference"}  # a verdict's words where they are read for the first time
+TICKS = 4  # wanted on the axis
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A line of the figure. at, start, width: the mean and the interval, in % of the axis; nan where there is none."""
+
+    label: str
+    verdict: str
+    kind: str
+    value: str
+    interval: str
+    at: float = math.nan
+    start: float = math.nan
+    width: float = math.nan
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The figure. heading: of its values. zero: where no difference is, in %; nan without one. ticks: (in %, label)."""
+
+    heading: str
+    bars: Sequence[Bar]
+    zero: float
+    ticks: Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the first screen says. status: (kind, one or two words, a sentence). next: (a sentence, a command)."""
+
+    verdict: str
+    status: tuple[str, str, str]
+    forest: Forest | None
+    facts: dict[str, str]
+    next: tuple[str, str] | None
+
+
+def answer(findings: Findings) -> Answer:
+    """Return the first screen of a study's report."""
+    study = findings.study
+    return Answer(
+        in_short(study, findings.rows), _status(findings), _forest(findings), _facts(findings), _next(findings)
+    )
+
+
+def _status(findings: Findings) -> tuple[str, str, str]:
+    schedule, most = findings.study.schedule, max((row.test.n for row in findings.rows), default=0)
+    planned = len(schedule.plan.seeds) if schedule.plan else 0
+    waiting = (
+        set[int]().union(*schedule.waiting.values()) if not (schedule.plan and schedule.plan.ended) else set[int]()
+    )
+    if not most:
+        return "none", "No result yet", "No run is finished."
+    if findings.baseline is None:
+        return "none", "No comparison", "There is no baseline, so nothing is tested."
+    if any(kind_of(row.verdict) == "provisional" for row in findings.rows) or waiting:
+        fewest = min(row.test.n for row in findings.rows)
+        done = f"{fewest} of {plural(planned or most, 'planned seed')} done in every arm"
+        return "provisional", "Provisional", f"{done}. Verdicts may change until all are done."
+    if most < FIRST_LOOK:
+        return "none", "Too few seeds", f"{plural(most, 'seed')} cannot show whether a difference would come again."
+    if schedule.plan is None:
+        return "final", "Final", "Every run is done. No plan of seeds is recorded, so these count as planned."
+    return "final", "Final", f"The {plural(planned, 'planned seed')} of the study are done."
+
+
+def _facts(findings: Findings) -> dict[str, str]:
+    rows, tests = findings.rows, findings.families[0].tests if findings.families else 0
+    counts = sorted({row.test.n for row in rows})
+    found = {}
+    if tests and findings.baseline:
+        together = " for all together (Holm)" if tests > 1 else ""
+        what = f"{plural(tests, 'comparison')} with {findings.baseline.label} in test accuracy"
+        found["Tested"] = f"{what}, by a paired t-test over the seeds, level {LEVEL:g}{together}"
+    if counts:
+        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        images = next((number(run.number("data", "test")) for arm in findings.arms for run in arm.runs), "-")
+        seeds = f"{n} seed{'s' * (n != '1')} an arm"
+        found["n"] = seeds + (f", {images} test images" if images != "-" else "")
+    if findings.judged:
+        found["Claims"] = summary(findings.judged)
+    return found
+
+
+def _next(findings: Findings) -> tuple[str, str] | None:
+    study = findings.study
+    unfinished = _status(findings)[0] == "provisional" or not any(row.test.n for row in findings.rows)
+    if unfinished and study.command.startswith("cnnexp train "):
+        return "Finish the planned runs:", study.command
+    if advice := more_seeds(findings):
+        return advice
+    if any(row.test.n for row in findings.rows):
+        return "Recompute every number of this page from the stored predictions:", in_shell(
+            ["cnnexp", "verify", str(study.folder)]
+        )
+    return None
+
+
+def _forest(findings: Findings) -> Forest | None:
+    compared = findings.baseline is not None and any(row.difference for row in findings.rows)
+    rows = [row for row in findings.rows if not (compared and row.is_baseline)]
+    values = [(row, row.difference if compared else row.test) for row in rows]
+    numbers = [100 * value.mean for _, value in values if value and value.n]
+    if not numbers:
+        return None
+    ends = [100 * end for _, v in values if v for end in (v.low, v.high) if math.isfinite(end)]
+    low, high = _limits(numbers, ends, compared)
+
+    def place(value: float) -> float:
+        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
+
+    bars = [_bar(row, value, place, compared) for row, value in values]
+    base = findings.baseline.label if findings.baseline and compared else ""
+    heading = f"Difference from {base} in points of test accuracy" if compared else "Test accuracy (%)"
+    ticks = [(place(tick), f"{tick:+g}" if compared and tick else f"{tick:g}") for tick in _ticks(low, high)]
+    return Forest(heading, bars, place(0.0) if compared else math.nan, ticks)
+
+
+def _limits(means: Sequence[float], ends: Sequence[float], compared: bool) -> tuple[float, float]:
+    """Return the ends of the axis. Of intervals much wider than the means are apart, the axis holds a part."""
+    inner = [*means, 0.0] if compared else means
+    spread = max(max(inner) - min(inner), 1.0)
+    low = max(min([*inner, *ends]), min(inner) - spread)
+    high = min(max([*inner, *ends]), max(inner) + spread)
+    margin = 0.04 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    rough = (high - low) / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _bar(row: Row, value: Estimate | None, place: Callable[[float], float], compared: bool) -> Bar:
+    kind = kind_of(row.verdict) if row.verdict else ""
+    verdict = WORDS.get(row.verdict.split(" (")[0], row.verdict)
+    if value is None or not value.n:
+        return Bar(row.arm.label, verdict, KINDS.get(kind, "open"), "-", "")
+    mean, low, high = (100 * x for x in (value.mean, value.low, value.high))
+    words = f"{mean:+.2f}" if compared else f"{mean:.2f}"
+    if math.isnan(low):
+        return Bar(row.arm.label, verdict, KINDS.get(kind, "open"), words, f"n = {value.n}", place(mean))
+    interval = f"{low:+.2f} to {high:+.2f}" if compared else f"{low:.2f} to {high:.2f}"
+    at, start = place(mean), place(low)
+    return Bar(
+        row.arm.label, verdict, KINDS.get(kind, "noise"), words, interval, at, start, round(place(high) - start, 2)
+    )
