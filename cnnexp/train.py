@@ -37,6 +37,11 @@ def main(argv: list[str]) -> int:
         from cnnexp.config.compose import ask_hydra
 
         return ask_hydra([*request.prints, *words])
+    if request.search:
+        from cnnexp.sweep.search import launch as search
+
+        code, retrain = search(words, request)
+        return max(code, main(retrain)) if retrain else code
     if request.sweep:
         from cnnexp.sweep.launcher import launch
 
@@ -130,8 +135,9 @@ def make(plan: "Plan") -> int:
         return EXIT_SOME_FAILED
     result = record.info["result"]
     again = " (it was done already)" if before == "done" else ""
+    tested = f"test accuracy {percent(result['test_accuracy'])}" if record.is_tested else "not tested"
     print(
-        f"test accuracy {percent(result['test_accuracy'])}, validation {percent(result['val_accuracy'])}, "
+        f"{tested}, validation {percent(result['val_accuracy'])}, "
         f"best epoch {result['best_epoch']} of {result['epochs']}{again}"
     )
     if problem := convergence.sentence(record):

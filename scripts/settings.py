@@ -14,7 +14,7 @@ from typing import Any, cast, get_type_hints
 from cnnexp.config.arms import as_word
 from cnnexp.config.checks import GIVEN, target
 from cnnexp.config.compose import compose, resolve
-from cnnexp.config.schema import CLOSED, RunConfig
+from cnnexp.config.schema import CLOSED, RunConfig, Search
 from cnnexp.config.signature import describe, settings
 from cnnexp.config.words import choices_of, folder
 from cnnexp.data.augment import OPERATIONS
@@ -41,11 +41,13 @@ TOP = {  # heading: keys of train.yaml, or nodes of the schema
         "validate_on",
         "monitor",
         "keep_epoch",
+        "final_test",
         "early_stopping",
         "shift_pixels",
     ),
     "Saving and logging": ("outputs", "checkpoint", "log", "tracker"),
     "Sweeps and studies": ("slots", "backbone", "study"),
+    "Search (`+search=tpe` or `+search=random`)": ("search",),
     "Device": ("device",),
     "Other machines": ("cluster",),
     "Probes": ("probes",),
@@ -76,6 +78,7 @@ WHOLE = {  # files that set several groups
     "preset": "Presets (`+preset=NAME`, or `+preset=[NAME,NAME]`)",
     "pretrain": "Pretraining (`+pretrain=NAME`; transfers start it themselves)",
 }
+NODES = {**CLOSED, "search": Search}
 CHOSEN_NODES = {
     "device": "auto",
     "cluster": "slurm",
@@ -108,10 +111,10 @@ def top_rows(keys: Iterable[str]) -> Iterable[tuple[str, str, str, str]]:
     """Yield (key, values, default, meaning) of keys of train.yaml, and of what is below them."""
     hints, config = get_type_hints(RunConfig, include_extras=True), composed()
     for key in keys:
-        if key not in CLOSED:
+        if key not in NODES:
             yield key, describe(hints[key]), shown(config[key]), meaning(("train.yaml",), key)
             continue
-        schema = CLOSED[key]
+        schema = NODES[key]
         file = f"{key}/{CHOSEN_NODES[key]}.yaml" if key in CHOSEN_NODES else "train.yaml"
         for name, kind in get_type_hints(schema, include_extras=True).items():
             chosen = composed(f"{key}={CHOSEN_NODES[key]}") if key in CHOSEN_NODES else {key: {}}

@@ -194,7 +194,7 @@ def test_flags_say_what_is_asked_for(typed: list[str], expected: dict[str, Any])
     asked = vars(read(typed))
     overrides = [word for word in typed if "=" in word and not word.startswith("-")]
     neutral = {"prints": [], "sweep": False, "plan": False, "fail_fast": False, "no_wait": False, "budget": None}
-    neutral["max_seeds"] = 0
+    neutral |= {"max_seeds": 0, "search": None}
     assert asked == {"overrides": overrides, **neutral, **expected}
 
 

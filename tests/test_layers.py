@@ -15,6 +15,7 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"sweep", "export"},
     {"training", "trackers"},
     {"models", "explore", "report"},
+    {"search"},
     {"data", "optim", "reference", "records"},
     {"config", "pages"},
     {"claims", "storage", "process"},

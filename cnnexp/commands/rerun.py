@@ -63,7 +63,7 @@ def print_comparison(original: RunRecord, again: RunRecord) -> int:
         print("\n".join([*lines, *undetermined(again)]))
         return EXIT_SOME_FAILED
     rows = len(original.rows()) + len(original.rows("step"))
-    logits = "{} x {} test logits".format(*original.predictions()["logits"].shape) if original.status == "done" else ""
+    logits = "{} x {} test logits".format(*original.predictions()["logits"].shape) if original.is_tested else ""
     print(f"the same to the last bit: {rows} metric rows{' and ' * bool(logits)}{logits}")
     if reasons:
         print("\n".join(["although this has changed:", *reasons]))
@@ -73,7 +73,7 @@ def print_comparison(original: RunRecord, again: RunRecord) -> int:
 def check_numbers(record: RunRecord) -> None:
     """Raise UserError, before anything is trained, if the numbers to compare with are damaged."""
     record.rows()
-    if record.status == "done":
+    if record.is_tested:
         record.predictions()
 
 
@@ -166,7 +166,7 @@ def compare(first: RunRecord, second: RunRecord) -> list[str]:
         found.append(f"status: {first.status} then, {second.status} now")
     if rows := first_difference(first, second, ("the original", "the rerun")):
         found.append(f"metric rows: {rows}")
-    if "done" in (first.status, second.status):
+    if first.is_tested or second.is_tested:
         found += same_logits(first, second)
     then, now = (run.info.get("result") or {} for run in (first, second))
     keys = [key for key in {**then, **now} if key in EXACT or key.endswith(("_loss", "_accuracy"))]

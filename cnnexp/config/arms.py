@@ -11,7 +11,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import RunConfig
-from cnnexp.config.words import ALIASES, OWN, key_of
+from cnnexp.config.words import ALIASES, OWN, SAMPLERS, key_of
 from cnnexp.config.words import GROUPS as REPLACED
 from cnnexp.errors import UserError, unknown
 
@@ -63,6 +63,8 @@ def register(arms: Mapping[str, Arm]) -> None:
     """Make arms the choices of Hydra's group `arm`; they replace those of another study."""
     store = ConfigStore.instance()
     store.repo.pop("arm", None)
+    for sampler in SAMPLERS:
+        store.store(group="search", name=sampler, node={"sampler": sampler}, provider="cnnexp")
     for group in REPLACED:
         store.store(group=group, name=OWN, node={}, provider="cnnexp")
     for name, arm in arms.items():

@@ -207,6 +207,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
+    plain.pop("search", None)
     if isinstance(study := plain.get("study"), dict):
         plain["study"] = {key: value for key, value in study.items() if key not in SWEEP}
     if isinstance(model := plain.get("model"), dict):

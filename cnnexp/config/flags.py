@@ -8,7 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cnnexp.config.mistakes import check_flag
-from cnnexp.config.words import check_overrides, choices_of, config_folders, folder, study_of
+from cnnexp.config.words import (
+    SAMPLERS,
+    check_overrides,
+    choices_of,
+    config_folders,
+    folder,
+    search_of,
+    study_of,
+)
 from cnnexp.errors import UserError, unknown
 
 HELP = """\
@@ -18,11 +26,10 @@ Train one network, or a sweep of them, as composed from the YAML files in config
 
 examples:
   cnnexp train                                         a small network on the embedded images
-  cnnexp train model=custom aug=full optimizer.lr=0.0005
   cnnexp train data=imagenette data.size=64 epochs=15ep model.norm=batch
   cnnexp train -m model.norm=none,batch seed=0,1,2     a sweep: every combination
   cnnexp train +study=ablation                         a study: named arms, seeds, a baseline
-  cnnexp train +study=ablation +preset=small study.name=small    a small version: 4 epochs of 2,000 images
+  cnnexp train +search=tpe search.space='{{optimizer.lr: {{low: 1e-4, high: 1e-1, log: true}}}}'    a search
 
 flags:
   -m, --multirun     sweep over comma-separated values
@@ -60,7 +67,7 @@ CHOICES = {
 class Request:
     """What a command asks for. prints: flags for Hydra, which prints and stops. budget: in seconds.
 
-    max_seeds: of --until-decided; 0 without.
+    max_seeds: of --until-decided; 0 without. search: what +search= names, None without.
     """
 
     overrides: list[str]
@@ -71,6 +78,7 @@ class Request:
     no_wait: bool
     budget: int | None
     max_seeds: int = 0
+    search: str | None = None
 
 
 def read(argv: list[str]) -> Request:
@@ -99,13 +107,15 @@ def read(argv: list[str]) -> Request:
     sweep = "hydra.mode=RUN" not in overrides and bool(study_of(overrides) or "hydra.mode=MULTIRUN" in overrides)
     budget = seconds(given["--budget"].partition("=")[2]) if "--budget" in given else None
     switches = ("--plan" in given, "--fail-fast" in given, "--no-wait" in given)
-    return Request(overrides, prints, sweep or bool(flags), *switches, budget, max_seeds(given))
+    search = search_of(overrides)
+    return Request(overrides, prints, sweep or bool(flags), *switches, budget, max_seeds(given), search)
 
 
 def help_text(argv: list[str]) -> str:
     """Return the help, with the groups that --config-dir adds."""
     choices, lines = choices_of(config_folders(argv)), list[str]()
     defaults = dict(re.findall(r"^  - (\w+): (\w+)", (folder() / "train.yaml").read_text(), re.MULTILINE))
+    choices["search"] = sorted({*choices.get("search", []), *SAMPLERS})
     for group in sorted(choices, key=[*defaults, *choices].index):
         names = [f"{name}*" if name == defaults.get(group) else name for name in choices[group]]
         head = f"  {group if group in defaults else '+' + group:<17}"

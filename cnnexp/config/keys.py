@@ -15,6 +15,7 @@ COUNTS: dict[str, tuple[Purpose, ...]] = {
     "seed": ("effect",),
     "study": (),
     "pretrain": (),
+    "search": (),
     "outputs": (),
     "slots": (),
     "cluster": (),

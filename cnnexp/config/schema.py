@@ -37,12 +37,14 @@ class RunConfig:
     study: dict[str, Any]
     validate_on: Literal["val", "test"] = "val"
     keep_epoch: Literal["best", "last"] = "best"
+    final_test: bool = True
     monitor: Monitored = "accuracy"
     shift_pixels: Count | None = None
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     accumulate: Count = 1
     unfreeze: dict[str, Any] | None = None
     tracker: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
+    search: dict[str, Any] | None = None
 
 
 @dataclass
@@ -161,6 +163,18 @@ class Study:
     arms: dict[str, Any] | None = None
     grid: dict[str, Any] | None = None
     seeds: list[int] | None = None
+
+
+@dataclass
+class Search:
+    """What is searched, and how. The config of a trial has `prune` and `min_epochs` of it, any other run nothing."""
+
+    sampler: Literal["tpe", "random"] | None = None
+    space: dict[str, Any] | None = None
+    trials: Count = 30
+    prune: bool = True
+    min_epochs: Count | Literal["auto"] = "auto"
+    retrain: Annotated[int, Range(low=0)] = 0
 
 
 SWEEP = ("arms", "grid", "seeds")  # the keys of `study` that define its runs

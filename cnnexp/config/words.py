@@ -3,16 +3,19 @@
 import itertools
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from cnnexp.config.mistakes import check_override, seeds_of
-from cnnexp.errors import UserError
+from cnnexp.config.schema import Search
+from cnnexp.errors import UserError, unknown
 
 ALIASES = {"aug": "augmentation"}
 GROUPS = ("data", "model", "augmentation", "loss", "optimizer", "scheduler")  # whose `_target_` may be one's own
+SAMPLERS = ("tpe", "random")  # the choices of +search, beside a user's own files
 OWN = "_own_"  # the choice of a group that is empty: what an own `_target_` replaces the default one with
 # Each wins over those before it, and every other override wins over all of them.
-FIRST = ("+study", "+pretrain", "+arm", "+preset")
+FIRST = ("+study", "+search", "+pretrain", "+arm", "+preset")
 QUOTES = ("'", '"', "[", "{")  # a value that begins so is written as Hydra reads it
 HYDRA = ("hydra.searchpath", "hydra.mode")  # Hydra's own settings that have an effect here
 
@@ -121,6 +124,28 @@ def full_name(word: str) -> str:
         word = re.sub(rf"^\+?{short}=", f"{name}=", word)
         word = re.sub(rf"^([+~]*){short}\.", rf"\1{name}.", word)
     return word
+
+
+def is_of_search(word: str) -> bool:
+    """Tell whether an override asks for a search, or says how to search."""
+    return key_of(word).lstrip("+") == "search" or word.lstrip("+").startswith("search.")
+
+
+def search_of(overrides: Sequence[str]) -> str | None:
+    """Return what +search= names, None without it. Raises UserError for several, and for a search's key without it."""
+    named = [word.partition("=")[2] for word in overrides if key_of(word) == "+search"]
+    if len(named) > 1 or any("," in name or not name for name in named):
+        raise UserError(f"+search: given {' and '.join(named) or 'nothing'}; allowed: one of {', '.join(SAMPLERS)}")
+    if not named and (odd := [word for word in overrides if is_of_search(word)]):
+        if key_of(odd[0]) == "search":
+            raise UserError(f"{odd[0]}: type +{odd[0]}, with the plus")
+        raise UserError(f"{odd[0]}: belongs to a search; add +search=tpe")
+    known = [field.name for field in fields(Search)]
+    for word in overrides:
+        path = key_of(word).lstrip("+").split(".")
+        if path[0] == "search" and len(path) > 1 and path[1] not in known:
+            raise unknown(f"search.{path[1]}", "key", path[1], known)
+    return named[0] if named else None
 
 
 def study_of(overrides: Sequence[str]) -> str | None:

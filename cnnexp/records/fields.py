@@ -58,7 +58,7 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "features": (str, "of a frozen backbone: computed once, or why not"),
     "seconds": (dict, "prepare, features, train, evaluate, checkpoint, total; probes, hash_chain, compile: if used"),
     "result": (dict, "best_epoch, epochs, {val, test, train}_{accuracy, loss}, images_per_second, peak_memory_mib, "
-    "stopped: completed | early; shift_consistency: with shift_pixels"),
+    "stopped: completed | early | pruned; shift_consistency: with shift_pixels. No test_* with final_test=false"),
     "files": (dict, "{name: CRC-32 in 8 hexadecimal digits} of the other files of a run that is done"),
     "upstream": (dict, "run, folder, epochs: of the shorter run whose final state this run went on from"),
     "error": (dict, "type, message; step, samples: of the batch whose loss was not finite"),

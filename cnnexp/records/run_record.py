@@ -72,6 +72,12 @@ class RunRecord:
         """Return the file of the metric rows. Raises UserError if it is a link, or larger than a run writes."""
         return checked_file(self.folder, fields.METRICS)
 
+    @property
+    def is_tested(self) -> bool:
+        """Tell whether the run has evaluated the test images; with `final_test: false` it has not."""
+        result = self.info.get("result")
+        return isinstance(result, dict) and "test_accuracy" in result
+
     def check_file(self, name: str) -> None:
         """Raise Damaged if one of RESULT_FILES does not match the checksum that the finished run recorded."""
         checksums = self.info.get("files")

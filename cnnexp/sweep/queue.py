@@ -45,6 +45,12 @@ class Queue:
         else:
             heapq.heappush(self.ready, (AGAIN if again else IN_ORDER, 0.0, self.order[plan.folder], plan))
 
+    def append(self, plan: Plan) -> None:
+        """Add a run that was not planned at first, after all others."""
+        self.order.setdefault(plan.folder, len(self.order))
+        self.to_come.add(plan.folder)
+        self.add(plan)
+
     def take(self, slots: int) -> Plan | None:
         """Take the run that starts next; None if there is none now. slots: how many runs the sweep makes at a time."""
         if not self.ready:

@@ -41,6 +41,8 @@ class Scheduler:
     another command that has ended since counts as made.
     """
 
+    HARMLESS: tuple[str, ...] = ("done", "skipped")  # the ends of a run after which the sweep has not failed
+
     def __init__(
         self, plans: Sequence[Plan], engine: Engine, times: Times, budget: int | None = None, fail_fast: bool = False,
         before: Mapping[Path, str | None] | None = None,
@@ -61,7 +63,11 @@ class Scheduler:
         self.signal: int | None = None
         self.leave_at = math.inf  # when the sweep ends after a signal, even if the engine does not answer
         self.interrupted = False  # by hand, with SIGINT
-        self.board = Board(len(plans), len(plans) - len(left), self.seconds_left)
+        self.board = Board(*self.sizes(len(plans), len(left)), self.seconds_left)
+
+    def sizes(self, planned: int, left: int) -> tuple[int, int]:
+        """Return how many runs the board counts, and how many of them are done."""
+        return planned, planned - left
 
     def run(self) -> int:
         """Run until nothing is left, or a signal comes; returns the exit code. Nothing that was started outlives this.
@@ -216,16 +222,25 @@ class Scheduler:
         """Note how a run ended, and print it. where: "" if it was made here."""
         self.ended.append((plan, status, message))
         self.queue.ended(plan)
-        self.failed |= status not in ("done", "skipped")
+        self.failed |= status not in self.HARMLESS
+        info = plan.record().info
+        if status == "done" and info["result"].get("stopped") != "pruned":
+            self.times.learn(plan.fingerprint, self.times.work_of(plan), info["seconds"]["total"])
+        self.board.ended(plan, status, self.line(plan, status, message, where or duration(seconds)))
+
+    def line(self, plan: Plan, status: str, message: str, where: str) -> str:
+        """Return what is printed of a run that has ended. where: it was made, or in what time."""
         line = f"{status:<7} {plan.label}"
         if status == "done":
-            info = plan.record().info
-            self.times.learn(plan.fingerprint, self.times.work_of(plan), info["seconds"]["total"])
-            accuracies = (percent(info["result"][name]) for name in ("val_accuracy", "test_accuracy"))
-            line += ": validation {}, test {}, {}".format(*accuracies, where or duration(seconds))
-        elif why := ", ".join(filter(None, (message if message != STOPPED else "", where))):
+            record = plan.record()
+            names = ("val_accuracy", "test_accuracy") if record.is_tested else ("val_accuracy",)
+            words = {"val_accuracy": "validation", "test_accuracy": "test"}
+            accuracies = [f"{words[name]} {percent(record.info['result'][name])}" for name in names]
+            return f"{line}: {', '.join([*accuracies, where])}"
+        elsewhere = where if where.startswith("by ") else ""
+        if why := ", ".join(filter(None, (message if message != STOPPED else "", elsewhere))):
             line += f": {why}{where_to_look(plan, status, 'see')}"
-        self.board.ended(plan, status, line)
+        return line
 
     def seconds_left(self) -> float | None:
         """Return the expected seconds to the end of the sweep; None while that of a run is unknown."""

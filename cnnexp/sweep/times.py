@@ -22,7 +22,9 @@ class Times:
         self.work: dict[str, str] = {}  # by fingerprint: as `work_of` returns it
         for folder in set(folders):
             for run in find_runs(folder) if folder.exists() else []:
-                if run.status == "done" and isinstance(run.info.get("seconds"), dict):
+                result = run.info.get("result") or {}
+                pruned = result.get("stopped") == "pruned"
+                if run.status == "done" and not pruned and isinstance(run.info.get("seconds"), dict):
                     fingerprint = str(run.info.get("fingerprint"))
                     with suppress(UserError):
                         if fingerprint not in self.work:  # reading a config takes 10 ms

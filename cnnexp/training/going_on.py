@@ -38,6 +38,8 @@ def shorter_run(
 
     It is the longest that the run of `folder`, which is not begun, can go on from. If none allows that, says why.
     """
+    if config.get("search"):  # a trial is made from the start
+        return None
     own = RunRecord.read(folder)
     if own.info.get("status") in FINAL or own.resumes:
         return None
@@ -66,7 +68,8 @@ def _shorter(config: dict[str, Any], facts: dict[str, Any], study: Path, total_s
             fingerprint = fingerprint_of({**config, "epochs": span}, facts)
             for found in sorted(study.glob(f"*-s{config['seed']}-{fingerprint}")):
                 record = RunRecord.read(found)
-                if record.info.get("status") == "done" and not found.is_symlink():
+                pruned = (record.info.get("result") or {}).get("stopped") == "pruned"
+                if record.info.get("status") == "done" and not pruned and not found.is_symlink():
                     yield record
 
 

@@ -20,6 +20,11 @@ class Recorder:
         self.setup, self.record, self.settings = setup, setup.record, setup.settings
         self.evaluation, self.progress = setup.evaluation, progress
         self.patience = setup.config["early_stopping"]["patience"]
+        self.pruner = None
+        if (of_search := setup.config.get("search")) and of_search["prune"]:
+            from cnnexp.search.pruner import Pruner
+
+            self.pruner = Pruner(setup.record, setup.settings.epochs, of_search)
         self.keeps_last, self.monitor = setup.config["keep_epoch"] == "last", setup.config["monitor"]
 
     def row(self, state: TrainState, **fields: Any) -> dict[str, Any]:
@@ -83,7 +88,8 @@ class Recorder:
         """Keep the epoch's weights if its validation `monitor` is the best so far; ties go to the lower loss.
 
         Without a validation split, and with `keep_epoch: last`, every epoch is kept, so the last one stays. Sets
-        `stopped` when `monitor` has not improved for the patience. Returns whether the epoch is the best so far.
+        `stopped` when `monitor` has not improved for the patience, or a search prunes the run. Returns whether the
+        epoch is the best so far.
         """
         highest, lowest = state.best.get("highest") or (state.best.get("val_accuracy"), state.best.get("val_loss"))
         value = val and (-val["loss"] if self.monitor == "loss" else val[self.monitor])
@@ -101,24 +107,20 @@ class Recorder:
             state.best_weights = copy_weights(state.evaluated)
         if self.patience is not None and state.epochs_since_best >= self.patience:
             state.stopped = "early"
+        elif self.pruner and state.step < self.settings.total_steps and self.pruner.stops():
+            state.stopped = "pruned"
         return better
 
     def evaluate_best(self, state: TrainState) -> dict[str, Any]:
-        """Evaluate the best weights on the test and training images, once; write predictions and best.pt.
+        """Evaluate the best weights on the training images and, once, on the test images; write best.pt.
 
-        Returns the result. Raises Diverged if the test loss is not finite.
+        Returns the result; without `final_test` it says nothing of the test images. Raises Diverged as `test` does.
         """
-        evaluation, data, shift_pixels = self.evaluation, self.evaluation.data, self.setup.config["shift_pixels"]
+        evaluation, data = self.evaluation, self.evaluation.data
         state.model.load_state_dict(state.best_weights)
-        shifts = {}
         with state.timed("evaluate", self.settings.device):
-            logits, labels = evaluation.logits(state.model, data.test)
+            tested = self.test(state) if self.setup.config["final_test"] else {}
             train_logits, train_labels = evaluation.logits(state.model, data.train)
-            if shift_pixels:
-                shifts = {"shift_consistency": evaluation.shift_consistency(state.model, logits, shift_pixels)}
-        if not math.isfinite(cross_entropy(logits, labels)):
-            raise Diverged("the test loss is not finite; try a lower optimizer.lr")
-        self.record.write_predictions(logits, labels, data.test.ids)
         self.setup.checkpoints.keep_best(state)
         self.record.sync()
         seconds = {"prepare": data.prepare_seconds, **state.seconds}
@@ -128,12 +130,25 @@ class Recorder:
             "epochs": self.settings.epoch(state.step),
             "val_accuracy": state.best["val_accuracy"],
             "val_loss": state.best["val_loss"],
-            "test_accuracy": accuracy(logits, labels),
-            "test_loss": cross_entropy(logits, labels),
+            **tested,
             "train_accuracy": accuracy(train_logits, train_labels),
             "train_loss": cross_entropy(train_logits, train_labels),
             "images_per_second": state.step * state.batch_size / state.seconds["train"],
             "peak_memory_mib": peak_memory_mib(self.settings.device),
             "stopped": state.stopped or "completed",
-            **shifts,
         }
+
+    def test(self, state: TrainState) -> dict[str, float]:
+        """Evaluate the test images, and write predictions; returns a part of the result.
+
+        Raises Diverged if the loss is not finite.
+        """
+        test, shift_pixels = self.evaluation.data.test, self.setup.config["shift_pixels"]
+        logits, labels = self.evaluation.logits(state.model, test)
+        if not math.isfinite(cross_entropy(logits, labels)):
+            raise Diverged("the test loss is not finite; try a lower optimizer.lr")
+        self.record.write_predictions(logits, labels, test.ids)
+        found = {"test_accuracy": accuracy(logits, labels), "test_loss": cross_entropy(logits, labels)}
+        if shift_pixels:
+            found["shift_consistency"] = self.evaluation.shift_consistency(state.model, logits, shift_pixels)
+        return found

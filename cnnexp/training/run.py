@@ -12,6 +12,7 @@ from cnnexp.process.signals import stop_request
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
 from cnnexp.storage import StorageError
+from cnnexp.text import percent
 from cnnexp.training import going_on, trial
 from cnnexp.training.build import build_data
 from cnnexp.training.device import explained, less_memory
@@ -48,7 +49,7 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
                 restore(setup, count=not went_on)
                 result = fit_and_evaluate(setup, Recorder(setup, progress), f"{plan.label}: {plan.folder}")
                 record.update(status="done", result=result, files=record.seal(), finished=now())
-            record.log(f"done: test accuracy {result['test_accuracy']:.2%}, best epoch {result['best_epoch']}")
+            record.log(f"done: test accuracy {percent(result.get('test_accuracy'))}, best epoch {result['best_epoch']}")
             tidy(plan, record)
         return record
 

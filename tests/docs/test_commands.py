@@ -31,6 +31,7 @@ EXTRAS = {
     "--to onnx": "onnxscript",
     "--to safetensors": "safetensors",
     "model=timm": "timm",
+    "+search=": "optuna",
 }  # words that need an optional library
 # Needs more than a test has: composed only.
 NEEDS_MORE = re.compile(r"device=cuda|cluster=slurm|cluster=ray|slots=\S*cuda|weights=imagenet")
@@ -74,6 +75,7 @@ def smaller(command: str) -> str:
     command = re.sub(r"epochs=(\d+)", lambda m: f"epochs={min(int(m.group(1)), 2)}", command)
     command += "" if "epochs=" in command else " epochs=1"
     command += " batch_size=4" if "data=torchvision" in command else ""  # a set is drawn with 20 images
+    command += " search.trials=2" if "+search=" in command else ""
     if "--until-decided" in command:
         return re.sub(r" --max-seeds \d+", "", command) + " --max-seeds 3"
     command += " data=postcards" if "+study=width" in command else ""  # its own data cannot be downloaded in a test

@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from cnnexp.config.schema import CLOSED, RunConfig
+from cnnexp.config.schema import RunConfig
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -25,9 +25,9 @@ def test_the_page_is_up_to_date(settings: Any) -> None:
 
 
 def test_the_page_has_every_key(settings: Any) -> None:
-    text = settings.PAGE.read_text()
+    text, nodes = settings.PAGE.read_text(), settings.NODES
     for name in get_type_hints(RunConfig):
-        keys = [f"{name}.{key}" for key in get_type_hints(CLOSED[name])] if name in CLOSED else [name]
+        keys = [f"{name}.{key}" for key in get_type_hints(nodes[name])] if name in nodes else [name]
         for key in [] if name in settings.GROUPS else keys:
             assert f"| `{key}` |" in text, key
 

@@ -219,7 +219,12 @@ def read_run(record: RunRecord) -> Run:
         run.status, run.reason = "malformed", "run.json: arm, fingerprint or seed is missing or of the wrong type"
         return run
     run.arm, run.fingerprint, run.seed = arm, fingerprint, seed
-    if run.status == "done" and not 0 <= run.test_accuracy <= 1:
+    if run.status == "done" and not record.is_tested:
+        run.status, run.reason = (
+            "untested",
+            "it was made with final_test=false, so only its validation accuracy is known",
+        )
+    elif run.status == "done" and not 0 <= run.test_accuracy <= 1:
         given = plain(run.get("result", "test_accuracy"))
         run.status, run.reason = "malformed", f"run.json: result.test_accuracy is {given}, not a number from 0 to 1"
     elif run.status not in ("done", "diverged"):

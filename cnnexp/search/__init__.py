@@ -1,0 +1,1 @@
+"""A search: settings that Optuna proposes, tried by runs that are compared on validation images."""

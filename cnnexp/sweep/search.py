@@ -1,0 +1,188 @@
+"""`+search=tpe`: trials that are proposed while others run, each a run that never evaluates the test images.
+
+A trial is recorded as it is proposed (search/trials.py), so the same command goes on from the records.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from cnnexp import storage
+from cnnexp.config import compose as configs
+from cnnexp.config.flags import Request
+from cnnexp.config.set_by_data import print_set_by_data
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.process.limits import check_open_files
+from cnnexp.search.optuna_study import check_installed, propose
+from cnnexp.search.space import as_words
+from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, winner
+from cnnexp.storage.presence import at_work
+from cnnexp.storage.space import check_writable
+from cnnexp.sweep.engine import Engine
+from cnnexp.sweep.local import LocalEngine
+from cnnexp.sweep.planning import cluster_of, elsewhere, machine
+from cnnexp.sweep.search_scheduler import SearchScheduler, result_of, shown
+from cnnexp.sweep.server import import_ahead
+from cnnexp.sweep.times import Times
+from cnnexp.sweep.trial_plans import TrialPlanner
+from cnnexp.text import duration, in_shell, plural, visible
+from cnnexp.trackers.follow import follow_study
+from cnnexp.training.plan import Plan
+
+LOCK = ".search.lock"  # of the command that proposes
+SAME = ("sampler", "space", "monitor", "keep_epoch", "seed")  # of a search that goes on
+
+
+def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
+    """Make the trials of a search that are not done, or print what it would do.
+
+    words: prepared. Returns the exit code, and the words of `cnnexp train` that retrain the winner, [] if it is not to
+    be retrained now. Raises UserError for the first thing that is wrong, before anything is made.
+    """
+    check_installed()
+    start = monotonic()
+    with configs.loader() as hydra:
+        planner = TrialPlanner(words, request, hydra)
+        search, cluster = planner.search, cluster_of([planner.base])
+        check_request(request, cluster)
+        planner.check_space()
+        here = cluster["engine"] == "local"
+        if here and not request.plan:
+            check_open_files()
+            import_ahead()
+        slots, planner.target = machine([planner.base]) if here else ([], elsewhere([planner.base], cluster))
+        check_same(search)
+        planner.check_with_data()
+        print_set_by_data([planner.base])
+        trials = Trials(search)
+        if request.plan:
+            print_plan(planner, trials, len(slots) or 1)
+            return EXIT_DONE, []
+        check_open_files(len(slots))
+        check_writable(search.folder)
+        with proposing(search):
+            unfinished = plans_again(planner, trials)
+            engine = LocalEngine(slots) if here else on_ray(planner, trials, unfinished, cluster)
+            follow_study(planner.base[0]["tracker"], search.folder)
+            code = make(planner, trials, unfinished, engine, request)
+    made = trials.read()
+    best = winner(search, made)
+    print_end(search, made, best)
+    if best is None and code == EXIT_DONE:
+        code = EXIT_SOME_FAILED
+    if best is None or not planner.node.retrain or code not in (EXIT_DONE, EXIT_SOME_FAILED):
+        return code, []
+    left = [] if request.budget is None else [f"--budget={max(int(request.budget - (monotonic() - start)), 1)}"]
+    return code, [*retrain_words(search, best, planner.node.retrain), *left]
+
+
+def check_request(request: Request, cluster: dict[str, Any]) -> None:
+    """Raise UserError for flags, and for a cluster, that a search cannot have."""
+    if request.max_seeds:
+        raise UserError(
+            "--until-decided: adds seeds to the arms of a study; a search has trials; leave one of them out"
+        )
+    if cluster["engine"] not in ("local", "ray"):
+        fix = "use cluster=local or cluster=ray (start Ray inside a job of SLURM)"
+        raise UserError(
+            f"cluster: given {cluster['engine']} with +search, whose trials are proposed while others run; {fix}"
+        )
+
+
+def check_same(search: Search) -> None:
+    """Raise UserError if the folder holds another search, or runs that are no trials."""
+    there = read_search(search.folder)
+    fix = "add study.name=NAME for a new search"
+    if there is None:
+        if (search.folder / "study.json").exists():
+            raise UserError(f"{search.folder}: holds a study that is no search; {fix}")
+        return
+    for name in SAME:
+        if (then := getattr(there, name)) != (now := getattr(search, name)):
+            values = "" if name == "space" else f" ({then} there, {now} now)"
+            raise UserError(f"{search.folder}: holds a search with another {name}{values}; {fix}")
+
+
+@contextmanager
+def proposing(search: Search) -> Iterator[None]:
+    """Write search.json, and be the only command that proposes trials of this search during the block."""
+    storage.make_folder(search.folder)
+    with storage.lock(search.folder / LOCK), at_work(search.folder):
+        search.write()
+        yield
+
+
+def plans_again(planner: TrialPlanner, trials: Trials) -> list[Plan]:
+    """Plan the recorded trials that have not ended. Raises UserError if the first trial would be another run now."""
+    made = [trial for trial in trials.read() if trial.status != "refused"]
+    unfinished = [trial for trial in made if trial.number not in trials.ended]
+    for trial in made[:1]:
+        planner.again(trial)
+    return [planner.again(trial) for trial in unfinished]
+
+
+def on_ray(planner: TrialPlanner, trials: Trials, unfinished: list[Plan], cluster: dict[str, Any]) -> Engine:
+    """Return the engine that makes trials on a Ray cluster."""
+    from cnnexp.sweep.ray import isolated_engine
+
+    left = trials.search.trials - len(trials.ended)
+    example = unfinished[:1] or [planner.plan(propose(trials.search, trials.read(), len(trials.ended)) or {}, 0)]
+    return isolated_engine(cluster, example, left)
+
+
+def make(planner: TrialPlanner, trials: Trials, unfinished: list[Plan], engine: Engine, request: Request) -> int:
+    """Make trials; returns the exit code."""
+    search, made = trials.search, len(trials.read()) - len(unfinished)
+    print(f"search {search.folder}: {described(search)}")
+    print(f"{plural(search.trials, 'trial')}, {made} done before, on {engine.describe()}", flush=True)
+    times = Times([search.folder])
+    scheduler = SearchScheduler(trials, planner.plan, unfinished, engine, times, request.budget, request.fail_fast)
+    return scheduler.run()
+
+
+def described(search: Search) -> str:
+    """Return what is searched, in a line."""
+    return visible(f"{search.sampler} over {'; '.join(f'{key} {of}' for key, of in search.space.items())}")
+
+
+def print_end(search: Search, trials: list[Trial], best: Trial | None) -> None:
+    """Print the best trial, and what to type next."""
+    counts = {
+        state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "unfit", "failed")
+    }
+    print(
+        f"{plural(len(trials), 'trial')}: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    )
+    if best is None:
+        print("no trial is complete, so there are no best settings yet")
+        return
+    print(visible(f"best: {best.name} {' '.join(as_words(best.params))}: {result_of(search, best)}"))
+    print(
+        "its validation result was chosen as the best of many, so it is too high; train it on new seeds, and test once:"
+    )
+    print(f"  {in_shell(['cnnexp', 'train', *retrain_words(search, best)])}")
+    print(f"look at the search: {in_shell(['cnnexp', 'report', str(search.folder)])}", flush=True)
+
+
+def print_plan(planner: TrialPlanner, trials: Trials, slots: int) -> None:
+    """Print the space, the trials so far, the next one, and an estimate of the time."""
+    search, made = trials.search, trials.read()
+    print("\n".join(f"{key}: {of}" for key, of in search.space.items()))
+    for trial in made:
+        value = "" if trial.value is None else f": {shown(search, trial.value)}"
+        print(visible(f"{trial.state:<8} {trial.name} {' '.join(as_words(trial.params))}{value}"))
+    ended = len([trial for trial in made if trial.state != "open"])
+    number = made[-1].number + 1 if made else 0
+    params = propose(search, made, number) if number < search.trials else None
+    expected = None
+    if params is not None:
+        expected = Times([search.folder]).expected(planner.plan(params, number))
+        print(f"next     trial-{number:03d} {' '.join(as_words(params))}")
+    left = max(search.trials - ended, 0)
+    time = (
+        "an unknown time, until a first trial is done"
+        if expected is None
+        else f"at most {duration(expected * left / slots)}"
+    )
+    print(f"{plural(search.trials, 'trial')}, {ended} done, {left} to do: {time} on {slots} slot(s)")

@@ -1,0 +1,92 @@
+"""The scheduler of a search: when nothing waits and a slot is free, it proposes a trial from those that have ended."""
+
+from collections.abc import Callable, Sequence
+
+from cnnexp.errors import UserError, one_line
+from cnnexp.search.optuna_study import propose
+from cnnexp.search.space import Params, as_words
+from cnnexp.search.trials import Search, Trial, Trials, winner
+from cnnexp.sweep.engine import Engine
+from cnnexp.sweep.planning import with_upstream
+from cnnexp.sweep.scheduler import Scheduler
+from cnnexp.sweep.times import Times
+from cnnexp.text import percent, plural
+from cnnexp.training.plan import Plan
+
+
+class SearchScheduler(Scheduler):
+    """Makes the trials of a search. unfinished: the plans of those that are recorded but not done.
+
+    plan: plans the run of a trial from its settings and number. A trial that diverges is a result, and no failure.
+    """
+
+    HARMLESS = (*Scheduler.HARMLESS, "diverged")
+
+    def __init__(
+        self, trials: Trials, plan: Callable[[Params, int], Plan], unfinished: Sequence[Plan], engine: Engine,
+        times: Times, budget: int | None = None, fail_fast: bool = False,
+    ):  # fmt: skip
+        known = trials.read()
+        self.trials, self.search, self.plan = trials, trials.search, plan
+        self.number = known[-1].number + 1 if known else 0
+        self.before_now = len(known) - len(unfinished)
+        self.exhausted = False
+        super().__init__(with_upstream(list(unfinished)), engine, times, budget, fail_fast)
+
+    def sizes(self, planned: int, left: int) -> tuple[int, int]:
+        """Return how many trials there will be, and how many are done."""
+        return max(self.search.trials, self.before_now + left), self.before_now
+
+    def next_plan(self) -> Plan | None:
+        """Take the next run; if none waits, propose a trial."""
+        while (plan := super().next_plan()) is None and self.may_propose():
+            self.propose()
+        return plan
+
+    def may_propose(self) -> bool:
+        """Tell whether there is a trial to come that could start now."""
+        left = self.number < self.search.trials and not self.exhausted
+        return left and not len(self.queue) and not self.over_budget and self.signal is None
+
+    def propose(self) -> None:
+        """Propose a trial, record it, and let it wait for a slot."""
+        params = propose(self.search, self.trials.read(), self.number)
+        if params is None:
+            self.exhausted = True
+            self.board.say(f"all settings of the space are tried: {plural(self.number, 'trial')}")
+            return
+        number, self.number = self.number, self.number + 1
+        try:
+            plan = self.plan(params, number)
+        except UserError as error:
+            self.trials.add(number, params, error=one_line(error))
+            self.board.say(f"refused trial-{number:03d} {' '.join(as_words(params))}: {one_line(error)}")
+            return
+        self.trials.add(number, params, plan.folder)
+        for link in plan.chain():
+            if link.folder not in self.before:
+                self.before[link.folder] = link.record().info.get("finished")
+                self.queue.append(link)
+
+    def line(self, plan: Plan, status: str, message: str, where: str) -> str:
+        """Return what is printed of a trial that has ended: its settings, and what it is compared by."""
+        trials = self.trials.read()
+        trial = next((trial for trial in trials if trial.folder.name == plan.folder.name), None)
+        if trial is None or trial.state not in ("complete", "pruned"):
+            return super().line(plan, status, message, where)
+        best = ", the best so far" if trial == winner(self.search, trials) else ""
+        told = f"{'pruned' if trial.state == 'pruned' else status:<7} {trial.name} {' '.join(as_words(trial.params))}: "
+        return f"{told}{result_of(self.search, trial)}{best}, {where}"
+
+
+def result_of(search: Search, trial: Trial) -> str:
+    """Return "validation accuracy 61.20%" of a trial that has ended, and after how many epochs it was pruned."""
+    if trial.state == "pruned":
+        return f"{shown(search, trial.curve[trial.epochs])} after {plural(trial.epochs, 'epoch')}"
+    return shown(search, trial.value or 0.0)
+
+
+def shown(search: Search, value: float) -> str:
+    """Return "validation accuracy 61.20%", or "validation loss 1.2345"."""
+    name = search.monitor.replace("_", " ")
+    return f"validation {name} {f'{value:.4f}' if search.monitor == 'loss' else percent(value)}"

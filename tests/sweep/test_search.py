@@ -1,0 +1,417 @@
+"""A search: its trials never read a test image, go on as they would have gone, and are compared by validation rows."""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from thread_workers import use_threads
+from tiny import DIVERGE, TINY
+
+from cnnexp import cli, storage
+from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.search.trials import Trials, read_search, winner
+from cnnexp.sweep import search_scheduler
+from cnnexp.training import build
+
+pytest.importorskip("optuna")
+pytestmark = pytest.mark.usefixtures("threads")
+
+LR = "search.space={optimizer.lr:{low:1e-3,high:1e-1,log:true},model.norm:[none,batch]}"
+THREE = ("+search=tpe", LR, "search.trials=3", "slots=cpu:1")
+Train = Callable[..., int]
+
+
+def of(space: str) -> tuple[str, str]:
+    """Return the words of a search over a space."""
+    return "+search=tpe", f"search.space={space}"
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make trials in this process."""
+    use_threads(monkeypatch)
+
+
+@pytest.fixture
+def train(outputs: Path) -> Train:
+    """Return a function that does `cnnexp train <tiny without a norm> <more>`; the norm may be in the space."""
+    own = [word for word in TINY if not word.startswith("model.norm")]
+    return lambda *more: cli.main(["train", *own, f"outputs={outputs}", *more])
+
+
+def trials(outputs: Path) -> list[Any]:
+    """Return the trials of the search of a test."""
+    search = read_search(outputs / "search")
+    assert search is not None
+    return Trials(search).read()
+
+
+def rows(outputs: Path) -> dict[str, list[Any]]:
+    """Return the metric rows of all trials, without times."""
+    from cnnexp.records.identical import untimed
+
+    return {run.name: untimed(run) for run in find_runs(outputs / "search")}
+
+
+class Poison:
+    """What a test image is replaced by: whoever looks at it fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError("a test image was read")
+
+    __getitem__ = __len__ = __array__ = __iter__ = __getattr__  # type: ignore[assignment]
+
+
+def poison_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every run fail that reads a pixel of the test split, or writes what it predicts there."""
+    real = build.build_data
+
+    def poisoned(config: Any) -> Any:
+        data = real(config)
+        test: Any = dataclasses.replace(data.test, images=Poison(), ids=Poison())
+        return dataclasses.replace(data, test=test)
+
+    monkeypatch.setattr("cnnexp.training.setup.build.build_data", poisoned)
+
+
+def test_trials_never_read_a_test_image(
+    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    poison_test_images(monkeypatch)
+    assert train("-m", "study.name=plain") == 3  # the poison works: a run that is tested fails
+    assert "a test image was read" in capfd.readouterr().out
+    assert train(*THREE, "shift_pixels=1") == 0
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
+    for run in find_runs(outputs / "search"):
+        assert not {"test_accuracy", "test_loss", "shift_consistency"} & set(run.info["result"])
+        assert not (run.folder / "predictions.npz").exists()
+
+
+def test_a_search_proposes_trains_and_says_how_to_retrain(
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*THREE) == 0
+    printed = capfd.readouterr().out
+    made = trials(outputs)
+    best = max(made, key=lambda trial: (trial.value, -trial.number))
+    assert len({json.dumps(trial.params) for trial in made}) == 3
+    for trial in made:
+        config = RunRecord.read(trial.folder).config()
+        assert config["optimizer"]["lr"] == trial.params["optimizer.lr"]
+        assert config["model"]["norm"] == trial.params["model.norm"]
+        accuracies = [row["accuracy"] for row in RunRecord.read(trial.folder).rows(split="val")]
+        assert trial.value == max(accuracies)
+    assert (
+        f"best: {best.name} optimizer.lr={best.params['optimizer.lr']} model.norm={best.params['model.norm']}"
+        in printed
+    )
+    (command,) = re.findall(r"^  cnnexp (train -m .*)$", printed, re.MULTILINE)
+    assert "seed=1,2,3,4,5 study.name=search-best name=best" in command and "search=" not in command
+    assert cli.main(shlex.split(command.replace("1,2,3,4,5", "1,2"))) == 0
+    retrained = find_runs(outputs / "search-best")
+    assert [run.info["seed"] for run in retrained] == [1, 2]
+    assert all(0 <= run.info["result"]["test_accuracy"] <= 1 for run in retrained)
+    assert retrained[0].config()["optimizer"]["lr"] == best.params["optimizer.lr"]
+
+
+def test_the_same_command_makes_nothing_again(train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train(*THREE) == 0
+    before = {file: file.stat().st_mtime_ns for file in outputs.rglob("*.json*")}
+    capfd.readouterr()
+    assert train(*THREE) == 0
+    assert "3 trials, 3 done before" in capfd.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in outputs.rglob("*.json*")} == before
+
+
+def test_retrain_trains_the_winner_on_new_seeds(train: Train, outputs: Path) -> None:
+    assert train(*THREE, "search.retrain=2", "search.trials=2") == 0
+    runs = find_runs(outputs / "search-best")
+    assert [(run.info["arm"], run.info["seed"]) for run in runs] == [("best", 1), ("best", 2)]
+    assert all("test_accuracy" in run.info["result"] for run in runs)
+
+
+def test_more_trials_go_on_as_one_search(train: Train, outputs: Path, tmp_path: Path) -> None:
+    assert train(*THREE, "search.trials=4") == 0
+    whole, of_whole = rows(outputs), [trial.params for trial in trials(outputs)]
+    (outputs / "search").rename(tmp_path / "whole")
+    for count in (1, 3, 4):
+        assert train(*THREE, f"search.trials={count}") == 0
+    assert [trial.params for trial in trials(outputs)] == of_whole
+    assert rows(outputs) == whole
+
+
+def test_a_trial_that_diverges_is_a_result(train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    space = "search.space={scheduler.gamma:[1e30,0.5]}"
+    bad = [word for word in DIVERGE if "gamma" not in word]
+    assert train("+search=random", space, *bad, "slots=cpu:1") == 0
+    printed = capfd.readouterr().out
+    assert sorted(trial.state for trial in trials(outputs)) == ["complete", "unfit"]
+    assert "all settings of the space are tried: 2 trials" in printed
+    assert "1 complete, 1 unfit" in printed and "diverged trial-" in printed
+
+
+def test_a_trial_that_fails_is_repeated_by_the_same_command(
+    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnexp.training import run
+
+    real = run.prepare
+
+    def fails_once(plan: Any, *rest: Any) -> Any:
+        if plan.arm == "trial-001":
+            raise RuntimeError("cosmic ray")
+        return real(plan, *rest)
+
+    monkeypatch.setattr(run, "prepare", fails_once)
+    assert train(*THREE) == 3
+    assert [trial.state for trial in trials(outputs)] == ["complete", "failed", "complete"]
+    monkeypatch.setattr(run, "prepare", real)
+    assert train(*THREE) == 0
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
+
+
+def test_bad_trials_are_pruned(train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    space = "search.space={optimizer.lr:{low:1e-9,high:1e-1,log:true}}"
+    words = (
+        "+search=random",
+        space,
+        "epochs=6",
+        "monitor=loss",
+        "search.min_epochs=3",
+        "search.trials=9",
+        "slots=cpu:1",
+    )
+    assert train(*words) == 0
+    made = trials(outputs)
+    pruned = [trial for trial in made if trial.state == "pruned"]
+    assert pruned and "pruned  trial-" in capfd.readouterr().out
+    for trial in pruned:
+        result = RunRecord.read(trial.folder).info["result"]
+        assert result["stopped"] == "pruned" and 3 <= result["epochs"] < 6
+        before = [other.curve for other in made[: trial.number] if other.state == "complete"]
+        medians = sorted(curve[trial.epochs] for curve in before)
+        middle = (medians[(len(medians) - 1) // 2] + medians[len(medians) // 2]) / 2
+        assert len(before) >= 5 and min(trial.curve.values()) > middle
+    assert winner(Trials(read_search(outputs / "search")).search, made).state == "complete"  # type: ignore[arg-type, union-attr]
+    (outputs / "search").rename(outputs / "pruned")
+    assert train(*words, "search.prune=false") == 0
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 9
+
+
+def test_settings_that_the_data_refuses_are_named_before_the_search(
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("+search=tpe", "search.space={accumulate:[1,9]}") == 2
+    assert "search.space.accumulate: given 9; allowed: at most batch_size, 8" in capfd.readouterr().err
+    assert not outputs.exists()
+
+
+def test_plan_writes_nothing(train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train(*THREE, "--plan") == 0
+    printed = capfd.readouterr().out
+    assert "optimizer.lr: 0.001 to 0.1, by ratio\nmodel.norm: one of none, batch\n" in printed
+    assert "next     trial-000 optimizer.lr=" in printed and "3 trials, 0 done, 3 to do" in printed
+    assert not outputs.exists()
+    assert train(*THREE, "search.trials=1") == 0
+    first = trials(outputs)[0].params
+    assert f"next     trial-000 optimizer.lr={first['optimizer.lr']} model.norm={first['model.norm']}" in printed
+    capfd.readouterr()
+    assert train(*THREE, "--plan") == 0
+    assert re.search(r"complete trial-000 .*: validation accuracy \d+.\d+%\nnext     trial-001", capfd.readouterr().out)
+
+
+def test_a_budget_starts_no_trial_that_would_not_end(train: Train, outputs: Path) -> None:
+    assert train(*THREE, "search.trials=2") == 0
+    for run in find_runs(outputs):  # as if a trial took an hour
+        run.update(seconds={"total": 3600.0})
+    assert train(*THREE, "--budget=10s") == 2  # none can start
+    assert [trial.state for trial in trials(outputs)] == ["complete", "complete", "open"]
+    for run in find_runs(outputs):
+        if run.status == "done":
+            run.update(seconds={"total": 0.1})
+    assert train(*THREE, "--budget=1h") == 0
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("epochs=2ep",),
+            "outputs/search: the trials there differ in epochs (3ep there, 2ep now); add study.name=NAME",
+        ),
+        (("search.space={model.norm:[none,batch]}",), "holds a search with another space; add study.name=NAME"),
+        (("+search=random",), "holds a search with another sampler (tpe there, random now)"),
+        (("seed=1",), "holds a search with another seed (0 there, 1 now)"),
+        (("monitor=f1",), "holds a search with another monitor (accuracy there, f1 now)"),
+    ],
+)
+def test_another_search_needs_another_name(
+    train: Train, outputs: Path, words: tuple[str, ...], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*THREE, "search.trials=1") == 0
+    capfd.readouterr()
+    keys = {word.partition("=")[0] for word in words}
+    assert train(*(word for word in THREE if word.partition("=")[0] not in keys), *words) == 2
+    assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("+search=tpe",), "search.space: is empty; name what to try, such as search.space='{optimizer.lr: {low: 1e-4"),
+        (("search=tpe", LR), "search=tpe: type +search=tpe, with the plus"),
+        (("search.trials=3",), "search.trials=3: belongs to a search; add +search=tpe"),
+        (("+search=tpe", LR, "search.trails=3"), "search.trails: unknown key 'trails'; choose one of sampler"),
+        (("+search=tpee", LR), "search: unknown choice 'tpee'; choose one of random, tpe (did you mean 'tpe'?)"),
+        (("+search=tpe,random", LR), "+search: given tpe,random; allowed: one of tpe, random"),
+        ((*THREE, "--until-decided"), "--until-decided: adds seeds to the arms of a study; a search has trials"),
+        ((*THREE, "+study=ablation"), "study.arms: given with +search; a search has trials instead"),
+        ((*THREE, "-m", "seed=0,1"), "seed: given several values with +search; each trial has one seed"),
+        ((*THREE, "-m", "ema.decay=0.9,0.99"), "ema.decay: given several values with +search; put them"),
+        ((*THREE, "optimizer.lr=0.1"), "optimizer.lr: is typed, and in search.space; leave one of them out"),
+        ((*THREE, "name=mine"), "name: given with +search, which names its trials itself; study.name=NAME"),
+        ((*THREE, "validate_on=test"), "validate_on: given test with +search; a search must not see the test images"),
+        ((*THREE, "data.val_fraction=0"), "+search: trials are compared on validation images; set data"),
+        ((*THREE, "cluster=by_hand"), "cluster: given by_hand with +search, whose trials are"),
+        (of("{optimizer.lrr:{low:0.1,high:1}}"), "optimizer.lrr: no such key (did you mean 'optimizer.lr'?)"),
+        (of("{model.act:[a,b]}"), "search.space.model.act: no such key"),
+        (of("{model.norm:[none,batchh]}"), "search.space.model.norm: given 'batchh'; allowed: one of none, batch"),
+        (of("{optimizer:[adam,sgdd]}"), "search.space.optimizer: unknown choice 'sgdd'"),
+        (of("{optimizer.lr:{low:-1.0,high:1}}"), "search.space.optimizer.lr: given -1.0; allowed: a number > 0"),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_one_line_and_nothing_is_made(
+    train: Train, outputs: Path, words: tuple[str, ...], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*words) == 2
+    error = capfd.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not outputs.exists()
+
+
+def test_a_search_is_not_put_into_a_study(train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("-m", "study.name=mine") == 0
+    assert train(*THREE, "study.name=mine") == 2
+    assert "mine: holds a study that is no search; add study.name=NAME" in capfd.readouterr().err
+
+
+def test_a_file_of_ones_own_has_the_space(train: Train, outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "search").mkdir(parents=True)
+    file = tmp_path / "mine" / "search" / "lr.yaml"
+    file.write_text("defaults: [random]\nspace:\n  optimizer.lr: {low: 1e-3, high: 1e-1, log: true}\ntrials: 2\n")
+    assert train("--config-dir", str(tmp_path / "mine"), "+search=lr") == 0
+    search = read_search(outputs / "search-lr")
+    assert search is not None and search.sampler == "random" and search.trials == 2
+    assert search.words[:2] == ("--config-dir", str(tmp_path / "mine"))
+
+
+def test_a_second_command_does_not_propose_beside_the_first(
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (outputs / "search").mkdir(parents=True)
+    with storage.lock(outputs / "search" / ".search.lock"):
+        assert train(*THREE) == 2
+    assert "is in use by" in capfd.readouterr().err
+
+
+def test_half_a_row_of_a_crash_is_cut_off(train: Train, outputs: Path) -> None:
+    assert train(*THREE, "search.trials=2") == 0
+    with (outputs / "search" / "trials.jsonl").open("a") as file:
+        file.write('{"checksum": "crc32:0000')
+    assert train(*THREE, "search.trials=3") == 0
+    assert [trial.number for trial in trials(outputs)] == [0, 1, 2]
+
+
+def test_damaged_records_are_one_line(train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train(*THREE, "search.trials=1") == 0
+    storage.append_row(outputs / "search" / "trials.jsonl", {"number": 1, "params": {"other": 1}, "folder": "x"})
+    assert train(*THREE, "search.trials=2") == 2
+    assert "trials.jsonl: has a row that a search has not written" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+class TestInProcesses:
+    """With workers in processes of their own, as a person has them."""
+
+    @pytest.fixture
+    def threads(self) -> None:
+        """Use processes."""
+
+    def start(self, outputs: Path, *more: str) -> subprocess.Popen[bytes]:
+        """Start the command; what it prints goes to outputs/printed."""
+        own = [word for word in TINY if not word.startswith("model.norm")]
+        words = [sys.executable, "-m", "cnnexp", "train", *own, f"outputs={outputs}", *more]
+        outputs.mkdir(exist_ok=True)
+        with (outputs / "printed").open("wb") as file:
+            return subprocess.Popen(words, stdout=file, stderr=file)
+
+    def wait_for(self, outputs: Path, trial: str, epoch: int = 1) -> RunRecord:
+        """Wait until a trial has made so many epochs."""
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            for folder in (outputs / "search").glob(f"{trial}-*"):
+                if len(storage.read_rows(folder / "metrics.jsonl")) >= 2 * epoch:
+                    return RunRecord.read(folder)
+            time.sleep(0.01)
+        raise AssertionError(f"{trial} has not come so far")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted_and_continued_gives_the_same_trials(
+        self, outputs: Path, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        words = (*THREE, "search.trials=4", "epochs=30", "search.min_epochs=1")
+        whole = self.start(tmp_path / "whole", *words)
+        assert whole.wait(240) == 0
+        broken = self.start(outputs, *words)
+        self.wait_for(outputs, "trial-002", 3)
+        broken.send_signal(number)
+        assert broken.wait(60) == (130 if number == signal.SIGINT else 75)
+        assert [trial.state for trial in trials(outputs)][:2] == ["complete"] * 2
+        assert self.start(outputs, *words).wait(240) == 0
+        assert [trial.params for trial in trials(outputs)] == [trial.params for trial in trials(tmp_path / "whole")]
+        assert rows(outputs) == rows(tmp_path / "whole")
+
+    def test_a_killed_worker_is_one_failed_trial(self, outputs: Path) -> None:
+        words = (*THREE, "epochs=60", "search.prune=false")
+        command = self.start(outputs, *words)
+        self.wait_for(outputs, "trial-001")
+        holder = storage.holder(next((outputs / "search").glob("trial-001-*")) / ".lock")
+        pid = int(re.search(r"\d+", str(holder))[0])  # type: ignore[index]
+        os.kill(pid, signal.SIGKILL)
+        assert command.wait(240) == 3
+        output = (outputs / "printed").read_text()
+        assert [trial.state for trial in trials(outputs)] == ["complete", "failed", "complete"]
+        assert "killed by SIGKILL" in output
+        assert self.start(outputs, *words).wait(240) == 0
+        assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
+
+    def test_two_workers_share_the_trials(self, outputs: Path) -> None:
+        command = self.start(outputs, *THREE[:-1], "slots=cpu:2", "search.trials=6")
+        assert command.wait(240) == 0
+        made = trials(outputs)
+        assert len({json.dumps(trial.params) for trial in made}) == 6
+        assert {trial.state for trial in made} == {"complete"}
+
+
+def test_the_scheduler_is_what_proposes(monkeypatch: pytest.MonkeyPatch, train: Train, outputs: Path) -> None:
+    asked: list[tuple[int, int]] = []
+    real = search_scheduler.propose
+
+    def propose(search: Any, known: Any, number: int) -> Any:
+        asked.append((number, sum(trial.state == "complete" for trial in known)))
+        return real(search, known, number)
+
+    monkeypatch.setattr(search_scheduler, "propose", propose)
+    assert train(*THREE) == 0
+    assert asked == [(number, number) for number in range(3)]  # each knows all that came before
