@@ -25,6 +25,7 @@ PAGES = [
     "docs/clusters.md",
     *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/howto/*.md")),
 ]
+COMPARISON = "docs/comparison.md"
 IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
               "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
 EXTRAS = {
@@ -148,7 +149,7 @@ def test_page_from_top_to_bottom(page, folder):
     assert ran >= max(1, len(lines))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, COMPARISON])
 def test_links_of_a_page_exist(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (PROJECT / page).read_text()):
         assert ((PROJECT / page).parent / target).exists(), target
@@ -159,3 +160,13 @@ def test_make_targets_of_a_page_exist(page):
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     named = {t for block in blocks(page) for t in re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.MULTILINE)}
     assert named <= targets
+
+
+def test_each_cell_of_the_comparison_names_a_source():
+    tables, sources = (PROJECT / COMPARISON).read_text().split("\n## Sources\n")
+    addresses = re.findall(r"^\[([A-Z]\d+)\]: https://\S+$", sources, re.MULTILINE)
+    assert set(re.findall(r"\[([A-Z]\d+)\](?!\()", tables)) == set(addresses)
+    rows = [row.strip("|").split(" | ") for row in tables.splitlines() if row.count(" | ") == 7]
+    cells = [cell for feature, _, *others in rows if feature.strip(" -") for cell in others]
+    unsourced = [cell for cell in cells if not re.search(r"\[[A-Z]\d+\]|not documented|own code", cell)]
+    assert len(cells) > 200 and unsourced == []
