@@ -100,7 +100,7 @@ def finish(figure: PlainFigure, name: str, caption: str, wide: bool = False) -> 
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        figure.set_layout_engine("none")  # the SVG keeps the layout of the PNG
+        figure.set_layout_engine(None)  # SVG and PDF keep the layout of the PNG, which takes as long as to draw them
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "cnnexp"})
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": "cnnexp", "Producer": None})
     return Figure(name, caption, png.getvalue(), svg.getvalue(), pdf.getvalue(), wide)
