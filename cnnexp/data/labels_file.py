@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnexp.data.folders import is_text, nfc, split_of
 from cnnexp.data.tree import File, Found
 from cnnexp.errors import UserError, did_you_mean
-from cnnexp.text import plural, visible
+from cnnexp.text import at_home, plural, visible
 
 COLUMNS = ("path", "label")
 SPLIT = "split"
@@ -66,30 +66,47 @@ def _classes(rows: list[Row]) -> list[str]:
 
 def _rows(file: Path) -> Iterator[Row]:
     """Yield the rows that are not empty. Commas, semicolons or tabs separate columns."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"data.file: {file} cannot be read ({reason})") from error
-    first, given = text.partition("\n")[0], 0
+    text, given = _text(file), 0
+    first = text.partition("\n")[0]
     reader = csv.DictReader(
         io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), skipinitialspace=True
     )
-    columns = {(title or "").strip().lower(): title for title in reader.fieldnames or ()}
+    titles = [(title or "").strip().lower() for title in reader.fieldnames or ()]
+    columns = dict(zip(titles, reader.fieldnames or (), strict=True))
     if lacking := [column for column in COLUMNS if column not in columns]:
         here = f"there are {', '.join(map(visible, columns))}" if any(columns) else "it is empty"
         guess = did_you_mean(lacking[0], columns)
         raise UserError(f"{file}: the first line names no column '{lacking[0]}'; {here}{guess}")
+    if twice := [column for column in (*COLUMNS, SPLIT) if titles.count(column) > 1]:
+        raise UserError(f"{file}: the first line names column '{twice[0]}' more than once; rename the others")
     try:
         for row in reader:
             values = {key: (row[title] or "").strip() for key, title in columns.items() if key in (*COLUMNS, SPLIT)}
+            where = f"{file}: line {reader.line_num}"
+            if any(row.get(None, ())):
+                raise UserError(f"{where}: has more columns than the first line; put a text with separators in quotes")
             if any(values.values()):
                 given += 1
-                yield reader.line_num, *_row(f"{file}: line {reader.line_num}", **values)
+                yield reader.line_num, *_row(where, **values)
     except csv.Error as error:
         raise UserError(f"{file}: line {reader.line_num}: cannot be read as CSV ({error})") from error
     if not given:
         raise UserError(f"{file}: has no rows below its first line")
+
+
+def _text(file: Path) -> str:
+    """Return the text of a table. Raises UserError if it cannot be read, is no regular file or no UTF-8 text."""
+    try:
+        if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
+            raise UserError(f"data.file: {file} is not a regular file; save the table as one")
+        text = file.read_text(encoding="utf-8-sig")
+        if "\0" in text.partition("\n")[0]:
+            raise UnicodeError  # UTF-16 without a mark
+    except OSError as error:
+        raise UserError(f"data.file: {file} cannot be read ({error.strerror})") from error
+    except UnicodeError as error:
+        raise UserError(f"data.file: {file} is not UTF-8 text; save it as CSV UTF-8") from error
+    return text
 
 
 def _row(where: str, path: str, label: str, split: str | None = None) -> tuple[str, str, str]:
@@ -100,7 +117,7 @@ def _row(where: str, path: str, label: str, split: str | None = None) -> tuple[s
     part = split_of(split or "") or ""
     if split is not None and not part:
         raise UserError(f"{where}: split: given '{visible(split)}'; allowed: train, val, test")
-    return Path(path).as_posix(), nfc(label), part
+    return Path(at_home(path)).as_posix(), nfc(label), part
 
 
 def _check(file: Path, names: list[str], parts: set[str], files: list[File]) -> None:

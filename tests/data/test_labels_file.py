@@ -1,5 +1,7 @@
 """A CSV of paths and labels: with the care of folders, and the line of each mistake."""
 
+import os
+
 import numpy as np
 import pytest
 from image_folders import picture, settings
@@ -78,6 +80,9 @@ def test_quoted_names_and_repeated_lines(photos):
         ("file,label\n", r"names no column 'path'; there are file, label"),
         ("path,labels\n", r"names no column 'label'; there are path, labels \(did you mean 'labels'\?\)"),
         ("path,label\n", r"has no rows below its first line"),
+        ("path,label,Label\nimg/1.png,cat,dog\n", r"names column 'label' more than once"),
+        ("path,label\nimg/1.png,cat, small\n", r"line 2: has more columns than the first line; put .* in quotes"),
+        ("p\0a\0t\0h\0,\0l\0a\0b\0e\0l\0\n\0", r"labels.csv is not UTF-8 text; save it as CSV UTF-8"),
         (lines("img/99.png,cat"), r"labels.csv: line 42: there is no file .*img/99.png; data.root=DIR"),
         (lines("img/1.png,dog"), r"line 42: img/1.png is in line 3 too, with another label or split"),
         (lines("img/1.png,"), r"line 42: given path 'img/1.png', label ''; both are needed"),
@@ -104,6 +109,23 @@ def test_mistakes_are_one_line_with_their_place(photos, text, message):
 def test_a_missing_table_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"data.file: .*none.csv cannot be read \(No such file"):
         make("data", settings("csv", file=str(tmp_path / "none.csv")))
+
+
+def test_a_table_in_another_encoding_or_without_an_end_is_one_line(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("path,label\nimg/1.png,caf\u00e9\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"data.file: .*labels.csv is not UTF-8 text; save it as CSV UTF-8"):
+        make("data", settings("csv", file=str(file)))
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match=r"data.file: .*labels.csv is not a regular file; save the table as one"):
+        make("data", settings("csv", file=str(file)))
+
+
+def test_a_tilde_is_the_home_folder(photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(photos))
+    data = load(photos, lines().replace("img/", "~/img/"))
+    assert sum(map(len, data.splits().values())) == 40
 
 
 def test_missing_and_damaged_files_are_skipped_and_counted_when_asked(photos):
