@@ -31,7 +31,10 @@ class LocalEngine:
     def start(self, plan: Plan) -> None:
         """Send a run to an idle worker, or to a new one."""
         for _ in range(ATTEMPTS):
-            worker = self.idle_worker() or self.start_worker()
+            try:
+                worker = self.idle_worker() or self.start_worker()
+            except (EOFError, ConnectionError):  # the server of the workers ended meanwhile
+                continue
             plan.config["device"]["kind"] = worker.slot.device
             try:
                 worker.connection.send(plan)

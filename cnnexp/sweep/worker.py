@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from cnnexp.training.loop import Settings, TrainState
 
 PROGRESS_SECONDS = 0.5  # between two messages
-START_ATTEMPTS = 3
 EXIT_CODE_SECONDS = 5.0  # for the server to report it
 LOST_EXIT_CODE = 255  # what multiprocessing reports for a worker whose server has ended
 
@@ -77,21 +76,20 @@ class Worker:
 
 
 def start(slot: Slot) -> Worker:
-    """Start the process of a slot, and the server of such processes if it has ended."""
-    for attempt in range(START_ATTEMPTS):
+    """Start the process of a slot, and the server of such processes if it has ended.
+
+    Raises EOFError or ConnectionError if the server ends meanwhile, UserError if its temporary folder was deleted.
+    """
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
+    try:
         import_ahead()
-        ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=work, args=(theirs,), daemon=True)
-        try:
-            with without_main():
-                process.start()
-        except (EOFError, ConnectionError):  # the server ended meanwhile
-            if attempt == START_ATTEMPTS - 1:
-                raise
-            continue
-        finally:
-            theirs.close()
-        break
+        with without_main():
+            process.start()
+    except FileNotFoundError as error:
+        raise UserError("TMPDIR: the temporary folder of this sweep was deleted; the same command continues") from error
+    finally:
+        theirs.close()
     worker = Worker(slot, process, ours)
     with suppress(AttributeError, OSError):
         worker.pidfd = os.pidfd_open(process.pid)

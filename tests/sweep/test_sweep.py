@@ -34,6 +34,7 @@ from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.engine import Event, Lost
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.scheduler import Scheduler
+from cnnexp.sweep.server import CONTEXT, METHOD
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.times import Times, work_of
 from cnnexp.sweep.worker import Worker
@@ -345,6 +346,30 @@ def test_a_stopped_worker_saves_when_the_sweep_is_asked_to_stop(
     assert sweep.returncode == 75 and time.monotonic() - begun < 30, out
     assert {name: run.status for name, run in runs().items()} == {"slow-s0": "interrupted", "slow-s1": "interrupted"}
     assert all((run.folder / "checkpoints" / "last.pt").exists() for run in runs().values())
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError, EOFError])
+def test_a_run_is_lost_if_the_server_of_the_workers_always_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: type[Exception]
+) -> None:
+    def fail(slot: Slot) -> Worker:
+        raise error
+
+    monkeypatch.setattr(local, "start", fail)
+    engine, plan = LocalEngine([Slot("cpu", 1)]), plain_plan(tmp_path, "a")
+    engine.start(plan)
+    assert engine.news(0.0) == [Lost(plan, "its process ended before it began, 3 times", "run")]
+
+
+@pytest.mark.skipif(METHOD != "forkserver", reason="needs a server of workers")
+def test_a_deleted_temporary_folder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(process: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(workers, "import_ahead", lambda: None)
+    monkeypatch.setattr(CONTEXT.Process, "start", gone)
+    with pytest.raises(UserError, match="TMPDIR: the temporary folder of this sweep was deleted; the same command"):
+        workers.start(Slot("cpu", 1))
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
