@@ -32,7 +32,9 @@ def parameters(
         check_value(f"param_groups.rates.{part}", times, Positive)
     if unused := [part for part in rates if not any(_is_part(part, name) for name in learning)]:
         names = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in learning))
-        raise UserError(f"param_groups.rates: no parameter that learns has '{unused[0]}' in its name; layers: {names}")
+        raise UserError(
+            f"param_groups.rates: no parameter that learns has the part '{unused[0]}' in its name; layers: {names}"
+        )
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in learning))
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in learning.items():

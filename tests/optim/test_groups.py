@@ -52,6 +52,6 @@ def test_what_learns_is_in_one_group_each() -> None:
 
 def test_a_part_that_no_name_has() -> None:
     with pytest.raises(
-        UserError, match=r"param_groups.rates: no parameter that learns has 'fc' in its name; layers: 0"
+        UserError, match=r"param_groups.rates: no parameter that learns has the part 'fc' in its name; layers: 0"
     ):
         by_name(network(), rates={"fc": 10})

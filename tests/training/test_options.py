@@ -173,7 +173,7 @@ def test_own_losses_are_computed_as_they_are_named(own_losses: None, plan: Plans
         (["param_groups.rates={head:-1}"], "param_groups.rates.head: given -1; allowed: a number > 0"),
         (["accumulate=8", "model.blocks=[{pool:{kernel:8}},{conv:{out:4,kernel:1}},{fc:{out:8}}]"],
             "batch_size: given 1; allowed with batch norm over a 1 x 1 map: 2 or more, in each part"),
-        (["param_groups.rates={neck:2}"], "param_groups.rates: no parameter that learns has 'neck' in its name"),
+        (["param_groups.rates={neck:2}"], "param_groups.rates: no parameter that learns has the part .neck."),
     ],
 )  # fmt: skip
 def test_one_line_for_a_wrong_option(
