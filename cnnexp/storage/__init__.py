@@ -14,7 +14,7 @@ fetch        one file over HTTPS
 """
 
 from cnnexp.storage.checksums import Damaged, crc32_of, encode, verify_checksum
-from cnnexp.storage.disk import MACHINE, StorageError, reading, sync_folder
+from cnnexp.storage.disk import MACHINE, TRANSIENT, StorageError, reading, sync_folder
 from cnnexp.storage.files import (
     append_blocks,
     copy,
@@ -37,9 +37,9 @@ from cnnexp.storage.locks import UNREADABLE, Locked, holder, is_locked, lock
 from cnnexp.storage.rows import append_row, append_text, keep_rows, log_descriptor, read_rows, sync_file
 
 __all__ = [
-    "MACHINE", "UNREADABLE", "Damaged", "Locked", "StorageError", "append_blocks", "append_row", "append_text", "copy",
-    "crc32_of", "draft", "encode", "holder", "is_locked", "keep_rows", "lock", "log_descriptor", "make_folder",
-    "publish", "publish_folder", "read_json", "read_rows", "reading", "remove", "remove_drafts", "rename", "size_bytes",
-    "sync_file", "sync_folder", "sync_tree", "verify_checksum", "write_array", "write_bytes", "write_json",
-    "write_text",
+    "MACHINE", "TRANSIENT", "UNREADABLE", "Damaged", "Locked", "StorageError", "append_blocks", "append_row",
+    "append_text", "copy", "crc32_of", "draft", "encode", "holder", "is_locked", "keep_rows", "lock",
+    "log_descriptor", "make_folder", "publish", "publish_folder", "read_json", "read_rows", "reading", "remove",
+    "remove_drafts", "rename", "size_bytes", "sync_file", "sync_folder", "sync_tree", "verify_checksum",
+    "write_array", "write_bytes", "write_json", "write_text",
 ]  # fmt: skip

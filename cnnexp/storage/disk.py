@@ -7,6 +7,7 @@ role: the purpose of an operation, which is the first half of its failpoint's na
 import errno
 import io
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 BUFFER_BYTES = 1 << 20
+TOKEN = secrets.token_hex(4)  # in names, beside the process id: containers may share process ids and a host name
 NEW, APPEND = os.O_TRUNC, os.O_APPEND  # what happens to an existing file
 # Errors of the machine, of which no code here is the cause.
 MACHINE = {
@@ -39,6 +41,11 @@ MACHINE = {
     *(errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
 }
+# Those of them that say nothing about a file, and may be gone at the next try.
+TRANSIENT = {
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+}
 FAILS = "the disk or the network folder fails; the same command continues once it works"
 FIXES = {
     errno.ENOSPC: "free some space; the same command continues",
@@ -47,6 +54,7 @@ FIXES = {
     errno.ESTALE: FAILS,
     errno.EACCES: "allow writing there, or choose another folder",
     errno.EPERM: "allow writing there, or choose another folder",
+    errno.EFBIG: "allow larger files, see ulimit -f",
     errno.EROFS: "choose a folder that can be written",
     errno.EMFILE: "allow more open files: ulimit -n 1024",
     errno.ENFILE: "the machine has too many open files; end other programs",
@@ -102,10 +110,11 @@ def open_descriptor(path: Path, role: str, mode: int) -> int:
 
 
 class Raw(io.RawIOBase):
-    """An unbuffered file for writing. crc32: checksum of what was written, in order."""
+    """An unbuffered file for writing. crc32: checksum of what was written, in order. failure: the first of a write."""
 
     def __init__(self, path: Path, role: str, mode: int):
         self.path, self.role, self.crc32 = path, role, 0
+        self.failure: StorageError | None = None
         self.descriptor: int | None = None  # if opening fails, there is nothing to close
         self.descriptor = open_descriptor(path, role, mode)
         self.offset = 0
@@ -124,9 +133,13 @@ class Raw(io.RawIOBase):
         """Write some or all of `content`; return the number of bytes written."""
         assert self.descriptor is not None
         view = memoryview(content).cast("B")
-        with naming(self.path):
-            part = view[: reach(f"{self.role}.write", self.path, view, self.offset)]
-            written = os.write(self.descriptor, part)
+        try:
+            with naming(self.path):
+                part = view[: reach(f"{self.role}.write", self.path, view, self.offset)]
+                written = os.write(self.descriptor, part)
+        except StorageError as error:
+            self.failure = self.failure or error
+            raise
         self.crc32 = zlib.crc32(part[:written], self.crc32)
         self.offset += written
         return written

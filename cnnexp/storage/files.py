@@ -60,18 +60,23 @@ def draft(path: Path, write: Callable[[IO[bytes]], Any], checksum: bool = False)
     """Let `write` fill a temporary file beside `path`, and return it. `publish` makes it visible and durable.
 
     checksum: append a checksum of the content, for `verify_checksum`; `write` must then write without seeking.
-    Raises what `write` raises, or StorageError, and then leaves no file behind.
+    Raises what `write` raises, or StorageError, and then leaves no file behind. An error of the disk that `write`
+    turned into another error, as torch.save does, is raised itself.
     """
     temporary = _temporary(path)
+    raw: disk.Raw | None = None
     try:
         with disk.opened(temporary, "replace") as file:
+            assert isinstance(file.raw, disk.Raw)
+            raw = file.raw
             write(file)
             if checksum:
                 file.flush()
-                assert isinstance(file.raw, disk.Raw)
-                file.write(checksums.trailer(file.raw.crc32, file.raw.offset))
-    except BaseException:
+                file.write(checksums.trailer(raw.crc32, raw.offset))
+    except BaseException as error:
         disk.remove_file(temporary)
+        if raw is not None and raw.failure is not None and isinstance(error, Exception):
+            raise raw.failure from error
         raise
     return temporary
 
@@ -139,7 +144,7 @@ def remove_drafts(folder: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}-{disk.TOKEN}.tmp")
 
 
 def make_folder(path: Path) -> None:
@@ -147,7 +152,8 @@ def make_folder(path: Path) -> None:
     try:
         disk.make_folder(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot make this folder ({error.strerror})") from error
+        fix = f"; {disk.FIXES[error.errno]}" if error.errno in disk.FIXES else ""
+        raise UserError(f"{path}: cannot make this folder ({error.strerror}){fix}") from error
 
 
 def size_bytes(path: Path) -> int:

@@ -45,8 +45,15 @@ def at_work(folder: Path) -> Iterator[None]:
 
 
 def own_name() -> str:
-    """Return the name of this process's file there."""
-    return f"{socket.gethostname()}-{os.getpid()}.lock"
+    """Return the name of this process's file there: host, process id, where that id counts, token."""
+    return f"{socket.gethostname()}-{os.getpid()}-{_namespace()}-{disk.TOKEN}.lock"
+
+
+def _namespace() -> int:
+    """Return a number for the processes that share process ids with this one: a container has its own; 0: unknown."""
+    with suppress(OSError):
+        return os.stat("/proc/self/ns/pid").st_ino
+    return 0
 
 
 def _touch(path: Path, stop: threading.Event) -> None:
@@ -67,9 +74,9 @@ def _check_locks(place: Path, own: Path) -> None:
                 disk.remove_file(file)
             elif _touched(file) != before and holder(file) is None and file.exists():
                 fix = "mount it with locks (NFS: without nolock or local_lock; Lustre: with flock), or use one machine"
+                other = f"{host_and_pid(file)}, which works in this folder too"
                 raise UserError(
-                    f"{place.parent}: locks of files do not reach {file.stem}, which works in this folder too; "
-                    f"both would make the same runs: {fix}"
+                    f"{place.parent}: locks of files do not reach {other}; both would make the same runs: {fix}"
                 )
         sleep(0.1)
     for file in silent:
@@ -84,6 +91,12 @@ def _touched(file: Path) -> int:
 
 
 def _ended_here(file: Path) -> bool:
-    """Tell whether a file is of a process of this machine that has ended."""
-    host, _, pid = file.stem.rpartition("-")
-    return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists() and os.name == "posix"
+    """Tell whether a file is of a process of this machine and container that has ended; False if that is unknown."""
+    host, _, pid = host_and_pid(file).rpartition("-")
+    here = host == socket.gethostname() and f"-{_namespace()}-" in file.stem and _namespace() != 0
+    return here and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+
+
+def host_and_pid(file: Path) -> str:
+    """Return "host-pid" of a process's file."""
+    return file.stem.rsplit("-", 2)[0]

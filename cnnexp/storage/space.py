@@ -1,5 +1,6 @@
 """Checks before training: the outputs can be written, and the disk has space for the checkpoints."""
 
+import errno
 import secrets
 import shutil
 from contextlib import suppress
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.storage.disk import FIXES
 from cnnexp.text import mib
 
 if TYPE_CHECKING:
@@ -23,32 +25,36 @@ def check_writable(folder: Path) -> None:
     probe = folder / f".probe-{secrets.token_hex(8)}"  # containers may share a host name, and process ids
     storage.make_folder(folder)
     try:
-        storage.write_bytes(probe, bytes(PROBE_BYTES))
-        now = probe.stat().st_mtime  # by the clock of the disk, which may be another machine's
-        storage.remove(probe)
+        try:
+            storage.write_bytes(probe, bytes(PROBE_BYTES))
+            now = probe.stat().st_mtime  # by the clock of the disk, which may be another machine's
+        finally:
+            storage.remove(probe)
         for left_over in [*folder.glob(".probe-*"), *folder.glob("..probe-*.tmp")]:  # of a process that was killed
             with suppress(FileNotFoundError):  # another process may remove it at the same time
                 if now - left_over.lstat().st_mtime > MAX_AGE_SECONDS:
                     storage.remove(left_over)
     except OSError as error:
-        raise UserError(f"outputs: {folder} cannot be written ({error.strerror or error}); {FIX}") from error
+        fix = FIXES[error.errno] if error.errno in (errno.EIO, errno.ESTALE, errno.EFBIG) else FIX
+        raise UserError(f"outputs: {folder} cannot be written ({error.strerror or error}); {fix}") from error
 
 
-def save_bytes(model: "nn.Module") -> int:
+def save_bytes(model: "nn.Module", averaged: bool = False) -> int:
     """Estimate the bytes of one save: the best weights, and last.pt with the weights and the optimiser's state.
 
-    Assumes that the optimiser keeps two numbers per trainable parameter, as Adam does.
+    averaged: last.pt has the moving average of the weights too. Assumes that the optimiser keeps two numbers per
+    trainable parameter, as Adam does.
     """
     trainable: int = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    return 2 * _weights(model) + 2 * trainable
+    return (3 if averaged else 2) * _weights(model) + 2 * trainable
 
 
-def checkpoint_bytes(model: "nn.Module") -> int:
+def checkpoint_bytes(model: "nn.Module", averaged: bool = False) -> int:
     """Return the largest size of a run's checkpoints: those kept, previous.pt too, and the next being written."""
-    return 3 * save_bytes(model) - _weights(model)
+    return 3 * save_bytes(model, averaged) - _weights(model)
 
 
-def bytes_to_come(model: "nn.Module", checkpoints: Path) -> int:
+def bytes_to_come(model: "nn.Module", checkpoints: Path, averaged: bool = False) -> int:
     """Return how much a run's checkpoints may still grow: less than `checkpoint_bytes` if it is resumed.
 
     checkpoints: the run's folder of them. One more save must fit in any case. Two names of a file count once, and
@@ -56,7 +62,7 @@ def bytes_to_come(model: "nn.Module", checkpoints: Path) -> int:
     """
     left_over = [*checkpoints.glob("*.pt"), *checkpoints.glob(".*.tmp")]
     sizes = {status.st_ino: status.st_size for status in (file.lstat() for file in left_over)}
-    return max(save_bytes(model), checkpoint_bytes(model) - sum(sizes.values()))
+    return max(save_bytes(model, averaged), checkpoint_bytes(model, averaged) - sum(sizes.values()))
 
 
 def _weights(model: "nn.Module") -> int:

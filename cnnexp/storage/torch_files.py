@@ -11,10 +11,7 @@ from cnnexp import storage
 from cnnexp.errors import UserError
 from cnnexp.storage import Damaged
 
-TRANSIENT = (  # errors of reading that say nothing about the content
-    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    *(errno.EACCES, errno.EPERM),
-)
+UNREAD = {*storage.TRANSIENT, errno.EACCES, errno.EPERM}  # errors of reading that say nothing about the content
 
 WRITTEN_BY_TORCH = (b"PK", b"\x80")  # the beginnings of a zip archive, and of a pickle in the older format
 
@@ -31,7 +28,7 @@ def load(path: Path, foreign: bool = False) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # torch, zipfile and pickle raise many kinds for a damaged file
-        if isinstance(error, OSError) and error.errno in TRANSIENT:
+        if isinstance(error, OSError) and error.errno in UNREAD:
             raise UserError(f"{path}: cannot be read now ({error.strerror}); the same command tries again") from error
         reason = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{path}: ")
         if foreign and (other := _other_kind(path)):

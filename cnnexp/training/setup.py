@@ -73,13 +73,14 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
         if both := record.info["data"][f"{split}_in_train"]:
             of_all = len(data.splits()[split])
             record.log(f"data: {both} of {of_all} {name} images are training images too, pixel for pixel")
-    disk.check_free_space(plan.folder, disk.bytes_to_come(state.model, plan.folder / "checkpoints"))
+    averaged = state.average is not None
+    disk.check_free_space(plan.folder, disk.bytes_to_come(state.model, plan.folder / "checkpoints", averaged))
     checkpoints = Checkpoints(
         plan.folder / "checkpoints",
         every=None if (every := config["checkpoint"]["every"]) == "auto" else steps(every, settings.steps_per_epoch),
         steps_per_epoch=settings.steps_per_epoch,
         run=plan.identity,
-        size=disk.save_bytes(state.model),
+        size=disk.save_bytes(state.model, averaged),
     )
     evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, stop.check)
     return Setup(config, record, stop, data, batches, settings, state, evaluation, checkpoints)

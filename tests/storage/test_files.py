@@ -7,6 +7,7 @@ import pytest
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.storage import disk
 
 pytestmark = pytest.mark.counts("operations")
 
@@ -98,3 +99,13 @@ def test_a_copy_outlives_the_file_that_it_is_of(tmp_path: Path, monkeypatch: pyt
     assert second.read_bytes() == b"old"
     storage.remove(first)
     assert names(tmp_path) == ["second"]
+
+
+def test_containers_with_the_same_process_ids_write_different_drafts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = storage.draft(tmp_path / "a", lambda file: file.write(b"first"))
+    monkeypatch.setattr(disk, "TOKEN", "other")
+    storage.write_text(tmp_path / "a", "second")
+    storage.publish(first, tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "first"

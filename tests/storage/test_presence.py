@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnnexp.errors import UserError
-from cnnexp.storage import presence
+from cnnexp.storage import disk, presence
 from cnnexp.storage.presence import FOLDER, at_work
 
 pytestmark = pytest.mark.counts("operations")
@@ -58,7 +58,7 @@ def test_processes_whose_locks_reach_each_other_work_side_by_side(tmp_path: Path
     with at_work(tmp_path):
         assert len(files(tmp_path)) == 2
     assert time.monotonic() - began < presence.PATIENCE_SECONDS, "nothing is waited for"
-    assert files(tmp_path) == [f"{socket.gethostname()}-{other.pid}.lock"]
+    assert [presence.host_and_pid(Path(name)) for name in files(tmp_path)] == [f"{socket.gethostname()}-{other.pid}"]
 
 
 def test_a_folder_whose_locks_do_not_reach_is_refused(tmp_path: Path, start: Start) -> None:
@@ -66,7 +66,8 @@ def test_a_folder_whose_locks_do_not_reach_is_refused(tmp_path: Path, start: Sta
     message = f"locks of files do not reach {socket.gethostname()}-{other.pid}, which works in this folder too; .*NFS"
     with pytest.raises(UserError, match=message), at_work(tmp_path):
         raise AssertionError("no work is begun")
-    assert files(tmp_path) == [f"{socket.gethostname()}-{other.pid}.lock"], "it has left, and the other is there"
+    (left,) = files(tmp_path)
+    assert left.startswith(f"{socket.gethostname()}-{other.pid}-"), "it has left, and the other is there"
 
 
 @pytest.mark.parametrize("host", ["here", "elsewhere"])
@@ -85,6 +86,28 @@ def test_what_a_killed_process_has_left_is_removed(
         assert len(files(tmp_path)) == 1
     assert (time.monotonic() - began >= 0.5) == (host == "elsewhere")
     assert files(tmp_path) == []
+
+
+def test_containers_with_one_host_name_and_the_same_process_ids_work_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with at_work(tmp_path):
+        monkeypatch.setattr(disk, "TOKEN", "other")
+        with at_work(tmp_path):
+            assert len(files(tmp_path)) == 2
+        assert len(files(tmp_path)) == 1
+
+
+def test_nobody_can_tell_whether_a_process_of_another_container_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.setattr("os.getpid", lambda: ended.pid)
+    own = Path(presence.own_name())
+    assert presence._ended_here(own) == Path("/proc/self/ns/pid").exists()
+    monkeypatch.setattr(presence, "_namespace", lambda: 7)
+    assert not presence._ended_here(own)
 
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:

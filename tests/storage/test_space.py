@@ -1,5 +1,6 @@
 """A disk that is full or read-only is reported before anything is trained; the space that checkpoints take."""
 
+import errno
 import io
 import os
 import shutil
@@ -17,6 +18,7 @@ from lives import live
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
+from cnnexp.storage import StorageError
 from cnnexp.storage import space as disk
 from cnnexp.training import build
 from cnnexp.training import setup as start
@@ -87,21 +89,36 @@ def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
         disk.check_free_space(tmp_path, 2**40)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_checkpoints_take_no_more_than_is_expected(plan: Callable[..., Plan], optimizer: str) -> None:
-    config = plan("model.blocks=[{fc:{out:2000}}]", f"optimizer={optimizer}").config
+@pytest.mark.parametrize("more", ["optimizer=adam", "optimizer=sgd", "ema.decay=0.9"])
+def test_checkpoints_take_no_more_than_is_expected(plan: Callable[..., Plan], more: str) -> None:
+    config = plan("model.blocks=[{fc:{out:2000}}]", more).config
     device, data = resolve(config["device"]), build.build_data(config)
     batches = start.batches_of(config, data, device)
     settings = start.settings_of(config, batches, device)
     state = start.new_state(config, data, settings)
-    expected = disk.checkpoint_bytes(state.model)
+    expected = disk.checkpoint_bytes(state.model, state.average is not None)
     train_step(state, batches.at(0), settings)
     size = 0
     for files, content in ((3, state.state_dict()), (2, {"model": state.model.state_dict()})):
         torch.save(content, buffer := io.BytesIO())
         size += files * len(buffer.getvalue())
     assert size < 1.01 * expected
-    assert optimizer != "adam" or size > 0.9 * expected
+    assert more == "optimizer=sgd" or size > 0.9 * expected
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"), [(errno.EIO, "the disk or the network folder fails"), (errno.ENOSPC, "free")]
+)
+def test_a_probe_whose_folder_cannot_be_synced_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, fix: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError(tmp_path, OSError(error, os.strerror(error)))
+
+    monkeypatch.setattr("cnnexp.storage.disk.sync_folder", fail)
+    with pytest.raises(UserError, match=rf"outputs: .* cannot be written \({os.strerror(error)}\); {fix}"):
+        disk.check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_probe_of_another_container_is_left_alone(tmp_path: Path) -> None:

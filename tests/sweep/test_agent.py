@@ -27,7 +27,7 @@ def make(outputs: Path) -> Iterator[Make]:
     """Return a function that makes an agent for a study's folder."""
     made: list[Agent] = []
 
-    def new(folder: Path, planner: str = "planner-1.lock", code: str = "") -> Agent:
+    def new(folder: Path, planner: str = "planner-1-0-t.lock", code: str = "") -> Agent:
         slot = Slot("cpu", 1)
         made.append(Agent(slot, [folder], planner, code or digest(), Path.cwd(), ["/own/code"], {"CNNEXP_X": "1"}))
         return made[-1]
@@ -92,7 +92,7 @@ class TestRefusals:
     def test_none(self, make: Make, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with ExitStack() as stack:
             with monkeypatch.context() as patch:
-                patch.setattr(presence, "own_name", lambda: "planner-1.lock")
+                patch.setattr(presence, "own_name", lambda: "planner-1-0-t.lock")
                 stack.enter_context(presence.at_work(outputs / "s"))
             agent = make(outputs / "s")
             assert [agent.ready(), agent.ready()] == ["", ""]
@@ -108,7 +108,7 @@ class TestRefusals:
         assert make(outputs / "s").ready().startswith(f"{outputs / 's'}: is another folder on ")
 
     def test_locks_that_do_not_reach(self, make: Make, outputs: Path) -> None:
-        planner = outputs / "s" / presence.FOLDER / "planner-1.lock"
+        planner = outputs / "s" / presence.FOLDER / "planner-1-0-t.lock"
         planner.parent.mkdir(parents=True)
         planner.touch()
         stop = threading.Event()

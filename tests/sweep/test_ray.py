@@ -156,7 +156,7 @@ def pid_of(run: RunRecord) -> int:
 def agent_of(run: RunRecord) -> int:
     """Return the process of the agent of a run."""
     for file in (run.folder.parent / presence.FOLDER).glob("*.lock"):
-        agent = int(file.stem.rpartition("-")[2])
+        agent = int(presence.host_and_pid(file).rpartition("-")[2])
         if any(pid_of(run) in children(server) for server in children(agent)):
             return agent
     raise AssertionError("no agent")

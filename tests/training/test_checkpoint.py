@@ -1,12 +1,16 @@
 """When checkpoints are saved, and what a damaged one is answered with."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import DIVERGE
 
 from cnnexp.records.run_record import RunRecord
+from cnnexp.storage import StorageError
 from cnnexp.training import checkpoint
 from cnnexp.training.checkpoint import Checkpoints
 
@@ -80,3 +84,23 @@ def test_a_damaged_checkpoint_is_named(train: Train, only: Only, capsys: pytest.
     told = capsys.readouterr().err
     assert told.startswith(f"cnnexp: all checkpoints of this run are damaged: {last}: cannot be read")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("capacity", range(0, 6_000_000, 700_000))
+def test_a_disk_that_fills_at_any_byte_of_a_checkpoint_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capacity: int
+) -> None:
+    """It takes a part of a write before it refuses; torch then raises an error of its own, about a position."""
+    really, left = os.write, [capacity]
+
+    def write(descriptor: int, content: memoryview) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = really(descriptor, content[: left[0]])
+        left[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(StorageError, match=r"last.pt.*No space left on device"):
+        checkpoint.draft(tmp_path / "last.pt", {"model": {name: torch.ones(500_000) for name in "abc"}})
+    assert list(tmp_path.iterdir()) == []
