@@ -152,6 +152,8 @@ def locked(folder: Path) -> Iterator[None]:
                 stack.enter_context(storage.lock(lock, wait=True))
             yield
     except OSError as error:
+        if isinstance(error, storage.StorageError) and error.verb == "read":  # an image
+            raise
         fix = "free some space, or choose another folder with data.cache=DIR or CNNEXP_CACHE"
         raise UserError(f"{folder.parent}: cannot be written ({error.strerror or error}); {fix}") from error
 

@@ -15,6 +15,7 @@ from cnnexp.config.sizes import Size
 from cnnexp.data.images import Pixels
 from cnnexp.data.pixels import Seen, fit, flatten
 from cnnexp.errors import UserError, one_line
+from cnnexp.storage import TRANSIENT, StorageError
 
 try:
     import pillow_heif  # type: ignore[import-not-found,unused-ignore]
@@ -56,6 +57,8 @@ def decode(
 ) -> Pixels:
     """Read an image file as (H, W, channels) uint8. Raises UserError naming the file if it cannot be read.
 
+    That is a StorageError if it may be readable at the next try.
+
     size: see config/sizes.py. resize "crop" takes the largest centred part of that shape, "squash" takes the full
     image. Both are scaled by one antialiased bilinear resampling, or not at all if they have the size. bits, seen: as
     for `flatten`, which says what becomes of other kinds of pixels.
@@ -66,6 +69,7 @@ def decode(
             image = flatten(opened, "L" if channels == 1 else "RGB", bits, seen)
         image = fit(image, size, resize)
     except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
+        raise_if_transient(path, error)
         reason = "the file is empty" if path.is_file() and not path.stat().st_size else f"{error}"
         if path.suffix.lower() in HEIC and not HEIF:
             reason = "install pillow-heif"
@@ -83,8 +87,15 @@ def is_image(path: Path) -> bool:
     try:
         with open_image(path):
             return True
-    except Exception:  # of any kind, by Pillow
+    except Exception as error:  # of any kind, by Pillow
+        raise_if_transient(path, error)
         return False
+
+
+def raise_if_transient(path: Path, error: Exception) -> None:
+    """Raise StorageError if an error of reading a file says nothing about its content."""
+    if isinstance(error, OSError) and error.errno in TRANSIENT:
+        raise StorageError(path, error, "read") from error
 
 
 def open_image(path: Path) -> Image.Image:
@@ -106,5 +117,6 @@ def is_gray(path: Path) -> bool:
     try:
         with open_image(path) as image:
             return image.mode in GRAY_MODES
-    except Exception:  # decode() says what is wrong with it
+    except Exception as error:  # decode() says what is wrong with it
+        raise_if_transient(path, error)
         return True

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cnnexp import storage
 from cnnexp.data.cache import cache_root
+from cnnexp.data.decode import raise_if_transient
 from cnnexp.errors import UserError
 
 SETTLE_SECONDS = 2.0  # the coarsest times of a file system are FAT's, of 2 s
@@ -64,5 +65,6 @@ def _digest(path: Path) -> bytes:
             return bytes(16)
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:
+    except OSError as error:
+        raise_if_transient(path, error)
         return bytes(16)

@@ -21,6 +21,7 @@ from cnnexp.data.folders import Tree, find_tree, is_ignored, nfc
 from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
+from cnnexp.storage import StorageError
 from cnnexp.text import plural
 
 Kinds = Counter[str]  # of files that are no images: {".txt": 3}
@@ -138,6 +139,8 @@ class Reader:
         def read(number: int) -> Pixels | None:
             try:
                 return decode(files[number].path, self.size, self.resize, channels, self.bits, self.deep.append)
+            except StorageError:  # the image is not damaged
+                raise
             except UserError as error:
                 if self.on_corrupt == "error":
                     raise UserError(f"{error}; data.on_corrupt=skip leaves such images out and counts them") from error

@@ -1,12 +1,15 @@
 """A CSV of paths and labels: with the care of folders, and the line of each mistake."""
 
+import errno
 import os
 
 import numpy as np
 import pytest
 from image_folders import picture, settings
 
+from cnnexp.data import decode, digests
 from cnnexp.errors import UserError
+from cnnexp.storage import StorageError
 from cnnexp.training.build import forget_data, make
 
 
@@ -135,3 +138,21 @@ def test_missing_and_damaged_files_are_skipped_and_counted_when_asked(photos):
     data = load(photos, lines("img/99.png,cat"), on_corrupt="skip")
     assert data.skipped == ["img/3.png"] and sum(map(len, data.splits().values())) == 39
     assert any("1 file of labels.csv left out, which are not there: img/99.png" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("step", ["digest", "decode"])
+def test_an_image_that_cannot_be_read_just_now_is_neither_left_out_nor_remembered(photos, monkeypatch, step):
+    """Otherwise a disk that fails once changes the data for good, in the cache."""
+    really = {"digest": digests.hashlib.file_digest, "decode": decode.Image.open}[step]
+
+    def fail(file, *rest, **more):
+        if str(getattr(file, "name", file)).endswith("/3.png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return really(file, *rest, **more)
+
+    monkeypatch.setattr(*{"digest": (digests.hashlib, "file_digest"), "decode": (decode.Image, "open")}[step], fail)
+    with pytest.raises(StorageError, match=r"3.png: cannot be read \(Input/output error\); the disk or the network"):
+        load(photos, lines(), on_corrupt="skip")
+    monkeypatch.undo()
+    data = load(photos, lines(), on_corrupt="skip")
+    assert data.skipped == [] and sum(map(len, data.splits().values())) == 40
