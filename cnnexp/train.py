@@ -12,11 +12,10 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from cnnexp.config.flags import Request, help_text, read
-from cnnexp.config.user_code import user_frames
 from cnnexp.config.words import as_typed
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records import provenance
-from cnnexp.storage import MACHINE, StorageError
+from cnnexp.storage import StorageError
 from cnnexp.text import percent, visible
 
 if TYPE_CHECKING:
@@ -163,6 +162,7 @@ def run(plan: "Plan", progress: "Progress") -> "RunRecord":
     Raises what `training.run.run` raises; StorageError where the machine refuses a file; and MemoryError, which says
     what to make smaller, for every form of running out of memory.
     """
+    from cnnexp.training.run import machine_error
     from cnnexp.training.run import run as run_plan
 
     try:
@@ -170,9 +170,9 @@ def run(plan: "Plan", progress: "Progress") -> "RunRecord":
     except (Diverged, StorageError):
         raise
     except OSError as error:
-        if error.errno not in MACHINE or user_frames(error):
+        if (found := machine_error(error)) is error:
             raise
-        raise StorageError(error.filename or "a file", error, "used") from error
+        raise found from error
     except (MemoryError, RuntimeError) as error:  # torch's out-of-memory errors are RuntimeErrors, as are bugs
         if (record := plan.record()).status != "oom":
             raise

@@ -7,11 +7,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from cnnexp.config.signature import steps
+from cnnexp.config.user_code import user_frames
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError, is_out_of_memory
 from cnnexp.process.signals import stop_request
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
-from cnnexp.storage import StorageError
+from cnnexp.storage import MACHINE, StorageError
 from cnnexp.text import percent
 from cnnexp.training import going_on, trial
 from cnnexp.training.build import build_data
@@ -148,7 +149,7 @@ def recorded_end(plan: Plan, record: RunRecord) -> Iterator[None]:
     try:
         yield
     except BaseException as raised:
-        error = explained(raised)
+        error = machine_error(explained(raised))
         status = status_of(error)
         message = less_memory(error, plan.config) if status == "oom" else str(error) or type(error).__name__
         facts: dict[str, Any] = {"type": type(error).__name__, "message": message}
@@ -162,6 +163,13 @@ def recorded_end(plan: Plan, record: RunRecord) -> Iterator[None]:
         if error is not raised:
             raise error from raised
         raise
+
+
+def machine_error(error: BaseException) -> BaseException:
+    """Return an error of the machine as a StorageError, which names the file; others, and those of user code, as is."""
+    if not isinstance(error, OSError) or isinstance(error, UserError) or error.errno not in MACHINE:
+        return error
+    return error if user_frames(error) else StorageError(error.filename or "a file", error, "used")
 
 
 def status_of(error: BaseException) -> str:

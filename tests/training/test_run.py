@@ -1,8 +1,10 @@
 """A run from its plan to its record: how it ends, what is recorded, and what is left alone."""
 
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -160,6 +162,21 @@ def test_what_is_written_down_of_a_run(train: Train, only: Only, plan: Callable[
     with torch.no_grad():
         logits = again.eval()((pixels - mean) / std)
     np.testing.assert_allclose(logits.numpy(), found["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_error_of_the_disk_is_recorded_with_its_file_and_a_fix(
+    train: Train, only: Only, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail = Mock(side_effect=OSError(errno.EIO, "Input/output error", "rows"))  # no function of this file: user code
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnexp.storage.space.shutil.disk_usage", fail)
+        assert train() == 3
+    message = "rows: cannot be used (Input/output error); the disk or the network folder fails; the same command"
+    assert message in capsys.readouterr().err
+    error = only().info["error"]
+    assert error["type"] == "StorageError" and error["message"].startswith(message)
+    assert "Traceback" not in (only().folder / "train.log").read_text()
+    assert train() == 0
 
 
 def test_a_run_that_is_done_is_left_alone(train: Train, only: Only, capsys: pytest.CaptureFixture[str]) -> None:
