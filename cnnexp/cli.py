@@ -91,7 +91,9 @@ def main(argv: list[str] | None = None) -> int:
             print(message, file=sys.stderr)
             return EXIT_SOME_FAILED
         if is_out_of_memory(error):
-            return fail(f"out of memory ({error or 'MemoryError'}); allow more, see ulimit -v", EXIT_SOME_FAILED)
+            return fail(
+                f"out of memory ({error or 'MemoryError'}); allow more, see ulimit -v and ulimit -u", EXIT_SOME_FAILED
+            )
         from cnnexp.storage import MACHINE, StorageError
 
         if isinstance(error, OSError) and error.errno in MACHINE:

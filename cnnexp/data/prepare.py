@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -77,8 +78,8 @@ def _write(folder: Path, name: str, listing: Listing) -> float:
     if folder.exists():
         print(f"{visible(folder)}: is damaged, or of another version; preparing it again", file=sys.stderr)
         storage.remove(folder)
-    storage.make_folder(temporary)
     try:
+        storage.make_folder(temporary)
         kept = _write_arrays(temporary, name, listing, started)
     except BaseException:
         storage.remove(temporary)
@@ -136,7 +137,7 @@ def _decode(name: str, listing: Listing) -> Iterator[Block]:
     """Decode a listing in order, in threads: Pillow decodes and resizes without the interpreter's lock."""
     total = len(listing.ids)
     workers = min(32, cores())
-    starts = iter(range(0, total, BLOCK_IMAGES))
+    starts, stopping = iter(range(0, total, BLOCK_IMAGES)), threading.Event()
     pending: deque[Future[Block]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -145,7 +146,7 @@ def _decode(name: str, listing: Listing) -> Iterator[Block]:
         try:
             while True:
                 while len(pending) < 4 * workers and (start := next(starts, None)) is not None:
-                    pending.append(pool.submit(_decode_block, listing, start))
+                    pending.append(pool.submit(_decode_block, listing, start, stopping))
                 if not pending:
                     return
                 block = pending.popleft().result()
@@ -153,12 +154,14 @@ def _decode(name: str, listing: Listing) -> Iterator[Block]:
                 if block[0]:
                     yield block
         finally:
+            stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode_block(listing: Listing, start: int) -> Block:
+def _decode_block(listing: Listing, start: int, stopping: threading.Event) -> Block:
+    """Decode images from `start` on; no more of them once the command is stopping."""
     numbers = range(start, min(start + BLOCK_IMAGES, len(listing.ids)))
-    decoded = {i: image for i in numbers if (image := listing.decode(i)) is not None}
+    decoded = {i: image for i in numbers if not stopping.is_set() and (image := listing.decode(i)) is not None}
     if not decoded:
         return [], np.empty(0, np.uint8), np.empty(0, np.int64)
     pixels = np.ascontiguousarray(np.stack(list(decoded.values())))

@@ -45,7 +45,8 @@ class LocalEngine:
             if self.kill_at < math.inf:  # `stop` was called while the worker was starting, and did not reach it
                 worker.send_signals(signal.SIGTERM)
             return
-        self.unsent.append(Lost(plan, f"its process ended before it began, {ATTEMPTS} times", "run"))
+        cause = f"its process ended before it began, {ATTEMPTS} times; allow more processes (ulimit -u) and memory"
+        self.unsent.append(Lost(plan, cause, "run"))
 
     def idle_worker(self) -> Worker | None:
         """Return a worker without a run; those that have exited are removed."""

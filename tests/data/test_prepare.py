@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from image_folders import folder, settings, tree
 
 from cnnexp import storage
 from cnnexp.data import cache as caches
+from cnnexp.data import prepare
 from cnnexp.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -40,6 +42,27 @@ def test_decoding_happens_once_and_is_shared(root, cache):
     assert isinstance(second.train.images, np.memmap) and not second.train.images.flags.writeable
     assert second.train.images is second.val.images
     assert sorted(f.name for f in entries(cache)[0].iterdir()) == sorted([*caches.ARRAYS, "meta.json"])
+
+
+def test_a_command_that_stops_waits_for_one_image_of_each_thread_only(monkeypatch):
+    """SIGTERM gives 30 seconds; a block of large drawings takes minutes."""
+    monkeypatch.setattr(prepare, "cores", lambda: 1)
+    begun, go_on = [], threading.Event()
+
+    def decode(number: int) -> np.ndarray:
+        begun.append(number)
+        assert number < prepare.BLOCK_IMAGES or go_on.wait(10)
+        return np.zeros((8, 8, 1), np.uint8)
+
+    count = 4 * prepare.BLOCK_IMAGES
+    listing = prepare.Listing(["a"], [0] * count, [0] * count, ["a"] * count, decode)
+    blocks = prepare._decode("set", listing)
+    next(blocks)
+    while len(begun) <= prepare.BLOCK_IMAGES:  # the next block has begun
+        time.sleep(0.01)
+    threading.Timer(0.2, go_on.set).start()
+    blocks.close()
+    assert len(begun) == prepare.BLOCK_IMAGES + 1
 
 
 def test_a_limit_prepares_its_own_part_alone(cache, tmp_path):

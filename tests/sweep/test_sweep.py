@@ -358,7 +358,9 @@ def test_a_run_is_lost_if_the_server_of_the_workers_always_ends(
     monkeypatch.setattr(local, "start", fail)
     engine, plan = LocalEngine([Slot("cpu", 1)]), plain_plan(tmp_path, "a")
     engine.start(plan)
-    assert engine.news(0.0) == [Lost(plan, "its process ended before it began, 3 times", "run")]
+    (lost,) = engine.news(0.0)
+    assert isinstance(lost, Lost) and lost.plan is plan and lost.whose == "run"
+    assert lost.cause.startswith("its process ended before it began, 3 times; allow more processes (ulimit -u)")
 
 
 @pytest.mark.skipif(METHOD != "forkserver", reason="needs a server of workers")
