@@ -1,33 +1,96 @@
-"""Time the augmentations on batches of 128 random images of 64 px, with one thread, in ms: median and range.
+"""Time the augmentations, and the options of a training step, on random images of 64 px, with one thread.
 
 Run: python scripts/augmentation_cost.py
+Augmentations: ms for a batch of 128 images. Options: ms for a step of the default network on such a batch, and how many
+per cent more than a plain step. Median, and range in parentheses. All take turns, so that a busy machine slows each.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 import yaml
 
+from cnnexp.config import compose as configs
 from cnnexp.config.words import folder
 from cnnexp.data.augment import pipeline
+from cnnexp.training import build, setup
+from cnnexp.training import device as devices
+from cnnexp.training.loop import train_step
 
 REPEATS = 7
+PLAIN = "plain step"
+DATA = ("data.size=64", "data.num_train=1024", "data.num_test=20", "device=cpu", "device.threads=1", "epochs=100")
+OPTIONS = {
+    PLAIN: (),
+    "ema.decay": ("ema.decay=0.99",),
+    "accumulate=4": ("accumulate=4",),
+    "mix.mixup": ("mix.mixup=0.2",),
+    "mix.cutmix": ("mix.cutmix=1.0",),
+    "sampling=balanced": ("sampling=balanced",),
+    "loss=focal": ("loss=focal",),
+    "class_weights": ("loss.class_weights=balanced",),
+    "param_groups": ("param_groups={no_decay:true,layer_decay:0.9}",),
+    "clip_norm": ("clip_norm=1.0",),
+}
+
+
+def augmentations() -> dict[str, Callable[[int], object]]:
+    """Return what takes a batch through each file of configs/augmentation."""
+    images = torch.rand(128, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def call(ops: list[object]) -> Callable[[int], object]:
+        augment = pipeline(ops)
+        return lambda turn: augment(images.clone(), torch.Generator().manual_seed(turn))
+
+    files = sorted((folder() / "augmentation").glob("*.yaml"))
+    return {file.stem: call(yaml.safe_load(file.read_text())["ops"]) for file in files}
+
+
+def steps() -> dict[str, Callable[[int], object]]:
+    """Return what takes a training step, with its batch, of each of OPTIONS."""
+
+    def call(words: tuple[str, ...]) -> Callable[[int], object]:
+        config = configs.resolve(configs.compose([*DATA, *words]))
+        device = devices.resolve(config["device"])
+        data = build.build_data(config)
+        batches = setup.batches_of(config, data, device)
+        settings = setup.settings_of(config, batches, device)
+        state = setup.new_state(config, data, settings)
+
+        def step(turn: int) -> None:
+            train_step(state, batches.at(state.step), settings)
+            state.step += 1
+
+        return step
+
+    return {name: call(words) for name, words in OPTIONS.items()}
+
+
+def timed(calls: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
+    """Return the times of each call in ms; all take turns, and the first turn is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(REPEATS + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call(turn)
+            if turn:
+                times[name].append(1000 * (time.perf_counter() - started))
+    return times
 
 
 def main() -> None:
-    """Print a line for every file of configs/augmentation."""
+    """Print a line for every augmentation and option."""
     torch.set_num_threads(1)
-    images = torch.rand(128, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    for file in sorted((folder() / "augmentation").glob("*.yaml")):
-        augment, times = pipeline(yaml.safe_load(file.read_text())["ops"]), []
-        for repeat in range(REPEATS + 1):
-            batch, generator = images.clone(), torch.Generator().manual_seed(repeat)
-            started = time.perf_counter()
-            augment(batch, generator)
-            times.append(1000 * (time.perf_counter() - started))
-        middle = statistics.median(times[1:])  # the first call imports
-        print(f"{file.stem:18} {middle:6.1f} ({min(times[1:]):.1f} to {max(times[1:]):.1f})")
+    for title, calls in (("augmentation", augmentations()), ("option", steps())):
+        found = timed(calls)
+        print(f"{title:18} {'ms':>6}")
+        for name, times in found.items():
+            line = f"{name:18} {statistics.median(times):6.1f} ({min(times):.1f} to {max(times):.1f})"
+            if PLAIN in found:  # of the fastest steps: what slows a step, slows few of them
+                line += f" {100 * (min(times) / min(found[PLAIN]) - 1):+5.0f} %"
+            print(line)
 
 
 if __name__ == "__main__":

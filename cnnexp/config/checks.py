@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
 from cnnexp.config.schema import CLOSED, RunConfig
-from cnnexp.config.signature import Count, Index, Rate, Span
+from cnnexp.config.signature import Count, Index, Range, Rate, Span
 from cnnexp.config.user_code import builders
 from cnnexp.errors import UserError, unknown
 
@@ -141,6 +141,8 @@ def divide(
     test_limit: Count | None = None,
     normalize: Literal["dataset"] | dict[str, Any] = "dataset",
     splits: list[str] | None = None,
+    folds: Annotated[int, Range(low=2, high=100)] | None = None,
+    fold: Index | None = None,
 ) -> None:
     """State the settings of every torch Dataset, which cnnexp follows: data/torch_dataset.py."""
 

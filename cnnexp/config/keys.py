@@ -28,6 +28,7 @@ COUNTS: dict[str, tuple[Purpose, ...]] = {
     "eval_batch_size": ("fingerprint", "arm", "difference"),  # the order of sums: it need not change a bit
     "data.root": ("arm",),
     "data.cache": ("arm",),
+    "data.fold": ("fingerprint", "effect"),  # as a seed: the runs of all folds are one arm
     "data.file": ("arm", "difference", "effect"),
     "data.path": ("arm", "difference", "effect"),  # the data's content is hashed instead
     "data.name": ("arm", "difference", "effect"),

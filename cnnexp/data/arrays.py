@@ -29,12 +29,15 @@ def image_data(
     val_limit: int | None = None,
     test_limit: int | None = None,
     normalize: Any = "dataset",
+    folds: int | None = None,
+    fold: int | None = None,
 ) -> ImageData:
     """Make ImageData from arrays: each of train, test and val is (images (N, H, W, C) uint8, labels (N,) in [0, K)).
 
     Without `val` a stratified `val_fraction` of train is held out; split_seed draws it. *_limit: the size of a
-    stratified subset. normalize: "dataset", the mean and std of the training split, or {"mean": [...], "std": [...]}.
-    Raises UserError for arrays of another shape or dtype, labels outside [0, K), or a class without training images.
+    stratified subset. folds, fold: see `make_splits`. normalize: "dataset", the mean and std of the training split, or
+    {"mean": [...], "std": [...]}. Raises UserError for arrays of another shape or dtype, labels outside [0, K), or a
+    class without training images.
     """
     given = {"train": train, "test": test} if val is None else {"train": train, "val": val, "test": test}
     for part, pairs in given.items():
@@ -48,8 +51,8 @@ def image_data(
         content.update(array.tobytes())
     sums, fingerprint = channel_sums(images), content.hexdigest()
     prepared = Prepared(name, list(classes), images, labels, ids, parts, sums, fingerprint, [], 0.0, Path("memory"))
-    check("data", {"normalize": normalize}, {})
-    return make_splits(prepared, val_fraction, split_seed, train_limit, val_limit, test_limit, normalize)
+    check("data", {"normalize": normalize, "folds": folds, "fold": fold}, {})
+    return make_splits(prepared, val_fraction, split_seed, train_limit, val_limit, test_limit, normalize, folds, fold)
 
 
 def _check(where: str, images: Any, labels: Any, shape: tuple[int, ...], classes: Sequence[str]) -> None:

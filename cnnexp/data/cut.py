@@ -2,7 +2,8 @@
 
 A file's split depends on a hash of its class, its path within the class, and `split_seed`. So adding or removing a file
 leaves all others where they are, except in small classes: a class of which half an image or more should be in a part
-has at least one there, and every class keeps one for training. Counts follow the fractions on average.
+has at least one there, and every class keeps one for training. Counts follow the fractions on average. Folds are cut by
+the same hashes: fold i of k has the files whose hash, as a fraction, is in [i/k, (i+1)/k).
 """
 
 import hashlib
@@ -23,7 +24,10 @@ Parts = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Cut:
-    """The settings of `splits.make_splits` that divide a source, and test_fraction: 0 if the tree has its own test."""
+    """The settings of `splits.make_splits` that divide a source, and test_fraction: 0 if the tree has its own test.
+
+    With folds, one of them is the validation split; of a tree without a test split, it is the test split.
+    """
 
     test_fraction: float
     val_fraction: float
@@ -31,16 +35,23 @@ class Cut:
     train_limit: int | None
     val_limit: int | None
     test_limit: int | None
+    folds: int | None = None
+    fold: int | None = None
 
 
 def assign(names: Sequence[str], labels: Integers, parts: Parts, cut: Cut, classes: int) -> Parts:
     """Return the split of each of N files: TRAIN, VAL, TEST, or LEFT_OUT by a limit.
 
     names: class and path within it. labels: (N,). parts: (N,), the split in whose folder each lies. With a train_limit
-    and no val_limit, validation is limited in proportion. Raises UserError for numbers that the files do not allow.
+    and no val_limit, validation is limited in proportion. Folds are cut from training and validation images. Raises
+    UserError for numbers that the files do not allow.
     """
     found, keys = parts.copy(), _hashes(names, cut.split_seed)
-    if cut.test_fraction:
+    if cut.folds and cut.fold is not None:
+        pool, (column, into) = found != TEST, (0, TEST) if cut.test_fraction else (1, VAL)
+        found[pool] = TRAIN
+        found[in_fold(pool, labels, keys[:, column], cut.folds, cut.fold)] = into
+    elif cut.test_fraction:
         found[_drawn(found == TRAIN, labels, keys[:, 0], cut.test_fraction, "test_fraction")] = TEST
     if cut.val_fraction and not (found == VAL).any():
         found[_drawn(found == TRAIN, labels, keys[:, 1], cut.val_fraction, "val_fraction")] = VAL
@@ -56,6 +67,23 @@ def assign(names: Sequence[str], labels: Integers, parts: Parts, cut: Cut, class
     return found
 
 
+def in_fold(pool: NDArray[np.bool_], labels: Integers, keys: NDArray[np.uint64], folds: int, fold: int) -> Integers:
+    """Return which files of a pool are in a fold; (n,) indices. A class in one fold only gives its last file away."""
+    numbers = (_as_fractions(keys) * folds).astype(np.int64)
+    for label in np.unique(labels[pool]):
+        members = np.flatnonzero(pool & (labels == label))
+        if len(set(numbers[members].tolist())) == 1:
+            numbers[members[np.argmax(keys[members])]] += 1
+    found = np.flatnonzero(pool & (numbers % folds == fold))
+    if not len(found):
+        raise UserError(f"data.folds: given {folds}; fold {fold} of {plural(int(pool.sum()), 'image')} has none")
+    return found
+
+
+def _as_fractions(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+    return np.asarray((keys >> np.uint64(11)) * 2.0**-53)
+
+
 def _hashes(names: Sequence[str], seed: int) -> NDArray[np.uint64]:
     """Return three independent hashes of each name: (N, 3)."""
     digests = (hashlib.blake2b(f"{seed}/{n}".encode(errors="surrogateescape"), digest_size=24).digest() for n in names)
@@ -64,7 +92,7 @@ def _hashes(names: Sequence[str], seed: int) -> NDArray[np.uint64]:
 
 def _drawn(pool: NDArray[np.bool_], labels: Integers, keys: NDArray[np.uint64], share: float, key: str) -> Integers:
     """Return which files of a pool are drawn: those whose key, as a fraction, is below `share`; (n,) indices."""
-    taken = pool & ((keys >> np.uint64(11)) * 2.0**-53 < share)
+    taken = pool & (_as_fractions(keys) < share)
     if not taken.any() and share * pool.sum() >= 0.5:
         taken[np.flatnonzero(pool)[np.argmin(keys[pool])]] = True
     for label in np.unique(labels[pool]):

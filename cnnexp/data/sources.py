@@ -1,8 +1,8 @@
 """The data sources that configs name: each a function from its YAML to ImageData. Only CIFAR-10 imports torch.
 
 A source is written as a function that prepares images; `@with_splits` adds the parameters that all sources share:
-val_fraction, split_seed, train_limit, val_limit, test_limit and normalize (see splits.make_splits). cache is the folder
-of prepared images; None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp.
+val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold and normalize (see splits.make_splits). cache
+is the folder of prepared images; None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from cnnexp.data.pixels import stretched
 from cnnexp.data.postcards import POSTCARDS, draw_postcard
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.public import SETS, files_of, public_listing
-from cnnexp.data.splits import with_splits
+from cnnexp.data.splits import Folds, with_splits
 from cnnexp.data.textures import TEXTURES, draw_texture
 from cnnexp.data.tree import Reader, read_files, read_tree
 from cnnexp.errors import UserError
@@ -78,13 +78,18 @@ def imagenette(
     train_limit: Count | None,
     val_limit: Count | None,
     test_limit: Count | None,
+    folds: Folds,
+    fold: Index | None,
     cache: str | None,
 ) -> Prepared:
     """Imagenette v2, 160 px, from root/imagenette2-160; downloaded into `root` if it is not there.
 
     Its 3,925 validation images are the test split, as is usual; validation is drawn from its 9,469 training images.
     """
-    tree, cut = find(IMAGENETTE, Path(root)), Cut(0.0, val_fraction, split_seed, train_limit, val_limit, test_limit)
+    tree, cut = (
+        find(IMAGENETTE, Path(root)),
+        Cut(0.0, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold),
+    )
     return read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cut, cache, IMAGENETTE_CLASSES)
 
 
@@ -123,13 +128,15 @@ def table(
     train_limit: Count | None,
     val_limit: Count | None,
     test_limit: Count | None,
+    folds: Folds,
+    fold: Index | None,
     cache: str | None,
 ) -> Prepared:
     """Read images that a CSV file lists by path and label, and by split if it has that column; else as a flat folder.
 
     file: the table. root: the folder that its paths start from; null: that of the table. See data/labels_file.py.
     """
-    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit)
+    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
     found = read_table(Path(file), _root_of_table(root, file), on_corrupt == "skip")
     return read_files(name, found, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
 
@@ -154,15 +161,17 @@ def folder(
     train_limit: Count | None,
     val_limit: Count | None,
     test_limit: Count | None,
+    folds: Folds,
+    fold: Index | None,
     cache: str | None,
 ) -> Prepared:
     """Read any tree of class folders: root/path/train/<class>/... and test/ or val/ or both, or root/path/<class>/...
 
     With test/ and val/, each is used under its own name. With test/ alone, validation is drawn from train/. With val/
     alone, val/ is the test split and validation is drawn from train/. Of a flat tree, test_fraction of the images are
-    the test split. data/decode.py says how unusual images are read.
+    the test split, or the fold is. data/decode.py says how unusual images are read.
     """
-    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit)
+    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
     return read_tree(name, _tree(root, path), Reader(size, resize, channels, on_corrupt, bits), cut, cache)
 
 

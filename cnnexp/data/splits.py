@@ -5,19 +5,20 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnexp.config import signature
-from cnnexp.config.signature import Count, Index, Positive, Rate
+from cnnexp.config.signature import Count, Index, Positive, Range, Rate
 from cnnexp.data import counter
 from cnnexp.data.cache import Prepared
 from cnnexp.data.images import PARTS, ImageData, Integers, Split, find_copies
 from cnnexp.errors import UserError
 from cnnexp.text import plural
 
+Folds = Annotated[int, Range(low=2, high=100)] | None
 VALIDATION, LIMIT = 1, 2  # purposes of a draw: different numbers, so that the draws are independent
 
 
@@ -85,6 +86,21 @@ def validation(
     return stratified_sample(labels, _leaving_one(counts, total), keys)
 
 
+def in_fold(labels: Integers, folds: int, fold: int, seed: int) -> NDArray[np.bool_]:
+    """Return which images (N,) are in one of `folds` stratified folds, whose sizes differ by one at most.
+
+    The images of a class are dealt out in the order of the keys that draw the validation part. Raises UserError unless
+    every class keeps an image for training.
+    """
+    if (least := int(np.bincount(labels)[np.unique(labels)].min())) < 2 or folds > len(labels):
+        given = f"{len(labels)} images, {least} of the smallest class"
+        raise UserError(f"data.folds: given {folds}; allowed: at most one an image, and two of every class ({given})")
+    dealt = np.lexsort((counter.bits(seed, VALIDATION, np.arange(len(labels))), labels))
+    numbers = np.empty(len(labels), np.int64)
+    numbers[dealt] = np.arange(len(labels)) % folds
+    return np.asarray(numbers == fold)
+
+
 def _leaving_one(counts: Integers, total: int) -> Integers:
     share = apportion(counts, total, least=0)
     share = np.minimum(share, counts - 1)
@@ -116,18 +132,23 @@ def make_splits(
     val_limit: Count | None,
     test_limit: Count | None,
     normalize: Literal["dataset"] | dict[str, Any],
+    folds: Folds,
+    fold: Index | None,
 ) -> ImageData:
     """Split prepared images into train, val and test, and take or compute the normalisation.
 
     val_fraction: the stratified part of the training images held out for validation; without effect if the source has
     validation images. split_seed: seeds that draw and the subsets; it is not the run's seed. *_limit: the size of a
     stratified subset of a split; None takes all. normalize: "dataset", the mean and std of the training split, or
-    {"mean": C floats, "std": C floats} of pixels / 255. Raises UserError for a number that the images do not allow.
+    {"mean": C floats, "std": C floats} of pixels / 255. folds, fold: one of so many parts of the training and
+    validation images is the validation split. Raises UserError for a number that the images do not allow.
     """
     if len(prepared.classes) < 2:
         given = plural(len(prepared.classes), "class")
         raise UserError(f"data: {prepared.name} has {given}; at least two are needed")
-    parts = _draw(prepared, val_fraction, split_seed, {"train": train_limit, "val": val_limit, "test": test_limit})
+    parts = _draw(
+        prepared, val_fraction, split_seed, (folds, fold), {"train": train_limit, "val": val_limit, "test": test_limit}
+    )
     _, height, width, channels = prepared.images.shape
     if isinstance(normalize, str):
         mean, std = statistics(prepared.sums[parts["train"]], height * width)
@@ -152,13 +173,24 @@ def make_splits(
     )
 
 
-def _draw(prepared: Prepared, val_fraction: float, seed: int, limits: Mapping[str, int | None]) -> dict[str, Integers]:
+def _draw(
+    prepared: Prepared,
+    val_fraction: float,
+    seed: int,
+    cut: tuple[int | None, int | None],
+    limits: Mapping[str, int | None],
+) -> dict[str, Integers]:
     """Return the indices of the images of each split: as the source assigned them, else drawn."""
     if prepared.assigned is not None:
         return {name: np.flatnonzero(prepared.assigned == number) for number, name in enumerate(PARTS)}
     classes, labels = len(prepared.classes), prepared.labels
     parts = {name: np.flatnonzero(prepared.parts == number) for number, name in enumerate(PARTS)}
-    if not len(parts["val"]):
+    folds, fold = cut
+    if folds and fold is not None:
+        both = np.sort(np.concatenate([parts["train"], parts["val"]]))
+        held_out = in_fold(labels[both], folds, fold, seed)
+        parts |= {"train": both[~held_out], "val": both[held_out]}
+    elif not len(parts["val"]):
         held_out = validation(labels[parts["train"]], val_fraction, classes, seed)
         parts |= {"train": parts["train"][~held_out], "val": parts["train"][held_out]}
     for name, count in limits.items():
@@ -201,7 +233,14 @@ def normalisation(given: Mapping[str, Any], channels: int) -> tuple[list[float],
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Check what the signature of a source cannot say: the keys and numbers of `normalize`. Raises UserError."""
+    """Check what the signature of a source cannot say: the numbers of `normalize`, and the fold. Raises UserError."""
+    folds, fold = node.get("folds"), node.get("fold")
+    if (folds is None) != (fold is None):
+        missing, given = ("folds", f"fold={fold}") if folds is None else ("fold", f"folds={folds}")
+        fix = f"0 to {folds - 1} (all: data.fold={','.join(map(str, range(folds)))})" if folds else "a number of folds"
+        raise UserError(f"{where}.{missing}: given null with {where}.{given}; allowed: {fix}")
+    if folds is not None and fold is not None and fold >= folds:
+        raise UserError(f"{where}.fold: given {fold}; allowed with {where}.folds={folds}: 0 to {folds - 1}")
     if isinstance(node.get("normalize"), Mapping):
         signature.check(f"{where}.normalize", node["normalize"], _normalize, inner=True)
 

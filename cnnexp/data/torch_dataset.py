@@ -7,7 +7,7 @@ import numpy as np
 
 from cnnexp.data.arrays import image_data
 from cnnexp.data.images import ImageData, Integers, Pixels
-from cnnexp.data.splits import validation
+from cnnexp.data.splits import check, in_fold, validation
 from cnnexp.errors import UserError
 from cnnexp.text import shorten, visible
 
@@ -21,9 +21,9 @@ def from_datasets(
     """Return the images of torch data sets; None if `given` is something else.
 
     given: {"train": ..., "test": ...}, with "val" or without; (train, test) or (train, test, val); or one data set, of
-    which a stratified `test_fraction` is the test split. splitting: more settings of `image_data`. An item is (image,
-    label). An image is a PIL image, an array (H, W, C) or (H, W), or a tensor (C, H, W); its numbers are 0 to 255, or
-    floats in [0, 1]. All images have one size.
+    which a stratified `test_fraction`, or one of `folds`, is the test split. splitting: more settings of `image_data`.
+    An item is (image, label). An image is a PIL image, an array (H, W, C) or (H, W), or a tensor (C, H, W); its numbers
+    are 0 to 255, or floats in [0, 1]. All images have one size.
     Raises UserError for other items.
     """
     if isinstance(given, (tuple, list)):
@@ -36,7 +36,12 @@ def from_datasets(
     classes = [str(found) for found in getattr(parts["train"], "classes", range(count))]
     if "test" not in read:
         images, labels = read["train"]
-        held_out = validation(labels, test_fraction, len(classes), split_seed, "test_fraction")
+        folds, fold = (splitting.pop(key, None) for key in ("folds", "fold"))
+        check("data", {"folds": folds, "fold": fold}, {})
+        if folds:
+            held_out = in_fold(labels, folds, fold, split_seed)
+        else:
+            held_out = validation(labels, test_fraction, len(classes), split_seed, "test_fraction")
         read = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
     return image_data(name, classes, read["train"], read["test"], read.get("val"), split_seed=split_seed, **splitting)
 

@@ -205,7 +205,7 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     prepared = prepare(name, key, cache, lambda: reader.listing(classes, files))
 
     kept = ~np.isin([file.id for file in files], prepared.skipped)
-    assigned, movable = assigned[kept], prepared.parts == TRAIN
+    assigned, movable = assigned[kept], prepared.parts != TEST if cut.folds else prepared.parts == TRAIN
     names = [file.name for file, is_kept in zip(files, kept, strict=True) if is_kept]
     copies = find_copies(prepared.images, prepared.sums, np.arange(len(names)))
     together = assigned.copy()
@@ -221,7 +221,9 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     tested = set(prepared.labels[assigned == TEST])
     if absent := [title for label, title in enumerate(classes) if found.flat and label not in tested]:
         notes.append(f"no image in the test split of {_names(absent)}: the network is trained on these, not tested")
-    elif found.flat and (uneven := _uneven(prepared.labels, assigned == TEST, cut.test_fraction)):
+    elif found.flat and (
+        uneven := _uneven(prepared.labels, assigned == TEST, 1 / cut.folds if cut.folds else cut.test_fraction)
+    ):
         notes.append(uneven)
     notes = [*found.notes, *_left_out(prepared.skipped, found.others, len(files)), *notes, *prepared.notes]
     for note in notes:

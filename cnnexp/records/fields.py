@@ -39,6 +39,7 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "arm": (str, "the arm's name"),
     "seed": (int, ""),
     "fingerprint": (str, "hash of everything that can change a number, except the seed"),
+    "fold": (dict, "of cross-validation: fold, of: their number, group: the fingerprint that all folds share"),
     "changes": (list, "what the arm changes, as overrides"),
     "command": (str, "what was typed"),
     "repeat": (str, "a command that makes this run alone"),

@@ -47,7 +47,8 @@ class Crossing:
 def write_study(folder: Path, study: dict[str, Any]) -> None:
     """Write study.json: {name, question, baseline, reported, source, claims, command, written, arms, runs, plan, ...}.
 
-    runs: [{folder, arm, seed, fingerprint}]. reported, source, claims: as in the config, null without. plan: of Plan.
+    runs: [{folder, arm, seed, fingerprint}], with folds also group, as in run.json. reported, source, claims: as in the
+    config, null without. plan: of Plan.
     looks: [{made, seeds: {arm@fingerprint: seeds}}]. decided: {hypothesis: of Crossing}.
     """
     storage.make_folder(folder)
@@ -110,7 +111,7 @@ def plan_seeds(old: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], asked:
     A look at one seed of each arm leaves the plan free, because it cannot be tested. old: study.json's content so far.
     runs: its entries from now on; their seeds are planned too. The order of the seeds stays.
     """
-    present = {identity(run["arm"], run["fingerprint"]) for run in runs}
+    present = {identity(run["arm"], run.get("group") or run["fingerprint"]) for run in runs}
     first = read_plan(old)
     seen = [seeds for look in read_looks(old) for arm, seeds in look["seeds"].items() if arm in present]
     if first and any(isinstance(seeds, list) and len(seeds) > 1 for seeds in seen):

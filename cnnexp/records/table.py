@@ -22,6 +22,7 @@ COLUMNS: dict[str, tuple[type, str]] = {
     "study": (str, "study"),
     "arm": (str, "arm"),
     "seed": (int, "seed"),
+    "fold": (int, "fold.fold"),
     "status": (str, "status"),
     "fingerprint": (str, "fingerprint"),
     "superseded": (bool, ""),

@@ -40,4 +40,4 @@ def look(
 
 def seeds_by_arm(study: Study) -> dict[str, list[int]]:
     """Return the seeds of every arm, as a look records them."""
-    return {identity(arm.name, arm.fingerprint): [run.seed for run in arm.runs] for arm in study.arms}
+    return {identity(arm.name, arm.fingerprint): [run.unit for run in arm.runs] for arm in study.arms}

@@ -66,13 +66,19 @@ def by_folder(plans: Iterable[Plan]) -> dict[Path, list[Plan]]:
     return found
 
 
+def _config_of(plan: Plan) -> str:
+    """Return the fingerprint of a run, or the one that all its folds share."""
+    return str(plan.fold["group"]) if plan.fold else plan.fingerprint
+
+
 def _write(folder: Path, plans: list[Plan], command: str, every_seed: Sequence[int]) -> None:
     present: dict[str, set[str]] = {}
     for plan in plans:
         if "arm" in plan.choices:
-            present.setdefault(plan.arm, set()).add(plan.fingerprint)
+            present.setdefault(plan.arm, set()).add(_config_of(plan))
     old = study_file.read_study(folder) or {"runs": [], "arms": []}
-    kept = [run for run in old["runs"] if run["fingerprint"] in present.get(run["arm"], {run["fingerprint"]})]
+    shared = [(run, run.get("group") or run["fingerprint"]) for run in old["runs"]]
+    kept = [run for run, config in shared if config in present.get(run["arm"], {config})]
     if dropped := len(old["runs"]) - len(kept):
         print(f"{folder}: {dropped} earlier runs of these arms have another config, data or user code;")
         print("  reports show them as superseded")
@@ -80,6 +86,7 @@ def _write(folder: Path, plans: list[Plan], command: str, every_seed: Sequence[i
     listed = {run["folder"] for run in kept}
     new = [
         {"folder": plan.folder.name, "arm": plan.arm, "seed": plan.seed, "fingerprint": plan.fingerprint}
+        | ({"group": fold["group"]} if (fold := plan.fold) else {})
         for plan in plans
         if plan.folder.name not in listed
     ]

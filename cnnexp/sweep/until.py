@@ -101,6 +101,11 @@ def check_study(plans: Sequence[Plan]) -> Path:
     if len(folders) > 1:
         raise UserError(f"--until-decided: given {len(folders)} studies ({folders[0]}, ...); start one for each")
     study, arms = plans[0].config["study"], list(dict.fromkeys(plan.arm for plan in plans))
+    if any(plan.fold for plan in plans):
+        raise UserError(
+            "--until-decided: given with data.folds, whose results are not independent: one look, when all folds are "
+            "done, is valid; leave the flag out"
+        )
     if len(arms) == 1:
         raise UserError(
             f"--until-decided: there is one arm, {visible(arms[0])}, and so nothing to compare; "

@@ -68,9 +68,19 @@ class Plan:
         return int(self.config["seed"])
 
     @property
+    def fold(self) -> dict[str, Any] | None:
+        """Return {fold, of, group} of a run of cross-validation: group is the fingerprint of all its folds."""
+        data = self.config.get("data", {})
+        if not data.get("folds"):
+            return None
+        group = fingerprint_of({**self.config, "data": {**data, "fold": None}}, self.facts)
+        return {"fold": data["fold"], "of": data["folds"], "group": group}
+
+    @property
     def label(self) -> str:
         """Return "baseline, seed 0"."""
-        return f"{self.arm}, seed {self.seed}"
+        fold = self.config.get("data", {}).get("fold")
+        return f"{self.arm}, seed {self.seed}" + ("" if fold is None else f", fold {fold}")
 
     @property
     def repeat(self) -> str:
@@ -122,6 +132,7 @@ class Plan:
             command=self.command,
             repeat=self.repeat,
             **({"user_code": self.facts["user_code"]} if self.facts["user_code"] else {}),
+            **({"fold": fold} if (fold := self.fold) else {}),
         )
 
     def record(self) -> RunRecord:

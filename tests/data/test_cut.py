@@ -125,3 +125,70 @@ def test_uneven_numbers_of_test_images_are_said(tmp_path, seed, drawn, said):
     assert np.bincount(found.test.labels, minlength=2).tolist() == drawn
     words = f"of a class, {min(drawn)} to {max(drawn)} images are for the test: drawn by their names"
     assert any(note.startswith(words) for note in found.notes) == said
+
+
+def in_folds(names=NAMES, labels=LABELS, test=0.0, folds=5, parts=None):
+    """Return the part of each file, (folds, N)."""
+    parts = np.zeros(len(names), np.uint8) if parts is None else parts
+    return np.stack(
+        [
+            assign(names, np.asarray(labels), parts, Cut(test, 0.1, 0, None, None, None, folds, fold), 2)
+            for fold in range(folds)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("test", "part"), [(0.0, 1), (0.2, 2)])
+def test_every_image_is_in_one_fold(test, part):
+    """Without a test split of the tree's own the fold is the test, and validation is drawn from the rest."""
+    found = in_folds(test=test)
+    assert ((found == part).sum(0) == 1).all()
+    for label in (0, 1):
+        sizes = (found[:, label == LABELS] == part).sum(1)
+        assert (abs(sizes - 80) < 3 * np.sqrt(400 * 0.2 * 0.8)).all() and set(sizes.tolist()) != {80}
+    assert ((found == 1).sum(1) > 0).all() and ((found == 2).any() == (test > 0))
+
+
+def test_the_first_fold_is_the_validation_split_of_that_fraction():
+    assert np.array_equal(in_folds()[0], cut(test=0, val=0.2))
+    assert np.array_equal(in_folds(test=0.3)[0] == 2, cut(test=0.2) == 2)
+
+
+def test_one_file_more_or_less_moves_no_other_to_another_fold():
+    before = in_folds()
+    for gone in range(0, 800, 41):
+        after = in_folds(NAMES[:gone] + NAMES[gone + 1 :], np.delete(LABELS, gone))
+        assert np.array_equal(after, np.delete(before, gone, axis=1))
+
+
+def test_training_and_validation_folders_are_cut_together_and_the_test_stays():
+    parts = np.arange(800).astype(np.uint8) % 3
+    found = in_folds(parts=parts)
+    assert ((found == 2) == (parts == 2)).all()
+    assert ((found == 1).sum(0) == (parts != 2)).all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_small_classes_keep_an_image_for_training_in_every_fold(count):
+    names, labels = [f"{k}/{i}" for k in "ab" for i in range(count)], np.repeat([0, 1], count)
+    for fold in range(2):
+        for seed in range(40):
+            settings = Cut(0.0, 0.1, seed, None, None, None, 2, fold)
+            found = assign(names, labels, np.zeros(len(names), np.uint8), settings, 2)
+            assert all((found[labels == label] == 0).any() for label in (0, 1))
+
+
+def test_a_fold_without_images_is_refused():
+    with pytest.raises(UserError, match=r"data.folds: given 20; fold \d+ of 4 images has none"):
+        in_folds(list("abcd"), [0, 0, 1, 1], folds=20)
+
+
+def test_copies_stay_in_one_fold(tmp_path):
+    root = flat(tmp_path / "photos", count=20)
+    for i in range(20):
+        picture(i).save(root / "cat" / f"a copy of {i}.bmp")
+    for fold in range(3):
+        data = folder(root, folds=3, fold=fold)
+        sides = {str(name): part for part, split in data.splits().items() for name in split.ids}
+        assert len(data.test) > 5 and len(data.val) > 0
+        assert all(sides[f"cat/a copy of {i}.bmp"] == sides[f"cat/{i}.png"] for i in range(20))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.data import splits
 from cnnexp.errors import UserError
@@ -80,3 +81,47 @@ def test_statistics_are_exact_and_a_constant_channel_is_reported(caplog):
     np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)) / 255, rtol=1e-14)
     np.testing.assert_allclose(std[:2], pixels.std(axis=(0, 1, 2))[:2] / 255, rtol=1e-14)
     assert std[2] == 1 and "a channel has the same value everywhere" in caplog.text
+
+
+@given(counts_strategy, st.integers(2, 12))
+@settings(max_examples=50, deadline=None)
+def test_folds_are_stratified_and_every_image_is_in_one(counts, folds):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    if folds > len(labels):
+        return
+    masks = np.stack([splits.in_fold(labels, folds, fold, 0) for fold in range(folds)])
+    assert (masks.sum(0) == 1).all() and np.ptp(masks.sum(1)) <= 1
+    for label, count in enumerate(counts):
+        sizes = masks[:, labels == label].sum(1)
+        assert np.ptp(sizes) <= 1 and sizes.max() < count
+    assert not np.array_equal(masks, [splits.in_fold(labels, folds, fold, 1) for fold in range(folds)])
+
+
+def test_folds_of_drawn_images_and_of_torch_datasets():
+    drawn = ["data.num_train=100", "data.num_test=20", "data.size=8", "data.folds=4"]
+    ids = []
+    for fold in range(4):
+        node = configs.resolve(configs.compose([*drawn, f"data.fold={fold}"]))
+        data = build.build_data(node)
+        assert (len(data.train), len(data.val), len(data.test)) == (75, 25, 20)
+        ids += data.val.ids.tolist()
+    assert len(set(ids)) == 100
+
+
+@pytest.mark.parametrize(
+    ("given_ones", "message"),
+    [
+        (["data.folds=5"], r"data.fold: given null with data.folds=5; allowed: 0 to 4 \(all: data.fold=0,1,2,3,4\)"),
+        (["data.fold=1"], r"data.folds: given null with data.fold=1; allowed: a number of folds"),
+        (["data.folds=5", "data.fold=5"], r"data.fold: given 5; allowed with data.folds=5: 0 to 4"),
+        (["data.folds=1", "data.fold=0"], r"data.folds: given 1; allowed: "),
+    ],
+)
+def test_wrong_folds_are_one_line(given_ones, message):
+    with pytest.raises(UserError, match=message):
+        checks.check(configs.resolve(configs.compose(given_ones)))
+
+
+def test_a_class_of_one_image_has_no_folds():
+    with pytest.raises(UserError, match=r"data.folds: given 2; allowed: .* two of every class \(4 images, 1 of"):
+        splits.in_fold(np.array([0, 0, 0, 1]), 2, 0, 0)

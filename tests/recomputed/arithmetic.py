@@ -9,25 +9,35 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 NO_SPREAD = 1e-12
-Spread = dict[str, float]  # n, mean, std, low, high, p; nan where n is too small
+Spread = dict[str, float]  # n, of, mean, std, low, high, p; nan where n is too small
+Key = tuple[int, int, int]  # of a run: how many folds, its fold, its seed; (0, 0, seed) without folds
 
 
-def spread(values: Sequence[float], reference: float = 0.0) -> Spread:
-    """Return n, mean, std, the 95 % limits of the mean and p of "it is `reference`" (Student), of the finite values."""
-    kept = [value for value in values if math.isfinite(value)]
+def spread(values: Mapping[Key, float], reference: float = 0.0) -> Spread:
+    """Return n, mean, std, the 95 % limits of the mean and p of "it is `reference`" (Student), of the finite values.
+
+    Of folds, n of which `of` there are: the values are the means of each, and the standard error of their mean is
+    std * sqrt(1 / n + 1 / (of - 1)): Nadeau & Bengio 2003, with a share of 1 / of of the images held out.
+    """
+    kept: list[float] = []
+    of = max((key[0] for key in values), default=0)
+    for at in sorted({key[:2] if of else key for key in values}):
+        same = [v for key, v in values.items() if key[: len(at)] == at and math.isfinite(v)]
+        kept += [math.fsum(same) / len(same)] if same else []
     n = len(kept)
-    found = {"n": n, **dict.fromkeys(("mean", "std", "low", "high", "p"), math.nan)}
+    found = {"n": n, "of": of, **dict.fromkeys(("mean", "std", "low", "high", "p"), math.nan)}
     if not n:
         return found
     found["mean"] = mean = math.fsum(kept) / n
     if n < 2:
         return found
     found["std"] = std = math.sqrt(math.fsum((value - mean) ** 2 for value in kept) / (n - 1))
-    half = float(stats.t(n - 1).ppf(0.975)) * std / math.sqrt(n)
+    error = std * (math.sqrt(1 / n + (1 / of) / (1 - 1 / of)) if of else 1 / math.sqrt(n))
+    half = float(stats.t(n - 1).ppf(0.975)) * error
     found |= {"low": mean - half, "high": mean + half}
     away = abs(mean - reference)
     if std > NO_SPREAD:
-        found["p"] = 2 * float(stats.t(n - 1).sf(away * math.sqrt(n) / std))
+        found["p"] = 2 * float(stats.t(n - 1).sf(away / error))
     elif away <= NO_SPREAD:
         found["p"] = 1.0
     return found
@@ -40,7 +50,7 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
     """
     a, b = np.array(first, float), np.array(second, float)
     n = len(a)
-    found = {"n": n, **dict.fromkeys(("mean", "std", "low", "high", "p"), math.nan)}
+    found = {"n": n, "of": 0, **dict.fromkeys(("mean", "std", "low", "high", "p"), math.nan)}
     if n < 2 or min(a.std(), b.std()) <= NO_SPREAD:
         return found
     middle = float(a.std(ddof=1) / b.std(ddof=1))
@@ -62,17 +72,17 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
     return found | {"low": limit(-1), "high": limit(1), "p": p}
 
 
-def lasting(leads: Sequence[Mapping[int, float]], threshold: float, direction: int) -> Spread:
+def lasting(leads: Mapping[Key, Mapping[int, float]], threshold: float, direction: int) -> Spread:
     """Return the numbers of the epoch with the smallest mean lead, and p of "it leads at every epoch".
 
     leads: {epoch: lead} of each seed; direction: 1 if it leads above the threshold, -1 if below.
     """
     tests: dict[int, Spread] = {}
-    for epoch in sorted(leads[0]) if leads else []:
-        if all(epoch in lead for lead in leads):
-            tests[epoch] = spread([lead[epoch] for lead in leads], threshold)
+    for epoch in sorted(next(iter(leads.values()), {})):
+        if all(epoch in lead for lead in leads.values()):
+            tests[epoch] = spread({key: lead[epoch] for key, lead in leads.items()}, threshold)
     if not tests:
-        return spread([])
+        return spread({})
     ahead = {epoch: direction * (test["mean"] - threshold) for epoch, test in tests.items()}
     behind = [tests[epoch]["p"] for epoch in tests if ahead[epoch] <= NO_SPREAD]
     if behind:
@@ -101,7 +111,7 @@ def stepped(p_values: Sequence[float], level: float) -> list[float]:
 def smallest_found(test: Spread, limit: float) -> float:
     """Return the true difference at which a t test with this n and deviation has p below the limit 4 times in 5."""
     n, std = int(test["n"]), test["std"]
-    if n < 3 or math.isnan(limit) or std <= NO_SPREAD:
+    if n < 3 or test["of"] or math.isnan(limit) or std <= NO_SPREAD:
         return math.nan
     t = float(stats.t(n - 1).isf(limit / 2))
 

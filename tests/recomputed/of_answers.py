@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
-from recomputed.arithmetic import log_softmax, spread
+from recomputed.arithmetic import Key, log_softmax, spread
 from recomputed.of_calibration import MOST_CLASSES, Calibrated, answers_of, class_names
 from recomputed.of_runs import Recomputed
 from recomputed.of_tests import Table
@@ -28,7 +28,7 @@ class Seen:
     """What an arm's seeds answered to the same images, in the order of the first: ids and labels (N,)."""
 
     arm: Arm
-    seeds: dict[int, Recomputed]
+    seeds: dict[Key, Recomputed]
     ids: Array
     labels: Array
     rows: list[Array]  # of each seed's own order
@@ -110,7 +110,7 @@ class Answered(Calibrated):
                     mine.rows.append(rows)
         return found
 
-    def counted(self, arm: Arm) -> dict[int, Recomputed]:
+    def counted(self, arm: Arm) -> dict[Key, Recomputed]:
         """Return the arm's runs that count by class: as many classes as its first one."""
         runs = {seed: run for seed, run in self.of(arm).items() if run.answers is not None}
         runs = {seed: run for seed, run in runs.items() if answers_of(run)[0].shape[1] <= MOST_CLASSES}
@@ -167,15 +167,15 @@ class Answered(Calibrated):
         base, rows = self.base, self.as_base(seen)
         assert base is not None and rows is not None
         mine, theirs = (dict(zip(s.seeds, s.right, strict=True)) for s in (seen, base))
-        shared = [(mine[seed][rows], theirs[seed]) for seed in mine if seed in theirs]
+        shared = {seed: (mine[seed][rows], theirs[seed]) for seed in mine if seed in theirs}
         parts = {
-            "both": [100 * float((a & b).mean()) for a, b in shared],
-            "only_arm": [100 * float((a & ~b).mean()) for a, b in shared],
-            "only_base": [100 * float((b & ~a).mean()) for a, b in shared],
-            "neither": [100 * float((~a & ~b).mean()) for a, b in shared],
+            "both": {s: 100 * float((a & b).mean()) for s, (a, b) in shared.items()},
+            "only_arm": {s: 100 * float((a & ~b).mean()) for s, (a, b) in shared.items()},
+            "only_base": {s: 100 * float((b & ~a).mean()) for s, (a, b) in shared.items()},
+            "neither": {s: 100 * float((~a & ~b).mean()) for s, (a, b) in shared.items()},
         }
         found = {name: spread(values) for name, values in parts.items()}
-        line = {"arm": seen.arm.label, "baseline": base.arm.label, "images": len(base.ids), "n": len(shared)}
+        line = {"arm": seen.arm.label, "baseline": base.arm.label, "images": len(base.ids), "n": found["both"]["n"]}
         line |= {f"{name}_{k}_percent": found[name][k] for name in parts for k in ("mean", "std")}
         line |= {"two_seeds_of_arm_percent": within(seen), "two_seeds_of_baseline_percent": within(base)}
         by_arm, by_base = self.always(seen)
@@ -228,13 +228,13 @@ class Answered(Calibrated):
         lines = []
         for label, name in enumerate(class_names(base)):
             mine, theirs = self.shares(arm, label), self.shares(base, label)
-            found = spread([100 * (mine[seed] - theirs[seed]) for seed in mine if seed in theirs])
+            found = spread({s: 100 * (mine[s] - theirs[s]) for s in mine if s in theirs})
             numbers = {"difference_mean_points": found["mean"], "n": found["n"]}
             numbers |= {f"difference_{k}95_points": found[k] for k in ("low", "high")}
             lines.append({"arm": arm.label, "class": name, "baseline": base.label, **numbers})
         return lines
 
-    def shares(self, arm: Arm, label: int) -> dict[int, float]:
+    def shares(self, arm: Arm, label: int) -> dict[Key, float]:
         """Return {seed: the share of a class's images that are named right}, of seeds that have any."""
         found = {}
         for seed, run in self.counted(arm).items():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnexp.report.read.study import Arm
-from recomputed.arithmetic import log_softmax, spread
+from recomputed.arithmetic import Key, log_softmax, spread
 from recomputed.of_effects import Effects
 from recomputed.of_runs import Recomputed
 from recomputed.of_tests import Table, limits
@@ -22,13 +22,13 @@ Array = NDArray[Any]
 class Calibrated(Effects):
     """The calibration of one study's arms."""
 
-    def finite(self, arm: Arm) -> dict[int, Recomputed]:
+    def finite(self, arm: Arm) -> dict[Key, Recomputed]:
         """Return the arm's runs whose probabilities are numbers."""
         return self._finite[arm.key]
 
     @cached_property
-    def _finite(self) -> dict[str, dict[int, Recomputed]]:
-        found: dict[str, dict[int, Recomputed]] = {}
+    def _finite(self) -> dict[str, dict[Key, Recomputed]]:
+        found: dict[str, dict[Key, Recomputed]] = {}
         for arm in self.study.arms:
             runs = {seed: run for seed, run in self.of(arm).items() if run.answers is not None}
             found[arm.key] = {s: r for s, r in runs.items() if not np.isnan(log_softmax(answers_of(r)[0])).any()}
@@ -36,8 +36,8 @@ class Calibrated(Effects):
 
     def calibration(self, arm: Arm) -> dict[str, Any]:
         """Return an arm's line of calibration.csv."""
-        numbers: dict[str, list[float]] = defaultdict(list)
-        for run in self.finite(arm).values():
+        numbers: dict[str, dict[Key, float]] = defaultdict(dict)
+        for key, run in self.finite(arm).items():
             logits, labels, _ = answers_of(run)
             logs = log_softmax(logits)
             p, own = np.exp(logs), logs[np.arange(len(labels)), labels]
@@ -47,14 +47,14 @@ class Calibrated(Effects):
                 gaps.append(abs(math.fsum(right[chosen]) - math.fsum(sure[chosen])))
                 variance = math.fsum(sure[chosen] * (1 - sure[chosen]))
                 chance.append(min(math.sqrt(2 * variance / math.pi), 2 * variance))
-            numbers["ece"].append(100 * math.fsum(gaps) / len(sure))
-            numbers["chance"].append(100 * math.fsum(chance) / len(sure))
-            numbers["brier"].append(math.fsum((p**2).sum(1) - 2 * np.exp(own) + 1) / len(sure))
-            numbers["nll"].append(-math.fsum(own) / len(sure))
-            numbers["sure"].append(100 * math.fsum(sure) / len(sure))
-            numbers["right"].append(100 * int(right.sum()) / len(sure))
+            numbers["ece"][key] = 100 * math.fsum(gaps) / len(sure)
+            numbers["chance"][key] = 100 * math.fsum(chance) / len(sure)
+            numbers["brier"][key] = math.fsum((p**2).sum(1) - 2 * np.exp(own) + 1) / len(sure)
+            numbers["nll"][key] = -math.fsum(own) / len(sure)
+            numbers["sure"][key] = 100 * math.fsum(sure) / len(sure)
+            numbers["right"][key] = 100 * int(right.sum()) / len(sure)
         found = {name: spread(values) for name, values in numbers.items()}
-        gap = spread([a - b for a, b in zip(numbers["sure"], numbers["right"], strict=True)])
+        gap = spread({key: sure - numbers["right"][key] for key, sure in numbers["sure"].items()})
         ece = found["ece"]
         return {
             **{"arm": arm.label, "fingerprint": arm.fingerprint, "n": ece["n"]},

@@ -54,7 +54,7 @@ class Effects(Tested):
         """Return a weighted sum of the arms' accuracies, in points."""
         values = {members: self.metric(arms[members], "test_accuracy") for members in weights}
         seeds = set.intersection(*(set(value) for value in values.values()))
-        return spread([sum(w * values[members][seed] for members, w in weights.items()) for seed in sorted(seeds)])
+        return spread({seed: sum(w * values[members][seed] for members, w in weights.items()) for seed in seeds})
 
 
 def weighted(arms: Mapping[Members, Arm]) -> Iterator[tuple[str, Weights, tuple[str, str] | None]]:

@@ -53,15 +53,15 @@ class Tables(Answered):
         base = self.study.baseline
 
         def mean(group: str, name: str) -> float:
-            return spread([run.number(group, name) for run in self.of(arm).values()])["mean"]
+            return spread({key: run.number(group, name) for key, run in self.of(arm).items()})["mean"]
 
-        test = spread([100 * run.number("result", "test_accuracy") for run in self.of(arm).values()])
-        found = self.against_baseline(arm, base) if base and arm is not base else spread([])
+        test = spread({key: 100 * run.number("result", "test_accuracy") for key, run in self.of(arm).items()})
+        found = self.against_baseline(arm, base) if base and arm is not base else spread({})
         return {
             "arm": arm.label,
             "fingerprint": arm.fingerprint,
             "is_baseline": int(arm is base),
-            "seeds": " ".join(str(run.seed) for run in arm.runs),
+            "seeds": " ".join(str(seed) for seed in sorted({run.seed for run in arm.runs})),
             "n": test["n"],
             "diverged": len(arm.diverged),
             **{f"test_accuracy_{k}{limits(k)}_percent": test[k] for k in ("mean", "std", "low", "high")},
@@ -72,10 +72,10 @@ class Tables(Answered):
             "detectable_points": math.nan
             if self.verdict(arm, found, limit) in DECIDED
             else smallest_found(found, limit),
-            "p_mcnemar_exact": self.mcnemar(arm, base) if base and found["n"] == 1 else math.nan,
+            "p_mcnemar_exact": self.mcnemar(arm, base) if base and found["n"] == 1 and not found["of"] else math.nan,
             "verdict": self.verdict(arm, found, limit),
             "best_epoch_mean": mean("result", "best_epoch"),
-            "epochs_to_plateau_mean": spread([r.epochs_to_plateau for r in self.of(arm).values()])["mean"],
+            "epochs_to_plateau_mean": spread({key: r.epochs_to_plateau for key, r in self.of(arm).items()})["mean"],
             "val_accuracy_mean_percent": 100 * mean("result", "val_accuracy"),
             "train_accuracy_mean_percent": 100 * mean("result", "train_accuracy"),
             "train_seconds_mean": mean("seconds", "train"),
@@ -98,11 +98,13 @@ class Tables(Answered):
         parts = ("prepare", "features", "compile", "train", "evaluate", "checkpoint", "total")
         plain = ("val_loss", "test_loss", "train_loss", "best_epoch", "epochs", "images_per_second", "peak_memory_mib")
         lines = []
+        folded = any(run.get("fold") for run in self.study.runs)
         for run in self.study.runs:
             own = self.runs[id(run)]
             accuracies = ("val_accuracy", "test_accuracy", "train_accuracy", "shift_consistency")
             lines.append(
                 {"run": run.name, "arm": run.text("arm"), "seed": run.seed, "fingerprint": run.text("fingerprint")}
+                | ({"fold": (run.get("fold") or {}).get("fold", math.nan)} if folded else {})
                 | {"status": run.status, "repeat": run.text("repeat")}
                 | {f"{name}_percent": 100 * own.number("result", name) for name in accuracies}
                 | {name: own.number("result", name) for name in plain}
@@ -121,7 +123,7 @@ class Tables(Answered):
         names = ("balanced_accuracy", "precision", "recall", "f1", *(("top5",) if most > 5 else ()))
         lines = []
         for arm in arms:
-            found = {name: spread(list(self.metric(arm, f"test_{name}").values())) for name in names}
+            found = {name: spread(self.metric(arm, f"test_{name}")) for name in names}
             numbers = {f"test_{n}_{part}_percent": s[part] for n, s in found.items() for part in ("mean", "std")}
             lines.append({"arm": arm.label, **numbers})
         return lines
@@ -137,16 +139,18 @@ class Tables(Answered):
         """Return an arm's accuracy by class, over its seeds."""
         lines = []
         for label, name in enumerate(class_names(arm)):
-            shares = []
-            for run in self.of(arm).values():
+            shares = {}
+            for key, run in self.of(arm).items():
                 if run.answers is not None and (run.answers[1] == label).any():
                     logits, labels, _ = run.answers
-                    shares.append(100 * float((logits[labels == label].argmax(axis=1) == label).mean()))
+                    shares[key] = 100 * float((logits[labels == label].argmax(axis=1) == label).mean())
             found = spread(shares)
             numbers = {f"accuracy_{k}{limits(k)}_percent": found[k] for k in ("mean", "std", "low", "high")}
             for score in ("precision", "f1"):
-                values = [100 * run.score(score, label) for run in self.of(arm).values() if run.answers is not None]
-                numbers[f"{score}_mean_percent"] = spread([v for v in values if math.isfinite(v)])["mean"]
+                values = {
+                    k: 100 * run.score(score, label) for k, run in self.of(arm).items() if run.answers is not None
+                }
+                numbers[f"{score}_mean_percent"] = spread(values)["mean"]
             lines.append({"arm": arm.label, "class": name, "n": found["n"], **numbers})
         return lines
 
@@ -158,7 +162,7 @@ class Tables(Answered):
             for metric in given:
                 if metric == STD:
                     continue
-                found = spread(list(self.metric(arms[0], metric).values()) if len(arms) == 1 else [])
+                found = spread(self.metric(arms[0], metric) if len(arms) == 1 else {})
                 std = given.get(STD, math.nan) if metric == "test_accuracy" else math.nan
                 line = {"arm": plain(name), "metric": metric, "unit": metric_of(metric).level}
                 line["reported"] = given[metric]

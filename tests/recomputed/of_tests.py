@@ -10,9 +10,9 @@ import numpy as np
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.errors import UserError
-from cnnexp.report.read.runs import PLATEAU_MARGIN
+from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
-from recomputed.arithmetic import Spread, lasting, mcnemar, ratio, smallest_found, spread, stepped
+from recomputed.arithmetic import Key, Spread, lasting, mcnemar, ratio, smallest_found, spread, stepped
 from recomputed.of_runs import Recomputed
 
 Table = list[dict[str, Any]]
@@ -54,23 +54,23 @@ class Tested:
             arms[term] = [same[0] for same in found]
         return Stated(text, claim, arms)
 
-    def of(self, arm: Arm) -> dict[int, Recomputed]:
-        """Return {seed: run} of an arm's done runs."""
-        return {run.seed: self.runs[id(run)] for run in arm.runs}
+    def of(self, arm: Arm) -> dict[Key, Recomputed]:
+        """Return the done runs of an arm."""
+        return {key_of(run): self.runs[id(run)] for run in arm.runs}
 
-    def values(self, arm: Arm, get: Callable[[Recomputed], float]) -> dict[int, float]:
+    def values(self, arm: Arm, get: Callable[[Recomputed], float]) -> dict[Key, float]:
         """Return {seed: value} of an arm's done runs, where it is finite."""
         found = {seed: get(run) for seed, run in self.of(arm).items()}
         return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
-    def metric(self, arm: Arm, name: str) -> dict[int, float]:
+    def metric(self, arm: Arm, name: str) -> dict[Key, float]:
         """Return {seed: value} of one of METRICS, in its unit."""
         return self.values(arm, lambda run: run.metric(name))
 
     def against_baseline(self, arm: Arm, base: Arm) -> Spread:
         """Return the differences in points, paired by seed."""
         mine, theirs = self.metric(arm, "test_accuracy"), self.metric(base, "test_accuracy")
-        return spread([mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()])
+        return spread({seed: mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()})
 
     def mcnemar(self, arm: Arm, base: Arm) -> float:
         """Return McNemar's p of two arms at the one seed that they share; nan if their test images differ."""
@@ -103,19 +103,21 @@ class Tested:
         """Return the numbers of a claim."""
         claim = stated.claim
         if claim is None or not stated.arms:
-            return spread([])
+            return spread({})
         if claim.kind == "convergence":
             return spread(self.epochs_apart(*(stated.arms[term][0] for term in claim.terms)))
         if claim.kind == "curve":
             return lasting(self.leads(claim, stated.arms), claim.threshold, claim.direction)
         values = [self.value(term, stated.arms[term]) for term in claim.terms]
         seeds = sorted(set.intersection(*(set(value) for value in values)))
+        if claim.kind == STD and any(seed[0] for seed in seeds):
+            return spread({})
         if claim.kind == STD:
             return ratio(*([value[seed] for seed in seeds] for value in values))
-        sums = [sum(t.times * value[seed] for t, value in zip(claim.terms, values, strict=True)) for seed in seeds]
+        sums = {seed: sum(t.times * v[seed] for t, v in zip(claim.terms, values, strict=True)) for seed in seeds}
         return spread(sums, claim.threshold)
 
-    def value(self, term: Term, arms: Sequence[Arm]) -> dict[int, float]:
+    def value(self, term: Term, arms: Sequence[Arm]) -> dict[Key, float]:
         """Return {seed: value} of a term: of its one arm, or the deviation over all that a spread is over."""
         values = [self.metric(arm, term.metric) for arm in arms]
         if not term.spread:
@@ -123,10 +125,10 @@ class Tested:
         seeds = set.intersection(*(set(value) for value in values))
         return {seed: float(np.std([value[seed] for value in values], ddof=1)) for seed in seeds}
 
-    def leads(self, claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> list[dict[int, float]]:
+    def leads(self, claim: Claim, arms: Mapping[Term, Sequence[Arm]]) -> dict[Key, dict[int, float]]:
         """Return for each shared seed {epoch: lead}."""
         seeds = set.intersection(*(set(self.of(arms[term][0])) for term in claim.terms))
-        found = []
+        found = {}
         for seed in sorted(seeds):
             lead: dict[int, float] | None = None
             for term in claim.terms:
@@ -139,19 +141,19 @@ class Tested:
                     if lead is None or epoch in lead
                 }
             if lead:
-                found.append(lead)
+                found[seed] = lead
         return found
 
-    def epochs_apart(self, first: Arm, second: Arm) -> list[float]:
+    def epochs_apart(self, first: Arm, second: Arm) -> dict[Key, float]:
         """Return for each shared seed the difference in epochs to a point below the lower of the two best values."""
         mine, theirs = self.of(first), self.of(second)
-        found = []
+        found = {}
         for seed in sorted(mine.keys() & theirs.keys()):
             curves = [of[seed].curve("val", "accuracy") for of in (mine, theirs)]
             if all(curves):
                 level = min(max(curve.values()) for curve in curves)
                 epochs = [min(e for e, v in curve.items() if v + PLATEAU_MARGIN + 1e-9 >= level) for curve in curves]
-                found.append(float(epochs[0] - epochs[1]))
+                found[seed] = float(epochs[0] - epochs[1])
         return found
 
     def claims(self) -> Table:
@@ -195,15 +197,16 @@ DECIDED = ("holds", "does not hold", "better", "worse")
 
 def limits_of(tests: Mapping[Any, tuple[Spread, bool]]) -> dict[Any, float]:
     """Return what p of each test of a family must be below; tests: with whether diverged runs keep it undecided."""
-    can = {key: test["p"] for key, (test, _) in tests.items() if test["n"] >= FEWEST and not math.isnan(test["p"])}
+    enough = {key: test for key, (test, _) in tests.items() if test["n"] >= FEWEST or test["n"] < test["of"]}
+    can = {key: math.inf if t["n"] < t["of"] else t["p"] for key, t in enough.items() if not math.isnan(t["p"])}
     found = dict(zip(can, stepped([math.inf if tests[key][1] else p for key, p in can.items()], FINAL), strict=True))
-    return {key: found.get(key, math.nan) for key in tests}
+    return {key: math.nan if t["n"] < t["of"] else found.get(key, math.nan) for key, (t, _) in tests.items()}
 
 
 def decided(test: Spread, limit: float) -> dict[str, Any]:
     """Return the columns of a decision."""
     made = not math.isnan(limit)
-    rule, n = ("planned seeds", test["n"]) if made else ("", 0)
+    rule, n = ("all folds" if test["of"] else "planned seeds", test["n"]) if made else ("", 0)
     return {"p_limit": limit, "p_compared": test["p"] if made else math.nan, "seeds_compared": n, "rule": rule}
 
 
@@ -228,15 +231,19 @@ def verdict_on(stated: Stated, test: Spread, limit: float) -> str:
         side = math.copysign(1, test["mean"] - claim.threshold)
         if flattered(stated, test):
             return "not tested"
-        return "holds" if side == claim.direction else "does not hold"
+        return ("holds" if side == claim.direction else "does not hold") + over(test)
+    if n < test["of"]:
+        return f"provisional: {n} of {test['of']} folds"
     if math.isnan(test["p"]):
         return f"not decided (n = {n}, no spread)"
-    return f"not decided (n = {n})" if n < FEWEST or test["p"] < SIGNIFICANT else "within noise"
+    return f"not decided (n = {n})" if n < FEWEST or test["p"] < SIGNIFICANT else f"within noise{over(test)}"
 
 
 def verdict_of(test: Spread, limit: float, diverged: int, of_baseline: int, words: tuple[str, str]) -> str:
     """Return the verdict on a difference in one of two words (above 0, below 0), or why there is none."""
     n = test["n"]
+    if 0 < n < test["of"]:
+        return f"provisional: {n} of {test['of']} folds"
     if n < 2:
         return "one seed: no verdict" if n else "no shared seed: no verdict"
     if math.isnan(test["p"]):
@@ -244,8 +251,19 @@ def verdict_of(test: Spread, limit: float, diverged: int, of_baseline: int, word
     if test["p"] < limit:
         above = test["mean"] > 0
         lost = diverged if above else of_baseline
-        return f"not decided ({lost} diverged)" if lost else words[0 if above else 1]
-    return f"not decided (n = {n})" if test["p"] < SIGNIFICANT or n < FEWEST else "within noise"
+        return f"not decided ({lost} diverged)" if lost else words[0 if above else 1] + over(test)
+    return f"not decided (n = {n})" if test["p"] < SIGNIFICANT or n < FEWEST else f"within noise{over(test)}"
+
+
+def over(test: Spread) -> str:
+    """Return what a verdict on folds ends in."""
+    return f" over {test['n']} folds" if test["of"] else ""
+
+
+def key_of(run: Run) -> Key:
+    """Return what pairs a run with one of another arm: the fold and the seed."""
+    fold = run.get("fold") or {"of": 0, "fold": 0}
+    return fold["of"], fold["fold"], run.seed
 
 
 def limits(name: str) -> str:

@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,10 @@ def written(folder: Path, **options: str) -> Path:
     """Write the report of a study folder; return the folder of its tables."""
     report.write(folder, figures=False, **options)
     return folder / "report" / "tables"
+
+
+def by_seed(values: Sequence[float]) -> dict[arithmetic.Key, float]:
+    return {(0, 0, seed): value for seed, value in enumerate(values)}
 
 
 def test_all_agrees(demo: Path) -> None:
@@ -109,9 +113,9 @@ def test_a_lead_at_every_epoch_is_computed_twice(direction: int, gap: float) -> 
     for leads in np.random.default_rng(1).normal(gap, 1, (50, 4, 5)):
         curves = [dict(enumerate(seed, start=1)) for seed in leads.round(1)]  # rounded, so that means tie
         curves[0][6] = 9.0  # an epoch that the others did not reach
-        found = over_epochs(curves, 0.5, direction)
+        found = over_epochs(dict(enumerate(curves)), 0.5, direction)
         assert found is not None
-        again = arithmetic.lasting(curves, 0.5, direction)
+        again = arithmetic.lasting({(0, 0, seed): curve for seed, curve in enumerate(curves)}, 0.5, direction)
         for name in ("n", "mean", "std", "low", "high", "p"):
             assert again[name] == pytest.approx(getattr(found.test, name), rel=1e-9, abs=1e-12), name
 
@@ -178,12 +182,13 @@ def test_spread_against_scipy() -> None:
     values = [3.0, 4.5, 3.7, 5.1, math.nan]
     expected = stats.ttest_1samp(values[:4], 4.0)
     limits = expected.confidence_interval(0.95)
-    found = arithmetic.spread(values, 4.0)
+    found = arithmetic.spread(by_seed(values), 4.0)
     assert found == pytest.approx(
-        {"n": 4, "mean": np.mean(values[:4]), "std": np.std(values[:4], ddof=1)}
+        {"n": 4, "of": 0, "mean": np.mean(values[:4]), "std": np.std(values[:4], ddof=1)}
         | {"low": limits.low, "high": limits.high, "p": expected.pvalue}
     )
-    assert arithmetic.spread([2.0, 2.0], 2.0)["p"] == 1.0 and math.isnan(arithmetic.spread([2.0, 2.0])["p"])
+    same = by_seed([2.0, 2.0])
+    assert arithmetic.spread(same, 2.0)["p"] == 1.0 and math.isnan(arithmetic.spread(same)["p"])
 
 
 def test_ratio_is_one_sided_by_neither() -> None:

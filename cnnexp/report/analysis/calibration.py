@@ -1,5 +1,6 @@
 """Calibration of each arm over its seeds: how far the confidence is from the accuracy."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cnnexp.metrics import ReliabilityBins, mean_bins, reliability_bins
@@ -24,22 +25,27 @@ class Calibration:
 
 def calibrate(arm: Arm) -> Calibration | None:
     """Return the arm's calibration; None if no seed has predictions that are finite numbers."""
-    seeds = [found for run in arm.runs if (found := run.predictions) is not None and found.is_finite]
+    found = {run.unit: p for run in arm.runs if (p := run.predictions) is not None and p.is_finite}
+    units, seeds = list(found), list(found.values())
     if not seeds:
         return None
     bins = [reliability_bins(seed.confidence, seed.right) for seed in seeds]
     confidence = [float(seed.confidence.mean()) for seed in seeds]
     accuracy = [float(seed.right.mean()) for seed in seeds]
+
+    def over(values: Iterable[float]) -> dict[int, float]:
+        return dict(zip(units, values, strict=True))
+
     return Calibration(
         arm=arm,
         bins=mean_bins(bins),
-        ece=summarise([b.ece for b in bins]),
-        ece_by_chance=summarise([b.ece_by_chance for b in bins]),
-        brier=summarise([seed.brier for seed in seeds]),
-        nll=summarise([seed.nll for seed in seeds]),
-        confidence=summarise(confidence),
-        accuracy=summarise(accuracy),
-        gap=estimate([c - a for c, a in zip(confidence, accuracy, strict=True)]),
+        ece=summarise(over(b.ece for b in bins)),
+        ece_by_chance=summarise(over(b.ece_by_chance for b in bins)),
+        brier=summarise(over(seed.brier for seed in seeds)),
+        nll=summarise(over(seed.nll for seed in seeds)),
+        confidence=summarise(over(confidence)),
+        accuracy=summarise(over(accuracy)),
+        gap=estimate(over(c - a for c, a in zip(confidence, accuracy, strict=True))),
     )
 
 

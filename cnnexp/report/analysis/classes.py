@@ -36,7 +36,7 @@ class ClassResults:
 
 def class_results(arm: Arm) -> ClassResults | None:
     """Return the arm's results by class; None without predictions. A seed with other classes is left out."""
-    tables = {run.seed: run.confusion for run in arm.runs if run.confusion is not None}
+    tables = {run.unit: run.confusion for run in arm.runs if run.confusion is not None}
     if not tables:
         return None
     size = len(next(iter(tables.values())))
@@ -45,11 +45,11 @@ def class_results(arm: Arm) -> ClassResults | None:
         {seed: float(table[k, k] / table[k].sum()) for seed, table in tables.items() if table[k].sum()}
         for k in range(size)
     ]
-    accuracies = [summarise(list(shares.values())) for shares in by_seed]
-    found = [run.predictions for run in arm.runs if run.seed in tables and run.predictions]
-    of_runs = [by_class(each.predicted, each.labels, size) for each in found]
+    accuracies = [summarise(shares) for shares in by_seed]
+    found = {run.unit: run.predictions for run in arm.runs if run.unit in tables and run.predictions}
+    of_runs = {unit: by_class(each.predicted, each.labels, size) for unit, each in found.items()}
     scores = {
-        name: [summarise([float(of_run[name][k]) for of_run in of_runs]) for k in range(size)]
+        name: [summarise({unit: float(of_run[name][k]) for unit, of_run in of_runs.items()}) for k in range(size)]
         for name in ("precision", "f1")
     }
     counts = np.sum(list(tables.values()), axis=0)

@@ -54,7 +54,7 @@ class Row:
     @cached_property
     def epochs_to_plateau(self) -> float:
         """Return the mean over the seeds."""
-        return summarise([run.epochs_to_plateau() for run in self.arm.runs]).mean
+        return summarise({run.unit: run.epochs_to_plateau() for run in self.arm.runs}).mean
 
     @property
     def train_seconds(self) -> Estimate:
@@ -79,7 +79,7 @@ def _row(arm: Arm, base: Arm | None, decisions: Mapping[str, Decision], outlooks
         return Row(arm, test, verdict="other test images: no verdict")
     name, sign = against_baseline(arm, base)
     difference, decision = paired(arm.accuracies(), base.accuracies()), decisions[name]
-    mcnemar = paired_runs.same_images_test(arm, base) if difference.n == 1 else None
+    mcnemar = paired_runs.same_images_test(arm, base) if difference.n == 1 and not difference.folds else None
     diverged = len(arm.diverged) if difference.mean > 0 else len(base.diverged)
     words = in_words(difference, decision, sign * decision.side, ("better", "worse"), diverged)
     if not arm.runs and not decision.provisional:
@@ -138,11 +138,12 @@ def _sentence(row: Row, baseline: str) -> str:
     if difference.n == 1:
         verdict = row.decision.provisional or "no verdict"
         pair = f" {paired_runs.in_words(row.mcnemar)}" if row.mcnemar else ""
-        return f"{label}: {points} at the one seed they share: {verdict}.{pair}{diverged}"
+        one = "fold" if difference.folds else "seed"
+        return f"{label}: {points} at the one {one} they share: {verdict}.{pair}{diverged}"
     interval = f"95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
     return (
-        f"{label}: {row.verdict}; {points} ({interval}, {difference.n} shared seeds"
-        f"{compared_with(row.decision)}).{_outlook(row.outlook)}{diverged}"
+        f"{label}: {row.verdict}; {points} ({interval}, {difference.n} shared "
+        f"{'folds' if difference.folds else 'seeds'}{compared_with(row.decision)}).{_outlook(row.outlook)}{diverged}"
     )
 
 

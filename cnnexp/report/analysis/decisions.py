@@ -5,6 +5,8 @@ A family of tests errs with probability LEVEL at most, with looks at any time, a
 - extended: with more seeds, up to twice the plan (ten at least), what is spent rises linearly to 95 %.
 - every seed: of a study that planned to look at each number of seeds, it rises linearly from 0 to 95 % at the last.
 - anytime: beyond that, the rest is for an e-process, which may be looked at forever.
+- folds: of cross-validation, when all folds are done at all planned seeds, with 80 % of the level, and never again: the
+  values of folds are not independent, as all other rules need.
 Within a family by Holm (1979): of k tests that are still undecided, each has level / k; what is decided stays so, and
 leaves its share to the others (Maurer & Bretz 2013, Statistics in Biopharmaceutical Research 5).
 """
@@ -16,10 +18,12 @@ from dataclasses import dataclass, replace
 from cnnexp.records.study import Crossing, Plan
 from cnnexp.report.analysis.sequential import FIRST_LOOK, linear_limits, spending_limits
 from cnnexp.report.analysis.statistics import LEVEL, Estimate, p_value
+from cnnexp.report.read.folds import count_of, fold_of
 
 AT_PLAN, WITH_LOOKS = 0.8, 0.95  # of the level: spent when the plan is done, and up to the last look
 MIN_LAST_LOOK = 10
 PLANNED, EXTENDED, EVERY_SEED, ANYTIME = "planned seeds", "extended plan", "every seed", "e-process"
+FOLDS = "all folds"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Test:
     one_sided: p is of one side only, of a hypothesis that has no other. biased: diverged runs are left out of the side
     that would win, so that it decides nothing. waits: seeds that are planned for it and not done. total: all of them.
     sample: of a test of a mean, what is compared with `reference`; if one_sided, with it and its negative. of_epoch: it
-    is of the epoch that decides, of a test of every epoch, which is decided later than that of one.
+    is of the epoch that decides, of a test of every epoch, which is decided later than that of one. seeds: of runs, or
+    their folds and seeds (`Run.unit`).
     """
 
     seeds: tuple[int, ...]
@@ -45,9 +50,14 @@ class Test:
     of_epoch: bool = False
 
     @property
+    def folds(self) -> int:
+        """Return how many folds there are; 0 without cross-validation."""
+        return max(map(count_of, self.seeds), default=0)
+
+    @property
     def n(self) -> int:
-        """Return the number of seeds."""
-        return len(self.seeds)
+        """Return the number of seeds, or of folds."""
+        return len(set(map(fold_of, self.seeds))) if self.folds else len(self.seeds)
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class Decision:
     share: int = 1
     done: int = 0
     total: int = 0
+    folds: int = 0
 
     @property
     def crossed(self) -> bool:
@@ -75,7 +86,8 @@ class Decision:
     @property
     def provisional(self) -> str:
         """Return "provisional: 2 of 5 seeds" of an undecided test whose seeds are not all done, "" of others."""
-        return "" if self.side or self.done >= self.total else f"provisional: {self.done} of {self.total} seeds"
+        units = "folds" if self.total == self.folds else "seeds"
+        return "" if self.side or self.done >= self.total else f"provisional: {self.done} of {self.total} {units}"
 
 
 NO_TEST, NO_DECISION = Test((), math.nan, math.nan, 0), Decision()
@@ -116,6 +128,8 @@ class Family:
     def limit(self, name: str, n: int, share: int) -> tuple[float, str]:
         """Return what p of a test must be below at n seeds, if `share` tests share the level, and by which rule."""
         level, planned = LEVEL / share, self.planned[name].n
+        if self.now[name].folds:
+            return AT_PLAN * level if FIRST_LOOK <= n == self.now[name].folds else math.nan, FOLDS
         if self.now[name].one_sided:  # the limits are two-sided ones; one side of twice the level has them halved
             limit, rule = limit_of(self.plan, planned, n, 2 * level)
             return limit / 2, rule
@@ -125,9 +139,12 @@ class Family:
         """Yield what can decide a test now: its planned seeds, and all of them if they are more."""
         now, planned = self.now[name], self.planned[name]
         every_seed = self.plan is not None and self.plan.every_seed
-        if not every_seed and self.plan and now.waits & set(self.plan.seeds):
+        if now.folds:
+            if now.waits or planned.n < planned.folds:
+                return
+        elif not every_seed and self.plan and now.waits & set(self.plan.seeds):
             return
-        for test in [now] if every_seed or now.n == planned.n else [planned, now]:
+        for test in [planned] if now.folds else [now] if every_seed or now.n == planned.n else [planned, now]:
             limit, rule = self.limit(name, test.n, share)
             p = test.anytime if rule == ANYTIME else test.p
             crosses = p < limit and not test.biased
@@ -135,17 +152,20 @@ class Family:
 
     def _can_be_made(self, name: str) -> bool:
         test = self.now[name]
-        return bool(test.waits) or (test.n >= FIRST_LOOK and not math.isnan(test.p))
+        return bool(test.waits) or 0 < test.n < test.folds or (test.n >= FIRST_LOOK and not math.isnan(test.p))
 
     def _recorded(self, name: str) -> Decision:
         crossing = (self.decided or {})[name]
         biased = self.now[name].biased and crossing.side == self.now[name].side
         side = 0 if biased else crossing.side
-        return Decision(side, crossing.p, crossing.limit, crossing.rule, len(crossing.seeds))
+        of_folds = len(set(map(fold_of, crossing.seeds)) - {-1})
+        return Decision(side, crossing.p, crossing.limit, crossing.rule, of_folds or len(crossing.seeds))
 
     def _with_seeds(self, name: str, decision: Decision) -> Decision:
         test = self.now[name]
-        return replace(decision, done=test.total - len(test.waits), total=test.total)
+        if 0 < test.n < test.folds:
+            return replace(decision, done=test.n, total=test.folds, folds=test.folds)
+        return replace(decision, done=test.total - len(test.waits), total=test.total, folds=test.folds)
 
 
 def limit_of(plan: Plan | None, planned: int, n: int, level: float) -> tuple[float, str]:
@@ -174,10 +194,11 @@ def limit_of(plan: Plan | None, planned: int, n: int, level: float) -> tuple[flo
 def why_undecided(test: Estimate) -> str:
     """Return the verdict on a test that all its seeds leave undecided."""
     if test.n < 2:
-        return "one seed: no verdict" if test.n else "no shared seed: no verdict"
+        unit = "fold" if test.folds else "seed"
+        return f"one {unit}: no verdict" if test.n else f"no shared {unit}: no verdict"
     if math.isnan(test.p):
         return f"not decided (n = {test.n}, no spread)"
-    return f"not decided (n = {test.n})" if test.p < LEVEL or test.n < FIRST_LOOK else "within noise"
+    return f"not decided (n = {test.n})" if test.p < LEVEL or test.n < FIRST_LOOK else f"within noise{over_folds(test)}"
 
 
 def in_words(test: Estimate, decision: Decision, side: int, words: tuple[str, str], diverged: int) -> str:
@@ -186,10 +207,15 @@ def in_words(test: Estimate, decision: Decision, side: int, words: tuple[str, st
     diverged: runs on the side that would win. They are left out of the mean, which flatters the arm that they are of.
     """
     if side:
-        return words[0] if side > 0 else words[1]
+        return (words[0] if side > 0 else words[1]) + over_folds(test)
     if decision.crossed and diverged:
         return f"not decided ({diverged} diverged)"
     return decision.provisional or why_undecided(test)
+
+
+def over_folds(test: Estimate) -> str:
+    """Return " over 5 folds"; "" without cross-validation."""
+    return f" over {test.units}" if test.folds else ""
 
 
 def compared_with(decision: Decision) -> str:
@@ -197,7 +223,8 @@ def compared_with(decision: Decision) -> str:
     if math.isnan(decision.limit) or math.isnan(decision.p):
         return ""
     p, limit = p_value(decision.p, equals=True), p_value(decision.limit).removeprefix("< ")
-    return f"; at {decision.n} seeds p {p}, and a verdict needs p < {limit} (rule: {decision.rule})"
+    at = f"{decision.n} {'folds' if decision.rule == FOLDS else 'seeds'}"
+    return f"; at {at} p {p}, and a verdict needs p < {limit} (rule: {decision.rule})"
 
 
 def crossings(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Crossing]:
@@ -205,6 +232,6 @@ def crossings(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Cr
     found = {}
     for name in family.now:
         if (decision := decisions[name]).side and name not in (family.decided or {}):
-            test = family.planned[name] if decision.rule == PLANNED else family.now[name]
+            test = family.planned[name] if decision.rule in (PLANNED, FOLDS) else family.now[name]
             found[name] = Crossing(decision.side, decision.p, decision.limit, decision.rule, test.seeds)
     return found

@@ -3,7 +3,7 @@
 Shapes: N images, K classes, S seeds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnexp.report.analysis.statistics import Estimate, summarise
 from cnnexp.report.read.predictions import Predictions, rows_of
+from cnnexp.report.read.runs import Array
 from cnnexp.report.read.study import Arm
 
 
@@ -52,15 +53,19 @@ def compare_predictions(arm: Predictions, base: Predictions) -> Disagreement | N
     if rows is None or (arm.labels[rows] != base.labels).any() or arm.names != base.names:
         return None
     mine, theirs = arm.right[:, rows], base.right
-    places = {run.seed: i for i, run in enumerate(base.runs)}
-    pairs = [(mine[i], theirs[places[run.seed]]) for i, run in enumerate(arm.runs) if run.seed in places]
+    places = {run.unit: i for i, run in enumerate(base.runs)}
+    pairs = {run.unit: (mine[i], theirs[places[run.unit]]) for i, run in enumerate(arm.runs) if run.unit in places}
+
+    def share(of: Callable[[Array, Array], Array]) -> Estimate:
+        return summarise({unit: float(of(*pair).mean()) for unit, pair in pairs.items()})
+
     return Disagreement(
         arm=arm,
         base=base,
-        both=summarise([float((a & b).mean()) for a, b in pairs]),
-        only_arm=summarise([float((a & ~b).mean()) for a, b in pairs]),
-        only_base=summarise([float((b & ~a).mean()) for a, b in pairs]),
-        neither=summarise([float((~a & ~b).mean()) for a, b in pairs]),
+        both=share(lambda a, b: a & b),
+        only_arm=share(lambda a, b: a & ~b),
+        only_base=share(lambda a, b: b & ~a),
+        neither=share(lambda a, b: ~a & ~b),
         within_arm=between_seeds(mine),
         within_base=between_seeds(theirs),
         always_arm=np.flatnonzero(mine.all(0) & ~theirs.any(0)),

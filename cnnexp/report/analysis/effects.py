@@ -120,7 +120,7 @@ def _effect(
     """Return a weighted sum of the arms' test accuracies, in points, over the seeds that all of them have."""
     values = {members: by_seed(arms[members], "test_accuracy") for members in times}
     seeds = sorted(set.intersection(*(set(v) for v in values.values())))
-    points = estimate([math.fsum(t * values[members][seed] for members, t in times.items()) for seed in seeds])
+    points = estimate({seed: math.fsum(t * values[m][seed] for m, t in times.items()) for seed in seeds})
     return Effect(name, formula, points, words, tuple(seeds), tuple(arms[members].name for members in times))
 
 

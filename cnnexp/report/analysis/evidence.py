@@ -12,6 +12,7 @@ from cnnexp.errors import UserError, did_you_mean
 from cnnexp.report.analysis import paired_runs, statistics
 from cnnexp.report.analysis.sequential import anytime_p
 from cnnexp.report.analysis.statistics import EpochTests, Estimate, estimate
+from cnnexp.report.read.folds import count_of
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
@@ -51,7 +52,7 @@ class Evidence:
     def anytime_p(self) -> float:
         """Return p of the claim's e-process; nan of a claim about deviations, which has none."""
         assert self.claim is not None
-        if self.claim.kind == STD:
+        if self.claim.kind == STD or self.test.folds:
             return math.nan
         if self.epochs is None:
             return anytime_p(self.test, self.claim.nearest(self.test.mean))
@@ -79,17 +80,22 @@ def _evidence(study: Study, text: str) -> Evidence:
         return replace(found, arms=arms, reason=other)
     if claim.kind == "curve":
         leads = _leads(claim, arms)
-        epochs = statistics.over_epochs(list(leads.values()), claim.threshold, claim.direction)
+        epochs = statistics.over_epochs(leads, claim.threshold, claim.direction)
         test = epochs.test if epochs else Estimate()
         return replace(found, arms=arms, seeds=tuple(leads), test=test, epochs=epochs, reason=_too_few(claim, test))
     seeds, samples = _samples(claim, arms)
-    test = statistics.ratio_of_deviations(*samples) if claim.kind == STD else _test_of_mean(claim, samples[0])
-    pair = _paired_runs(claim, arms) if test.n == 1 else ""
+    if claim.kind == STD:
+        if any(map(count_of, seeds)):
+            return replace(found, arms=arms, reason="folds share training images: no test of deviations is valid")
+        test = statistics.ratio_of_deviations(*samples)
+    else:
+        test = _test_of_mean(claim, dict(zip(seeds, samples[0], strict=True)))
+    pair = _paired_runs(claim, arms) if len(seeds) == 1 else ""
     found = replace(found, arms=arms, seeds=tuple(seeds), samples=samples, test=test, paired_runs=pair)
     return replace(found, reason=_too_few(claim, test))
 
 
-def _test_of_mean(claim: Claim, sample: Sequence[float]) -> Estimate:
+def _test_of_mean(claim: Claim, sample: Mapping[int, float]) -> Estimate:
     """Test the mean against the claimed number; of a margin, on one side, against its nearer end (TOST).
 
     Two one-sided tests (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15): the larger p is the margin's.
@@ -127,8 +133,8 @@ def _missing_arm(study: Study, name: str) -> str:
 
 
 def by_seed(arm: Arm, metric: str) -> dict[int, float]:
-    """Return {seed: value} of a metric of the arm's done runs, in the metric's unit, where it is recorded."""
-    values = {run.seed: metric_of(metric).scale * run.metric(metric) for run in arm.runs}
+    """Return {unit: value} of a metric of the arm's done runs, in the metric's unit, where it is recorded."""
+    values = {run.unit: metric_of(metric).scale * run.metric(metric) for run in arm.runs}
     return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
@@ -164,7 +170,7 @@ def _extra_epochs(first: Arm, second: Arm) -> dict[int, float]:
     The level is a point below the best validation accuracy of the run whose best is lower: otherwise the run that
     reaches a higher accuracy would look slow.
     """
-    mine, theirs = ({run.seed: run for run in arm.runs} for arm in (first, second))
+    mine, theirs = ({run.unit: run for run in arm.runs} for arm in (first, second))
     found = {}
     for seed in _shared([mine, theirs]):
         pair = (mine[seed], theirs[seed])
@@ -175,7 +181,7 @@ def _extra_epochs(first: Arm, second: Arm) -> dict[int, float]:
 
 def _leads(claim: Claim, arms: Arms) -> dict[int, dict[int, float]]:
     """Return of each shared seed {epoch: the sum of the terms}; a seed without curves is left out."""
-    by_term = [{run.seed: _curve(term, run) for run in arms[term][0].runs} for term in claim.terms]
+    by_term = [{run.unit: _curve(term, run) for run in arms[term][0].runs} for term in claim.terms]
     found = {}
     for seed in _shared(by_term):
         curves = [of_term[seed] for of_term in by_term]
@@ -221,8 +227,8 @@ def _too_few(claim: Claim, test: Estimate) -> str:
         metrics = " and ".join(dict.fromkeys(term.metric for term in claim.terms))
         return f"no seed has {metrics} in every arm that it needs"
     if test.n < fewest:
-        seeds = "one seed" if test.n == 1 else f"{test.n} seeds"
-        return f"{seeds} shared, and {name} can never decide below {fewest}"
+        units = test.units.replace("1 ", "one ") if test.n == 1 else test.units
+        return f"{units} shared, and {name} can never decide below {fewest}"
     no_spread = claim.kind == STD and math.isnan(test.p)
     return "the seeds do not differ, so there is no spread to judge by" if no_spread else ""
 

@@ -47,11 +47,17 @@ NO_OUTLOOK = Outlook()
 
 
 def outlooks(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Outlook]:
-    """Return the outlook of every undecided test of a family that is about a mean."""
+    """Return the outlook of every undecided test of a family that is about a mean of independent seeds."""
     found = {}
     for name, test in family.now.items():
         decision = decisions[name]
-        if not decision.side and test.sample and test.n >= FIRST_LOOK and test.sample.std > NO_SPREAD:
+        if (
+            not decision.side
+            and test.sample
+            and not test.folds
+            and test.n >= FIRST_LOOK
+            and test.sample.std > NO_SPREAD
+        ):
             two_sided = not math.isnan(decision.limit) and not test.one_sided and decision.rule != ANYTIME
             smallest = detectable(test.n, test.sample.std, decision.limit) if two_sided else math.nan
             outlook = Outlook(

@@ -8,7 +8,7 @@ from cnnexp.text import plural
 
 def same_images_test(arm: Arm, base: Arm) -> McNemar | None:
     """Return McNemar's exact test of two arms that share one seed; None if their test images differ."""
-    mine, theirs = ({r.seed: r for r in a.runs} for a in (arm, base))
+    mine, theirs = ({r.unit: r for r in a.runs} for a in (arm, base))
     seed = min(mine.keys() & theirs.keys())
     first, second = mine[seed].predictions, theirs[seed].predictions
     rows = rows_of(first.ids, second.ids) if first and second else None

@@ -21,10 +21,12 @@ def rules_in_words(findings: Findings) -> list[str]:
     if not counts:
         return []
     plan, looks = findings.study.schedule.plan, findings.study.schedule.looks
-    found = [_of_plan(findings)]
+    found = [_of_plan(findings), *map(_of_folds, sorted({arm.folds for arm in findings.arms} - {0}))]
     if plan and (beyond := [seed for seed in _seeds(findings) if seed not in plan.seeds]):
         found.append(_of_extension(findings, beyond))
     found.append(f"Level {LEVEL:g}{' each' * (len(counts) > 1)} for {', '.join(counts)} (Holm's method).")
+    if any(arm.folds for arm in findings.arms):
+        return found
     seen = sorted({*looks, max((len(arm.runs) for arm in findings.arms), default=0)} - {0} if plan else ())
     return [*found, f"Looked at with {_listed(seen)} seed{'s' * (seen != [1])}."] if seen else found
 
@@ -55,14 +57,24 @@ def _of_plan(findings: Findings) -> str:
         stopped = plan.ended and any(len(arm.runs) < len(plan.seeds) for arm in findings.arms)
         ended = " It has ended: the rest would decide nothing, or hardly anything." if stopped else ""
         return f"{planned}, with a look at every number of seeds from {FIRST_LOOK} on (alpha spending).{ended}"
-    if len(plan.seeds) < FIRST_LOOK:
+    if len(plan.seeds) < FIRST_LOOK and not any(arm.folds for arm in findings.arms):
         return f"{planned}. Fewer than {FIRST_LOOK} seeds decide nothing."
     if set(plan.seeds) & set[int]().union(*schedule.waiting.values()):
         return f"{planned}. Until all are done, verdicts are provisional."
     return f"{planned}, all done."
 
 
+def _of_folds(folds: int) -> str:
+    return (
+        f"Cross-validation with {folds} folds: runs are paired by fold and seed, and averaged over a fold's seeds. "
+        f"So n counts folds. Their training sets overlap: intervals and p are those of the corrected resampled t test "
+        f"(Nadeau & Bengio 2003), with n_test / n_train = 1 / {folds - 1}. Verdicts fall once, when all folds are done."
+    )
+
+
 def _of_extension(findings: Findings, beyond: list[int]) -> str:
+    if any(arm.folds for arm in findings.arms):
+        return f"Beyond the plan, and in no verdict over folds: {plural(len(beyond), 'seed')} ({_listed(beyond)})."
     rules = {decision.rule for decision in findings.decisions.values()}
     by = "an e-process" if ANYTIME in rules else "alpha spending"
     return f"Beyond the plan, by {by}: {plural(len(beyond), 'seed')} ({_listed(beyond)})."

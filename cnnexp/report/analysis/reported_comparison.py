@@ -32,7 +32,7 @@ def compare_reported(study: Study) -> list[ReportedComparison]:
     for name, metrics in study.reported.items():
         arms = study.named(name)
         for metric in (m for m in metrics if m != STD):
-            here = summarise(list(by_seed(arms[0], metric).values()) if len(arms) == 1 else [])
+            here = summarise(by_seed(arms[0], metric) if len(arms) == 1 else [])
             std = metrics.get(STD, math.nan) if metric == "test_accuracy" else math.nan
             found.append(ReportedComparison(plain(name), metric, metrics[metric], std, here))
     return found

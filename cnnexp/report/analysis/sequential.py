@@ -42,10 +42,11 @@ def anytime_p(test: Estimate, reference: float = 0.0) -> float:
     """Return 1 / e of the e-process of a t test: whenever one looks, it is below x with probability x at most.
 
     e is the likelihood of t if the effect in deviations is normal with PRIOR_VARIANCE, divided by that without an
-    effect: a martingale without an effect (Pérez-Ortiz et al. 2024, Annals of Statistics 52). nan without a spread.
+    effect: a martingale without an effect (Pérez-Ortiz et al. 2024, Annals of Statistics 52). nan without a spread, and
+    of folds.
     """
     n = test.n
-    if n < 2 or not test.std > NO_SPREAD:
+    if n < 2 or not test.std > NO_SPREAD or test.folds:  # values of folds are not independent
         return math.nan
     t = (test.mean - reference) / test.std * math.sqrt(n)
     return min(1.0, math.exp(-float(log_e(n, np.array(t)))))

@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
+from cnnexp.report.read.folds import means
+from cnnexp.text import plural
+
+Values = Sequence[float] | Mapping[int, float]
 LEVEL = 0.05
 MIN_SEEDS_FOR_RATIO = 3  # the test of two deviations has n - 2 degrees of freedom
 RESAMPLES = 10_000
@@ -25,7 +29,8 @@ TIE_DECIMALS = 9  # to which two means are equal: sums in another order round di
 class Estimate:
     """The mean of n values, one for each seed, and what they say of it; nan where they are too few.
 
-    low, high: the 95 % interval. p: of the two-sided test. std: the sample standard deviation.
+    low, high: the 95 % interval. p: of the two-sided test. std: the sample standard deviation. folds: of
+    cross-validation, of which n are there; the values are then those of the folds, each a mean over its seeds.
     """
 
     n: int = 0
@@ -34,6 +39,12 @@ class Estimate:
     high: float = math.nan
     p: float = math.nan
     std: float = math.nan
+    folds: int = 0
+
+    @property
+    def units(self) -> str:
+        """Return "5 seeds", or "5 folds"."""
+        return plural(self.n, "fold" if self.folds else "seed")
 
 
 @dataclass(frozen=True)
@@ -51,37 +62,55 @@ class McNemar:
         return 2 * 0.5 ** (self.only_first + self.only_second) < LEVEL
 
 
-def t_interval(values: np.ndarray[Any, Any]) -> tuple[Any, Any, Any, Any]:
+def t_interval(values: np.ndarray[Any, Any], overlap: float = 0.0) -> tuple[Any, Any, Any, Any]:
     """Return mean, low, high (95 %) and the two-sided p of "the mean is 0", over the last axis of (..., n >= 2).
 
+    overlap: added to 1 / n, for values that are not independent; see `overlap_of`.
     Without any spread there is nothing to judge by: p is 1 if all values are 0, and nan otherwise.
     """
     n = values.shape[-1]
+    root = math.sqrt(1 / n + overlap)
     mean, std = values.mean(-1), values.std(-1, ddof=1)
-    half = special.stdtrit(n - 1, 1 - LEVEL / 2) * std / math.sqrt(n)
+    half = special.stdtrit(n - 1, 1 - LEVEL / 2) * std * root
     spread = std > NO_SPREAD
-    t = np.abs(mean) * math.sqrt(n) / np.where(spread, std, 1)
+    t = np.abs(mean) / root / np.where(spread, std, 1)
     without = np.where(np.abs(mean) <= NO_SPREAD, 1.0, np.nan)
     return mean, mean - half, mean + half, np.where(spread, 2 * special.stdtr(n - 1, -t), without)
 
 
-def estimate(values: Sequence[float], reference: float = 0.0) -> Estimate:
-    """Return the mean of `values` with its 95 % interval, and the two-sided p of "their mean is `reference`"."""
-    sample = np.array(values, float)
+def overlap_of(folds: int) -> float:
+    """Return n_test / n_train, what the corrected resampled t test adds to 1 / n; 0 without folds.
+
+    Nadeau & Bengio (2003, Machine Learning 52): training sets of several folds share images, so the values are
+    correlated, and the variance of their mean is larger than that of independent ones. A fold is 1 / k of the images.
+    """
+    return 1 / (folds - 1) if folds else 0.0
+
+
+def estimate(values: Values, reference: float = 0.0) -> Estimate:
+    """Return the mean of `values` with its 95 % interval, and the two-sided p of "their mean is `reference`".
+
+    values: {unit: value} (see `Run.unit`). Of cross-validation each fold is one value, and the test is corrected.
+    """
+    found, folds = means(values) if isinstance(values, Mapping) else (list(values), 0)
+    sample = np.array(found, float)
     if len(sample) < 2:
-        return Estimate(len(sample), *(float(value) for value in sample))
-    mean, low, high, p = (float(x) for x in t_interval(sample - reference))
-    return Estimate(len(sample), mean + reference, low + reference, high + reference, p, float(sample.std(ddof=1)))
+        return Estimate(len(sample), float(sample[0]) if len(sample) else math.nan, folds=folds)
+    mean, low, high, p = (float(x) for x in t_interval(sample - reference, overlap_of(folds)))
+    ends = low + reference, high + reference
+    return Estimate(len(sample), mean + reference, *ends, p, float(sample.std(ddof=1)), folds)
 
 
-def summarise(values: Sequence[float]) -> Estimate:
+def summarise(values: Values) -> Estimate:
     """Estimate the mean of those values that are finite."""
+    if isinstance(values, Mapping):
+        return estimate({unit: value for unit, value in values.items() if math.isfinite(value)})
     return estimate([value for value in values if math.isfinite(value)])
 
 
 def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
-    """Estimate the difference of two arms, each {seed: accuracy}, over the seeds that both have."""
-    return estimate([arm[s] - baseline[s] for s in sorted(arm.keys() & baseline.keys())])
+    """Estimate the difference of two arms, each {unit: accuracy}, over the units that both have."""
+    return estimate({unit: arm[unit] - baseline[unit] for unit in sorted(arm.keys() & baseline.keys())})
 
 
 def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Estimate:
@@ -135,15 +164,15 @@ class EpochTests:
     test: Estimate
 
 
-def over_epochs(curves: Sequence[Mapping[int, float]], threshold: float, direction: int) -> EpochTests | None:
+def over_epochs(curves: Mapping[int, Mapping[int, float]], threshold: float, direction: int) -> EpochTests | None:
     """Test a lead claimed to lie above (direction 1) or below (-1) `threshold`; None without a shared epoch.
 
-    curves: of each seed, {epoch: lead}.
+    curves: of each unit, {epoch: lead}.
     """
-    shared = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    shared = sorted(set.intersection(*map(set, curves.values()))) if curves else []
     if not shared:
         return None
-    by_epoch = {epoch: estimate([curve[epoch] for curve in curves], threshold) for epoch in shared}
+    by_epoch = {epoch: estimate({unit: curve[epoch] for unit, curve in curves.items()}, threshold) for epoch in shared}
     leads = {epoch: direction * (test.mean - threshold) for epoch, test in by_epoch.items()}
     smallest = min(leads, key=lambda epoch: (round(leads[epoch], TIE_DECIMALS), epoch))
     opposed = [epoch for epoch in leads if leads[epoch] <= NO_SPREAD]

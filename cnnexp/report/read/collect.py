@@ -93,7 +93,8 @@ def _schedule(study: dict[str, Any], runs: list[Run]) -> Schedule:
     listed: dict[str, dict[int, bool]] = {}
     for entry in study["runs"]:
         if type(entry.get("seed")) is int:
-            listed.setdefault(entry["arm"], {})[entry["seed"]] = Path(entry["folder"]).name in ended
+            of_arm, is_done = listed.setdefault(entry["arm"], {}), Path(entry["folder"]).name in ended
+            of_arm[entry["seed"]] = of_arm.get(entry["seed"], True) and is_done  # in every fold
     awaited = () if plan.ended else plan.seeds
     return Schedule(
         plan,
@@ -132,10 +133,10 @@ def _group(runs: list[Run], planned: list[dict[str, Any]]) -> tuple[list[Arm], l
     for entry in planned:
         present.setdefault(entry["arm"], set()).add(entry["fingerprint"])
     arms: dict[tuple[str, str], Arm] = {}
-    seen: dict[tuple[str, str, int], str] = {}
-    for run in sorted((run for run in runs if not run.reason), key=lambda r: (r.seed, r.folder.name)):
-        identity = (run.arm, run.fingerprint, run.seed)
-        if run.arm in present and run.fingerprint not in present[run.arm]:
+    seen: dict[tuple[str, str, int], str] = {}  # by unit: runs of several folds are one arm
+    for run in sorted((run for run in runs if not run.reason), key=lambda r: (r.unit, r.folder.name)):
+        identity = (run.arm, run.fingerprint, run.unit)
+        if run.arm in present and run.text("fingerprint") not in present[run.arm]:
             fingerprints = ", ".join(sorted(present[run.arm]))
             reason = f"its config, data or user code is not the arm's present one (fingerprint {fingerprints})"
             left_out.append(_left_out(run, "superseded", reason))

@@ -14,6 +14,7 @@ from cnnexp.errors import UserError
 from cnnexp.metrics import by_class, class_scores, probability_scores
 from cnnexp.records.convergence import at_chance
 from cnnexp.records.run_record import RunRecord
+from cnnexp.report.read import folds
 from cnnexp.text import plain
 
 Array = np.ndarray[Any, Any]
@@ -55,9 +56,20 @@ class RunPredictions:
         return bool(np.isfinite(self.confidence).all())
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One fold of cross-validation. number: from 0. of: how many there are."""
+
+    number: int
+    of: int
+
+
 @dataclass
 class Run:
-    """A run directory. reason: why it is not in the table, "" if it is. warnings: what a reader must know about it."""
+    """A run directory. reason: why it is not in the table, "" if it is. warnings: what a reader must know about it.
+
+    fold: of cross-validation, None of other runs. fingerprint: its own, or the one that all its folds share.
+    """
 
     record: RunRecord
     status: str
@@ -65,12 +77,18 @@ class Run:
     arm: str = ""
     fingerprint: str = ""
     seed: int = 0
+    fold: Fold | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
         """Return the run's folder."""
         return self.record.folder
+
+    @property
+    def unit(self) -> int:
+        """Return what runs of two arms are paired by: the seed; of cross-validation, fold and seed (`folds.unit`)."""
+        return self.seed if self.fold is None else folds.unit(self.fold.of, self.fold.number, self.seed)
 
     @property
     def name(self) -> str:
@@ -219,6 +237,13 @@ def read_run(record: RunRecord) -> Run:
         run.status, run.reason = "malformed", "run.json: arm, fingerprint or seed is missing or of the wrong type"
         return run
     run.arm, run.fingerprint, run.seed = arm, fingerprint, seed
+    if record.info.get("fold") is not None:
+        number, of, group = (run.get("fold", key) for key in ("fold", "of", "group"))
+        counts = type(number) is int and type(of) is int and 0 <= number < of <= folds.MOST
+        if not counts or not isinstance(group, str) or not 0 <= seed < folds.SEEDS:
+            run.status, run.reason = "malformed", "run.json: fold is not {fold, of, group}"
+            return run
+        run.fold, run.fingerprint = Fold(number, of), group
     if run.status == "done" and not record.is_tested:
         run.status, run.reason = (
             "untested",

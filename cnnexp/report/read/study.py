@@ -30,13 +30,18 @@ class Arm:
     label: str = ""
     key: str = ""
 
-    def values(self, *path: str) -> list[float]:
-        """Return a number of run.json over the done runs, nan where it is missing."""
-        return [run.number(*path) for run in self.runs]
+    def values(self, *path: str) -> dict[int, float]:
+        """Return {unit: a number of run.json} of the done runs, nan where it is missing."""
+        return {run.unit: run.number(*path) for run in self.runs}
 
     def accuracies(self) -> dict[int, float]:
-        """Return {seed: test accuracy as a fraction} of the done runs."""
-        return {run.seed: run.test_accuracy for run in self.runs}
+        """Return {unit: test accuracy as a fraction} of the done runs."""
+        return {run.unit: run.test_accuracy for run in self.runs}
+
+    @property
+    def folds(self) -> int:
+        """Return how many folds its runs are of; 0 without cross-validation."""
+        return self.first.fold.of if self.first.fold else 0
 
     @property
     def first(self) -> Run:
@@ -128,7 +133,7 @@ class Study:
         return [arm for arm in self.arms if arm.name == name]
 
     def only(self, seeds: Collection[int]) -> "Study":
-        """Return the study as it would be with the runs of these seeds only."""
+        """Return the study as it would be with the runs of these seeds, or units, only."""
         arms = {
             id(arm): replace(arm, runs=_of_seeds(arm.runs, seeds), diverged=_of_seeds(arm.diverged, seeds))
             for arm in self.arms
@@ -142,7 +147,7 @@ class Study:
 
 
 def _of_seeds(runs: list[Run], seeds: Collection[int]) -> list[Run]:
-    return [run for run in runs if run.seed in seeds]
+    return [run for run in runs if run.unit in seeds or run.seed in seeds]
 
 
 def set_labels(arms: list[Arm]) -> None:

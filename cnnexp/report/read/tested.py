@@ -2,26 +2,40 @@
 
 from collections.abc import Sequence
 
+from cnnexp.report.read.folds import fold_of
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plural
 
 
 def same_test_images(arm: Arm, other: Arm) -> bool:
-    """Return whether two arms were tested on the same images of the same data, as far as is known."""
+    """Return whether two arms were tested on the same images of the same data, as far as is known.
+
+    Of cross-validation, where a fold may be the test: on the same images in every fold that both have.
+    """
     if not arm.runs or not other.runs:
         return True
-    mine, theirs = ({run.tested for run in a.runs} - {""} for a in (arm, other))
-    if mine and theirs:
-        return len(mine | theirs) == 1
+    mine, theirs = (_by_fold(a.runs) for a in (arm, other))
+    if shared := mine.keys() & theirs.keys():
+        return all(len(mine[fold] | theirs[fold]) == 1 for fold in shared)
     return all(arm.first.get("data", key) == other.first.get("data", key) for key in ("name", "test"))
+
+
+def _by_fold(runs: Sequence[Run]) -> dict[int, set[str]]:
+    """Return {fold: hashes of the test images}, of -1 for runs without folds; a run without predictions has none."""
+    found: dict[int, set[str]] = {}
+    for run in runs:
+        if run.tested:
+            found.setdefault(fold_of(run.unit), set()).add(run.tested)
+    return found
 
 
 def mixed_tests(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Return a note on which arms were tested on how many images, and how many they share, unless all are the same."""
     groups: dict[str, tuple[Run, list[str]]] = {}
+    first = min((fold_of(run.unit) for _, run in used), default=-1)
     for label, run in used:
-        if run.tested:
+        if run.tested and fold_of(run.unit) in (-1, first):
             labels = groups.setdefault(run.tested, (run, []))[1]
             labels += [label] * (label not in labels)
     if len(groups) < 2:

@@ -18,7 +18,7 @@ def add_unfinished(arms: list[Arm], runs: list[Run], planned: list[dict[str, Any
         present.setdefault(entry["arm"], set()).add(entry["fingerprint"])
     by_identity = {(arm.name, arm.fingerprint): arm for arm in arms}
     for run in sorted((r for r in runs if r.status in UNFINISHED and r.fingerprint), key=lambda r: r.seed):
-        if run.fingerprint in present.get(run.arm, {run.fingerprint}):
+        if run.text("fingerprint") in present.get(run.arm, {run.text("fingerprint")}):
             identity = run.arm, run.fingerprint
             by_identity.setdefault(identity, Arm(*identity)).unfinished.append(run)
     return [arm for arm in by_identity.values() if arm.unfinished and not (arm.runs or arm.diverged)]

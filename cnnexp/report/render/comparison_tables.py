@@ -18,7 +18,7 @@ IN_COST = ("Training (s)", "Images/s", "Parameters", "MACs")  # of the compariso
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return what the reader of a comparison must know, of what occurs in it."""
-    verdicts = {row.verdict.split(":")[0].split(" (")[0] for row in rows}
+    verdicts = {row.verdict.split(":")[0].split(" (")[0].split(" over ")[0] for row in rows}
     diverged = " (+1 div.): one more run diverged." if any(row.diverged for row in rows) else ""
     chance = " At chance: runs that are not better than one answer for all images."
     found = [
@@ -88,7 +88,7 @@ ARM: list[Column[Row]] = [
     Column("Arm", "arm", lambda r: r.arm.label, kind="label", terminal="Arm"),
     Column("", "fingerprint", lambda r: r.arm.fingerprint),
     Column("", "is_baseline", lambda r: int(r.is_baseline)),
-    Column("", "seeds", lambda r: " ".join(str(run.seed) for run in r.arm.runs)),
+    Column("", "seeds", lambda r: " ".join(dict.fromkeys(str(run.seed) for run in r.arm.runs))),
 ]
 VALIDATION: Column[Row] = Column(
     "Validation accuracy (%)",
@@ -173,7 +173,7 @@ def _score(name: str) -> list[Column[Row]]:
     heading = {"f1": "F1", "top5": "Top-5"}.get(name, name.replace("_", " ").capitalize())
 
     def value(row: Row) -> Estimate:
-        return summarise([run.metric(f"test_{name}") for run in row.arm.runs])
+        return summarise({run.unit: run.metric(f"test_{name}") for run in row.arm.runs})
 
     numbers = csv_columns(f"test_{name}_{{}}_percent", ("mean", "std"), value, 100)
     return [Column(f"{heading} (%)", "", value, percent), *numbers]
@@ -203,9 +203,11 @@ def _stage(stage: str) -> Column[Run]:
     return Column(heading, f"{stage}_seconds", lambda r: r.number("seconds", stage), decimals(1))
 
 
+FOLD: Column[Run] = Column("Fold", "fold", lambda r: math.nan if r.fold is None else r.fold.number, decimals(0))
 RUNS: list[Column[Run]] = [
     Column("Run", "run", lambda r: r.name, kind="label"),
     Column("", "seed", lambda r: r.seed),
+    FOLD,
     Column("", "arm", lambda r: r.text("arm")),
     Column("", "fingerprint", lambda r: r.text("fingerprint")),
     Column("Status", "status", lambda r: r.status, kind="label"),
@@ -228,7 +230,12 @@ RUNS: list[Column[Run]] = [
 def readable_runs(study: Study) -> Table[Run]:
     """Return every run that can be read, whether or not it is in the comparison."""
     readable = [run for run in study.runs if run.status != "malformed"]
-    return Table(RUNS, sorted(readable, key=lambda r: (r.label, r.seed, r.folder.name)))
+    return Table(run_columns(study), sorted(readable, key=lambda r: (r.label, r.unit, r.folder.name)))
+
+
+def run_columns(study: Study) -> list[Column[Run]]:
+    """Return the columns of a table of runs: the fold only where there are folds."""
+    return [column for column in RUNS if column is not FOLD or any(run.fold for run in study.runs)]
 
 
 LEFT_OUT: list[Column[LeftOut]] = [

@@ -185,7 +185,7 @@ def _arm(findings: Findings, arm: Arm, figures: Mapping[str, "Figure"]) -> dict[
         "label": arm.label,
         "changes": arm.first.texts("changes"),
         "fingerprint": arm.first.text("fingerprint"),
-        "seeds": ", ".join(str(run.seed) for run in arm.runs),
+        "seeds": ", ".join(dict.fromkeys(str(run.seed) for run in arm.runs)),
         "figure": figures.get(f"confusion_{arm.key}"),
         "has_predictions": results is not None,
         "classes": class_tables.classes_of_arm(results) if results else None,

@@ -29,7 +29,7 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
     yield "comparison", "tex", replace(comparison, columns=comparison_tables.ARM + comparison_tables.ACCURACY)
     yield "cost", "md tex", comparison_tables.cost(findings.rows)
     yield "runs", "md", comparison_tables.readable_runs(findings.study)
-    yield "runs", "csv", Table(comparison_tables.RUNS, findings.study.runs)
+    yield "runs", "csv", Table(comparison_tables.run_columns(findings.study), findings.study.runs)
     if class_tables.same_classes(arms):
         yield "per_class", "md tex", class_tables.per_class(arms)
         yield "per_class", "csv", class_tables.per_class_csv(arms)
