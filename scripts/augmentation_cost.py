@@ -19,7 +19,7 @@ from cnnexp.training import build, setup
 from cnnexp.training import device as devices
 from cnnexp.training.loop import train_step
 
-REPEATS = 7
+REPEATS = 21
 PLAIN = "plain step"
 DATA = ("data.size=64", "data.num_train=1024", "data.num_test=20", "device=cpu", "device.threads=1", "epochs=100")
 OPTIONS = {
@@ -87,9 +87,10 @@ def main() -> None:
         found = timed(calls)
         print(f"{title:18} {'ms':>6}")
         for name, times in found.items():
-            line = f"{name:18} {statistics.median(times):6.1f} ({min(times):.1f} to {max(times):.1f})"
-            if PLAIN in found:  # of the fastest steps: what slows a step, slows few of them
-                line += f" {100 * (min(times) / min(found[PLAIN]) - 1):+5.0f} %"
+            middle = statistics.median(times)
+            line = f"{name:18} {middle:6.1f} ({min(times):.1f} to {max(times):.1f})"
+            if PLAIN in found:
+                line += f" {100 * (middle / statistics.median(found[PLAIN]) - 1):+5.0f} %"
             print(line)
 
 
