@@ -26,7 +26,7 @@ def _of_arm(arm: Arm) -> Iterator[str]:
         yield AT_CHANCE
         return
     if lost:
-        seeds = f"seed{'s' * (len(lost) > 1)} {', '.join(str(run.seed) for run in lost)}"
+        seeds = f"seed{'s' * (len(lost) > 1)} {', '.join(run.seed_name for run in lost)}"
         yield (
             f"{len(lost)} of {len(arm.runs)} runs at chance ({seeds}): mean and interval mix runs that learned with "
             "runs that did not"

@@ -54,7 +54,7 @@ def _who(runs: Sequence[tuple[str, Run]], of: int) -> str:
         return f"each of the {of} runs"
     seeds: dict[str, list[str]] = {}
     for label, run in runs:
-        seeds.setdefault(label, []).append(str(run.seed))
+        seeds.setdefault(label, []).append(run.seed_name)
     return "; ".join(f"{label}, seed{'s' * (len(which) > 1)} {', '.join(which)}" for label, which in seeds.items())
 
 

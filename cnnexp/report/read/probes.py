@@ -140,7 +140,7 @@ def read_probes(arm: Arm) -> Probes | None:
         found = list(_usable(run.record.probe_rows()))
         seeds += bool(found)
         for row in found:
-            rows[row["kind"]].append({**row, "seed": run.seed})
+            rows[row["kind"]].append({**row, "seed": run.unit})
     steps = arm.first.number("schedule", "steps_per_epoch")
     return Probes(arm, seeds, steps if steps > 0 else 1.0, rows) if seeds else None
 

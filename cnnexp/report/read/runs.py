@@ -91,6 +91,11 @@ class Run:
         return self.seed if self.fold is None else folds.unit(self.fold.of, self.fold.number, self.seed)
 
     @property
+    def seed_name(self) -> str:
+        """Return "0", or "0 (fold 3)"."""
+        return str(self.seed) if self.fold is None else f"{self.seed} (fold {self.fold.number})"
+
+    @property
     def name(self) -> str:
         """Return the folder's name as it can be shown."""
         return plain(self.folder.name)

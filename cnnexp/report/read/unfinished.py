@@ -27,7 +27,7 @@ def add_unfinished(arms: list[Arm], runs: list[Run], planned: list[dict[str, Any
 def sentence(arms: list[Arm]) -> str:
     """Return "Not finished: dropout, seed 1 (running, epoch 4 of 10)."; "" if all runs are."""
     named = [
-        f"{arm.label}, seed {run.seed} ({', '.join(filter(None, (run.status, run.progress)))})"
+        f"{arm.label}, seed {run.seed_name} ({', '.join(filter(None, (run.status, run.progress)))})"
         for arm in arms
         for run in arm.unfinished
     ]

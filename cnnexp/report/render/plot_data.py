@@ -98,7 +98,7 @@ def _arms(findings: Findings, arms: Sequence[Arm], every: int) -> list[dict[str,
 
 def _run(run: Run, every: int, done: bool) -> dict[str, Any]:
     return {
-        "seed": run.seed,
+        "seed": run.seed if run.fold is None else run.seed_name,
         "done": done,
         "test": rounded(100 * run.test_accuracy),
         "costs": {name: rounded(cost.of_run(run)) for name, cost in COSTS.items()},
