@@ -67,7 +67,10 @@ WRONG: list[tuple[Any, str]] = [
     ({"base": {}, "b": ["bse"]}, "study.arms.b: unknown arm 'bse'; choose one of base (did you mean 'base'?)"),
     ({"a": ["b"], "b": ["c"], "c": ["b"]}, "study.arms.a: combines itself (a -> b -> c -> b)"),
     ({"a": ["a"]}, "study.arms.a: combines itself (a -> a)"),
-    ({"a": {"optimzer.lr": 1}}, "study.arms.a.optimzer.lr: unknown key 'optimzer'; choose one of batch_size, cluster, eval_batch_size, model, optimizer, "),
+    (
+        {"a": {"optimzer.lr": 1}},
+        "study.arms.a.optimzer.lr: unknown key 'optimzer'; choose one of batch_size, cluster, ",
+    ),
     ({"a": {"optimzer.lr": 1}}, "(did you mean 'optimizer'?)"),
     ({"a": {"seed": 1}}, "study.arms.a.seed: unknown key 'seed'"),
     ({"a": {"defaults": ["b"]}}, "study.arms.a.defaults: unknown key 'defaults'"),
