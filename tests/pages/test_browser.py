@@ -83,13 +83,13 @@ def test_one_screen_has_the_answer_and_nothing_is_requested(visit, report_page, 
 def test_a_click_copies_the_command(visit, report_page):
     page = visit(report_page, permissions=["clipboard-read", "clipboard-write"])
     page.locator(".answer .command button").click()
-    page.wait_for_function("document.querySelector('.answer .command button').textContent === 'Copied'")
+    page.wait_for_selector(".answer .command button:text-is('Copied')")
     assert page.evaluate("navigator.clipboard.readText()") == page.locator(".answer .command code").inner_text()
 
 
 def test_a_link_opens_its_section(visit, report_page):
     page = visit(f"{report_page.as_uri()}#settings")
-    page.wait_for_function("document.querySelector('#settings details').open")
+    page.wait_for_selector("#settings details[open]")
     assert page.locator("#comparison details").first.get_attribute("open") is None
     page.locator("#settings-second").select_option(label="dropout")
     assert "model.dropout" in page.locator("#settings-shown").inner_text()
@@ -177,7 +177,6 @@ def test_light_dark_and_reduced_motion(visit, report_page):
 def test_a4_has_every_section_and_cuts_nothing(visit, report_page, tmp_path):
     page = visit(report_page)
     page.evaluate("page.prepare()")
-    page.wait_for_function("page.library")
     page.set_viewport_size({"width": 703, "height": 1000})  # A4 within its margins, in CSS pixels
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -224,7 +223,7 @@ def all_open(page):
     page.locator("#open-all").click()
     for plot in page.locator(".plot").all():
         plot.scroll_into_view_if_needed()
-        page.wait_for_function("(id) => document.getElementById(id).dataset.drawn", arg=plot.get_attribute("id"))
+        page.wait_for_selector(f"#{plot.get_attribute('id')}[data-drawn]")
     page.evaluate("find('.matrix button').slice(0, 40).forEach((button) => button.click())")
     page.locator("#plot-accuracy").focus()
     for _ in range(6):

@@ -1,6 +1,7 @@
 """The first screen of a report: each arm's difference as a figure, what was tested, how far it is, what to do next."""
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from cnnexp.text import in_shell, number, plural
 
 KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
 WORDS = {"within noise": "no detectable difference"}  # a verdict's words where they are read for the first time
+TOO_FEW = "Too few seeds"
+SEEDS = 5  # of an arm, advised where there are too few to test
 TICKS = 4  # wanted on the axis
 
 
@@ -75,7 +78,7 @@ def _status(findings: Findings) -> tuple[str, str, str]:
         done = f"{fewest} of {plural(planned or most, 'planned seed')} done in every arm"
         return "provisional", "Provisional", f"{done}. Verdicts may change until all are done."
     if most < FIRST_LOOK:
-        return "none", "Too few seeds", f"{plural(most, 'seed')} cannot show whether a difference would come again."
+        return "none", TOO_FEW, f"{plural(most, 'seed')} cannot show whether a difference would come again."
     if schedule.plan is None:
         return "final", "Final", "Every run is done. No plan of seeds is recorded, so these count as planned."
     return "final", "Final", f"The {plural(planned, 'planned seed')} of the study are done."
@@ -106,6 +109,15 @@ def _next(findings: Findings) -> tuple[str, str] | None:
         return "Finish the planned runs:", study.command
     if advice := more_seeds(findings):
         return advice
+    if _status(findings)[1] == TOO_FEW and study.command.startswith("cnnexp train "):
+        words = [word for word in shlex.split(study.command) if not word.startswith("seed=")]
+        return f"Make {SEEDS} seeds of every arm, so that a test is possible:", in_shell(
+            [*words, f"seed={','.join(map(str, range(SEEDS)))}"]
+        )
+    if findings.baseline is None and len(study.arms) > 1 and not study.is_choice:
+        return "Compare the arms with one of them:", in_shell(
+            ["cnnexp", "report", str(study.folder), "--baseline", study.arms[0].name]
+        )
     if any(row.test.n for row in findings.rows):
         return "Recompute every number of this page from the stored predictions:", in_shell(
             ["cnnexp", "verify", str(study.folder)]
@@ -151,16 +163,14 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _bar(row: Row, value: Estimate | None, place: Callable[[float], float], compared: bool) -> Bar:
-    kind = kind_of(row.verdict) if row.verdict else ""
+    kind = KINDS.get(kind_of(row.verdict), "open") if row.verdict else "plain"
     verdict = WORDS.get(row.verdict.split(" (")[0], row.verdict)
     if value is None or not value.n:
-        return Bar(row.arm.label, verdict, KINDS.get(kind, "open"), "-", "")
+        return Bar(row.arm.label, verdict, kind, "-", "")
     mean, low, high = (100 * x for x in (value.mean, value.low, value.high))
     words = f"{mean:+.2f}" if compared else f"{mean:.2f}"
     if math.isnan(low):
-        return Bar(row.arm.label, verdict, KINDS.get(kind, "open"), words, f"n = {value.n}", place(mean))
+        return Bar(row.arm.label, verdict, kind, words, f"n = {value.n}", place(mean))
     interval = f"{low:+.2f} to {high:+.2f}" if compared else f"{low:.2f} to {high:.2f}"
     at, start = place(mean), place(low)
-    return Bar(
-        row.arm.label, verdict, KINDS.get(kind, "noise"), words, interval, at, start, round(place(high) - start, 2)
-    )
+    return Bar(row.arm.label, verdict, kind, words, interval, at, start, round(place(high) - start, 2))

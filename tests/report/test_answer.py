@@ -1,0 +1,129 @@
+"""The first screen: what it states, where its bars are, and what it advises."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from fake_records import write_run, write_study
+
+from cnnexp.records import study as study_file
+from cnnexp.report.analysis.cost import pareto
+from cnnexp.report.analysis.examples import MAX_CONFUSED, PER_CELL, most_voted
+from cnnexp.report.analysis.findings import analyse
+from cnnexp.report.figures import images
+from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.render import plot_data
+from cnnexp.report.render.answer import answer
+from cnnexp.report.render.plot_data import encode, page_data, rounded
+
+
+def study_of(folder):
+    ((_, records),) = find_groups(folder)
+    return collect(folder, records)
+
+
+THREE = {"baseline": (0.5, 0.3, 60.0), "better": (0.6, 0.1, 70.0), "same": (0.5, 0.1, 30.0)}
+
+
+def findings_of(folder, seeds, **fields):
+    return analyse(study_of(write_study(folder, THREE, seeds=seeds, **fields)))
+
+
+def test_the_bars_are_where_the_numbers_are(tmp_path):
+    found = findings_of(tmp_path, 4)
+    said = answer(found)
+    forest, rows = said.forest, [row for row in found.rows if not row.is_baseline]
+    low, high = ({label: at for at, label in forest.ticks}[text] for text in ("0", "+10"))
+    assert low == forest.zero
+    for bar, row in zip(forest.bars, rows, strict=True):
+        scale = (high - low) / 10  # % of the figure in a point
+        assert bar.at == pytest.approx(low + scale * 100 * row.difference.mean, abs=0.05)
+        assert bar.start == pytest.approx(low + scale * 100 * row.difference.low, abs=0.05)
+        assert bar.width == pytest.approx(scale * 100 * (row.difference.high - row.difference.low), abs=0.1)
+    assert [(bar.label, bar.kind) for bar in forest.bars] == [("better", "better"), ("same", "noise")]
+    assert forest.bars[1].verdict == "no detectable difference"
+    assert said.status[:2] == ("final", "Final") and said.facts["n"] == "4 seeds an arm, 1,000 test images"
+    assert said.facts["Tested"].startswith("2 comparisons with baseline") and "Holm" in said.facts["Tested"]
+
+
+def test_an_interval_wider_than_the_means_are_apart_is_cut(tmp_path):
+    forest = answer(findings_of(tmp_path, 2)).forest
+    assert all(bar.start >= 0 and bar.start + bar.width <= 100 for bar in forest.bars)
+
+
+def test_planned_seeds_that_are_not_done_make_it_provisional(tmp_path):
+    folder = write_study(tmp_path, THREE, seeds=3, command="cnnexp train +study=demo")
+    content = json.loads((folder / "study.json").read_text())
+    by_arm = {run["arm"]: run for run in content["runs"]}
+    waiting = [{**run, "folder": f"{arm}-{n}", "seed": n} for arm, run in by_arm.items() for n in (8, 9)]
+    content["runs"] += waiting
+    study_file.write_study(folder, content | {"plan": {"seeds": [0, 1, 2, 8, 9]}})
+    found = analyse(study_of(folder))
+    kind, words, sentence = answer(found).status
+    assert (kind, words) == ("provisional", "Provisional") and sentence.startswith("3 of 5 planned seeds done")
+    assert answer(found).next == ("Finish the planned runs:", "cnnexp train +study=demo")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "fields", "command"),
+    [
+        (1, {"command": "cnnexp train +study=demo seed=0"}, "cnnexp train +study=demo seed=0,1,2,3,4"),
+        (3, {"baseline": None, "command": "x"}, "cnnexp report {} --baseline baseline"),
+    ],
+)
+def test_the_next_command_is_what_is_missing(tmp_path, seeds, fields, command):
+    found = findings_of(tmp_path, seeds, **fields)
+    assert answer(found).next[1] == command.format(found.study.folder)
+
+
+def test_a_study_without_results_says_so(tmp_path):
+    write_run(tmp_path, "a", 0, status="failed", error={"type": "E", "message": "x"})
+    said = answer(analyse(study_of(tmp_path / "demo")))
+    assert said.forest is None and said.status[1] == "No result yet"
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ({"a": (1.0, 0.5), "b": (2.0, 0.6), "c": (3.0, 0.55)}, ["a", "b"]),
+        ({"a": (1.0, 0.5), "b": (1.0, 0.6)}, ["b"]),
+        ({"a": (1.0, 0.5), "b": (2.0, 0.5)}, ["a"]),
+        ({"a": (1.0, 0.5), "b": (1.0, 0.5)}, ["a", "b"]),
+        ({"a": (math.nan, 0.9), "b": (1.0, 0.5), "c": (0.5, math.nan)}, ["b"]),
+        ({}, []),
+    ],
+)
+def test_pareto_front_by_hand(points, front):
+    assert pareto(points) == front
+    for name in front:
+        cost, accuracy = points[name]
+        assert not [p for p in points.values() if p[0] <= cost and p[1] >= accuracy and p != points[name]]
+
+
+def test_the_images_of_a_cell_are_those_that_most_seeds_put_there(tmp_path):
+    found = findings_of(tmp_path, 4)
+    usable = list(found.predictions.values())
+    chosen = most_voted(usable)
+    assert len({str(usable[0].ids[row]) for cells in chosen.values() for rows in cells.values() for row in rows}) <= (
+        MAX_CONFUSED
+    )
+    of_arm = usable[1]
+    for (true, predicted), rows in chosen[of_arm.arm.key].items():
+        assert len(rows) <= PER_CELL and (of_arm.labels[rows] == true).all() and true != predicted
+        votes = ((of_arm.predicted == predicted) & (of_arm.labels == true)).sum(0)
+        assert sorted(votes[rows], reverse=True) == sorted(votes, reverse=True)[: len(rows)]
+
+
+def test_the_data_of_the_figures_is_small_and_has_no_nan(tmp_path, monkeypatch):
+    found = findings_of(tmp_path, 3)
+    data = page_data(found, images.TestImages())
+    json.dumps(data, allow_nan=False)
+    arm = data["arms"][1]
+    assert arm["label"] == "better" and arm["test"][0] == pytest.approx(100 * found.rows[1].test.mean, rel=1e-4)
+    assert len(arm["runs"]) == 3 and arm["runs"][0]["val"]["epoch"] == list(range(1, 16))
+    monkeypatch.setattr(plot_data, "MAX_POINTS", 100)
+    thin = page_data(found, images.TestImages())
+    assert thin["every"] == 3 and thin["arms"][0]["runs"][0]["val"]["epoch"] == [1, 3, 6, 9, 12, 15]
+    assert (rounded(math.inf), rounded(1 / 3)) == (None, 0.33333)
+    assert encode(np.zeros((300, 200, 3), np.uint8))[8:12] == b"WEBP"
