@@ -50,6 +50,10 @@ class Interrupted(RuntimeError):
         self.exit_code, self.number = exit_code, number
 
 
+class ProcessLost(RuntimeError):
+    """One of several processes of a run has ended, or does not answer; the run goes on from its last checkpoint."""
+
+
 class Incomplete(RuntimeError):
     """Runs of a sweep failed or diverged, or are left to make. study: a cnnexp.Study of those that were made."""
 

@@ -13,10 +13,11 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
 
 from cnnexp.config.flags import Request, help_text, read
 from cnnexp.config.words import as_typed
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, ProcessLost, UserError
 from cnnexp.records import provenance
 from cnnexp.storage import StorageError
 from cnnexp.text import percent, visible
+from cnnexp.training import processes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,6 +33,9 @@ def main(argv: list[str]) -> int:
         print(help_text(argv), end="")
         return EXIT_DONE
     request, words = requested(argv)
+    place = processes.outer()
+    if place and (request.prints or request.sweep):
+        raise UserError(f"{place.program}: shares one run among {place.count} processes; type this command without it")
     if request.prints:
         from cnnexp.config.compose import ask_hydra
 
@@ -45,7 +49,16 @@ def main(argv: list[str]) -> int:
         from cnnexp.sweep.launcher import launch
 
         return launch(words, request)
-    return run_one(words)
+    if place is None:
+        return run_one(words)
+    return follow(place) if place.rank else processes.lead(place, lambda: run_one(words))
+
+
+def follow(place: "processes.Outer") -> int:
+    """Compute a part of the run that process 0 makes; returns the exit code."""
+    from cnnexp.training.follow import follow as follow_first
+
+    return follow_first(place)
 
 
 def requested(argv: list[str]) -> tuple[Request, list[str]]:
@@ -95,6 +108,7 @@ def planned(composed: "DictConfig") -> "Plan":
     from cnnexp.config.set_by_data import print_set_by_data
 
     config, hydra_node = configs.resolve(composed), composed.hydra
+    config["device"]["processes"] = processes.check_outer(config["device"]["processes"])
     checks.check(config)
     if config["cluster"]["engine"] != "local":
         raise UserError(f"cluster: given '{config['cluster']['engine']}' for a single run; add -m: a sweep of one")
@@ -102,8 +116,9 @@ def planned(composed: "DictConfig") -> "Plan":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 
     from cnnexp.training import trial
-    from cnnexp.training.plan import plan
+    from cnnexp.training.plan import check_gpus, plan
 
+    check_gpus(config)
     trial.before_data(config)
     overrides, choices = as_typed(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)
@@ -127,7 +142,7 @@ def make(plan: "Plan") -> int:
         record = run(plan, for_terminal())
     except Diverged as error:
         return failed(plan, f"diverged: {error}; see {plan.folder / 'train.log'}")
-    except (StorageError, MemoryError) as error:
+    except (StorageError, MemoryError, ProcessLost) as error:
         return failed(plan, str(error) or "out of memory")
     if record.status == "diverged":
         print(visible(f"{plan.label}: {diverged_before(record)}"))

@@ -41,6 +41,7 @@ CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
         checks.evaluation,
         checks.exported,
         checks.compiled,
+        checks.several_gpus,
     )
 } | {name: measured_row(name) for name in ("G4", "G1", "G3", "G2", "G5")}
 
@@ -56,7 +57,7 @@ def facts(bench: Bench) -> dict[str, Any]:
 
 
 def run(bench: Bench, names: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield {name, status, seconds, ...} of each check: passed, failed, or not run for lack of time or data."""
+    """Yield {name, status, seconds, ...} of each check: passed, failed, or not run for lack of time, data or GPUs."""
     for name in names:
         check, start = CHECKS[name], time.monotonic()
         found: dict[str, Any] = {"name": name, "what": (check.__doc__ or "").strip()}

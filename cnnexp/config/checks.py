@@ -84,6 +84,7 @@ def check(config: Mapping[str, Any]) -> None:
         signature.check_value(f"unfreeze.{pattern}", duration, Span)
     check_study(config["study"])
     check_device(config["device"]["kind"])
+    check_processes(config)
     for name in GIVEN:
         _check_signature(name, config[name])
     for name in GIVEN:
@@ -209,3 +210,23 @@ def check_device(kind: str) -> None:
     """Check the name of a device. Torch says later whether the machine has it."""
     if kind not in ("auto", "cpu", "cuda", "mps") and not (kind.startswith("cuda:") and kind[5:].isdigit()):
         raise unknown("device.kind", "device", kind, ("auto", "cpu", "cuda", "cuda:<number>", "mps"))
+
+
+def check_processes(config: Mapping[str, Any]) -> None:
+    """Check what several processes of a run ask of the other settings. Raises UserError."""
+    device, cluster = config["device"], config["cluster"]
+    count, kind = device.get("processes", 1), device["kind"]
+    given = f"device.processes: given {count}"
+    if count == 1:
+        return
+    if kind == "mps":
+        raise UserError(f"{given} with device.kind=mps, which has one GPU; allowed: cpu, cuda")
+    if device.get("compile", False):
+        raise UserError(f"{given} with device.compile={device['compile']}; compiled steps are for one process")
+    if config["batch_size"] // config["accumulate"] < count:
+        size = f"batch_size={config['batch_size']} and accumulate={config['accumulate']}"
+        raise UserError(f"{given} with {size}; allowed: an image for each process in each part, or more")
+    if cluster["engine"] in ("slurm", "ray"):
+        key = "cpus" if kind == "cpu" or not cluster["gpus"] else "gpus"
+        if cluster[key] < count:
+            raise UserError(f"{given} with cluster.{key}={cluster[key]}; each process needs one: cluster.{key}={count}")

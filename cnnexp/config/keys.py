@@ -38,6 +38,8 @@ COUNTS: dict[str, tuple[Purpose, ...]] = {
     "device.data_on_device": (),
     "device.keep_memory": (),
     "device.compile": (),
+    "device.processes": (),  # rounding: a run may go on with another number
+    "device.sync_bn": (),
 }
 
 

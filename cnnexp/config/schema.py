@@ -59,6 +59,8 @@ class DeviceConfig:
     data_on_device: bool | Literal["auto"]
     keep_memory: bool = True
     compile: bool | Literal["reduce-overhead", "max-autotune"] = False
+    processes: Count = 1
+    sync_bn: bool = True
 
 
 @dataclass

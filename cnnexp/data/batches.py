@@ -1,7 +1,7 @@
 """Batches as a pure function of the step: images, order and augmentation depend on (seed, step) alone."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -174,9 +174,14 @@ class Batches:
         return batch if self.mix is None else self.mix(batch, step)
 
 
-def in_order(images: DeviceImages, batch_size: int, normalise: Normalise) -> Iterator[Batch]:
-    """Yield all images of a split in order, without augmentation, the last batch partial; `epoch` is 0."""
-    for start in range(0, len(images), batch_size):
+def in_order(
+    images: DeviceImages, batch_size: int, normalise: Normalise, starts: Iterable[int] | None = None
+) -> Iterator[Batch]:
+    """Yield all images of a split in order, without augmentation, the last batch partial; `epoch` is 0.
+
+    starts: the positions at which batches start, if not all are wanted.
+    """
+    for start in range(0, len(images), batch_size) if starts is None else starts:
         positions = torch.arange(start, min(start + batch_size, len(images)))
         pixels, labels = images.gather(positions)
         yield Batch(normalise(as_float(pixels)), labels, 0, positions)

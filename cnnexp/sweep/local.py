@@ -128,7 +128,9 @@ class LocalEngine:
     def describe(self) -> str:
         """Return "2 slot(s) (cpu; 1 thread(s) each)"."""
         kinds = ", ".join(dict.fromkeys(slot.device for slot in self.slots))
-        return f"{len(self.slots)} slot(s) ({kinds}; {self.slots[0].threads} thread(s) each)"
+        slot = self.slots[0]
+        shared = f", shared by {slot.processes} processes of a run" if slot.processes > 1 else ""
+        return f"{len(self.slots)} slot(s) ({kinds}; {slot.threads} thread(s) each{shared})"
 
 
 def exit_cause(code: int) -> str:

@@ -52,7 +52,8 @@ def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:
     """Return the slots of this machine, and what it is. Raises UserError if it lacks the device."""
     from cnnexp.training.device import probe
 
-    slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"))
+    processes = shared(composed, "device.processes")
+    slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"), processes)
     return slots, probe(slots[0].device, slots[0].threads)
 
 

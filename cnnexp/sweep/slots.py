@@ -8,18 +8,19 @@ from cnnexp.errors import UserError
 
 @dataclass(frozen=True)
 class Slot:
-    """device: cpu, cuda:0, ...; threads: CPU threads of its runs."""
+    """device: cpu, cuda:0, ...; threads: CPU threads of its runs. processes: of a run, which share these threads."""
 
     device: str
     threads: int
+    processes: int = 1
 
 
-def resolve(slots: str | list[str], kind: str) -> list[Slot]:
+def resolve(slots: str | list[str], kind: str, processes: int = 1) -> list[Slot]:
     """Turn `slots` into a list: "auto", "cpu:2" (two on the CPU), "cuda:0", "cuda:0*8" (eight runs at a time on one
     device, each as it would be alone) or a list of these.
 
     kind: the config's `device.kind`. Auto is a slot a CUDA device, or on a CPU a slot a core up to four, and a slot for
-    every two cores above.
+    every two cores above; `processes` of a run need as many devices or cores.
     The number of threads depends on the machine and `slots` only, so that the same study gives the same numbers.
     """
     named = [] if slots == "auto" else [slots] if isinstance(slots, str) else slots
@@ -36,14 +37,28 @@ def resolve(slots: str | list[str], kind: str) -> list[Slot]:
 
     if slots == "auto":
         if kind in ("auto", "cuda") and torch.cuda.is_available():
-            devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+            last = max(torch.cuda.device_count() - processes + 1, 1)
+            devices = [f"cuda:{index}" for index in range(0, last, processes)]
         elif kind not in ("auto", "cpu"):
             devices = [kind]
         elif kind == "auto" and torch.backends.mps.is_available():
             devices = ["mps"]
         else:
-            devices = ["cpu"] * (cores() if cores() <= 4 else cores() // 2)
-    return [Slot(device, max(cores() // len(devices), 1)) for device in devices]
+            devices = ["cpu"] * max((cores() if cores() <= 4 else cores() // 2) // processes, 1)
+    if processes > 1:
+        _check_apart(devices, processes)
+    return [Slot(device, max(cores() // len(devices), 1), processes) for device in devices]
+
+
+def _check_apart(devices: list[str], processes: int) -> None:
+    """Raise UserError if two runs would share a GPU, or one would lack some. `cuda:2` with 2 is cuda:2 and cuda:3."""
+    import torch
+
+    used = [int(device[5:] or 0) + n for device in devices if device.startswith("cuda") for n in range(processes)]
+    there = torch.cuda.device_count() if used else 0
+    if len(set(used)) < len(used) or any(index >= there for index in used):
+        need = f"a slot is {processes} GPUs from the one it names"
+        raise UserError(f"device.processes: given {processes} with slots={devices}; {need}; this machine has {there}")
 
 
 def _expand(entry: str) -> list[str]:

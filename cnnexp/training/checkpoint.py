@@ -215,6 +215,16 @@ class Checkpoints:
         return self.folder / f"best-{best['epoch']}.pt"
 
 
+class NoCheckpoints(Checkpoints):
+    """Restores the state in a process that does not hold the run, and saves nothing."""
+
+    def save(self, state: TrainState, device: Device, digests: Mapping[str, int]) -> None:
+        """Save nothing: process 0 does."""
+
+    def keep_best(self, state: TrainState) -> None:
+        """Keep nothing: process 0 does."""
+
+
 def weights_in(path: Path, run: str | None = None) -> dict[str, Tensor]:
     """Read the weights in a checkpoint, by name. run: the identity that it must contain.
 

@@ -20,7 +20,8 @@ class Device:
     """Where a run computes.
 
     name: of the hardware. precision: fp32, tf32, bf16 or fp16. threads: CPU threads. data_on_device: None decides by
-    the free memory. keep_memory: see cpu.keep_freed_memory. compile: True, or a mode of torch.compile.
+    the free memory. keep_memory: see cpu.keep_freed_memory. compile: True, or a mode of torch.compile. processes: that
+    share the run, its CPU threads, or so many GPUs. sync_bn: batch norm is of all their images.
     """
 
     torch: torch.device
@@ -32,6 +33,8 @@ class Device:
     data_on_device: bool | None
     keep_memory: bool = True
     compile: bool | str = False
+    processes: int = 1
+    sync_bn: bool = True
 
     @property
     def kind(self) -> str:
@@ -62,7 +65,8 @@ class Device:
         """Return what run.json says of the device."""
         facts = {"kind": self.kind, "name": self.name, "precision": self.precision, "threads": self.threads}
         facts |= cpu.kernels() if self.kind == "cpu" else {}
-        return facts | ({"compile": self.compile} if self.compile else {})
+        facts |= {"compile": self.compile} if self.compile else {}
+        return facts | ({"processes": self.processes} if self.processes > 1 else {})
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,11 @@ def probe(kind: str, threads: int | None = None) -> Target:
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu.name()
     return Target(str(device), name, "bf16" if native else "fp32", threads or cores())
+
+
+def gpus() -> int:
+    """Return the number of CUDA devices of this machine."""
+    return torch.cuda.device_count()
 
 
 def stated(config: dict[str, Any], where: str) -> Target:
@@ -136,8 +145,10 @@ def resolve(config: dict[str, Any], target: Target | None = None) -> Device:
         config["channels_last"],
         config["deterministic"],
         None if config["data_on_device"] == "auto" else config["data_on_device"],
-        config.get("keep_memory", True),  # both have a default in the schema
+        config.get("keep_memory", True),  # these have a default in the schema
         config.get("compile", False),
+        config.get("processes", 1),
+        config.get("sync_bn", True),
     )
 
 

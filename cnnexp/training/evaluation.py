@@ -12,6 +12,7 @@ from cnnexp.data.batches import DeviceImages, Normalise, in_order
 from cnnexp.data.images import ImageData, Split
 from cnnexp.training.device import Device
 from cnnexp.training.features import Features, concatenated
+from cnnexp.training.ranks import ALONE, Ranks
 
 
 class Evaluation:
@@ -26,14 +27,17 @@ class Evaluation:
         device: Device,
         batch_size: int | str,
         train: DeviceImages | None = None,
+        ranks: Ranks = ALONE,
         check_stop: Callable[[], None] = lambda: None,
     ):
         """batch_size: images per batch, or "auto": the default of the device. train: `data.train`, if it is loaded.
 
+        ranks: the processes of the run, each of which computes some batches.
         check_stop: called between batches; raises if a signal has asked to stop. It is not called on the validation
         split, because the state is saved right after each validation.
         """
-        self.data, self.device, self.check_stop = data, device, check_stop
+        self.data, self.device, self.ranks = data, device, ranks
+        self.check_stop = check_stop if ranks.first else lambda: None  # it ends the others
         self.batch_size = device.default_eval_batch_size if isinstance(batch_size, str) else batch_size
         self.normalise = Normalise(data.mean, data.std, device.torch, device.layout)
         self.images = {} if train is None else {id(data.train): train}
@@ -45,13 +49,19 @@ class Evaluation:
             self.images[id(split)] = DeviceImages(split, self.device.torch, self.device.data_on_device)
         return self.images[id(split)]
 
-    def logits(self, model: torch.nn.Module, split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return logits (N, K) and labels (N,) of a split, in its order."""
+    def logits(
+        self, model: torch.nn.Module, split: Split, ranks: Ranks | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return logits (N, K) and labels (N,) of a split, in its order. ranks: ALONE computes all in each process."""
+        ranks = ranks or self.ranks
+        starts = ranks.starts(len(split), self.batch_size)
         if self.features is not None and split is not self.data.test:
-            inputs, model = self.features.in_order(self.images_of(split), self.batch_size), self.features.head
+            images = self.images_of(split)
+            inputs, model = self.features.in_order(images, self.batch_size, starts), self.features.head
         else:
-            inputs = self._inputs(split)
-        return logits_of(model, inputs, self.device, len(split)), split.labels
+            inputs = self._inputs(split, starts)
+        ranks.send_buffers(model)
+        return logits_of(model, inputs, self.device, len(split), self.batch_size, ranks), split.labels
 
     def shift_consistency(self, model: torch.nn.Module, logits: NDArray[np.float32], pixels: int) -> float:
         """Return the share of test images that keep their class when moved up, down, left or right by `pixels`.
@@ -59,21 +69,34 @@ class Evaluation:
         logits: (N, K), those of the test images in place.
         """
         test, moves = self.data.test, ((-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
-        moved = (shifted(self._inputs(test), *move) for move in moves)
-        return consistency(logits, (logits_of(model, inputs, self.device, len(test)) for inputs in moved))
+        starts, size = self.ranks.starts(len(test), self.batch_size), self.batch_size
+        moved = (shifted(self._inputs(test, starts), *move) for move in moves)
+        each = (logits_of(model, inputs, self.device, len(test), size, self.ranks) for inputs in moved)
+        return consistency(logits, each)
 
-    def _inputs(self, split: Split) -> Iterator[Tensor]:
-        for batch in in_order(self.images_of(split), self.batch_size, self.normalise):
+    def _inputs(self, split: Split, starts: Iterable[int]) -> Iterator[Tensor]:
+        for batch in in_order(self.images_of(split), self.batch_size, self.normalise, starts):
             if split is not self.data.val:
                 self.check_stop()
             yield batch.images
 
 
-def logits_of(model: torch.nn.Module, inputs: Iterable[Tensor], device: Device, count: int) -> NDArray[np.float32]:
-    """Return the logits (N, K) of batches with N = `count` images in all. Leaves the model in eval mode."""
+def logits_of(
+    model: torch.nn.Module,
+    inputs: Iterable[Tensor],
+    device: Device,
+    count: int,
+    batch_size: int = 0,
+    ranks: Ranks = ALONE,
+) -> NDArray[np.float32]:
+    """Return the logits (N, K) of batches with N = `count` images in all. Leaves the model in eval mode.
+
+    batch_size, ranks: with several processes, each has the batches that `Ranks.starts` says.
+    """
     model.eval()
     with torch.inference_mode(), device.autocast():
-        return concatenated((model(x) for x in inputs), count, torch.float32).cpu().numpy()
+        parts = (model(x) for x in inputs)
+        return concatenated(parts, count, torch.float32, batch_size, ranks).cpu().numpy()
 
 
 def shifted(inputs: Iterable[Tensor], down: int, right: int) -> Iterator[Tensor]:

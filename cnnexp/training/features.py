@@ -18,6 +18,7 @@ from cnnexp.data.augment import draw_mask, flips_only
 from cnnexp.data.batches import Batch, Batches, DeviceImages, Normalise, free_bytes, in_order
 from cnnexp.data.transforms import send
 from cnnexp.training.device import Device
+from cnnexp.training.ranks import ALONE, Ranks
 
 MAX_MEMORY_SHARE = 0.25  # of the machine's memory, or of an accelerator's free memory, for features
 
@@ -48,6 +49,7 @@ class Features:
         device: Device,
         batch_size: int,
         normalise: Normalise,
+        ranks: Ranks = ALONE,
         check_stop: Callable[[], None] = lambda: None,
     ):
         """batch_size: of the passes through the backbone. The head is the module whose parameters learn.
@@ -56,6 +58,7 @@ class Features:
         """
         self.check_stop = check_stop
         self.model, self.device, self.batch_size, self.normalise = model, device, batch_size, normalise
+        self.ranks = ranks
         self.learning = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
         self.name = min(self.learning)
         self.head = model.get_submodule(self.name)
@@ -69,7 +72,7 @@ class Features:
         once, twin = self._pass(self.model.eval(), x), copy.deepcopy(self.model).train()
         if not torch.allclose(once, self._pass(twin, x), rtol=1e-3, atol=1e-5):
             return "they vary in training (dropout?)"
-        needed = 2 * once[0].nbytes * len(images)
+        needed = 2 * once[0].nbytes * len(images) * (self.ranks.local_count if images.device.type == "cpu" else 1)
         if needed > MAX_MEMORY_SHARE * memory_bytes(images.device):
             return f"they would take {needed / 2**20:.0f} MiB"
         return None
@@ -80,11 +83,12 @@ class Features:
         if key not in self.kept:
             self.model.eval()
             passes = (self._pass(self.model, x) for x in self._images(images, mirrored))
-            self.kept[key] = concatenated(passes, len(images))
+            self.kept[key] = concatenated(passes, len(images), None, self.batch_size, self.ranks)
         return self.kept[key]
 
     def _images(self, images: DeviceImages, mirrored: bool) -> Iterator[Tensor]:
-        for batch in in_order(images, self.batch_size, self.normalise):
+        starts = self.ranks.starts(len(images), self.batch_size)
+        for batch in in_order(images, self.batch_size, self.normalise, starts):
             self.check_stop()
             x = batch.images.flip(-1) if mirrored else batch.images
             yield x.contiguous(memory_format=self.device.layout)
@@ -100,19 +104,24 @@ class Features:
             hook.remove()
         return inputs[0]
 
-    def in_order(self, images: DeviceImages, batch_size: int) -> Iterator[Tensor]:
-        """Yield the features (N, ...) of a complete split in its order, in batches."""
+    def in_order(self, images: DeviceImages, batch_size: int, starts: Iterable[int]) -> Iterator[Tensor]:
+        """Yield the features (N, ...) of a split in its order, in batches that begin at `starts`."""
         features = self.of(images)
-        for start in range(0, len(images), batch_size):
+        for start in starts:
             yield features[start : start + batch_size].clone()  # aligned in memory like a gathered batch
 
 
-def concatenated(parts: Iterable[Tensor], count: int, dtype: torch.dtype | None = None) -> Tensor:
+def concatenated(
+    parts: Iterable[Tensor], count: int, dtype: torch.dtype | None = None, batch_size: int = 0, ranks: Ranks = ALONE
+) -> Tensor:
     """Concatenate tensors (n, ...) that have `count` rows in all. dtype: that of the first if None.
 
+    batch_size, ranks: with several processes, each gives the parts that `Ranks.starts` says.
     The result is filled in place: a list of parts would fragment the CPU's heap between the freed activations, which
     then grew with every part.
     """
+    if ranks.count > 1:
+        return ranks.gathered(parts, count, batch_size, dtype)
     result, done = torch.empty(0), 0
     for part in parts:
         if not done:

@@ -67,7 +67,8 @@ class TrainState:
     """Everything that a step changes; `state_dict` is all that a resumed run needs.
 
     learner: the module that batches pass through: the model, or its head if features are computed once (features.py).
-    compiled: called instead of the learner in training steps, if they are compiled (compile.py).
+    compiled: called instead of the learner in training steps: if they are compiled (compile.py), or if several
+    processes share a batch (shared_batch.py).
     losses, correct: (steps_per_epoch,) of this epoch so far: mean loss, and number of right answers, of each batch.
     shown_losses: for rows and curves, as for validation: the cross entropy; `losses` itself if that is the loss.
     unfrozen: (step, parameter): it learns after that number of steps, and is frozen before.

@@ -194,6 +194,16 @@ def plan(
     return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices, shorter)
 
 
+def check_gpus(config: dict[str, Any]) -> None:
+    """Raise UserError if this machine has fewer GPUs than the run has processes here."""
+    from cnnexp.training.device import gpus, probe
+    from cnnexp.training.processes import outer
+
+    place, count = outer(), config["device"]["processes"]
+    if place is None and count > 1 and probe(config["device"]["kind"]).kind.startswith("cuda") and gpus() < count:
+        raise UserError(f"device.processes: given {count}; this machine has {gpus()} CUDA device(s), one for each")
+
+
 def device_facts(device: "Device") -> dict[str, Any]:
     """Return what a machine decides of a run, and can change a number."""
     threads = device.threads if device.kind == "cpu" else None
@@ -216,6 +226,8 @@ def _facts(config: dict[str, Any], device: "Device", data: ImageData, weights: s
         facts["features"] = "computed once"
     if device.compile:
         facts["compile"] = device.compile
+    if device.processes > 1 and not device.sync_bn:
+        facts["batch_norm_in"] = device.processes
     return facts
 
 

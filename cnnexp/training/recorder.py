@@ -107,7 +107,7 @@ class Recorder:
             state.best_weights = copy_weights(state.evaluated)
         if self.patience is not None and state.epochs_since_best >= self.patience:
             state.stopped = "early"
-        elif self.pruner and state.step < self.settings.total_steps and self.pruner.stops():
+        elif self.pruner and state.step < self.settings.total_steps and self.setup.ranks.decide(self.pruner.stops):
             state.stopped = "pruned"
         return better
 

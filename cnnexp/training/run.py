@@ -9,7 +9,7 @@ from typing import Any
 from cnnexp.config.signature import steps
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import Diverged, Interrupted, Skipped, UserError, is_out_of_memory
-from cnnexp.process.signals import stop_request
+from cnnexp.process.signals import StopRequest, stop_request
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
 from cnnexp.storage import MACHINE, StorageError
@@ -22,7 +22,9 @@ from cnnexp.training.loop import Action, Due, TrainState, check_finite, fit, has
 from cnnexp.training.plan import Plan
 from cnnexp.training.probes import PROBES
 from cnnexp.training.probes.watch import Watch
+from cnnexp.training.processes import together
 from cnnexp.training.progress import Progress
+from cnnexp.training.ranks import ALONE, Ranks
 from cnnexp.training.recorder import Recorder
 from cnnexp.training.setup import Setup, prepare, training_batches
 
@@ -44,15 +46,26 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
             trial.weights(plan.config, build_data(plan.config))
         plan.begin(record)
         with stop_request() as stop:
-            with recorded_end(plan, record), stop.ended_anywhere():
+            with recorded_end(plan, record), stop.ended_anywhere(), together(plan) as ranks:
                 went_on = not record.resumes and going_on.go_on(plan.continues, plan.identity, record)
-                setup = prepare(plan, record, stop)
-                restore(setup, count=not went_on)
-                result = fit_and_evaluate(setup, Recorder(setup, progress), f"{plan.label}: {plan.folder}")
+                result = compute(plan, record, progress, stop, ranks, resumed=not went_on)
                 record.update(status="done", result=result, files=record.seal(), finished=now())
             record.log(f"done: test accuracy {percent(result.get('test_accuracy'))}, best epoch {result['best_epoch']}")
             tidy(plan, record)
         return record
+
+
+def compute(
+    plan: Plan, record: RunRecord, progress: Progress, stop: StopRequest, ranks: Ranks = ALONE, resumed: bool = True
+) -> dict[str, Any]:
+    """Build a run, train it to its end, and return its result. Each of its processes does this (processes.py).
+
+    resumed: a run that finds a checkpoint counts as resumed.
+    """
+    setup = prepare(plan, record, stop, ranks)
+    restore(setup, resumed)
+    ranks.wake(plan)
+    return fit_and_evaluate(setup, Recorder(setup, progress), f"{plan.label}: {plan.folder}")
 
 
 def tidy(plan: Plan, record: RunRecord) -> None:
@@ -76,7 +89,7 @@ def restore(setup: Setup, count: bool = True) -> None:
     state, record = setup.state, setup.record
     if setup.checkpoints.restore(state, record) and count:
         record.update(resumed=record.info["resumed"] + 1)
-        record.log(f"resumed after step {state.step}")
+        record.log(f"resumed after step {state.step}{setup.ranks}")
     record.cut_back(state.rows, state.probe_rows, state.chain_rows)
 
 
@@ -87,7 +100,7 @@ def fit_and_evaluate(setup: Setup, recorder: Recorder, title: str) -> dict[str, 
     try:
         batches = training_batches(setup)
         before, after = [], actions(setup, recorder)
-        if config["log"]["hash_chain"]:
+        if config["log"]["hash_chain"] and setup.ranks.first:
             batches = chain = HashChain(record.folder, batches, settings.device)
             after.insert(0, (every_step, chain.row))
         if any(config["probes"][name] for name in PROBES):
@@ -128,7 +141,7 @@ def actions(setup: Setup, recorder: Recorder) -> list[tuple[Due, Action]]:
 
     def stop_if_asked(state: TrainState) -> None:
         try:
-            setup.stop.check()
+            setup.ranks.check(setup.stop)
         except Interrupted:
             save(state)
             checkpoints.wait()

@@ -21,7 +21,7 @@ from cnnexp.storage import space as disk
 from cnnexp.training import build, trial
 from cnnexp.training import device as devices
 from cnnexp.training.bf16 import keep_in_fp32, unfit
-from cnnexp.training.checkpoint import Checkpoints
+from cnnexp.training.checkpoint import Checkpoints, NoCheckpoints
 from cnnexp.training.compile import compiled
 from cnnexp.training.device import Device
 from cnnexp.training.evaluation import Evaluation
@@ -29,11 +29,16 @@ from cnnexp.training.features import FeatureBatches, Features, wanted
 from cnnexp.training.loop import BatchSource, Settings, TrainState
 from cnnexp.training.moving_average import MovingAverage
 from cnnexp.training.plan import Plan
+from cnnexp.training.ranks import ALONE, Ranks
+from cnnexp.training.shared_batch import SharedBatch
 
 
 @dataclass
 class Setup:
-    """What one run computes with. `state` is at step 0 until a checkpoint is restored. stop: set by a signal."""
+    """What one run computes with. `state` is at step 0 until a checkpoint is restored. stop: set by a signal.
+
+    ranks: this process's place among those of the run.
+    """
 
     config: dict[str, Any]
     record: RunRecord
@@ -44,16 +49,18 @@ class Setup:
     state: TrainState
     evaluation: Evaluation
     checkpoints: Checkpoints
+    ranks: Ranks = ALONE
 
 
-def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
+def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALONE) -> Setup:
     """Build a run and write the facts of its parts to run.json.
 
     Raises UserError if parts do not fit together, if the data has changed since the plan, or if the disk is too small.
     """
     config = plan.config
-    device = devices.resolve(config["device"])
-    plan.check_device(device)
+    whole_device = devices.resolve(config["device"])
+    plan.check_device(whole_device)
+    device = ranks.share(whole_device)
     devices.set_up(device)
     data = build.build_data(config)
     batches = batches_of(config, data, device)
@@ -63,7 +70,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
     trial.with_data(config, data, settings.steps_per_epoch, settings.total_steps, own=True)
     in_fp32 = choose_precisions(state.model, config, data, device, record)
     record.update(
-        device=device.record() | in_fp32,
+        device=whole_device.record() | in_fp32,
         data=data_facts(data),
         model=count(state.model, data.image),
         schedule={name: getattr(settings, name) for name in ("steps_per_epoch", "total_steps", "epochs")},
@@ -75,15 +82,15 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest) -> Setup:
             record.log(f"data: {both} of {of_all} {name} images are training images too, pixel for pixel")
     averaged = state.average is not None
     disk.check_free_space(plan.folder, disk.bytes_to_come(state.model, plan.folder / "checkpoints", averaged))
-    checkpoints = Checkpoints(
+    checkpoints = (Checkpoints if ranks.first else NoCheckpoints)(
         plan.folder / "checkpoints",
         every=None if (every := config["checkpoint"]["every"]) == "auto" else steps(every, settings.steps_per_epoch),
         steps_per_epoch=settings.steps_per_epoch,
         run=plan.identity,
         size=disk.save_bytes(state.model, averaged),
     )
-    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, stop.check)
-    return Setup(config, record, stop, data, batches, settings, state, evaluation, checkpoints)
+    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, ranks, stop.check)
+    return Setup(config, record, stop, data, batches, settings, state, evaluation, checkpoints, ranks)
 
 
 def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batches:
@@ -180,7 +187,7 @@ def training_batches(setup: Setup) -> BatchSource:
     """Return what the state is trained on from here: batches of images, or of features of a frozen backbone.
 
     Features are computed now, if the config allows it; the head alone then trains. The training steps that are left are
-    compiled now, if the config asks for it.
+    compiled now, if the config asks for it; or shared by the processes of the run.
     """
     source = keep_features(setup)
     state, device = setup.state, setup.settings.device
@@ -190,6 +197,9 @@ def training_batches(setup: Setup) -> BatchSource:
             state.freeze_until()
             batch = source.at(state.step).parts(setup.settings.accumulate)[0]
             state.compiled = compiled(state, batch, device, folder, setup.record.log)
+    if setup.ranks.count > 1 and state.step < setup.settings.total_steps and state.stopped is None:
+        part = source.at(state.step).parts(setup.settings.accumulate)[0]
+        state.compiled = SharedBatch(state, setup.ranks, setup.config["seed"], device.sync_bn, part.images)
     return source
 
 
@@ -200,7 +210,7 @@ def keep_features(setup: Setup) -> BatchSource:
     if not wanted(setup.config) or flips is None:
         return batches
     device = setup.settings.device
-    features = Features(state.model, device, evaluation.batch_size, evaluation.normalise, setup.stop.check)
+    features = Features(state.model, device, evaluation.batch_size, evaluation.normalise, setup.ranks, setup.stop.check)
     reason = features.why_not_cacheable(batches.images)
     setup.record.update(features=f"computed for every batch: {reason}" if reason else "computed once")
     if reason:

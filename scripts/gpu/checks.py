@@ -142,6 +142,25 @@ def compiled(bench: Bench) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
+def several_gpus(bench: Bench) -> dict[str, Any]:
+    """Two processes, each on a GPU of its own, give the logits of one, and the same bits again. Needs two GPUs."""
+    import torch
+
+    if bench.cuda and torch.cuda.device_count() < 2:
+        return {"status": "not run: one GPU"}
+    words = ["model.norm=batch", "+aug=full", "optimizer=momentum", "device.precision=fp32"]
+    words += ["device.deterministic=true"] * bench.cuda
+    (one,) = bench.train("one-process", *words)
+    (two,) = bench.train("two-processes", *words, "device.processes=2")
+    (again,) = bench.train("two-again", *words, "device.processes=2")
+    same_bits(two, again)
+    difference = float(np.abs(logits_of(one) - logits_of(two)).max())
+    if difference > 1e-2:
+        raise Failed(f"largest difference of a logit: {difference:.3g}")
+    bench.train("two-local", *words, "device.processes=2", "device.sync_bn=false")
+    return {"largest difference of a logit": difference}
+
+
 def frozen(bench: Bench) -> dict[str, Any]:
     """A frozen ResNet-18 with its features computed once gives the logits of one that computes them at every step."""
     words = ["model=resnet18", "model.freeze=backbone", "model.bn=frozen", "data.size=32", "device.precision=fp32"]

@@ -5,6 +5,7 @@ from cnnexp.training.loop import TrainState
 from cnnexp.training.probes import OF_A_PASS
 from cnnexp.training.probes.passes import Pass
 from cnnexp.training.probes.weights import Step
+from cnnexp.training.ranks import ALONE
 from cnnexp.training.setup import Setup
 
 
@@ -32,11 +33,11 @@ class Watch:
         assert self.step is not None
         state.wait_for_device(self.settings.device)
         with state.timed("probes", self.settings.device):
-            rows = self.step.rows()
+            rows = self.step.rows(self.setup.ranks)
             self.step = None
             if any(self.wanted[name] for name in OF_A_PASS):
                 with Pass(state.model, state.learner, self.wanted) as watched:
-                    self.setup.evaluation.logits(state.model, self.setup.data.val)
+                    self.setup.evaluation.logits(state.model, self.setup.data.val, ALONE)
                 rows += watched.rows()
             for row in rows:
                 self.setup.record.append_probe(epoch=self.settings.epoch(state.step), step=state.step, **row)

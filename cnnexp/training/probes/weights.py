@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnexp.training.probes.magnitudes import counts, histogram
+from cnnexp.training.ranks import ALONE, Ranks
 
 NETWORK = "(network)"  # the layer of parameters that belong to no layer
 
@@ -42,8 +43,10 @@ class Step:
 
         return keep
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of the step, layer by layer, and remove the hooks."""
+    def rows(self, ranks: Ranks = ALONE) -> list[dict[str, Any]]:
+        """Return the rows of the step, layer by layer, and remove the hooks. ranks: the processes of the run."""
+        if ranks.count > 1:  # the hooks saw the gradients of this process, before torch has taken their mean
+            self.gradients = {name: ranks.sum(found) / ranks.count for name, found in sorted(self.gradients.items())}
         for hook in self.hooks:
             hook.remove()
         return [row for layer in self.layers for row in (self._gradient(layer), self._update(layer)) if row]

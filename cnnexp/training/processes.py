@@ -1,0 +1,273 @@
+"""Starts the other processes of a run, and ends them: those of `device.processes`, or of torchrun and srun.
+
+Process 0 is the command itself, or a worker of a sweep. It starts the others as `python -m cnnexp.training.follow`;
+torchrun and srun start all of them as the same command. Each of the others waits for a plan (follow.py).
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from select import select
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cnnexp.errors import EXIT_REQUEST, EXIT_SOME_FAILED, Interrupted, ProcessLost, UserError, is_out_of_memory
+from cnnexp.storage import log_descriptor, remove
+
+if TYPE_CHECKING:
+    from cnnexp.training.plan import Plan
+    from cnnexp.training.ranks import Ranks
+
+SILENT_SECONDS = 300.0  # after which a process that does not answer is given up
+START_SECONDS = 120.0  # for a process to import torch
+CAUSE_SECONDS = 5.0  # for a process that has failed to say why
+OF_EXCHANGES = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "process group")
+
+
+@dataclass(frozen=True)
+class Outer:
+    """This process's place among those that torchrun or srun has started. address: of process 0, HOST:PORT."""
+
+    program: str
+    rank: int
+    count: int
+    local_rank: int
+    local_count: int
+    address: str
+
+
+def outer(environ: Mapping[str, str] = os.environ) -> Outer | None:
+    """Return the place that torchrun or srun gives this process; None if it is alone."""
+
+    def number(name: str, default: int) -> int:
+        return int(environ.get(name, default))
+
+    if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environ.keys() and number("WORLD_SIZE", 1) > 1:
+        address = f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}"
+        local = number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1)
+        return Outer("torchrun", number("RANK", 0), number("WORLD_SIZE", 1), *local, address)
+    if number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in environ:  # not those of a batch script
+        job, step = number("SLURM_JOB_ID", 0), number("SLURM_STEP_ID", 0)
+        address = f"{first_host(environ.get('SLURM_STEP_NODELIST', 'localhost'))}:{20000 + (job * 31 + step) % 20000}"
+        each = environ.get("SLURM_STEP_TASKS_PER_NODE", environ["SLURM_STEP_NUM_TASKS"])
+        local = number("SLURM_LOCALID", 0), int(re.split(r"\D", each)[0])
+        return Outer("srun", number("SLURM_PROCID", 0), number("SLURM_STEP_NUM_TASKS", 1), *local, address)
+    return None
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of a list as SLURM writes it: "node[03-07,9],other" gives "node03"."""
+    found = re.match(r"([^\[,]*)(?:\[([^\]\-,]*)[^\]]*\])?([^,]*)", nodes)
+    assert found is not None
+    return "".join(part or "" for part in found.groups())
+
+
+def check_outer(given: int) -> int:
+    """Return the number of processes of a single run: those given, or those that torchrun or srun has started."""
+    place = outer()
+    if place is None or given == place.count:
+        return given
+    if given > 1:
+        raise UserError(f"device.processes: given {given}; {place.program} has started {place.count}: leave it out")
+    return place.count
+
+
+def connect(ranks: "Ranks", kind: str, method: str, seconds: float) -> None:
+    """Let the processes of a run find each other. method: as torch calls it, such as file:///PATH."""
+    import torch
+    from torch import distributed
+
+    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" or (not kind and torch.cuda.is_available()) else "gloo"
+    distributed.init_process_group(
+        backend, init_method=method, rank=ranks.rank, world_size=ranks.count, timeout=timedelta(seconds=seconds)
+    )
+
+
+def send(message: "Plan | int") -> None:
+    """Send the others a plan to make, or the exit code with which they end."""
+    from torch import distributed
+
+    distributed.broadcast_object_list([message], 0, device=_cpu())
+
+
+def receive() -> "Plan | int":
+    """Wait for what process 0 sends."""
+    from torch import distributed
+
+    message: list[Any] = [None]
+    distributed.broadcast_object_list(message, 0, device=_cpu())
+    found: Plan | int = message[0]
+    return found
+
+
+def _cpu() -> Any:
+    import torch
+
+    return torch.device("cpu")
+
+
+_leading: list["Ranks"] = []  # of process 0, while torchrun or srun has started others
+
+
+def lead(place: Outer, make: Callable[[], int]) -> int:
+    """Make runs as process 0 of those that torchrun or srun has started; returns the exit code."""
+    ranks, code = ranks_of(place), EXIT_SOME_FAILED
+    connect(ranks, "", f"tcp://{place.address}", SILENT_SECONDS)
+    _leading.append(ranks)
+    try:
+        code = make()
+    except UserError:
+        code = EXIT_REQUEST
+        raise
+    except Interrupted as error:
+        code = error.exit_code
+        raise
+    finally:
+        if _leading:  # the others wait; else a run has ended for all of them
+            send(code)
+    return code
+
+
+def ranks_of(place: Outer, wake: "Callable[[Plan], None]" = send) -> "Ranks":
+    """Return the place of a process as the run sees it."""
+    from cnnexp.training.ranks import Ranks
+
+    return Ranks(place.rank, place.count, place.local_rank, place.local_count, wake)
+
+
+@contextmanager
+def together(plan: "Plan") -> "Iterator[Ranks]":
+    """Have the other processes of a run at hand while the block runs, if it has any.
+
+    An error of an exchange is raised as ProcessLost, or as MemoryError if a process had no memory left.
+    """
+    from cnnexp.training.ranks import ALONE
+
+    count = plan.config["device"].get("processes", 1)
+    if count == 1:
+        yield ALONE
+        return
+    if _leading:
+        ranks = _leading.pop()
+        try:
+            yield ranks
+        except Exception as error:
+            if _of_an_exchange(error):
+                raise ProcessLost(
+                    f"a process of the run has ended, or was silent for {SILENT_SECONDS:.0f} s"
+                ) from error
+            raise
+        _leading.append(ranks)
+        return
+    with _Children(plan, count) as children:
+        try:
+            yield children.ranks
+        except Exception as error:
+            if _of_an_exchange(error):
+                children.raise_cause(error)
+            raise
+
+
+def _of_an_exchange(error: Exception) -> bool:
+    """Tell whether an error is of an exchange between processes."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in OF_EXCHANGES)
+
+
+class _Children:
+    """The processes that process 0 has started. None outlives it: each ends when its input does."""
+
+    def __init__(self, plan: "Plan", count: int):
+        from cnnexp.training.ranks import Ranks
+
+        self.ranks = Ranks(0, count, 0, count, self.wake)
+        self.kind = plan.config["device"]["kind"].partition(":")[0]
+        self.meeting = plan.folder / ".meeting"  # the file in which torch lets the processes find each other
+        self.method = self.meeting.resolve().as_uri()
+        self.started: list[subprocess.Popen[str]] = []
+        self.joined = False
+        remove(self.meeting)  # of a run that was killed
+        log = log_descriptor(plan.folder / "train.log")
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            for rank in range(1, count):
+                told = json.dumps([rank, count, self.kind, self.method, SILENT_SECONDS])
+                command = [sys.executable, "-P", "-m", "cnnexp.training.follow", told]
+                pipe = subprocess.PIPE
+                child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environ)
+                self.started.append(child)
+        finally:
+            os.close(log)
+
+    def __enter__(self) -> "_Children":
+        return self
+
+    def wake(self, plan: "Plan") -> None:
+        """Wait until all have imported torch, connect, and send the plan."""
+        for number, child in enumerate(self.started, 1):
+            if self._line(child, START_SECONDS).get("ready") is None:
+                self._raise_end(number, child)
+        connect(self.ranks, self.kind, self.method, SILENT_SECONDS)
+        self.joined = True
+        send(plan)
+
+    def _line(self, child: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
+        """Return the next message of a process; {} if it has ended, or says nothing."""
+        assert child.stdout is not None
+        if not select([child.stdout], [], [], seconds)[0]:
+            return {}
+        found: dict[str, Any] = json.loads(child.stdout.readline() or "{}")
+        return found
+
+    def raise_cause(self, error: Exception) -> NoReturn:
+        """Raise why an exchange has failed: what a process says, how it ended, or that it does not answer."""
+        until = monotonic() + CAUSE_SECONDS
+        while monotonic() < until:
+            for number, child in enumerate(self.started, 1):
+                if child.poll() is not None:
+                    self._raise_end(number, child, error)
+            sleep(0.05)
+        raise ProcessLost(f"a process of the run did not answer for {SILENT_SECONDS:.0f} s") from error
+
+    def _raise_end(self, number: int, child: "subprocess.Popen[str]", error: Exception | None = None) -> NoReturn:
+        said = self._line(child, 0.0)
+        name = f"process {number + 1} of {self.ranks.count}"
+        if said.get("memory"):
+            raise MemoryError(f"{name}: {said['message']}") from error
+        if said:
+            raise ProcessLost(f"{name}: {said['message']}") from error
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(CAUSE_SECONDS)
+        code = child.returncode
+        if code == -signal.SIGKILL:
+            raise ProcessLost(f"{name} was killed by SIGKILL, perhaps because memory ran out") from error
+        end = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
+        raise ProcessLost(f"{name} {end}; see train.log") from error
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """End the processes: after a run they end by themselves; after an error there is nothing to wait for."""
+        from torch import distributed
+
+        for child in self.started:
+            if error is None:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(CAUSE_SECONDS)
+            child.kill()
+            child.communicate()
+        if self.joined:
+            distributed.destroy_process_group()
+        remove(self.meeting)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the line with which a process says why it failed."""
+    text = f"{type(error).__name__}: {error}".strip(": ")
+    return json.dumps({"memory": is_out_of_memory(error), "message": text})
