@@ -28,6 +28,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--baseline", metavar="ARM", help="the arm to compare with (default: the study's own)")
     parser.add_argument("--no-figures", action="store_true", help="tables and page only")
     parser.add_argument("--quiet", action="store_true", help="print the path of the page only")
+    parser.add_argument("--all-pages", action="store_true", help="of many studies, make every page that is out of date")
     parser.add_argument("--watch", action="store_true", help="write it again while runs are under way; Ctrl-C ends")
     given = parser.parse_args(argv)
     from cnnexp.records.find import find_place
@@ -39,15 +40,16 @@ def main(argv: list[str]) -> int:
         if not given.quiet:
             print(line, file=sys.stderr)
 
-    def write(reload_seconds: int) -> Report:
+    def write() -> Report:
         shown = progress if not given.watch else lambda line: None
-        return write_report(folder, given.out, given.baseline, not given.no_figures, command, shown, reload_seconds)
+        options = (given.out, given.baseline, not given.no_figures, command, shown, given.all_pages)
+        return write_report(folder, *options)
 
     def watched(written: Report, line: str) -> None:
         progress(f"{datetime.datetime.now():%H:%M:%S}  {line}; {visible(written.index)}")
 
     folder, command = find_place(given.folder), in_shell(["cnnexp", "report", *argv])
-    written = watch(folder, write, watched) if given.watch else write(0)
+    written = watch(folder, write, watched) if given.watch else write()
     if not given.quiet:
         print(written.terminal)
     print(visible(written.index))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cnnexp.pages.style import Figure
 
 MANIFEST = "report.json"
+MADE_OF = "made-of.json"
 FOLDERS = ("figures", "tables")
 
 
@@ -35,6 +36,26 @@ def write_page(out: Path, html: str, tables: Mapping[str, Table[Any]], figures: 
         _replace(out, files | {"index.html": html})
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot write the page ({error.strerror or error})") from error
+
+
+def mark_made_of(out: Path, stamp: str) -> None:
+    """Note what a page was made of, for `is_made_of`. stamp: "" removes the note."""
+    if stamp:
+        storage.write_json(out / MADE_OF, stamp)
+    else:
+        storage.remove(out / MADE_OF)
+
+
+def is_made_of(out: Path, stamp: str) -> bool:
+    """Tell whether `out` holds a complete page with this stamp, of which no file has changed since."""
+    try:
+        noted, written = checked_file(out, MADE_OF), storage.read_json(checked_file(out, MANIFEST))
+        if storage.read_json(noted) != stamp:
+            return False
+        made = noted.stat().st_mtime_ns
+        return all((out / str(name)).stat().st_mtime_ns <= made for name in written)
+    except (OSError, UserError, TypeError):
+        return False
 
 
 def _replace(out: Path, files: Mapping[str, str | bytes]) -> None:

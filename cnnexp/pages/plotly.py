@@ -5,6 +5,7 @@ Only the script of the package is read; no Python of it is imported.
 
 import base64
 import gzip
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -31,3 +32,8 @@ def library() -> Library | None:
         return None
     text = (Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     return Library(base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii"), digest(text))
+
+
+def rounded(value: float, digits: int = 5) -> float | None:
+    """Return a number for a figure's data with so many significant digits, None for what JSON has no number for."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

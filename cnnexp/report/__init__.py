@@ -31,19 +31,18 @@ def write(
     figures: bool = True,
     command: str = "",
     progress: Callable[[str], None] = lambda line: None,
-    reload_seconds: int = 0,
+    all_pages: bool = False,
 ) -> Report:
     """Write the report of a study folder, of one run, or of every group below a folder.
 
-    It goes to `out`, by default <folder>/report: index.html, figures/ (PNG, SVG), tables/ (Markdown, CSV, LaTeX); of
-    several groups, a folder each and an index that leads to them. baseline: the arm to compare with, in place of the
-    study's own. command: what the page gives as the command that made it. progress: called with each line of progress.
-    reload_seconds: how often the page reloads itself, 0 for never.
+    It goes to `out`, by default <folder>/report: index.html, figures/ (PNG, SVG), tables/ (Markdown, CSV, LaTeX). Of
+    several groups, index.html is an overview, and the pages of those that have changed go to a folder each; if many
+    have, that is done only with all_pages. baseline: the arm to compare with, in place of the study's own. command:
+    what the page gives as the command that made it. progress: called with each line of progress.
     Raises UserError if there are no runs, if there is no such baseline, or if a file cannot be written.
     """
-    from cnnexp.report.render.write import write_groups  # numpy, scipy, jinja2: imported when a report is made
+    from cnnexp.report.render.write import Options, write_groups  # numpy, scipy, jinja2: when a report is made
     from cnnexp.storage.untrusted import checked_folder
 
-    return write_groups(
-        folder, out or checked_folder(folder, "report"), baseline, figures, command, progress, reload_seconds
-    )
+    options = Options(baseline, figures, command, progress, all_pages)
+    return write_groups(folder, out or checked_folder(folder, "report"), options)

@@ -1,56 +1,39 @@
-"""`cnnexp report --watch`: write the report again while runs are under way. Meanwhile the page reloads itself."""
+"""Write a report again when records have changed: `cnnexp report --watch` and --serve."""
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep, time
 
-from cnnexp import storage
 from cnnexp.errors import UserError
-from cnnexp.pages.files import MANIFEST
 from cnnexp.records.run_record import find_runs
 from cnnexp.records.study import read_study
 from cnnexp.report import Report
 
-RELOAD_SECONDS = 5  # of the page, and at least between two reports
+SECONDS = 5  # at least between two looks at the records
 SHARE = 5  # a report is written in at most a fifth of the time: the rest of the cores is for training
 QUIET_SECONDS = 60  # a sweep in which nothing happens for so long, although runs are left, has ended
-RELOADS = re.compile(r'<meta http-equiv="refresh"[^>]*>\n?')
 
 
-def watch(folder: Path, write: Callable[[int], Report], say: Callable[[Report, str], None]) -> Report:
-    """Write reports until no run at or below `folder` is under way; return the last one.
+def watch(
+    folder: Path, write: Callable[[], Report], say: Callable[[Report, str], None], forever: bool = False
+) -> Report:
+    """Write reports until no run at or below `folder` is under way, or forever; return the last one.
 
-    write: given the seconds between two reloads of the page, 0 for none. say: called with the report and
-    the number of runs by status, when these have changed. However this ends, the page no longer reloads itself.
+    say: called with the report and the number of runs by status, when these have changed.
     """
     written: Report | None = None
-    seen: dict[Path, tuple[int, int]] = {}
+    seen: tuple[dict[Path, tuple[int, int]], str] = {}, ""
     said = ""
-    try:
-        while True:
-            started, goes_on, now = monotonic(), is_under_way(folder), _state(folder)
-            if written is None or now != seen or not goes_on:
-                written, seen = write(RELOAD_SECONDS if goes_on else 0), now
-                if (counts := _counts(folder)) != said:
-                    say(written, said := counts)
-            if not goes_on:
-                return written
-            sleep(max(RELOAD_SECONDS, (SHARE - 1) * (monotonic() - started)))
-    except BaseException:
-        if written is not None:
-            stop_reloading(written.index.parent)
-        raise
-
-
-def stop_reloading(out: Path) -> None:
-    """Take the reloading out of the pages of a report."""
-    for manifest in out.rglob(MANIFEST):
-        with suppress(OSError, UserError):
-            page = manifest.with_name("index.html")
-            if not page.is_symlink():
-                storage.write_text(page, RELOADS.sub("", page.read_text(encoding="utf-8"), count=1))
+    while True:
+        started, goes_on, now = monotonic(), forever or is_under_way(folder), (_state(folder), _counts(folder))
+        if written is None or now != seen or not goes_on:
+            written, seen = write(), now
+            if now[1] != said:
+                say(written, said := now[1])
+        if not goes_on:
+            return written
+        sleep(max(SECONDS, (SHARE - 1) * (monotonic() - started)))
 
 
 def is_under_way(folder: Path) -> bool:

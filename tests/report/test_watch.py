@@ -10,10 +10,8 @@ import pytest
 from fake_records import write_run, write_study
 
 from cnnexp import report, storage
-from cnnexp.errors import UserError
 from cnnexp.report import watch as watching
 
-REFRESH = 'http-equiv="refresh"'
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
 
@@ -25,8 +23,8 @@ def pages(tmp_path, monkeypatch):
         written, said, steps = [], [], iter(before)
         monkeypatch.setattr(watching, "sleep", lambda seconds: next(steps)())
 
-        def write(reload_seconds):
-            made = report.write(folder, figures=False, reload_seconds=reload_seconds)
+        def write():
+            made = report.write(folder, figures=False)
             written.append(made.index.read_text())
             return made
 
@@ -36,9 +34,9 @@ def pages(tmp_path, monkeypatch):
     return watch
 
 
-def test_a_finished_study_is_written_once_and_does_not_reload(tmp_path, pages):
+def test_a_finished_study_is_written_once(tmp_path, pages):
     said, (page,) = pages(write_study(tmp_path, TWO), [])
-    assert said == ["6 done"] and REFRESH not in page
+    assert said == ["6 done"] and "Better than baseline: dropout" in page
 
 
 def test_it_is_written_when_a_run_goes_on_and_a_last_time_when_it_ends(tmp_path, pages):
@@ -55,7 +53,7 @@ def test_it_is_written_when_a_run_goes_on_and_a_last_time_when_it_ends(tmp_path,
         )
     assert said == ["6 done, 1 running", "6 done, 1 diverged"]
     assert "epoch 3 of 15" in written[0] and "epoch 4 of 15" in written[1]
-    assert [REFRESH in page for page in written] == [True, True, False]
+    assert len(written) == 3, "nothing changed before the second look"
 
 
 def test_between_two_runs_of_a_sweep_it_goes_on(tmp_path, pages, monkeypatch):
@@ -66,29 +64,7 @@ def test_between_two_runs_of_a_sweep_it_goes_on(tmp_path, pages, monkeypatch):
     assert not watching.is_under_way(folder)
 
 
-def test_however_it_ends_the_page_no_longer_reloads(tmp_path, pages):
-    run = write_run(tmp_path, "dropout", 3, 0.6, status="running")
-
-    def fail():
-        raise UserError("no")
-
-    with storage.lock(run.folder / ".lock"), pytest.raises(UserError):
-        pages(tmp_path / "demo", [fail])
-    page = (tmp_path / "demo" / "report" / "index.html").read_text()
-    assert REFRESH not in page and "epoch 3 of 15" in page
-
-
-def test_several_studies_reload_together(tmp_path):
-    for study in ("a", "b"):
-        write_run(tmp_path, "dropout", 0, 0.6, study=study)
-    index = report.write(tmp_path, figures=False, reload_seconds=5).index
-    found = [index, *index.parent.glob("*/index.html")]
-    assert len(found) == 3 and all(REFRESH in page.read_text() for page in found)
-    watching.stop_reloading(index.parent)
-    assert not any(REFRESH in page.read_text() for page in found)
-
-
-def test_ctrl_c_ends_it_with_130_and_a_page_that_stays(tmp_path):
+def test_ctrl_c_ends_it_with_130(tmp_path):
     run = write_run(tmp_path, "dropout", 3, 0.6, status="running")
     page = tmp_path / "demo" / "report" / "index.html"
     command = [sys.executable, "-m", "cnnexp", "report", str(tmp_path / "demo"), "--watch", "--no-figures"]
@@ -97,9 +73,8 @@ def test_ctrl_c_ends_it_with_130_and_a_page_that_stays(tmp_path):
         for line in process.stderr:
             if "1 running" in line:
                 break
-        assert REFRESH in page.read_text()
         time.sleep(0.2)
         os.kill(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
-    assert REFRESH not in page.read_text()
+    assert "epoch 3 of 15" in page.read_text()

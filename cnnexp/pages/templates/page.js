@@ -67,9 +67,11 @@ document.getElementById("open-all")?.addEventListener("click", (event) => {
   event.target.textContent = open ? "Close all sections" : "Open all sections";
 });
 
-// Tables. A number sorts by its value, a cell without one comes last.
+// Tables. A number sorts by its value, a cell without one comes last. A column's head with data-filter gets a choice of
+// its values; what is filtered is told to others by the event "filter".
 const SUFFIX = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 function valueOf(cell) {
+  if (cell.dataset.sort) return Number(cell.dataset.sort);
   const text = cell.textContent.trim(), found = /^([+\-−]?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s?([kMGT])?(?![\w.])/.exec(text);
   if (text === "-" || text === "") return null;
   return found ? Number(found[1].replace(/,/g, "").replace("−", "-")) * (SUFFIX[found[2]] || 1) : text;
@@ -88,15 +90,21 @@ function sortBy(table, column, button) {
   body.append(...rows.map(([, row]) => row));
   say(`Sorted by ${button.textContent}, ${down ? "largest" : "smallest"} first.`);
 }
-function filterRows(table, words, counted) {
-  const parts = words.toLowerCase().split(/\s+/).filter(Boolean);
+function filterRows(table, words, counted, chosen) {
+  const parts = words.toLowerCase().split(/\s+/).filter(Boolean), set = chosen.filter((one) => one.value);
   let shown = 0;
   for (const row of table.tBodies[0].rows) {
     const text = row.textContent.toLowerCase();
-    row.hidden = !parts.every((part) => text.includes(part));
+    row.hidden = !parts.every((part) => text.includes(part)) || !set.every((one) => row.cells[one.dataset.column].textContent.split(", ").includes(one.value));
     shown += !row.hidden;
   }
-  counted.textContent = parts.length ? `${shown} of ${table.tBodies[0].rows.length} rows` : "";
+  counted.textContent = parts.length || set.length ? `${shown} of ${table.tBodies[0].rows.length} rows` : "";
+  table.dispatchEvent(new Event("filter", { bubbles: true }));
+}
+function valueChooser(table, th, column) {
+  const values = [...new Set([...table.tBodies[0].rows].flatMap((row) => row.cells[column].textContent.split(", ")))].sort();
+  const name = th.textContent, options = values.map((text) => make("option", { value: text, text }));
+  return make("select", { "aria-label": `Only rows with this ${name}`, "data-column": column }, make("option", { value: "", text: `${name}: all` }), ...options);
 }
 function columnChooser(table, heads) {
   const boxes = heads.slice(1).map((name, index) => {
@@ -111,16 +119,17 @@ function improve(holder) {
   const table = holder.querySelector("table"), rows = table.tBodies[0].rows.length;
   const heads = [...table.tHead.rows[0].cells].map((th) => th.textContent);
   if (rows < 2) return;
+  const chosen = [...table.tHead.rows[0].cells].flatMap((th, column) => (th.hasAttribute("data-filter") ? [valueChooser(table, th, column)] : []));
   [...table.tHead.rows[0].cells].forEach((th, column) => {
     const button = make("button", { type: "button", class: "sort", text: th.textContent });
     button.addEventListener("click", () => sortBy(table, column, button));
     th.replaceChildren(button);
   });
-  if (rows < 4 && heads.length < 6) return;
+  if (rows < 4 && heads.length < 6 && !chosen.length) return;
   const counted = make("span", { class: "soft", role: "status" });
   const field = make("input", { type: "search", placeholder: "Filter rows", "aria-label": "Filter the rows of this table" });
-  field.addEventListener("input", () => filterRows(table, field.value, counted));
-  holder.prepend(make("div", { class: "tools" }, field, columnChooser(table, heads), counted));
+  for (const one of [field, ...chosen]) one.addEventListener("input", () => filterRows(table, field.value, counted, chosen));
+  holder.prepend(make("div", { class: "tools" }, field, ...chosen, columnChooser(table, heads), counted));
 }
 find(".table").forEach(improve);
 

@@ -59,11 +59,12 @@ def answer(findings: Findings) -> Answer:
     """Return the first screen of a study's report."""
     study = findings.study
     return Answer(
-        in_short(study, findings.rows), _status(findings), _forest(findings), _facts(findings), _next(findings)
+        in_short(study, findings.rows), status(findings), _forest(findings), _facts(findings), _next(findings)
     )
 
 
-def _status(findings: Findings) -> tuple[str, str, str]:
+def status(findings: Findings) -> tuple[str, str, str]:
+    """Return a kind, one or two words and a sentence: whether the verdicts are final."""
     schedule, most = findings.study.schedule, max((row.test.n for row in findings.rows), default=0)
     planned = len(schedule.plan.seeds) if schedule.plan else 0
     waiting = (
@@ -104,7 +105,7 @@ def _facts(findings: Findings) -> dict[str, str]:
 
 def _next(findings: Findings) -> tuple[str, str] | None:
     study = findings.study
-    unfinished = _status(findings)[0] == "provisional" or not any(row.test.n for row in findings.rows)
+    unfinished = status(findings)[0] == "provisional" or not any(row.test.n for row in findings.rows)
     if unfinished and study.command.startswith("cnnexp train "):
         return "Finish the planned runs:", study.command
     if advice := more_seeds(findings):

@@ -85,14 +85,13 @@ def render(
     figures: Sequence["Figure"],
     command: str,
     missing_images: Sequence[str] = (),
-    reload_seconds: int = 0,
     data: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the report's page.
 
     tables: as render.tables.tables_of gives them. command: the one that made the report. missing_images: why images are
-    left out, in lines. reload_seconds: how often the page reloads itself, 0 for never. data: of the interactive
-    figures, see plot_data.py; without it, or without the package that draws them, the figures are images.
+    left out, in lines. data: of the interactive figures, see plot_data.py; without it, or without the package that
+    draws them, the figures are images.
     """
     study, figure_of = findings.study, {figure.name: figure for figure in figures}
     runs = [run for arm in study.arms for run in arm.runs]
@@ -133,7 +132,6 @@ def render(
         "commands": list(dict.fromkeys(text for text in (study.command, *(r.text("command") for r in runs)) if text)),
         "repeats": _repeats(runs),
         "report_command": command,
-        "reload_seconds": reload_seconds,
     }
     context["sections"] = _sections(findings, context)
     context["abouts"] = {name: about for name, (_, about) in SECTIONS.items()}
@@ -149,27 +147,6 @@ def _sections(findings: Findings, context: Mapping[str, Any]) -> dict[str, str]:
     shown |= {name: tables[f"{name}.md"].rows for name in ("comparison", "cost", "runs")}
     shown |= {"reported": findings.reported or findings.judged, "left-out": findings.study.left_out}
     return {name: title for name, (title, _) in SECTIONS.items() if shown[name]}
-
-
-def render_overview(
-    pages: Sequence[Mapping[str, Any]],
-    tables: Mapping[str, Table[Any]],
-    claims_summary: str,
-    command: str,
-    reload_seconds: int = 0,
-) -> str:
-    """Return the page that leads to several reports and has their verdicts.
-
-    pages: each with link, study and headline. tables: as render.tables.tables_of_studies gives them.
-    """
-    context = {
-        "pages": pages,
-        "tables": tables,
-        "claims_summary": claims_summary,
-        "report_command": command,
-        "reload_seconds": reload_seconds,
-    }
-    return template.render(TEMPLATES, "overview.html.j2", context)
 
 
 def _confusions(findings: Findings) -> Table[Any] | None:

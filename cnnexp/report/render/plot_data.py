@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from cnnexp.config.keys import counts, flatten
 from cnnexp.errors import UserError
+from cnnexp.pages.plotly import rounded
 from cnnexp.pages.style import COLOURS
 from cnnexp.records.identical import varying
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES
@@ -63,11 +64,6 @@ def _runs(arm: Arm) -> list[Run]:
 
 def _points(run: Run) -> int:
     return len(run.rows.get("train", {})) + len(run.rows.get("val", {}))
-
-
-def rounded(value: float, digits: int = 5) -> float | None:
-    """Return a number with so many significant digits, None for what JSON has no number for."""
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _arms(findings: Findings, arms: Sequence[Arm], every: int) -> list[dict[str, Any]]:

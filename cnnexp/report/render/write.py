@@ -3,11 +3,15 @@
 import functools
 import textwrap
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnnexp.pages.files import make_folders, write_page
+from cnnexp.errors import UserError
+from cnnexp.pages.files import is_made_of, make_folders, mark_made_of, write_page
 from cnnexp.pages.tables import TERMINAL_WIDTH, Table, to_terminal
+from cnnexp.records.run_record import RunRecord
+from cnnexp.records.study import read_study
 from cnnexp.report import Report
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings
@@ -16,65 +20,115 @@ from cnnexp.report.analysis.plan import more_seeds, rules_in_words
 from cnnexp.report.figures.images import TestImages, fetch
 from cnnexp.report.look import look
 from cnnexp.report.read import unfinished
+from cnnexp.report.read.changes import stamp
 from cnnexp.report.read.collect import find_groups
-from cnnexp.report.render import page
+from cnnexp.report.render import overview, page
 from cnnexp.report.render.claim_tables import tested_effects
-from cnnexp.report.render.tables import tables_of, tables_of_studies
+from cnnexp.report.render.tables import tables_of
 from cnnexp.storage.untrusted import checked_folder
-from cnnexp.text import in_shell, plural
+from cnnexp.text import in_shell, plural, visible
+
+Groups = list[tuple[Path, list[RunRecord]]]
+MAX_PAGES = 12  # made together with an overview: more would take minutes
 
 
-def write_groups(
-    folder: Path,
-    out: Path,
-    baseline: str | None,
-    figures: bool,
-    command: str,
-    progress: Callable[[str], None],
-    reload_seconds: int = 0,
-) -> Report:
+@dataclass(frozen=True)
+class Options:
+    """How reports are written. figures: False for tables and page only. all_pages: see cnnexp.report.write."""
+
+    baseline: str | None = None
+    figures: bool = True
+    command: str = ""
+    progress: Callable[[str], None] = lambda line: None
+    all_pages: bool = False
+
+
+def write_groups(folder: Path, out: Path, options: Options) -> Report:
     """Write the report of every group at or below `folder`; see cnnexp.report.write."""
     groups = find_groups(folder)
-    command = command or in_shell(["cnnexp", "report", str(folder)])
-    pages, printed, studies = [], [], []
-    for path, records in groups:
-        name = "" if len(groups) == 1 else path.relative_to(folder).as_posix() if path != folder else "runs-here"
-        findings = look(path, records, baseline)
-        place = functools.reduce(checked_folder, Path(name).parts, out)
-        printed.append(_write_group(findings, place, figures, command, progress, reload_seconds))
-        studies.append(findings)
-        headline = sentences(findings.study, findings.rows)[0]
-        pages.append({"link": f"{name}/index.html", "headline": headline, "study": findings.study})
-    if len(groups) > 1:
+    options = replace(options, command=options.command or in_shell(["cnnexp", "report", str(folder)]))
+    if len(groups) == 1:
+        findings = look(*groups[0], options.baseline)
+        return Report(out / "index.html", _write_group(findings, out, options, ""))
+    return _write_studies(folder, out, groups, options)
+
+
+def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) -> Report:
+    """Write the overview, then the pages of those studies that have changed, then the links to these."""
+    names = {path: path.relative_to(folder).as_posix() if path != folder else "runs-here" for path, _ in groups}
+    places = {path: functools.reduce(checked_folder, Path(name).parts, out) for path, name in names.items()}
+    read = [(path, records, *_read(path, records, options.baseline)) for path, records in groups]
+    if all(findings is None for _, _, findings, _ in read):
+        raise UserError(read[0][3])
+    stamps = {path: stamp(path, records, options.baseline, options.figures) for path, records in groups}
+    changed = [item for item in read if item[2] and not is_made_of(places[item[0]], stamps[item[0]])]
+    left = len(changed) if len(changed) > MAX_PAGES and not options.all_pages else 0
+
+    def write_overview() -> str:
+        lines = []
+        for path, records, findings, problem in read:
+            link = f"{names[path]}/index.html" if (places[path] / "index.html").is_file() else ""
+            others = [place for place in (out, *names) if place != path and place.is_relative_to(path)]
+            lines.append(overview.line(path, records, findings, problem, link, others))
+        made = overview.tables_of(lines)
         make_folders(out, "tables")
-        made, claims = tables_of_studies(studies), summary([judged for found in studies for judged in found.judged])
-        write_page(out, page.render_overview(pages, made, claims, command, reload_seconds), made)
-        printed += [f"Claims of all studies: {claims}. {out / 'tables' / 'claims.md'}\n"] if claims else []
-    return Report(out / "index.html", "\n".join(printed))
+        write_page(out, overview.render(lines, made, options.command), made)
+        return overview.terminal(lines, out) + _not_made(left, options.command)
+
+    printed = write_overview()
+    if left or not changed:
+        return Report(out / "index.html", printed)
+    options.progress(f"{visible(out / 'index.html')}: the overview is written; its pages follow")
+    texts = []
+    for count, (path, _, findings, _) in enumerate(changed, 1):
+        options.progress(f"{names[path]}: page {count} of {len(changed)}")
+        assert findings is not None
+        texts.append(_write_group(findings, places[path], options, stamps[path]))
+    return Report(out / "index.html", "\n".join([*texts, write_overview()]))
 
 
-def _write_group(
-    findings: Findings,
-    out: Path,
-    with_figures: bool,
-    command: str,
-    progress: Callable[[str], None],
-    reload_seconds: int,
-) -> str:
-    """Write one report; return its text for a terminal."""
+def _read(path: Path, records: list[RunRecord], baseline: str | None) -> tuple[Findings | None, str]:
+    """Return the findings on a study, or None and why it cannot be read: other studies still have their lines."""
+    try:
+        return look(path, records, baseline), _damage(path)
+    except (UserError, OSError) as error:
+        return None, str(error)
+    except Exception as error:  # `cnnexp report` of the study alone shows where
+        return None, f"internal error: {type(error).__name__}: {error}"
+
+
+def _damage(path: Path) -> str:
+    """Return why a study's study.json cannot be read; a report is made without it."""
+    try:
+        read_study(path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _not_made(pages: int, command: str) -> str:
+    if not pages:
+        return ""
+    more = f"{command} --all-pages" if "--all-pages" not in command else command
+    return f"{pages} studies have changed since their pages were made. To make these pages too:\n  {more}\n"
+
+
+def _write_group(findings: Findings, out: Path, options: Options, made_of: str) -> str:
+    """Write one report; return its text for a terminal. made_of: a stamp of the records, "" for none."""
     make_folders(out)
     made, name = tables_of(findings), findings.study.name
     drawn, images, data = [], TestImages(), None
-    if with_figures:
+    if options.figures:
         from cnnexp.report.figures.draw import draw  # imports matplotlib, which takes longer than all the rest
         from cnnexp.report.render.plot_data import page_data
 
-        progress(f"{name}: drawing figures")
+        options.progress(f"{name}: drawing figures")
         images = fetch(findings.examples)
         for line in images.missing:
-            progress(f"{name}: {line}")
+            options.progress(f"{name}: {line}")
         drawn, data = draw(findings, images), page_data(findings, images)
-    write_page(out, page.render(findings, made, drawn, command, images.missing, reload_seconds, data), made, drawn)
+    write_page(out, page.render(findings, made, drawn, options.command, images.missing, data), made, drawn)
+    mark_made_of(out, made_of)
     return terminal(findings, made)
 
 
