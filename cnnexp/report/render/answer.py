@@ -110,7 +110,7 @@ def _next(findings: Findings) -> tuple[str, str] | None:
         return "Finish the planned runs:", study.command
     if advice := more_seeds(findings):
         return advice
-    if _status(findings)[1] == TOO_FEW and study.command.startswith("cnnexp train "):
+    if status(findings)[1] == TOO_FEW and study.command.startswith("cnnexp train "):
         words = [word for word in shlex.split(study.command) if not word.startswith("seed=")]
         return f"Make {SEEDS} seeds of every arm, so that a test is possible:", in_shell(
             [*words, f"seed={','.join(map(str, range(SEEDS)))}"]
