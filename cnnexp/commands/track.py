@@ -1,10 +1,11 @@
 """`cnnexp track`: send the records of runs to TensorBoard, MLflow or W&B. A run never waits for it."""
 
 import sys
+import threading
 from pathlib import Path
 
 from cnnexp.commands import arguments
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, one_line
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError, one_line
 from cnnexp.text import plural
 
 EXAMPLES = """\
@@ -33,16 +34,20 @@ def main(argv: list[str]) -> int:
 
     trackers.check(given.to)
     folder = Path(given.folder) if given.pid else find_place(given.folder)
-    if given.follow:
-        failed = follow(folder, given.to, given.place, given.pid)
-    else:
-        failed = ""
-        try:
+    failed, before = "", threading.excepthook
+    threading.excepthook = lambda error: None  # of the library's threads: it raises the same error here
+    try:
+        if given.follow:
+            failed = follow(folder, given.to, given.place, given.pid)
+        else:
             to = trackers.tracker(given.to, folder, given.place)
             runs, rows = trackers.replay(folder, to)
             print(f"{given.to}: {plural(rows, 'new row')} of {plural(runs, 'run')}; {to.place}")
-        except Exception as error:  # of the tracker's library
-            failed = one_line(f"{type(error).__name__}: {error}")
+    except Exception as error:  # of the tracker's library
+        failed = one_line(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+    finally:
+        threading.excepthook = before
     if failed:
-        print(f"cnnexp: {given.to}: {failed}; the same command goes on", file=sys.stderr)
+        again = "" if "the same command" in failed else "; the same command continues"
+        print(f"cnnexp: {given.to}: {failed}{again}", file=sys.stderr)
     return EXIT_SOME_FAILED if failed else EXIT_DONE

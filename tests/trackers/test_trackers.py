@@ -112,7 +112,31 @@ def test_a_tracker_that_cannot_write_is_one_line(study: Path, capsys: pytest.Cap
     assert cli.main(["track", str(study), "--to", "tensorboard", "--place", str(study / "file")]) == 3
     error = capsys.readouterr().err
     assert error.startswith("cnnexp: tensorboard: ") and error.count("\n") == 1
-    assert error.endswith("; the same command goes on\n")
+    assert error.endswith("; the same command continues\n")
+
+
+def test_an_error_of_a_thread_of_the_library_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard writes in a thread, whose error is raised again by the next call."""
+
+    def fail(folder: Path, to: object) -> None:
+        def write() -> None:
+            raise OSError(28, "No space left on device")
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+        write()
+
+    monkeypatch.setattr(trackers, "check", lambda name: None)
+    monkeypatch.setattr(trackers, "tracker", lambda *_: None)
+    monkeypatch.setattr(trackers, "replay", fail)
+    before = threading.excepthook
+    assert cli.main(["track", str(tmp_path), "--to", "tensorboard"]) == 3
+    assert threading.excepthook is before
+    line = "cnnexp: tensorboard: OSError: [Errno 28] No space left on device; the same command continues\n"
+    assert capsys.readouterr().err == line
 
 
 def test_an_absent_package_or_a_wrong_name_is_one_line(
