@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnexp import storage
 from cnnexp.config.sizes import Size
-from cnnexp.data.decode import decode
+from cnnexp.data.decode import decode, raise_if_transient
 from cnnexp.data.images import PARTS, Pixels
 from cnnexp.data.pixels import fit, flatten
 from cnnexp.data.prepare import Listing
@@ -101,7 +101,8 @@ def public_listing(name: str, root: Path, size: Size, resize: str) -> Listing:
     try:
         parts = _datasets(name, root)
     except Exception as error:  # of many kinds, by the format
-        reason = one_line(error)[:200]
+        raise_if_transient(root, error)
+        reason = one_line(error)[:200] or type(error).__name__
         raise UserError(f"{root}: its {name} is damaged or incomplete ({reason}); delete it to load it anew") from error
     ordered = [(part, dataset, _files(dataset)) for part in PARTS if (dataset := parts.get(part)) is not None]
     places = [(dataset, files, i) for _, dataset, files in ordered for i in range(len(dataset))]

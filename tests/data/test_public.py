@@ -1,6 +1,8 @@
 """Public data sets by name: what torchvision reads, its splits, and a download that is refused."""
 
+import errno
 import socket
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from public_sets import COUNTS, DRAWN, pixels
 from torchvision import datasets
 
 from cnnexp import cli
+from cnnexp.data import public
 from cnnexp.data.licences import licence_of
 from cnnexp.data.public import SETS
 from cnnexp.errors import UserError
@@ -65,6 +68,20 @@ def test_a_damaged_set_is_not_downloaded_again(tmp_path):
     DRAWN["MNIST"](tmp_path)
     (tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(UserError, match="its MNIST is damaged or incomplete"):
+        load("MNIST", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EIO, "Input/output error"), r"cannot be read \(Input/output error\); the disk or the network"),
+        (AssertionError(), r"its MNIST is damaged or incomplete \(AssertionError\); delete it"),
+    ],
+)
+def test_a_set_is_called_damaged_only_if_it_can_be_read(tmp_path, monkeypatch, error, message):
+    DRAWN["MNIST"](tmp_path)
+    monkeypatch.setattr(public, "_datasets", Mock(side_effect=error))
+    with pytest.raises(UserError, match=message):
         load("MNIST", tmp_path)
 
 
