@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fake_records import write_run, write_study
 
+from cnnexp import storage
 from cnnexp.records import study as study_file
 from cnnexp.report.analysis.cost import pareto
 from cnnexp.report.analysis.examples import MAX_CONFUSED, PER_CELL, most_voted
@@ -54,7 +55,7 @@ def test_an_interval_wider_than_the_means_are_apart_is_cut(tmp_path):
 
 def test_planned_seeds_that_are_not_done_make_it_provisional(tmp_path):
     folder = write_study(tmp_path, THREE, seeds=3, command="cnnexp train +study=demo")
-    content = json.loads((folder / "study.json").read_text())
+    content = storage.read_json(folder / "study.json")
     by_arm = {run["arm"]: run for run in content["runs"]}
     waiting = [{**run, "folder": f"{arm}-{n}", "seed": n} for arm, run in by_arm.items() for n in (8, 9)]
     content["runs"] += waiting
@@ -75,6 +76,19 @@ def test_planned_seeds_that_are_not_done_make_it_provisional(tmp_path):
 def test_the_next_command_is_what_is_missing(tmp_path, seeds, fields, command):
     found = findings_of(tmp_path, seeds, **fields)
     assert answer(found).next[1] == command.format(found.study.folder)
+
+
+def test_where_a_setting_is_chosen_the_first_screen_shows_validation(tmp_path):
+    for value, accuracy in (("0.1", 0.5), ("1", 0.6)):
+        arm = f"optimizer.lr={value}"
+        for seed in range(3):
+            write_run(tmp_path, arm, seed, accuracy, changes=[arm])
+    found = analyse(study_of(tmp_path / "demo"))
+    assert found.study.is_choice
+    forest = answer(found).forest
+    assert forest.heading == "Validation accuracy (%)"
+    value = found.rows[0].over_seeds("result", "val_accuracy")
+    assert forest.bars[0].value == f"{100 * value.mean:.2f}"
 
 
 def test_a_study_without_results_says_so(tmp_path):

@@ -15,6 +15,7 @@ from cnnexp.text import in_shell, number, plural
 
 KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
 WORDS = {"within noise": "no detectable difference"}  # a verdict's words where they are read for the first time
+LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
 SEEDS = 5  # of an arm, advised where there are too few to test
 TICKS = 4  # wanted on the axis
@@ -129,7 +130,8 @@ def _next(findings: Findings) -> tuple[str, str] | None:
 def _forest(findings: Findings) -> Forest | None:
     compared = findings.baseline is not None and any(row.difference for row in findings.rows)
     rows = [row for row in findings.rows if not (compared and row.is_baseline)]
-    values = [(row, row.difference if compared else row.test) for row in rows]
+    choice = findings.study.is_choice  # test accuracies are not what a setting is chosen by
+    values = [(row, row.difference if compared else _level(row, choice)) for row in rows]
     numbers = [100 * value.mean for _, value in values if value and value.n]
     if not numbers:
         return None
@@ -141,9 +143,13 @@ def _forest(findings: Findings) -> Forest | None:
 
     bars = [_bar(row, value, place, compared) for row, value in values]
     base = findings.baseline.label if findings.baseline and compared else ""
-    heading = f"Difference from {base} in points of test accuracy" if compared else "Test accuracy (%)"
+    heading = f"Difference from {base} in points of test accuracy" if compared else LEVELS[choice]
     ticks = [(place(tick), f"{tick:+g}" if compared and tick else f"{tick:g}") for tick in _ticks(low, high)]
     return Forest(heading, bars, place(0.0) if compared else math.nan, ticks)
+
+
+def _level(row: Row, validation: bool) -> Estimate:
+    return row.over_seeds("result", "val_accuracy") if validation else row.test
 
 
 def _limits(means: Sequence[float], ends: Sequence[float], compared: bool) -> tuple[float, float]:
