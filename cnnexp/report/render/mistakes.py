@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from cnnexp.pages import template
 from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.style import Figure
 from cnnexp.pages.tables import Column, Table, to_csv
-from cnnexp.pages.template import engine
 from cnnexp.report.analysis.mistakes import Mistake
 from cnnexp.report.figures.images import Image as Pixels
 from cnnexp.report.figures.images import Missing, open_test_split
@@ -61,7 +61,7 @@ def write(out: Path, run: Run, mistakes: Sequence[Mistake], said: str, figures: 
         "figures": figures,
         "command": command,
     }
-    html = engine(Path(__file__).parent / "templates").get_template("mistakes.html.j2").render(context)
+    html = template.render(Path(__file__).parent / "templates", "mistakes.html.j2", context)
     write_page(out, html, {"mistakes.csv": Table(COLUMNS, mistakes)}, figures)
     return out / "index.html"
 
