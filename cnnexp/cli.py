@@ -25,6 +25,7 @@ from cnnexp.version import __version__
 COMMANDS = {
     "train": ("cnnexp.train", "train one network, or a sweep of them"),
     "work": ("cnnexp.commands.work", "make the planned runs of a study, beside other workers"),
+    "lr-find": ("cnnexp.commands.lr_find", "draw the loss against the learning rate, and suggest one"),
     "report": ("cnnexp.commands.report", "compare the runs of a study: tables, figures, a page"),
     "track": ("cnnexp.commands.track", "send the records of runs to TensorBoard, MLflow or W&B"),
     "data": ("cnnexp.commands.data", "prepare a data set, print and show what is in it"),

@@ -5,10 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep, time
 
+from cnnexp import storage
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import find_runs
 from cnnexp.records.study import read_study
 from cnnexp.report import Report
+from cnnexp.search.trials import LOCK
 
 SECONDS = 5  # at least between two looks at the records
 SHARE = 5  # a report is written in at most a fifth of the time: the rest of the cores is for training
@@ -40,6 +42,8 @@ def is_under_way(folder: Path) -> bool:
     """Return whether a process works on a run, or a sweep that has runs left was active in the last QUIET_SECONDS."""
     runs = find_runs(folder)
     if any(run.status == "running" for run in runs):
+        return True
+    if any(storage.is_locked(run.folder.parent / LOCK) for run in runs):  # a search, between two trials
         return True
     found = _state(folder) or _state(folder, "study.json")  # reports write study.json too, so it counts at first only
     newest = max((changed for changed, _ in found.values()), default=0) / 1e9

@@ -1,25 +1,19 @@
-"""Optuna, asked: what to try next, and whether a trial is worth going on with. Nothing else imports it.
+"""A study of Optuna's, built from the recorded trials for each question: nothing but these is stored.
 
-A study of Optuna's is built from the recorded trials for each question, so nothing but these is stored. Optuna keeps no
-generator between two processes: each proposal has a sampler of its own, seeded by the trial's number.
+The questions: whether a trial is worth going on with, and which settings matter. What to try next: proposal.py.
 """
 
 import importlib.util
 from collections.abc import Sequence
-from itertools import product
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.errors import UserError
-from cnnexp.rng import fold
-from cnnexp.search.space import Numbers, Params, as_word, as_words
+from cnnexp.search.space import Numbers, as_word
 from cnnexp.search.trials import Search, Trial
 
 if TYPE_CHECKING:
     import optuna
 
-ATTEMPTS = 20  # to propose settings that were not tried before
-MAX_COUNTED = 10_000  # combinations of a space, to say that all were tried
 STARTUP = 5  # complete trials before one is pruned
 
 
@@ -27,35 +21,6 @@ def check_installed() -> None:
     """Raise UserError if Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError("+search: Optuna is not installed; type: pip install 'cnnexp[search]'")
-
-
-def propose(search: Search, trials: Sequence[Trial], number: int) -> Params | None:
-    """Return settings for the trial of this number that none had before; None if there are no others.
-
-    The same trials and number give the same settings.
-    """
-    import optuna
-
-    tried = {tuple(as_words(trial.params)) for trial in trials}
-    sizes = [len(dimension) for dimension in search.space.values()]
-    if 0 < prod(sizes) <= len(tried):
-        return None
-    study = study_of(search, trials)
-    for attempt in range(ATTEMPTS):
-        seed = fold(search.seed, "search", number, attempt) % 2**32
-        asked = optuna.samplers.TPESampler(seed=seed) if search.sampler == "tpe" else None
-        study.sampler = asked or optuna.samplers.RandomSampler(seed=seed)
-        drawn = study.ask(distributions(search)).params
-        params = {key: from_optuna(search, key, drawn[key]) for key in search.space}
-        if tuple(as_words(params)) not in tried:
-            return params
-    if not 0 < prod(sizes) <= MAX_COUNTED:
-        return None
-    combinations = product(*(dimension.values() for dimension in search.space.values()))
-    others = [
-        p for values in combinations if tuple(as_words(p := dict(zip(search.space, values, strict=True)))) not in tried
-    ]
-    return others[fold(search.seed, "search", number) % len(others)] if others else None
 
 
 def study_of(search: Search, trials: Sequence[Trial]) -> "optuna.Study":
@@ -123,3 +88,16 @@ def is_worth_pruning(search: Search, trials: Sequence[Trial], curve: dict[int, f
     pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=min_epochs)
     study = study_of(search, [trial for trial in trials if trial.state == "complete"])
     return bool(pruner.prune(study, create_trial(state=TrialState.RUNNING, intermediate_values=curve)))
+
+
+def shares(search: Search, trials: Sequence[Trial]) -> dict[str, float]:
+    """Return {key: importance}, which sum to 1, by PED-ANOVA: in what the best trials differ from all.
+
+    trials: complete ones. The best are a tenth of them, or four.
+    """
+    import optuna
+
+    quantile = min(max(0.1, 4 / len(trials)), 0.5)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
+    found = optuna.importance.get_param_importances(study_of(search, trials), evaluator=evaluator)
+    return {key: found.get(key, 0.0) for key in search.space}

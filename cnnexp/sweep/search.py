@@ -14,9 +14,10 @@ from cnnexp.config.flags import Request
 from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
-from cnnexp.search.optuna_study import check_installed, propose
+from cnnexp.search.optuna_study import check_installed
+from cnnexp.search.proposal import propose
 from cnnexp.search.space import as_words
-from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, winner
+from cnnexp.search.trials import LOCK, Search, Trial, Trials, read_search, retrain_words, winner
 from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.engine import Engine
@@ -30,7 +31,6 @@ from cnnexp.text import duration, in_shell, plural, visible
 from cnnexp.trackers.follow import follow_study
 from cnnexp.training.plan import Plan
 
-LOCK = ".search.lock"  # of the command that proposes
 SAME = ("sampler", "space", "monitor", "keep_epoch", "seed")  # of a search that goes on
 
 

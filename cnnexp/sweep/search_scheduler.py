@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from cnnexp.errors import UserError, one_line
-from cnnexp.search.optuna_study import propose
+from cnnexp.search.proposal import propose
 from cnnexp.search.space import Params, as_words
 from cnnexp.search.trials import Search, Trial, Trials, winner
 from cnnexp.sweep.engine import Engine

@@ -13,7 +13,8 @@ from cnnexp.search.space import read_space
 from cnnexp.search.trials import Search, Trial
 
 optuna = pytest.importorskip("optuna")
-from cnnexp.search.optuna_study import is_worth_pruning, propose, study_of  # noqa: E402
+from cnnexp.search.optuna_study import is_worth_pruning, study_of  # noqa: E402
+from cnnexp.search.proposal import propose  # noqa: E402
 
 SPACE = {
     "optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True},

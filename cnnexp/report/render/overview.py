@@ -19,6 +19,8 @@ from cnnexp.report.read.runs import UNFINISHED
 from cnnexp.report.render.answer import status
 from cnnexp.report.render.page import TEMPLATES
 from cnnexp.report.render.tables import tables_of_studies
+from cnnexp.report.search.findings import read_found
+from cnnexp.search.trials import is_search
 from cnnexp.text import in_shell, mib, number, plain, plural, shorten
 
 CHANGED_BY_RUNS = ("run.json", "metrics.jsonl")
@@ -50,12 +52,16 @@ class Line:
     def verdict(self) -> str:
         """Return the verdict in a sentence, or why there is none."""
         found = self.findings
+        if found is None and not self.problem and is_search(self.folder):
+            return plain(read_found(self.folder).sentences()[0])
         damage = f"Cannot be read: {plain(self.problem)}" if self.problem else ""
         return f"{in_short(found.study, found.rows, most=4)} {damage}".rstrip() if found else damage
 
     @property
     def status(self) -> tuple[str, str]:
         """Return the kind of the status, and its words."""
+        if self.findings is None and not self.problem and is_search(self.folder):
+            return "none", "Search"
         return status(self.findings)[:2] if self.findings and not self.problem else ("damaged", "Damaged")
 
     @property

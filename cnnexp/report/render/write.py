@@ -25,6 +25,8 @@ from cnnexp.report.read.collect import find_groups
 from cnnexp.report.render import overview, page
 from cnnexp.report.render.claim_tables import tested_effects
 from cnnexp.report.render.tables import tables_of
+from cnnexp.report.search.findings import read_found
+from cnnexp.search.trials import is_search
 from cnnexp.storage.untrusted import checked_folder
 from cnnexp.text import in_shell, plural, visible
 
@@ -47,6 +49,8 @@ def write_groups(folder: Path, out: Path, options: Options) -> Report:
     """Write the report of every group at or below `folder`; see cnnexp.report.write."""
     groups = find_groups(folder)
     options = replace(options, command=options.command or in_shell(["cnnexp", "report", str(folder)]))
+    if len(groups) == 1 and is_search(groups[0][0]):
+        return Report(out / "index.html", _write_search(groups[0][0], out, options, ""))
     if len(groups) == 1:
         findings = look(*groups[0], options.baseline)
         return Report(out / "index.html", _write_group(findings, out, options, ""))
@@ -58,10 +62,11 @@ def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) ->
     names = {path: path.relative_to(folder).as_posix() if path != folder else "runs-here" for path, _ in groups}
     places = {path: functools.reduce(checked_folder, Path(name).parts, out) for path, name in names.items()}
     read = [(path, records, *_read(path, records, options.baseline)) for path, records in groups]
-    if all(findings is None for _, _, findings, _ in read):
+    if all(findings is None and not is_search(path) for path, _, findings, _ in read):
         raise UserError(read[0][3])
     stamps = {path: stamp(path, records, options.baseline, options.figures) for path, records in groups}
-    changed = [item for item in read if item[2] and not is_made_of(places[item[0]], stamps[item[0]])]
+    usable = [item for item in read if item[2] or (is_search(item[0]) and not item[3])]
+    changed = [item for item in usable if not is_made_of(places[item[0]], stamps[item[0]])]
     left = len(changed) if len(changed) > MAX_PAGES and not options.all_pages else 0
 
     def write_overview() -> str:
@@ -82,7 +87,9 @@ def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) ->
     texts = []
     for count, (path, _, findings, _) in enumerate(changed, 1):
         options.progress(f"{names[path]}: page {count} of {len(changed)}")
-        assert findings is not None
+        if findings is None:
+            texts.append(_write_search(path, places[path], options, stamps[path]))
+            continue
         texts.append(_write_group(findings, places[path], options, stamps[path]))
     return Report(out / "index.html", "\n".join([*texts, write_overview()]))
 
@@ -90,11 +97,23 @@ def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) ->
 def _read(path: Path, records: list[RunRecord], baseline: str | None) -> tuple[Findings | None, str]:
     """Return the findings on a study, or None and why it cannot be read: other studies still have their lines."""
     try:
+        if is_search(path):
+            read_found(path)
+            return None, ""
         return look(path, records, baseline), _damage(path)
     except (UserError, OSError) as error:
         return None, str(error)
     except Exception as error:  # `cnnexp report` of the study alone shows where
         return None, f"internal error: {type(error).__name__}: {error}"
+
+
+def _write_search(path: Path, out: Path, options: Options, made_of: str) -> str:
+    """Write the report of a search; return its text for a terminal. made_of: as `_write_group`."""
+    from cnnexp.report.search import page as search_page
+
+    text = search_page.write(path, out, options.figures, options.command, options.progress)
+    mark_made_of(out, made_of)
+    return text
 
 
 def _damage(path: Path) -> str:

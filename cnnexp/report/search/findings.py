@@ -1,0 +1,143 @@
+"""What a search has found: its best trial, how far that can be trusted, and which settings matter."""
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from cnnexp.records.run_record import RunRecord
+from cnnexp.search.space import as_words
+from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, winner
+from cnnexp.text import in_shell, percent, plural
+
+DRAWS = 200  # of the bootstrap
+MIN_TRIALS = 10  # complete ones, to say which settings matter
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The share of a setting in how good trials differ from all, with the 95 % interval of a bootstrap over trials."""
+
+    key: str
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search as a report shows it. images: of the validation split; 0: unknown. tested: results of the winner."""
+
+    search: Search
+    trials: list[Trial]
+    images: int
+    tested: list[float]
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """Return the best complete trial."""
+        return winner(self.search, self.trials)
+
+    @cached_property
+    def complete(self) -> list[Trial]:
+        """Return the complete trials, the best first."""
+        found = [trial for trial in self.trials if trial.value is not None]
+        return sorted(found, key=lambda trial: -self.search.sign * (trial.value or 0.0))
+
+    @property
+    def command(self) -> str:
+        """Return the command that trains the best settings on new seeds; "" if there are none."""
+        return in_shell(["cnnexp", "train", *retrain_words(self.search, self.best)]) if self.best else ""
+
+    @cached_property
+    def error(self) -> float:
+        """Return the standard error of the best validation accuracy as a share of images; nan for other metrics."""
+        if self.search.monitor != "accuracy" or not self.images or self.best is None or self.best.value is None:
+            return math.nan
+        return math.sqrt(self.best.value * (1 - self.best.value) / self.images)
+
+    @cached_property
+    def importances(self) -> list[Importance]:
+        """Return the importance of every setting, the largest first; [] with fewer than MIN_TRIALS complete trials."""
+        return importances(self.search, self.complete) if len(self.complete) >= MIN_TRIALS else []
+
+    def shown(self, value: float | None) -> str:
+        """Return a value as a reader sees it."""
+        if value is None:
+            return "-"
+        return f"{value:.4f}" if self.search.monitor == "loss" else percent(value)
+
+    def sentences(self) -> list[str]:
+        """Return what a reader must know: the result first."""
+        if self.best is None:
+            return [f"No trial is complete yet: {self.counts()}."]
+        name = self.search.monitor.replace("_", " ")
+        settings = " ".join(as_words(self.best.params))
+        found = [
+            f"Best of {self.counts()}: {settings}, validation {name} {self.shown(self.best.value)} ({self.best.name})."
+        ]
+        if self.tested:
+            mean, n = statistics.mean(self.tested), len(self.tested)
+            spread = f" ± {100 * statistics.stdev(self.tested):.2f}" if n > 1 else ""
+            found.append(f"Retrained on {plural(n, 'new seed')}: test accuracy {100 * mean:.2f}{spread} %.")
+        else:
+            found.append(
+                "Its value is the best of many, so it is too good; only new seeds and one test say how good it is."
+            )
+        if not math.isnan(self.error):
+            near = sum(
+                (self.best.value or 0.0) - (t.value or 0.0) <= Z * math.sqrt(2) * self.error for t in self.complete[1:]
+            )
+            found.append(
+                f"With {self.images:,} validation images, an accuracy is known to ± {100 * Z * self.error:.1f} points: "
+                f"{plural(near, 'other trial')} cannot be told from the best."
+            )
+        return found
+
+    def counts(self) -> str:
+        """Return "20 trials (14 complete, 5 pruned, 1 unfit)"."""
+        states = ("complete", "pruned", "unfit", "failed", "open")
+        counts = {state: sum(trial.state == state for trial in self.trials) for state in states}
+        listed = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        return f"{plural(len(self.trials), 'trial')} ({listed})"
+
+
+def read_found(folder: Path) -> Found:
+    """Read a search and its trials; the caller has checked that the folder is one."""
+    search = read_search(folder)
+    assert search is not None
+    trials = Trials(search).read()
+    infos = (RunRecord.read(trial.folder).info for trial in trials)
+    images = next((info["data"]["val"] for info in infos if isinstance(info.get("data"), dict)), 0)
+    retrained = [RunRecord.read(run) for run in sorted(folder.parent.glob(f"{folder.name}-best/best-s*"))]
+    tested = [run.info["result"]["test_accuracy"] for run in retrained if run.status == "done" and run.is_tested]
+    found = Found(search, trials, images, tested)
+    words = as_words(found.best.params) if found.best else []
+    same = all(set(words) <= set(run.info.get("changes") or words) for run in retrained)
+    return found if same else replace(found, tested=[])
+
+
+def importances(search: Search, complete: Sequence[Trial]) -> list[Importance]:
+    """Return PED-ANOVA's importances (Watanabe et al. 2023), with intervals from trials drawn with replacement."""
+    whole = _shares(search, complete)
+    draws: list[dict[str, float]] = []
+    drawn = random.Random(0)
+    for _ in range(DRAWS):
+        sample = drawn.choices(complete, k=len(complete))
+        draws.append(_shares(search, sample))
+    found = []
+    for key, share in whole.items():
+        values = sorted(draw[key] for draw in draws)
+        low, high = values[int(0.025 * DRAWS)], values[int(0.975 * DRAWS) - 1]
+        found.append(Importance(key, share, min(low, share), max(high, share)))
+    return sorted(found, key=lambda importance: -importance.share)
+
+
+def _shares(search: Search, complete: Sequence[Trial]) -> dict[str, float]:
+    from cnnexp.search.optuna_study import shares
+
+    return shares(search, complete)

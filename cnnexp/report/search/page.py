@@ -1,0 +1,111 @@
+"""The page of a search, its figures and tables. The template engine escapes."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cnnexp.pages import template
+from cnnexp.pages.files import make_folders, write_page
+from cnnexp.pages.tables import Column, Table, to_terminal
+from cnnexp.records.names import short_keys
+from cnnexp.report.search.findings import MIN_TRIALS, Found, Importance, read_found
+from cnnexp.search.space import as_word
+from cnnexp.search.trials import Trial
+from cnnexp.text import duration, plain
+
+TOP = 8  # trials in a terminal
+
+
+def write(folder: Path, out: Path, with_figures: bool, command: str, progress: Callable[[str], None]) -> str:
+    """Write the report of a search; return its text for a terminal."""
+    found = read_found(folder)
+    make_folders(out)
+    made, drawn = {"trials.csv": trial_table(found), "trials.md": trial_table(found)}, []
+    if found.importances:
+        made["importances.md"] = importance_table(found)
+    if with_figures:
+        from cnnexp.report.search.figures import draw  # imports matplotlib
+
+        progress(f"{folder.name}: drawing figures")
+        drawn = draw(found)
+    context: dict[str, Any] = {
+        "name": plain(folder.name),
+        "sentences": [plain(sentence) for sentence in found.sentences()],
+        "best": plain(found.command),
+        "space": space_table(found),
+        "tables": made,
+        "figures": {figure.name: figure for figure in drawn},
+        "few": MIN_TRIALS if not found.importances else 0,
+        "command": plain(found.search.command),
+        "report_command": command,
+    }
+    write_page(out, template.render(Path(__file__).parent / "templates", "search.html.j2", context), made, drawn)
+    return terminal(found, made)
+
+
+def terminal(found: Found, made: dict[str, Table[Any]]) -> str:
+    """Return the sentences, the best trials, the importances and the next command, as lines of text."""
+    lines = [plain(found.search.folder.name), "", *map(plain, found.sentences())]
+    if found.complete:
+        lines += ["", to_terminal(Table(trial_table(found).columns, found.complete[:TOP]))]
+    if "importances.md" in made:
+        lines += [to_terminal(made["importances.md"])]
+    if found.command and not found.tested:
+        lines += ["train the best settings on new seeds, and test once:", f"  {plain(found.command)}"]
+    return "\n".join(lines) + "\n"
+
+
+def trial_table(found: Found) -> Table[Trial]:
+    """Return the table of all trials, the best first."""
+    short = short_keys(found.search.space)
+    order = [*found.complete, *(trial for trial in found.trials if trial.value is None)]
+    name = found.search.monitor.replace("_", " ")
+
+    def value(key: str) -> Callable[[Trial], str]:
+        return lambda trial: plain(as_word(trial.params[key]))
+
+    columns = [
+        Column("Trial", "trial", lambda trial: trial.number, str, "label", "Trial"),
+        Column(f"Val {name}", "value", lambda trial: math.nan if trial.value is None else trial.value,
+               lambda x: found.shown(None if math.isnan(x) else x), terminal=f"Val {name}"),
+        *(Column(short[key], key, value(key), terminal=short[key]) for key in found.search.space),
+        Column("State", "state", lambda trial: trial.state, kind="words", terminal="State"),
+        Column("Epochs", "epochs", lambda trial: trial.epochs, terminal="Epochs"),
+        Column("Time", "seconds", lambda trial: trial.seconds, duration, terminal="Time"),
+        Column("Reason", "message", lambda trial: plain(trial.message), kind="reason"),
+    ]  # fmt: skip
+    if not any(trial.message for trial in order):
+        columns.pop()
+    return Table(columns, order)
+
+
+def importance_table(found: Found) -> Table[Any]:
+    """Return the table of importances."""
+
+    def interval(one: Importance) -> str:
+        return f"[{100 * one.low:.0f}, {100 * one.high:.0f}]"
+
+    columns: list[Column[Any]] = [
+        Column("Setting", "setting", lambda one: plain(one.key), kind="label", terminal="Setting"),
+        Column("Importance (%)", "share", lambda one: 100 * one.share, lambda x: f"{x:.0f}", terminal="Importance (%)"),
+        Column("95 % interval", "", interval, terminal="95 % interval"),
+        Column("", "low95", lambda one: 100 * one.low),
+        Column("", "high95", lambda one: 100 * one.high),
+    ]
+    return Table(columns, found.importances)
+
+
+def space_table(found: Found) -> Table[Any]:
+    """Return the table of the space, with the best settings."""
+    best = found.best
+
+    def chosen(row: Any) -> str:
+        return plain(as_word(best.params[row[0]])) if best else "-"
+
+    columns: list[Column[Any]] = [
+        Column("Setting", "setting", lambda row: plain(row[0]), kind="label"),
+        Column("Tried", "tried", lambda row: plain(str(row[1])), kind="words"),
+        Column("Best", "best", chosen),
+    ]
+    return Table(columns, list(found.search.space.items()))

@@ -1,0 +1,122 @@
+"""The report of a search: what it says of trials whose values are known."""
+
+import csv
+import math
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnexp import cli
+from cnnexp.records.run_record import RunRecord
+from cnnexp.report import write
+from cnnexp.report.search.findings import importances, read_found
+from cnnexp.search.space import read_space
+from cnnexp.search.trials import Search, Trial, Trials, trial_name
+
+pytest.importorskip("optuna")
+
+SPACE = {"optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True}, "model.norm": ["none", "batch"]}
+
+
+def made(
+    folder: Path, count: int = 14, monitor: str = "accuracy", value: Callable[[float], float] | None = None
+) -> Search:
+    """Record a search whose trials have the value of their learning rate: the best is 0.01. Trial 3 is pruned."""
+    search = Search(folder, "tpe", read_space(SPACE), monitor, "best", 30, 0, "cnnexp train +search=tpe", ("epochs=2",))
+    folder.mkdir(parents=True)
+    search.write()
+    drawn = random.Random(0)
+    for number in range(count):
+        lr = 0.01 if number == 5 else round(10 ** drawn.uniform(-4, -1), 6)
+        at = (value or (lambda lr: 0.8 - 0.1 * abs(math.log10(lr) + 2)))(lr)
+        params = {"optimizer.lr": lr, "model.norm": drawn.choice(["none", "batch"])}
+        run = folder / f"{trial_name(number)}-s0-abc"
+        (run / "checkpoints").mkdir(parents=True)
+        Trials(search).add(number, params, run)
+        record = RunRecord.read(run)
+        for epoch in (1, 2):
+            row = {"kind": "epoch", "epoch": epoch, "step": epoch, "loss": 1 - at, "accuracy": at - 0.1 * (2 - epoch)}
+            record.append(**row, split="val")
+        result = {"stopped": "pruned" if number == 3 else "completed", "val_accuracy": at}
+        record.update(status="done", result=result, seconds={"total": 3.0}, data={"val": 400}, arm=run.name, seed=0)
+    return search
+
+
+def test_the_page_has_the_best_settings_as_a_command_and_all_figures(tmp_path: Path) -> None:
+    folder = tmp_path / "lr & <b>"
+    made(folder)
+    report = write(folder)
+    page = report.index.read_text()
+    found = read_found(folder)
+    assert found.best is not None and found.best.number == 5
+    assert found.command in report.terminal and "optimizer.lr=0.01 model.norm=" in found.command
+    assert "Best of 14 trials (13 complete, 1 pruned): optimizer.lr=0.01 model.norm=" in report.terminal
+    assert "validation accuracy 80.00% (trial-005)" in report.terminal
+    # sqrt(0.8 * 0.2 / 400) = 0.02: 1.96 of that, in points; others within 1.96 * sqrt(2) of it
+    near = sum((trial.value or 0) >= 0.8 - 1.96 * math.sqrt(2) * 0.02 for trial in found.complete) - 1
+    assert f"an accuracy is known to ± 3.9 points: {near} other trials cannot be told" in report.terminal
+    names = {file.stem for file in (folder / "report" / "figures").glob("*.png")}
+    assert names == {"history", "importances", "settings", "parallel_coordinates", "curves"}
+    assert "<b>" not in re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL) and "lr &amp; " in page
+    rows = list(csv.DictReader((folder / "report" / "tables" / "trials.csv").read_text().splitlines()))
+    values = [float(row["value"]) for row in rows[:-1]]
+    assert values == sorted(values, reverse=True)
+    assert rows[0]["optimizer.lr"] == "0.01" and rows[-1]["state"] == "pruned" and rows[-1]["value"] == ""
+
+
+def test_a_lower_loss_is_better(tmp_path: Path) -> None:
+    made(tmp_path / "s", monitor="loss", value=lambda lr: 0.8 - 0.1 * abs(math.log10(lr) + 2))
+    report = write(tmp_path / "s")
+    assert "validation loss 0.2000 (trial-005)" in report.terminal and "an accuracy is known" not in report.terminal
+
+
+def test_a_search_of_one_trial_and_of_none(tmp_path: Path) -> None:
+    made(tmp_path / "one", 1)
+    assert "Best of 1 trial (1 complete)" in write(tmp_path / "one").terminal
+    made(tmp_path / "none", 1)
+    (tmp_path / "none" / "trial-000-s0-abc" / "run.json").unlink()
+    assert "No trial is complete yet: 1 trial (1 open)." in write(tmp_path / "none").terminal
+
+
+def test_the_retrained_winner_is_named(tmp_path: Path) -> None:
+    search = made(tmp_path / "s", 11)
+    best = read_found(search.folder).best
+    assert best is not None
+    for seed, accuracy in ((1, 0.70), (2, 0.74)):
+        run = tmp_path / "s-best" / f"best-s{seed}-abc"
+        run.mkdir(parents=True)
+        changes = ["optimizer.lr=0.01", f"model.norm={best.params['model.norm']}"]
+        RunRecord.read(run).update(status="done", result={"test_accuracy": accuracy}, changes=changes)
+    assert "Retrained on 2 new seeds: test accuracy 72.00 ± 2.83 %." in write(search.folder).terminal
+    RunRecord.read(run).update(changes=["optimizer.lr=0.5"])  # of an earlier winner
+    assert "Retrained" not in write(search.folder).terminal
+
+
+def test_searches_and_studies_have_one_index(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path / "a", 3)
+    made(tmp_path / "b", 3)
+    assert cli.main(["report", str(tmp_path), "--no-figures"]) == 0
+    index = (tmp_path / "report" / "index.html").read_text()
+    assert 'href="a/index.html"' in index and 'href="b/index.html"' in index
+
+
+def test_a_setting_that_decides_has_the_importance_and_noise_has_none() -> None:
+    drawn = random.Random(1)
+    search = Search(Path("s"), "tpe", read_space(SPACE), "accuracy", "best", 30, 0)
+
+    def trials(value: Callable[[dict[str, Any]], float]) -> list[Trial]:
+        found = []
+        for number in range(40):
+            params = {"optimizer.lr": 10 ** drawn.uniform(-4, -1), "model.norm": drawn.choice(["none", "batch"])}
+            found.append(Trial(number, params, Path("s"), "complete", value(params), {1: 0.1}))
+        return found
+
+    first, second = importances(search, trials(lambda params: -abs(math.log10(params["optimizer.lr"]) + 2)))
+    assert first.key == "optimizer.lr" and first.share > 0.8 and first.low > second.high
+    assert first.share + second.share == pytest.approx(1)
+    noise = importances(search, trials(lambda params: drawn.random()))
+    assert noise[0].low < noise[1].high  # the intervals say that it is not known
