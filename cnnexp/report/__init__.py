@@ -35,8 +35,8 @@ def write(
 ) -> Report:
     """Write the report of a study folder, of one run, or of every group below a folder.
 
-    It goes to `out`, by default <folder>/report: index.html, figures/ (PNG, SVG), tables/ (Markdown, CSV, LaTeX). Of
-    several groups, index.html is an overview, and the pages of those that have changed go to a folder each; if many
+    It goes to `out`, by default <folder>/report: index.html, figures/ (PNG, SVG, PDF), tables/ (Markdown, CSV, LaTeX).
+    Of several groups, index.html is an overview, and the pages of those that have changed go to a folder each; if many
     have, that is done only with all_pages. baseline: the arm to compare with, in place of the study's own. command:
     what the page gives as the command that made it. progress: called with each line of progress.
     Raises UserError if there are no runs, if there is no such baseline, or if a file cannot be written.

@@ -248,7 +248,7 @@ def test_the_rules_are_one_line_and_more_seeds_are_a_command(tmp_path: Path) -> 
     seeds = [*range(5, 5 + int(found[1]))]
     listed = ",".join(map(str, seeds)) if len(seeds) <= 8 else f"range(5,{seeds[-1] + 1})"
     assert shlex.split(command) == ["cnnexp", "train", "+study=demo", "study.question=why?", f"seed={listed}"]
-    assert f"<pre><code>{command.strip()}</code></pre>" in html.unescape(written.index.read_text())
+    assert f"<code>{command.strip()}</code><button" in html.unescape(written.index.read_text())
 
 
 def test_missing_planned_seeds_are_the_ones_to_make(tmp_path: Path) -> None:

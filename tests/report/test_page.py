@@ -217,6 +217,17 @@ def test_without_plotly_the_figures_of_the_page_are_the_files(tmp_path, monkeypa
     assert "pip install plotly" in page.text and not page.strange
 
 
+def test_images_beyond_a_limit_are_only_files(monkeypatch):
+    def figure(name, size):
+        return style.Figure(name, "", b"", b"x" * size, b"")
+
+    figures = [figure("cost", 900), figure("probes_a", 60), figure("disagreement_b", 60), figure("probes_c", 1)]
+    kept = page_module._within(100, figures)
+    assert [(f.name, len(f.svg)) for f in kept] == [
+        *(("cost", 900), ("probes_a", 60), ("disagreement_b", 0), ("probes_c", 0))
+    ]
+
+
 def run_python(*arguments):
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
 

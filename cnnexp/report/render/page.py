@@ -1,6 +1,7 @@
 """The page: one HTML file that holds everything and opens offline. The template engine escapes every text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ CAPTIONS = {  # of the interactive figures, by the name of the fixed one
     "calibration": "Reliability: accuracy against confidence of the test images, sorted into 15 bins of equal width. "
     "On the dashed line the confidence is right; below it the network is over-confident.",
 }
+AS_IMAGES = ("disagreement_", "probes_")  # names of the figures that an interactive page has as images
+MAX_FIGURE_BYTES = 1_000_000  # of these; the others are only files
 IN_OTHER_SECTIONS = ("confusion_", "cost", "calibration", "mistakes_", "disagreement_", "probes_")  # names of figures
 ENVIRONMENT = {
     "Device": ("device", "name"),
@@ -93,9 +96,10 @@ def render(
     left out, in lines. data: of the interactive figures, see plot_data.py; without it, or without the package that
     draws them, the figures are images.
     """
+    drawn_by = library() if data else None
+    figures = _within(MAX_FIGURE_BYTES, figures) if drawn_by else figures
     study, figure_of = findings.study, {figure.name: figure for figure in figures}
     runs = [run for arm in study.arms for run in arm.runs]
-    drawn_by = library() if data else None
     context: dict[str, Any] = {
         "study": study,
         "answer": answer(findings),
@@ -137,6 +141,15 @@ def render(
     context["abouts"] = {name: about for name, (_, about) in SECTIONS.items()}
     scripts = (SCRIPT, TEMPLATES / "report.js") if drawn_by else ()
     return template.render(TEMPLATES, "page.html.j2", context, scripts, [drawn_by.digest] if drawn_by else [])
+
+
+def _within(most: int, figures: Sequence["Figure"]) -> list["Figure"]:
+    """Return the figures; those of an interactive page that are images lose theirs once `most` bytes are used."""
+    kept, used = [], 0
+    for figure in figures:
+        used += len(figure.svg) if figure.name.startswith(AS_IMAGES) else 0
+        kept.append(figure if used <= most else replace(figure, svg=b""))
+    return kept
 
 
 def _sections(findings: Findings, context: Mapping[str, Any]) -> dict[str, str]:
