@@ -122,7 +122,7 @@ def test_a_key_counts_as_its_nearest_listed_parent() -> None:
     assert not counts("device.kind", "effect") and counts("device.precision", "effect")
     assert not counts("log.steps", "difference") and not counts("+study", "arm") and counts("logs", "difference")
     assert not counts("slots[0]", "arm")
-    leaves = {key.partition(".")[0] for key in config.resolve(config.compose([]))} | {"pretrain"}
+    leaves = {key.partition(".")[0] for key in config.resolve(config.compose([]))} | {"pretrain", "search"}
     assert {key.partition(".")[0] for key in COUNTS} <= leaves, "a key that no config has"
 
 
