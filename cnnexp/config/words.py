@@ -145,6 +145,9 @@ def search_of(overrides: Sequence[str]) -> str | None:
         path = key_of(word).lstrip("+").split(".")
         if path[0] == "search" and len(path) > 1 and path[1] not in known:
             raise unknown(f"search.{path[1]}", "key", path[1], known)
+        if path[:2] == ["search", "space"] and len(path) > 2:
+            example = f"search.space='{{{'.'.join(path[2:])}: {{low: 0.001, high: 0.1}}}}'"
+            raise UserError(f"{key_of(word)}: a space is one word, with all its keys; type {example}")
     return named[0] if named else None
 
 

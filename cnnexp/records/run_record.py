@@ -113,6 +113,8 @@ class RunRecord:
 
         Raises UserError if there are none, or if the file has changed.
         """
+        if self.info.get("status") == "done" and not self.is_tested:
+            raise UserError(f"{self.folder}: was made with final_test=false, so it has no predictions of test images")
         self.check_file("predictions.npz")
         return files.read_predictions(checked_file(self.folder, "predictions.npz"))
 

@@ -20,6 +20,9 @@ from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Study
 from cnnexp.report.render.tables import tables_of, tables_of_studies
+from cnnexp.report.search.findings import read_found
+from cnnexp.report.search.page import tables_of_search
+from cnnexp.search.trials import is_search
 from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.text import csv_cell
 
@@ -84,9 +87,11 @@ def check(folder: Path, report: Path) -> Checked:
                 done.values += _check_run(run)
                 done.runs += run.status == "done"
             done.values += _check_decided(study)
-            studies.append(analyse(study))
+            if not is_search(path):
+                studies.append(analyse(study))
             if _table_files(tables):
-                _check_tables(tables, to_texts(tables_of(studies[-1])), done)
+                made = tables_of_search(read_found(path)) if is_search(path) else tables_of(studies[-1])
+                _check_tables(tables, to_texts(made), done)
             else:
                 done.without_report.append(tables.parent)
         except UserError as error:  # a file that cannot be read at all, such as a link

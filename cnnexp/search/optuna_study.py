@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 STARTUP = 5  # complete trials before one is pruned
 
 
+def is_installed() -> bool:
+    """Tell whether Optuna is installed."""
+    return importlib.util.find_spec("optuna") is not None
+
+
 def check_installed() -> None:
     """Raise UserError if Optuna is not installed."""
-    if importlib.util.find_spec("optuna") is None:
+    if not is_installed():
         raise UserError("+search: Optuna is not installed; type: pip install 'cnnexp[search]'")
 
 

@@ -18,7 +18,7 @@ DIGITS = 4  # of a proposed number
 FORMS = "a list of values, or {low: 0.001, high: 0.1}, with log: true or step: 0.1"
 NOT_COMPARABLE = (  # what decides on which images, and by what, trials are compared
     *("data", "data.val_fraction", "data.val_limit", "data.split_seed", "data.test_limit", "data.test_fraction"),
-    *("data.file", "data.path", "data.name", "data.splits"),
+    *("data.folds", "data.fold", "data.file", "data.path", "data.name", "data.splits"),
     *("validate_on", "monitor", "keep_epoch", "final_test", "shift_pixels"),
 )
 

@@ -42,7 +42,15 @@ def made(
             row = {"kind": "epoch", "epoch": epoch, "step": epoch, "loss": 1 - at, "accuracy": at - 0.1 * (2 - epoch)}
             record.append(**row, split="val")
         result = {"stopped": "pruned" if number == 3 else "completed", "val_accuracy": at}
-        record.update(status="done", result=result, seconds={"total": 3.0}, data={"val": 400}, arm=run.name, seed=0)
+        record.update(
+            status="done",
+            result=result,
+            seconds={"total": 3.0},
+            data={"val": 400},
+            arm=run.name,
+            seed=0,
+            fingerprint="abc",
+        )
     return search
 
 
@@ -120,3 +128,20 @@ def test_a_setting_that_decides_has_the_importance_and_noise_has_none() -> None:
     assert first.share + second.share == pytest.approx(1)
     noise = importances(search, trials(lambda params: drawn.random()))
     assert noise[0].low < noise[1].high  # the intervals say that it is not known
+
+
+def test_verify_recomputes_the_tables_of_a_search(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path / "s")
+    write(tmp_path / "s", figures=False)
+    assert cli.main(["verify", str(tmp_path / "s")]) == 0
+    table = tmp_path / "s" / "report" / "tables" / "trials.csv"
+    table.write_text(table.read_text().replace("0.8,", "0.9,"))
+    assert cli.main(["verify", str(tmp_path / "s")]) == 3
+    assert "trials.csv" in capfd.readouterr().out
+
+
+def test_without_optuna_a_search_is_shown_without_importances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path / "s")
+    monkeypatch.setattr("cnnexp.report.search.findings.is_installed", lambda: False)
+    page = write(tmp_path / "s", figures=False).index.read_text()
+    assert "Importances need Optuna: pip install &#39;cnnexp[search]&#39;." in page

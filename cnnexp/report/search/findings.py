@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cnnexp.records.run_record import RunRecord
+from cnnexp.search.optuna_study import is_installed, shares
 from cnnexp.search.space import as_words
 from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, winner
 from cnnexp.text import in_shell, percent, plural
@@ -62,8 +63,15 @@ class Found:
 
     @cached_property
     def importances(self) -> list[Importance]:
-        """Return the importance of every setting, the largest first; [] with fewer than MIN_TRIALS complete trials."""
-        return importances(self.search, self.complete) if len(self.complete) >= MIN_TRIALS else []
+        """Return the importance of every setting, the largest first; [] if `why_no_importances` gives a reason."""
+        return [] if self.why_no_importances else importances(self.search, self.complete)
+
+    @property
+    def why_no_importances(self) -> str:
+        """Return why the importances are not known; "" if they are."""
+        if len(self.complete) < MIN_TRIALS:
+            return f"Importances need {MIN_TRIALS} complete trials."
+        return "" if is_installed() else "Importances need Optuna: pip install 'cnnexp[search]'."
 
     def shown(self, value: float | None) -> str:
         """Return a value as a reader sees it."""
@@ -123,21 +131,15 @@ def read_found(folder: Path) -> Found:
 
 def importances(search: Search, complete: Sequence[Trial]) -> list[Importance]:
     """Return PED-ANOVA's importances (Watanabe et al. 2023), with intervals from trials drawn with replacement."""
-    whole = _shares(search, complete)
+    whole = shares(search, complete)
     draws: list[dict[str, float]] = []
     drawn = random.Random(0)
     for _ in range(DRAWS):
         sample = drawn.choices(complete, k=len(complete))
-        draws.append(_shares(search, sample))
+        draws.append(shares(search, sample))
     found = []
     for key, share in whole.items():
         values = sorted(draw[key] for draw in draws)
         low, high = values[int(0.025 * DRAWS)], values[int(0.975 * DRAWS) - 1]
         found.append(Importance(key, share, min(low, share), max(high, share)))
     return sorted(found, key=lambda importance: -importance.share)
-
-
-def _shares(search: Search, complete: Sequence[Trial]) -> dict[str, float]:
-    from cnnexp.search.optuna_study import shares
-
-    return shares(search, complete)

@@ -9,7 +9,7 @@ from cnnexp.pages import template
 from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.tables import Column, Table, to_terminal
 from cnnexp.records.names import short_keys
-from cnnexp.report.search.findings import MIN_TRIALS, Found, Importance, read_found
+from cnnexp.report.search.findings import Found, Importance, read_found
 from cnnexp.search.space import as_word
 from cnnexp.search.trials import Trial
 from cnnexp.text import duration, plain
@@ -21,9 +21,7 @@ def write(folder: Path, out: Path, with_figures: bool, command: str, progress: C
     """Write the report of a search; return its text for a terminal."""
     found = read_found(folder)
     make_folders(out)
-    made, drawn = {"trials.csv": trial_table(found), "trials.md": trial_table(found)}, []
-    if found.importances:
-        made["importances.md"] = importance_table(found)
+    made, drawn = tables_of_search(found), []
     if with_figures:
         from cnnexp.report.search.figures import draw  # imports matplotlib
 
@@ -36,12 +34,20 @@ def write(folder: Path, out: Path, with_figures: bool, command: str, progress: C
         "space": space_table(found),
         "tables": made,
         "figures": {figure.name: figure for figure in drawn},
-        "few": MIN_TRIALS if not found.importances else 0,
+        "why_none": "" if found.importances else found.why_no_importances,
         "command": plain(found.search.command),
         "report_command": command,
     }
     write_page(out, template.render(Path(__file__).parent / "templates", "search.html.j2", context), made, drawn)
     return terminal(found, made)
+
+
+def tables_of_search(found: Found) -> dict[str, Table[Any]]:
+    """Return the tables of a search, by file name."""
+    made = {name: trial_table(found) for name in ("trials.csv", "trials.md")}
+    if found.importances:
+        made |= {name: importance_table(found) for name in ("importances.csv", "importances.md")}
+    return made
 
 
 def terminal(found: Found, made: dict[str, Table[Any]]) -> str:
