@@ -4,6 +4,7 @@
 const label = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const plots = new Map(); // element: a function that returns {data, layout}
 const unpacked = new Promise((resolve) => {
+  if (window.Plotly) return resolve(); // a served page has it from its server
   const start = () => {
     const packed = atob(document.getElementById("library").textContent.trim());
     const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));

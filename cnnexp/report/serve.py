@@ -1,0 +1,192 @@
+"""`cnnexp report --serve`: show a report at an address of this machine only, and make it again when records change.
+
+Only the files of a report are served, and nothing can be changed. The Host header must be this server's own, so that no
+web page reaches it under a name that points here (DNS rebinding).
+"""
+
+import errno
+import functools
+import gzip
+import os
+import socketserver
+import sys
+import threading
+from base64 import b64decode
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+from cnnexp.errors import UserError
+from cnnexp.pages.live import LIBRARY, live
+from cnnexp.pages.plotly import library
+from cnnexp.report import Report
+from cnnexp.report.watch import watch
+from cnnexp.storage.untrusted import open_no_link
+from cnnexp.text import visible
+
+HOST, PORT = "127.0.0.1", 8750
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".pdf": "application/pdf",
+    **dict.fromkeys((".csv", ".md", ".tex"), "text/plain; charset=utf-8"),
+}
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def serve(
+    folder: Path, out: Path, port: int | None, write: Callable[[], Report], say: Callable[[Report, str], None]
+) -> None:
+    """Serve the report in `out`, and write it again when a record at or below `folder` changes, until interrupted.
+
+    port: None takes PORT, or a free one if that is in use. Raises UserError if the port cannot be used, or if the first
+    report cannot be written. If a later one cannot, the reason is printed, and the last one stays.
+    """
+    server = _server(out, port)
+    written: list[Report] = []
+
+    def write_again() -> Report:
+        try:
+            written.append(write())
+        except UserError as error:
+            if not written:
+                raise
+            print(f"cnnexp: the report stays as it was: {visible(error)}", file=sys.stderr)
+        del written[:-1]
+        return written[-1]
+
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    try:
+        write_again()
+        thread.start()
+        print(f"http://{HOST}:{server.server_port}/  (Ctrl-C ends)", flush=True)
+        watch(folder, write_again, say, forever=True)
+    finally:
+        if thread.is_alive():
+            server.shutdown()
+        server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the files below `out`."""
+
+    daemon_threads = True
+
+    def __init__(self, out: Path, port: int) -> None:
+        self.out = out
+        super().__init__((HOST, port), Handler)
+
+    def server_bind(self) -> None:
+        """Bind, without the search for this machine's name that http.server makes."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a browser that has closed its connection."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+def _server(out: Path, port: int | None) -> Server:
+    try:
+        return Server(out, PORT if port is None else port)
+    except OSError as error:
+        if port is None and error.errno == errno.EADDRINUSE:
+            return Server(out, 0)
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is in use" if taken else f"cannot be used ({error.strerror or error})"
+        raise UserError(f"--port {port}: {reason}; choose another, or 0 for any that is free") from error
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD with a file of the report, everything else with an error."""
+
+    server: Server
+    timeout = 30  # seconds in which a request must arrive
+    server_version, sys_version = "cnnexp", ""
+
+    def do_GET(self) -> None:
+        """Answer with a file."""
+        if self.headers.get_all("Host", []) not in self._hosts():
+            self.send_error(403, "This server is reached by its own address only")
+        elif self.path == LIBRARY and (content := _library()):
+            self._send(content, "text/javascript", {"Cache-Control": "max-age=86400"})
+        elif (file := find(self.server.out, self.path)) is None:
+            self.send_error(404)
+        else:
+            self._send_file(file)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def do_POST(self) -> None:
+        """Refuse a request that would change something."""
+        self.send_error(405)
+
+    do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = do_POST  # noqa: N815
+
+    def _hosts(self) -> list[list[str]]:
+        port = self.server.server_port
+        return [[f"{name}:{port}"] for name in (HOST, "localhost")] + [[HOST], ["localhost"]] * (port == 80)
+
+    def _send_file(self, file: Path) -> None:
+        try:
+            with open(file, "rb", opener=open_no_link) as opened:
+                found, content = os.fstat(opened.fileno()), opened.read()
+        except OSError:  # removed meanwhile, by a report without this file
+            self.send_error(404)
+            return
+        version = f"{found.st_mtime_ns:x}-{found.st_size:x}"
+        if file.suffix == ".html":
+            content = live(content, version)
+        sandbox = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
+        self._send(content, TYPES[file.suffix], {"ETag": f'"{version}"', **(sandbox if file.suffix == ".svg" else {})})
+
+    def _send(self, content: bytes, kind: str, headers: dict[str, str]) -> None:
+        self.send_response(200)
+        self.own_headers = headers
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def end_headers(self) -> None:
+        """Add the headers of every answer."""
+        for name, value in {**HEADERS, **getattr(self, "own_headers", {})}.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+def find(out: Path, target: str) -> Path | None:
+    """Return the file of a report that a request names; None if it is none of `out`, hidden, a link or of another kind.
+
+    A name that ends in / stands for its index.html. A folder is never listed.
+    """
+    with suppress(OSError, ValueError):
+        first, *parts = unquote(target.partition("?")[0], errors="strict").split("/")
+        parts[-1:] = [parts[-1] or "index.html"] if parts else []
+        if first or not parts or any(not part or part.startswith(".") or "\\" in part for part in parts):
+            return None
+        places = [out.joinpath(*parts[: count + 1]) for count in range(len(parts))]
+        if places[-1].suffix in TYPES and places[-1].is_file() and not any(place.is_symlink() for place in places):
+            return places[-1]
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _library() -> bytes:
+    """Return the script for interactive figures, b"" without."""
+    found = library()
+    return gzip.decompress(b64decode(found.packed)) if found else b""
