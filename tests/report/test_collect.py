@@ -109,6 +109,14 @@ def test_done_without_a_usable_test_accuracy_is_malformed(tmp_path, value):
     assert sentences(study, analyse(study).rows) == ["No run is done yet, so there is nothing to compare."]
 
 
+@pytest.mark.parametrize(
+    ("result", "status"), [(None, "malformed"), ({}, "malformed"), ({"val_accuracy": 0.5}, "untested")]
+)
+def test_a_done_run_without_test_accuracy_is_untested_only_if_it_was_validated(tmp_path, result, status):
+    write_run(tmp_path, "dropout", 0).update(result=result)
+    assert study_of(tmp_path / "demo").left_out[0].status == status
+
+
 @pytest.mark.parametrize("fields", [{"seed": "0"}, {"arm": None}, {"fingerprint": 3}, {"seed": True}])
 def test_identity_of_the_wrong_type_is_malformed(tmp_path, fields):
     write_run(tmp_path, "dropout", 0).update(**fields)

@@ -249,7 +249,7 @@ def read_run(record: RunRecord) -> Run:
             run.status, run.reason = "malformed", "run.json: fold is not {fold, of, group}"
             return run
         run.fold, run.fingerprint = Fold(number, of), group
-    if run.status == "done" and not record.is_tested:
+    if run.status == "done" and not record.is_tested and 0 <= run.number("result", "val_accuracy") <= 1:
         run.status, run.reason = (
             "untested",
             "it was made with final_test=false, so only its validation accuracy is known",
