@@ -79,10 +79,9 @@ def test_a_damaged_set_is_not_downloaded_again(tmp_path):
     ],
 )
 def test_a_set_is_called_damaged_only_if_it_can_be_read(tmp_path, monkeypatch, error, message):
-    DRAWN["MNIST"](tmp_path)
     monkeypatch.setattr(public, "_datasets", Mock(side_effect=error))
     with pytest.raises(UserError, match=message):
-        load("MNIST", tmp_path)
+        public.public_listing("MNIST", tmp_path, 8, "crop")
 
 
 @pytest.mark.parametrize("name", DRAWN)
