@@ -1,5 +1,6 @@
 """The page over several studies: a row each, also of a damaged one; pages are made again only where records changed."""
 
+import browsers
 import pytest
 from fake_records import write_run, write_study
 from pages import HOSTILE, Page
@@ -98,3 +99,33 @@ def test_hostile_names_are_text(tmp_path):
     page = Page(write(tmp_path).index.read_text())
     assert not page.strange and not {"img", "iframe", "b"} & set(page.tags)
     assert "<script>alert('x')</script>" in page.text and "\x1b" not in page.text
+
+
+@pytest.mark.slow
+def test_filters_sort_and_the_cost_figure_in_a_browser(tmp_path):
+    for name, top in (("<img src=x onerror=alert(1)>", 0.6), ("two", 0.7)):
+        write_study(tmp_path, {"baseline": (0.5, 0.3, 60.0), "<b>up": (top, 0.1, 70.0)}, study=name, images=100)
+    write_study(tmp_path, TWO, study="three", seeds=1, images=100)
+    index = write(tmp_path).index
+    playwright, program = browsers.start()
+    with playwright as library:
+        page = library.chromium.launch(executable_path=program, args=["--no-sandbox"]).new_page()
+        problems = []
+        page.on("dialog", lambda dialog: problems.append(dialog.message) or dialog.dismiss())
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(index.as_uri())
+        shown = "#studies tbody tr:not([hidden])"
+        assert page.locator(shown).count() == 3 and page.locator("#front tbody tr").count() >= 2
+        page.locator("#plot-cost").scroll_into_view_if_needed()
+        page.wait_for_function("document.querySelector('#plot-cost').dataset.drawn", timeout=browsers.PATIENCE)
+        assert page.locator("#plot-cost b, #plot-cost img").count() == 0
+        page.select_option("#studies select[data-column='1']", "Too few seeds")
+        assert page.locator(f"{shown} th").all_inner_texts() == ["three"]
+        assert set(page.locator("#front tbody th").all_inner_texts()) == {"three"}
+        page.select_option("#studies select[data-column='1']", "")
+        page.fill("#studies input[type=search]", "two")
+        assert page.locator(f"{shown} th").all_inner_texts() == ["two"]
+        page.fill("#studies input[type=search]", "")
+        page.click("#studies th:nth-child(8) .sort")
+        assert page.locator(f"{shown} th").first.inner_text() == "three", "the smallest on disk"
+        assert problems == []
