@@ -93,6 +93,11 @@ def test_a_link_opens_its_section(visit, report_page):
     assert page.locator("#comparison details").first.get_attribute("open") is None
     page.locator("#settings-second").select_option(label="dropout")
     assert "model.dropout" in page.locator("#settings-shown").inner_text()
+    page.locator("#settings-second").select_option(label="batchnorm")
+    show(page, "arms")
+    page.locator("#arms details.small summary", has_text="dropout").click()
+    page.locator("#arms a[data-settings]:visible").click()
+    assert page.locator("#settings-second option:checked").inner_text() == "dropout"
 
 
 def test_an_arm_is_switched_off_in_all_figures(visit, report_page):

@@ -172,6 +172,7 @@ def _confusions(findings: Findings) -> Table[Any] | None:
 def _arm(findings: Findings, arm: Arm, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
     results = findings.classes.get(arm.key)
     return {
+        "key": arm.key,
         "label": arm.label,
         "changes": arm.first.texts("changes"),
         "fingerprint": arm.first.text("fingerprint"),

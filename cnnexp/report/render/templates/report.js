@@ -7,7 +7,6 @@ const shownArms = () => data.arms.filter((arm) => state.shown.has(arm.key));
 const colourOf = (arm) => arm.colour[page.isDark() ? 1 : 0];
 const faded = (colour, share) => colour + Math.round(255 * share).toString(16).padStart(2, "0");
 const fixed = (value, digits = 2) => (value == null ? "-" : value.toFixed(digits));
-const large = (value) => (value == null ? "-" : Plotly.d3?.format?.(".3s")?.(value) ?? Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 }).format(value));
 const shortened = (text, width = 30) => (text.length <= width ? text : `${text.slice(0, width - 10)}…${text.slice(-9)}`);
 
 function showArms() {
