@@ -110,11 +110,13 @@ def slots_for(plans: list["Plan"], given: str) -> list["Slot"]:
     if len(kinds) > 1:
         raise UserError(f"the runs were planned for {' and '.join(kinds)}; plan those of each in a study of its own")
     threads = max(plan.config["device"]["threads"] for plan in plans) if kinds == ["cpu"] else 1
+    processes = max(plan.config["device"].get("processes", 1) for plan in plans)
     if given == "auto" and kinds == ["cpu"]:
-        slots = [Slot("cpu", threads)] * max(cores() // threads, 1)
+        slots = [Slot("cpu", threads, processes)] * max(cores() // threads, 1)
     else:
         listed = given.strip("[]").replace(" ", "").split(",") if given.startswith("[") else given
-        slots = [Slot(slot.device, threads if kinds == ["cpu"] else slot.threads) for slot in resolve(listed, kinds[0])]
+        found = resolve(listed, kinds[0], processes)
+        slots = [Slot(s.device, threads if kinds == ["cpu"] else s.threads, processes) for s in found]
     for plan in plans:
         plan.check_device(device.resolve({**plan.config["device"], "kind": slots[0].device}))
     return slots

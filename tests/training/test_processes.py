@@ -15,6 +15,7 @@ import torch
 from conftest import untimed
 from cuts import CutAt, gone
 from lives import difference, everything
+from slurm_node import available, slurm_node
 
 from cnnexp.errors import EXIT_DONE, EXIT_REQUEST, Interrupted, ProcessLost
 from cnnexp.process.signals import children
@@ -305,6 +306,27 @@ def test_torchrun_shares_a_run_as_device_processes_does(plan: Plans, tiny: list[
     assert wrong.returncode == 1 and "optimizer.lr" in wrong.stderr  # torchrun turns 2 into 1
     sweep = subprocess.run([*command, "-m"], capture_output=True, text=True, timeout=250)
     assert "torchrun: shares one run among 2 processes" in sweep.stderr
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not available(), reason="needs root and slurm-wlm")
+def test_srun_shares_a_run_and_keeps_the_exit_code(plan: Plans, tiny: list[str], outputs: Path, tmp_path: Path) -> None:
+    runner.run(own := plan(TWO, f"outputs={outputs / 'own'}"), Progress())
+    with slurm_node(tmp_path / "slurm") as environ:
+        command = ["srun", "--ntasks=2", sys.executable, "-m", "cnnexp", "train"]
+        made = subprocess.run([*command, *tiny], capture_output=True, text=True, timeout=200, env=environ)
+        assert made.returncode == EXIT_DONE and made.stdout.count("test accuracy") == 1, made.stderr
+        (folder,) = outputs.glob("runs/*")
+        assert untimed(RunRecord.read(folder)) == untimed(own.record()) and not list(weights_differ(folder, own.folder))
+        long = [*tiny, "epochs=5000ep", "log.steps=1st", "study.name=long"]
+        running = subprocess.Popen([*command, *long], env=environ)
+        while not any(len(file.read_text().splitlines()) > 10 for file in outputs.glob("long/*/metrics.jsonl")):
+            assert running.poll() is None
+            time.sleep(0.1)
+        subprocess.run(["scancel", "--signal=TERM", "--me"], env=environ, check=True)
+        assert running.wait(60) == 75
+        (run,) = (RunRecord.read(folder) for folder in outputs.glob("long/*"))
+        assert run.status == "interrupted" and run.resumes
 
 
 def weights_differ(one: Path, two: Path) -> Iterator[str]:
