@@ -36,12 +36,12 @@ OURS = {  # every element that a page has, and every attribute
     *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "nav", "aside", "h1", "h2", "h3"),
     *("p", "div", "span", "wbr", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "a", "strong", "code", "pre"),
     *("dl", "dt", "dd", "details", "summary", "figure", "figcaption", "img", "button", "input", "label", "select"),
-    "option",
+    *("option", "br"),
 }
 ATTRIBUTES = {
     *("lang", "charset", "name", "content", "http-equiv", "class", "id", "href", "scope", "tabindex", "src", "alt"),
     *("role", "type", "open", "value", "min", "max", "step", "checked", "style", "aria-label", "aria-labelledby"),
-    *("aria-describedby", "aria-hidden"),
+    *("aria-describedby", "aria-hidden", "data-filter", "data-label", "data-sort", "data-study"),
 }
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src"
 
