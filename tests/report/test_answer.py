@@ -48,6 +48,17 @@ def test_the_bars_are_where_the_numbers_are(tmp_path):
     assert said.facts["Tested"].startswith("2 comparisons with baseline") and "Holm" in said.facts["Tested"]
 
 
+def test_the_first_screen_names_the_claims_the_baseline_and_what_a_verdict_means(tmp_path):
+    claims = ["same > baseline", "better > baseline"]
+    found = findings_of(tmp_path, 4, claims=claims)
+    said = answer(found)
+    assert said.claims == [("better > baseline", "holds"), ("same > baseline", "within noise")]
+    base = next(row for row in found.rows if row.is_baseline)
+    assert said.facts["baseline"] == f"test accuracy {100 * base.test.mean:.2f}%"
+    (text,) = said.explained
+    assert text.startswith("No detectable difference does not mean none")
+
+
 def test_an_interval_wider_than_the_means_are_apart_is_cut(tmp_path):
     forest = answer(findings_of(tmp_path, 2)).forest
     assert all(bar.start >= 0 and bar.start + bar.width <= 100 for bar in forest.bars)

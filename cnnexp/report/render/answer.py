@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from cnnexp.report.analysis.compare import Row, in_short, kind_of
 from cnnexp.report.analysis.findings import Findings
-from cnnexp.report.analysis.judge import summary
 from cnnexp.report.analysis.plan import more_seeds
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
-from cnnexp.text import in_shell, number, plural
+from cnnexp.text import in_shell, number, percent, plural
 
 KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
 WORDS = {"within noise": "no detectable difference"}  # a verdict's words where they are read for the first time
+NOT_NONE = "No detectable difference does not mean none: it may be as large as the ends of the interval."
 LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
 SEEDS = 5  # of an arm, advised where there are too few to test
@@ -47,20 +47,31 @@ class Forest:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the first screen says. status: (kind, one or two words, a sentence). next: (a sentence, a command)."""
+    """What the first screen says. status: (kind, one or two words, a sentence). next: (a sentence, a command).
+
+    explained: what verdicts of the figure mean. claims: (text, verdict), those that are decided first.
+    """
 
     verdict: str
     status: tuple[str, str, str]
     forest: Forest | None
+    explained: Sequence[str]
     facts: dict[str, str]
+    claims: Sequence[tuple[str, str]]
     next: tuple[str, str] | None
 
 
 def answer(findings: Findings) -> Answer:
     """Return the first screen of a study's report."""
-    study = findings.study
+    claims = sorted(findings.judged, key=lambda judged: not judged.verdict.startswith(("holds", "does not hold")))
     return Answer(
-        in_short(study, findings.rows), status(findings), _forest(findings), _facts(findings), _next(findings)
+        verdict=in_short(findings.study, findings.rows),
+        status=status(findings),
+        forest=_forest(findings),
+        explained=_explained(findings),
+        facts=_facts(findings),
+        claims=[(judged.evidence.text, judged.verdict) for judged in claims],
+        next=_next(findings),
     )
 
 
@@ -83,13 +94,26 @@ def status(findings: Findings) -> tuple[str, str, str]:
         return "none", TOO_FEW, f"{plural(most, 'seed')} cannot show whether a difference would come again."
     if schedule.plan is None:
         return "final", "Final", "Every run is done. No plan of seeds is recorded, so these count as planned."
-    return "final", "Final", f"The {plural(planned, 'planned seed')} of the study are done."
+    return "final", "Final", f"The {plural(planned, 'planned seed')} of the study are done. More may be added."
+
+
+def _explained(findings: Findings) -> list[str]:
+    """Return a sentence for each kind of verdict that its interval alone does not explain."""
+    tests = findings.families[0].tests if findings.families else 0
+    rows = [(kind_of(row.verdict), row.difference) for row in findings.rows if row.verdict and row.difference]
+    corrected = tests > 1 and any(kind == "not decided" and d.low * d.high > 0 for kind, d in rows)
+    return [
+        *([f"Not decided: alone, this test would decide; corrected for {tests} comparisons, it does not."] * corrected),
+        *([NOT_NONE] * any(kind == "within noise" for kind, _ in rows)),
+    ]
 
 
 def _facts(findings: Findings) -> dict[str, str]:
     rows, tests = findings.rows, findings.families[0].tests if findings.families else 0
     counts = sorted({row.test.n for row in rows})
     found = {}
+    if findings.baseline and (base := next((row.test for row in rows if row.is_baseline), None)) and base.n:
+        found[findings.baseline.label] = f"test accuracy {percent(base.mean)}"
     if tests and findings.baseline:
         together = " for all together (Holm)" if tests > 1 else ""
         what = f"{plural(tests, 'comparison')} with {findings.baseline.label} in test accuracy"
@@ -99,8 +123,6 @@ def _facts(findings: Findings) -> dict[str, str]:
         images = next((number(run.number("data", "test")) for arm in findings.arms for run in arm.runs), "-")
         seeds = f"{n} seed{'s' * (n != '1')} an arm"
         found["n"] = seeds + (f", {images} test images" if images != "-" else "")
-    if findings.judged:
-        found["Claims"] = summary(findings.judged)
     return found
 
 
@@ -171,7 +193,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _bar(row: Row, value: Estimate | None, place: Callable[[float], float], compared: bool) -> Bar:
     kind = KINDS.get(kind_of(row.verdict), "open") if row.verdict else "plain"
-    verdict = WORDS.get(row.verdict.split(" (")[0], row.verdict)
+    verdict = WORDS.get(row.verdict.split(" (")[0], row.verdict).replace("n = ", "n\u00a0=\u00a0")
     if value is None or not value.n:
         return Bar(row.arm.label, verdict, kind, "-", "")
     mean, low, high = (100 * x for x in (value.mean, value.low, value.high))
