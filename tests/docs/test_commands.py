@@ -26,6 +26,7 @@ PAGES = [
     *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/howto/*.md")),
 ]
 COMPARISON = "docs/comparison.md"
+REPORT_PAGE = "docs/page.md"
 IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
               "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"]  # fmt: skip
 EXTRAS = {
@@ -149,7 +150,7 @@ def test_page_from_top_to_bottom(page, folder):
     assert ran >= max(1, len(lines))
 
 
-@pytest.mark.parametrize("page", [*PAGES, COMPARISON])
+@pytest.mark.parametrize("page", [*PAGES, COMPARISON, REPORT_PAGE])
 def test_links_of_a_page_exist(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (PROJECT / page).read_text()):
         assert ((PROJECT / page).parent / target).exists(), target
@@ -170,3 +171,13 @@ def test_each_cell_of_the_comparison_names_a_source():
     cells = [cell for feature, _, *others in rows if feature.strip(" -") for cell in others]
     unsourced = [cell for cell in cells if not re.search(r"\[[A-Z]\d+\]|not documented|own code", cell)]
     assert len(cells) > 200 and unsourced == []
+
+
+def test_each_cell_about_a_rivals_page_names_a_source():
+    section = (PROJECT / REPORT_PAGE).read_text().split("\n## Beside other tools' pages\n")[1]
+    addresses = re.findall(r"^\[([A-Z]\d+)\]: https://\S+$", section, re.MULTILINE)
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+    cells = [cell for _, _, *others in rows for cell in others]
+    assert set(re.findall(r"\[([A-Z]\d+)\](?!:)", section)) == set(addresses)
+    assert len(cells) == 4 * len(rows) > 60
+    assert [cell for cell in cells if not re.search(r"\[[A-Z]\d+\]|^not documented$", cell.strip())] == []
