@@ -49,7 +49,9 @@ def sgd(
     from torch.optim import SGD
 
     params = list(params)
-    return SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, **_fused(params))
+    # torch's fused step cannot mix parameters with and without a velocity, as when some are freed later.
+    fused = _fused(params) if all(p.requires_grad for p in _flat(params)) else {}
+    return SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, **fused)
 
 
 def _check_sgd(where: str, node: dict[str, Any], config: dict[str, Any]) -> None:
