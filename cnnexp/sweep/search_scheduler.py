@@ -1,6 +1,7 @@
 """The scheduler of a search: when nothing waits and a slot is free, it proposes a trial from those that have ended."""
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from cnnexp.errors import UserError, one_line
 from cnnexp.search.proposal import propose
@@ -36,6 +37,14 @@ class SearchScheduler(Scheduler):
     def sizes(self, planned: int, left: int) -> tuple[int, int]:
         """Return how many trials there will be, and how many are done."""
         return max(self.search.trials, self.before_now + left), self.before_now
+
+    def goes_on(self) -> bool:
+        """Start what can start; return whether there is anything to wait for: a slot for the next trial, too.
+
+        An engine that first connects to its cluster has no slot at the start.
+        """
+        stopping = self.signal is not None or (self.fail_fast and self.failed)
+        return super().goes_on() or (not stopping and self.may_propose() and monotonic() < self.deadline)
 
     def next_plan(self) -> Plan | None:
         """Take the next run; if none waits, propose a trial."""

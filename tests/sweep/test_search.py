@@ -21,6 +21,7 @@ from cnnexp import cli, storage
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.search.trials import LOCK, Trials, read_search, winner
 from cnnexp.sweep import search_scheduler
+from cnnexp.sweep.local import LocalEngine
 from cnnexp.training import build
 
 pytest.importorskip("optuna")
@@ -416,3 +417,19 @@ def test_the_scheduler_is_what_proposes(monkeypatch: pytest.MonkeyPatch, train: 
     monkeypatch.setattr(search_scheduler, "propose", propose)
     assert train(*THREE) == 0
     assert asked == [(number, number) for number in range(3)]  # each knows all that came before
+
+
+def test_an_engine_may_have_no_slot_before_it_is_connected(
+    monkeypatch: pytest.MonkeyPatch, train: Train, outputs: Path
+) -> None:
+    connected: list[bool] = []
+    free, news = LocalEngine.free, LocalEngine.news
+
+    def first_connect(self: LocalEngine, seconds: float) -> Any:
+        connected.append(True)
+        return news(self, 0.01)
+
+    monkeypatch.setattr(LocalEngine, "free", lambda self: free(self) if connected else 0)
+    monkeypatch.setattr(LocalEngine, "news", first_connect)
+    assert train(*THREE) == 0
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
