@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from cnnexp.cli import main as cnnexp
+from cnnexp.data.archive import extract_tar
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
 from cnnexp.text import large
@@ -91,9 +92,8 @@ def unpacked(into: Path) -> list[Path]:
     """Unpack all archives and make their reports, without figures. Returns the folders of the studies."""
     folders = []
     for file in sorted(ARCHIVES.glob("*.tar.xz")):
-        with tarfile.open(file) as archive:
-            archive.extractall(into, filter="data")
         folders.append(into / file.name.removesuffix(".tar.xz"))
+        extract_tar(file, folders[-1])
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             if code := cnnexp(["report", str(folders[-1]), "--no-figures"]):
                 sys.exit(f"{file}: its report ended with exit code {code}")

@@ -4,6 +4,7 @@ Absolute paths, `..`, links, devices, names that are equal on some file systems,
 MAX_UNPACKED_BYTES are refused. Owners and permissions are ignored.
 """
 
+import lzma
 import tarfile
 import unicodedata
 import zlib
@@ -20,7 +21,7 @@ BLOCK_BYTES = 2**18  # read at a time
 
 
 def extract_tar(archive: Path, folder: Path) -> None:
-    """Unpack a .tar.gz archive with one top folder, named as `folder`; the folder appears only when it is complete.
+    """Unpack a .tar.gz or .tar.xz archive with one top folder, named as `folder`, which appears when it is complete.
 
     Raises UserError, naming the archive, if it cannot be read or has a member that is refused.
     """
@@ -28,11 +29,11 @@ def extract_tar(archive: Path, folder: Path) -> None:
     storage.remove(temporary)
     storage.make_folder(temporary)
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with tarfile.open(archive, "r:*") as tar:
             _unpack(tar, temporary, folder.name)
         storage.sync_tree(temporary)
         storage.rename(temporary / folder.name, folder)
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, ValueError) as error:
         raise UserError(f"{archive}: cannot be unpacked ({error})") from error
     finally:
         storage.remove(temporary)

@@ -54,6 +54,8 @@ def read(root: Path, tmp_path: Path, on_corrupt: str = "error", path: str = ".")
         "channels": "auto",
         "val_fraction": 0.2,
         "split_seed": 0,
+        "folds": None,
+        "fold": None,
     }
     limits = {"train_limit": None, "val_limit": None, "test_limit": None, "normalize": "dataset"}
     return sources.folder(

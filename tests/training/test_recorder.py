@@ -24,7 +24,7 @@ def recorder(patience: int | None = None, monitor: str = "accuracy") -> tuple[Re
     model = torch.nn.Linear(1, 1)
     state = SimpleNamespace(model=model, evaluated=model, best={}, best_weights={}, epochs_since_best=0, stopped=None)
     own: Any = Recorder.__new__(Recorder)
-    own.patience, own.keeps_last, own.monitor = patience, False, monitor
+    own.patience, own.keeps_last, own.monitor, own.pruner = patience, False, monitor, None
     return own, state
 
 
