@@ -7,6 +7,7 @@ Lines and words in code that start with `cnnexp` are run. Below `$ cnnexp ...` s
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -110,13 +111,24 @@ def folder(tmp_path):
     return tmp_path
 
 
+def environment(folder: Path) -> dict[str, str]:
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT), "COLUMNS": "120"}
+
+
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(PROJECT), "COLUMNS": "120"
-    }  # fmt: skip
     return subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        ["bash", "-c", command], cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300
     )
+
+
+def serves(command: str, folder: Path) -> bool:
+    """Return whether a command prints an address, and then ends by Ctrl-C."""
+    with subprocess.Popen(command.split(), cwd=folder, env=environment(folder), stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline()  # pytest's time limit ends a command that prints nothing
+        process.send_signal(signal.SIGINT)
+        return process.wait(60) == 130 and address.startswith("http://127.0.0.1:")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -138,8 +150,11 @@ def test_page_from_top_to_bottom(page, folder):
                 command = re.sub(r"=([^\s,\[]+),\S+", r"=\1", command.replace(" -m ", " ")) + " --cfg job"
             for word, value in WORDS.items():
                 command = re.sub(rf"\b{word}\b", value, command)
-            done = run(smaller(command), folder)
             ran += 1
+            if "--serve" in command:
+                assert serves(command, folder)
+                continue
+            done = run(smaller(command), folder)
             if missing := [name for word, name in EXTRAS.items() if word in command and not find_spec(name)]:
                 assert done.returncode == 2 and "pip install 'cnnexp[" in done.stderr, (command, missing, done.stderr)
             elif error:
