@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
 from cnnexp.pages.fonts import labels
 from cnnexp.pages.style import COLOURS, GREY, INK, Figure, canvas, colour_bar, finish, grid_of, plain_numbers, style
@@ -70,6 +71,7 @@ def history(found: Found) -> Figure:
         steps.append(scaled(found, found.search.sign * best))
     axis.step([trial.number for trial in complete], steps, where="post", color=INK, linewidth=1, label="best so far")
     axis.set_xlabel("trial")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axis.set_ylabel(name_of(found))
     axis.legend()
     caption = (
@@ -238,6 +240,7 @@ def curves(found: Found) -> Figure | None:
         if trial.state == "pruned":
             axis.plot(trial.epochs, values[-1], "x", color=colour)
     axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axis.set_ylabel(name_of(found))
     axis.legend()
     caption = (

@@ -100,10 +100,9 @@ class Found:
             near = sum(
                 (self.best.value or 0.0) - (t.value or 0.0) <= Z * math.sqrt(2) * self.error for t in self.complete[1:]
             )
-            found.append(
-                f"With {self.images:,} validation images, an accuracy is known to ± {100 * Z * self.error:.1f} points: "
-                f"{plural(near, 'other trial')} cannot be told from the best."
-            )
+            others = plural(near, "other trial") if near else "no other trial"
+            known = f"an accuracy is known to ± {100 * Z * self.error:.1f} points"
+            found.append(f"With {self.images:,} validation images, {known}: {others} cannot be told from the best.")
         return found
 
     def counts(self) -> str:
