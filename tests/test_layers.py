@@ -1,6 +1,9 @@
 """Imports point down only, as docs/architecture.md says; and few rooms know Hydra or torch."""
 
 import ast
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"cli", "api"},
     {"train"},
     {"commands"},
-    {"sweep", "export"},
+    {"sweep", "export", "explain"},
     {"training", "trackers"},
     {"models", "explore", "report"},
     {"search"},
@@ -86,3 +89,13 @@ def test_the_report_reaches_no_torch() -> None:
         named = {part for whole in parts for part in (f"{whole[0]}.{whole[2]}", whole[0], whole[2])}
         new = {module for part in named for module in (part, f"{part}.__init__") if module in MODULES} - reached
     assert {"records.run_record", "storage.disk", "errors"} <= reached
+
+
+def test_the_package_stays_shallow():
+    """At most 10 import levels, 8 modules outside of folders, and no cycle, as `scripts/structure.py` counts them."""
+    printed = subprocess.run(
+        [sys.executable, "scripts/structure.py"], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    ).stdout
+    assert int(re.search(r"(\d+) import levels", printed)[1]) <= 10
+    assert int(re.search(r"(\d+) loose modules", printed)[1]) <= 8
+    assert "cycles: none" in printed

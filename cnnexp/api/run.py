@@ -82,9 +82,9 @@ class Run:
         if kind not in FIGURES:
             raise unknown("figure", "kind", kind, FIGURES)
         with matplotlib_unchanged():
+            from cnnexp.explain.figures import KINDS as NETWORK_FIGURES
+            from cnnexp.explain.figures import draw
             from cnnexp.report.figures.of_run import confusion, curves
-            from cnnexp.training.network_figures import KINDS as NETWORK_FIGURES
-            from cnnexp.training.network_figures import draw
 
             if kind in NETWORK_FIGURES:
                 return draw(kind, self.record, allow)

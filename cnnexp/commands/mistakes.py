@@ -39,14 +39,14 @@ def main(argv: list[str]) -> int:
         print(page.as_csv(found), end="")
         print(f"cnnexp: {visible(said)}", file=sys.stderr)
         return EXIT_DONE
+    from cnnexp.explain import figures as of_network
     from cnnexp.pages.style import style
-    from cnnexp.training import network_figures
 
     figures = []
     with style():
-        for kind in network_figures.KINDS:
+        for kind in of_network.KINDS:
             try:
-                figures.append(network_figures.finished(kind, run.record, given.allow))
+                figures.append(of_network.finished(kind, run.record, given.allow))
             except UserError as error:
                 warn_once(f"{run.folder} {error}", f"cnnexp: without {kind}: {error}")
     written = page.write(given.to, run, found, said, figures, in_shell(["cnnexp", "mistakes", *argv]))

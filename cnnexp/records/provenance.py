@@ -17,7 +17,7 @@ from cnnexp.version import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Packages and modules that cannot change what a run computes: they request, show and report runs.
-WITHOUT_EFFECT = ("cli.py", "commands", "sweep", "report", "explore", "pages", "export", "trackers")
+WITHOUT_EFFECT = ("cli.py", "commands", "sweep", "report", "explore", "pages", "explain", "export", "trackers")
 
 TYPED: list[str] = []  # the words after `cnnexp train`, which sets them
 

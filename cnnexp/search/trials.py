@@ -27,7 +27,6 @@ FIELDS: dict[str, type] = {  # of search.json
     "command": str,
     "words": list,  # of the command, without those of the search
 }
-LOCK = ".search.lock"  # held by the command that proposes
 RETRAIN_SEEDS = 5
 State = Literal["complete", "pruned", "unfit", "failed", "open"]
 

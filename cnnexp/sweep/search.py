@@ -14,10 +14,11 @@ from cnnexp.config.flags import Request
 from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
+from cnnexp.records.under_way import SEARCH_LOCK
 from cnnexp.search.optuna_study import check_installed
 from cnnexp.search.proposal import propose
 from cnnexp.search.space import as_words
-from cnnexp.search.trials import LOCK, Search, Trial, Trials, read_search, retrain_words, winner
+from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, winner
 from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.engine import Engine
@@ -108,7 +109,7 @@ def check_same(search: Search) -> None:
 def proposing(search: Search) -> Iterator[None]:
     """Write search.json, and be the only command that proposes trials of this search during the block."""
     storage.make_folder(search.folder)
-    with storage.lock(search.folder / LOCK), at_work(search.folder):
+    with storage.lock(search.folder / SEARCH_LOCK), at_work(search.folder):
         search.write()
         yield
 

@@ -41,7 +41,7 @@ def follow_study(name: str, folder: Path) -> None:
 
 def follow(folder: Path, name: str, place: str | None, pid: int | None) -> str:
     """Send what is new every few seconds until no run is under way; return why the last attempt failed, or ""."""
-    from cnnexp.report.watch import is_under_way
+    from cnnexp.records.under_way import is_under_way
 
     failed, to = "", None
     with suppress(OSError):

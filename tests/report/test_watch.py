@@ -10,6 +10,7 @@ import pytest
 from fake_records import write_run, write_study
 
 from cnnexp import report, storage
+from cnnexp.records import under_way
 from cnnexp.report import watch as watching
 
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
@@ -59,9 +60,9 @@ def test_it_is_written_when_a_run_goes_on_and_a_last_time_when_it_ends(tmp_path,
 def test_between_two_runs_of_a_sweep_it_goes_on(tmp_path, pages, monkeypatch):
     folder = write_study(tmp_path, TWO)
     (folder / next(f.name for f in folder.iterdir() if f.name.startswith("dropout"))).rename(tmp_path / "to-come")
-    assert watching.is_under_way(folder), "a run is left, and files have just changed"
-    monkeypatch.setattr(watching, "QUIET_SECONDS", -1)
-    assert not watching.is_under_way(folder)
+    assert under_way.is_under_way(folder), "a run is left, and files have just changed"
+    monkeypatch.setattr(under_way, "QUIET_SECONDS", -1)
+    assert not under_way.is_under_way(folder)
 
 
 def test_ctrl_c_ends_it_with_130(tmp_path):

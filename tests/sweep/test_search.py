@@ -19,7 +19,8 @@ from tiny import DIVERGE, TINY
 
 from cnnexp import cli, storage
 from cnnexp.records.run_record import RunRecord, find_runs
-from cnnexp.search.trials import LOCK, Trials, read_search, winner
+from cnnexp.records.under_way import SEARCH_LOCK
+from cnnexp.search.trials import Trials, read_search, winner
 from cnnexp.sweep import search_scheduler
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.training import build
@@ -322,7 +323,7 @@ def test_a_second_command_does_not_propose_beside_the_first(
     train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (outputs / "search").mkdir(parents=True)
-    with storage.lock(outputs / "search" / LOCK):
+    with storage.lock(outputs / "search" / SEARCH_LOCK):
         assert train(*THREE) == 2
     assert "is in use by" in capfd.readouterr().err
 

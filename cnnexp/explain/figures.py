@@ -25,8 +25,8 @@ CAPTIONS = {
 
 def draw(kind: str, record: RunRecord, allow: Iterable[str] = ()) -> "Drawn":
     """Draw one of KINDS. allow: as of `cnnexp.load`. Raises UserError if something is missing."""
+    from cnnexp.explain.gradcam import first_filters
     from cnnexp.report.figures import of_network
-    from cnnexp.training.gradcam import first_filters
     from cnnexp.training.inference import load
 
     model = load(record.folder, "cpu", allow)
@@ -39,12 +39,12 @@ def draw(kind: str, record: RunRecord, allow: Iterable[str] = ()) -> "Drawn":
 def _gradcam(model: "TrainedModel") -> "Drawn":
     import torch
 
+    from cnnexp.explain.gradcam import grad_cam
     from cnnexp.report.analysis.mistakes import find_mistakes
     from cnnexp.report.figures import of_network
     from cnnexp.report.figures.images import open_test_split
     from cnnexp.report.read.runs import read_run
     from cnnexp.text import percent, plain
-    from cnnexp.training.gradcam import grad_cam
 
     run = read_run(model.record)
     split, wrong = open_test_split(run), find_mistakes(run)[0]

@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnexp.api.run import Run
 from cnnexp.errors import UserError
-from cnnexp.training.gradcam import first_filters, grad_cam
+from cnnexp.explain.gradcam import first_filters, grad_cam
 
 pytest_plugins = ["trained_runs"]
 CLASSES = torch.tensor([0, 3, 7])
