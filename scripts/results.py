@@ -1,6 +1,6 @@
 """Run the studies of docs/results.md at full size, keep their records, and write the page's tables from them.
 
-Run: python scripts/results.py run [STUDY ...]     trains; the same command continues; all studies: about 30 hours
+Run: python scripts/results.py run [STUDY ...]     trains; the same command continues; days for all studies
      python scripts/results.py pack [STUDY ...]    outputs/STUDY -> docs/results/STUDY.tar.xz
      python scripts/results.py page                the tables of docs/results.md from docs/results/*.tar.xz
 
