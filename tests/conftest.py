@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +51,18 @@ def outputs(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
+@pytest.fixture(scope="session")
+def tiny_images(session_cache: Path) -> None:
+    """Prepare the images of the tiny run once, so that what a test reads does not depend on which test came first."""
+    from image_folders import build
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(StringIO()):
+        patch.setenv("CNNEXP_CACHE", str(session_cache))
+        build("postcards", num_train=50, num_test=20, size=8, val_fraction=0.2)
+
+
 @pytest.fixture
-def tiny(outputs: Path) -> list[str]:
+def tiny(outputs: Path, tiny_images: None) -> list[str]:
     """Return the overrides of the smallest run that has batch norm, dropout and augmentation; 3 epochs of 5 steps."""
     return [*TINY, f"outputs={outputs}"]
 
