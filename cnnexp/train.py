@@ -17,7 +17,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, ProcessLost, Us
 from cnnexp.records import provenance
 from cnnexp.storage import StorageError
 from cnnexp.text import percent, visible
-from cnnexp.training import processes
+from cnnexp.training import launched, processes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         print(help_text(argv), end="")
         return EXIT_DONE
     request, words = requested(argv)
-    place = processes.outer()
+    place = launched.place_of()
     if place and (request.prints or request.sweep):
         raise UserError(f"{place.program}: shares one run among {place.count} processes; type this command without it")
     if request.prints:
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     return follow(place) if place.rank else processes.lead(place, lambda: run_one(words))
 
 
-def follow(place: "processes.Outer") -> int:
+def follow(place: launched.Place) -> int:
     """Compute a part of the run that process 0 makes; returns the exit code."""
     from cnnexp.training.follow import follow as follow_first
 
@@ -108,7 +108,7 @@ def planned(composed: "DictConfig") -> "Plan":
     from cnnexp.config.set_by_data import print_set_by_data
 
     config, hydra_node = configs.resolve(composed), composed.hydra
-    config["device"]["processes"] = processes.check_outer(config["device"]["processes"])
+    config["device"]["processes"] = launched.check_count(config["device"]["processes"])
     checks.check(config)
     if config["cluster"]["engine"] != "local":
         raise UserError(f"cluster: given '{config['cluster']['engine']}' for a single run; add -m: a sweep of one")
@@ -116,9 +116,9 @@ def planned(composed: "DictConfig") -> "Plan":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 
     from cnnexp.training import trial
-    from cnnexp.training.plan import check_gpus, plan
+    from cnnexp.training.plan import plan
 
-    check_gpus(config)
+    launched.check_gpus(config)
     trial.before_data(config)
     overrides, choices = as_typed(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)

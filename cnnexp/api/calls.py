@@ -36,7 +36,7 @@ def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
     with unchanged(), translated(words), torch_unchanged(), signals_passed_on():
         from cnnexp.config.user_code import check_as_imported
         from cnnexp.train import check_folder, composed_of, diverged_before, planned, requested, run
-        from cnnexp.training.processes import outer
+        from cnnexp.training.launched import place_of
         from cnnexp.training.progress import Progress, for_terminal
 
         request, prepared = requested(words)
@@ -44,7 +44,7 @@ def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
             raise UserError(f"{' '.join(words)}: asks for several runs; use cnnexp.sweep")
         if request.prints:
             raise UserError(f"{request.prints[0]}: belongs to the command `cnnexp train`")
-        if place := outer():
+        if place := place_of():
             raise UserError(
                 f"{place.program}: shares runs of the command `cnnexp train` only; or give device.processes"
             )

@@ -12,7 +12,8 @@ from typing import Any
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, Interrupted
 from cnnexp.process.signals import ignore, stop_request
 from cnnexp.records.run_record import RunRecord
-from cnnexp.training.processes import SILENT_SECONDS, Outer, connect, message_of, ranks_of, receive
+from cnnexp.training.launched import Place
+from cnnexp.training.processes import SILENT_SECONDS, connect, message_of, ranks_of, receive
 from cnnexp.training.progress import Progress
 
 
@@ -29,7 +30,7 @@ class ReadOnly(RunRecord):
     append = append_probe = log = sync = cut_back = write_config = write_predictions = _nothing
 
 
-def follow(place: Outer, kind: str = "", method: str = "", seconds: float = SILENT_SECONDS) -> int:
+def follow(place: Place, kind: str = "", method: str = "", seconds: float = SILENT_SECONDS) -> int:
     """Wait for plans and compute a part of each, until process 0 sends an exit code; returns it.
 
     kind, method: see `connect`; by default those of torchrun and srun.
@@ -76,7 +77,7 @@ def main() -> None:
         import cnnexp.training.run  # noqa: F401  # all that takes long
 
         print(json.dumps({"ready": True}), file=messages, flush=True)
-        code = follow(Outer("", rank, count, rank, count, ""), kind, method, seconds)
+        code = follow(Place("", rank, count, rank, count, ""), kind, method, seconds)
     except BaseException as error:
         with suppress(OSError):  # process 0 may have ended
             print(message_of(error), file=messages, flush=True)

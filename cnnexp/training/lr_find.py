@@ -13,8 +13,8 @@ from cnnexp.errors import UserError
 from cnnexp.optim.schedules import Schedule
 from cnnexp.training import device as devices
 from cnnexp.training.build import build_data
+from cnnexp.training.check_data import check_data
 from cnnexp.training.loop import train_step
-from cnnexp.training.plan import check_data
 from cnnexp.training.setup import batches_of, new_state, settings_of
 
 Floats = NDArray[np.float64]

@@ -3,7 +3,6 @@
 import copy
 import functools
 import hashlib
-import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,8 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.text import in_shell
 from cnnexp.training import trial
 from cnnexp.training.build import build_data
-from cnnexp.training.probes import OF_A_PASS, PROBES
+from cnnexp.training.check_data import check_data
+from cnnexp.training.probes import PROBES
 
 if TYPE_CHECKING:
     from cnnexp.training.device import Device, Target
@@ -194,16 +194,6 @@ def plan(
     return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices, shorter)
 
 
-def check_gpus(config: dict[str, Any]) -> None:
-    """Raise UserError if this machine has fewer GPUs than the run has processes here."""
-    from cnnexp.training.device import gpus, probe
-    from cnnexp.training.processes import outer
-
-    place, count = outer(), config["device"]["processes"]
-    if place is None and count > 1 and probe(config["device"]["kind"]).kind.startswith("cuda") and gpus() < count:
-        raise UserError(f"device.processes: given {count}; this machine has {gpus()} CUDA device(s), one for each")
-
-
 def device_facts(device: "Device") -> dict[str, Any]:
     """Return what a machine decides of a run, and can change a number."""
     threads = device.threads if device.kind == "cpu" else None
@@ -229,31 +219,6 @@ def _facts(config: dict[str, Any], device: "Device", data: ImageData, weights: s
     if device.processes > 1 and not device.sync_bn:
         facts["batch_norm_in"] = device.processes
     return facts
-
-
-def check_data(config: dict[str, Any], data: ImageData) -> None:
-    """Raise UserError for a batch larger than the data, and for a setting that needs a missing validation split."""
-    if config["batch_size"] > len(data.train):
-        raise UserError(
-            f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images; "
-            f"try batch_size={2 ** max(0, int(math.log2(len(data.train) / 4)))}"
-        )
-    if config["accumulate"] > config["batch_size"]:
-        raise UserError(
-            f"accumulate: given {config['accumulate']}; allowed: at most batch_size, {config['batch_size']}"
-        )
-    if "top5" in (config["monitor"], config["scheduler"].get("monitor")) and len(data.classes) <= 5:
-        raise UserError(f"monitor: top5 is always 100 % of {len(data.classes)} classes; give another metric")
-    if len(data.val):
-        return
-    if watched := [name for name in OF_A_PASS if config["probes"][name]]:
-        raise UserError(f"probes.{watched[0]}: there is no validation split to look at; set data.val_fraction above 0")
-    if config["early_stopping"]["patience"] is not None:
-        raise UserError("early_stopping.patience: there is no validation split to watch; set data.val_fraction above 0")
-    if config["monitor"] != "accuracy":
-        raise UserError("monitor: there is no validation split to look at; set data.val_fraction above 0")
-    if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
-        raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
 
 
 def _user_code(config: dict[str, Any]) -> dict[str, str]:

@@ -6,13 +6,11 @@ torchrun and srun start all of them as the same command. Each of the others wait
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from select import select
 from time import monotonic, sleep
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnexp.errors import EXIT_REQUEST, EXIT_SOME_FAILED, Interrupted, ProcessLost, UserError, is_out_of_memory
 from cnnexp.storage import log_descriptor, remove
+from cnnexp.training.launched import Place
 
 if TYPE_CHECKING:
     from cnnexp.training.plan import Plan
@@ -29,54 +28,6 @@ SILENT_SECONDS = 300.0  # after which a process that does not answer is given up
 START_SECONDS = 120.0  # for a process to import torch
 CAUSE_SECONDS = 5.0  # for a process that has failed to say why
 OF_EXCHANGES = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "process group")
-
-
-@dataclass(frozen=True)
-class Outer:
-    """This process's place among those that torchrun or srun has started. address: of process 0, HOST:PORT."""
-
-    program: str
-    rank: int
-    count: int
-    local_rank: int
-    local_count: int
-    address: str
-
-
-def outer(environ: Mapping[str, str] = os.environ) -> Outer | None:
-    """Return the place that torchrun or srun gives this process; None if it is alone."""
-
-    def number(name: str, default: int) -> int:
-        return int(environ.get(name, default))
-
-    if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environ.keys() and number("WORLD_SIZE", 1) > 1:
-        address = f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}"
-        local = number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1)
-        return Outer("torchrun", number("RANK", 0), number("WORLD_SIZE", 1), *local, address)
-    if number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in environ:  # not those of a batch script
-        job, step = number("SLURM_JOB_ID", 0), number("SLURM_STEP_ID", 0)
-        address = f"{first_host(environ.get('SLURM_STEP_NODELIST', 'localhost'))}:{20000 + (job * 31 + step) % 20000}"
-        each = environ.get("SLURM_STEP_TASKS_PER_NODE", environ["SLURM_STEP_NUM_TASKS"])
-        local = number("SLURM_LOCALID", 0), int(re.split(r"\D", each)[0])
-        return Outer("srun", number("SLURM_PROCID", 0), number("SLURM_STEP_NUM_TASKS", 1), *local, address)
-    return None
-
-
-def first_host(nodes: str) -> str:
-    """Return the first host of a list as SLURM writes it: "node[03-07,9],other" gives "node03"."""
-    found = re.match(r"([^\[,]*)(?:\[([^\]\-,]*)[^\]]*\])?([^,]*)", nodes)
-    assert found is not None
-    return "".join(part or "" for part in found.groups())
-
-
-def check_outer(given: int) -> int:
-    """Return the number of processes of a single run: those given, or those that torchrun or srun has started."""
-    place = outer()
-    if place is None or given == place.count:
-        return given
-    if given > 1:
-        raise UserError(f"device.processes: given {given}; {place.program} has started {place.count}: leave it out")
-    return place.count
 
 
 def connect(ranks: "Ranks", kind: str, method: str, seconds: float) -> None:
@@ -116,7 +67,7 @@ def _cpu() -> Any:
 _leading: list["Ranks"] = []  # of process 0, while torchrun or srun has started others
 
 
-def lead(place: Outer, make: Callable[[], int]) -> int:
+def lead(place: Place, make: Callable[[], int]) -> int:
     """Make runs as process 0 of those that torchrun or srun has started; returns the exit code."""
     ranks, code = ranks_of(place), EXIT_SOME_FAILED
     connect(ranks, "", f"tcp://{place.address}", SILENT_SECONDS)
@@ -135,7 +86,7 @@ def lead(place: Outer, make: Callable[[], int]) -> int:
     return code
 
 
-def ranks_of(place: Outer, wake: "Callable[[Plan], None]" = send) -> "Ranks":
+def ranks_of(place: Place, wake: "Callable[[Plan], None]" = send) -> "Ranks":
     """Return the place of a process as the run sees it."""
     from cnnexp.training.ranks import Ranks
 
@@ -199,8 +150,8 @@ class _Children:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
             for rank in range(1, count):
-                told = json.dumps([rank, count, self.kind, self.method, SILENT_SECONDS])
-                command = [sys.executable, "-P", "-m", "cnnexp.training.follow", told]
+                settings = json.dumps([rank, count, self.kind, self.method, SILENT_SECONDS])
+                command = [sys.executable, "-P", "-m", "cnnexp.training.follow", settings]
                 pipe = subprocess.PIPE
                 child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environ)
                 self.started.append(child)

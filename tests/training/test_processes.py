@@ -25,9 +25,9 @@ from cnnexp.sweep import slots
 from cnnexp.training import processes
 from cnnexp.training import run as runner
 from cnnexp.training.checkpoint import Checkpoints, weights_in
+from cnnexp.training.launched import Place, first_host, place_of
 from cnnexp.training.loop import TrainState
 from cnnexp.training.plan import Plan
-from cnnexp.training.processes import Outer, first_host, outer
 from cnnexp.training.progress import Progress
 from cnnexp.training.ranks import Ranks
 
@@ -276,19 +276,22 @@ def test_the_rows_of_a_batch_are_all_taken_once(size: int, count: int) -> None:
 
 
 def test_torchrun_and_srun_are_detected() -> None:
-    assert outer({}) is None and outer({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "h", "MASTER_PORT": "1"}) is None
+    assert (
+        place_of({}) is None
+        and place_of({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "h", "MASTER_PORT": "1"}) is None
+    )
     run = {"RANK": "5", "WORLD_SIZE": "8", "MASTER_ADDR": "h", "MASTER_PORT": "1", "LOCAL_RANK": "1"}
-    assert outer(run | {"LOCAL_WORLD_SIZE": "4"}) == Outer("torchrun", 5, 8, 1, 4, "h:1")
+    assert place_of(run | {"LOCAL_WORLD_SIZE": "4"}) == Place("torchrun", 5, 8, 1, 4, "h:1")
     batch = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}  # of a batch script: nobody else is started
-    assert outer(batch) is None
+    assert place_of(batch) is None
     step = {
         "SLURM_STEP_NUM_TASKS": "4",
         "SLURM_PROCID": "3",
         "SLURM_LOCALID": "1",
         "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
     }
-    found = outer(batch | step | {"SLURM_STEP_NODELIST": "gpu[03-04]", "SLURM_STEP_ID": "0"})
-    assert found == Outer("srun", 3, 4, 1, 2, "gpu03:20217")
+    found = place_of(batch | step | {"SLURM_STEP_NODELIST": "gpu[03-04]", "SLURM_STEP_ID": "0"})
+    assert found == Place("srun", 3, 4, 1, 2, "gpu03:20217")
     assert [first_host(nodes) for nodes in ("a", "a,b", "n[1,3-4],m", "n[07-09]-x")] == ["a", "a", "n1", "n07-x"]
 
 

@@ -11,7 +11,8 @@ import torch
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import run as runner
-from cnnexp.training.plan import Plan, check_data
+from cnnexp.training.check_data import check_data
+from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 from cnnexp.training.recorder import Recorder
 

@@ -1,0 +1,33 @@
+"""What a config may ask of the data that it gets: batches that are there, and a validation split where one is used."""
+
+import math
+from typing import Any
+
+from cnnexp.data.images import ImageData
+from cnnexp.errors import UserError
+from cnnexp.training.probes import OF_A_PASS
+
+
+def check_data(config: dict[str, Any], data: ImageData) -> None:
+    """Raise UserError for a batch larger than the data, and for a setting that needs a missing validation split."""
+    if config["batch_size"] > len(data.train):
+        raise UserError(
+            f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images; "
+            f"try batch_size={2 ** max(0, int(math.log2(len(data.train) / 4)))}"
+        )
+    if config["accumulate"] > config["batch_size"]:
+        raise UserError(
+            f"accumulate: given {config['accumulate']}; allowed: at most batch_size, {config['batch_size']}"
+        )
+    if "top5" in (config["monitor"], config["scheduler"].get("monitor")) and len(data.classes) <= 5:
+        raise UserError(f"monitor: top5 is always 100 % of {len(data.classes)} classes; give another metric")
+    if len(data.val):
+        return
+    if watched := [name for name in OF_A_PASS if config["probes"][name]]:
+        raise UserError(f"probes.{watched[0]}: there is no validation split to look at; set data.val_fraction above 0")
+    if config["early_stopping"]["patience"] is not None:
+        raise UserError("early_stopping.patience: there is no validation split to watch; set data.val_fraction above 0")
+    if config["monitor"] != "accuracy":
+        raise UserError("monitor: there is no validation split to look at; set data.val_fraction above 0")
+    if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
+        raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")

@@ -1,0 +1,66 @@
+"""This process's place among those that torchrun or srun has started for one run, read from the environment."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cnnexp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process's place among those that torchrun or srun has started. address: of process 0, HOST:PORT."""
+
+    program: str
+    rank: int
+    count: int
+    local_rank: int
+    local_count: int
+    address: str
+
+
+def place_of(environ: Mapping[str, str] = os.environ) -> Place | None:
+    """Return the place that torchrun or srun gives this process; None if it is alone."""
+
+    def number(name: str, default: int) -> int:
+        return int(environ.get(name, default))
+
+    if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environ.keys() and number("WORLD_SIZE", 1) > 1:
+        address = f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}"
+        local = number("LOCAL_RANK", 0), number("LOCAL_WORLD_SIZE", 1)
+        return Place("torchrun", number("RANK", 0), number("WORLD_SIZE", 1), *local, address)
+    if number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in environ:  # not those of a batch script
+        job, step = number("SLURM_JOB_ID", 0), number("SLURM_STEP_ID", 0)
+        address = f"{first_host(environ.get('SLURM_STEP_NODELIST', 'localhost'))}:{20000 + (job * 31 + step) % 20000}"
+        each = environ.get("SLURM_STEP_TASKS_PER_NODE", environ["SLURM_STEP_NUM_TASKS"])
+        local = number("SLURM_LOCALID", 0), int(re.split(r"\D", each)[0])
+        return Place("srun", number("SLURM_PROCID", 0), number("SLURM_STEP_NUM_TASKS", 1), *local, address)
+    return None
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of a list as SLURM writes it: "node[03-07,9],other" gives "node03"."""
+    found = re.match(r"([^\[,]*)(?:\[([^\]\-,]*)[^\]]*\])?([^,]*)", nodes)
+    assert found is not None
+    return "".join(part or "" for part in found.groups())
+
+
+def check_count(given: int) -> int:
+    """Return the number of processes of a single run: those given, or those that torchrun or srun has started."""
+    place = place_of()
+    if place is None or given == place.count:
+        return given
+    if given > 1:
+        raise UserError(f"device.processes: given {given}; {place.program} has started {place.count}: leave it out")
+    return place.count
+
+
+def check_gpus(config: dict[str, Any]) -> None:
+    """Raise UserError if this machine has fewer GPUs than the run has processes here."""
+    from cnnexp.training.device import gpus, probe
+
+    place, count = place_of(), config["device"]["processes"]
+    if place is None and count > 1 and probe(config["device"]["kind"]).kind.startswith("cuda") and gpus() < count:
+        raise UserError(f"device.processes: given {count}; this machine has {gpus()} CUDA device(s), one for each")
