@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnexp.report.analysis.statistics import Estimate, summarise
 from cnnexp.report.read.predictions import Predictions, rows_of
-from cnnexp.report.read.runs import Array
+from cnnexp.report.read.run_predictions import Array
 from cnnexp.report.read.study import Arm
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnexp import metrics
-from cnnexp.report.read.runs import Array, Run
+from cnnexp.report.read.run_predictions import Array
+from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm
 
 

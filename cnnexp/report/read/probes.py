@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.records.fields import PROBE_ROWS
-from cnnexp.report.read.runs import Array
+from cnnexp.report.read.run_predictions import Array
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 

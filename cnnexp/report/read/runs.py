@@ -11,13 +11,13 @@ import numpy as np
 
 from cnnexp.claims.metrics import SCORES
 from cnnexp.errors import UserError
-from cnnexp.metrics import by_class, class_scores, probability_scores
+from cnnexp.metrics import by_class
 from cnnexp.records.convergence import at_chance
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.read import folds
+from cnnexp.report.read.run_predictions import Array, RunPredictions, read_predictions
 from cnnexp.text import plain
 
-Array = np.ndarray[Any, Any]
 MAX_NUMBER = 1e30  # no measurement is larger, and arithmetic on larger numbers could overflow
 MAX_EPOCH = 10**9
 MAX_CLASSES = 4096  # of a confusion matrix, which then takes 128 MiB
@@ -26,34 +26,6 @@ UNFINISHED = {
     "running": "a process is working on it",
     "interrupted": "not finished; the same command goes on with it",
 }
-
-
-@dataclass(frozen=True)
-class RunPredictions:
-    """A run's predictions on the test split: N images, K classes.
-
-    ids: (N,) str. labels, predicted: (N,) int64. classes: K. confidence: (N,) float64, and nll, brier: see
-    metrics.probability_scores. scores: see metrics.class_scores.
-    """
-
-    ids: Array
-    labels: Array
-    predicted: Array
-    classes: int
-    confidence: Array
-    nll: float
-    brier: float
-    scores: dict[str, float]
-
-    @property
-    def right(self) -> Array:
-        """Return (N,) bool: which images are classified correctly."""
-        return np.asarray(self.predicted == self.labels)
-
-    @property
-    def is_finite(self) -> bool:
-        """Tell whether all logits give finite probabilities."""
-        return bool(np.isfinite(self.confidence).all())
 
 
 @dataclass(frozen=True)
@@ -193,18 +165,7 @@ class Run:
     @cached_property
     def predictions(self) -> RunPredictions | None:
         """Return the predictions on the test split; None if there are none, or unusable ones."""
-        try:
-            stored = self.record.predictions()
-        except UserError:
-            return None
-        logits, labels, ids = stored["logits"], stored["labels"], stored["ids"]
-        good = logits.ndim == 2 and 0 < len(logits) == len(labels) == len(ids) and labels.ndim == ids.ndim == 1
-        if not good or labels.dtype.kind not in "iu" or logits.dtype.kind not in "fiu" or ids.dtype.kind != "U":
-            return None
-        if labels.min() < 0 or labels.max() >= logits.shape[1]:
-            return None
-        of_probabilities, scores = probability_scores(logits, labels), class_scores(logits, labels)
-        return RunPredictions(ids, labels, logits.argmax(1), logits.shape[1], *of_probabilities, scores)
+        return read_predictions(self.record)
 
     @cached_property
     def at_chance(self) -> bool:
