@@ -117,7 +117,7 @@ def _of_report(folders: list[Path], study: str, name: str) -> str:
 
 
 def _headline(folders: list[Path]) -> str:
-    """One row for each claim: what the report says, what came out, and at which scale."""
+    """One row for each claim: what the report says, the result here, and at which scale."""
     rows = []
     for folder in folders:
         study, runs = read_study(folder) or {}, find_runs(folder)

@@ -63,7 +63,7 @@ def distributions(search: Search) -> "dict[str, optuna.distributions.BaseDistrib
     for key, of in search.space.items():
         if not isinstance(of, Numbers):
             found[key] = CategoricalDistribution(range(len(of)))
-        elif of.whole:
+        elif of.integers:
             found[key] = IntDistribution(int(of.low), int(of.high), log=of.log, step=int(of.step or 1))
         else:
             found[key] = FloatDistribution(of.low, of.high, log=of.log, step=of.step)

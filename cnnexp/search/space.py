@@ -25,17 +25,17 @@ NOT_COMPARABLE = (  # what decides on which images, and by what, trials are comp
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers from `low` to `high`, both included. whole: whole numbers. log: uniform in the logarithm."""
+    """Numbers from `low` to `high`, both included. integers: whole numbers only. log: uniform in the logarithm."""
 
     low: float
     high: float
     log: bool = False
     step: float | None = None
-    whole: bool = False
+    integers: bool = False
 
     def rounded(self, value: float) -> float | int:
         """Return a proposed number with few digits, so that it can be read and typed."""
-        if self.whole:
+        if self.integers:
             return int(value)
         digits = 10 if self.step else DIGITS
         return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
@@ -47,11 +47,11 @@ class Numbers:
 
     def corners(self) -> list[Any]:
         """Return the values that are checked before the search."""
-        return [int(self.low), int(self.high)] if self.whole else [self.low, self.high]
+        return [int(self.low), int(self.high)] if self.integers else [self.low, self.high]
 
     def __len__(self) -> int:
         """Return how many values there are; 0 if they are not counted."""
-        step = self.step or (1 if self.whole else 0)
+        step = self.step or (1 if self.integers else 0)
         return math.floor((self.high - self.low) / step + 1e-9) + 1 if step else 0
 
     def values(self) -> list[Any]:
@@ -62,7 +62,7 @@ class Numbers:
     def __str__(self) -> str:
         ends = f"{self.low:g} to {self.high:g}"
         how = ", by ratio" if self.log else f", in steps of {self.step:g}" if self.step else ""
-        return ends + ("" if not self.whole else ", whole numbers") + how
+        return ends + ("" if not self.integers else ", whole numbers") + how
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def _numbers(key: str, node: Mapping[Any, Any]) -> Numbers:
     if step is not None and (log or not 0 < step <= high - low):
         fix = "leave out log or step" if log else f"allowed: a number > 0, at most {high - low:g}"
         raise UserError(f"{where}.step: given {step}{' with log: true' if log else ''}; {fix}")
-    whole = all(type(value) is int for value in (low, high, *([] if step is None else [step])))
-    return Numbers(low, high, bool(log), step, whole)
+    integers = all(type(value) is int for value in (low, high, *([] if step is None else [step])))
+    return Numbers(low, high, bool(log), step, integers)
 
 
 def as_word(value: Any) -> str:

@@ -84,8 +84,8 @@ class SearchScheduler(Scheduler):
         if trial is None or trial.state not in ("complete", "pruned"):
             return super().line(plan, status, message, where)
         best = ", the best so far" if trial == winner(self.search, trials) else ""
-        told = f"{'pruned' if trial.state == 'pruned' else status:<7} {trial.name} {' '.join(as_words(trial.params))}: "
-        return f"{told}{result_of(self.search, trial)}{best}, {where}"
+        line = f"{'pruned' if trial.state == 'pruned' else status:<7} {trial.name} {' '.join(as_words(trial.params))}: "
+        return f"{line}{result_of(self.search, trial)}{best}, {where}"
 
 
 def result_of(search: Search, trial: Trial) -> str:

@@ -46,15 +46,15 @@ class TrialPlanner:
 
     def __init__(self, words: list[str], request: Request, hydra: ConfigLoader):
         """words: prepared. Raises UserError for what a search cannot have."""
-        whole = configs.load(hydra, words, RunMode.MULTIRUN)
+        config = configs.load(hydra, words, RunMode.MULTIRUN)
         places = [word for word in words if word.startswith("hydra.")]
         self.compose = Composer(hydra, places)
-        self.node = node_of(whole)
+        self.node = node_of(config)
         self.typed = [word for word in request.overrides if not is_of_search(word)]
-        if str(whole.study.name) == DEFAULT_STUDY:
+        if str(config.study.name) == DEFAULT_STUDY:
             own = f"-{request.search}" if request.search not in SAMPLERS else ""
             self.typed.append(f"study.name=search{own}")
-        check_single(self.words_of([]), plain(whole.study), hydra)
+        check_single(self.words_of([]), plain(config.study), hydra)
         self.base = self.composed([])
         self.search = self.described(request)
 
@@ -154,10 +154,10 @@ def plain(node: Any) -> dict[str, Any]:
     return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
-def node_of(whole: Any) -> Node:
+def node_of(config: Any) -> Node:
     """Return the `search` node of a composed config, checked; its space is not."""
-    signature.check_value("search", OmegaConf.to_container(whole).get("search"), dict)  # type: ignore[union-attr]
-    node = plain(whole.search)
+    signature.check_value("search", OmegaConf.to_container(config).get("search"), dict)  # type: ignore[union-attr]
+    node = plain(config.search)
     signature.check("search", {key: value for key, value in node.items() if key != "space"}, Node)
     return Node(**{**node, "sampler": node.get("sampler") or "tpe"})
 

@@ -66,7 +66,7 @@ def test_the_page_has_the_best_settings_as_a_command_and_all_figures(tmp_path: P
     assert "validation accuracy 80.00% (trial-005)" in report.terminal
     # sqrt(0.8 * 0.2 / 400) = 0.02: 1.96 of that, in points; others within 1.96 * sqrt(2) of it
     near = sum((trial.value or 0) >= 0.8 - 1.96 * math.sqrt(2) * 0.02 for trial in found.complete) - 1
-    assert f"an accuracy is known to ± 3.9 points: {near} other trials cannot be told" in report.terminal
+    assert f"an accuracy is known to ± 3.9 points: {near} other trials cannot be distinguished" in report.terminal
     names = {file.stem for file in (folder / "report" / "figures").glob("*.png")}
     assert names == {"history", "importances", "settings", "parallel_coordinates", "curves"}
     assert "<b>" not in re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL) and "lr &amp; " in page

@@ -68,7 +68,7 @@ document.getElementById("open-all")?.addEventListener("click", (event) => {
 });
 
 // Tables. A number sorts by its value, a cell without one comes last. A column's head with data-filter gets a choice of
-// its values; what is filtered is told to others by the event "filter".
+// its values; the event "filter" says what is filtered.
 const SUFFIX = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 function valueOf(cell) {
   if (cell.dataset.sort) return Number(cell.dataset.sort);

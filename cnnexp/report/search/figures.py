@@ -70,10 +70,7 @@ def history(found: Found) -> Figure:
         best = max(best, found.search.sign * (trial.value or 0.0))
         steps.append(scaled(found, found.search.sign * best))
     axis.step([trial.number for trial in complete], steps, where="post", color=INK, linewidth=1, label="best so far")
-    axis.set_xlabel("trial")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axis.set_ylabel(name_of(found))
-    axis.legend()
+    name_axes(axis, "trial", found)
     caption = (
         "History: the value of each trial. Ticks at the bottom: trials that diverged, ran out of memory or failed."
     )
@@ -239,15 +236,20 @@ def curves(found: Found) -> Figure | None:
         axis.plot(sorted(trial.curve), values, color=colour, linewidth=width, label=label)
         if trial.state == "pruned":
             axis.plot(trial.epochs, values[-1], "x", color=colour)
-    axis.set_xlabel("epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    axis.set_ylabel(name_of(found))
-    axis.legend()
+    name_axes(axis, "epoch", found)
     caption = (
         "Curves of all trials. A pruned one ends at its cross: look for complete trials that were lower there and "
         "ended high."
     )
     return finish(figure, "curves", caption)
+
+
+def name_axes(axis: Axes, counted: str, found: Found) -> None:
+    """Name the axes of a value against an integer, and add the legend."""
+    axis.set_xlabel(counted)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axis.set_ylabel(name_of(found))
+    axis.legend()
 
 
 def line_of(trial: Trial, found: Found) -> tuple[str, str]:

@@ -102,7 +102,9 @@ class Found:
             )
             others = plural(near, "other trial") if near else "no other trial"
             known = f"an accuracy is known to ± {100 * Z * self.error:.1f} points"
-            found.append(f"With {self.images:,} validation images, {known}: {others} cannot be told from the best.")
+            found.append(
+                f"With {self.images:,} validation images, {known}: {others} cannot be distinguished from the best."
+            )
         return found
 
     def counts(self) -> str:
@@ -130,14 +132,14 @@ def read_found(folder: Path) -> Found:
 
 def importances(search: Search, complete: Sequence[Trial]) -> list[Importance]:
     """Return PED-ANOVA's importances (Watanabe et al. 2023), with intervals from trials drawn with replacement."""
-    whole = shares(search, complete)
+    importances = shares(search, complete)
     draws: list[dict[str, float]] = []
     drawn = random.Random(0)
     for _ in range(DRAWS):
         sample = drawn.choices(complete, k=len(complete))
         draws.append(shares(search, sample))
     found = []
-    for key, share in whole.items():
+    for key, share in importances.items():
         values = sorted(draw[key] for draw in draws)
         low, high = values[int(0.025 * DRAWS)], values[int(0.975 * DRAWS) - 1]
         found.append(Importance(key, share, min(low, share), max(high, share)))
