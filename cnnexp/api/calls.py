@@ -14,6 +14,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, Diverged, Incomplete, Use
 from cnnexp.text import at_home, in_shell
 
 if TYPE_CHECKING:
+    from cnnexp.config.flags import Request
     from cnnexp.report import Report
 
 
@@ -40,6 +41,7 @@ def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
         from cnnexp.training.progress import Progress, for_terminal
 
         request, prepared = requested(words)
+        check_no_search(request, words)
         if request.sweep:
             raise UserError(f"{' '.join(words)}: asks for several runs; use cnnexp.sweep")
         if request.prints:
@@ -81,8 +83,9 @@ def sweep(
         from cnnexp.sweep.launcher import launch
         from cnnexp.train import requested
 
-        words = words if {"-m", "--multirun"} & set(words) else ["-m", *words]
+        typed, words = words, words if {"-m", "--multirun"} & set(words) else ["-m", *words]
         request, prepared = requested(words)
+        check_no_search(request, typed)
         if request.prints or request.plan:
             raise UserError(f"{' '.join(words)}: only prints; use the command `cnnexp train`")
         code = launch(prepared, request)
@@ -117,6 +120,14 @@ def report(
         place = None if out is None else Path(at_home(os.fspath(out)))
         command = in_shell(["cnnexp", "report", os.fspath(folder)])
         return write(find_place(folder), place, baseline, figures, command)
+
+
+def check_no_search(request: "Request", words: list[str]) -> None:
+    """Raise UserError, with the command to type, if words ask for a search."""
+    if request.search:
+        raise UserError(
+            f"+search={request.search}: is made by the command; type: {in_shell(['cnnexp', 'train', *words])}"
+        )
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Request:
 
 
 def read(argv: list[str]) -> Request:
-    """Read the words of `cnnexp train`. A study, and the flags of OF_SWEEPS, ask for a sweep.
+    """Read the words of `cnnexp train`. A study, a search, and the flags of OF_SWEEPS, ask for a sweep.
 
     Raises UserError for a wrong flag or word.
     """
@@ -104,11 +104,12 @@ def read(argv: list[str]) -> Request:
         if name in TO_PRINT:
             raise UserError(f"{name}: belongs to --cfg")
         raise UserError(f"{name}: prints one run's config; leave out --multirun and the flags of a sweep")
+    search = search_of(overrides)
     sweep = "hydra.mode=RUN" not in overrides and bool(study_of(overrides) or "hydra.mode=MULTIRUN" in overrides)
+    sweep = sweep or bool(flags) or search is not None
     budget = seconds(given["--budget"].partition("=")[2]) if "--budget" in given else None
     switches = ("--plan" in given, "--fail-fast" in given, "--no-wait" in given)
-    search = search_of(overrides)
-    return Request(overrides, prints, sweep or bool(flags), *switches, budget, max_seeds(given), search)
+    return Request(overrides, prints, sweep, *switches, budget, max_seeds(given), search)
 
 
 def help_text(argv: list[str]) -> str:

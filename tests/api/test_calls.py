@@ -5,6 +5,7 @@ import inspect
 import io
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -244,6 +245,15 @@ def test_failures_are_exceptions(own: Callable[..., cnnexp.Run]) -> None:
         with pytest.raises(UserError, match=message) as raised:
             own(*words)
         assert raised.value._render_traceback_() == [f"cnnexp: {raised.value}"]
+
+
+@pytest.mark.parametrize("call", [cnnexp.train, cnnexp.sweep])
+def test_a_search_is_refused_with_the_command_to_type(call: Callable[..., Any], outputs: Path) -> None:
+    words = [*TINY, f"outputs={outputs}", "+search=tpe", "search.space={optimizer.lr:[0.1,0.2]}"]
+    with pytest.raises(UserError, match=r"^\+search=tpe: is made by the command; type: cnnexp train ") as raised:
+        call(*words)
+    assert shlex.split(str(raised.value).partition("type: ")[2]) == ["cnnexp", "train", *words]
+    assert not outputs.exists()
 
 
 def test_a_part_that_was_edited_after_its_import(

@@ -24,6 +24,7 @@ from cnnexp.search.trials import Trials, read_search, winner
 from cnnexp.sweep import search_scheduler
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.training import build
+from cnnexp.training.launched import Place
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.usefixtures("threads")
@@ -300,6 +301,15 @@ def test_wrong_words_are_one_line_and_nothing_is_made(
     assert train(*words) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("postcards: prepar")]
     assert len(lines) == 1 and message in lines[0]
+    assert not outputs.exists()
+
+
+def test_processes_of_torchrun_make_no_search(
+    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cnnexp.training.launched.place_of", lambda: Place("torchrun", 0, 2, 0, 2, "localhost:1"))
+    assert train(*THREE) == 2
+    assert "torchrun: shares one run among 2 processes; type this command without it" in capfd.readouterr().err
     assert not outputs.exists()
 
 
