@@ -80,6 +80,15 @@ def test_one_screen_has_the_answer_and_nothing_is_requested(visit, report_page, 
     assert not outside and not page.errors and page.requested[0].startswith("file:")
 
 
+def test_the_heads_of_the_first_figure_stay_above_it(visit, report_page):
+    page = visit(report_page, "desk")
+    page.locator("#open-all").click()
+    below = bottom(page, ".forest tbody tr:last-child")
+    page.evaluate(f"scrollTo({{top: {below - 10}, behavior: 'instant'}})")
+    last, head = (page.locator(f".forest {part}").last.bounding_box() for part in ("tbody tr", "thead th"))
+    assert last["y"] < 0 and head["y"] + head["height"] <= last["y"] + 1
+
+
 def test_a_click_copies_the_command(visit, report_page):
     page = visit(report_page, permissions=["clipboard-read", "clipboard-write"])
     page.locator(".answer .command button").click()
