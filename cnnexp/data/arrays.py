@@ -46,13 +46,18 @@ def image_data(
     labels = np.concatenate([numbers for _, numbers in given.values()]).astype(np.int64)
     parts = np.array([PARTS.index(part) for part, (_, numbers) in given.items() for _ in numbers], np.uint8)
     ids = np.array([f"{part}/{i}" for part, (_, numbers) in given.items() for i in range(len(numbers))])
-    content = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
-    for array in (images, labels, parts):
-        content.update(array.tobytes())
-    sums, fingerprint = channel_sums(images), content.hexdigest()
+    sums, fingerprint = channel_sums(images), fingerprint_of(classes, images, labels, parts)
     prepared = Prepared(name, list(classes), images, labels, ids, parts, sums, fingerprint, [], 0.0, Path("memory"))
     check("data", {"normalize": normalize, "folds": folds, "fold": fold}, {})
     return make_splits(prepared, val_fraction, split_seed, train_limit, val_limit, test_limit, normalize, folds, fold)
+
+
+def fingerprint_of(classes: Sequence[str], *arrays: NDArray[Any]) -> str:
+    """Return a hash of the names of classes and of the content of arrays."""
+    content = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
+    for array in arrays:
+        content.update(array.tobytes())
+    return content.hexdigest()
 
 
 def _check(where: str, images: Any, labels: Any, shape: tuple[int, ...], classes: Sequence[str]) -> None:

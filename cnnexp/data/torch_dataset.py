@@ -1,11 +1,12 @@
 """Torch data sets as data: every item is read once, into arrays in memory."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cnnexp.data.arrays import image_data
+from cnnexp.data.arrays import fingerprint_of, image_data
 from cnnexp.data.images import ImageData, Integers, Pixels
 from cnnexp.data.splits import check, in_fold, validation
 from cnnexp.errors import UserError
@@ -34,16 +35,18 @@ def from_datasets(
     read = {part: read_items(f"data ({part})", dataset) for part, dataset in parts.items()}
     count = 1 + max(int(labels.max(initial=0)) for _, labels in read.values())
     classes = [str(found) for found in getattr(parts["train"], "classes", range(count))]
+    whole = None
     if "test" not in read:
         images, labels = read["train"]
         folds, fold = (splitting.pop(key, None) for key in ("folds", "fold"))
         check("data", {"folds": folds, "fold": fold}, {})
         if folds:
-            held_out = in_fold(labels, folds, fold, split_seed)
+            held_out, whole = in_fold(labels, folds, fold, split_seed), fingerprint_of(classes, images, labels)
         else:
             held_out = validation(labels, test_fraction, len(classes), split_seed, "test_fraction")
         read = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
-    return image_data(name, classes, read["train"], read["test"], read.get("val"), split_seed=split_seed, **splitting)
+    data = image_data(name, classes, read["train"], read["test"], read.get("val"), split_seed=split_seed, **splitting)
+    return replace(data, fingerprint=whole) if whole else data  # one of all folds, which are one arm
 
 
 def read_items(where: str, dataset: Any) -> tuple[Pixels, Integers]:

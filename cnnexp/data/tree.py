@@ -188,8 +188,9 @@ def read_tree(
 
 
 def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | None) -> Prepared:
-    """Divide, decode and cache images. Files that a limit leaves out are neither read nor decoded.
+    """Divide, decode and cache images. Files that a limit leaves out are neither read nor decoded, except with folds.
 
+    Which files those are depends on the fold, and the prepared images are those of all folds.
     Raises UserError for a class or image that cannot be used; see `decode`.
     """
     files, classes, root, notes = found.files, found.classes, found.root, list[str]()
@@ -197,8 +198,9 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     labels = np.array([file.label for file in files], np.int64)
     parts = np.array([PARTS.index(file.part) for file in files], np.uint8)
     assigned = assign([file.name for file in files], labels, parts, cut, len(classes))
-    files = [file for file, part in zip(files, assigned, strict=True) if part != LEFT_OUT]
-    assigned = assigned[assigned != LEFT_OUT]
+    if not cut.folds:
+        files = [file for file, part in zip(files, assigned, strict=True) if part != LEFT_OUT]
+        assigned = assigned[assigned != LEFT_OUT]
 
     content = content_digest([file.path for file in files], cache)
     key = [content, [(file.part, file.id) for file in files], classes, reader.key()]
@@ -207,7 +209,8 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     kept = ~np.isin([file.id for file in files], prepared.skipped)
     assigned, movable = assigned[kept], prepared.parts != TEST if cut.folds else prepared.parts == TRAIN
     names = [file.name for file, is_kept in zip(files, kept, strict=True) if is_kept]
-    copies = find_copies(prepared.images, prepared.sums, np.arange(len(names)))
+    used = assigned != LEFT_OUT
+    copies = find_copies(prepared.images, prepared.sums, np.flatnonzero(used))
     together = assigned.copy()
     moved = keep_together(together, movable, copies, names)
     if moved and not _missing(classes, prepared.labels, together):
@@ -222,7 +225,9 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     if absent := [title for label, title in enumerate(classes) if found.flat and label not in tested]:
         notes.append(f"no image in the test split of {_names(absent)}: the network is trained on these, not tested")
     elif found.flat and (
-        uneven := _uneven(prepared.labels, assigned == TEST, 1 / cut.folds if cut.folds else cut.test_fraction)
+        uneven := _uneven(
+            prepared.labels[used], assigned[used] == TEST, 1 / cut.folds if cut.folds else cut.test_fraction
+        )
     ):
         notes.append(uneven)
     notes = [*found.notes, *_left_out(prepared.skipped, found.others, len(files)), *notes, *prepared.notes]

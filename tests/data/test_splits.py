@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.data import splits
+from cnnexp.data.torch_dataset import from_datasets
 from cnnexp.errors import UserError
 from cnnexp.training import build
 
@@ -97,7 +98,7 @@ def test_folds_are_stratified_and_every_image_is_in_one(counts, folds):
     assert not np.array_equal(masks, [splits.in_fold(labels, folds, fold, 1) for fold in range(folds)])
 
 
-def test_folds_of_drawn_images_and_of_torch_datasets():
+def test_folds_of_drawn_images():
     drawn = ["data.num_train=100", "data.num_test=20", "data.size=8", "data.folds=4"]
     ids = []
     for fold in range(4):
@@ -106,6 +107,23 @@ def test_folds_of_drawn_images_and_of_torch_datasets():
         assert (len(data.train), len(data.val), len(data.test)) == (75, 25, 20)
         ids += data.val.ids.tolist()
     assert len(set(ids)) == 100
+
+
+def test_the_folds_of_a_torch_dataset_are_of_the_same_images():
+    class Items:
+        changed = 0
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            return np.full((4, 4), i + self.changed, np.uint8), i % 2
+
+    data = [from_datasets("own", Items(), folds=3, fold=fold) for fold in range(3)]
+    assert sorted(int(image.max()) for d in data for image in d.test.images[d.test.indices]) == list(range(12))
+    assert len({d.fingerprint for d in data}) == 1
+    Items.changed = 1
+    assert from_datasets("own", Items(), folds=3, fold=0).fingerprint != data[0].fingerprint
 
 
 @pytest.mark.parametrize(

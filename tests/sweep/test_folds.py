@@ -47,6 +47,19 @@ def test_every_image_of_a_folder_is_tested_once(photos: Path, outputs: Path) -> 
     assert not [left for left in found.study.left_out if left.status == "superseded"]
 
 
+def test_a_limit_leaves_the_folds_one_arm_with_one_set_of_prepared_images(photos: Path, outputs: Path) -> None:
+    words = ["data=folder", f"data.root={photos}", "data.folds=3", "data.train_limit=20", "optimizer=sgd,adam"]
+    assert train(outputs, *words, "data.fold=0,1,2") == 0
+    runs = find_runs(outputs)
+    assert {run.info["data"]["train"] for run in runs} == {20} and len(runs) == 6
+    assert len({run.info["fold"]["group"] for run in runs}) == 2  # an arm each
+    assert len({run.info["data"]["fingerprint"] for run in runs}) == 1
+    tested = [str(name) for run in runs if run.info["arm"] == "optimizer=sgd" for name in run.predictions()["ids"]]
+    assert len(tested) == len(set(tested)) == 60
+    found = look(outputs / "folds", baseline="optimizer=sgd")
+    assert [row.test.n for row in found.rows if not row.is_baseline] == [3]
+
+
 def test_a_run_of_a_fold_is_resumed_and_not_made_again(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data.num_train=80", "data.num_test=40", "data.folds=4", "data.fold=0,3"]
     assert train(outputs, *words) == 0 == train(outputs, *words)
