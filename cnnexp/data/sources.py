@@ -86,10 +86,8 @@ def imagenette(
 
     Its 3,925 validation images are the test split, as is usual; validation is drawn from its 9,469 training images.
     """
-    tree, cut = (
-        find(IMAGENETTE, Path(root)),
-        Cut(0.0, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold),
-    )
+    tree = find(IMAGENETTE, Path(root))
+    cut = Cut(0.0, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
     return read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cut, cache, IMAGENETTE_CLASSES)
 
 
