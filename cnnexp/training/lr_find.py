@@ -45,7 +45,7 @@ def range_test(
     config: resolved and checked. Raises UserError if the optimiser has no learning rate, or the data is too small.
     """
     base = config["optimizer"].get("lr")
-    if not isinstance(base, float) or not base > 0:
+    if not isinstance(base, (int, float)) or not base > 0:
         raise UserError("optimizer.lr: is missing, or 0: give the optimizer a learning rate, such as optimizer.lr=0.01")
     device = devices.resolve(config["device"])
     devices.set_up(device)

@@ -72,6 +72,11 @@ def test_steps_have_the_rates_and_no_test_image_is_read(
     assert ("suggested: cnnexp train" if code == 0 else "no suggestion: the loss falls nowhere") in printed
 
 
+def test_a_whole_number_is_a_learning_rate(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cli.main(["lr-find", *TINY, "optimizer.lr=1", "--steps=40", "--seeds=1", f"--out={tmp_path}"])
+    assert "is missing" not in capfd.readouterr().err and (tmp_path / "lr_find.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
