@@ -40,8 +40,10 @@ def test_only_rates_that_every_seed_has_passed_count() -> None:
     losses[1, 100:] = np.nan
     found = suggest(RATES, losses)
     assert np.isfinite(found.smooth[:100]).all() and np.isnan(found.smooth[100:]).all()
-    losses[1, 3:] = np.nan
-    assert suggest(RATES, losses).suggested is None
+    for end in (3, 0):
+        losses[1, end:] = np.nan
+        found = suggest(RATES, losses)
+        assert found.suggested is None and np.isnan(found.smooth).all()
 
 
 def test_steps_have_the_rates_and_no_test_image_is_read(
