@@ -4,6 +4,7 @@ outputs/<search>/search.json     what is searched: FIELDS
 outputs/<search>/trials.jsonl    a row per trial as it is proposed: number, params, folder
 """
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,3 +177,8 @@ def retrain_words(search: Search, best: Trial, seeds: int = 0) -> list[str]:
     new = [search.seed + 1 + index for index in range(seeds or RETRAIN_SEEDS)]
     given = [f"seed={','.join(map(str, new))}", f"study.name={search.folder.name}-best", "name=best"]
     return ["-m", *search.words, *as_words(best.params), *given]
+
+
+def retrained(folder: Path) -> list[Path]:
+    """Return the folders of the runs that the words of `retrain_words` have made."""
+    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}-best/best-s*"))

@@ -100,7 +100,9 @@ def test_the_retrained_winner_is_named(tmp_path: Path) -> None:
         changes = ["optimizer.lr=0.01", f"model.norm={best.params['model.norm']}"]
         RunRecord.read(run).update(status="done", result={"test_accuracy": accuracy}, changes=changes)
     assert "Retrained on 2 new seeds: test accuracy 72.00 ± 2.83 %." in write(search.folder).terminal
-    RunRecord.read(run).update(changes=["optimizer.lr=0.5"])  # of an earlier winner
+    RunRecord.read(run).update(changes=["optimizer.lr=0.5"])  # of an earlier winner: only seed 1 counts
+    assert "Retrained on 1 new seed: test accuracy 70.00 %." in write(search.folder).terminal
+    RunRecord.read(run.with_name("best-s1-abc")).update(changes=["optimizer.lr=0.5"])
     assert "Retrained" not in write(search.folder).terminal
 
 

@@ -4,14 +4,14 @@ import math
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from cnnexp.records.run_record import RunRecord
 from cnnexp.search.optuna_study import is_installed, shares
 from cnnexp.search.space import as_words
-from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, winner
+from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, retrained, winner
 from cnnexp.text import in_shell, percent, plural
 
 DRAWS = 200  # of the bootstrap
@@ -122,12 +122,17 @@ def read_found(folder: Path) -> Found:
     trials = Trials(search).read()
     infos = (RunRecord.read(trial.folder).info for trial in trials)
     images = next((info["data"]["val"] for info in infos if isinstance(info.get("data"), dict)), 0)
-    retrained = [RunRecord.read(run) for run in sorted(folder.parent.glob(f"{folder.name}-best/best-s*"))]
-    tested = [run.info["result"]["test_accuracy"] for run in retrained if run.status == "done" and run.is_tested]
-    found = Found(search, trials, images, tested)
-    words = as_words(found.best.params) if found.best else []
-    same = all(set(words) <= set(run.info.get("changes") or words) for run in retrained)
-    return found if same else replace(found, tested=[])
+    best = winner(search, trials)
+    return Found(search, trials, images, results_of(folder, as_words(best.params)) if best else [])
+
+
+def results_of(folder: Path, words: Sequence[str]) -> list[float]:
+    """Return the test accuracies of the retrained runs that have these settings: an earlier winner had others."""
+    runs = map(RunRecord.read, retrained(folder))
+    made = [
+        run for run in runs if run.status == "done" and run.is_tested and set(words) <= {*run.info.get("changes", ())}
+    ]
+    return [run.info["result"]["test_accuracy"] for run in made]
 
 
 def importances(search: Search, complete: Sequence[Trial]) -> list[Importance]:
