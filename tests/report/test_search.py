@@ -1,6 +1,7 @@
 """The report of a search: what it says of trials whose values are known."""
 
 import csv
+import dataclasses
 import math
 import random
 import re
@@ -99,7 +100,10 @@ def test_the_retrained_winner_is_named(tmp_path: Path) -> None:
         run.mkdir(parents=True)
         changes = ["optimizer.lr=0.01", f"model.norm={best.params['model.norm']}"]
         RunRecord.read(run).update(status="done", result={"test_accuracy": accuracy}, changes=changes)
-    assert "Retrained on 2 new seeds: test accuracy 72.00 ± 2.83 %." in write(search.folder).terminal
+    report = write(search.folder)
+    assert "Retrained on 2 new seeds: test accuracy 72.00 ± 2.83 %." in report.terminal
+    for text in (report.terminal, report.index.read_text()):
+        assert "rain the best settings on new seeds, and test once" not in text
     RunRecord.read(run).update(changes=["optimizer.lr=0.5"])  # of an earlier winner: only seed 1 counts
     assert "Retrained on 1 new seed: test accuracy 70.00 %." in write(search.folder).terminal
     RunRecord.read(run.with_name("best-s1-abc")).update(changes=["optimizer.lr=0.5"])
@@ -112,6 +116,27 @@ def test_searches_and_studies_have_one_index(tmp_path: Path, capfd: pytest.Captu
     assert cli.main(["report", str(tmp_path), "--no-figures"]) == 0
     index = (tmp_path / "report" / "index.html").read_text()
     assert 'href="a/index.html"' in index and 'href="b/index.html"' in index
+
+
+def test_the_page_of_a_search_is_made_again_when_its_trials_or_its_retrained_runs_change(tmp_path: Path) -> None:
+    search = made(tmp_path / "a", 3)
+    made(tmp_path / "b", 3)
+
+    def is_made_again() -> list[str]:
+        pages = {name: tmp_path / "report" / name / "index.html" for name in "ab"}
+        before = {name: page.stat().st_mtime_ns for name, page in pages.items() if page.exists()}
+        write(tmp_path, figures=False)
+        return [name for name, page in pages.items() if page.stat().st_mtime_ns != before.get(name)]
+
+    assert is_made_again() == ["a", "b"] and is_made_again() == []
+    dataclasses.replace(search, trials=31).write()
+    assert is_made_again() == ["a"]
+    Trials(search).add(3, {"optimizer.lr": 0.1, "model.norm": "none"}, error="refused")
+    assert is_made_again() == ["a"]
+    run = tmp_path / "a-best" / "best-s1-abc"
+    run.mkdir(parents=True)
+    RunRecord.read(run).update(status="running")
+    assert "a" in is_made_again() and "a" not in is_made_again()
 
 
 def test_a_setting_that_decides_has_the_importance_and_noise_has_none() -> None:

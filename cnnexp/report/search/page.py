@@ -31,6 +31,7 @@ def write(folder: Path, out: Path, with_figures: bool, command: str, progress: C
         "name": plain(folder.name),
         "sentences": [plain(sentence) for sentence in found.sentences()],
         "best": plain(found.command),
+        "tested": found.tested,
         "space": space_table(found),
         "tables": made,
         "figures": {figure.name: figure for figure in drawn},
