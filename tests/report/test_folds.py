@@ -133,6 +133,21 @@ def test_more_seeds_than_planned_change_no_verdict(tmp_path: Path) -> None:
     assert read_plan(read_study(tmp_path / "cv") or {}).seeds == (0, 1)  # type: ignore[union-attr]
 
 
+def test_missing_seeds_of_all_folds_are_counted_as_seeds(tmp_path: Path) -> None:
+    """As many planned seeds as there are folds: what is missing is a seed."""
+    found = look(study(tmp_path, seeds=3, plan=5))
+    assert set(verdicts(found).values()) == {"provisional: 3 of 5 seeds"}
+
+
+def test_seeds_beyond_the_plan_that_are_under_way_hold_no_verdict_back(tmp_path: Path) -> None:
+    folder = study(tmp_path)
+    content = read_study(folder) or {}
+    more = [{**run, "seed": 2, "folder": f"{run['folder']}-more"} for run in content["runs"] if run["seed"] == 1]
+    write_study_file(folder, content | {"runs": content["runs"] + more})
+    found = look(folder)
+    assert verdicts(found)["better"] == "better over 5 folds" and verdicts(found)["same"] == "within noise over 5 folds"
+
+
 def test_folds_that_are_the_test(tmp_path: Path) -> None:
     """Each fold has other test images: arms are compared within a fold."""
     for fold in range(5):

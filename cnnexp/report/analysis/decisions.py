@@ -139,16 +139,19 @@ class Family:
         """Yield what can decide a test now: its planned seeds, and all of them if they are more."""
         now, planned = self.now[name], self.planned[name]
         every_seed = self.plan is not None and self.plan.every_seed
-        if now.folds:
-            if now.waits or planned.n < planned.folds:
-                return
-        elif not every_seed and self.plan and now.waits & set(self.plan.seeds):
+        if now.folds and planned.n < planned.folds:
+            return
+        if (now.folds or (self.plan and not every_seed)) and self._planned_waits(name):
             return
         for test in [planned] if now.folds else [now] if every_seed or now.n == planned.n else [planned, now]:
             limit, rule = self.limit(name, test.n, share)
             p = test.anytime if rule == ANYTIME else test.p
             crosses = p < limit and not test.biased
             yield Decision(test.side if crosses else 0, p, limit, rule, test.n, share)
+
+    def _planned_waits(self, name: str) -> frozenset[int]:
+        """Return the planned seeds that a test waits for, without those of an extension."""
+        return self.now[name].waits & (frozenset(self.plan.seeds) if self.plan else self.now[name].waits)
 
     def _can_be_made(self, name: str) -> bool:
         test = self.now[name]
@@ -165,7 +168,10 @@ class Family:
         test = self.now[name]
         if 0 < test.n < test.folds:
             return replace(decision, done=test.n, total=test.folds, folds=test.folds)
-        return replace(decision, done=test.total - len(test.waits), total=test.total, folds=test.folds)
+        if test.folds and self.plan:  # an extension changes no verdict over folds
+            planned = len(self.plan.seeds)
+            return replace(decision, done=planned - len(self._planned_waits(name)), total=planned)
+        return replace(decision, done=test.total - len(test.waits), total=test.total)
 
 
 def limit_of(plan: Plan | None, planned: int, n: int, level: float) -> tuple[float, str]:
