@@ -19,6 +19,7 @@ from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import estimate, t_interval
 from cnnexp.report.look import look
 from cnnexp.report.read import folds
+from cnnexp.report.render.answer import answer
 
 GAINS = {"baseline": 0.0, "better": 0.1, "same": 0.0, "both": 0.12}
 CHANGES = {"baseline": [], "better": ["a=1"], "same": ["b=1"], "both": ["a=1", "b=1"]}
@@ -146,6 +147,7 @@ def test_seeds_beyond_the_plan_that_are_under_way_hold_no_verdict_back(tmp_path:
     write_study_file(folder, content | {"runs": content["runs"] + more})
     found = look(folder)
     assert verdicts(found)["better"] == "better over 5 folds" and verdicts(found)["same"] == "within noise over 5 folds"
+    assert answer(found).status[1] == "Final"
 
 
 def test_folds_that_are_the_test(tmp_path: Path) -> None:
@@ -158,13 +160,34 @@ def test_folds_that_are_the_test(tmp_path: Path) -> None:
     found = look(tmp_path / "cv")
     assert verdicts(found)["better"] == "better over 5 folds"
     assert not [note for note in found.study.notes if "not tested on the same images" in note]
+    assert answer(found).facts["n"] == "5 folds an arm, 1 seed a fold, 200 test images a fold"
 
 
 def test_two_folds_decide_nothing(tmp_path: Path) -> None:
+    """Another number of folds is another experiment, and more seeds would decide nothing: none are advised."""
     for fold in range(2):
         for arm, gain in GAINS.items():
             of_fold(tmp_path, arm, fold, 0, 0.6 + gain + len(arm) * fold / 1000, of=2)
-    assert verdicts(look(tmp_path / "cv"))["better"] == "not decided (n = 2)"
+    found = look(tmp_path / "cv")
+    assert verdicts(found)["better"] == "not decided (n = 2)"
+    said = answer(found)
+    assert said.status[1:] == ("Too few folds", "2 folds cannot show whether a difference would come again.")
+    assert said.next and said.next[1].startswith("cnnexp verify ")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "seeds", "plan", "status"),
+    [
+        (range(4), 2, 2, "4 of 5 folds done in every arm. Verdicts may change until all are done."),
+        (range(5), 3, 5, "3 of 5 planned seeds done in every arm. Verdicts may change until all are done."),
+        (range(5), 2, 2, "All 5 folds are done at the 2 planned seeds of the study. More change no verdict."),
+    ],
+)
+def test_the_first_screen_counts_folds(tmp_path: Path, numbers: range, seeds: int, plan: int, status: str) -> None:
+    said = answer(look(study(tmp_path, numbers, seeds, plan)))
+    assert said.status[2] == status
+    assert said.facts["n"] == f"{len(numbers)} folds an arm, {seeds} seeds a fold, 200 test images"
+    assert "a paired t-test over the folds, corrected for their shared images" in said.facts["Tested"]
 
 
 @pytest.mark.parametrize(

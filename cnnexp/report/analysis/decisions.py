@@ -65,7 +65,8 @@ class Decision:
     """What a family's rule says of a test: its side, 0 if it is undecided.
 
     p was or is compared with `limit` by `rule`, with n seeds; nan and "" where nothing is compared. share: how many
-    tests share the level. done, total: planned seeds; while some are not done, an undecided test is provisional.
+    tests share the level. done, total: planned seeds, or folds if `folds` is not 0; while some are not done, an undecided
+    test is provisional.
     """
 
     side: int = 0
@@ -86,7 +87,7 @@ class Decision:
     @property
     def provisional(self) -> str:
         """Return "provisional: 2 of 5 seeds" of an undecided test whose seeds are not all done, "" of others."""
-        units = "folds" if self.total == self.folds else "seeds"
+        units = "folds" if self.folds else "seeds"
         return "" if self.side or self.done >= self.total else f"provisional: {self.done} of {self.total} {units}"
 
 

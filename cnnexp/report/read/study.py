@@ -44,6 +44,11 @@ class Arm:
         return self.first.fold.of if self.first.fold else 0
 
     @property
+    def fold_is_test(self) -> bool:
+        """Tell whether runs of different folds were tested on different images."""
+        return self.folds > 0 and len({run.tested for run in self.runs if run.tested}) > 1
+
+    @property
     def first(self) -> Run:
         """Return a run to read what all of them share."""
         return (self.runs or self.diverged or self.unfinished)[0]
@@ -127,6 +132,19 @@ class Study:
     under_way: list[Arm] = field(default_factory=list)  # arms whose runs are all unfinished: not among `arms`
     schedule: Schedule = field(default_factory=Schedule)
     has_own_baseline: bool = True  # False: another baseline than that of study.json was asked for
+
+    @property
+    def folds(self) -> int:
+        """Return how many folds its arms have; 0 without cross-validation."""
+        return max((arm.folds for arm in self.arms), default=0)
+
+    @property
+    def planned_waiting(self) -> frozenset[int]:
+        """Return the seeds that verdicts wait for: over folds, none beyond the plan."""
+        plan, waiting = self.schedule.plan, frozenset[int]().union(*self.schedule.waiting.values())
+        if plan is None or plan.ended:
+            return frozenset()
+        return waiting & set(plan.seeds) if self.folds else waiting
 
     def named(self, name: str) -> list[Arm]:
         """Return the arms of a name: several if it has several configs."""

@@ -17,6 +17,7 @@ WORDS = {"within noise": "no detectable difference"}  # a verdict's words where 
 NOT_NONE = "No detectable difference does not mean none: it may be as large as the ends of the interval."
 LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
+TOO_FEW_FOLDS = "Too few folds"
 SEEDS = 5  # of an arm, advised where there are too few to test
 TICKS = 4  # wanted on the axis
 
@@ -77,24 +78,32 @@ def answer(findings: Findings) -> Answer:
 
 def status(findings: Findings) -> tuple[str, str, str]:
     """Return a kind, one or two words and a sentence: whether the verdicts are final."""
-    schedule, most = findings.study.schedule, max((row.test.n for row in findings.rows), default=0)
-    planned = len(schedule.plan.seeds) if schedule.plan else 0
-    waiting = (
-        set[int]().union(*schedule.waiting.values()) if not (schedule.plan and schedule.plan.ended) else set[int]()
-    )
-    if not most:
+    study, test = findings.study, max((row.test for row in findings.rows), key=lambda test: test.n, default=Estimate())
+    plan = study.schedule.plan
+    if not test.n:
         return "none", "No result yet", "No run is finished."
     if findings.baseline is None:
         return "none", "No comparison", "There is no baseline, so nothing is tested."
-    if any(kind_of(row.verdict) == "provisional" for row in findings.rows) or waiting:
-        fewest = min(row.test.n for row in findings.rows)
-        done = f"{fewest} of {plural(planned or most, 'planned seed')} done in every arm"
-        return "provisional", "Provisional", f"{done}. Verdicts may change until all are done."
-    if most < FIRST_LOOK:
-        return "none", TOO_FEW, f"{plural(most, 'seed')} cannot show whether a difference would come again."
-    if schedule.plan is None:
+    if any(kind_of(row.verdict) == "provisional" for row in findings.rows) or study.planned_waiting:
+        return "provisional", "Provisional", f"{_done(findings)}. Verdicts may change until all are done."
+    if test.n < FIRST_LOOK:
+        few = TOO_FEW_FOLDS if test.folds else TOO_FEW
+        return "none", few, f"{test.units} cannot show whether a difference would come again."
+    if plan is None:
         return "final", "Final", "Every run is done. No plan of seeds is recorded, so these count as planned."
-    return "final", "Final", f"The {plural(planned, 'planned seed')} of the study are done. More may be added."
+    planned = plural(len(plan.seeds), "planned seed")
+    if test.folds:
+        return "final", "Final", f"All {test.units} are done at the {planned} of the study. More change no verdict."
+    return "final", "Final", f"The {planned} of the study are done. More may be added."
+
+
+def _done(findings: Findings) -> str:
+    """Return "3 of 5 planned seeds done in every arm", of the test that lacks most."""
+    waiting = [decision for decision in findings.decisions.values() if decision.done < decision.total]
+    if not waiting:
+        return "Planned runs are not done"
+    least = min(waiting, key=lambda decision: decision.done / decision.total)
+    return f"{least.done} of {plural(least.total, 'fold' if least.folds else 'planned seed')} done in every arm"
 
 
 def _explained(findings: Findings) -> list[str]:
@@ -117,13 +126,33 @@ def _facts(findings: Findings) -> dict[str, str]:
     if tests and findings.baseline:
         together = " for all together (Holm)" if tests > 1 else ""
         what = f"{plural(tests, 'comparison')} with {findings.baseline.label} in test accuracy"
-        found["Tested"] = f"{what}, by a paired t-test over the seeds, level {LEVEL:g}{together}"
+        by = "a paired t-test over the seeds"
+        if findings.study.folds:
+            by = "a paired t-test over the folds, corrected for their shared images"
+        found["Tested"] = f"{what}, by {by}, level {LEVEL:g}{together}"
     if counts:
-        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        images = next((number(run.number("data", "test")) for arm in findings.arms for run in arm.runs), "-")
-        seeds = f"{n} seed{'s' * (n != '1')} an arm"
-        found["n"] = seeds + (f", {images} test images" if images != "-" else "")
+        unit = "fold" if findings.study.folds else "seed"
+        found["n"] = f"{_counted(counts, unit)} an arm{_images(findings)}"
     return found
+
+
+def _counted(counts: Sequence[float], unit: str) -> str:
+    """Return "5 seeds", or "2 to 5 seeds" of different counts."""
+    low, high = number(min(counts)), number(max(counts))
+    return f"{low if low == high else f'{low} to {high}'} {unit}{'s' * (high != '1')}"
+
+
+def _images(findings: Findings) -> str:
+    """Return ", 2 seeds a fold, 1,000 test images"; "" where their number is not recorded."""
+    seeds = [len({run.seed for run in arm.runs}) for arm in findings.arms if arm.folds and arm.runs]
+    found = f", {_counted(seeds, 'seed')} a fold" if seeds else ""
+    counts = [run.number("data", "test") for arm in findings.arms for run in arm.runs]
+    images = [count for count in counts if math.isfinite(count)]
+    if not images:
+        return found
+    if any(arm.fold_is_test for arm in findings.arms):
+        return f"{found}, {_counted(images, 'test image')} a fold"
+    return f"{found}, {_counted(images[:1], 'test image')}"
 
 
 def _next(findings: Findings) -> tuple[str, str] | None:
@@ -175,7 +204,7 @@ def _level(row: Row, validation: bool) -> Estimate:
 
 
 def _limits(means: Sequence[float], ends: Sequence[float], compared: bool) -> tuple[float, float]:
-    """Return the ends of the axis. Of intervals much wider than the means are apart, the axis holds a part."""
+    """Return the ends of the axis. An interval much wider than the distance between the means is cut."""
     inner = [*means, 0.0] if compared else means
     spread = max(max(inner) - min(inner), 1.0)
     low = max(min([*inner, *ends]), min(inner) - spread)
