@@ -98,6 +98,29 @@ def test_the_difference_by_hand(tmp_path: Path) -> None:
     assert row.decision.rule == "all folds" and row.decision.limit == pytest.approx(0.04 / row.decision.share)
 
 
+def test_notes_and_captions_are_about_folds(tmp_path: Path) -> None:
+    folder = study(tmp_path)
+    said = report.write(folder).terminal
+    assert "points against the baseline, paired by fold and seed." in said and "these folds show no difference" in said
+    made = {file.stem: file.read_text() for file in (folder / "report" / "tables").glob("*.md")}
+    notes = made["comparison"]
+    assert "n: number of folds." in notes and "corrected resampled t over the folds" in notes
+    assert "paired by fold and seed, with its 95 % interval. p: paired corrected t-test." in notes
+    assert (
+        "over the folds" in made["claims"] and "over the folds" in made["effects"] and "{" not in "".join(made.values())
+    )
+    page = (folder / "report" / "index.html").read_text()
+    for words in (
+        "over the seeds",
+        "of two seeds",
+        "small ones are seeds",
+        "Student",
+        "paired by seed",
+        "Single seeds",
+    ):
+        assert words not in "\n".join([said, page.partition('id="library"')[0], *made.values()]), words
+
+
 def test_a_run_is_paired_with_that_of_its_fold_and_seed(tmp_path: Path) -> None:
     """The arms have different seeds at a fold: only what both have counts."""
     for fold in range(5):

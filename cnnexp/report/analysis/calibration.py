@@ -55,7 +55,8 @@ def sentence(found: Calibration) -> str:
     numbers = f"mean confidence {100 * found.confidence.mean:.2f} %, accuracy {100 * found.accuracy.mean:.2f} %"
     if gap.n == 1:
         by = f"{abs(100 * gap.mean):.2f} points"
-        return f"{found.arm.label}: at its one seed {words} by {by} ({numbers}); no interval."
+        one = "fold" if gap.folds else "seed"
+        return f"{found.arm.label}: at its one {one} {words} by {by} ({numbers}); no interval."
     numbers += f"; {100 * gap.mean:+.2f} points, 95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f}"
     if gap.low <= 0 <= gap.high:
         words = "no detectable difference between confidence and accuracy"

@@ -65,8 +65,8 @@ class Decision:
     """What a family's rule says of a test: its side, 0 if it is undecided.
 
     p was or is compared with `limit` by `rule`, with n seeds; nan and "" where nothing is compared. share: how many
-    tests share the level. done, total: planned seeds, or folds if `folds` is not 0; while some are not done, an undecided
-    test is provisional.
+    tests share the level. done, total: planned seeds, or folds if `folds` is not 0; while some are not done, an
+    undecided test is provisional.
     """
 
     side: int = 0

@@ -29,7 +29,7 @@ NOTES = (
     "that do not fit its inputs, as happens after dropout (Li et al. 2019, variance shift).",
     "At each epoch or step that is probed: gradients of one training step, before clipping; activations, dead units "
     "and batch norm on clean validation images. A unit is a channel after a convolution, a number after a fully "
-    "connected layer; it is dead if it is zero for the complete validation split. Values are means over the seeds.",
+    "connected layer; it is dead if it is zero for the complete validation split. Values are means over the runs.",
 )
 FIGURES = ("steps", "gradients", "dead_units", "batch_norm", "activations")  # in the order of the page
 MAX_SENTENCES, MAX_LISTED = 3, 12  # layers that have a sentence each; those that one more lists

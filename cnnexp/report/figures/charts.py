@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from cnnexp.pages.style import Figure, canvas, finish, plain_numbers
 from cnnexp.report.analysis.compare import Row
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.figures.looks import Look
 
 
@@ -31,14 +32,15 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("test accuracy (%)")
     caption = (
-        "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar, cut at 0 and 100; none at "
-        "n = 1) and the single seeds (dots below)."
+        "Test accuracy: the mean (large marker), its 95 % interval {over} (bar, cut at 0 and 100; none at "
+        "n = 1) and the single {runs} (dots below)."
     )
     if any(row.is_baseline for row in rows):
         caption += (
             " The dashed line is the baseline's mean. To compare arms, use the paired difference in the table; "
             "overlapping bars say little."
         )
+    (caption,) = in_words([caption], max(row.arm.folds for row in rows))
     return finish(figure, "test_accuracy", caption)
 
 
@@ -72,5 +74,6 @@ def cost(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     axis.set_xlabel("training time (s)")
     axis.set_ylabel("test accuracy (%)")
     figure.legend(loc="outside right upper")
-    caption = "Cost: test accuracy against training seconds, without evaluation and data preparation. Dots are seeds."
+    caption = "Cost: test accuracy against training seconds, without evaluation and data preparation. Dots are {runs}."
+    (caption,) = in_words([caption], max(row.arm.folds for row in rows))
     return finish(figure, "cost", caption)

@@ -9,11 +9,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cnnexp.pages.style import COLOURS, GREY, Figure, canvas, finish, grid_of, label_lowest, row_by_row, turn_off
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.figures.looks import Look
 from cnnexp.report.read.study import Arm
 
 METRICS = {"accuracy": ("accuracy (%)", 100.0), "loss": ("loss (nats)", 1.0)}
-BAND = "mean over the seeds; band: ± 1 standard deviation (of two seeds: both); thin lines: seeds that trained longer"
+BAND = (
+    "mean over the {runs}; band: ± 1 standard deviation (of two {runs}: both); thin lines: {runs} that trained longer"
+)
 MARKERS_ON_A_CURVE = 8
 DASHED, DOTTED = (0, (3, 1.5)), (0, (1, 1.2))
 
@@ -62,6 +65,11 @@ def draw_curve(
         axis.plot(x, y, color=colour, linestyle=DOTTED, alpha=alpha, marker=point, markersize=3)
 
 
+def _band(arms: Sequence[Arm]) -> str:
+    """Say what the lines and bands of these arms are."""
+    return in_words([BAND], max((arm.folds for arm in arms), default=0))[0]
+
+
 def draw_axes(axis: Axes, label: str) -> None:
     """Name the axes of a curve over epochs."""
     axis.set_xlabel("epoch")
@@ -88,7 +96,9 @@ def validation(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | None:
     ]
     columns = min(4, len(handles))
     figure.legend(handles=row_by_row(handles, columns), loc="outside lower center", ncols=columns)
-    return finish(figure, "validation_curves", f"Validation accuracy and loss: {BAND}.{_dotted(arms)}", wide=True)
+    return finish(
+        figure, "validation_curves", f"Validation accuracy and loss: {_band(arms)}.{_dotted(arms)}", wide=True
+    )
 
 
 def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figure | None:
@@ -117,8 +127,8 @@ def panels(arms: Sequence[Arm], looks: Mapping[str, Look], metric: str) -> Figur
     ]
     figure.legend(handles=handles[: 3 if len(arms) > 1 else 2], loc="outside lower center", ncols=3)
     caption = (
-        f"{metric.capitalize()} in training and validation: {BAND}. Training values are running means over the epoch, "
-        f"with augmentation and dropout.{_dotted(arms)}"
+        f"{metric.capitalize()} in training and validation: {_band(arms)}. Training values are running means over the "
+        f"epoch, with augmentation and dropout.{_dotted(arms)}"
     )
     return finish(figure, f"{metric}_curves", caption, wide=columns > 2)
 

@@ -49,7 +49,8 @@ def one(results: ClassResults) -> Figure | None:
     arm = results.arm
     if (figure := matrix(results)) is None:
         return None
-    caption = f"Confusion matrix of {arm.label}: test images summed over {plural(results.seeds, 'seed')}."
+    summed = plural(results.seeds, "run" if arm.folds else "seed")
+    caption = f"Confusion matrix of {arm.label}: test images summed over {summed}."
     return finish(figure, f"confusion_{arm.key}", caption)
 
 
@@ -89,7 +90,7 @@ def side_by_side(results: Sequence[ClassResults], looks: Mapping[str, Look]) -> 
     turn_off(axes[len(found) :])
     colour_bar(figure, image, axes, SHARE, shrink=0.6, pad=0.01, aspect=40)
     caption = (
-        f"Confusion matrices of {len(found)} arms on one scale, summed over their seeds. On the diagonal: the accuracy "
+        f"Confusion matrices of {len(found)} arms on one scale, summed over their runs. On the diagonal: the accuracy "
         "of the class, in %."
     )
     return finish(figure, "confusion_all", caption, wide=True)

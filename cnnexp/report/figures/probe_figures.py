@@ -50,7 +50,12 @@ def draw(probes: Probes) -> Iterator[Figure | None]:
 
 
 def _finish(figure: Canvas, probes: Probes, name: str, caption: str, wide: bool = False) -> Figure:
-    return finish(figure, f"probes_{name}_{probes.arm.key}", f"{caption} n = {plural(probes.seeds, 'seed')}.", wide)
+    return finish(
+        figure,
+        f"probes_{name}_{probes.arm.key}",
+        f"{caption} n = {plural(probes.seeds, 'run' if probes.arm.folds else 'seed')}.",
+        wide,
+    )
 
 
 def histograms(probes: Probes, kind: str) -> Figure | None:

@@ -39,10 +39,10 @@ def diagrams(found: Sequence[Calibration], looks: Mapping[str, Look]) -> Figure 
     turn_off(list(pairs[len(found) :].flat))
     figure.legend(handles=_handles(), loc="outside lower center", ncols=3 if columns > 2 else 2)
     caption = (
-        f"Reliability: test images in {NUM_BINS} bins of confidence, means over the seeds. Bars: the accuracy of each "
+        f"Reliability: test images in {NUM_BINS} bins of confidence, means over the runs. Bars: the accuracy of each "
         f"bin (pale: fewer than {FEW} images). Hatched: the gap to the bin's mean confidence. A calibrated network's "
         "bars end on the dashed line. Below: the share of the images in each bin, with the mean confidence (dashed) "
-        "and the accuracy (solid). ECE: mean over the seeds."
+        "and the accuracy (solid). ECE: mean over the runs."
     )
     return finish(figure, "calibration", caption, wide=columns > 2)
 

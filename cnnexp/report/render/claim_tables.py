@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from cnnexp.claims.metrics import metric
 from cnnexp.pages.tables import Column, Table, csv_columns
@@ -10,40 +10,40 @@ from cnnexp.report.analysis.effects import Effect
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged
 from cnnexp.report.analysis.reported_comparison import ReportedComparison
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.render.formats import amount, decimals, decision_columns, limits, or_dash, with_std
 from cnnexp.text import DASH
 
 REPORTED_NOTES = (
-    "Reproduced: mean ± sample standard deviation over the seeds. The reported number is copied from its source.",
+    "Reproduced: mean ± sample standard deviation {over}. The reported number is copied from its source.",
 )
 CLAIM_NOTES = {  # each with a pattern of the claims, verdicts or remarks that it is about
-    "Reproduced: the claim's left side minus its right side (a number on the right is not subtracted), over the seeds "
-    "that all its arms have, with Student's 95 % interval. Reported: the same for the reported values.": "",
-    "Tests: two-sided paired t-test. Limit: what p must be below for a verdict. The claims share a level of their own; "
-    "one that repeats a comparison with the baseline has that verdict. holds / does not hold: p below the limit, by "
-    "the side of the claimed number.": "",
-    "provisional: planned seeds are not done.": "^provisional",
+    "Reproduced: the claim's left side minus its right side (a number on the right is not subtracted), over the "
+    "{units} that all its arms have, with {interval}. Reported: the same for the reported values.": "",
+    "Tests: two-sided paired {t_test}. Limit: what p must be below for a verdict. The claims share a level of their "
+    "own; one that repeats a comparison with the baseline has that verdict. holds / does not hold: p below the limit, "
+    "by the side of the claimed number.": "",
+    "provisional: {planned} are not done.": "^provisional",
     "within noise: p >= 0.05.": "^within noise",
-    "not decided: p < 0.05 but above the limit, or too few seeds, or no spread.": "^not decided",
-    "Detectable: the distance from the claimed number that these seeds would show with probability 0.8, with the "
+    "not decided: p < 0.05 but above the limit, or too few {units}, or no spread.": "^not decided",
+    "Detectable: the distance from the claimed number that these {units} would show with probability 0.8, with the "
     "observed deviation.": "more seeds? would decide",
     "Within a margin: two one-sided tests (TOST, Schuirmann 1987); the table has the larger p.": r"\bwithin\s+\d",
     "<= and >= are tested as < and >, so a claim that two arms are equal or better never holds where they are equal: "
     "claim a margin, as in a - b < 1 points, or a within 1 point of b.": "[<>]=",
-    "std(...): the ratio of the deviations over the seeds, with the interval and test of Pitman and Morgan "
-    "(1939).": r"std\(",
-    "Converges faster: the epochs to a level that both arms reach, for each seed a point below the lower of the two "
+    "std(...): {std}.": r"std\(",
+    "Converges faster: the epochs to a level that both arms reach, for {each} a point below the lower of the two "
     "runs' best validation accuracies; less than 0 where the first is faster.": "converges faster",
-    "At every epoch: a paired t-test at each epoch that all runs reached, on validation instead of test images. "
+    "At every epoch: a paired {t_test} at each epoch that all runs reached, on validation instead of test images. "
     "The table shows the epoch with the smallest mean lead. p is the largest of all if every lead is on the claimed "
     "side (an intersection-union test, Berger 1982), and otherwise the smallest of the others times the number of "
     "epochs.": "at every epoch",
 }
 EFFECT_NOTES = (
-    "Points of test accuracy, mean over the seeds that all these arms have, with Student's 95 % interval. How the arms "
+    "Points of test accuracy, mean over the {units} that all these arms have, with {interval}. How the arms "
     "are built is read from their recorded changes.",
-    "Verdicts: two-sided t-test over the seeds, p below its limit. The tested effects of this table share a level of "
-    "their own. The gain of a single technique is tested in the comparison.",
+    "Verdicts: two-sided {t_test} over the {units}, p below its limit. The tested effects of this table share a "
+    "level of their own. The gain of a single technique is tested in the comparison.",
 )
 FACTORIAL_NOTE = (
     "Contrasts of a full factorial (Box, Hunter & Hunter): a main effect is averaged over the other techniques, and "
@@ -135,16 +135,18 @@ REPORTED: list[Column[ReportedComparison]] = [
 ]
 
 
-def claim_notes(judged: Iterable[Judged]) -> list[str]:
+def claim_notes(judged: Sequence[Judged]) -> list[str]:
     """Return what the reader of a table of claims must know, of what occurs in it."""
+    folds = max((claim.evidence.test.folds for claim in judged), default=0)
     said = "\n".join(text for claim in judged for text in (claim.evidence.text, claim.verdict, claim.remark))
-    return [note for note, about in CLAIM_NOTES.items() if re.search(about, said, re.MULTILINE)]
+    return in_words([note for note, about in CLAIM_NOTES.items() if re.search(about, said, re.MULTILINE)], folds)
 
 
 def effects(findings: Findings) -> Table[Effect]:
     """Return the effects with their verdicts."""
     factorial = any(" x " in effect.name for effect in findings.effects)
-    return Table(EFFECTS, findings.effects, (*EFFECT_NOTES, FACTORIAL_NOTE) if factorial else EFFECT_NOTES)
+    notes = in_words(EFFECT_NOTES, findings.study.folds)
+    return Table(EFFECTS, findings.effects, [*notes, FACTORIAL_NOTE] if factorial else notes)
 
 
 def tested_effects(findings: Findings) -> Table[Effect]:

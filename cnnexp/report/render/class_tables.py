@@ -9,15 +9,16 @@ from cnnexp.pages.tables import Column, Table, csv_fields
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, WORST_CLASSES, ClassResults, confusions
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import Estimate
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.render.formats import decimals, interval, percent, points
 
 LISTED_CONFUSIONS = 20
 SCORES = ("precision", "f1")
 CLASS_NOTES = ("The accuracy of a class is its recall.",)
-NOTES = ("Accuracy in %: mean ± sample standard deviation over the seeds.",)
+NOTES = ("Accuracy in %: mean ± sample standard deviation {over}.",)
 DIFFERENCE_NOTE = (
-    "Points of accuracy against {baseline}, paired by seed, with 95 % intervals that are not corrected for the number "
-    "of classes. They show where to look and are not a test: about one in 20 excludes 0 by chance."
+    "{paired}, with 95 % intervals that are not corrected for the number of classes. They show where to "
+    "look and are not a test: about one in 20 excludes 0 by chance."
 )
 
 
@@ -33,7 +34,11 @@ def per_class(results: Sequence[ClassResults]) -> Table[int]:
         return Column(found.arm.label, "", lambda k: found.accuracies[k], percent)
 
     classes: Column[int] = Column("Class", "", lambda k: results[0].names[k], kind="label")
-    return Table([classes, *map(column, results)], range(len(results[0].names)), NOTES)
+    return Table(
+        [classes, *map(column, results)],
+        range(len(results[0].names)),
+        in_words(NOTES, max(found.arm.folds for found in results)),
+    )
 
 
 def per_class_csv(results: Sequence[ClassResults]) -> Table[Any]:
@@ -108,8 +113,9 @@ def class_differences(findings: Findings) -> Table[int]:
     arms = [arm for arm in findings.arms if arm.key in findings.class_differences]
     names = findings.classes[base.key].names
     classes: Column[int] = Column("Class", "", lambda k: names[k], kind="label")
+    notes = in_words([DIFFERENCE_NOTE], findings.study.folds)
     columns = [classes, *(column(arm.label, findings.class_differences[arm.key]) for arm in arms)]
-    return Table(columns, range(len(names)), (DIFFERENCE_NOTE.format(baseline=base.label),))
+    return Table(columns, range(len(names)), [f"Points of accuracy against {base.label}, {note}" for note in notes])
 
 
 def class_differences_csv(findings: Findings) -> Table[Any]:

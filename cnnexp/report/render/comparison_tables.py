@@ -8,6 +8,7 @@ from cnnexp.pages.tables import Column, Table, csv_columns
 from cnnexp.report.analysis.compare import Row
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import Estimate, summarise
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import LeftOut, Study
 from cnnexp.report.render.formats import decimals, decision_columns, interval, or_dash, percent, points
@@ -18,44 +19,50 @@ IN_COST = ("Training (s)", "Images/s", "Parameters", "MACs")  # of the compariso
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return what the reader of a comparison must know, of what occurs in it."""
+    own_images = any(row.arm.fold_is_test for row in rows)
     verdicts = {row.verdict.split(":")[0].split(" (")[0].split(" over ")[0] for row in rows}
     diverged = " (+1 div.): one more run diverged." if any(row.diverged for row in rows) else ""
     chance = " At chance: runs that are not better than one answer for all images."
     found = [
-        f"Accuracies in %: mean ± sample standard deviation over the seeds. n: number of seeds.{diverged}",
-        "95 % interval: Student's t over the seeds, cut at 0 and 100. It leaves out the choice of test images."
+        f"Accuracies in %: mean ± sample standard deviation {{over}}. n: number of {{units}}.{diverged}",
+        "95 % interval: {t} over the {units}, cut at 0 and 100."
+        + " It leaves out the choice of test images." * (not own_images)
         + chance * any(run.at_chance for row in rows for run in row.arm.runs),
     ]
     if any(row.difference for row in rows):
         found.append(
-            "Difference: points against the baseline, paired by seed, with its 95 % interval. p: paired t-test. Limit: "
+            "Difference: points against the baseline, {paired}, with its 95 % interval. p: paired {t_test}. Limit: "
             "what p must be below for a verdict."
         )
         found += [" ".join(words for kinds, words in VERDICT_NOTES if kinds & verdicts)]
     if any(math.isfinite(row.outlook.detectable) for row in rows):
         found.append(
-            "Detectable: the smallest true difference that these seeds would find with probability 0.8, with the "
+            "Detectable: the smallest true difference that these {units} would find with probability 0.8, with the "
             "observed deviation."
         )
-    return [note for note in [*found, *TRAINING_NOTES] if note]
+    return in_words([note for note in [*found, *TRAINING_NOTES] if note], folds_of(rows))
+
+
+def folds_of(rows: Sequence[Row]) -> int:
+    """Return how many folds the arms have; 0 without cross-validation."""
+    return max((row.arm.folds for row in rows), default=0)
 
 
 VERDICT_NOTES = (
     ({"better", "worse"}, "better / worse: p below the limit, and no diverged run on the winning side."),
-    ({"provisional"}, "provisional: planned seeds are not done."),
+    ({"provisional"}, "provisional: {planned} are not done."),
     ({"within noise"}, "within noise: no detectable difference, p >= 0.05."),
-    ({"not decided"}, "not decided: p < 0.05 but above the limit, or too few seeds."),
+    ({"not decided"}, "not decided: p < 0.05 but above the limit, or too few {units}."),
 )
 TRAINING_NOTES = (
-    "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean over the "
-    "seeds.",
+    "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean {over}.",
     "Training accuracy: on the training images without augmentation, in evaluation mode, at the best checkpoint.",
 )
 SCORE_NOTES = (
-    "On the test images: mean ± sample standard deviation over the seeds. Precision, recall and F1 are means over the "
+    "On the test images: mean ± sample standard deviation {over}. Precision, recall and F1 are means over the "
     "classes (macro). Balanced accuracy: the mean recall. Top-5: the label is among the five most probable classes.",
 )
-COST_NOTES = ("Seconds per run, mean over the seeds. Memory is the peak.",)
+COST_NOTES = ("Seconds per run, mean {over}. Memory is the peak.",)
 SECONDS = {
     "prepare": "Preparation (s)",
     "features": "Features (s)",
@@ -166,7 +173,7 @@ def cost(rows: Sequence[Row]) -> Table[Row]:
     """Return the cost of a run of each arm: seconds by stage, throughput, memory and size."""
     rows = [row for row in rows if row.test.n]
     unused = [c for c in COST if c.heading in OPTIONAL and not any(c.value(row) > 0 for row in rows)]
-    return Table([column for column in COST if column not in unused], rows, COST_NOTES)
+    return Table([column for column in COST if column not in unused], rows, in_words(COST_NOTES, folds_of(rows)))
 
 
 def _score(name: str) -> list[Column[Row]]:
@@ -183,7 +190,7 @@ def scores(rows: Sequence[Row]) -> Table[Row]:
     """Return precision, recall, F1 and other scores of each arm on the test images."""
     named = [name for name in SCORES if name != "top5" or any(_classes(row) > 5 for row in rows)]
     columns = [ARM[0], *(column for name in named for column in _score(name))]
-    return Table(columns, [row for row in rows if _classes(row)], SCORE_NOTES)
+    return Table(columns, [row for row in rows if _classes(row)], in_words(SCORE_NOTES, folds_of(rows)))
 
 
 def _classes(row: Row) -> int:

@@ -16,6 +16,7 @@ from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
 from cnnexp.report.analysis.plan import more_seeds, rules_in_words
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.read import unfinished
 from cnnexp.report.read.probes import Probes
 from cnnexp.report.read.runs import Run
@@ -32,7 +33,7 @@ SECTIONS = {  # title, and what is in it
     "comparison": ("Comparison", "every number of every arm, and how it is judged"),
     "reported": ("Reported and reproduced", "the study's claims and published numbers"),
     "effects": ("Effects", "what the techniques add, alone and together"),
-    "figures": ("Accuracy and curves", "test accuracy of every seed; training and validation over the epochs"),
+    "figures": ("Accuracy and curves", "test accuracy of every run; training and validation over the epochs"),
     "cost": ("Cost", "accuracy against time and size; time to accuracy"),
     "arms": ("Confusion matrices and arms", "which classes are confused, with their images"),
     "mistakes": ("Most confident mistakes", "file, label, prediction and probability"),
@@ -46,16 +47,16 @@ SECTIONS = {  # title, and what is in it
     "runs": ("Runs", "every run, with the command that repeats it"),
 }
 CURVES = (
-    "validation (lines with markers) and, when switched on, training (dotted). Mean over the seeds; band: ± 1 standard "
-    "deviation (of two seeds: both)."
+    "validation (lines with markers) and, when switched on, training (dotted). Mean over the {runs}; band: ± 1 "
+    "standard deviation (of two {runs}: both)."
 )
 CAPTIONS = {  # of the interactive figures, by the name of the fixed one
-    "test_accuracy": "Test accuracy: the mean (large marker), its 95 % interval over the seeds (bar, cut at 0 and 100) "
-    "and the single seeds (small markers). To compare arms, use the paired differences; overlapping bars say little.",
+    "test_accuracy": "Test accuracy: the mean (large marker), its 95 % interval {over} (bar, cut at 0 and 100) "
+    "and the single {runs} (small markers). To compare arms, use the paired differences; overlapping bars say little.",
     "accuracy_curves": f"Accuracy over the epochs: {CURVES} Training values are running means over the epoch, with "
     "augmentation and dropout.",
     "loss_curves": f"Loss over the epochs: {CURVES}",
-    "cost": "Test accuracy against cost. Large markers are means over the seeds, small ones are seeds. The dashed line "
+    "cost": "Test accuracy against cost. Large markers are means {over}, small ones are {runs}. The dashed line "
     "is the Pareto front: no other arm is both as accurate and as cheap as an arm on it.",
     "calibration": "Reliability: accuracy against confidence of the test images, sorted into 15 bins of equal width. "
     "On the dashed line the confidence is right; below it the network is over-confident.",
@@ -106,7 +107,7 @@ def render(
         "interactive": drawn_by is not None,
         "data": data,
         "library": drawn_by.packed if drawn_by else "",
-        "captions": CAPTIONS,
+        "captions": dict(zip(CAPTIONS, in_words(CAPTIONS.values(), study.folds), strict=True)),
         "costs": {name: cost.heading for name, cost in COSTS.items()},
         "has_curves": "validation_curves" in figure_of,
         "has_matrices": bool(data and data["matrices"]),

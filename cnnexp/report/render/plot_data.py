@@ -42,6 +42,7 @@ def page_data(findings: Findings, images: TestImages) -> dict[str, Any]:
     store = _Images(images)
     data = {
         "every": every,
+        "folds": findings.study.folds,
         "arms": _arms(findings, arms, every),
         "fronts": {name: front(findings.rows, name) for name in COSTS},
         "costs": {name: cost.heading for name, cost in COSTS.items()},

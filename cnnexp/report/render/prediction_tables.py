@@ -22,10 +22,10 @@ DISAGREEMENT_NOTES = (
 )
 CALIBRATION_NOTES = (
     "Confidence: the softmax probability of the predicted class. ECE: the expected calibration error of Guo et "
-    "al. (2017), 15 equal-width bins; computed per seed, then mean ± sample standard deviation over the seeds.",
+    "al. (2017), 15 equal-width bins; computed per run, then mean ± sample standard deviation {over}.",
     "ECE by chance: about the value for so many test images if every confidence were true. An ECE is never 0.",
     "Brier: squared error of all class probabilities (0 to 2). NLL: negative log-likelihood. Lower is better for both.",
-    "Overconfident by: mean confidence minus accuracy, in points, with Student's 95 % interval over the seeds.",
+    "Overconfident by: mean confidence minus accuracy, in points, with {interval} over the {units}.",
 )
 MISTAKES: list[Column[tuple[str, int, Example]]] = [
     Column("", "arm", lambda r: r[0]),

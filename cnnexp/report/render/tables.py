@@ -8,6 +8,7 @@ from typing import Any
 from cnnexp.pages.tables import Column, Table
 from cnnexp.report.analysis.diagnostics import sentences
 from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.read.runs import Run
 from cnnexp.report.render import claim_tables, class_tables, comparison_tables, prediction_tables
 from cnnexp.report.render.probe_table import diagnostics
@@ -37,7 +38,7 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         yield "scores", "md csv tex", comparison_tables.scores(findings.rows)
     source = (f"Source of the reported numbers: {findings.study.source}.",) if findings.study.source else ()
     if findings.reported:
-        notes = (*source, *claim_tables.REPORTED_NOTES)
+        notes = (*source, *in_words(claim_tables.REPORTED_NOTES, findings.study.folds))
         yield "reported", "md csv", Table(claim_tables.REPORTED, findings.reported, notes)
     if findings.judged:
         notes = (*source, *claim_tables.claim_notes(findings.judged))
@@ -49,8 +50,9 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         table = diagnostics(findings.probes)
         yield "diagnostics", "md", replace(table, notes=(*said, *table.notes))
     if findings.calibrations:
-        columns, notes = prediction_tables.CALIBRATION, prediction_tables.CALIBRATION_NOTES
-        yield "calibration", "md csv tex", Table(columns, findings.calibrations, notes)
+        columns = prediction_tables.CALIBRATION
+        said = in_words(prediction_tables.CALIBRATION_NOTES, findings.study.folds)
+        yield "calibration", "md csv tex", Table(columns, findings.calibrations, said)
         yield "calibration_bins", "csv", prediction_tables.calibration_bins(findings)
         yield "confusions", "csv", class_tables.confusions_csv(arms)
         yield "mistakes", "csv", prediction_tables.all_mistakes(findings)
@@ -66,11 +68,12 @@ def tables_of_studies(studies: Sequence[Findings]) -> dict[str, Table[Any]]:
     made: dict[str, Table[Any]] = {"studies.md": Table(STUDIES, [f for f in studies if _runs(f)])}
     if claims := [(findings, judged) for findings in studies for judged in findings.judged]:
         shown = [column for column in claim_tables.CLAIMS if column.heading not in ("p", "Limit")]
-        made["claims.md"] = _of_studies(shown, claims, claim_tables.claim_notes(judged for _, judged in claims))
+        made["claims.md"] = _of_studies(shown, claims, claim_tables.claim_notes([judged for _, judged in claims]))
         made["claims.csv"] = _of_studies(claim_tables.CLAIMS, claims)
     if reported := [(findings, row) for findings in studies for row in findings.reported]:
+        folds = max(findings.study.folds for findings, _ in reported)
         sources = [f"{findings.study.name}: {findings.study.source}." for findings in studies if findings.study.source]
-        notes = (*sources, *claim_tables.REPORTED_NOTES)
+        notes = (*sources, *in_words(claim_tables.REPORTED_NOTES, folds))
         made["reported.md"] = _of_studies(claim_tables.REPORTED, reported, notes)
     return made
 

@@ -17,6 +17,7 @@ from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
 from cnnexp.report.analysis.plan import more_seeds, rules_in_words
+from cnnexp.report.analysis.units import in_words
 from cnnexp.report.figures.images import TestImages, fetch
 from cnnexp.report.look import look
 from cnnexp.report.read import unfinished
@@ -152,8 +153,8 @@ def _write_group(findings: Findings, out: Path, options: Options, made_of: str) 
 
 
 MEANINGS = {  # of the verdicts that are easily misread, by how they start
-    "within noise": "these seeds show no difference; that does not prove that there is none",
-    "not decided (n": "these seeds are too few for a verdict; more seeds may decide",
+    "within noise": "these {units} show no difference; that does not prove that there is none",
+    "not decided (n": "these {units} are too few for a verdict{more}",
 }
 
 
@@ -164,7 +165,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     if findings.rows:
         lines.append(to_terminal(made["comparison.md"]))
         if findings.baseline:
-            lines.append("Difference: points against the baseline, paired by seed. [ ]: 95 % intervals.")
+            lines += in_words(["Difference: points against the baseline, {paired}. [ ]: 95 % intervals."], study.folds)
     lines.append(sentences(study, findings.rows)[0])
     if findings.judged:
         lines += ["", to_terminal(made["claims.md"])]
@@ -173,7 +174,8 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += [f"Reported: {study.source or 'the source is not given'}"]
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
-    lines += [f"{verdict.split(' (')[0]}: {why}." for verdict, why in MEANINGS.items() if verdict in "\n".join(lines)]
+    meanings = [f"{verdict.split(' (')[0]}: {why}." for verdict, why in MEANINGS.items() if verdict in "\n".join(lines)]
+    lines += in_words(meanings, study.folds)
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
     if rules := rules_in_words(findings):
         lines += textwrap.wrap(f"Judged: {' '.join(rules)}", TERMINAL_WIDTH, subsequent_indent="  ")

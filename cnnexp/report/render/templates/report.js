@@ -6,6 +6,7 @@ const state = { shown: new Set(data.arms.map((arm) => arm.key)), seeds: false, t
 const shownArms = () => data.arms.filter((arm) => state.shown.has(arm.key));
 const colourOf = (arm) => arm.colour[page.isDark() ? 1 : 0];
 const faded = (colour, share) => colour + Math.round(255 * share).toString(16).padStart(2, "0");
+const RUNS = data.folds ? "runs" : "seeds"; // what single points are
 const fixed = (value, digits = 2) => (value == null ? "-" : value.toFixed(digits));
 const shortened = (text, width = 30) => (text.length <= width ? text : `${text.slice(0, width - 10)}…${text.slice(-9)}`);
 
@@ -45,7 +46,7 @@ function mark(arm) {
   return svg;
 }
 
-// Mean over the seeds of the epochs that all of them reached, and a standard deviation to each side (of two: both).
+// Mean over the runs of the epochs that all of them reached, and a standard deviation to each side (of two: both).
 function meanCurve(curves, metric) {
   const maps = curves.map((curve) => new Map(curve.epoch.map((epoch, i) => [epoch, curve[metric][i]]).filter(([, value]) => value != null)));
   if (!maps.length) return { epoch: [], mean: [], low: [], high: [] };
@@ -73,7 +74,7 @@ function curveTraces(arm, split, metric) {
   if (done.length > 1 && split === "val") {
     traces.push({ type: "scatter", mode: "lines", x: [...epoch, ...epoch.slice().reverse()], y: [...high, ...low.slice().reverse()], fill: "toself", fillcolor: faded(colour, 0.14), line: { width: 0 }, hoverinfo: "skip" });
   }
-  if (epoch.length) traces.push(line(done, epoch, mean, (i) => (done.length > 1 ? `<br>mean of ${done.length} seeds, ${fixed(low[i], digits)} to ${fixed(high[i], digits)}` : `<br>seed ${done[0].seed}`), split === "val" ? 2.4 : 1.4));
+  if (epoch.length) traces.push(line(done, epoch, mean, (i) => (done.length > 1 ? `<br>mean of ${done.length} ${RUNS}, ${fixed(low[i], digits)} to ${fixed(high[i], digits)}` : `<br>seed ${done[0].seed}`), split === "val" ? 2.4 : 1.4));
   return [...traces, ...having.filter((run) => !run.done).map((run) => single(run, 1.6))];
 }
 
@@ -116,7 +117,7 @@ function reliability() {
   const traces = [{ type: "scatter", mode: "lines", x: [0, 100], y: [0, 100], line: { color: colours().soft, dash: "dash", width: 1 }, hoverinfo: "skip" }];
   for (const arm of shownArms().filter((one) => data.reliability[one.key])) {
     const bins = data.reliability[arm.key], name = label(arm.label);
-    traces.push({ type: "scatter", mode: "lines+markers", x: bins.map((bin) => bin[0]), y: bins.map((bin) => bin[1]), line: { color: colourOf(arm), dash: arm.dash, width: 1.6 }, marker: { color: colourOf(arm), symbol: arm.symbol, size: bins.map((bin) => 5 + Math.min(9, Math.sqrt(bin[2]) / 3)) }, text: bins.map((bin) => `${name}<br>confidence ${fixed(bin[0], 1)} %, accuracy ${fixed(bin[1], 1)} %<br>${bin[2]} images a seed`), hovertemplate: "%{text}<extra></extra>" });
+    traces.push({ type: "scatter", mode: "lines+markers", x: bins.map((bin) => bin[0]), y: bins.map((bin) => bin[1]), line: { color: colourOf(arm), dash: arm.dash, width: 1.6 }, marker: { color: colourOf(arm), symbol: arm.symbol, size: bins.map((bin) => 5 + Math.min(9, Math.sqrt(bin[2]) / 3)) }, text: bins.map((bin) => `${name}<br>confidence ${fixed(bin[0], 1)} %, accuracy ${fixed(bin[1], 1)} %<br>${bin[2]} images a ${RUNS.slice(0, -1)}`), hovertemplate: "%{text}<extra></extra>" });
   }
   return { data: traces, layout: { height: 430, xaxis: { title: { text: "confidence (%)" } }, yaxis: { title: { text: "accuracy (%)" } } } };
 }
@@ -135,7 +136,7 @@ function timeToAccuracy() {
       return { arm, n: done.length, reached: reached.length, epochs: mean(0), seconds: mean(1) };
     }).filter((row) => row.n);
     const cells = (row) => [fixed(row.seconds, 1), fixed(row.epochs, 1), `${row.reached} of ${row.n}`].map((text) => make("td", { class: "number", text }));
-    const heads = ["Arm", "Training (s)", "Epochs", "Seeds that reach it"].map((text, i) => make("th", { scope: "col", class: i ? "number" : "", text }));
+    const heads = ["Arm", "Training (s)", "Epochs", "Runs that reach it"].map((text, i) => make("th", { scope: "col", class: i ? "number" : "", text }));
     const table = make("div", { class: "table" }, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Time to accuracy" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows.map((row) => make("tr", {}, make("th", { scope: "row", text: row.arm.label }), ...cells(row)))))));
     improve(table);
     holder.replaceChildren(table);
@@ -180,7 +181,7 @@ function showCell(arm, t, p, words) {
 function gallery(examples) {
   return make("ul", { class: "gallery" }, ...examples.map((one) => {
     const picture = one.image == null ? make("div", { class: "picture soft", text: "no image" }) : make("img", { class: "picture", src: data.images[one.image], alt: `${one.true}, predicted ${one.predicted}` });
-    const seeds = one.seeds > 1 ? `${one.wrong} of ${one.seeds} seeds` : "";
+    const seeds = one.seeds > 1 ? `${one.wrong} of ${one.seeds} ${RUNS}` : "";
     return make("li", {}, picture, make("b", { text: one.true }), make("span", { text: `→ ${one.predicted}` }), make("span", { class: "soft", text: `${fixed(one.probability, 1)} % ${seeds}` }), make("code", { text: one.file }));
   }));
 }
