@@ -16,6 +16,7 @@ from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_crossings, read_plan, read_study
 from cnnexp.records.study import write_study as write_study_file
 from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.plan import rules_in_words
 from cnnexp.report.analysis.statistics import estimate, t_interval
 from cnnexp.report.look import look
 from cnnexp.report.read import folds
@@ -95,6 +96,8 @@ def test_the_difference_by_hand(tmp_path: Path) -> None:
     expected = stats.t.interval(0.95, 4, np.mean(by_fold), error)
     assert (row.difference.low, row.difference.high) == pytest.approx(expected)
     assert row.difference.p == pytest.approx(2 * stats.t(4).sf(np.mean(by_fold) / error))
+    rules = " ".join(rules_in_words(found))
+    assert "n held-out / n trained-on = 1 / 4" in rules and "All folds have the same test images" in rules
     assert row.decision.rule == "all folds" and row.decision.limit == pytest.approx(0.04 / row.decision.share)
 
 
@@ -184,6 +187,7 @@ def test_folds_that_are_the_test(tmp_path: Path) -> None:
     assert verdicts(found)["better"] == "better over 5 folds"
     assert not [note for note in found.study.notes if "not tested on the same images" in note]
     assert answer(found).facts["n"] == "5 folds an arm, 1 seed a fold, 200 test images a fold"
+    assert "same test images" not in " ".join(rules_in_words(found))
 
 
 def test_two_folds_decide_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,10 @@ from cnnexp.report.analysis.statistics import LEVEL
 from cnnexp.text import in_shell, plural
 
 MAX_LISTED = 8  # seeds of a command; more are a range
+FIXED_TEST = (
+    " All folds have the same test images, for which the correction is an approximation; the intervals leave out the "
+    "choice of these images."
+)
 FAMILIES = ("comparison", "claim", "effect")
 
 
@@ -21,7 +25,10 @@ def rules_in_words(findings: Findings) -> list[str]:
     if not counts:
         return []
     plan, looks = findings.study.schedule.plan, findings.study.schedule.looks
-    found = [_of_plan(findings), *map(_of_folds, sorted({arm.folds for arm in findings.arms} - {0}))]
+    found = [
+        _of_plan(findings),
+        *(_of_folds(findings, folds) for folds in sorted({arm.folds for arm in findings.arms} - {0})),
+    ]
     if plan and (beyond := [seed for seed in _seeds(findings) if seed not in plan.seeds]):
         found.append(_of_extension(findings, beyond))
     found.append(f"Level {LEVEL:g}{' each' * (len(counts) > 1)} for {', '.join(counts)} (Holm's method).")
@@ -64,11 +71,14 @@ def _of_plan(findings: Findings) -> str:
     return f"{planned}, all done."
 
 
-def _of_folds(folds: int) -> str:
+def _of_folds(findings: Findings, folds: int) -> str:
+    arms = [arm for arm in findings.arms if arm.folds == folds]
+    fixed = any(run.tested for arm in arms for run in arm.runs) and not any(arm.fold_is_test for arm in arms)
     return (
         f"Cross-validation with {folds} folds: runs are paired by fold and seed, and averaged over a fold's seeds. "
         f"So n counts folds. Their training sets overlap: intervals and p are those of the corrected resampled t test "
-        f"(Nadeau & Bengio 2003), with n_test / n_train = 1 / {folds - 1}. Verdicts fall once, when all folds are done."
+        f"(Nadeau & Bengio 2003), with n held-out / n trained-on = 1 / {folds - 1}. Verdicts fall once, when all folds "
+        "are done." + FIXED_TEST * fixed
     )
 
 

@@ -79,10 +79,11 @@ def t_interval(values: np.ndarray[Any, Any], overlap: float = 0.0) -> tuple[Any,
 
 
 def overlap_of(folds: int) -> float:
-    """Return n_test / n_train, what the corrected resampled t test adds to 1 / n; 0 without folds.
+    """Return n held-out / n trained-on, what the corrected resampled t test adds to 1 / n; 0 without folds.
 
     Nadeau & Bengio (2003, Machine Learning 52): training sets of several folds share images, so the values are
     correlated, and the variance of their mean is larger than that of independent ones. A fold is 1 / k of the images.
+    They derived it for runs that are tested on the fold that they leave out. With a fixed test split it is approximate.
     """
     return 1 / (folds - 1) if folds else 0.0
 
