@@ -51,24 +51,25 @@ def serve(
     port: None takes PORT, or a free one if that is in use. Raises UserError if the port cannot be used, or if the first
     report cannot be written. If a later one cannot, the reason is printed, and the last one stays.
     """
-    server = _server(out, port)
-    written: list[Report] = []
+    server, last = _server(out, port), None
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
 
     def write_again() -> Report:
+        nonlocal last
         try:
-            written.append(write())
+            written = write()
         except UserError as error:
-            if not written:
+            if last is None:
                 raise
             print(f"cnnexp: the report stays as it was: {visible(error)}", file=sys.stderr)
-        del written[:-1]
-        return written[-1]
+            return last
+        if last is None:
+            thread.start()
+            print(f"http://{HOST}:{server.server_port}/  (Ctrl-C ends)", flush=True)
+        last = written
+        return written
 
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
     try:
-        write_again()
-        thread.start()
-        print(f"http://{HOST}:{server.server_port}/  (Ctrl-C ends)", flush=True)
         watch(folder, write_again, say, forever=True)
     finally:
         if thread.is_alive():
@@ -97,14 +98,15 @@ class Server(ThreadingHTTPServer):
 
 
 def _server(out: Path, port: int | None) -> Server:
+    wanted = PORT if port is None else port
     try:
-        return Server(out, PORT if port is None else port)
+        return Server(out, wanted)
     except OSError as error:
         if port is None and error.errno == errno.EADDRINUSE:
             return Server(out, 0)
         taken = error.errno == errno.EADDRINUSE
         reason = "is in use" if taken else f"cannot be used ({error.strerror or error})"
-        raise UserError(f"--port {port}: {reason}; choose another, or 0 for any that is free") from error
+        raise UserError(f"--port {wanted}: {reason}; choose another, or 0 for any that is free") from error
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,5 +1,6 @@
 """`cnnexp report --serve`: what the server answers, and what a page in a browser keeps when it is loaded again."""
 
+import errno
 import http.client
 import os
 import re
@@ -149,12 +150,33 @@ def test_a_report_that_cannot_be_written_again_leaves_the_last_one(tmp_path, mon
             raise answer
         return answer
 
-    monkeypatch.setattr(serving, "watch", lambda folder, again, say, forever: [again().terminal, again().terminal])
+    monkeypatch.setattr(serving, "watch", lambda folder, again, say, forever: [again().terminal for _ in range(3)])
     serving.serve(tmp_path, tmp_path, 0, write, print)
     assert len(answers) == 0 and "the report stays as it was: study.json: no" in capsys.readouterr().err
     answers[:] = [UserError("first")]
     with pytest.raises(UserError, match="first"):
         serving.serve(tmp_path, tmp_path, 0, write, print)
+
+
+def test_the_first_report_is_made_once(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def write():
+        made.append(1)
+        return report.Report(tmp_path, "text")
+
+    monkeypatch.setattr(serving, "watch", lambda folder, again, say, forever: again())
+    serving.serve(tmp_path, tmp_path, 0, write, print)
+    assert len(made) == 1 and capsys.readouterr().out.startswith("http://127.0.0.1:")
+
+
+def test_a_port_that_cannot_be_used_is_named_where_none_was_given(tmp_path, monkeypatch):
+    def refuse(out, port):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(serving, "Server", refuse)
+    with pytest.raises(UserError, match=r"--port 8750: cannot be used \(Permission denied\)"):
+        serving.serve(tmp_path, tmp_path, None, lambda: None, print)
 
 
 @pytest.fixture
