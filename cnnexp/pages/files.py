@@ -1,6 +1,6 @@
 """The files of a page: written together; those of an earlier page that the new one does not have are removed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,17 @@ def is_made_of(out: Path, stamp: str) -> bool:
         return all((out / str(name)).stat().st_mtime_ns <= made for name in written)
     except (OSError, UserError, TypeError):
         return False
+
+
+def is_of_page(out: Path, parts: Sequence[str]) -> bool:
+    """Tell whether a file below `out` is of a page there: of its own folder, or of that of figures/ or tables/."""
+    name = "/".join(parts[-2:]) if len(parts) > 1 and parts[-2] in FOLDERS and parts[-1] != "index.html" else parts[-1]
+    folder = out.joinpath(*parts[: -1 - name.count("/")])
+    try:
+        written = storage.read_json(checked_file(folder, MANIFEST))
+    except (OSError, UserError):
+        return False
+    return isinstance(written, list) and name in written
 
 
 def _replace(out: Path, files: Mapping[str, str | bytes]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from cnnexp.errors import UserError
+from cnnexp.pages.files import is_of_page
 from cnnexp.pages.live import LIBRARY, live
 from cnnexp.pages.plotly import library
 from cnnexp.report import Report
@@ -78,7 +79,7 @@ def serve(
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the files below `out`."""
+    """Serves the files that the pages in `out` list."""
 
     daemon_threads = True
 
@@ -172,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def find(out: Path, target: str) -> Path | None:
-    """Return the file of a report that a request names; None if it is none of `out`, hidden, a link or of another kind.
+    """Return the file of a report that a request names; None if no page in `out` lists it, or if it is a link.
 
     A name that ends in / stands for its index.html. A folder is never listed.
     """
@@ -182,8 +183,8 @@ def find(out: Path, target: str) -> Path | None:
         if first or not parts or any(not part or part.startswith(".") or "\\" in part for part in parts):
             return None
         places = [out.joinpath(*parts[: count + 1]) for count in range(len(parts))]
-        if places[-1].suffix in TYPES and places[-1].is_file() and not any(place.is_symlink() for place in places):
-            return places[-1]
+        is_file = places[-1].suffix in TYPES and places[-1].is_file() and not any(p.is_symlink() for p in places)
+        return places[-1] if is_file and is_of_page(out, parts) else None
     return None
 
 

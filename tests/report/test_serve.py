@@ -73,6 +73,7 @@ def test_it_serves_the_page_its_tables_and_figures(server, written):
         *("/../study.json", "/%2e%2e/study.json", "/tables/../../study.json", "/..%2fstudy.json", "/%00", "/%ff.html"),
         *("/figures/..%5cindex.html", "/.hidden.html", "/link.html", "/inside/index.html", "/" + "a" * 300 + ".html"),
         *("http://example.org/index.html", "index.html", "*"),
+        *("/mine.html", "/tables/mine.csv", "/mine/index.html", "/forged/mine.md", "/mine/tables/mine.csv"),
     ],
 )
 def test_nothing_else_is_served(server, written, target):
@@ -81,7 +82,20 @@ def test_nothing_else_is_served(server, written, target):
         if not (written.parent / name).is_symlink():
             (written.parent / name).symlink_to(to)
     (written.parent.parent / "index.html").write_text("no")
+    for name in ("mine.html", "tables/mine.csv", "mine/index.html", "mine/tables/mine.csv", "forged/mine.md"):
+        (written.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (written.parent / name).write_text("other files of the reader's, in the folder of --out")
+    (written.parent / "forged" / "report.json").write_text("not json")
     assert ask(server, target)[0] == 404
+
+
+def test_pages_below_an_overview_are_served(tmp_path):
+    for study in ("one", "two"):
+        write_study(tmp_path / "outputs", TWO, study=study, images=200)
+    index = report.write(tmp_path / "outputs", tmp_path / "out", figures=False).index
+    named = [str(file.relative_to(index.parent)) for file in index.parent.rglob("*") if file.is_file()]
+    served = {name for name in named if serving.find(index.parent, f"/{name}")}
+    assert served == {name for name in named if not name.endswith(".json")} and "two/tables/runs.csv" in served
 
 
 @pytest.mark.parametrize("host", ["", "example.org", "127.0.0.1", "127.0.0.1:1", "localhost.example.org"])
