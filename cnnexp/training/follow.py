@@ -13,7 +13,15 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, Interrupted
 from cnnexp.process.signals import ignore, stop_request
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training.launched import Place
-from cnnexp.training.processes import SILENT_SECONDS, connect, message_of, ranks_of, receive
+from cnnexp.training.processes import (
+    SILENT_SECONDS,
+    connect,
+    message_of,
+    of_an_exchange,
+    ranks_of,
+    receive,
+    wait_for_all,
+)
 from cnnexp.training.progress import Progress
 
 
@@ -37,23 +45,27 @@ def follow(place: Place, kind: str = "", method: str = "", seconds: float = SILE
     """
     from cnnexp.training.run import compute
 
-    ranks = ranks_of(place, lambda plan: None)
-    connect(ranks, kind, method or f"tcp://{place.address}", seconds)
-    while not isinstance(plan := receive(), int):
+    ranks = ranks_of(place, lambda plan: wait_for_all(group))
+    group = connect(ranks, kind, method or f"tcp://{place.address}", seconds)
+    while True:
         try:
-            with stop_request() as stop:
+            with stop_request() as stop:  # a signal while this process waits stops all after the first step
+                if isinstance(plan := receive(group), int):
+                    return plan
                 compute(plan, ReadOnly.read(plan.folder), Progress(), stop, ranks)
         except Interrupted as error:
             return error.exit_code
         except Diverged:
             return EXIT_SOME_FAILED
-        except Exception:
+        except Exception as error:
             if stop.exit_code is not None:  # process 0 has received the signal too, and has ended
                 return stop.exit_code
-            raise
+            if method or not of_an_exchange(error):
+                raise
+            print(f"cnnexp: process {place.rank + 1} of {place.count} ends: another has ended", file=sys.stderr)
+            return EXIT_SOME_FAILED
         if method:
             return EXIT_DONE
-    return plan
 
 
 def watch_input(done: Callable[[], None]) -> None:

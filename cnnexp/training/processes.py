@@ -14,24 +14,32 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from select import select
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from cnnexp.errors import EXIT_REQUEST, EXIT_SOME_FAILED, Interrupted, ProcessLost, UserError, is_out_of_memory
+from cnnexp.process.signals import Stop
 from cnnexp.storage import log_descriptor, remove
 from cnnexp.training.launched import Place
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from cnnexp.training.plan import Plan
     from cnnexp.training.ranks import Ranks
 
 SILENT_SECONDS = 300.0  # after which a process that does not answer is given up
 START_SECONDS = 120.0  # for a process to import torch
+PREPARED_WITHIN = timedelta(days=7)  # by all processes; torch needs a limit
 CAUSE_SECONDS = 5.0  # for a process that has failed to say why
 OF_EXCHANGES = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "process group")
 
 
-def connect(ranks: "Ranks", kind: str, method: str, seconds: float) -> None:
-    """Let the processes of a run find each other. method: as torch calls it, such as file:///PATH."""
+def connect(ranks: "Ranks", kind: str, method: str, seconds: float) -> "ProcessGroup":
+    """Let the processes of a run find each other. method: as torch calls it, such as file:///PATH.
+
+    seconds: after which an exchange of a run fails. Returns the group of `send`, `receive` and `wait_for_all`, which
+    wait for work of any length: preparing the data may take hours.
+    """
     import torch
     from torch import distributed
 
@@ -39,54 +47,66 @@ def connect(ranks: "Ranks", kind: str, method: str, seconds: float) -> None:
     distributed.init_process_group(
         backend, init_method=method, rank=ranks.rank, world_size=ranks.count, timeout=timedelta(seconds=seconds)
     )
+    return cast("ProcessGroup", distributed.new_group(backend="gloo", timeout=PREPARED_WITHIN))
 
 
-def send(message: "Plan | int") -> None:
+def send(message: "Plan | int", group: "ProcessGroup") -> None:
     """Send the others a plan to make, or the exit code with which they end."""
     from torch import distributed
 
-    distributed.broadcast_object_list([message], 0, device=_cpu())
+    distributed.broadcast_object_list([message], 0, group)
 
 
-def receive() -> "Plan | int":
+def receive(group: "ProcessGroup") -> "Plan | int":
     """Wait for what process 0 sends."""
     from torch import distributed
 
     message: list[Any] = [None]
-    distributed.broadcast_object_list(message, 0, device=_cpu())
+    distributed.broadcast_object_list(message, 0, group)
     found: Plan | int = message[0]
     return found
 
 
-def _cpu() -> Any:
-    import torch
+def wait_for_all(group: "ProcessGroup") -> None:
+    """Wait until all processes have prepared the run. Signals are answered meanwhile."""
+    from torch import distributed
 
-    return torch.device("cpu")
+    work = distributed.barrier(group, async_op=True)
+    while not work.is_completed():
+        sleep(0.005)
+    work.wait()
 
 
-_leading: list["Ranks"] = []  # of process 0, while torchrun or srun has started others
+_leading: list["Ranks"] = []  # of process 0, while others that torchrun or srun has started wait for what it sends
 
 
 def lead(place: Place, make: Callable[[], int]) -> int:
     """Make runs as process 0 of those that torchrun or srun has started; returns the exit code."""
-    ranks, code = ranks_of(place), EXIT_SOME_FAILED
-    connect(ranks, "", f"tcp://{place.address}", SILENT_SECONDS)
+
+    def wake(plan: "Plan") -> None:
+        _leading.clear()
+        send(plan, group)
+        wait_for_all(group)
+
+    ranks, code = ranks_of(place, wake), EXIT_SOME_FAILED
+    group = connect(ranks, "", f"tcp://{place.address}", SILENT_SECONDS)
     _leading.append(ranks)
     try:
         code = make()
     except UserError:
         code = EXIT_REQUEST
         raise
-    except Interrupted as error:
+    except (Interrupted, Stop) as error:
         code = error.exit_code
         raise
     finally:
-        if _leading:  # the others wait; else a run has ended for all of them
-            send(code)
+        if _leading:  # else a run has ended for all of them
+            with suppress(RuntimeError):  # another may have ended
+                send(code, group)
     return code
 
 
-def ranks_of(place: Place, wake: "Callable[[Plan], None]" = send) -> "Ranks":
+def ranks_of(place: Place, wake: "Callable[[Plan], None]") -> "Ranks":
     """Return the place of a process as the run sees it."""
     from cnnexp.training.ranks import Ranks
 
@@ -106,27 +126,27 @@ def together(plan: "Plan") -> "Iterator[Ranks]":
         yield ALONE
         return
     if _leading:
-        ranks = _leading.pop()
+        (ranks,) = _leading
         try:
             yield ranks
         except Exception as error:
-            if _of_an_exchange(error):
+            if of_an_exchange(error):
                 raise ProcessLost(
                     f"a process of the run has ended, or was silent for {SILENT_SECONDS:.0f} s"
                 ) from error
             raise
-        _leading.append(ranks)
+        _leading[:] = [ranks]
         return
     with _Children(plan, count) as children:
         try:
             yield children.ranks
         except Exception as error:
-            if _of_an_exchange(error):
+            if of_an_exchange(error):
                 children.raise_cause(error)
             raise
 
 
-def _of_an_exchange(error: Exception) -> bool:
+def of_an_exchange(error: Exception) -> bool:
     """Tell whether an error is of an exchange between processes."""
     text = f"{type(error).__name__} {error}".lower()
     return isinstance(error, RuntimeError) and any(words in text for words in OF_EXCHANGES)
@@ -150,8 +170,8 @@ class _Children:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
             for rank in range(1, count):
-                settings = json.dumps([rank, count, self.kind, self.method, SILENT_SECONDS])
-                command = [sys.executable, "-P", "-m", "cnnexp.training.follow", settings]
+                arguments = json.dumps([rank, count, self.kind, self.method, SILENT_SECONDS])
+                command = [sys.executable, "-P", "-m", "cnnexp.training.follow", arguments]
                 pipe = subprocess.PIPE
                 child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environ)
                 self.started.append(child)
@@ -166,9 +186,10 @@ class _Children:
         for number, child in enumerate(self.started, 1):
             if self._line(child, START_SECONDS).get("ready") is None:
                 self._raise_end(number, child)
-        connect(self.ranks, self.kind, self.method, SILENT_SECONDS)
+        group = connect(self.ranks, self.kind, self.method, SILENT_SECONDS)
         self.joined = True
-        send(plan)
+        send(plan, group)
+        wait_for_all(group)
 
     def _line(self, child: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
         """Return the next message of a process; {} if it has ended, or says nothing."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from cuts import CutAt, gone
 from lives import difference, everything
 from slurm_node import available, slurm_node
 
-from cnnexp.errors import EXIT_DONE, EXIT_REQUEST, Interrupted, ProcessLost
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_REQUEST, EXIT_SOME_FAILED, Interrupted, ProcessLost
 from cnnexp.process.signals import children
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import Locked
@@ -34,6 +35,7 @@ from cnnexp.training.ranks import Ranks
 Train = Callable[..., int]
 Plans = Callable[..., Plan]
 
+ONE_OF_SEVERAL = str(Path(__file__).parent.parent / "helpers" / "one_of_several.py")
 TWO = "device.processes=2"
 STEPS, BATCH, SIDE = 12, 9, 16  # 3 epochs of 4 steps; a batch and the last one of an evaluation are uneven in two
 UNEVEN = ["data.size=16", f"batch_size={BATCH}", "eval_batch_size=8", "optimizer=momentum", "augmentation=full"]
@@ -293,6 +295,56 @@ def test_torchrun_and_srun_are_detected() -> None:
     found = place_of(batch | step | {"SLURM_STEP_NODELIST": "gpu[03-04]", "SLURM_STEP_ID": "0"})
     assert found == Place("srun", 3, 4, 1, 2, "gpu03:20217")
     assert [first_host(nodes) for nodes in ("a", "a,b", "n[1,3-4],m", "n[07-09]-x")] == ["a", "a", "n1", "n07-x"]
+
+
+def by_hand(tiny: list[str], prepare: str, silent: float = 300.0, count: int = 2) -> list["subprocess.Popen[str]"]:
+    """Start processes as torchrun does, which shows only 1 for every exit code but 0; see one_of_several.py."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, ONE_OF_SEVERAL, str(silent), prepare, "train", *tiny]
+    return [
+        subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **place, "RANK": str(r), "LOCAL_RANK": str(r)},
+        )
+        for r in range(count)
+    ]
+
+
+def ends(started: list["subprocess.Popen[str]"]) -> list[tuple[int, str]]:
+    """Return the exit code and the errors of each process."""
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    return [(process.returncode, said) for process, said in zip(started, errors, strict=True)]
+
+
+@pytest.mark.parametrize("prepare", ["slow", "slow_elsewhere"])
+def test_preparing_the_data_may_take_longer_than_an_exchange(tiny: list[str], prepare: str) -> None:
+    assert [code for code, _ in ends(by_hand(tiny, prepare, silent=2.0))] == [EXIT_DONE] * 2
+
+
+def test_a_mistake_is_one_line_in_all_processes_together(tiny: list[str]) -> None:
+    first, *others = ends(by_hand(tiny, "refused", count=3))
+    assert first == (EXIT_REQUEST, "cnnexp: data.root: given 'away'; allowed: a folder\n")
+    assert others == [(EXIT_REQUEST, "")] * 2
+
+
+def test_a_signal_while_process_0_prepares_stops_all(tiny: list[str], outputs: Path) -> None:
+    started = by_hand(tiny, "slow", silent=4.0)
+    while not list(outputs.glob("runs/*/run.json")):
+        time.sleep(0.05)
+    time.sleep(1)
+    started[1].send_signal(signal.SIGTERM)
+    assert [code for code, _ in ends(started)] == [EXIT_PREEMPTED] * 2
+
+
+def test_the_others_end_with_a_line_when_process_0_is_killed(tiny: list[str]) -> None:
+    first, second = ends(by_hand(tiny, "killed"))
+    assert first[0] == -signal.SIGKILL
+    assert second == (EXIT_SOME_FAILED, "cnnexp: process 2 of 2 ends: another has ended\n")
 
 
 @pytest.mark.slow
