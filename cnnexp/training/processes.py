@@ -148,8 +148,11 @@ def together(plan: "Plan") -> "Iterator[Ranks]":
 
 def of_an_exchange(error: Exception) -> bool:
     """Tell whether an error is of an exchange between processes."""
-    text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in OF_EXCHANGES)
+    return isinstance(error, RuntimeError) and _names_an_exchange(f"{type(error).__name__} {error}")
+
+
+def _names_an_exchange(message: str) -> bool:
+    return any(words in message.lower() for words in OF_EXCHANGES)
 
 
 class _Children:
@@ -184,8 +187,8 @@ class _Children:
     def wake(self, plan: "Plan") -> None:
         """Wait until all have imported torch, connect, and send the plan."""
         for number, child in enumerate(self.started, 1):
-            if self._line(child, START_SECONDS).get("ready") is None:
-                self._raise_end(number, child)
+            if "ready" not in (said := self._line(child, START_SECONDS)):
+                self._raise_end(number, child, said)
         group = connect(self.ranks, self.kind, self.method, SILENT_SECONDS)
         self.joined = True
         send(plan, group)
@@ -200,17 +203,29 @@ class _Children:
         return found
 
     def raise_cause(self, error: Exception) -> NoReturn:
-        """Raise why an exchange has failed: what a process says, how it ended, or that it does not answer."""
-        until = monotonic() + CAUSE_SECONDS
-        while monotonic() < until:
+        """Raise why an exchange has failed: what a process says, how it ended, or that it does not answer.
+
+        A process that has ended because an exchange failed there too is not the cause.
+        """
+        until, consequences = monotonic() + CAUSE_SECONDS, dict[int, dict[str, Any]]()
+        while monotonic() < until and len(consequences) < len(self.started):
             for number, child in enumerate(self.started, 1):
-                if child.poll() is not None:
-                    self._raise_end(number, child, error)
+                if number in consequences or child.poll() is None:
+                    continue
+                said = self._line(child, 0.0)
+                if said.get("memory") or not _names_an_exchange(said.get("message", "")):
+                    self._raise_end(number, child, said, error)
+                consequences[number] = said
             sleep(0.05)
+        for number, said in consequences.items():
+            if "timed out" not in str(error).lower():
+                self._raise_end(number, self.started[number - 1], said, error)
         raise ProcessLost(f"a process of the run did not answer for {SILENT_SECONDS:.0f} s") from error
 
-    def _raise_end(self, number: int, child: "subprocess.Popen[str]", error: Exception | None = None) -> NoReturn:
-        said = self._line(child, 0.0)
+    def _raise_end(
+        self, number: int, child: "subprocess.Popen[str]", said: dict[str, Any], error: Exception | None = None
+    ) -> NoReturn:
+        """Raise how a process ended. said: its last message, {} if there is none."""
         name = f"process {number + 1} of {self.ranks.count}"
         if said.get("memory"):
             raise MemoryError(f"{name}: {said['message']}") from error
@@ -218,7 +233,8 @@ class _Children:
             raise ProcessLost(f"{name}: {said['message']}") from error
         with suppress(subprocess.TimeoutExpired):
             child.wait(CAUSE_SECONDS)
-        code = child.returncode
+        if (code := child.returncode) is None:
+            raise ProcessLost(f"{name} was not ready after {START_SECONDS:.0f} s; see train.log") from error
         if code == -signal.SIGKILL:
             raise ProcessLost(f"{name} was killed by SIGKILL, perhaps because memory ran out") from error
         end = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"

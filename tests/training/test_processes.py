@@ -1,5 +1,6 @@
 """One run on several processes: the numbers of one process, resumed bit for bit, and ended cleanly when one is lost."""
 
+import json
 import os
 import signal
 import socket
@@ -345,6 +346,71 @@ def test_the_others_end_with_a_line_when_process_0_is_killed(tiny: list[str]) ->
     first, second = ends(by_hand(tiny, "killed"))
     assert first[0] == -signal.SIGKILL
     assert second == (EXIT_SOME_FAILED, "cnnexp: process 2 of 2 ends: another has ended\n")
+
+
+def children_of(*scripts: str) -> processes._Children:
+    """Return processes of a run that do what these lines of Python say."""
+    made = object.__new__(processes._Children)
+    made.ranks, made.started = Ranks(0, len(scripts) + 1), []
+    for script in scripts:
+        command = [sys.executable, "-c", f"import json, time\n{script}"]
+        made.started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    return made
+
+
+def says(memory: bool, message: str) -> str:
+    return f"print({json.dumps(json.dumps({'memory': memory, 'message': message}))}, flush=True)"
+
+
+CLOSED = RuntimeError("[gloo/transport] Connection closed by peer")
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "message"),
+    [
+        (says(True, "MemoryError: importing torch"), MemoryError, "process 2 of 2: MemoryError: importing torch"),
+        (says(False, "ImportError: no torch"), ProcessLost, "process 2 of 2: ImportError: no torch"),
+        ("time.sleep(60)", ProcessLost, r"process 2 of 2 was not ready after 1 s; see train\.log"),
+        ("raise SystemExit(4)", ProcessLost, "process 2 of 2 ended with code 4; see"),
+    ],
+    ids=["memory", "error", "silent", "ended"],
+)
+def test_why_a_process_was_not_ready(
+    plan: Plans, monkeypatch: pytest.MonkeyPatch, script: str, error: type[Exception], message: str
+) -> None:
+    monkeypatch.setattr(processes, "START_SECONDS", 1.0)
+    monkeypatch.setattr(processes, "CAUSE_SECONDS", 0.5)
+    made = children_of(script)
+    try:
+        with pytest.raises(error, match=message):
+            made.wake(plan())
+    finally:
+        made.started[0].kill()
+        made.started[0].communicate()
+
+
+CONSEQUENCE = says(False, "RuntimeError: Connection closed by peer [127.0.0.1]:1234")
+
+
+@pytest.mark.parametrize(
+    ("scripts", "error", "message"),
+    [
+        ((CONSEQUENCE, f"time.sleep(1)\n{says(False, 'KeyError: here')}"), ProcessLost, "process 3 of 3: KeyError"),
+        ((CONSEQUENCE, says(True, "OutOfMemoryError: NCCL out of memory")), MemoryError, "process 3 of 3: OutOf"),
+        ((CONSEQUENCE, "import os; os.kill(os.getpid(), 9)"), ProcessLost, "process 3 of 3 was killed by SIGKILL"),
+        (
+            (CONSEQUENCE, f"time.sleep(1)\n{CONSEQUENCE}"),
+            ProcessLost,
+            "process 2 of 3: RuntimeError: Connection closed",
+        ),
+    ],
+)
+def test_the_cause_is_named_not_a_consequence(scripts: tuple[str, ...], error: type[Exception], message: str) -> None:
+    made = children_of(*scripts)
+    with pytest.raises(error, match=message):
+        made.raise_cause(CLOSED)
+    for child in made.started:
+        child.communicate()
 
 
 @pytest.mark.slow
