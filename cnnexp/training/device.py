@@ -101,11 +101,6 @@ def probe(kind: str, threads: int | None = None) -> Target:
     return Target(str(device), name, "bf16" if native else "fp32", threads or cores())
 
 
-def gpus() -> int:
-    """Return the number of CUDA devices of this machine."""
-    return torch.cuda.device_count()
-
-
 def stated(config: dict[str, Any], where: str) -> Target:
     """Return the target that the `device` node states. where: the word that asks for another machine.
 

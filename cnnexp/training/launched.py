@@ -59,8 +59,12 @@ def check_count(given: int) -> int:
 
 def check_gpus(config: dict[str, Any]) -> None:
     """Raise UserError if this machine has fewer GPUs than the run has processes here."""
-    from cnnexp.training.device import gpus, probe
+    import torch
 
-    place, count = place_of(), config["device"]["processes"]
-    if place is None and count > 1 and probe(config["device"]["kind"]).kind.startswith("cuda") and gpus() < count:
-        raise UserError(f"device.processes: given {count}; this machine has {gpus()} CUDA device(s), one for each")
+    from cnnexp.training.device import probe
+
+    count = config["device"]["processes"]
+    if place_of() is not None or count == 1 or not probe(config["device"]["kind"]).kind.startswith("cuda"):
+        return
+    if (there := torch.cuda.device_count()) < count:
+        raise UserError(f"device.processes: given {count}; this machine has {there} CUDA device(s), one for each")
