@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from cnnexp.data.batches import DeviceImages, Normalise, in_order
 from cnnexp.data.images import ImageData, Split
 from cnnexp.training.device import Device
-from cnnexp.training.features import Features, concatenated
+from cnnexp.training.features import Features
 from cnnexp.training.ranks import ALONE, Ranks
 
 
@@ -86,17 +86,17 @@ def logits_of(
     inputs: Iterable[Tensor],
     device: Device,
     count: int,
-    batch_size: int = 0,
+    batch_size: int,
     ranks: Ranks = ALONE,
 ) -> NDArray[np.float32]:
-    """Return the logits (N, K) of batches with N = `count` images in all. Leaves the model in eval mode.
+    """Return the logits (N, K) of `count` images in batches of `batch_size`. Leaves the model in eval mode.
 
-    batch_size, ranks: with several processes, each has the batches that `Ranks.starts` says.
+    ranks: of several processes, each has the batches that `Ranks.starts` says.
     """
     model.eval()
     with torch.inference_mode(), device.autocast():
         parts = (model(x) for x in inputs)
-        return concatenated(parts, count, torch.float32, batch_size, ranks).cpu().numpy()
+        return ranks.gathered(parts, count, batch_size, torch.float32).cpu().numpy()
 
 
 def shifted(inputs: Iterable[Tensor], down: int, right: int) -> Iterator[Tensor]:

@@ -83,7 +83,7 @@ class Features:
         if key not in self.kept:
             self.model.eval()
             passes = (self._pass(self.model, x) for x in self._images(images, mirrored))
-            self.kept[key] = concatenated(passes, len(images), None, self.batch_size, self.ranks)
+            self.kept[key] = self.ranks.gathered(passes, len(images), self.batch_size)
         return self.kept[key]
 
     def _images(self, images: DeviceImages, mirrored: bool) -> Iterator[Tensor]:
@@ -109,27 +109,6 @@ class Features:
         features = self.of(images)
         for start in starts:
             yield features[start : start + batch_size].clone()  # aligned in memory like a gathered batch
-
-
-def concatenated(
-    parts: Iterable[Tensor], count: int, dtype: torch.dtype | None = None, batch_size: int = 0, ranks: Ranks = ALONE
-) -> Tensor:
-    """Concatenate tensors (n, ...) that have `count` rows in all. dtype: that of the first if None.
-
-    batch_size, ranks: with several processes, each gives the parts that `Ranks.starts` says.
-    The result is filled in place: a list of parts would fragment the CPU's heap between the freed activations, which
-    then grew with every part.
-    """
-    if ranks.count > 1:
-        return ranks.gathered(parts, count, batch_size, dtype)
-    result, done = torch.empty(0), 0
-    for part in parts:
-        if not done:
-            result = torch.empty(count, *part.shape[1:], dtype=dtype or part.dtype, device=part.device)
-        result[done : done + len(part)] = part
-        done += len(part)
-    assert done == count
-    return result
 
 
 class FeatureBatches:

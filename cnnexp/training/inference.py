@@ -109,7 +109,7 @@ class TrainedModel:
         several = _several(images)
         parts = (several[at : at + batch_size] for at in range(0, len(several), batch_size))
         inputs = (self.transform.batch([self.transform.pixels(i) for i in part], self.device.torch) for part in parts)
-        return logits_of(self.model, inputs, self.device, len(several))
+        return logits_of(self.model, inputs, self.device, len(several), batch_size)
 
     def predict(self, images: Any, batch_size: int = 256) -> NDArray[np.float64]:
         """Return the probabilities (N, K) of the classes; images: as for `logits`. Rows add up to 1."""

@@ -55,7 +55,11 @@ class Ranks:
         return every[self.rank :: self.count] or every[:1]
 
     def gathered(self, parts: Iterable[Tensor], size: int, batch_size: int, dtype: torch.dtype | None = None) -> Tensor:
-        """Return the rows (size, ...) of a split. parts: of this process's batches (n, ...), as `starts` says."""
+        """Return the rows (size, ...) of a split. parts: of this process's batches (n, ...), as `starts` says.
+
+        dtype: that of the first part if None. The result is filled in place: a list of parts would fragment the CPU's
+        heap between the freed activations, which then grew with every part.
+        """
         result = torch.empty(0)
         for start, part in zip(self.starts(size, batch_size), parts, strict=True):
             if not len(result):
