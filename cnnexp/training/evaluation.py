@@ -36,8 +36,7 @@ class Evaluation:
         check_stop: called between batches; raises if a signal has asked to stop. It is not called on the validation
         split, because the state is saved right after each validation.
         """
-        self.data, self.device, self.ranks = data, device, ranks
-        self.check_stop = check_stop if ranks.first else lambda: None  # it ends the others
+        self.data, self.device, self.ranks, self.check_stop = data, device, ranks, check_stop
         self.batch_size = device.default_eval_batch_size if isinstance(batch_size, str) else batch_size
         self.normalise = Normalise(data.mean, data.std, device.torch, device.layout)
         self.images = {} if train is None else {id(data.train): train}

@@ -1,5 +1,6 @@
 """What a run computes with, built from its config: `prepare`. And the batches that it trains on: `training_batches`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,8 @@ from cnnexp.training.shared_batch import SharedBatch
 class Setup:
     """What one run computes with. `state` is at step 0 until a checkpoint is restored. stop: set by a signal.
 
-    ranks: this process's place among those of the run.
+    check_stop: called where no exchange follows; raises Interrupted after a signal, in process 0 only: it ends the
+    others, which learn of their own signals after the next step. ranks: this process's place among those of the run.
     """
 
     config: dict[str, Any]
@@ -49,6 +51,7 @@ class Setup:
     state: TrainState
     evaluation: Evaluation
     checkpoints: Checkpoints
+    check_stop: Callable[[], None]
     ranks: Ranks = ALONE
 
 
@@ -58,9 +61,9 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALO
     Raises UserError if parts do not fit together, if the data has changed since the plan, or if the disk is too small.
     """
     config = plan.config
-    whole_device = devices.resolve(config["device"])
-    plan.check_device(whole_device)
-    device = ranks.share(whole_device)
+    run_device = devices.resolve(config["device"])
+    plan.check_device(run_device)
+    device = ranks.share(run_device)
     devices.set_up(device)
     data = build.build_data(config)
     batches = batches_of(config, data, device)
@@ -70,7 +73,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALO
     trial.with_data(config, data, settings.steps_per_epoch, settings.total_steps, own=True)
     in_fp32 = choose_precisions(state.model, config, data, device, record)
     record.update(
-        device=whole_device.record() | in_fp32,
+        device=run_device.record() | in_fp32,
         data=data_facts(data),
         model=count(state.model, data.image),
         schedule={name: getattr(settings, name) for name in ("steps_per_epoch", "total_steps", "epochs")},
@@ -89,8 +92,9 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALO
         run=plan.identity,
         size=disk.save_bytes(state.model, averaged),
     )
-    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, ranks, stop.check)
-    return Setup(config, record, stop, data, batches, settings, state, evaluation, checkpoints, ranks)
+    check_stop = stop.check if ranks.first else lambda: None
+    evaluation = Evaluation(data, device, config["eval_batch_size"], batches.images, ranks, check_stop)
+    return Setup(config, record, stop, data, batches, settings, state, evaluation, checkpoints, check_stop, ranks)
 
 
 def batches_of(config: dict[str, Any], data: ImageData, device: Device) -> Batches:
@@ -210,7 +214,7 @@ def keep_features(setup: Setup) -> BatchSource:
     if not wanted(setup.config) or flips is None:
         return batches
     device = setup.settings.device
-    features = Features(state.model, device, evaluation.batch_size, evaluation.normalise, setup.ranks, setup.stop.check)
+    features = Features(state.model, device, evaluation.batch_size, evaluation.normalise, setup.ranks, setup.check_stop)
     reason = features.why_not_cacheable(batches.images)
     setup.record.update(features=f"computed for every batch: {reason}" if reason else "computed once")
     if reason:

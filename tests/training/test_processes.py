@@ -199,6 +199,15 @@ def test_a_signal_to_another_process_stops_all(plan: Plans) -> None:
     assert stopped.value.exit_code == 75
 
 
+def test_a_signal_to_another_process_while_features_are_computed(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    term, wait = other(signal.SIGTERM), processes.wait_for_all
+    monkeypatch.setattr(processes, "wait_for_all", lambda group: (term(), wait(group)))
+    made = plan(*KEPT, TWO)
+    with pytest.raises(Interrupted) as stopped:
+        runner.run(made, Progress())
+    assert stopped.value.exit_code == 75 and made.record().info["features"] == "computed once"
+
+
 def test_a_process_that_does_not_answer_is_given_up(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "SILENT_SECONDS", 5.0)
     monkeypatch.setattr(processes, "CAUSE_SECONDS", 0.5)
