@@ -1,6 +1,6 @@
 """Time the augmentations, and the options of a training step, on random images of 64 px, with one thread.
 
-Run: python scripts/augmentation_cost.py
+Run: python scripts/option_cost.py
 Augmentations: ms for a batch of 128 images. Options: ms for a step of the default network on such a batch, and how many
 per cent more than a plain step. Median, and range in parentheses. All take turns, so that a busy machine slows each.
 """
