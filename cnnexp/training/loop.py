@@ -67,7 +67,7 @@ class TrainState:
     """Everything that a step changes; `state_dict` is all that a resumed run needs.
 
     learner: the module that batches pass through: the model, or its head if features are computed once (features.py).
-    compiled: called instead of the learner in training steps: if they are compiled (compile.py), or if several
+    in_training: called instead of the learner in training steps: if they are compiled (compile.py), or if several
     processes share a batch (shared_batch.py).
     losses, correct: (steps_per_epoch,) of this epoch so far: mean loss, and number of right answers, of each batch.
     shown_losses: for rows and curves, as for validation: the cross entropy; `losses` itself if that is the loss.
@@ -97,7 +97,7 @@ class TrainState:
     stopped: str | None = None
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     epoch_seconds: float = 0.0
-    compiled: Callable[[Tensor], Tensor] | None = None
+    in_training: Callable[[Tensor], Tensor] | None = None
     average: MovingAverage | None = None
     unfrozen: list[tuple[int, nn.Parameter]] = field(default_factory=list)
 
@@ -208,7 +208,7 @@ def _backward(state: TrainState, part: Batch, settings: Settings) -> tuple[Tenso
     label with the larger share.
     """
     with settings.device.autocast():
-        logits = (state.learner if state.compiled is None else state.compiled)(part.images)
+        logits = (state.learner if state.in_training is None else state.in_training)(part.images)
         loss = _of_both(settings.loss, logits.float(), part)
         if settings.accumulate > 1:
             loss = loss * (len(part.labels) / state.batch_size)

@@ -200,10 +200,10 @@ def training_batches(setup: Setup) -> BatchSource:
             folder = compiled_folder(setup.config["data"].get("cache"))
             state.freeze_until()
             batch = source.at(state.step).parts(setup.settings.accumulate)[0]
-            state.compiled = compiled(state, batch, device, folder, setup.record.log)
+            state.in_training = compiled(state, batch, device, folder, setup.record.log)
     if setup.ranks.count > 1 and state.step < setup.settings.total_steps and state.stopped is None:
         part = source.at(state.step).parts(setup.settings.accumulate)[0]
-        state.compiled = SharedBatch(state, setup.ranks, setup.config["seed"], device.sync_bn, part.images)
+        state.in_training = SharedBatch(state, setup.ranks, setup.config["seed"], device.sync_bn, part.images)
     return source
 
 
