@@ -49,16 +49,11 @@ def main(argv: list[str]) -> int:
         from cnnexp.sweep.launcher import launch
 
         return launch(words, request)
-    if place is None:
-        return run_one(words)
-    return follow(place) if place.rank else processes.lead(place, lambda: run_one(words))
+    if place and place.rank:
+        from cnnexp.training.follow import follow
 
-
-def follow(place: launched.Place) -> int:
-    """Compute a part of the run that process 0 makes; returns the exit code."""
-    from cnnexp.training.follow import follow as follow_first
-
-    return follow_first(place)
+        return follow(place)
+    return processes.lead(place, lambda: run_one(words)) if place else run_one(words)
 
 
 def requested(argv: list[str]) -> tuple[Request, list[str]]:
