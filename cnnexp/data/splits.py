@@ -93,8 +93,9 @@ def in_fold(labels: Integers, folds: int, fold: int, seed: int) -> NDArray[np.bo
     every class keeps an image for training.
     """
     if (least := int(np.bincount(labels)[np.unique(labels)].min())) < 2 or folds > len(labels):
+        allowed = "at most as many folds as images, and every class needs two images"
         given = f"{len(labels)} images, {least} of the smallest class"
-        raise UserError(f"data.folds: given {folds}; allowed: at most one an image, and two of every class ({given})")
+        raise UserError(f"data.folds: given {folds}; allowed: {allowed} ({given})")
     dealt = np.lexsort((counter.bits(seed, VALIDATION, np.arange(len(labels))), labels))
     numbers = np.empty(len(labels), np.int64)
     numbers[dealt] = np.arange(len(labels)) % folds

@@ -46,11 +46,11 @@ def resolve(slots: str | list[str], kind: str, processes: int = 1) -> list[Slot]
         else:
             devices = ["cpu"] * max((cores() if cores() <= 4 else cores() // 2) // processes, 1)
     if processes > 1:
-        _check_apart(devices, processes)
+        _check_separate(devices, processes)
     return [Slot(device, max(cores() // len(devices), 1), processes) for device in devices]
 
 
-def _check_apart(devices: list[str], processes: int) -> None:
+def _check_separate(devices: list[str], processes: int) -> None:
     """Raise UserError if two runs would share a GPU, or one would lack some. `cuda:2` with 2 is cuda:2 and cuda:3."""
     import torch
 
