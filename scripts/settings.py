@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
-from cnnexp.config.arms import as_word
 from cnnexp.config.checks import GIVEN, target
 from cnnexp.config.compose import compose, resolve
 from cnnexp.config.schema import CLOSED, RunConfig, Search
 from cnnexp.config.signature import describe, settings
-from cnnexp.config.words import choices_of, folder
+from cnnexp.config.words import as_text, choices_of, folder
 from cnnexp.data.augment import OPERATIONS
 from cnnexp.models.blocks import BLOCKS
 
@@ -244,7 +243,7 @@ def shown(value: Any) -> str:
         return ""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {shown(below)}" for key, below in value.items()) + "}"
-    return f"[{', '.join(map(shown, value))}]" if isinstance(value, (list, tuple)) else as_word(value)
+    return f"[{', '.join(map(shown, value))}]" if isinstance(value, (list, tuple)) else as_text(value)
 
 
 def table(rows: Iterable[tuple[str, str, str, str]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import FIRST, quoted
+from cnnexp.config.words import FIRST, as_word, quoted
 from cnnexp.errors import UserError
 
 PLUS = tuple(name.lstrip("+") for name in FIRST)  # study="ablation" is typed +study=ablation
@@ -61,8 +61,8 @@ def _word(key: str, value: Any, sweep: bool) -> str:
     if sweep and isinstance(value, list) and key.lstrip("+") not in LISTS:
         if not value:
             raise UserError(f"{key}: given []; allowed: at least one value")
-        return f"{key}={','.join(map(_inner, value))}"
-    return f"{key}={_text(value) if isinstance(value, str) else _inner(value)}"
+        return f"{key}={','.join(map(as_word, value))}"
+    return f"{key}={_text(value) if isinstance(value, str) else as_word(value)}"
 
 
 def _plain(key: str, value: Any) -> Any:
@@ -93,14 +93,3 @@ def _text(text: str) -> str:
     except Exception:  # Hydra's parser raises several kinds
         read = None
     return text if isinstance(read, str) and read == text else quoted(text)
-
-
-def _inner(value: Any) -> str:
-    """Return a value as it is typed in a list or after a comma."""
-    if isinstance(value, str):
-        return value if re.fullmatch(r"[A-Za-z_][\w.-]*", value) and _text(value) == value else quoted(value)
-    if isinstance(value, list):
-        return f"[{','.join(map(_inner, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{name}:{_inner(below)}' for name, below in value.items())}}}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

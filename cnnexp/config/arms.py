@@ -11,7 +11,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import RunConfig
-from cnnexp.config.words import ALIASES, OWN, SAMPLERS, key_of
+from cnnexp.config.words import ALIASES, OWN, SAMPLERS, as_text, key_of
 from cnnexp.config.words import GROUPS as REPLACED
 from cnnexp.errors import UserError, unknown
 
@@ -28,7 +28,7 @@ class Arm:
 
     def changes(self) -> list[str]:
         """Return the changes as overrides: ["model=resnet18", "model.bn=frozen"]."""
-        values = [f"{key}={as_word(value)}" for key, value in flatten(self.values).items() if key]
+        values = [f"{key}={as_text(value)}" for key, value in flatten(self.values).items() if key]
         return [f"{group}={choice}" for group, choice in self.choices.items()] + values
 
 
@@ -48,7 +48,7 @@ def read_arms(study: Any) -> dict[str, Arm]:
         raise UserError(f"study.arms: given the name {odd[0]!r}; allowed: letters, digits, _, - and .")
     for value in map(_read, given):
         if not isinstance(value, str):
-            word = as_word(value)
+            word = as_text(value)
             fix = f"choose another name, such as arm_{word}, or quote the word on, off, yes or no"
             raise UserError(f"study.arms: a name is read as the value {word}, not as text; {fix}")
     return {name: _arm(_settings(name, named, ())) for name in named}
@@ -72,11 +72,6 @@ def register(arms: Mapping[str, Arm]) -> None:
         chosen = [{f"override /{group}": choice} for group, choice in (own | arm.choices).items()]
         node = {"defaults": [*chosen, "_self_"], **arm.values}
         store.store(group="arm", name=name, node=node, package="_global_", provider="study.arms")
-
-
-def as_word(value: Any) -> str:
-    """Return a value as it is typed in an override."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def arm_changes(arms: Mapping[str, Arm], arm: str | None, typed: Iterable[str], swept: Iterable[str] = ()) -> list[str]:

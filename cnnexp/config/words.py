@@ -2,9 +2,10 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from cnnexp.config.mistakes import check_override, seeds_of
 from cnnexp.config.schema import Search
@@ -16,6 +17,7 @@ SAMPLERS = ("tpe", "random")  # the choices of +search, beside a user's own file
 OWN = "_own_"  # the choice of a group that is empty: what an own `_target_` replaces the default one with
 # Each wins over those before it, and every other override wins over all of them.
 FIRST = ("+study", "+search", "+pretrain", "+arm", "+preset")
+NO_TEXT = ("true", "false", "null", "nan", "inf")  # what Hydra reads these words as, in any case, is no text
 QUOTES = ("'", '"', "[", "{")  # a value that begins so is written as Hydra reads it
 HYDRA = ("hydra.searchpath", "hydra.mode")  # Hydra's own settings that have an effect here
 
@@ -113,6 +115,23 @@ def no_use(key: str, where: str = "") -> UserError:
 def quoted(text: str) -> str:
     """Return text as Hydra reads it back: in single quotes, those within it and backslashes before them escaped."""
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def as_text(value: Any) -> str:
+    """Return a value as YAML writes it, a text without quotes: in a study's grid "[3,3]" is a list of Hydra's."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_word(value: Any) -> str:
+    """Return a value as Hydra reads it back from an override, also within a list or among several values."""
+    if isinstance(value, str):
+        is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and value.lower() not in NO_TEXT
+        return value if is_plain else quoted(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(as_word, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{as_word(below)}' for key, below in value.items())}}}"
+    return as_text(value)
 
 
 def full_name(word: str) -> str:

@@ -7,8 +7,9 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.config.words import as_word
 from cnnexp.errors import UserError
-from cnnexp.search.space import Numbers, as_word
+from cnnexp.search.space import Numbers
 from cnnexp.search.trials import Search, Trial
 
 if TYPE_CHECKING:

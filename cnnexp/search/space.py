@@ -4,13 +4,12 @@ search.space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}, model.norm: [no
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cnnexp.config.keys import counts, is_below
-from cnnexp.config.words import ALIASES, quoted
+from cnnexp.config.words import ALIASES, as_word
 from cnnexp.errors import UserError, unknown
 
 EXAMPLE = "search.space='{optimizer.lr: {low: 1e-4, high: 1e-1, log: true}, model.norm: [none, batch]}'"
@@ -157,18 +156,6 @@ def _numbers(key: str, node: Mapping[Any, Any]) -> Numbers:
         raise UserError(f"{where}.step: given {step}{' with log: true' if log else ''}; {fix}")
     integers = all(type(value) is int for value in (low, high, *([] if step is None else [step])))
     return Numbers(low, high, bool(log), step, integers)
-
-
-def as_word(value: Any) -> str:
-    """Return a value as it is typed in an override."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(as_word, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{as_word(inner)}" for key, inner in value.items()) + "}"
-    plain = not isinstance(value, str) or re.fullmatch(r"[A-Za-z_][\w.-]*", value)
-    return str(value) if plain and str(value).lower() not in ("true", "false", "null", "none_") else quoted(str(value))
 
 
 def as_words(params: Params) -> list[str]:

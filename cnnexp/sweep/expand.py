@@ -10,9 +10,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cnnexp.config import signature
-from cnnexp.config.arms import as_word
 from cnnexp.config.schema import SWEEP, Study
-from cnnexp.config.words import in_order, key_of
+from cnnexp.config.words import as_text, in_order, key_of
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def axes(study: Any) -> dict[str, str]:
             signature.check_value(f"study.grid.{key}", values, list[int | float | str | bool | None])
     if seeds:
         found["seed"] = seeds
-    return {key: ",".join(map(as_word, values)) for key, values in found.items()}
+    return {key: ",".join(map(as_text, values)) for key, values in found.items()}
 
 
 def check_size(overrides: Sequence["Override"]) -> None:

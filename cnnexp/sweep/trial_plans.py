@@ -18,12 +18,12 @@ from cnnexp.config.hydra_errors import translate
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import SWEEP
 from cnnexp.config.schema import Search as Node
-from cnnexp.config.words import SAMPLERS, as_typed, in_order, is_of_search, key_of, replacing
+from cnnexp.config.words import SAMPLERS, as_typed, as_word, in_order, is_of_search, key_of, replacing
 from cnnexp.errors import UserError
 from cnnexp.records.names import study_folder
 from cnnexp.records.provenance import TYPED, command, folder_flags
 from cnnexp.records.run_record import RunRecord
-from cnnexp.search.space import Params, as_word, as_words, read_space
+from cnnexp.search.space import Params, as_words, read_space
 from cnnexp.search.trials import Search, Trial, trial_name
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.expand import expand

@@ -1,6 +1,7 @@
 """Values as people type them: paths with every character, the home folder, and folders of configs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from cnnexp import cli
 from cnnexp.api.words import words_of
 from cnnexp.commands.evaluate import _change
 from cnnexp.config import compose as configs
-from cnnexp.config.words import as_typed
+from cnnexp.config.words import as_typed, as_word
 
 NAMES = [
     "photos (1)",
@@ -97,3 +98,33 @@ def test_an_own_target_replaces_its_group(group: str, plus: str) -> None:
 def test_a_target_beside_a_choice_is_a_setting_of_it() -> None:
     config = configs.resolve(configs.compose(["optimizer=adam", "optimizer._target_=torch.optim.AdamW"]))
     assert config["optimizer"]["_target_"] == "torch.optim.AdamW" and config["optimizer"]["lr"] == 0.001
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        False,
+        None,
+        3,
+        0.5,
+        1e-5,
+        "batch",
+        "true",
+        "null",
+        "nan",
+        "Inf",
+        "None",
+        "café",
+        "a.b-",
+        "a b",
+        "0.5",
+        "x=1",
+        "it's",
+        [8, 16],
+        {"group": 4},
+    ],
+)
+def test_a_value_is_typed_so_that_hydra_reads_it_back(value: Any) -> None:
+    (override,) = configs.parse([f"key={as_word(value)}"])
+    assert override.value() == value and type(override.value()) is type(value)

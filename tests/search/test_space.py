@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from cnnexp.config.compose import parse
 from cnnexp.errors import UserError
-from cnnexp.search.space import Choice, Numbers, as_word, as_words, read_space
+from cnnexp.search.space import Choice, Numbers, as_words, read_space
 
 
 def test_nested_and_dotted_keys_are_the_same() -> None:
@@ -30,15 +29,6 @@ def test_a_number_is_rounded_within_its_bounds() -> None:
     assert numbers.rounded(0.01234567) == 0.01235
     assert Numbers(0.00123449, 0.1).rounded(0.00123449) == 0.00123449  # 0.001234 is below it
     assert numbers.rounded(0.1) == 0.1
-
-
-@pytest.mark.parametrize(
-    "value",
-    [True, False, None, 3, 0.5, 1e-5, "batch", "true", "null", "a b", "0.5", "x=1", "it's", [8, 16], {"group": 4}],
-)
-def test_a_value_is_typed_so_that_hydra_reads_it_back(value: Any) -> None:
-    (override,) = parse([f"key={as_word(value)}"])
-    assert override.value() == value and type(override.value()) is type(value)
 
 
 def test_groups_are_chosen_before_keys_below_them() -> None:

@@ -10,11 +10,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
+from cnnexp.config.words import as_word
 from cnnexp.pages.fonts import labels
 from cnnexp.pages.style import COLOURS, GREY, INK, Figure, canvas, colour_bar, finish, grid_of, plain_numbers, style
 from cnnexp.records.names import short_keys
 from cnnexp.report.search.findings import Found
-from cnnexp.search.space import Dimension, Numbers, as_word
+from cnnexp.search.space import Dimension, Numbers
 from cnnexp.search.trials import Trial
 
 BEST, PRUNED = COLOURS[1], COLOURS[4]

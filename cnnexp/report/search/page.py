@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cnnexp.config.words import as_word
 from cnnexp.pages import template
 from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.tables import Column, Table, to_terminal
 from cnnexp.records.names import short_keys
 from cnnexp.report.search.findings import Found, Importance, read_found
-from cnnexp.search.space import as_word
 from cnnexp.search.trials import Trial
 from cnnexp.text import duration, plain
 
