@@ -74,7 +74,7 @@ def range_test(
 def suggest(rates: Floats, losses: Floats) -> RangeTest:
     """Smooth the mean loss over the rates that all seeds have passed, and find where it falls fastest."""
     finite = np.isfinite(losses).all(axis=0)
-    passed = len(finite) if finite.all() else int(finite.argmin())
+    passed = losses.shape[1] if finite.all() else int(finite.argmin())
     mean = losses[:, :passed].mean(axis=0)
     per_decade = (len(rates) - 1) / math.log10(rates[-1] / rates[0])
     window = max(int(SMOOTHED * per_decade) // 2 * 2 + 1, 5)
