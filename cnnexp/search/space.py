@@ -6,6 +6,7 @@ search.space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}, model.norm: [no
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from cnnexp.config.keys import counts, is_below
@@ -154,8 +155,16 @@ def _numbers(key: str, node: Mapping[Any, Any]) -> Numbers:
     if step is not None and (log or not 0 < step <= high - low):
         fix = "leave out log or step" if log else f"allowed: a number > 0, at most {high - low:g}"
         raise UserError(f"{where}.step: given {step}{' with log: true' if log else ''}; {fix}")
+    if step is not None and (rest := (exact(high) - exact(low)) % exact(step)):
+        fix = f"type high: {(exact(high) - rest).normalize():f}, which is the last value, or another step"
+        raise UserError(f"{where}.step: given {step}, which does not divide the range from {low} to {high}; {fix}")
     integers = all(type(value) is int for value in (low, high, *([] if step is None else [step])))
     return Numbers(low, high, bool(log), step, integers)
+
+
+def exact(number: float) -> Decimal:
+    """Return a number as it is written: 0.6 is six times 0.1."""
+    return Decimal(str(number))
 
 
 def as_words(params: Params) -> list[str]:

@@ -54,6 +54,11 @@ def test_groups_are_chosen_before_keys_below_them() -> None:
         ({"optimizer.lr": {"low": 0.1, "hihg": 1}}, "unknown key 'hihg'; choose one of low, high, log, step (did"),
         ({"optimizer.lr": {"low": 0.1, "high": 1, "step": 2}}, "lr.step: given 2; allowed: a number > 0, at most 0.9"),
         ({"optimizer.lr": {"low": 0.1, "high": 1, "step": 0.1, "log": True}}, "with log: true; leave out log or step"),
+        (
+            {"optimizer.lr": {"low": 0.0, "high": 0.25, "step": 0.1}},
+            "lr.step: given 0.1, which does not divide the range from 0.0 to 0.25; type high: 0.2, which is the last",
+        ),
+        ({"epochs": {"low": 5, "high": 20, "step": 4}}, "from 5 to 20; type high: 17, which is the last value, or"),
         ({"model.norm": ["none"]}, "search.space.model.norm: given a single value in ['none']; allowed: two or more"),
         ({"model.norm": []}, "search.space.model.norm: given an empty list in []"),
         ({"model.norm": ["none", "none"]}, "search.space.model.norm: given twice the same in"),
