@@ -84,6 +84,8 @@ def check_request(request: Request, cluster: dict[str, Any]) -> None:
         raise UserError(
             "--until-decided: adds seeds to the arms of a study; a search has trials; leave one of them out"
         )
+    if request.no_wait:
+        raise UserError("--no-wait: needs cluster=slurm, which makes no search; leave it out")
     if cluster["engine"] not in ("local", "ray"):
         fix = "use cluster=local or cluster=ray (start Ray inside a job of SLURM)"
         raise UserError(
