@@ -18,7 +18,7 @@ from cnnexp.config.hydra_errors import translate
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import SWEEP
 from cnnexp.config.schema import Search as Node
-from cnnexp.config.words import SAMPLERS, as_typed, as_word, in_order, is_of_search, key_of, replacing
+from cnnexp.config.words import SAMPLERS, as_typed, as_word, full_name, in_order, is_of_search, key_of, replacing
 from cnnexp.errors import UserError
 from cnnexp.records.names import study_folder
 from cnnexp.records.provenance import TYPED, command, folder_flags
@@ -36,7 +36,7 @@ from cnnexp.training.plan import plan as plan_run
 
 OF_A_TRIAL = ("final_test=false", "checkpoint.final=false")
 DEFAULT_STUDY = "runs"  # study.name of train.yaml, which a search replaces by its own
-SEEDS = ("seed", "study.name", "study.arm", "name")  # words that retraining gives itself
+GIVEN_BY_RETRAINING = ("seed", "study.name")
 
 
 class TrialPlanner:
@@ -66,7 +66,8 @@ class TrialPlanner:
                 f"validate_on: given {config['validate_on']} with +search; a search must not see the test images"
             )
         space = read_space(self.node.space)
-        if taken := [key for key in space if key in map(key_of, self.typed)]:
+        typed = [full_key(word) for word in self.typed]
+        if taken := [key for key in space if key in typed]:
             raise UserError(f"{taken[0]}: is typed, and in search.space; leave one of them out")
         return Search(
             study_folder(Path(config["outputs"]), config["study"]["name"]),
@@ -77,7 +78,7 @@ class TrialPlanner:
             self.node.trials,
             config["seed"],
             command(),
-            (*folder_flags(TYPED), *(word for word in self.typed if key_of(word) not in SEEDS)),
+            (*folder_flags(TYPED), *(word for word in self.typed if full_key(word) not in GIVEN_BY_RETRAINING)),
         )
 
     def words_of(self, overrides: Sequence[str]) -> list[str]:
@@ -148,6 +149,11 @@ class TrialPlanner:
         )
 
 
+def full_key(word: str) -> str:
+    """Return the key of an override without short names and without what adds or removes it: "seed" of "++seed=1"."""
+    return key_of(full_name(word)).lstrip("+~")
+
+
 def plain(node: Any) -> dict[str, Any]:
     """Return a node of a config as a dict."""
     found = OmegaConf.to_container(node)
@@ -168,7 +174,7 @@ def check_single(words: list[str], study: Mapping[str, Any], hydra: ConfigLoader
         if study.get(key):
             fix = "put what to try in search.space, or leave +search out"
             raise UserError(f"study.{key}: given with +search; a search has trials instead: {fix}")
-    if {"+arm", "study.arm", "name"} & set(map(key_of, words)):
+    if {"arm", "study.arm"} & set(map(full_key, words)):
         raise UserError("name: given with +search, which names its trials itself; study.name=NAME names the search")
     runs = expand(words, {key: value for key, value in study.items() if key not in SWEEP}, hydra)
     for key in sorted(varying(runs)) if len(runs) > 1 else ():

@@ -103,7 +103,7 @@ def test_trials_never_read_a_test_image(
 def test_a_search_proposes_trains_and_says_how_to_retrain(
     train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(*THREE) == 0
+    assert train(*THREE, "++seed=0") == 0
     printed = capfd.readouterr().out
     made = trials(outputs)
     best = max(made, key=lambda trial: (trial.value, -trial.number))
@@ -120,6 +120,7 @@ def test_a_search_proposes_trains_and_says_how_to_retrain(
     )
     (command,) = re.findall(r"^  cnnexp (train -m .*)$", printed, re.MULTILINE)
     assert "seed=1,2,3,4,5 study.name=search-best name=best" in command and "search=" not in command
+    assert command.count("seed=") == 1
     assert cli.main(shlex.split(command.replace("1,2,3,4,5", "1,2"))) == 0
     retrained = find_runs(outputs / "search-best")
     assert [run.info["seed"] for run in retrained] == [1, 2]
@@ -280,10 +281,13 @@ def test_another_search_needs_another_name(
         (("+search=tpee", LR), "search: unknown choice 'tpee'; choose one of random, tpe (did you mean 'tpe'?)"),
         (("+search=tpe,random", LR), "+search: given tpe,random; allowed: one of tpe, random"),
         ((*THREE, "--until-decided"), "--until-decided: adds seeds to the arms of a study; a search has trials"),
+        ((*THREE, "--no-wait"), "--no-wait: needs cluster=slurm, which makes no search; leave it out"),
         ((*THREE, "+study=ablation"), "study.arms: given with +search; a search has trials instead"),
         ((*THREE, "-m", "seed=0,1"), "seed: given several values with +search; each trial has one seed"),
         ((*THREE, "-m", "ema.decay=0.9,0.99"), "ema.decay: given several values with +search; put them"),
         ((*THREE, "optimizer.lr=0.1"), "optimizer.lr: is typed, and in search.space; leave one of them out"),
+        ((*THREE, "++optimizer.lr=0.1"), "optimizer.lr: is typed, and in search.space; leave one of them out"),
+        ((*THREE, "++study.arm=mine"), "name: given with +search, which names its trials itself; study.name=NAME"),
         ((*THREE, "name=mine"), "name: given with +search, which names its trials itself; study.name=NAME"),
         ((*THREE, "validate_on=test"), "validate_on: given test with +search; a search must not see the test images"),
         ((*THREE, "data.val_fraction=0"), "+search: trials are compared on validation images; set data"),
@@ -302,6 +306,11 @@ def test_wrong_words_are_one_line_and_nothing_is_made(
     lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("postcards: prepar")]
     assert len(lines) == 1 and message in lines[0]
     assert not outputs.exists()
+
+
+def test_a_short_name_is_typed_too(outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "aug=flip", f"outputs={outputs}", *of("{augmentation:[none,flip]}")]) == 2
+    assert "augmentation: is typed, and in search.space; leave one of them out" in capfd.readouterr().err
 
 
 def test_processes_of_torchrun_make_no_search(
