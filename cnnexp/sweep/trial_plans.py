@@ -54,6 +54,7 @@ class TrialPlanner:
         if str(config.study.name) == DEFAULT_STUDY:
             own = f"-{request.search}" if request.search not in SAMPLERS else ""
             self.typed.append(f"study.name=search{own}")
+        self.compared_on = set[tuple[str, int]]()  # the validation images of the first trial that is planned: id, label
         check_single(self.words_of([]), plain(config.study), hydra)
         self.base = self.composed([])
         self.search = self.described(request)
@@ -129,8 +130,13 @@ class TrialPlanner:
         config, hydra_node = self.composed([*changes, f"study.arm={trial_name(number)}"])
         config["device"]["kind"] = self.target.kind
         config["search"] = {key: asdict(self.node)[key] for key in ("prune", "min_epochs")}
-        if not len(build_data(config).val):
+        val = build_data(config).val
+        if not len(val):
             raise UserError("+search: trials are compared on validation images; set data.val_fraction above 0")
+        images = set(zip(val.ids.tolist(), val.labels.tolist(), strict=True))
+        self.compared_on = self.compared_on or images
+        if images != self.compared_on:
+            raise UserError("it changes the validation images, on which trials are compared; leave it out")
         typed = as_typed([*self.typed, *overrides])
         return plan_run(config, typed, changes, command(), dict(hydra_node.runtime.choices), self.target)
 

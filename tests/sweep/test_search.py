@@ -308,6 +308,20 @@ def test_wrong_words_are_one_line_and_nothing_is_made(
     assert not outputs.exists()
 
 
+def test_all_trials_have_the_same_validation_images(outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def plan(space: str, *more: str) -> int:
+        own = [word for word in TINY if not word.startswith("data.num_train")]
+        return cli.main(["train", *own, f"outputs={outputs}", *of(space), *more, "--plan"])
+
+    for values in ("[50,60]", "{low:50,high:60}"):
+        assert plan(f"{{data.num_train:{values}}}") == 2
+        message = "search.space.data.num_train: 60: it changes the validation images, on which trials are compared"
+        assert message in capfd.readouterr().err
+    assert (
+        plan("{data.train_limit:[20,30],data.normalize:[dataset,{mean:[0,0,0],std:[1,1,1]}]}", "data.num_train=50") == 0
+    )
+
+
 def test_a_short_name_is_typed_too(outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "aug=flip", f"outputs={outputs}", *of("{augmentation:[none,flip]}")]) == 2
     assert "augmentation: is typed, and in search.space; leave one of them out" in capfd.readouterr().err
