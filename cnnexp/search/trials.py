@@ -126,7 +126,7 @@ class Trials:
                     trial = Trial(number, params, self.folder, "unfit", status="refused", message=str(error))
                 else:
                     trial = read_trial(self.search, number, params, self.folder / Path(str(name)).name)
-                if trial.status in ("refused", *FINAL):
+                if trial.state == "unfit" or trial.status in FINAL:
                     self.ended[number] = trial
                 found[number] = trial
             else:

@@ -18,10 +18,11 @@ from cnnexp.training.plan import Plan
 class SearchScheduler(Scheduler):
     """Makes the trials of a search. unfinished: the plans of those that are recorded but not done.
 
-    plan: plans the run of a trial from its settings and number. A trial that diverges is a result, and no failure.
+    plan: plans the run of a trial from its settings and number. A trial that diverges or runs out of memory is a
+    result, and no failure.
     """
 
-    HARMLESS = (*Scheduler.HARMLESS, "diverged")
+    HARMLESS = (*Scheduler.HARMLESS, "diverged", "oom")
 
     def __init__(
         self, trials: Trials, plan: Callable[[Params, int], Plan], unfinished: Sequence[Plan], engine: Engine,

@@ -184,6 +184,28 @@ def test_a_trial_that_fails_is_repeated_by_the_same_command(
     assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
 
 
+def test_a_trial_that_runs_out_of_memory_is_a_result(
+    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from cnnexp.training import run
+
+    real = run.prepare
+
+    def too_large(plan: Any, *rest: Any) -> Any:
+        if plan.arm == "trial-001":
+            raise MemoryError
+        return real(plan, *rest)
+
+    monkeypatch.setattr(run, "prepare", too_large)
+    assert train(*THREE) == 0
+    assert [trial.status for trial in trials(outputs)] == ["done", "oom", "done"]
+    assert "3 trials: 2 complete, 1 unfit" in capfd.readouterr().out
+    monkeypatch.setattr(run, "prepare", real)
+    assert train(*THREE) == 0
+    assert "3 trials, 3 done before" in capfd.readouterr().out
+    assert [trial.state for trial in trials(outputs)] == ["complete", "unfit", "complete"]
+
+
 def test_bad_trials_are_pruned(train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
     space = "search.space={optimizer.lr:{low:1e-9,high:1e-1,log:true}}"
     words = (
