@@ -16,6 +16,7 @@ from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord
 from cnnexp.search.space import Dimension, Params, as_words, read_space
 from cnnexp.storage.untrusted import checked_file
+from cnnexp.text import percent, plural
 
 SEARCH, TRIALS = "search.json", "trials.jsonl"
 FIELDS: dict[str, type] = {  # of search.json
@@ -29,6 +30,7 @@ FIELDS: dict[str, type] = {  # of search.json
     "words": list,  # of the command, without those of the search
 }
 RETRAIN_SEEDS = 5
+BEST_OF_MANY = "its validation result was chosen as the best of many, so it is too good"
 State = Literal["complete", "pruned", "unfit", "failed", "open"]
 
 
@@ -58,6 +60,15 @@ class Search:
         """Return 1 if a higher value is better, -1 if a lower one is."""
         return -1 if self.monitor == "loss" else 1
 
+    @property
+    def metric(self) -> str:
+        """Return what trials are compared by, as a reader sees it: "validation accuracy"."""
+        return f"validation {self.monitor.replace('_', ' ')}"
+
+    def shown(self, value: float) -> str:
+        """Return a value as a reader sees it: a loss with 4 decimals, else per cent."""
+        return f"{value:.4f}" if self.monitor == "loss" else percent(value)
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -82,6 +93,19 @@ class Trial:
     def name(self) -> str:
         """Return "trial-007"."""
         return trial_name(self.number)
+
+    @property
+    def shown_state(self) -> str:
+        """Return the state as a reader sees it: of an unfit trial "diverged", "oom" or "refused"."""
+        return self.status if self.state == "unfit" else self.state
+
+
+def counts(trials: Sequence[Trial]) -> str:
+    """Return "20 trials (14 complete, 5 pruned, 1 diverged)", in this order."""
+    states = [trial.shown_state for trial in trials]
+    order = ("complete", "pruned", "diverged", "oom", "refused", "failed", "open")
+    listed = [f"{states.count(state)} {state}" for state in order if state in states]
+    return f"{plural(len(states), 'trial')} ({', '.join(listed) or 'none made'})"
 
 
 def trial_name(number: int) -> str:

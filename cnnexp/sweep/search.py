@@ -18,13 +18,13 @@ from cnnexp.records.under_way import SEARCH_LOCK
 from cnnexp.search.optuna_study import check_installed
 from cnnexp.search.proposal import propose
 from cnnexp.search.space import as_words
-from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, winner
+from cnnexp.search.trials import BEST_OF_MANY, Search, Trial, Trials, counts, read_search, retrain_words, winner
 from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.planning import cluster_of, elsewhere, machine
-from cnnexp.sweep.search_scheduler import SearchScheduler, result_of, shown
+from cnnexp.sweep.search_scheduler import SearchScheduler, result_of
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.times import Times
 from cnnexp.sweep.trial_plans import TrialPlanner
@@ -151,19 +151,12 @@ def described(search: Search) -> str:
 
 def print_end(search: Search, trials: list[Trial], best: Trial | None) -> None:
     """Print the best trial, and what to type next."""
-    counts = {
-        state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "unfit", "failed")
-    }
-    print(
-        f"{plural(len(trials), 'trial')}: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    )
+    print(counts(trials))
     if best is None:
         print("no trial is complete, so there are no best settings yet")
         return
     print(visible(f"best: {best.name} {' '.join(as_words(best.params))}: {result_of(search, best)}"))
-    print(
-        "its validation result was chosen as the best of many, so it is too high; train it on new seeds, and test once:"
-    )
+    print(f"{BEST_OF_MANY}; train it on new seeds, and test once:")
     print(f"  {in_shell(['cnnexp', 'train', *retrain_words(search, best)])}")
     print(f"look at the search: {in_shell(['cnnexp', 'report', str(search.folder)])}", flush=True)
 
@@ -173,8 +166,8 @@ def print_plan(planner: TrialPlanner, trials: Trials, slots: int) -> None:
     search, made = trials.search, trials.read()
     print("\n".join(f"{key}: {of}" for key, of in search.space.items()))
     for trial in made:
-        value = "" if trial.value is None else f": {shown(search, trial.value)}"
-        print(visible(f"{trial.state:<8} {trial.name} {' '.join(as_words(trial.params))}{value}"))
+        value = "" if trial.value is None else f": {result_of(search, trial)}"
+        print(visible(f"{trial.shown_state:<8} {trial.name} {' '.join(as_words(trial.params))}{value}"))
     ended = len([trial for trial in made if trial.state != "open"])
     number = made[-1].number + 1 if made else 0
     params = propose(search, made, number) if number < search.trials else None

@@ -11,7 +11,7 @@ from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.planning import with_upstream
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.times import Times
-from cnnexp.text import percent, plural
+from cnnexp.text import plural
 from cnnexp.training.plan import Plan
 
 
@@ -85,18 +85,12 @@ class SearchScheduler(Scheduler):
         if trial is None or trial.state not in ("complete", "pruned"):
             return super().line(plan, status, message, where)
         best = ", the best so far" if trial == winner(self.search, trials) else ""
-        line = f"{'pruned' if trial.state == 'pruned' else status:<7} {trial.name} {' '.join(as_words(trial.params))}: "
-        return f"{line}{result_of(self.search, trial)}{best}, {where}"
+        head = f"{'pruned' if trial.state == 'pruned' else status:<7} {trial.name} {' '.join(as_words(trial.params))}: "
+        return f"{head}{result_of(self.search, trial)}{best}, {where}"
 
 
 def result_of(search: Search, trial: Trial) -> str:
     """Return "validation accuracy 61.20%" of a trial that has ended, and after how many epochs it was pruned."""
     if trial.state == "pruned":
-        return f"{shown(search, trial.curve[trial.epochs])} after {plural(trial.epochs, 'epoch')}"
-    return shown(search, trial.value or 0.0)
-
-
-def shown(search: Search, value: float) -> str:
-    """Return "validation accuracy 61.20%", or "validation loss 1.2345"."""
-    name = search.monitor.replace("_", " ")
-    return f"validation {name} {f'{value:.4f}' if search.monitor == 'loss' else percent(value)}"
+        return f"{search.metric} {search.shown(trial.curve[trial.epochs])} after {plural(trial.epochs, 'epoch')}"
+    return f"{search.metric} {search.shown(trial.value or 0.0)}"

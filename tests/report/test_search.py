@@ -14,6 +14,7 @@ import pytest
 from cnnexp import cli
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report import write
+from cnnexp.report.search.figures import line_of
 from cnnexp.report.search.findings import importances, read_found
 from cnnexp.search.space import read_space
 from cnnexp.search.trials import Search, Trial, Trials, trial_name
@@ -75,6 +76,18 @@ def test_the_page_has_the_best_settings_as_a_command_and_all_figures(tmp_path: P
     values = [float(row["value"]) for row in rows[:-1]]
     assert values == sorted(values, reverse=True)
     assert rows[0]["optimizer.lr"] == "0.01" and rows[-1]["state"] == "pruned" and rows[-1]["value"] == ""
+
+
+def test_a_trial_whose_settings_are_at_fault_is_named_by_its_end(tmp_path: Path) -> None:
+    search = made(tmp_path / "s", 4)
+    for number, status in ((0, "diverged"), (1, "oom")):
+        RunRecord.read(tmp_path / "s" / f"{trial_name(number)}-s0-abc").update(status=status)
+    Trials(search).add(4, {"optimizer.lr": 0.1, "model.norm": "none"}, error="too large")
+    report = write(search.folder)
+    assert "Best of 5 trials (1 complete, 1 pruned, 1 diverged, 1 oom, 1 refused):" in report.terminal
+    assert "unfit" not in report.index.read_text()
+    found = read_found(search.folder)
+    assert [line_of(trial, found)[1] for trial in found.trials[:4]] == ["diverged", "oom", "best", "pruned"]
 
 
 def test_a_lower_loss_is_better(tmp_path: Path) -> None:

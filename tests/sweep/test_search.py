@@ -161,7 +161,7 @@ def test_a_trial_that_diverges_is_a_result(train: Train, outputs: Path, capfd: p
     printed = capfd.readouterr().out
     assert sorted(trial.state for trial in trials(outputs)) == ["complete", "unfit"]
     assert "all settings of the space are tried: 2 trials" in printed
-    assert "1 complete, 1 unfit" in printed and "diverged trial-" in printed
+    assert "2 trials (1 complete, 1 diverged)" in printed and "diverged trial-" in printed
 
 
 def test_a_trial_that_fails_is_repeated_by_the_same_command(
@@ -199,7 +199,7 @@ def test_a_trial_that_runs_out_of_memory_is_a_result(
     monkeypatch.setattr(run, "prepare", too_large)
     assert train(*THREE) == 0
     assert [trial.status for trial in trials(outputs)] == ["done", "oom", "done"]
-    assert "3 trials: 2 complete, 1 unfit" in capfd.readouterr().out
+    assert "3 trials (2 complete, 1 oom)" in capfd.readouterr().out
     monkeypatch.setattr(run, "prepare", real)
     assert train(*THREE) == 0
     assert "3 trials, 3 done before" in capfd.readouterr().out

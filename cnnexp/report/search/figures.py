@@ -45,7 +45,7 @@ def scaled(found: Found, value: float) -> float:
 
 def name_of(found: Found) -> str:
     """Return what trials are compared by, as an axis is labelled."""
-    return f"validation {found.search.monitor.replace('_', ' ')}{'' if found.search.monitor == 'loss' else ' (%)'}"
+    return f"{found.search.metric}{'' if found.search.monitor == 'loss' else ' (%)'}"
 
 
 def history(found: Found) -> Figure:
@@ -257,4 +257,6 @@ def line_of(trial: Trial, found: Found) -> tuple[str, str]:
     """Return the colour and the legend's word for a trial's curve."""
     if trial is found.best:
         return BEST, "best"
-    return {"complete": (GREY, "complete"), "pruned": (PRUNED, "pruned")}.get(trial.state, (COLOURS[6], "diverged"))
+    return {"complete": (GREY, "complete"), "pruned": (PRUNED, "pruned")}.get(
+        trial.state, (COLOURS[6], trial.shown_state)
+    )

@@ -11,8 +11,18 @@ from pathlib import Path
 from cnnexp.records.run_record import RunRecord
 from cnnexp.search.optuna_study import is_installed, shares
 from cnnexp.search.space import as_words
-from cnnexp.search.trials import Search, Trial, Trials, read_search, retrain_words, retrained, winner
-from cnnexp.text import in_shell, percent, plural
+from cnnexp.search.trials import (
+    BEST_OF_MANY,
+    Search,
+    Trial,
+    Trials,
+    counts,
+    read_search,
+    retrain_words,
+    retrained,
+    winner,
+)
+from cnnexp.text import in_shell, plural
 
 DRAWS = 200  # of the bootstrap
 MIN_TRIALS = 10  # complete ones, to say which settings matter
@@ -75,27 +85,21 @@ class Found:
 
     def shown(self, value: float | None) -> str:
         """Return a value as a reader sees it."""
-        if value is None:
-            return "-"
-        return f"{value:.4f}" if self.search.monitor == "loss" else percent(value)
+        return "-" if value is None else self.search.shown(value)
 
     def sentences(self) -> list[str]:
         """Return what a reader must know: the result first."""
         if self.best is None:
-            return [f"No trial is complete yet: {self.counts()}."]
-        name = self.search.monitor.replace("_", " ")
+            return [f"No trial is complete yet: {counts(self.trials)}."]
         settings = " ".join(as_words(self.best.params))
-        found = [
-            f"Best of {self.counts()}: {settings}, validation {name} {self.shown(self.best.value)} ({self.best.name})."
-        ]
+        value = f"{self.search.metric} {self.shown(self.best.value)}"
+        found = [f"Best of {counts(self.trials)}: {settings}, {value} ({self.best.name})."]
         if self.tested:
             mean, n = statistics.mean(self.tested), len(self.tested)
             spread = f" ± {100 * statistics.stdev(self.tested):.2f}" if n > 1 else ""
             found.append(f"Retrained on {plural(n, 'new seed')}: test accuracy {100 * mean:.2f}{spread} %.")
         else:
-            found.append(
-                "Its value is the best of many, so it is too good; only new seeds and one test say how good it is."
-            )
+            found.append(f"{BEST_OF_MANY.capitalize()}; only new seeds and one test say how good it is.")
         if not math.isnan(self.error):
             near = sum(
                 (self.best.value or 0.0) - (t.value or 0.0) <= Z * math.sqrt(2) * self.error for t in self.complete[1:]
@@ -106,13 +110,6 @@ class Found:
                 f"With {self.images:,} validation images, {known}: {others} cannot be distinguished from the best."
             )
         return found
-
-    def counts(self) -> str:
-        """Return "20 trials (14 complete, 5 pruned, 1 unfit)"."""
-        states = ("complete", "pruned", "unfit", "failed", "open")
-        counts = {state: sum(trial.state == state for trial in self.trials) for state in states}
-        listed = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        return f"{plural(len(self.trials), 'trial')} ({listed})"
 
 
 def read_found(folder: Path) -> Found:

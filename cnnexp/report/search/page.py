@@ -67,17 +67,17 @@ def trial_table(found: Found) -> Table[Trial]:
     """Return the table of all trials, the best first."""
     short = short_keys(found.search.space)
     order = [*found.complete, *(trial for trial in found.trials if trial.value is None)]
-    name = found.search.monitor.replace("_", " ")
+    name = found.search.metric.replace("validation", "Val")
 
     def value(key: str) -> Callable[[Trial], str]:
         return lambda trial: plain(as_word(trial.params[key]))
 
     columns = [
         Column("Trial", "trial", lambda trial: trial.number, str, "label", "Trial"),
-        Column(f"Val {name}", "value", lambda trial: math.nan if trial.value is None else trial.value,
-               lambda x: found.shown(None if math.isnan(x) else x), terminal=f"Val {name}"),
+        Column(name, "value", lambda trial: math.nan if trial.value is None else trial.value,
+               lambda x: found.shown(None if math.isnan(x) else x), terminal=name),
         *(Column(short[key], key, value(key), terminal=short[key]) for key in found.search.space),
-        Column("State", "state", lambda trial: trial.state, kind="words", terminal="State"),
+        Column("State", "state", lambda trial: trial.shown_state, kind="words", terminal="State"),
         Column("Epochs", "epochs", lambda trial: trial.epochs, terminal="Epochs"),
         Column("Time", "seconds", lambda trial: trial.seconds, duration, terminal="Time"),
         Column("Reason", "message", lambda trial: plain(trial.message), kind="reason"),
