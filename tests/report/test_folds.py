@@ -188,6 +188,17 @@ def test_folds_that_are_the_test(tmp_path: Path) -> None:
     assert not [note for note in found.study.notes if "not tested on the same images" in note]
     assert answer(found).facts["n"] == "5 folds an arm, 1 seed a fold, 200 test images a fold"
     assert "same test images" not in " ".join(rules_in_words(found))
+    report.write(tmp_path / "cv", figures=False)
+    said = "Images of fold 0 only, by 1 run of 5 of an arm: every fold has other test images."
+    page, table = ((tmp_path / "cv" / "report" / name).read_text() for name in ("index.html", "tables/disagreement.md"))
+    assert page.count(said) == 2 and said in table  # of the mistakes, and of the disagreement
+    for words in ("leaves out the choice of test images", "Two seeds", "at every seed", "Wrong at (seeds)"):
+        assert words not in page + table, words
+
+
+def test_folds_with_one_test_split_show_images_of_all_runs(tmp_path: Path) -> None:
+    report.write(study(tmp_path), figures=False)
+    assert "Images of fold" not in (tmp_path / "cv" / "report" / "index.html").read_text()
 
 
 def test_two_folds_decide_nothing(tmp_path: Path) -> None:

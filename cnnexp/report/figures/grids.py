@@ -41,10 +41,10 @@ def most_confident(arm: Arm, shown: Sequence[Shown]) -> Figure | None:
     rows = math.ceil(len(shown) / COLUMNS)
     figure = Canvas(figsize=(WIDE * COLUMNS, HIGH * rows), layout="constrained")
     _fill(list(figure.subplots(rows, COLUMNS, squeeze=False).flat), shown)
-    seeds = shown[0][0].seeds
+    seeds, units = shown[0][0].seeds, "runs" if arm.folds else "seeds"
     caption = (
         f"Most confident mistakes of {arm.label}: the true class, the predicted class and its softmax probability, "
-        f"{f'its mean over the {seeds} seeds' if seeds > 1 else 'of the one seed'}."
+        f"{f'its mean over the {seeds} {units}' if seeds > 1 else f'of the one {units[:-1]}'}."
     )
     return finish(figure, f"mistakes_{arm.key}", caption, wide=True)
 
@@ -57,18 +57,19 @@ def never_agreed(found: Disagreement, sides: Sequence[tuple[Look, int, Sequence[
     if not sides:
         return None
     arm, base = found.arm.arm, found.base.arm
+    always = "in every run" if arm.folds else "at every seed"
     figure = Canvas(figsize=(WIDE * COLUMNS, (HIGH + HEADING) * len(sides)), layout="constrained")
     grid = figure.subplots(len(sides), COLUMNS, squeeze=False)
     for row, (look, count, shown) in zip(grid, sides, strict=True):
         _fill(row, shown)
         for axis in row:
             axis.set_title(" ")  # leaves space for the heading, which spans them all
-        title = f"only {look.label} is right, at every seed: {plural(count, 'image')}"
+        title = f"only {look.label} is right, {always}: {plural(count, 'image')}"
         heading = row[0].text(0, 1.06, title, transform=row[0].transAxes, color=look.colour, weight="bold")
         heading.set_in_layout(False)
     caption = (
         f"Where {arm.label} (n = {len(found.arm.runs)}) and {base.label} (n = {len(found.base.runs)}) never agree: "
-        "test images that every seed of one arm gets right and every seed of the other wrong. Below each: the true "
+        f"test images that one arm has right and the other wrong, {always}. Below each: the true "
         "class, the wrong prediction and its mean probability. The images with the largest difference in the "
         "probability of the true class come first."
     )

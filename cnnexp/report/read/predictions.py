@@ -29,6 +29,11 @@ class Predictions:
         """Return (S, N) bool: which images each seed classifies correctly."""
         return np.asarray(self.predicted == self.labels)
 
+    @property
+    def fold(self) -> int | None:
+        """Return the fold that these images are of, where every fold has its own; None where they are of all runs."""
+        return self.runs[0].fold.number if self.runs[0].fold and self.arm.fold_is_test else None
+
     def probabilities(self) -> Array:
         """Return (N, K) float64: the softmax of the logits, its mean over the seeds. Reads the predictions again."""
         total = np.zeros((len(self.ids), len(self.names)))

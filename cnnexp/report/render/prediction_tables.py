@@ -9,16 +9,18 @@ from cnnexp.report.analysis.calibration import Calibration
 from cnnexp.report.analysis.disagreement import Disagreement
 from cnnexp.report.analysis.examples import Example
 from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.units import in_words
+from cnnexp.report.read.study import Arm
 from cnnexp.report.render.formats import decimals, percent, points, score
-from cnnexp.text import number, plain
+from cnnexp.text import number, plain, plural
 
 DISAGREEMENT_NOTES = (
-    "For the two networks of one seed, in % of the test images: both right, only one of them right, both wrong; mean ± "
-    "sample standard deviation over the shared seeds.",
-    "Two seeds of one arm: the share of images that one gets right and the other wrong, mean over all pairs of its "
-    "seeds. Two arms that disagree no more than that differ as much as two trainings of one arm do.",
-    "At every seed: images that all networks of one arm get right and all of the other get wrong. With few seeds some "
-    "of these are chance.",
+    "For the two networks of {one}, in % of the test images: both right, only one of them right, both wrong; mean ± "
+    "sample standard deviation over the {shared}.",
+    "Two {runs} of one arm: the share of images that one gets right and the other wrong, mean over all pairs of its "
+    "{runs}. Two arms that disagree no more than that differ as much as two trainings of one arm do.",
+    "Right {at_every}: images that all networks of one arm get right and all of the other get wrong. With few {runs} "
+    "some of these are chance.",
 )
 CALIBRATION_NOTES = (
     "Confidence: the softmax probability of the predicted class. ECE: the expected calibration error of Guo et "
@@ -27,27 +29,45 @@ CALIBRATION_NOTES = (
     "Brier: squared error of all class probabilities (0 to 2). NLL: negative log-likelihood. Lower is better for both.",
     "Overconfident by: mean confidence minus accuracy, in points, with {interval} over the {units}.",
 )
-MISTAKES: list[Column[tuple[str, int, Example]]] = [
+CONFIDENT: list[Column[tuple[str, int, Example]]] = [
     Column("", "arm", lambda r: r[0]),
     Column("", "rank", lambda r: r[1]),
     Column("Image", "image", lambda r: plain(r[2].id), kind="label"),
     Column("True class", "true_class", lambda r: r[2].true, kind="label"),
     Column("Predicted", "predicted_class", lambda r: r[2].predicted, kind="label"),
     Column("Confidence (%)", "confidence_percent", lambda r: 100 * r[2].confidence, decimals(1)),
-    Column("Wrong at (seeds)", "", lambda r: f"{r[2].wrong} of {r[2].seeds}"),
-    Column("", "seeds_wrong", lambda r: r[2].wrong),
-    Column("", "seeds", lambda r: r[2].seeds),
 ]
 
 
-def mistakes(label: str, examples: Sequence[Example]) -> Table[tuple[str, int, Example]]:
+def _mistakes(folds: int) -> list[Column[tuple[str, int, Example]]]:
+    return [
+        *CONFIDENT,
+        Column(f"Wrong at ({'runs' if folds else 'seeds'})", "", lambda r: f"{r[2].wrong} of {r[2].seeds}"),
+        Column("", "seeds_wrong", lambda r: r[2].wrong),
+        Column("", "seeds", lambda r: r[2].seeds),
+    ]
+
+
+def images_of(findings: Findings) -> str:
+    """Say of which fold the images of mistakes and disagreements are, where every fold has its own; "" otherwise."""
+    found = list(findings.predictions.values())
+    folds = sorted({one.fold for one in found if one.fold is not None})
+    if not folds:
+        return ""
+    used, of = max((len(one.runs) for one in found), default=0), max(len(one.arm.runs) for one in found)
+    named = " and ".join(map(str, folds))
+    return f"Images of fold {named} only, by {plural(used, 'run')} of {of} of an arm: every fold has other test images."
+
+
+def mistakes(arm: Arm, examples: Sequence[Example]) -> Table[tuple[str, int, Example]]:
     """Return an arm's most confident mistakes, the most confident first."""
-    return Table(MISTAKES, [(label, rank, example) for rank, example in enumerate(examples, start=1)])
+    return Table(_mistakes(arm.folds), [(arm.label, rank, example) for rank, example in enumerate(examples, start=1)])
 
 
 def all_mistakes(findings: Findings) -> Table[Any]:
     """Return the most confident mistakes of all arms."""
-    return Table(MISTAKES, [row for arm, of in findings.examples.mistakes for row in mistakes(arm.label, of).rows])
+    rows = [row for arm, of in findings.examples.mistakes for row in mistakes(arm, of).rows]
+    return Table(_mistakes(findings.study.folds), rows)
 
 
 def never_agreed(findings: Findings) -> Table[Any]:
@@ -71,7 +91,8 @@ def _shares(heading: str, name: str) -> list[Column[Disagreement]]:
 
 def disagreement(findings: Findings) -> Table[Disagreement]:
     """Return how often each arm and the baseline are right on the same images."""
-    base, always = findings.baseline.label if findings.baseline else "", "at every seed (images)"
+    base, folds = findings.baseline.label if findings.baseline else "", findings.study.folds
+    two, always = in_words(["Two {runs} of", "{at_every} (images)"], folds)
     columns: list[Column[Disagreement]] = [
         Column("Arm", "arm", lambda d: d.arm.arm.label, kind="label"),
         Column("", "baseline", lambda d: d.base.arm.label),
@@ -81,12 +102,13 @@ def disagreement(findings: Findings) -> Table[Disagreement]:
         *_shares("Only the arm (%)", "only_arm"),
         *_shares(f"Only {base} (%)", "only_base"),
         *_shares("Both wrong (%)", "neither"),
-        Column("Two seeds of the arm (%)", "two_seeds_of_arm_percent", lambda d: 100 * d.within_arm, decimals(2)),
-        Column(f"Two seeds of {base} (%)", "two_seeds_of_baseline_percent", lambda d: 100 * d.within_base, decimals(2)),
+        Column(f"{two} the arm (%)", "two_seeds_of_arm_percent", lambda d: 100 * d.within_arm, decimals(2)),
+        Column(f"{two} {base} (%)", "two_seeds_of_baseline_percent", lambda d: 100 * d.within_base, decimals(2)),
         Column(f"Only the arm, {always}", "only_arm_at_every_seed_images", lambda d: len(d.always_arm), number),
         Column(f"Only {base}, {always}", "only_baseline_at_every_seed_images", lambda d: len(d.always_base), number),
     ]
-    return Table(columns, findings.disagreements, DISAGREEMENT_NOTES)
+    notes = in_words(DISAGREEMENT_NOTES, folds)
+    return Table(columns, findings.disagreements, [note for note in (images_of(findings), *notes) if note])
 
 
 CALIBRATION: list[Column[Calibration]] = [
