@@ -130,6 +130,30 @@ def test_an_arm_is_switched_off_in_all_figures(visit, report_page):
     assert page.evaluate("document.getElementById('plot-curves-accuracy').layout.yaxis.type") == "log"
 
 
+def test_switching_arms_leaves_nothing_to_redraw_behind_and_marks_follow_the_theme(visit, report_page):
+    page = visit(report_page)
+    show(page, "arms")
+    before = page.evaluate("page.redraw.length")
+    fills = "find('#matrices .mark path').map((path) => path.style.fill)"
+    for _ in range(6):
+        page.locator("#arm-switches [data-arm]").nth(1).click()
+    assert page.evaluate("page.redraw.length") == before
+    light = page.evaluate(fills)
+    page.evaluate("page.setTheme('dark')")
+    assert len(light) > 1 and all(one != other for one, other in zip(light, page.evaluate(fills), strict=True))
+
+
+def test_time_to_accuracy_says_what_thinned_curves_leave_open(visit, report_page, tmp_path):
+    page = visit(report_page)
+    show(page, "cost")
+    assert page.locator("#time-to-accuracy p").count() == 0
+    thin = tmp_path / "thin.html"
+    thin.write_text(report_page.read_text().replace('"every": 1,', '"every": 3,'))
+    page = visit(thin)
+    show(page, "cost")
+    assert "one in 3 epochs of these curves" in page.inner_text("#time-to-accuracy p")
+
+
 def test_values_are_shown_under_the_pointer_and_by_keyboard(visit, report_page):
     page = visit(report_page)
     show(page, "figures")

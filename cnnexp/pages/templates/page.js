@@ -14,6 +14,7 @@ const make = (tag, attributes = {}, ...children) => {
 };
 const find = (selector, within = document) => [...within.querySelectorAll(selector)];
 const say = (text) => { document.getElementById("live").textContent = text; };
+const shortened = (text, width) => (text.length <= width ? text : `${text.slice(0, width - 10)}…${text.slice(-9)}`);
 const page = { redraw: [], beforePrint: [], remember: {} };
 
 // Light or dark: the system's choice until the button is used.

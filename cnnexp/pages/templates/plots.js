@@ -22,8 +22,9 @@ function startLibrary() {
 }
 
 function colours() {
-  const style = getComputedStyle(document.documentElement), dark = page.isDark();
-  return { ink: dark ? "#e7eaf0" : "#1b2130", soft: dark ? "#a3adbb" : "#586173", grid: dark ? "#2b323c" : "#e4e8ee", paper: dark ? "#12151a" : "#ffffff", font: style.fontFamily };
+  return page.isDark()
+    ? { ink: "#e7eaf0", soft: "#a3adbb", grid: "#2b323c", paper: "#12151a" }
+    : { ink: "#1b2130", soft: "#586173", grid: "#e4e8ee", paper: "#ffffff" };
 }
 
 function layoutOf(own) {

@@ -23,11 +23,6 @@ def count_of(number: int) -> int:
     return number // SEEDS // MOST if number >= SEEDS else 0
 
 
-def seed_of(number: int) -> int:
-    """Return the seed of a unit."""
-    return number % SEEDS if number >= SEEDS else number
-
-
 def means(values: Mapping[int, float]) -> tuple[list[float], int]:
     """Return the mean over the seeds of each fold, in order, and how many folds there are.
 

@@ -4,7 +4,6 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"];
 const COLOURS = [["#0072b2", "#4ba3e3"], ["#d55e00", "#f08a4b"], ["#009e73", "#35c79a"], ["#882255", "#d0709f"], ["#4d4d4d", "#b9bec7"], ["#e69f00", "#e69f00"], ["#56b4e9", "#56b4e9"]];
 const field = (id) => document.getElementById(id);
-const shortened = (text, width = 22) => (text.length <= width ? text : `${text.slice(0, width - 8)}…${text.slice(-7)}`);
 const shownCost = (value) => (field("cost-axis").value === "seconds" ? `${value.toFixed(1)} s` : Intl.NumberFormat("en").format(value));
 
 function shownPoints() {

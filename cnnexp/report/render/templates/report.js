@@ -8,7 +8,6 @@ const colourOf = (arm) => arm.colour[page.isDark() ? 1 : 0];
 const faded = (colour, share) => colour + Math.round(255 * share).toString(16).padStart(2, "0");
 const RUNS = data.folds ? "runs" : "seeds"; // what single points are
 const fixed = (value, digits = 2) => (value == null ? "-" : value.toFixed(digits));
-const shortened = (text, width = 30) => (text.length <= width ? text : `${text.slice(0, width - 10)}…${text.slice(-9)}`);
 
 function showArms() {
   for (const button of find("#arm-switches [data-arm]")) button.setAttribute("aria-pressed", state.shown.has(button.dataset.arm));
@@ -33,15 +32,16 @@ function armSwitches() {
 
 const SHAPES = { circle: "M6 1a5 5 0 1 0 .01 0z", square: "M1.5 1.5h9v9h-9z", diamond: "M6 0l6 6-6 6-6-6z", "triangle-up": "M6 1l5.5 10H.5z", "triangle-down": "M6 11L.5 1h11z",
   cross: "M4 0h4v4h4v4H8v4H4V8H0V4h4z", x: "M2 0l4 4 4-4 2 2-4 4 4 4-2 2-4-4-4 4-2-2 4-4-4-4z", star: "M6 0l1.6 4.2L12 4.4 8.5 7.2 9.8 12 6 9.2 2.2 12l1.300-4.8L0 4.400l4.400-.2z" };
+const paint = (path) => { path.style.fill = colourOf(byKey.get(path.dataset.of)); };
+page.redraw.push(() => find(".mark path").forEach(paint));
 function mark(arm) {
-  const namespace = "http://www.w3.org/2000/svg", svg = document.createElementNS(namespace, "svg"), path = document.createElementNS(namespace, "path");
+  const [svg, path] = ["svg", "path"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
   svg.setAttribute("viewBox", "0 0 12 12");
   svg.setAttribute("class", "mark");
   svg.setAttribute("aria-hidden", "true");
   path.setAttribute("d", SHAPES[arm.symbol]);
-  const paint = () => { path.style.fill = colourOf(arm); };
-  paint();
-  page.redraw.push(paint);
+  path.dataset.of = arm.key;
+  paint(path);
   svg.append(path);
   return svg;
 }
@@ -65,16 +65,23 @@ function meanCurve(curves, metric) {
 function curveTraces(arm, split, metric) {
   const colour = colourOf(arm), dash = split === "train" ? "dot" : arm.dash, name = label(arm.label), unit = metric === "accuracy" ? " %" : "";
   const what = split === "train" ? "training" : "validation", digits = metric === "accuracy" ? 2 : 4;
-  const line = (runs, x, y, words, width, opacity = 1, pattern = dash) => ({ type: "scatter", mode: x.length < 2 ? "markers" : "lines+markers", x, y, opacity, hovertemplate: "%{text}<extra></extra>",
-    line: { color: colour, width, dash: pattern }, marker: { color: colour, symbol: arm.symbol, size: split === "val" ? 6 : 0.1, maxdisplayed: 9 }, text: x.map((epoch, i) => `${name}, ${what}<br>epoch ${epoch}: ${fixed(y[i], digits)}${unit}${words(i)}`) });
+  const line = (x, y, words, width, opacity = 1, pattern = dash) => ({
+    type: "scatter", mode: x.length < 2 ? "markers" : "lines+markers", x, y, opacity, hovertemplate: "%{text}<extra></extra>",
+    line: { color: colour, width, dash: pattern },
+    marker: { color: colour, symbol: arm.symbol, size: split === "val" ? 6 : 0.1, maxdisplayed: 9 },
+    text: x.map((epoch, i) => `${name}, ${what}<br>epoch ${epoch}: ${fixed(y[i], digits)}${unit}${words(i)}`),
+  });
   const having = arm.runs.filter((run) => run[split].epoch.length), done = having.filter((run) => run.done), traces = [];
-  const single = (run, width) => line([run], run[split].epoch, run[split][metric], () => `<br>seed ${run.seed}${run.done ? "" : " (not finished)"}`, width, 0.75, run.done ? dash : "dot");
+  const words = (run) => () => `<br>seed ${run.seed}${run.done ? "" : " (not finished)"}`;
+  const single = (run, width) =>
+    line(run[split].epoch, run[split][metric], words(run), width, 0.75, run.done ? dash : "dot");
   if (state.seeds) return having.map((run) => single(run, 1.3));
   const { epoch, mean, low, high } = meanCurve(done.map((run) => run[split]), metric);
   if (done.length > 1 && split === "val") {
     traces.push({ type: "scatter", mode: "lines", x: [...epoch, ...epoch.slice().reverse()], y: [...high, ...low.slice().reverse()], fill: "toself", fillcolor: faded(colour, 0.14), line: { width: 0 }, hoverinfo: "skip" });
   }
-  if (epoch.length) traces.push(line(done, epoch, mean, (i) => (done.length > 1 ? `<br>mean of ${done.length} ${RUNS}, ${fixed(low[i], digits)} to ${fixed(high[i], digits)}` : `<br>seed ${done[0].seed}`), split === "val" ? 2.4 : 1.4));
+  const of = (i) => `<br>mean of ${done.length} ${RUNS}, ${fixed(low[i], digits)} to ${fixed(high[i], digits)}`;
+  if (epoch.length) traces.push(line(epoch, mean, done.length > 1 ? of : words(done[0]), split === "val" ? 2.4 : 1.4));
   return [...traces, ...having.filter((run) => !run.done).map((run) => single(run, 1.6))];
 }
 
@@ -84,7 +91,7 @@ function curves(metric) {
 }
 
 function accuracy() {
-  const arms = shownArms().filter((arm) => arm.n), traces = [], names = arms.map((arm) => label(shortened(arm.label)));
+  const arms = shownArms().filter((arm) => arm.n), traces = [], names = arms.map((arm) => label(shortened(arm.label, 30)));
   arms.forEach((arm, place) => {
     const [mean, low, high] = arm.test, colour = colourOf(arm), name = label(arm.label), interval = low == null ? "" : `<br>95 % interval ${fixed(Math.max(low, 0))} to ${fixed(Math.min(high, 100))}`;
     const done = arm.runs.filter((run) => run.done);
@@ -126,6 +133,8 @@ function reliability() {
 function timeToAccuracy() {
   const field = document.getElementById("level"), holder = document.getElementById("time-to-accuracy");
   if (!field) return;
+  const thinned = `The page holds one in ${data.every} epochs of these curves: a run may have reached the level up to `
+    + `${data.every - 1} epochs earlier.`;
   const best = data.arms.map((arm) => Math.max(...meanCurve(arm.runs.filter((run) => run.done).map((run) => run.val), "accuracy").mean)).filter(Number.isFinite).sort((a, b) => a - b);
   field.value = best.length ? Math.floor(best[Math.floor((best.length - 1) / 2)]) : 50;
   const fill = () => {
@@ -139,7 +148,7 @@ function timeToAccuracy() {
     const heads = ["Arm", "Training (s)", "Epochs", "Runs that reach it"].map((text, i) => make("th", { scope: "col", class: i ? "number" : "", text }));
     const table = make("div", { class: "table" }, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Time to accuracy" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows.map((row) => make("tr", {}, make("th", { scope: "row", text: row.arm.label }), ...cells(row)))))));
     improve(table);
-    holder.replaceChildren(table);
+    holder.replaceChildren(table, ...(data.every > 1 ? [make("p", { class: "soft", text: thinned })] : []));
   };
   field.addEventListener("input", fill);
   fill();
