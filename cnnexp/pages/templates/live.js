@@ -4,36 +4,71 @@
 const live = { key: `cnnexp ${location.pathname}`, active: 0, changed: 0, every: 2000, wait: 1200, longest: 15000 };
 history.scrollRestoration = "manual";
 
-// Every element of a kind with a name that the next page has too: its section, its own words, and its place among equals.
+// Every element of a kind with a name that the next page has too: its section, its words, and its place among equals.
 live.named = (selector, words = () => "") => {
   const counts = new Map();
   return find(selector).map((element) => {
-    const name = element.id ? `#${element.id}` : `${element.closest("section[id], [id]:not(main)")?.id ?? ""}|${words(element)}`;
+    const section = element.closest("section[id], [id]:not(main)")?.id ?? "";
+    const name = element.id ? `#${element.id}` : `${section}|${words(element)}`;
     counts.set(name, (counts.get(name) ?? 0) + 1);
     return [`${name}|${counts.get(name)}`, element];
   });
 };
-live.kinds = {
-  details: [() => live.named("details", (e) => e.querySelector("summary").textContent), (e) => e.open, (e, open) => { e.open = open; }],
-  fields: [() => live.named("input, select", (e) => e.getAttribute("aria-label") ?? e.closest("label")?.textContent), (e) => (e.type === "checkbox" ? e.checked : e.value), (e, value) => {
-    if (e.type === "checkbox" ? e.checked === value : e.value === value) return;
-    if (e.tagName === "SELECT" && ![...e.options].some((option) => option.value === value)) return;
-    if (e.type === "checkbox") e.checked = value; else e.value = value;
-    for (const name of ["input", "change"]) e.dispatchEvent(new Event(name, { bubbles: true }));
-  }],
-  pressed: [() => live.named("[aria-pressed]", (e) => e.dataset.arm ?? e.textContent), (e) => e.getAttribute("aria-pressed"), (e, value) => { if (e.getAttribute("aria-pressed") !== value) e.click(); }],
-  sorts: [() => live.named("thead th:has(> .sort)", (e) => e.textContent), (e) => e.getAttribute("aria-sort"), (e, value) => {
-    for (let click = 0; value && click < 2 && e.getAttribute("aria-sort") !== value; click += 1) e.firstElementChild.click();
-  }],
-  heights: [() => live.named(".plot"), (e) => e.offsetHeight, (e, height) => { if (height) e.style.minHeight = `${height}px`; }],
-  places: [() => live.named(".scroll, .forest, .switches, .menu", (e) => e.getAttribute("aria-label")), (e) => [e.scrollLeft, e.scrollTop], (e, [x, y]) => { if (x || y) e.scrollTo(x, y); }],
+live.label = (element) => element.getAttribute("aria-label");
+live.isCheckbox = (field) => field.type === "checkbox";
+live.setField = (field, value) => {
+  const property = live.isCheckbox(field) ? "checked" : "value";
+  if (field[property] === value) return;
+  if (field.tagName === "SELECT" && ![...field.options].some((option) => option.value === value)) return;
+  field[property] = value;
+  for (const name of ["input", "change"]) field.dispatchEvent(new Event(name, { bubbles: true }));
 };
+live.kinds = {
+  details: {
+    elements: () => live.named("details", (details) => details.querySelector("summary").textContent),
+    read: (details) => details.open,
+    write: (details, open) => { details.open = open; },
+  },
+  fields: {
+    elements: () => live.named("input, select", (field) => live.label(field) ?? field.closest("label")?.textContent),
+    read: (field) => (live.isCheckbox(field) ? field.checked : field.value),
+    write: live.setField,
+  },
+  pressed: {
+    elements: () => live.named("[aria-pressed]", (button) => button.dataset.arm ?? button.textContent),
+    read: (button) => button.getAttribute("aria-pressed"),
+    write: (button, pressed) => { if (button.getAttribute("aria-pressed") !== pressed) button.click(); },
+  },
+  sorts: {
+    elements: () => live.named("thead th:has(> .sort)", (head) => head.textContent),
+    read: (head) => head.getAttribute("aria-sort"),
+    write: (head, order) => {
+      for (let click = 0; order && click < 2 && head.getAttribute("aria-sort") !== order; click += 1) {
+        head.firstElementChild.click();
+      }
+    },
+  },
+  heights: {
+    elements: () => live.named(".plot"),
+    read: (plot) => plot.offsetHeight,
+    write: (plot, height) => { if (height) plot.style.minHeight = `${height}px`; },
+  },
+  places: {
+    elements: () => live.named(".scroll, .forest, .switches, .menu", live.label),
+    read: (box) => [box.scrollLeft, box.scrollTop],
+    write: (box, [left, top]) => { if (left || top) box.scrollTo(left, top); },
+  },
+};
+live.focusable = () =>
+  live.named("a, button, input, select, summary, [tabindex]", (element) => element.textContent.slice(0, 80));
 live.save = () => {
   const state = { theme: document.documentElement.dataset.theme ?? "", scroll: [scrollX, scrollY] };
-  for (const [kind, [named, read]] of Object.entries(live.kinds)) state[kind] = Object.fromEntries(named().map(([name, e]) => [name, read(e)]));
-  const at = document.activeElement;
-  state.focus = live.named("a, button, input, select, summary, [tabindex]", (e) => e.textContent.slice(0, 80)).find(([, e]) => e === at)?.[0];
-  if (/^(search|text)$/.test(at?.type)) state.caret = [at.selectionStart, at.selectionEnd];
+  for (const [kind, { elements, read }] of Object.entries(live.kinds)) {
+    state[kind] = Object.fromEntries(elements().map(([name, element]) => [name, read(element)]));
+  }
+  const active = document.activeElement;
+  state.focus = live.focusable().find(([, element]) => element === active)?.[0];
+  if (/^(search|text)$/.test(active?.type)) state.caret = [active.selectionStart, active.selectionEnd];
   sessionStorage.setItem(live.key, JSON.stringify(state));
 };
 live.restore = () => {
@@ -41,19 +76,25 @@ live.restore = () => {
   const state = JSON.parse(sessionStorage.getItem(live.key) ?? "null");
   if (!state) return;
   if (state.theme) page.setTheme(state.theme);
-  for (const [kind, [named, , write]] of Object.entries(live.kinds)) for (const [name, e] of named()) if (name in state[kind]) write(e, state[kind][name]);
+  for (const [kind, { elements, write }] of Object.entries(live.kinds)) {
+    for (const [name, element] of elements()) if (name in state[kind]) write(element, state[kind][name]);
+  }
   if (state.focus) {
-    const e = new Map(live.named("a, button, input, select, summary, [tabindex]", (one) => one.textContent.slice(0, 80))).get(state.focus);
-    e?.focus({ preventScroll: true });
-    if (state.caret) e?.setSelectionRange?.(...state.caret);
+    const element = new Map(live.focusable()).get(state.focus);
+    element?.focus({ preventScroll: true });
+    if (state.caret) element?.setSelectionRange?.(...state.caret);
   }
   scrollTo(...state.scroll);
 };
-addEventListener("pagehide", () => { try { live.save(); } catch { /* a full or forbidden storage: the page opens as new */ } });
+addEventListener("pagehide", () => {
+  try { live.save(); } catch { /* a full or forbidden storage: the page opens as new */ }
+});
 try { live.restore(); } catch { /* likewise */ }
 addEventListener("load", () => { try { live.restore(); } catch { /* likewise */ } });
 
-for (const name of ["pointerdown", "pointermove", "keydown", "input", "wheel", "scroll"]) addEventListener(name, () => { live.active = Date.now(); }, { passive: true, capture: true });
+for (const name of ["pointerdown", "pointermove", "keydown", "input", "wheel", "scroll"]) {
+  addEventListener(name, () => { live.active = Date.now(); }, { passive: true, capture: true });
+}
 live.state = make("span", { class: "soft", text: `live, updated ${new Date().toLocaleTimeString("en-GB")}` });
 document.querySelector(".bar > span")?.after(live.state);
 live.look = async () => {
