@@ -7,6 +7,7 @@ from pages import HOSTILE, Page
 
 from cnnexp import report
 from cnnexp.errors import UserError
+from cnnexp.report.render import overview
 from cnnexp.report.render import write as writing
 
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
@@ -55,6 +56,17 @@ def test_a_damaged_study_is_a_row_with_its_reason(outputs, monkeypatch):
     shown = rows(write(outputs))
     assert "Damaged" in shown["one"] and "study.json" in shown["one"] and "Final" in shown["two"]
     assert "Damaged" in shown["three"] and "internal error: ValueError: <b>odd</b>" in shown["three"]
+
+
+def test_the_overview_is_written_again_only_for_new_links(outputs, monkeypatch):
+    sizes, pages, size, render = [], [], overview._size, overview.render
+    monkeypatch.setattr(overview, "_size", lambda folder, others: sizes.append(folder) or size(folder, others))
+    monkeypatch.setattr(overview, "render", lambda *given: pages.append(given) or render(*given))
+    write(outputs)
+    assert len(sizes) == 2 and len(pages) == 2, "the first one has no link yet"
+    write_run(outputs, "dropout", 7, 0.6, study="two", images=100)
+    write(outputs)
+    assert len(sizes) == 4 and len(pages) == 3
 
 
 def test_an_unknown_baseline_is_refused_if_no_study_has_it(outputs):

@@ -14,10 +14,11 @@ import pytest
 from cnnexp import cli
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report import write
+from cnnexp.report.render import overview
 from cnnexp.report.search.figures import line_of
 from cnnexp.report.search.findings import importances, read_found
 from cnnexp.search.space import read_space
-from cnnexp.search.trials import Search, Trial, Trials, trial_name
+from cnnexp.search.trials import SEARCH, Search, Trial, Trials, trial_name
 
 pytest.importorskip("optuna")
 
@@ -129,6 +130,22 @@ def test_searches_and_studies_have_one_index(tmp_path: Path, capfd: pytest.Captu
     assert cli.main(["report", str(tmp_path), "--no-figures"]) == 0
     index = (tmp_path / "report" / "index.html").read_text()
     assert 'href="a/index.html"' in index and 'href="b/index.html"' in index
+
+
+def test_the_overview_reads_a_search_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is damaged after it was read does no harm."""
+    searches, real = [made(tmp_path / name, 3).folder for name in "ab"], overview.line
+    assert cli.main(["report", str(tmp_path), "--no-figures"]) == 0
+    before = (tmp_path / "report" / "index.html").read_text()
+
+    def line(*given: Any) -> overview.Line:
+        (searches[0] / SEARCH).write_text("{")
+        return real(*given)
+
+    monkeypatch.setattr(overview, "line", line)
+    assert cli.main(["report", str(tmp_path), "--no-figures"]) == 0
+    after = (tmp_path / "report" / "index.html").read_text()
+    assert before.count("Search") == after.count("Search") and "Damaged" not in after
 
 
 def test_the_page_of_a_search_is_made_again_when_its_trials_or_its_retrained_runs_change(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from cnnexp.report.read.runs import UNFINISHED
 from cnnexp.report.render.answer import status
 from cnnexp.report.render.page import TEMPLATES
 from cnnexp.report.render.tables import tables_of_studies
-from cnnexp.report.search.findings import read_found
-from cnnexp.search.trials import is_search
 from cnnexp.text import in_shell, mib, number, plain, plural, shorten
 
 CHANGED_BY_RUNS = ("run.json", "metrics.jsonl")
@@ -31,6 +29,7 @@ MAX_VERDICT = 70  # characters in a terminal
 class Line:
     """A study of the overview. problem: what of it cannot be read, "" if all can. findings: None without usable ones.
 
+    search: of a search, its result in a sentence; "" of a study.
     link: to its page, relative to the overview, "" if there is none. size: bytes of its folder. changed: seconds since
     1970 of its runs' last change, 0 without runs.
     """
@@ -42,6 +41,7 @@ class Line:
     link: str = ""
     size: int = 0
     changed: float = 0.0
+    search: str = ""
 
     @property
     def name(self) -> str:
@@ -52,15 +52,15 @@ class Line:
     def verdict(self) -> str:
         """Return the verdict in a sentence, or why there is none."""
         found = self.findings
-        if found is None and not self.problem and is_search(self.folder):
-            return plain(read_found(self.folder).sentences()[0])
+        if self.search:
+            return self.search
         damage = f"Cannot be read: {plain(self.problem)}" if self.problem else ""
         return f"{in_short(found.study, found.rows, most=4)} {damage}".rstrip() if found else damage
 
     @property
     def status(self) -> tuple[str, str]:
         """Return the kind of the status, and its words."""
-        if self.findings is None and not self.problem and is_search(self.folder):
+        if self.search:
             return "none", "Search"
         return status(self.findings)[:2] if self.findings and not self.problem else ("damaged", "Damaged")
 
@@ -107,13 +107,14 @@ def line(
     records: Sequence[RunRecord],
     findings: Findings | None,
     problem: str,
-    link: str,
+    search: str,
     others: Collection[Path],
 ) -> Line:
-    """Return a study's line. others: folders below it that are not part of it."""
+    """Return a study's line, without its link. others: folders below it that are not part of it."""
     read = [run.status for run in findings.study.runs] if findings else None
     statuses = read if read is not None else [record.status for record in records]
-    return Line(folder, statuses, findings, problem, link, _size(folder, others), _changed(records))
+    size, changed = _size(folder, others), _changed(records)
+    return Line(folder, statuses, findings, problem, "", size, changed, search)
 
 
 def _size(folder: Path, others: Collection[Path]) -> int:

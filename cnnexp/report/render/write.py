@@ -29,7 +29,7 @@ from cnnexp.report.render.tables import tables_of
 from cnnexp.report.search.findings import read_found
 from cnnexp.search.trials import is_search
 from cnnexp.storage.untrusted import checked_folder
-from cnnexp.text import in_shell, plural, visible
+from cnnexp.text import in_shell, plain, plural, visible
 
 Groups = list[tuple[Path, list[RunRecord]]]
 MAX_PAGES = 12  # made together with an overview: more would take minutes
@@ -59,53 +59,60 @@ def write_groups(folder: Path, out: Path, options: Options) -> Report:
 
 
 def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) -> Report:
-    """Write the overview, then the pages of those studies that have changed, then the links to these."""
+    """Write the overview, then the pages of those studies that have changed, then new links to these."""
     names = {path: path.relative_to(folder).as_posix() if path != folder else "runs-here" for path, _ in groups}
     places = {path: functools.reduce(checked_folder, Path(name).parts, out) for path, name in names.items()}
     read = [(path, records, *_read(path, records, options.baseline)) for path, records in groups]
-    if all(findings is None and not is_search(path) for path, _, findings, _ in read):
+    if all(findings is None and not is_search(path) for path, _, findings, _, _ in read):
         raise UserError(read[0][3])
     stamps = {path: stamp(path, records, options.baseline, options.figures) for path, records in groups}
-    usable = [item for item in read if item[2] or (is_search(item[0]) and not item[3])]
+    usable = [item for item in read if item[2] or item[4]]
     changed = [item for item in usable if not is_made_of(places[item[0]], stamps[item[0]])]
     left = len(changed) if len(changed) > MAX_PAGES and not options.all_pages else 0
 
-    def write_overview() -> str:
-        lines = []
-        for path, records, findings, problem in read:
-            link = f"{names[path]}/index.html" if (places[path] / "index.html").is_file() else ""
-            others = [place for place in (out, *names) if place != path and place.is_relative_to(path)]
-            lines.append(overview.line(path, records, findings, problem, link, others))
-        made = overview.tables_of(lines)
-        make_folders(out, "tables")
-        write_page(out, overview.render(lines, made, options.command), made)
-        return overview.terminal(lines, out) + _not_made(left, options.command)
+    lines = []
+    for path, records, findings, problem, search in read:
+        others = [place for place in (out, *names) if place != path and place.is_relative_to(path)]
+        lines.append(overview.line(path, records, findings, problem, search, others))
 
-    printed = write_overview()
+    def links() -> list[str]:
+        return [f"{name}/index.html" if (places[path] / "index.html").is_file() else "" for path, name in names.items()]
+
+    def write_overview() -> str:
+        linked = [replace(line, link=link) for line, link in zip(lines, links(), strict=True)]
+        made = overview.tables_of(linked)
+        make_folders(out, "tables")
+        write_page(out, overview.render(linked, made, options.command), made)
+        return overview.terminal(linked, out) + _not_made(left, options.command)
+
+    earlier, printed = links(), write_overview()
     if left or not changed:
         return Report(out / "index.html", printed)
     options.progress(f"{visible(out / 'index.html')}: the overview is written; its pages follow")
     texts = []
-    for count, (path, _, findings, _) in enumerate(changed, 1):
+    for count, (path, _, findings, _, _) in enumerate(changed, 1):
         options.progress(f"{names[path]}: page {count} of {len(changed)}")
         if findings is None:
             texts.append(_write_search(path, places[path], options, stamps[path]))
             continue
         texts.append(_write_group(findings, places[path], options, stamps[path]))
-    return Report(out / "index.html", "\n".join([*texts, write_overview()]))
+    printed = printed if links() == earlier else write_overview()
+    return Report(out / "index.html", "\n".join([*texts, printed]))
 
 
-def _read(path: Path, records: list[RunRecord], baseline: str | None) -> tuple[Findings | None, str]:
-    """Return the findings on a study, or None and why it cannot be read: other studies still have their lines."""
+def _read(path: Path, records: list[RunRecord], baseline: str | None) -> tuple[Findings | None, str, str]:
+    """Return the findings on a study, why it cannot be read, and of a search its result in a sentence.
+
+    A study that cannot be read has no findings; the others still have their lines.
+    """
     try:
         if is_search(path):
-            read_found(path)
-            return None, ""
-        return look(path, records, baseline), _damage(path)
+            return None, "", plain(read_found(path).sentences()[0])
+        return look(path, records, baseline), _damage(path), ""
     except (UserError, OSError) as error:
-        return None, str(error)
+        return None, str(error), ""
     except Exception as error:  # `cnnexp report` of the study alone shows where
-        return None, f"internal error: {type(error).__name__}: {error}"
+        return None, f"internal error: {type(error).__name__}: {error}", ""
 
 
 def _write_search(path: Path, out: Path, options: Options, made_of: str) -> str:
