@@ -1,7 +1,7 @@
 """`cnnexp report --serve`: show a report at an address of this machine only, and make it again when records change.
 
-Only the files of a report are served, and nothing can be changed. The Host header must be this server's own, so that no
-web page reaches it under a name that points here (DNS rebinding).
+Only the files that the pages of a report list are served, and nothing can be changed. The Host header must be this
+server's own, so that no web page reaches it under a name that points here (DNS rebinding).
 """
 
 import errno
