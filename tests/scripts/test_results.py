@@ -1,5 +1,6 @@
 """The tables of docs/results.md are those of the archived records, and an archive is a folder for cnnexp report."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ def test_the_page_has_the_tables_of_its_archives(results: Any, tmp_path: Path) -
     page = results.PAGE.read_text()
     assert results.MARK.search(page)
     assert results.filled(page, results.unpacked(tmp_path)) == page
+
+
+def test_every_archive_that_the_page_names_is_there(results: Any) -> None:
+    named = set(re.findall(r"docs/results/[\w.-]+\.tar\.xz", results.PAGE.read_text()))
+    assert named and [name for name in sorted(named) if not (PROJECT / name).is_file()] == []
 
 
 def test_an_archive_gives_the_claims_of_the_runs(results: Any, archived: Path, tmp_path: Path) -> None:
