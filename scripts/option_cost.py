@@ -21,11 +21,14 @@ from cnnexp.training.loop import train_step
 
 REPEATS = 21
 PLAIN = "plain step"
-DATA = ("data.size=64", "data.num_train=1024", "data.num_test=20", "device=cpu", "device.threads=1", "epochs=100")
+DATA = ("data.size=64", "data.num_train=1024", "data.num_test=20", "batch_size=128", "device=cpu", "device.threads=1")
 OPTIONS = {
     PLAIN: (),
     "ema.decay": ("ema.decay=0.99",),
     "accumulate=4": ("accumulate=4",),
+    "16 images": ("batch_size=16",),
+    "16 images, accumulate=4": ("batch_size=16", "accumulate=4"),
+    "4 images": ("batch_size=4",),
     "mix.mixup": ("mix.mixup=0.2",),
     "mix.cutmix": ("mix.cutmix=1.0",),
     "sampling=balanced": ("sampling=balanced",),
@@ -52,7 +55,7 @@ def steps() -> dict[str, Callable[[int], object]]:
     """Return what takes a training step, with its batch, of each of OPTIONS."""
 
     def call(words: tuple[str, ...]) -> Callable[[int], object]:
-        config = configs.resolve(configs.compose([*DATA, *words]))
+        config = configs.resolve(configs.compose([*DATA, "epochs=100", *words]))
         device = devices.resolve(config["device"])
         data = build.build_data(config)
         batches = setup.batches_of(config, data, device)
@@ -82,13 +85,13 @@ def timed(calls: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
 
 def main() -> None:
     """Print a line for every augmentation and option."""
-    torch.set_num_threads(1)
+    devices.set_up(devices.resolve(configs.resolve(configs.compose([*DATA]))["device"]))
     for title, calls in (("augmentation", augmentations()), ("option", steps())):
         found = timed(calls)
-        print(f"{title:18} {'ms':>6}")
+        print(f"{title:24} {'ms':>6}")
         for name, times in found.items():
             middle = statistics.median(times)
-            line = f"{name:18} {middle:6.1f} ({min(times):.1f} to {max(times):.1f})"
+            line = f"{name:24} {middle:6.1f} ({min(times):.1f} to {max(times):.1f})"
             if PLAIN in found:
                 line += f" {100 * (middle / statistics.median(found[PLAIN]) - 1):+5.0f} %"
             print(line)
