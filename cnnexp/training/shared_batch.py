@@ -5,7 +5,7 @@ each process takes its rows. Batch norm uses the statistics of the complete batc
 computed from all logits by every process, so it may be any function of a batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, cast
 
 import torch
@@ -35,6 +35,7 @@ class SharedBatch:
         self.state, self.ranks, self.seed, self.sync_bn = state, ranks, seed, sync_bn
         self.device, self.step = images.device, -1
         self.generator = torch.Generator(self.device)
+        self.kept = {id(tensor) for tensor in (*state.learner.parameters(), *state.learner.buffers())}
         self.parallel: nn.Module = state.learner
         options: dict[str, Any] = {"find_unused_parameters": self._unused(images) or bool(state.unfrozen)}
         options[_BUFFERS] = not sync_bn or _has_other_buffers(state.learner)
@@ -47,7 +48,7 @@ class SharedBatch:
             self.generator.manual_seed(fold(self.seed, "dropout", self.step))
             seed_device(self.device, fold(self.seed, "dropout", self.step, "process", self.ranks.rank))
         rows = self.ranks.rows(len(images))
-        with CompleteBatch(self.ranks, len(images), self.generator, self.sync_bn):
+        with CompleteBatch(self.ranks, len(images), self.generator, self.sync_bn, self.kept):
             logits = self.parallel(images[rows])
         return cast(Tensor, AllRows.apply(logits, len(images), self.ranks))
 
@@ -116,12 +117,16 @@ class SumOfAll(torch.autograd.Function):
 class CompleteBatch(TorchFunctionMode):
     """While the block runs, draws and batch norms are of the complete batch, of which tensors here hold some rows.
 
-    A draw whose first dimension is a multiple of the number of own rows is one for each image. Any other draw is made
-    by each process for itself.
+    A draw for a parameter or buffer is the same in all processes. Another one whose first dimension is a multiple of
+    the number of own rows is one for each image. Any other draw is made by each process for itself.
     """
 
-    def __init__(self, ranks: Ranks, size: int, generator: torch.Generator, sync_bn: bool):
+    def __init__(
+        self, ranks: Ranks, size: int, generator: torch.Generator, sync_bn: bool, kept: Set[int] = frozenset()
+    ):
+        """kept: the ids of parameters and buffers."""
         super().__init__()
+        self.kept = kept
         self.ranks, self.size, self.generator, self.sync_bn = ranks, size, generator, sync_bn
         rows = ranks.rows(size)
         self.first, self.own = rows.start, rows.stop - rows.start
@@ -133,18 +138,20 @@ class CompleteBatch(TorchFunctionMode):
             return self.batch_norm(func, *args, **kwargs)
         if func in DROPOUTS:
             return self.dropout(func, *args, **kwargs)
-        if func in LIKE and self.is_of_images(args[0]) and not kwargs:
+        if func in LIKE and args and self.is_shared(args[0]) and not kwargs:
             return self.drawn(args[0], LIKE[func])
-        if func in FILL and self.is_of_images(args[0]) and not isinstance((*args, None)[1], Tensor):
+        if func in FILL and self.is_shared(args[0]) and not isinstance((*args, None)[1], Tensor):
             return args[0].copy_(self.drawn(args[0], func, *args[1:], **kwargs))
         return func(*args, **kwargs)
 
-    def is_of_images(self, x: Tensor) -> bool:
-        """Tell whether the first dimension of a tensor is the images, or parts of them."""
-        return x.ndim > 0 and len(x) > 0 and len(x) % self.own == 0
+    def is_shared(self, x: Tensor) -> bool:
+        """Tell whether a tensor is a parameter or buffer, or its first dimension the images, or parts of them."""
+        return id(x) in self.kept or (x.ndim > 0 and len(x) > 0 and len(x) % self.own == 0)
 
     def drawn(self, like: Tensor, fill: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Draw a tensor for the complete batch, in the memory layout of `like`; return the own rows."""
+        if id(like) in self.kept:
+            return fill(torch.empty_like(like, requires_grad=False), *args, generator=self.generator, **kwargs)
         each = len(like) // self.own
         channels_last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -162,10 +169,14 @@ class CompleteBatch(TorchFunctionMode):
         inplace: bool = False,
     ) -> Tensor:
         """Drop numbers, or channels, as torch does."""
-        if not training or p in (0.0, 1.0) or not self.is_of_images(input):
+        if not training or p in (0.0, 1.0) or not self.is_shared(input):
             return cast(Tensor, func(input, p, training, inplace))
         ndim = DROPOUTS[func]
-        like = input if ndim is None else input.new_empty(*input.shape[:ndim], *[1] * (input.ndim - ndim))
+        like = (
+            input
+            if ndim is None or id(input) in self.kept
+            else input.new_empty(*input.shape[:ndim], *[1] * (input.ndim - ndim))
+        )
         mask = self.drawn(like, Tensor.bernoulli_, 1 - p).div_(1 - p)
         return input.mul_(mask) if inplace else input * mask
 

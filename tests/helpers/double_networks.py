@@ -4,6 +4,8 @@ import sys
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import StochasticDepth
 
 
 class Double(nn.Module):
@@ -38,6 +40,27 @@ def mlp(image: tuple[int, int, int], classes: int) -> nn.Module:
     size = image[0] * image[1] * image[2]
     hidden = (nn.Linear(size, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5))
     return Double(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(32, classes)))
+
+
+class Noisy(nn.Module):
+    """Noise on whole images, on activations, on weights, and in a buffer: each drawn in another way."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.depth, self.head = StochasticDepth(0.3, "row"), nn.Linear(features, classes)
+        self.register_buffer("noise", torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return self.head(x.flatten(1))
+        x = (self.depth(x) + 0.1 * torch.rand_like(x)).flatten(1) + 0.1 * self.noise.normal_()
+        weight = functional.dropout(self.head.weight, 0.1) + 0.01 * torch.randn_like(self.head.weight)
+        return functional.linear(functional.dropout(x, 0.2), weight, self.head.bias)
+
+
+def noisy(image: tuple[int, int, int], classes: int) -> nn.Module:
+    channels, height, width = image
+    return Double(nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.GELU(), Noisy(4 * height * width, classes)))
 
 
 def in_float64() -> None:

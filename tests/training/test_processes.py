@@ -111,7 +111,7 @@ def distance(one: Plan, two: Plan) -> float:
 
 
 @pytest.mark.usefixtures("in_float64")
-@pytest.mark.parametrize("network", ["convnet", "resnet", "mlp"])
+@pytest.mark.parametrize("network", ["convnet", "resnet", "mlp", "noisy"])
 def test_the_numbers_are_those_of_one_process(of: Plans, outputs: Path, network: str) -> None:
     one, two = of(network, *MIXED), of(network, *MIXED, TWO, f"outputs={outputs / 'two'}")
     assert one.fingerprint == two.fingerprint  # the number of processes is not part of a run's identity
