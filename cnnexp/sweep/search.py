@@ -58,7 +58,7 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
         print_set_by_data([planner.base])
         trials = Trials(search)
         if request.plan:
-            print_plan(planner, trials, len(slots) or 1)
+            print_plan(planner, trials, len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
             return EXIT_DONE, []
         check_open_files(len(slots))
         check_writable(search.folder)
@@ -168,17 +168,15 @@ def print_plan(planner: TrialPlanner, trials: Trials, slots: int) -> None:
     for trial in made:
         value = "" if trial.value is None else f": {result_of(search, trial)}"
         print(visible(f"{trial.shown_state:<8} {trial.name} {' '.join(as_words(trial.params))}{value}"))
-    ended = len([trial for trial in made if trial.state != "open"])
+    unfinished = [trial for trial in made if trial.number not in trials.ended]
     number = made[-1].number + 1 if made else 0
     params = propose(search, made, number) if number < search.trials else None
-    expected = None
     if params is not None:
-        expected = Times([search.folder]).expected(planner.plan(params, number))
         print(f"next     trial-{number:03d} {' '.join(as_words(params))}")
-    left = max(search.trials - ended, 0)
-    time = (
-        "an unknown time, until a first trial is done"
-        if expected is None
-        else f"at most {duration(expected * left / slots)}"
-    )
-    print(f"{plural(search.trials, 'trial')}, {ended} done, {left} to do: {time} on {slots} slot(s)")
+    left = len(unfinished) + (search.trials - number if params is not None else 0)
+    example = params or next((trial.params for trial in unfinished), None)
+    expected = Times([search.folder]).expected(planner.plan(example, number)) if example else None
+    known = f"about {duration(expected * left / slots)}" if expected is not None else ""
+    time = known or "an unknown time, until a first trial is done"
+    counted = f"{plural(search.trials, 'trial')}, {len(trials.ended)} done, {left} to do"
+    print(f"{counted}: {time} on {slots} slot(s)" if left else counted)

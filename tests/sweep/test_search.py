@@ -165,7 +165,7 @@ def test_a_trial_that_diverges_is_a_result(train: Train, outputs: Path, capfd: p
 
 
 def test_a_trial_that_fails_is_repeated_by_the_same_command(
-    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from cnnexp.training import run
 
@@ -179,9 +179,24 @@ def test_a_trial_that_fails_is_repeated_by_the_same_command(
     monkeypatch.setattr(run, "prepare", fails_once)
     assert train(*THREE) == 3
     assert [trial.state for trial in trials(outputs)] == ["complete", "failed", "complete"]
+    capfd.readouterr()
+    assert train(*THREE, "--plan") == 0
+    assert re.search(r"\n3 trials, 2 done, 1 to do: about \S+ s on 1 slot\(s\)\n$", capfd.readouterr().out)
     monkeypatch.setattr(run, "prepare", real)
     assert train(*THREE) == 0
     assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
+    capfd.readouterr()
+    assert train(*THREE, "--plan") == 0
+    assert capfd.readouterr().out.endswith("\n3 trials, 3 done, 0 to do\n")
+
+
+def test_the_plan_of_a_search_on_a_cluster_has_its_workers(
+    train: Train, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnexp.sweep.ray.needs_of", lambda *given: None)  # it asks Ray, which may not be installed
+    words = [word for word in THREE if not word.startswith("slots=")]
+    assert train(*words, "cluster=ray", "cluster.workers=3", "cluster.cpus=1", "--plan") == 0
+    assert "on 3 slot(s)" in capfd.readouterr().out
 
 
 def test_a_trial_that_runs_out_of_memory_is_a_result(
