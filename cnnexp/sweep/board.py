@@ -50,6 +50,11 @@ class Board:
         self.say(f"[{sum(self.counts.values())}/{self.total}] {line}")
         self.show()
 
+    def add(self, count: int) -> None:
+        """Note that there are so many runs more than was known."""
+        self.total += count
+        self.bar.total = self.total
+
     def show(self) -> None:
         """Draw the bar again, unless it was drawn a moment ago."""
         if not self.terminal or monotonic() < self.redraw_at:

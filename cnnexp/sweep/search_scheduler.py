@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from cnnexp.errors import UserError, one_line
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, UserError, one_line
 from cnnexp.search.proposal import propose
 from cnnexp.search.space import Params, as_words
 from cnnexp.search.trials import Search, Trial, Trials, winner
@@ -36,8 +36,17 @@ class SearchScheduler(Scheduler):
         super().__init__(with_upstream(list(unfinished)), engine, times, budget, fail_fast)
 
     def sizes(self, planned: int, left: int) -> tuple[int, int]:
-        """Return how many trials there will be, and how many are done."""
-        return max(self.search.trials, self.before_now + left), self.before_now
+        """Return how many runs there will be, those that trials start from too, and how many are done."""
+        return self.before_now + left + max(self.search.trials - self.number, 0), self.before_now
+
+    def run(self) -> int:
+        """Run until nothing is left; returns the exit code: that of a budget too if it ends before a slot is free."""
+        code = super().run()
+        if code != EXIT_DONE or not self.may_propose():
+            return code
+        left = plural(self.search.trials - self.number, "trial")
+        print(f"not started: {left}, because no slot was free within the budget; the same command continues")
+        return EXIT_PREEMPTED
 
     def goes_on(self) -> bool:
         """Start what can start; return whether there is anything to wait for: a slot for the next trial, too.
@@ -77,6 +86,7 @@ class SearchScheduler(Scheduler):
             if link.folder not in self.before:
                 self.before[link.folder] = link.record().info.get("finished")
                 self.queue.append(link)
+        self.board.add(len(self.queue) - 1)  # what the trial starts from
 
     def line(self, plan: Plan, status: str, message: str, where: str) -> str:
         """Return what is printed of a trial that has ended: its settings, and what it is compared by."""

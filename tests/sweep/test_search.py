@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_plans import FakeEngine, plain_plan
 from thread_workers import use_threads
 from tiny import DIVERGE, TINY
 
 from cnnexp import cli, storage
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.under_way import SEARCH_LOCK
-from cnnexp.search.trials import Trials, read_search, winner
+from cnnexp.search.space import read_space
+from cnnexp.search.trials import Search, Trials, read_search, trial_name, winner
 from cnnexp.sweep import search_scheduler
 from cnnexp.sweep.local import LocalEngine
+from cnnexp.sweep.times import Times
 from cnnexp.training import build
 from cnnexp.training.launched import Place
+from cnnexp.training.plan import Plan
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.usefixtures("threads")
@@ -504,3 +509,33 @@ def test_an_engine_may_have_no_slot_before_it_is_connected(
     monkeypatch.setattr(LocalEngine, "news", first_connect)
     assert train(*THREE) == 0
     assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
+
+
+def test_a_budget_that_ends_before_an_engine_has_a_slot_leaves_trials(
+    monkeypatch: pytest.MonkeyPatch, train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(LocalEngine, "free", lambda self: 0)
+    monkeypatch.setattr(LocalEngine, "news", lambda self, seconds: time.sleep(0.1) or [])
+    assert train(*THREE, "--budget=1s") == 75
+    assert "not started: 3 trials, because no slot was free within the budget" in capfd.readouterr().out
+
+
+def test_runs_that_trials_start_from_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    space = read_space({"optimizer.lr": {"low": 0.1, "high": 1.0}})
+    search = Search(tmp_path / "s", "random", space, "accuracy", "best", 3, 0)
+    search.folder.mkdir()
+    first = plain_plan(tmp_path, "first")
+
+    def plan(params: Any, number: int) -> Plan:
+        return plain_plan(tmp_path, trial_name(number), upstream=first)
+
+    def engine() -> FakeEngine:
+        return FakeEngine(1, lambda plan, attempt: (1.0, "done"))
+
+    search_scheduler.SearchScheduler(Trials(search), plan, [], engine(), Times([])).run()
+    counted = re.findall(r"^\[(\d/\d)\]", capfd.readouterr().out, re.MULTILINE)
+    assert counted == ["1/4", "2/4", "3/4", "4/4"]
+    for one in (first, left := plan({}, 2)):  # as if both had not been made
+        shutil.rmtree(one.folder)
+    search_scheduler.SearchScheduler(Trials(search), plan, [left], engine(), Times([])).run()
+    assert re.findall(r"^\[(\d/\d)\]", capfd.readouterr().out, re.MULTILINE) == ["3/4", "4/4"]
