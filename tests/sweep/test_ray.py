@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,8 @@ def begin(tiny: list[str], tmp_path: Path) -> Iterator[Begin]:
     """Return a function that starts `cnnexp train` on a cluster; what is left of it is killed after the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(address: str, *words: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "cnnexp", "train", *with_tiny(tiny, [*SWEEP, "cluster=ray", *words])]
+    def start(address: str, *words: str, sweep: Sequence[str] = SWEEP) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "cnnexp", "train", *with_tiny(tiny, [*sweep, "cluster=ray", *words])]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         environment = {**ENVIRONMENT, "RAY_ADDRESS": address}
         started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True, **pipes))
@@ -191,6 +191,15 @@ class TestOnRay:
         assert "3 node(s), with room for 2 run(s) at a time" in out
         compare(*words)
         assert "4 runs, 4 done before" in end(begin("127.0.0.1:1", *words), 0), "without a cluster: none is needed"
+
+    def test_a_search_makes_its_trials(self, nodes: RayCluster, begin: Begin, outputs: Path) -> None:
+        pytest.importorskip("optuna")
+        words = ("+search=tpe", "search.space={optimizer.lr:{low:1e-3,high:1e-1,log:true}}", "search.trials=4")
+        out = end(begin(nodes.address, *words, sweep=()), 0)
+        assert "4 trials, 0 done before, on the Ray cluster" in out and "4 trials (4 complete)\nbest: trial-" in out
+        runs = find_runs(outputs / "search")
+        assert [(run.status, run.is_tested) for run in runs] == [("done", False)] * 4
+        assert "4 trials, 4 done before" in end(begin(nodes.address, *words, sweep=()), 0)
 
     def test_a_transfer_starts_with_its_upstream_and_computes_features_once(
         self, nodes: RayCluster, begin: Begin, compare: Callable[..., None], outputs: Path, tmp_path: Path
