@@ -13,7 +13,7 @@ from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.text import in_shell, number, percent, plural
 
 KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
-WORDS = {"within noise": "no detectable difference"}  # a verdict's words where they are read for the first time
+WITHIN_NOISE = ("within noise", "no detectable difference")  # a verdict's words where they are read for the first time
 NOT_NONE = "No detectable difference does not mean none: it may be as large as the ends of the interval."
 LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
@@ -93,7 +93,11 @@ def status(findings: Findings) -> tuple[str, str, str]:
         return "final", "Final", "Every run is done. No plan of seeds is recorded, so these count as planned."
     planned = plural(len(plan.seeds), "planned seed")
     if test.folds:
-        return "final", "Final", f"All {test.units} are done at the {planned} of the study. More change no verdict."
+        return (
+            "final",
+            "Final",
+            f"All {test.units} are done at the {planned} of the study. More seeds change no verdict.",
+        )
     return "final", "Final", f"The {planned} of the study are done. More may be added."
 
 
@@ -222,7 +226,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _bar(row: Row, value: Estimate | None, place: Callable[[float], float], compared: bool) -> Bar:
     kind = KINDS.get(kind_of(row.verdict), "open") if row.verdict else "plain"
-    verdict = WORDS.get(row.verdict.split(" (")[0], row.verdict).replace("n = ", "n\u00a0=\u00a0")
+    verdict = row.verdict.replace(*WITHIN_NOISE).replace("n = ", "n\u00a0=\u00a0")
     if value is None or not value.n:
         return Bar(row.arm.label, verdict, kind, "-", "")
     mean, low, high = (100 * x for x in (value.mean, value.low, value.high))

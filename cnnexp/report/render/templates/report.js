@@ -91,7 +91,8 @@ function curves(metric) {
 }
 
 function accuracy() {
-  const arms = shownArms().filter((arm) => arm.n), traces = [], names = arms.map((arm) => label(shortened(arm.label, 30)));
+  const arms = shownArms().filter((arm) => arm.n), traces = [];
+  const names = arms.map((arm) => label(shortened(arm.label, 30)));
   arms.forEach((arm, place) => {
     const [mean, low, high] = arm.test, colour = colourOf(arm), name = label(arm.label), interval = low == null ? "" : `<br>95 % interval ${fixed(Math.max(low, 0))} to ${fixed(Math.min(high, 100))}`;
     const done = arm.runs.filter((run) => run.done);
@@ -124,7 +125,14 @@ function reliability() {
   const traces = [{ type: "scatter", mode: "lines", x: [0, 100], y: [0, 100], line: { color: colours().soft, dash: "dash", width: 1 }, hoverinfo: "skip" }];
   for (const arm of shownArms().filter((one) => data.reliability[one.key])) {
     const bins = data.reliability[arm.key], name = label(arm.label);
-    traces.push({ type: "scatter", mode: "lines+markers", x: bins.map((bin) => bin[0]), y: bins.map((bin) => bin[1]), line: { color: colourOf(arm), dash: arm.dash, width: 1.6 }, marker: { color: colourOf(arm), symbol: arm.symbol, size: bins.map((bin) => 5 + Math.min(9, Math.sqrt(bin[2]) / 3)) }, text: bins.map((bin) => `${name}<br>confidence ${fixed(bin[0], 1)} %, accuracy ${fixed(bin[1], 1)} %<br>${bin[2]} images a ${RUNS.slice(0, -1)}`), hovertemplate: "%{text}<extra></extra>" });
+    const words = ([sure, right, images]) =>
+      `${name}<br>confidence ${fixed(sure, 1)} %, accuracy ${fixed(right, 1)} %<br>${images} images a ${RUNS.slice(0, -1)}`;
+    const size = bins.map(([, , images]) => 5 + Math.min(9, Math.sqrt(images) / 3));
+    traces.push({
+      type: "scatter", mode: "lines+markers", x: bins.map(([sure]) => sure), y: bins.map(([, right]) => right),
+      line: { color: colourOf(arm), dash: arm.dash, width: 1.6 }, marker: { color: colourOf(arm), symbol: arm.symbol, size },
+      text: bins.map(words), hovertemplate: "%{text}<extra></extra>",
+    });
   }
   return { data: traces, layout: { height: 430, xaxis: { title: { text: "confidence (%)" } }, yaxis: { title: { text: "accuracy (%)" } } } };
 }
@@ -145,7 +153,8 @@ function timeToAccuracy() {
       return { arm, n: done.length, reached: reached.length, epochs: mean(0), seconds: mean(1) };
     }).filter((row) => row.n);
     const cells = (row) => [fixed(row.seconds, 1), fixed(row.epochs, 1), `${row.reached} of ${row.n}`].map((text) => make("td", { class: "number", text }));
-    const heads = ["Arm", "Training (s)", "Epochs", "Runs that reach it"].map((text, i) => make("th", { scope: "col", class: i ? "number" : "", text }));
+    const heads = ["Arm", "Training (s)", "Epochs", "Runs that reach it"]
+      .map((text, i) => make("th", { scope: "col", class: i ? "number" : "", text }));
     const table = make("div", { class: "table" }, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Time to accuracy" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows.map((row) => make("tr", {}, make("th", { scope: "row", text: row.arm.label }), ...cells(row)))))));
     improve(table);
     holder.replaceChildren(table, ...(data.every > 1 ? [make("p", { class: "soft", text: thinned })] : []));
