@@ -134,6 +134,16 @@ def test_a_run_is_paired_with_that_of_its_fold_and_seed(tmp_path: Path) -> None:
     assert row.difference is not None and row.difference.mean == pytest.approx(0.03, abs=1e-9)
 
 
+def test_remarks_on_claims_without_a_spread_name_folds(tmp_path: Path) -> None:
+    for fold in range(5):
+        for arm, gain in {"baseline": 0.0, "better": 0.1, "same": 0.0}.items():
+            of_fold(tmp_path, arm, fold, 0, 0.6 + gain)
+    content = {"name": "cv", "question": "", "baseline": "baseline", "runs": [], "arms": ["baseline", "better", "same"]}
+    write_study_file(tmp_path / "cv", content | {"claims": ["better > baseline", "same > baseline"]})
+    remarks = [judged.remark for judged in look(tmp_path / "cv").judged]
+    assert remarks[0].startswith("the same difference at every fold") and "no difference at any fold" in remarks[1]
+
+
 def test_a_margin_is_tested_over_folds(tmp_path: Path) -> None:
     found = look(study(tmp_path, claims=["same within 30 points of baseline", "better within 1 point of baseline"]))
     assert [judged.verdict for judged in found.judged] == ["holds over 5 folds", "does not hold over 5 folds"]

@@ -191,10 +191,11 @@ def _measured(evidence: Evidence, claim: Claim) -> str:
 def _without_spread(evidence: Evidence) -> str:
     """Say why no number of seeds like these decides, "" if they differ."""
     assert evidence.claim is not None
+    unit = "fold" if evidence.test.folds else "seed"
     if math.isnan(evidence.test.p):
-        return "the same difference at every seed; a t-test cannot decide"
+        return f"the same difference at every {unit}; a t-test cannot decide"
     if evidence.claim.kind != STD and evidence.decisive.std <= NO_SPREAD:
-        return "every seed has the number claimed" if evidence.claim.threshold else "no difference at any seed"
+        return f"every {unit} has the number claimed" if evidence.claim.threshold else f"no difference at any {unit}"
     return ""
 
 

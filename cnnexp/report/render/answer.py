@@ -64,15 +64,16 @@ class Answer:
 
 def answer(findings: Findings) -> Answer:
     """Return the first screen of a study's report."""
+    now = status(findings)
     claims = sorted(findings.judged, key=lambda judged: not judged.verdict.startswith(("holds", "does not hold")))
     return Answer(
         verdict=in_short(findings.study, findings.rows),
-        status=status(findings),
+        status=now,
         forest=_forest(findings),
         explained=_explained(findings),
         facts=_facts(findings),
         claims=[(judged.evidence.text, judged.verdict) for judged in claims],
-        next=_next(findings),
+        next=_next(findings, now),
     )
 
 
@@ -159,14 +160,14 @@ def _images(findings: Findings) -> str:
     return f"{found}, {_counted(images[:1], 'test image')}"
 
 
-def _next(findings: Findings) -> tuple[str, str] | None:
+def _next(findings: Findings, now: tuple[str, str, str]) -> tuple[str, str] | None:
     study = findings.study
-    unfinished = status(findings)[0] == "provisional" or not any(row.test.n for row in findings.rows)
+    unfinished = now[0] == "provisional" or not any(row.test.n for row in findings.rows)
     if unfinished and study.command.startswith("cnnexp train "):
         return "Finish the planned runs:", study.command
     if advice := more_seeds(findings):
         return advice
-    if status(findings)[1] == TOO_FEW and study.command.startswith("cnnexp train "):
+    if now[1] == TOO_FEW and study.command.startswith("cnnexp train "):
         words = [word for word in shlex.split(study.command) if not word.startswith("seed=")]
         return f"Make {SEEDS} seeds of every arm, so that a test is possible:", in_shell(
             [*words, f"seed={','.join(map(str, range(SEEDS)))}"]
