@@ -331,6 +331,7 @@ def ends(started: list["subprocess.Popen[str]"]) -> list[tuple[int, str]]:
     return [(process.returncode, said) for process, said in zip(started, errors, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepare", ["slow", "slow_elsewhere"])
 def test_preparing_the_data_may_take_longer_than_an_exchange(tiny: list[str], prepare: str) -> None:
     assert [code for code, _ in ends(by_hand(tiny, prepare, silent=2.0))] == [EXIT_DONE] * 2
@@ -342,6 +343,7 @@ def test_a_mistake_is_one_line_in_all_processes_together(tiny: list[str]) -> Non
     assert others == [(EXIT_REQUEST, "")] * 2
 
 
+@pytest.mark.slow
 def test_a_signal_while_process_0_prepares_stops_all(tiny: list[str], outputs: Path) -> None:
     started = by_hand(tiny, "slow", silent=4.0)
     while not list(outputs.glob("runs/*/run.json")):
@@ -351,6 +353,7 @@ def test_a_signal_while_process_0_prepares_stops_all(tiny: list[str], outputs: P
     assert [code for code, _ in ends(started)] == [EXIT_PREEMPTED] * 2
 
 
+@pytest.mark.slow
 def test_the_others_end_with_a_line_when_process_0_is_killed(tiny: list[str]) -> None:
     first, second = ends(by_hand(tiny, "killed"))
     assert first[0] == -signal.SIGKILL
