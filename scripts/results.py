@@ -45,6 +45,7 @@ STUDIES = {  # name: what is added to +study=NAME; cheapest first
         BF16,
     ],
     "width": [BF16],
+    "regularization": [BF16],
     "optimizers": [CIFAR, BF16],
     "factorial": [CIFAR, BF16],
     "tuning": [CIFAR, BF16],
