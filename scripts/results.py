@@ -31,29 +31,30 @@ HERE = Path(__file__).resolve().parent.parent
 PAGE, ARCHIVES = HERE / "docs" / "results.md", HERE / "docs" / "results"
 OUTPUTS = Path("outputs")
 CIFAR, BF16 = "data=cifar10_jpeg", "device.precision=bf16"
-STUDIES = {  # name: what is added to +study=NAME; cheapest first
-    "mlp_dropout": [CIFAR],
-    "mlp_norm_batch": [CIFAR],
-    "mlp_optimizers": [CIFAR],
-    "mlp_grid": [CIFAR],
-    "mlp_norm_scale": [CIFAR],
-    "activation": [BF16],
-    "ablation": [
+STUDIES = {  # folder of the study: what is typed after `cnnexp train`; cheapest first
+    "mlp_dropout": ["+study=mlp_dropout", CIFAR],
+    "mlp_norm_batch": ["+study=mlp_norm_batch", CIFAR],
+    "mlp_optimizers": ["+study=mlp_optimizers", CIFAR],
+    "mlp_grid": ["+study=mlp_grid", CIFAR],
+    "mlp_norm_scale": ["+study=mlp_norm_scale", CIFAR],
+    "mlp_norm_batch-all": ["+study=mlp_norm_batch", CIFAR, "data.train_limit=null", "study.name=mlp_norm_batch-all"],
+    "activation": ["+study=activation", BF16],
+    "ablation-imagenette": [
+        "+study=ablation",
         "+arm=baseline,batchnorm,dropout,augmentation,combined",
         "data=imagenette",
         "study.name=ablation-imagenette",
         BF16,
     ],
-    "width": [BF16],
-    "regularization": [BF16],
-    "optimizers": [CIFAR, BF16],
-    "factorial": [CIFAR, BF16],
-    "tuning": [CIFAR, BF16],
-    "shifts": [CIFAR, BF16],
-    "lenet_vgg": [CIFAR, BF16],
-    "vgg_variants": [CIFAR, BF16],
+    "width": ["+study=width", BF16],
+    "regularization": ["+study=regularization", BF16],
+    "optimizers": ["+study=optimizers", CIFAR, BF16],
+    "factorial": ["+study=factorial", CIFAR, BF16],
+    "tuning": ["+study=tuning", CIFAR, BF16],
+    "shifts": ["+study=shifts", CIFAR, BF16],
+    "lenet_vgg": ["+study=lenet_vgg", CIFAR, BF16],
+    "vgg_variants": ["+study=vgg_variants", CIFAR, BF16],
 }
-FOLDERS = {name: "ablation-imagenette" if name == "ablation" else name for name in STUDIES}
 RECORDS = ("config.yaml", "run.json", "metrics.jsonl")
 PREDICTIONS = ("ablation-imagenette",)  # 70 KB a run
 DECIDED = ("holds", "does not hold")
@@ -63,7 +64,7 @@ MARK = re.compile(r"(<!-- table: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", r
 def run(names: list[str]) -> int:
     """Train the studies, one after the other, two runs at a time. Returns the exit code of the first that stops."""
     for name in names or STUDIES:
-        command = ["train", f"+study={name}", *STUDIES[name], "slots=cpu:2", "device.threads=1"]
+        command = ["train", *STUDIES[name], "slots=cpu:2", "device.threads=1"]
         print("$ cnnexp", *command, flush=True)
         if code := subprocess.run([sys.executable, "-m", "cnnexp", *command], check=False).returncode:
             return code
@@ -73,7 +74,7 @@ def run(names: list[str]) -> int:
 def pack(names: list[str]) -> None:
     """Write the records of each study that is done to its archive; the same records give the same bytes."""
     ARCHIVES.mkdir(exist_ok=True)
-    for folder in [OUTPUTS / FOLDERS[name] for name in names or STUDIES]:
+    for folder in [OUTPUTS / name for name in names or STUDIES]:
         if not folder.is_dir():
             continue
         runs = find_runs(folder)
