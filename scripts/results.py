@@ -127,7 +127,7 @@ def _headline(folders: list[Path]) -> str:
             reported = "-" if pd.isna(claim["reported"]) else f"{claim['reported']:+.1f}"
             found = f"{claim['mean']:+.1f} \\[{claim['low95']:+.1f}, {claim['high95']:+.1f}\\] {claim['unit']}"
             source = str(study.get("source") or "").removeprefix("report ").split(",")[0]
-            text = str(claim["claim"]).replace("<", "&lt;").replace(">", "&gt;")
+            text = f"`{claim['claim']}`"
             verdict = f"**{claim['verdict']}**" if claim["verdict"] in DECIDED else claim["verdict"]
             rows.append([source, text, verdict, reported, found, str(int(claim["n"])), _scale(runs)])
     heads = ["Report", "Claim", "Verdict", "Reported", "Here, with its 95 % interval", "Seeds", "Scale"]
@@ -141,11 +141,30 @@ def _sizes(folders: list[Path]) -> str:
         minutes = sum(r.info["seconds"]["train"] for r in runs if r.status == "done") / 60
         verdicts = [v for v in _claims(folder)["verdict"] if v in DECIDED] if _has_claims(folder) else []
         claims = f"{len(verdicts)} of {len(_claims(folder))}" if _has_claims(folder) else "no claim"
-        rows.append([folder.name, _scale(runs), str(len(runs)), f"{minutes:,.0f}", claims])
+        rows.append([folder.name, _scale(runs), str(len(runs)), f"{minutes:,.1f}", claims])
     return _markdown(["Study", "Scale", "Runs", "Training (min)", "Claims decided"], rows)
 
 
-OF_ALL: dict[str, Callable[[list[Path]], str]] = {"headline": _headline, "sizes": _sizes}
+def _arms(folders: list[Path]) -> str:
+    """Return, for each study, its question and a short table of its arms."""
+    parts = []
+    for folder in folders:
+        study, rows = read_study(folder) or {}, []
+        for _, arm in pd.read_csv(folder / "report" / "tables" / "comparison.csv").iterrows():
+            difference = (
+                f"{arm['difference_mean_points']:+.2f} \\[{arm['difference_low95_points']:+.2f}, {arm['difference_high95_points']:+.2f}\\]"
+            )
+            first = pd.isna(arm["difference_mean_points"])
+            accuracy = f"{arm['test_accuracy_mean_percent']:.2f} ± {arm['test_accuracy_std_percent']:.2f}"
+            rows.append(
+                [f"`{arm['arm']}`", accuracy, "baseline" if first else difference, "-" if first else arm["verdict"]]
+            )
+        table = _markdown(["Arm", "Test accuracy (%)", "Difference (points)", "Verdict"], rows)
+        parts.append(f"#### {study['question']}\n`{folder.name}`: {_scale(find_runs(folder))}.\n\n{table}")
+    return "\n\n".join(parts)
+
+
+OF_ALL: dict[str, Callable[[list[Path]], str]] = {"headline": _headline, "sizes": _sizes, "arms": _arms}
 
 
 def _has_claims(folder: Path) -> bool:
