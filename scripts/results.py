@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -149,19 +150,20 @@ def _arms(folders: list[Path]) -> str:
     """Return, for each study, its question and a short table of its arms."""
     parts = []
     for folder in folders:
-        study, rows = read_study(folder) or {}, []
-        for _, arm in pd.read_csv(folder / "report" / "tables" / "comparison.csv").iterrows():
-            difference = (
-                f"{arm['difference_mean_points']:+.2f} \\[{arm['difference_low95_points']:+.2f}, {arm['difference_high95_points']:+.2f}\\]"
-            )
-            first = pd.isna(arm["difference_mean_points"])
-            accuracy = f"{arm['test_accuracy_mean_percent']:.2f} ± {arm['test_accuracy_std_percent']:.2f}"
-            rows.append(
-                [f"`{arm['arm']}`", accuracy, "baseline" if first else difference, "-" if first else arm["verdict"]]
-            )
-        table = _markdown(["Arm", "Test accuracy (%)", "Difference (points)", "Verdict"], rows)
-        parts.append(f"#### {study['question']}\n`{folder.name}`: {_scale(find_runs(folder))}.\n\n{table}")
+        table = pd.read_csv(folder / "report" / "tables" / "comparison.csv")
+        rows = [[f"`{arm.arm}`", *_against_the_baseline(arm)] for arm in table.itertuples()]
+        arms = _markdown(["Arm", "Test accuracy (%)", "Difference (points)", "Verdict"], rows)
+        question = (read_study(folder) or {})["question"]
+        parts.append(f"#### {question}\n`{folder.name}`: {_scale(find_runs(folder))}.\n\n{arms}")
     return "\n\n".join(parts)
+
+
+def _against_the_baseline(arm: Any) -> list[str]:
+    accuracy = f"{arm.test_accuracy_mean_percent:.2f} ± {arm.test_accuracy_std_percent:.2f}"
+    if arm.is_baseline:
+        return [accuracy, "baseline", "-"]
+    interval = f"\\[{arm.difference_low95_points:+.2f}, {arm.difference_high95_points:+.2f}\\]"
+    return [accuracy, f"{arm.difference_mean_points:+.2f} {interval}", arm.verdict]
 
 
 OF_ALL: dict[str, Callable[[list[Path]], str]] = {"headline": _headline, "sizes": _sizes, "arms": _arms}

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hydra.types import RunMode
@@ -54,6 +55,9 @@ def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:
 
     processes = shared(composed, "device.processes")
     slots = resolve(shared(composed, "slots"), shared(composed, "device.kind"), processes)
+    threads = {config["device"]["threads"] for config, _ in composed}
+    if len(threads) == 1 and threads != {"auto"}:
+        slots = [replace(slot, threads=next(iter(threads))) for slot in slots]
     return slots, probe(slots[0].device, slots[0].threads)
 
 

@@ -24,6 +24,7 @@ from thread_workers import use_threads
 
 from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
+from cnnexp.process.limits import cores
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_study
 from cnnexp.report.look import look
@@ -33,6 +34,7 @@ from cnnexp.sweep import worker as workers
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.engine import Event, Lost
 from cnnexp.sweep.local import LocalEngine
+from cnnexp.sweep.planning import machine
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import CONTEXT, METHOD
 from cnnexp.sweep.slots import Slot, resolve
@@ -824,3 +826,12 @@ def test_plain_values_set_on_a_copy_make_the_config_that_hydra_composes() -> Non
         assert len(compose.composed) == 6, "the first two are composed once"
         with pytest.raises(ConfigCompositionException, match=r"optimizer\.lrr"):
             compose(["optimizer.lrr=3"])
+
+
+@pytest.mark.parametrize(("stated", "expected"), [([1], 1), ([3, 3], 3), (["auto"], cores()), ([1, 3], cores())])
+def test_a_slot_has_the_threads_that_the_config_states(stated: list[int | str], expected: int) -> None:
+    device = {"kind": "cpu", "processes": 1, "precision": "fp32"}
+    composed = [({"slots": "cpu:1", "device": {**device, "threads": threads}}, None) for threads in stated]
+    slots, target = machine(composed)
+    assert slots == [Slot("cpu", expected)]
+    assert target.threads == expected
