@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +14,6 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -131,16 +130,6 @@ def ask_hydra(words: list[str]) -> int:
     finally:
         sys.argv = typed
     return EXIT_DONE
-
-
-def without_defaults(changes: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return the changes, which are among a run's overrides, without those that leave its config as it is."""
-    kept, config = list(overrides), resolve(compose(list(overrides)))
-    for change in changes:
-        fewer = [word for word in kept if word != change]
-        with suppress(UserError, HydraException, OmegaConfBaseException):  # another override needs this one
-            kept = fewer if resolve(compose(fewer)) == config else kept
-    return [change for change in changes if change in kept]
 
 
 def search_path(words: list[str]) -> list[str]:

@@ -6,13 +6,16 @@ config. Composing takes 50 ms, a copy 2 ms, which matters for a thousand runs.
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config import compose as configs
+from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -63,3 +66,15 @@ class Composer:
         if key not in self.groups:
             self.groups[key] = bool(self.loader.get_group_options(key))
         return not isinstance(override.value(), dict) and not self.groups[key]
+
+
+def without_defaults(changes: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the changes, which are among a run's overrides, without those that leave its config as it is."""
+    with configs.loader() as loader:
+        compose = Composer(loader)
+        kept, (config, _) = list(overrides), compose(configs.prepare(list(overrides)))
+        for change in changes:
+            fewer = [word for word in kept if word != change]
+            with suppress(UserError, HydraException, OmegaConfBaseException):  # another override needs this one
+                kept = fewer if compose(configs.prepare(fewer))[0] == config else kept
+    return [change for change in changes if change in kept]

@@ -2,6 +2,7 @@
 
 import ctypes
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -125,6 +126,7 @@ def work(connection: Connection) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)  # blocked since this process began: see server.import_ahead
     end_with_parent()
     faulthandler.enable()
+    gc.freeze()  # a collection would search all of torch, and so copy the memory that workers share
     while (plan := receive(connection)) is not None:
         status, message = make_logged(plan, PipeProgress(connection))
         with suppress(OSError):  # the sweep's process has exited
