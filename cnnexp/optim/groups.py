@@ -18,9 +18,10 @@ def parameters(
 
     node: `param_groups`, None for no groups. optimizer: its settings, of which groups change lr and weight_decay.
     no_decay: biases and the parameters of norms, which have one dimension, have no weight decay. layer_decay: the last
-    layer with parameters keeps lr, each layer before it has that of the next one times this (Clark et al. 2020, arXiv
-    2003.10555). rates: {part of a parameter's name: factor}; all that match multiply. Raises UserError for a part that
-    no name has, and for an optimiser without lr. later: names of frozen parameters that learn later.
+    layer that learns keeps lr, each layer before it has that of the next one times this (Clark et al. 2020, arXiv
+    2003.10555); see `layer_numbers`. rates: {part of a parameter's name: factor}; all that match multiply. Raises
+    UserError for a part that no name has, and for an optimiser without lr. later: names of frozen parameters that learn
+    later.
     """
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad or name in later}
     if node is None or not any(node.values()):
@@ -35,10 +36,11 @@ def parameters(
         raise UserError(
             f"param_groups.rates: no parameter that learns has the part '{unused[0]}' in its name; layers: {names}"
         )
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in learning))
+    numbers = {} if decay is None else layer_numbers(model)
+    last = max((numbers[name] for name in learning), default=0) if numbers else 0
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in learning.items():
-        factor = 1.0 if decay is None else decay ** (len(layers) - 1 - layers.index(name.rpartition(".")[0]))
+        factor = 1.0 if decay is None else decay ** (last - numbers[name])
         for part, times in rates.items():
             factor *= times if _is_part(part, name) else 1.0
         groups.setdefault((factor, bool(node["no_decay"]) and parameter.ndim < 2), []).append(parameter)
@@ -46,6 +48,34 @@ def parameters(
         {"params": found, "lr": factor * optimizer["lr"], **({"weight_decay": 0.0} if spared else {})}
         for (factor, spared), found in groups.items()
     ]
+
+
+def layer_numbers(model: "nn.Module") -> dict[str, int]:
+    """Return the number of each parameter's layer, from the input; a residual block or a transformer block is one.
+
+    A network of timm numbers its own. Elsewhere names tell: a layer is named up to its first number, as layer1.0 of
+    layer1.0.conv2.weight, conv1 and features.3. Norms belong to the layer before them.
+    """
+    if hasattr(model, "group_matcher"):
+        from timm.models import group_parameters
+
+        found: dict[str, int] = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+        return found
+    members: dict[str, list[str]] = {}
+    shapes = {name: p.ndim for name, p in model.named_parameters()}
+    for name in shapes:
+        members.setdefault(_layer(name), []).append(name)
+    numbers, count = dict[str, int](), -1
+    for names in members.values():
+        count += count < 0 or any(shapes[name] > 1 for name in names)
+        numbers.update(dict.fromkeys(names, count))
+    return numbers
+
+
+def _layer(name: str) -> str:
+    """Return the name of a parameter's layer: to the end of its first number, else without its last part."""
+    found = re.match(r"(?:[^.\d]+\.)*[^.\d]*\d[^.]*(?:\.\d+)*(?=\.)", name)
+    return found[0] if found else name.rpartition(".")[0] or name
 
 
 def _is_part(part: str, name: str) -> bool:

@@ -1,13 +1,15 @@
 """Parameter groups: which parameters get which learning rate and weight decay."""
 
+import importlib
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
 from cnnexp.errors import UserError
-from cnnexp.optim.groups import parameters
+from cnnexp.optim.groups import layer_numbers, parameters
 
 LR = {"lr": 0.1, "weight_decay": 0.01}
 
@@ -38,8 +40,35 @@ def test_biases_and_norms_do_not_decay() -> None:
 def test_rates_of_layers() -> None:
     found = by_name(network(), layer_decay=0.5, rates={"3": 10, "0.weight": 2})
     assert {name: lr for name, (lr, _) in found.items()} == pytest.approx(
-        {"0.weight": 0.05, "0.bias": 0.025, "1.weight": 0.05, "1.bias": 0.05, "3.weight": 1.0, "3.bias": 1.0}
+        {"0.weight": 0.1, "0.bias": 0.05, "1.weight": 0.05, "1.bias": 0.05, "3.weight": 1.0, "3.bias": 1.0}
     )
+
+
+def layers(model: nn.Module) -> list[set[str]]:
+    """Return the modules of each layer, from the input."""
+    found: dict[int, set[str]] = {}
+    for name, number in layer_numbers(model).items():
+        found.setdefault(number, set()).add(name.rpartition(".")[0])
+    assert list(found) == list(range(len(found)))
+    return list(found.values())
+
+
+def test_a_block_is_one_layer_and_norms_belong_to_the_layer_before() -> None:
+    found = layers(models.resnet18())
+    assert len(found) == 10 and found[0] == {"conv1", "bn1"} and found[-1] == {"fc"}
+    assert found[3] == {f"layer2.0.{part}" for part in ("conv1", "bn1", "conv2", "bn2", "downsample.0", "downsample.1")}
+    small = layers(models.mobilenet_v3_small())
+    assert small[0] == {"features.0.0", "features.0.1"} and small[-2:] == [{"classifier.0"}, {"classifier.3"}]
+
+
+def test_transformer_blocks_have_the_rates_that_timm_gives_them() -> None:
+    timm = pytest.importorskip("timm")
+    for name in ("test_vit", "test_resnet", "test_convnext"):
+        model = timm.create_model(name, num_classes=3)
+        groups = importlib.import_module("timm.optim").param_groups_layer_decay(model, layer_decay=0.75)
+        names = {id(p): name for name, p in model.named_parameters()}
+        theirs = {names[id(p)]: 0.1 * group["lr_scale"] for group in groups for p in group["params"]}
+        assert {n: lr for n, (lr, _) in by_name(model, layer_decay=0.75).items()} == pytest.approx(theirs)
 
 
 def test_what_learns_is_in_one_group_each() -> None:
