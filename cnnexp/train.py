@@ -131,9 +131,11 @@ def planned(composed: "DictConfig") -> "Plan":
     if config["slots"] != "auto":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 
+    from cnnexp.trackers.follow import check_setting
     from cnnexp.training import trial
     from cnnexp.training.plan import plan
 
+    check_setting(config["tracker"])
     launched.check_gpus(config)
     trial.before_data(config)
     overrides, choices = as_typed(hydra_node.overrides.task), dict(hydra_node.runtime.choices)

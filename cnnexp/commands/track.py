@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError, one_line
-from cnnexp.text import plural
+from cnnexp.text import plural, visible
 
 EXAMPLES = """\
 examples:
@@ -30,10 +30,13 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     from cnnexp import trackers
     from cnnexp.records.find import find_place
+    from cnnexp.records.run_record import find_runs
     from cnnexp.trackers.follow import follow
 
     trackers.check(given.to)
     folder = Path(given.folder) if given.pid else find_place(given.folder)
+    if not given.follow and not find_runs(folder):
+        raise UserError(f"{visible(folder)}: holds no runs; runs are made with `cnnexp train`")
     failed, before = "", threading.excepthook
     threading.excepthook = lambda error: None  # of the library's threads: it raises the same error here
     try:

@@ -79,7 +79,12 @@ def _to_onnx(model: TrainedModel) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own code
         written = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: "batch"}},  # its name in the file
         )
     assert written is not None
     proto = written.model_proto

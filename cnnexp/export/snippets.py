@@ -1,12 +1,14 @@
 """Python code that uses an exported file, for its card. It needs no cnnexp, but for networks that cnnexp describes."""
 
+from cnnexp.models.zoo import EXTRA, timm_settings
 from cnnexp.training.inference import TrainedModel
 
 READ = """\
 import numpy as np
 from PIL import Image, ImageOps
 
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"){gray}
 {resize}pixels = np.asarray(image).reshape(1, {height}, {width}, {channels})  # N images, 0 to 255
 """
 ONNX = """\
@@ -42,7 +44,7 @@ print(classes[logits[0].argmax()], probabilities[0].max())
 def snippet(model: TrainedModel, file: str, form: str) -> str:
     """Return a Markdown block of code that names the class of photo.jpg."""
     channels, height, width = model.transform.image
-    words = {"channels": channels, "height": height, "width": width, "mode": "L" if channels == 1 else "RGB"}
+    words = {"channels": channels, "height": height, "width": width, "gray": '.convert("L")' if channels == 1 else ""}
     read = READ.format(resize=_resize(model), **words)
     use = {"onnx": ONNX, "pt2": PT2, "safetensors": SAFETENSORS}[form]
     used = use.format(file=file, network=_network(model), mean=model.transform.mean, std=model.transform.std)
@@ -65,11 +67,14 @@ def _resize(model: TrainedModel) -> str:
 
 def _network(model: TrainedModel) -> str:
     """Return code that builds the network whose weights a file holds."""
-    node, classes = model.config["model"], len(model.classes)
+    node, image, classes = model.config["model"], model.transform.image, len(model.classes)
     library = str(node["_target_"]).rpartition(".")[2].removesuffix("_model")
-    if model.transform.image[0] == 3 and library == "torchvision":
-        return f'import torchvision\n\nnetwork = torchvision.models.get_model("{node["name"]}", num_classes={classes})'
-    if model.transform.image[0] == 3 and library == "timm":
-        return f'import timm\n\nnetwork = timm.create_model("{node["name"]}", num_classes={classes})'
+    if image[0] == 3 and library == "torchvision":
+        more = "".join(f", {key}={value}" for key, value in EXTRA.get(node["name"], {}).items())
+        made = f'torchvision.models.get_model("{node["name"]}", num_classes={classes}{more})'
+        return f"import torchvision\n\nnetwork = {made}"
+    if library == "timm":
+        settings = ", ".join(f"{k}={v}" for k, v in timm_settings(node["name"], image, classes).items())
+        return f'import timm\n\nnetwork = timm.create_model("{node["name"]}", {settings})'
     folder = str(model.record.folder)
     return f"import cnnexp\n\nnetwork = cnnexp.load({folder!r}).model  # or the same layers, built otherwise"

@@ -14,7 +14,8 @@ begins with their first gradient.
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Literal, Self
+from functools import cache
+from typing import Any, Literal, Self
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,19 +28,19 @@ class _EvalMode(nn.Module):
     def train(self, mode: bool = True) -> Self:
         return super().train(False)
 
-
-class FrozenBatchNorm1d(_EvalMode, nn.BatchNorm1d):
-    """BatchNorm1d that stays in eval mode, even after `.train()`."""
-
-
-class FrozenBatchNorm2d(_EvalMode, nn.BatchNorm2d):
-    """BatchNorm2d that stays in eval mode, even after `.train()`."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (type(self).__mro__[2],), self.__dict__
 
 
-FROZEN: dict[type[_BatchNorm], type[_BatchNorm]] = {
-    nn.BatchNorm1d: FrozenBatchNorm1d,
-    nn.BatchNorm2d: FrozenBatchNorm2d,
-}
+@cache
+def frozen(kind: type[_BatchNorm]) -> type[_BatchNorm]:
+    """Return the class of batch normalisation `kind` that stays in eval mode, even after `.train()`."""
+    return type(f"Frozen{kind.__name__}", (_EvalMode, kind), {})
+
+
+def _blank(kind: type[_BatchNorm]) -> _BatchNorm:
+    """Return a frozen batch normalisation without attributes, for pickle and deepcopy."""
+    return frozen(kind).__new__(frozen(kind))
 
 
 def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list[str]:
@@ -100,9 +101,9 @@ def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) 
         for parameter in norm.parameters():
             parameter.requires_grad_(False)
         if mode == "frozen":
-            if type(norm) not in FROZEN or not norm.track_running_stats:
+            if not norm.track_running_stats:
                 raise UserError(f"model.bn: frozen is not possible for {type(norm).__name__} without stored statistics")
-            norm.__class__ = FROZEN[type(norm)]  # keeps its tensors, settings, hooks and all references to it
+            norm.__class__ = frozen(type(norm))  # keeps its tensors, settings, hooks and all references to it
             norm.eval()
 
 

@@ -76,11 +76,8 @@ def timm_model(
     from cnnexp.models.freeze import freeze_weights, set_batch_norm
     from cnnexp.models.weights import from_file, head_name, load_backbone
 
-    config = _timm_config(name)
-    settings: dict[str, Any] = {"num_classes": classes, "in_chans": image[0]}
-    if config.fixed_input_size:  # as a vision transformer has it
-        settings["img_size"] = image[1:]
-    if weights == "imagenet" and not config.has_weights:
+    settings = timm_settings(name, image, classes)
+    if weights == "imagenet" and not _timm_config(name).has_weights:
         raise UserError(f"model.weights: timm has no weights for {name}; give none or a path")
     try:
         if weights == "imagenet":
@@ -100,6 +97,12 @@ def timm_model(
     freeze_weights(model, freeze, head)
     set_batch_norm(model, bn)
     return model
+
+
+def timm_settings(name: str, image: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """Return what timm's create_model gets. Raises UserError for an unknown name."""
+    fixed = {"img_size": tuple(image[1:])} if _timm_config(name).fixed_input_size else {}  # of a vision transformer
+    return {"num_classes": classes, "in_chans": image[0], **fixed}
 
 
 def _quiet_hub() -> None:

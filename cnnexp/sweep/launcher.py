@@ -28,7 +28,7 @@ from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.study import by_folder, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, in_shell, plural
-from cnnexp.trackers.follow import follow_study
+from cnnexp.trackers.follow import check_setting, follow_study
 from cnnexp.training import trial
 from cnnexp.training.plan import Plan
 
@@ -41,6 +41,7 @@ def launch(words: list[str], request: Request) -> int:
     study, runs, composed = compose_all(words, request.max_seeds)
     jobs = [(config, overrides) for (config, _), overrides in zip(composed, runs, strict=True)]
     check(checks.check, jobs)
+    check(lambda config: check_setting(config["tracker"]), jobs)
     cluster = cluster_of(composed)
     here = cluster["engine"] == "local"
     if request.max_seeds and not here:

@@ -29,7 +29,7 @@ from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.times import Times
 from cnnexp.sweep.trial_plans import TrialPlanner
 from cnnexp.text import duration, in_shell, plural, visible
-from cnnexp.trackers.follow import follow_study
+from cnnexp.trackers.follow import check_setting, follow_study
 from cnnexp.training.plan import Plan
 
 SAME = ("sampler", "space", "monitor", "keep_epoch", "seed")  # of a search that goes on
@@ -48,6 +48,7 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
         search, cluster = planner.search, cluster_of([planner.base])
         check_request(request, cluster)
         planner.check_space()
+        check_setting(planner.base[0]["tracker"])
         here = cluster["engine"] == "local"
         if here and not request.plan:
             check_open_files()

@@ -98,7 +98,7 @@ def replay(folder: Path, to: Tracker) -> tuple[int, int]:
             to.rows(run, new, len(rows))
             sent += len(new)
         to.end(run, config)
-    for page in sorted({run.folder.parent for run in runs}):
+    for page in sorted({run.folder.resolve().parent for run in runs}):
         if (page / "report" / "index.html").exists():
             to.report(page.name, page / "report", sorted((page / "report" / "figures").glob("*.png")))
     return len(runs), sent
@@ -121,6 +121,11 @@ def started(run: RunRecord) -> float:
         return datetime.fromisoformat(str(run.info.get("started"))).timestamp()
     except ValueError:
         return 0.0
+
+
+def place_of(run: RunRecord) -> str:
+    """Return "STUDY/RUN", by the folders' names: two studies may have the same run."""
+    return str(Path(run.folder.resolve().parent.name, run.name))
 
 
 def results(run: RunRecord) -> dict[str, float]:

@@ -15,14 +15,19 @@ LOG = "tracker.log"
 followers: list[subprocess.Popen[bytes]] = []  # of this process
 
 
+def check_setting(name: str) -> None:
+    """Raise UserError if the package of the setting `tracker` is not installed."""
+    if name != "none":
+        trackers.check(name)
+
+
 def follow_study(name: str, folder: Path) -> None:
     """Start a follower of this process's runs below a folder, unless the tracker is none.
 
-    Raises UserError if its package is not installed. Nothing that goes wrong later is an error here.
+    Nothing that goes wrong is an error here.
     """
     if name == "none":
         return
-    trackers.check(name)
     with suppress(OSError, UserError):
         words = ["track", str(folder), "--to", name, "--follow", "--pid", str(os.getpid())]
         log = storage.log_descriptor(folder / LOG)

@@ -15,18 +15,19 @@ ENDED = {"done": "FINISHED", "interrupted": "KILLED", "running": "RUNNING"}  # o
 
 
 class MLflow:
-    """Writes params, metrics, results and the report's files. place: the tracking URI."""
+    """Writes params, metrics, results and the report's files. place: the tracking URI, or a folder for mlflow.db."""
 
     whole_steps = False
 
     def __init__(self, folder: Path, place: str | None):
         from mlflow.tracking import MlflowClient
 
-        storage.make_folder(folder)
-        self.place = place or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
-        self.artifacts = (
-            None if place or "MLFLOW_TRACKING_URI" in os.environ else (folder / "mlflow").resolve().as_uri()
-        )
+        given, self.artifacts = place or os.environ.get("MLFLOW_TRACKING_URI"), None
+        if given is None or not ("://" in given or given.startswith("databricks")):
+            folder = (Path(given) if given else folder).resolve()
+            storage.make_folder(folder)
+            given, self.artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlflow").as_uri()
+        self.place = given
         self.client = MlflowClient(tracking_uri=self.place)
         self.experiments: dict[str, str] = {}
         self.known: dict[str, Any] = {}

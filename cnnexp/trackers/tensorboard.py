@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, a folder per run."""
+"""Event files for TensorBoard: STUDY/RUN for each run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from cnnexp.records.run_record import RunRecord
-from cnnexp.trackers import Sent, plain, results
+from cnnexp.trackers import Sent, place_of, plain, results
 
 
 class TensorBoard:
@@ -26,34 +26,34 @@ class TensorBoard:
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
         """Return how many rows of a run were written."""
-        return int(self.sent.of(run.name).get("rows", 0))
+        return int(self.sent.of(place_of(run)).get("rows", 0))
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
         """Write rows."""
-        with self._writer(run.name, rows[0][1]) as writer:
+        with self._writer(place_of(run), rows[0][1]) as writer:
             for metrics, step, at in rows:
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, step, walltime=at)
-        self.sent.set(run.name, rows=count)
+        self.sent.set(place_of(run), rows=count)
 
     def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
         """Write the settings and the result of a run that has ended, once."""
-        if run.status == "done" and not self.sent.of(run.name).get("ended"):
-            with self._writer(run.name) as writer:
+        if run.status == "done" and not self.sent.of(place_of(run)).get("ended"):
+            with self._writer(place_of(run)) as writer:
                 settings = {key: plain(value) for key, value in config.items()}
                 numbers = {f"result/{name}": value for name, value in results(run).items()}
                 writer.add_hparams(settings, numbers, run_name=".")
-            self.sent.set(run.name, ended=True)
+            self.sent.set(place_of(run), ended=True)
 
     def report(self, study: str, folder: Path, figures: list[Path]) -> None:
         """Write the figures of a report, if they have changed."""
         newest = max((figure.stat().st_mtime_ns for figure in figures), default=0)
-        if figures and self.sent.of(f"report of {study}").get("newest") != newest:
-            with self._writer(f"{study}-report") as writer:
+        if figures and self.sent.of(f"{study}/report").get("newest") != newest:
+            with self._writer(f"{study}/report") as writer:
                 for figure in figures:
                     pixels = np.asarray(Image.open(figure).convert("RGB"))
                     writer.add_image(figure.stem, pixels, dataformats="HWC")
-            self.sent.set(f"report of {study}", newest=newest)
+            self.sent.set(f"{study}/report", newest=newest)
 
     def _writer(self, name: str, first_step: int | None = None) -> Any:
         from torch.utils.tensorboard import SummaryWriter

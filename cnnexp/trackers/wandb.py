@@ -6,7 +6,7 @@ from typing import Any
 
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import make_folder
-from cnnexp.trackers import Sent, plain, results
+from cnnexp.trackers import Sent, place_of, plain, results
 
 
 class WandB:
@@ -21,7 +21,7 @@ class WandB:
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
         """Return how many rows of a run were written."""
-        return int(self.sent.of(run.name).get("rows", 0))
+        return int(self.sent.of(place_of(run)).get("rows", 0))
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
         """Write rows; those of one step are one entry."""
@@ -31,25 +31,25 @@ class WandB:
         with self._open(run) as opened:
             for step, metrics in by_step.items():
                 opened.log(metrics, step=step)
-        self.sent.set(run.name, rows=count)
+        self.sent.set(place_of(run), rows=count)
 
     def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
         """Write the settings and the result of a run that has ended, once."""
-        if run.status == "done" and not self.sent.of(run.name).get("ended"):
+        if run.status == "done" and not self.sent.of(place_of(run)).get("ended"):
             with self._open(run) as opened:
                 opened.config.update({key: plain(value) for key, value in config.items()}, allow_val_change=True)
                 opened.summary.update({f"result/{name}": value for name, value in results(run).items()})
-            self.sent.set(run.name, ended=True)
+            self.sent.set(place_of(run), ended=True)
 
     def report(self, study: str, folder: Path, figures: list[Path]) -> None:
         """Write the figures of a report, if they have changed."""
         newest = max((figure.stat().st_mtime_ns for figure in figures), default=0)
-        if figures and self.sent.of(f"report of {study}").get("newest") != newest:
+        if figures and self.sent.of(f"{study}/report").get("newest") != newest:
             from wandb import Image
 
             with self._init(study, "report", "report") as opened:
                 opened.log({figure.stem: Image(str(figure)) for figure in figures})
-            self.sent.set(f"report of {study}", newest=newest)
+            self.sent.set(f"{study}/report", newest=newest)
 
     def _open(self, run: RunRecord) -> Any:
         return self._init(str(run.info.get("study")), run.identity, run.name)

@@ -7,6 +7,7 @@ from outside the package gets one batch. The user's own code is tried when its r
 import functools
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -203,18 +204,30 @@ def try_groups(config: Mapping[str, Any], image: Image) -> None:
 
 
 def try_loss(config: Mapping[str, Any], data: "ImageData") -> None:
-    """Build the loss and compute it, with its gradient, for equal logits. Raises UserError if it is no number."""
+    """Build the loss and compute it, with its gradient, for equal logits. Raises UserError if it is no number.
+
+    Also if it has no lower limit, as torch.nn.NLLLoss has none for logits: it would fall, and nothing be learned.
+    """
     import torch
 
-    with build.refused("loss", config, "loss"):
+    images = min(7 if len(data.classes) == 8 else 8, len(data.train))  # as many as classes would hide a wrong shape
+    labels = torch.from_numpy(data.train.labels[:images]).long()
+    with build.refused("loss", config, "loss"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of such a shape, before the error
         loss = build.build_loss(config, data.train.labels, "cpu")
-        logits = torch.zeros(min(config["batch_size"], 8), len(data.classes), requires_grad=True)
-        labels = torch.from_numpy(data.train.labels[: len(logits)]).long()
-        found = loss(logits, labels)
+        found = loss(torch.zeros(images, len(data.classes), requires_grad=True), labels)
     if not isinstance(found, torch.Tensor) or found.ndim != 0 or not found.isfinite() or not found.requires_grad:
         given = f"a tensor of {tuple(found.shape)}" if isinstance(found, torch.Tensor) and found.ndim else str(found)
         raise UserError(
             f"loss: gave {given:.80}; it must give the mean over the images, a finite number with a gradient"
+        )
+    right = torch.nn.functional.one_hot(labels, len(data.classes)).float()
+    with build.refused("loss", config, "loss"):
+        once, twice = (float(loss((size * right).requires_grad_(), labels).detach()) for size in (1e3, 2e3))
+    if twice < 1.5 * once < 0:
+        raise UserError(
+            f"loss: {config['loss']['_target_']} has no lower limit: it gives {once:g} and {twice:g} for logits of "
+            "1000 and 2000; if it takes log probabilities, use one that takes logits, such as loss=cross_entropy"
         )
 
 

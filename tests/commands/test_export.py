@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 
 from cnnexp import metrics
+from cnnexp.data.pixels import flatten
 from cnnexp.export import check, formats, snippets
 from cnnexp.export.portable import resize_rule
+from cnnexp.models import zoo
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import inference
 from cnnexp.training.build import build_data
@@ -52,6 +54,7 @@ def test_onnx_computes_the_recorded_logits_for_any_number_of_images(cnnexp, trai
     code, printed, _ = cnnexp("export", trained_run, "--to", "onnx", "--out", tmp_path)
     assert code == 0 and "onnxruntime" in printed
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 8, 8, 3]
     images, logits = test_images(trained_run)
     for count in (1, 2, 50):
         np.testing.assert_allclose(session.run(None, {"images": images[:count]})[0], logits[:count], atol=1e-5)
@@ -134,6 +137,44 @@ def test_the_code_of_the_card_names_the_class(cnnexp, trained_run, tmp_path, cap
     title, probability = capsys.readouterr().out.rsplit(maxsplit=1)
     (expected,), model = inference.load(trained_run).predict(photo), inference.load(trained_run)
     assert title == model.classes[expected.argmax()] and float(probability) == pytest.approx(expected.max(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "image"),
+    [
+        ("torchvision_model", {"name": "googlenet"}),
+        ("timm_model", {"name": "test_vit"}),
+        ("timm_model", {"name": "test_resnet", "image": (1, 32, 48)}),
+    ],
+)
+def test_the_code_of_the_card_builds_the_network(trained_run, network, image):
+    if network == "timm_model":
+        pytest.importorskip("timm")
+    shape, name = image.get("image", (3, 32, 48)), image["name"]
+    built = getattr(zoo, network)(shape, 5, name, "none", "none", "train")
+    model = inference.load(trained_run)
+    node = {"_target_": f"cnnexp.models.zoo.{network}", "name": name}
+    model.config["model"] = node
+    model = replace(model, classes=list("abcde"), transform=replace(model.transform, image=shape))
+    names = {}
+    exec(snippets._network(model), names)
+    names["network"].load_state_dict(built.state_dict())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "CMYK"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_code_of_the_card_reads_an_image_as_the_data_was(trained_run, tmp_path, mode, channels):
+    model = inference.load(trained_run)
+    model = replace(model, transform=replace(model.transform, image=(channels, 20, 30), resize="squash"))
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    file = tmp_path / ("photo.tif" if mode == "CMYK" else "photo.png")
+    Image.fromarray(pixels).convert(mode).save(file)
+    code = snippets.snippet(model, "model.pt2", "pt2").partition("import torch")[0].removeprefix("```python\n")
+    names = {}
+    exec(code.replace("photo.jpg", str(file)), names)
+    with Image.open(file) as image:
+        expected = np.asarray(flatten(image, "L" if channels == 1 else "RGB"))
+    assert np.array_equal(names["pixels"], expected.reshape(1, 20, 30, channels))
 
 
 def test_the_card_has_the_mean_over_the_seeds_of_an_arm(cnnexp, trained_study, tmp_path):

@@ -1,5 +1,8 @@
 """Frozen means frozen: bit for bit, after steps with momentum and weight decay."""
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -67,6 +70,23 @@ def test_frozen_copies_keep_the_settings_of_the_originals() -> None:
     set_batch_norm(odd, "frozen")
     assert torch.equal(odd.train()(x), expected)
     assert isinstance(odd[0], nn.BatchNorm1d) and odd[0].momentum == 0.4
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).relu()
+
+
+def test_batch_norms_of_any_class_freeze_and_can_be_copied_and_pickled() -> None:
+    model = nn.Sequential(NormAndActivation(3))
+    x = torch.randn(4, 3, 5, 5)
+    expected = model.eval()(x)
+    set_batch_norm(model, "frozen")
+    assert expected.min() == 0
+    for same in (model, deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(same.train()(x), expected) and not same[0].training
 
 
 def test_a_batch_norm_used_in_two_places_stays_one() -> None:

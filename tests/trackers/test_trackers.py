@@ -40,7 +40,7 @@ def test_tensorboard_reads_what_the_records_say(study: Path, capsys: pytest.Capt
     pytest.importorskip("tensorboard")
     assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
     for run in find_runs(study):
-        found = scalars(study / "tensorboard" / run.name)
+        found = scalars(study / "tensorboard" / "tracked" / run.name)
         for split in ("train", "val"):
             assert found[f"{split}/loss"] == expected(run, split, "loss")
             assert found[f"{split}/accuracy"] == expected(run, split, "accuracy")
@@ -86,10 +86,10 @@ def test_rows_that_were_written_twice_count_once(study: Path) -> None:
     pytest.importorskip("tensorboard")
     assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
     run = find_runs(study)[0]
-    before = scalars(study / "tensorboard" / run.name)
+    before = scalars(study / "tensorboard" / "tracked" / run.name)
     (study / "tensorboard" / "sent.json").unlink()
     assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
-    assert scalars(study / "tensorboard" / run.name)["val/loss"] == before["val/loss"]
+    assert scalars(study / "tensorboard" / "tracked" / run.name)["val/loss"] == before["val/loss"]
 
 
 def test_new_rows_are_added(study: Path) -> None:
@@ -100,9 +100,31 @@ def test_new_rows_are_added(study: Path) -> None:
     assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
     run.metrics.write_bytes(complete)
     assert cli.main(["track", str(study), "--to", "tensorboard"]) == 0
-    found = scalars(study / "tensorboard" / run.name)
+    found = scalars(study / "tensorboard" / "tracked" / run.name)
     assert found["val/accuracy"] == expected(run, "val", "accuracy")
     assert found["train/loss"] == expected(run, "train", "loss")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+@pytest.mark.filterwarnings("default")
+def test_the_same_run_in_two_studies_is_sent_twice(
+    name: str, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(name)
+    for study in ("first", "second"):
+        assert train("epochs=2", f"study.name={study}") == 0
+    folder = find_runs(tmp_path)[0].folder.parent.parent
+    capsys.readouterr()
+    assert cli.main(["track", str(folder), "--to", name, "--place", str(tmp_path / "there")]) == 0
+    assert capsys.readouterr().out.startswith(f"{name}: 8 new rows of 2 runs; ")
+    if name == "tensorboard":
+        assert all(scalars(tmp_path / "there" / run.folder.parent.name / run.name) for run in find_runs(folder))
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    assert cli.main(["track", str(tmp_path), "--to", "tensorboard"]) == 2
+    assert "holds no runs" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_a_tracker_that_cannot_write_is_one_line(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +138,7 @@ def test_a_tracker_that_cannot_write_is_one_line(study: Path, capsys: pytest.Cap
 
 
 def test_an_error_of_a_thread_of_the_library_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """TensorBoard writes in a thread, whose error is raised again by the next call."""
 
@@ -132,8 +154,9 @@ def test_an_error_of_a_thread_of_the_library_is_one_line(
     monkeypatch.setattr(trackers, "check", lambda name: None)
     monkeypatch.setattr(trackers, "tracker", lambda *_: None)
     monkeypatch.setattr(trackers, "replay", fail)
+    capsys.readouterr()
     before = threading.excepthook
-    assert cli.main(["track", str(tmp_path), "--to", "tensorboard"]) == 3
+    assert cli.main(["track", str(study), "--to", "tensorboard"]) == 3
     assert threading.excepthook is before
     line = "cnnexp: tensorboard: OSError: [Errno 28] No space left on device; the same command continues\n"
     assert capsys.readouterr().err == line
@@ -143,8 +166,10 @@ def test_an_absent_package_or_a_wrong_name_is_one_line(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert train("tracker=wandb") == 2
-    assert "tracker: wandb is not installed; pip install 'cnnexp[wandb]'" in capsys.readouterr().err
+    line = "cnnexp: tracker: wandb is not installed; pip install 'cnnexp[wandb]'\n"
+    for flags in ([], ["-m", "seed=0,1"], ["--plan"]):
+        assert train(*flags, "tracker=wandb") == 2
+        assert capsys.readouterr().err == line, "before any data is prepared"
     assert cli.main(["track", str(tmp_path), "--to", "comet"]) == 2
     assert "unknown tracker 'comet'; choose one of tensorboard, mlflow, wandb" in capsys.readouterr().err
     assert not find_runs(tmp_path), "nothing was trained"
@@ -179,7 +204,7 @@ def test_a_follower_beside_a_sweep(train: Train, tmp_path: Path) -> None:
     by_study = {run.folder.parent.name: run for run in find_runs(tmp_path)}
     assert by_study["plain"].info["fingerprint"] == by_study["followed"].info["fingerprint"]
     folder, end = by_study["followed"].folder, monotonic() + 60
-    place = folder.parent / "tensorboard" / folder.name
+    place = folder.parent / "tensorboard" / "followed" / folder.name
     while not (place.exists() and "val/loss" in scalars(place)) and monotonic() < end:
         sleep(0.5)
     assert scalars(place)["val/loss"] == expected(by_study["followed"], "val", "loss")

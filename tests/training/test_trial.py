@@ -56,6 +56,8 @@ PARTS = {
     "augmentation/normalize": "_target_: torchvision.transforms.v2.Normalize\n"
     "mean: [0.485, 0.456, 0.406]\nstd: [0.1, 0.1, 0.1]\n",
     "augmentation/noise": "_target_: trial_parts.noise\n",
+    "data/eight": "_target_: torchvision.datasets.FakeData\nsize: 60\nnum_classes: 8\nimage_size: [3, 8, 8]\n"
+    "transform: {_target_: torchvision.transforms.v2.ToImage}\n",
     "optimizer/still": "_target_: torch.optim.SGD\nlr: 0.0\n",
     "model/softmax": "_target_: trial_parts.Softmax\n",
     "model/narrow": "_target_: trial_parts.Narrow\n",
@@ -115,6 +117,11 @@ def test_noise_that_passes_the_range_is_said_and_trains(
         (["scheduler=watch", "data.val_fraction=0"], "watches the validation loss; set data.val_fraction above 0"),
         (["scheduler=below"], "scheduler: the learning rate of epoch 2 is -0.0005; it must not be below 0"),
         (["optimizer=still"], "optimizer: the learning rate is 0 in all steps: nothing would be trained"),
+        (
+            ["loss._target_=torch.nn.MSELoss", "data=eight"],
+            "loss: torch.nn.MSELoss: The size of tensor a (8) must match",
+        ),
+        (["loss._target_=torch.nn.NLLLoss"], "loss: torch.nn.NLLLoss has no lower limit: it gives -1000 and -2000"),
         (["model=softmax"], "model: gave probabilities, which add up to 1; the loss takes logits"),
         (["model=narrow"], "model: trial_parts.Narrow does not take images of 3x8x8: addmm: mat1 and mat2"),
         (["augmentation=not_finite"], "augmentation: trial_parts.divide gave numbers that are not finite"),
@@ -136,7 +143,7 @@ def test_parts_from_elsewhere_are_tried_before_training(
     assert train("--config-dir", str(parts), *words) == 2
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1] and "Traceback" not in error
-    own = "trial_parts." in PARTS[words[0].replace("=", "/")]
+    own = "trial_parts." in PARTS.get(words[0].replace("=", "/"), "")
     assert (tmp_path / "outputs").exists() == own, "the user's own code is tried when its run starts"
 
 
