@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
@@ -143,3 +143,40 @@ def forks(session_cache: Path) -> Iterator["Forks"]:
         calls = Forks()
     yield calls
     calls.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return a browser, started once for the tests of a file."""
+    import browsers
+
+    context, program = browsers.start()
+    with context as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens a page and keeps what it requests and reports."""
+    import browsers
+
+    contexts = []
+
+    def open_page(file: Path | str, size: str = "desk", **options: Any) -> Any:
+        width, height = browsers.SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(browsers.PATIENCE)
+        page.requested, page.errors = [], []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+        page.goto(file if isinstance(file, str) else file.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

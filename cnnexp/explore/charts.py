@@ -59,13 +59,13 @@ def class_counts(counts: dict[str, Integers], classes: list[str]) -> Figure:
 def pixel_values(counts: Integers, names: list[str]) -> Figure:
     """Draw how often each value occurs, a curve per channel. counts: (C, 256)."""
     figure, (axis,) = canvas(7.4, 2.9)
-    shares = 100 * counts.reshape(len(counts), -1, BIN).sum(axis=2) / counts.sum(axis=1, keepdims=True)
+    shares = pixel_shares(counts)
     for share, name in zip(shares, names, strict=True):
         axis.stairs(
             share, np.arange(0, 257, BIN), color=CHANNEL_COLOURS[name], linewidth=1.5, label=name, baseline=None
         )
     caption = "Pixel values of the training images, per channel."
-    if shares.max() > 25 * np.median(shares[shares > 0]):
+    if is_skewed(shares):
         axis.set_yscale("log")
         caption += " The scale is logarithmic, because a few values are far more frequent than the rest."
     else:
@@ -77,3 +77,16 @@ def pixel_values(counts: Integers, names: list[str]) -> Figure:
     axis.axvline(255, color=GREY, linewidth=0.6)
     figure.legend(loc="outside upper center", ncols=3)
     return finish(figure, "pixel_values", caption)
+
+
+def pixel_shares(counts: Integers) -> np.ndarray[Any, Any]:
+    """Return (C, 256 / BIN): the share of each channel's pixels that have a value of each bin, in per cent."""
+    shares: np.ndarray[Any, Any] = (
+        100 * counts.reshape(len(counts), -1, BIN).sum(axis=2) / counts.sum(axis=1, keepdims=True)
+    )
+    return shares
+
+
+def is_skewed(shares: np.ndarray[Any, Any]) -> bool:
+    """Return whether a few values are so much more frequent that only a logarithmic scale shows the others."""
+    return bool(shares.max() > 25 * np.median(shares[shares > 0]))

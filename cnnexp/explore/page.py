@@ -7,7 +7,7 @@ from typing import Any
 from cnnexp.explore import charts, tables
 from cnnexp.explore.facts import Facts, describe, sentences, warnings
 from cnnexp.explore.pictures import Augmented, equal_images, samples
-from cnnexp.pages import template
+from cnnexp.pages import plotly
 from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.style import Figure, style
 from cnnexp.text import plain
@@ -54,4 +54,19 @@ def render(facts: Facts, figures: dict[str, Figure], augmented: Augmented | None
         "skipped": [plain(name) for name in facts.data.skipped],
         "command": command,
     }
-    return template.render(Path(__file__).parent / "templates", "data.html.j2", context)
+    return plotly.render(Path(__file__).parent / "templates", "data.html.j2", context, "data.js", plot_data(facts))
+
+
+def plot_data(facts: Facts) -> dict[str, Any]:
+    """Return the data of the interactive figures. named: up to how many classes have their names at the axis."""
+    shares = charts.pixel_shares(facts.pixels)
+    return {
+        "classes": facts.classes,
+        "counts": [[split, counts.tolist()] for split, counts in facts.counts.items()],  # in order
+        "named": charts.MAX_NAMES,
+        "pixels": [
+            {"name": channel.name, "shares": [plotly.rounded(x, 3) for x in share]}
+            for channel, share in zip(facts.channels, shares, strict=True)
+        ],
+        "log": charts.is_skewed(shares),
+    }

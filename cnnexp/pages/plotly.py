@@ -6,14 +6,18 @@ Only the script of the package is read; no Python of it is imported.
 import base64
 import gzip
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from cnnexp.pages import template
 from cnnexp.pages.template import SHARED, digest
 
 SCRIPT = SHARED / "plots.js"  # unpacks and starts the library when the first figure is to be seen
+MAX_POINTS = 60_000  # of all curves of a page; of longer ones every k-th epoch is kept
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,17 @@ def library() -> Library | None:
         return None
     text = (Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     return Library(base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii"), digest(text))
+
+
+def render(templates: Path, name: str, context: Mapping[str, Any], script: str, data: Mapping[str, Any] | None) -> str:
+    """Return a page whose figures `script`, a file beside its template, draws from `data`.
+
+    The template gets both and `library`, which is "" without data or without Plotly: its figures are then images.
+    """
+    found = library() if data else None
+    drawn = {"data": data, "library": found.packed if found else ""}
+    scripts = (SCRIPT, templates / script) if found else ()
+    return template.render(templates, name, {**context, **drawn}, scripts, [found.digest] if found else [])
 
 
 def rounded(value: float, digits: int = 5) -> float | None:

@@ -4,21 +4,12 @@ import re
 
 import browsers
 import pytest
+from browsers import SIZES, show, without_policy
 from fake_records import write_run, write_study
 from hostile_pages import SCRIPT, hostile_study
 
 pytest.importorskip("plotly", reason="plotly is not installed")
 ARMS = {"baseline": (0.5, 0.3, 60.0), "batchnorm": (0.6, 0.1, 70.0), "dropout": (0.5, 0.1, 30.0)}
-SIZES = {"desk": (1280, 800), "phone": (390, 844)}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    context, program = browsers.start()
-    with context as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -28,37 +19,6 @@ def report_page(tmp_path_factory):
         for number, run in enumerate(sorted(folder.glob("dropout*"))):
             (run / "config.yaml").write_text(f"model:\n  dropout: 0.{number}\n")
         yield browsers.interactive_page(folder, patch)
-
-
-@pytest.fixture
-def visit(browser):
-    """Return a function that opens a page and keeps what it requests and reports."""
-    contexts = []
-
-    def open_page(file, size="desk", **options):
-        width, height = SIZES[size]
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(browsers.PATIENCE)
-        page.requested, page.errors = [], []
-        page.on("request", lambda request: page.requested.append(request.url))
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
-        page.goto(file if isinstance(file, str) else file.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-def show(page, section):
-    """Open a section by its link and wait until its first figure is drawn."""
-    page.evaluate(f"location.hash = '{section}'")
-    if page.locator(f"#{section} .plot").count():
-        page.locator(f"#{section} .plot").first.scroll_into_view_if_needed()
-        page.wait_for_selector(f"#{section} .plot[data-drawn]")
 
 
 def bottom(page, selector):
@@ -266,10 +226,6 @@ def all_open(page):
     page.locator("#plot-accuracy").focus()
     for _ in range(6):
         page.keyboard.press("n")
-
-
-def without_policy(html):
-    return re.sub(r'(Security-Policy" content=)"[^"]*"', r'\1"img-src data:"', html, count=1)
 
 
 def seen(visit, tmp_path, html):

@@ -14,7 +14,7 @@ from pages import HOSTILE, Page
 
 from cnnexp import report
 from cnnexp.errors import UserError
-from cnnexp.pages import style
+from cnnexp.pages import plotly, style
 from cnnexp.records import study as study_file
 from cnnexp.report.figures import charts
 from cnnexp.report.render import page as page_module
@@ -209,7 +209,7 @@ def test_every_figure_is_a_file_for_papers(whole):
 
 
 def test_without_plotly_the_figures_of_the_page_are_the_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(page_module, "library", lambda: None)
+    monkeypatch.setattr(plotly, "library", lambda: None)
     written = report.write(small(tmp_path))
     page = page_of(written)
     embedded = {base64.b64decode(s.partition(",")[2]) for s in page.sources}

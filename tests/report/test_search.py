@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_searches import SPACE, made
 
 from cnnexp import cli
 from cnnexp.records.run_record import RunRecord
@@ -21,40 +22,6 @@ from cnnexp.search.space import read_space
 from cnnexp.search.trials import SEARCH, Search, Trial, Trials, trial_name
 
 pytest.importorskip("optuna")
-
-SPACE = {"optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True}, "model.norm": ["none", "batch"]}
-
-
-def made(
-    folder: Path, count: int = 14, monitor: str = "accuracy", value: Callable[[float], float] | None = None
-) -> Search:
-    """Record a search whose trials have the value of their learning rate: the best is 0.01. Trial 3 is pruned."""
-    search = Search(folder, "tpe", read_space(SPACE), monitor, "best", 30, 0, "cnnexp train +search=tpe", ("epochs=2",))
-    folder.mkdir(parents=True)
-    search.write()
-    drawn = random.Random(0)
-    for number in range(count):
-        lr = 0.01 if number == 5 else round(10 ** drawn.uniform(-4, -1), 6)
-        at = (value or (lambda lr: 0.8 - 0.1 * abs(math.log10(lr) + 2)))(lr)
-        params = {"optimizer.lr": lr, "model.norm": drawn.choice(["none", "batch"])}
-        run = folder / f"{trial_name(number)}-s0-abc"
-        (run / "checkpoints").mkdir(parents=True)
-        Trials(search).add(number, params, run)
-        record = RunRecord.read(run)
-        for epoch in (1, 2):
-            row = {"kind": "epoch", "epoch": epoch, "step": epoch, "loss": 1 - at, "accuracy": at - 0.1 * (2 - epoch)}
-            record.append(**row, split="val")
-        result = {"stopped": "pruned" if number == 3 else "completed", "val_accuracy": at}
-        record.update(
-            status="done",
-            result=result,
-            seconds={"total": 3.0},
-            data={"val": 400},
-            arm=run.name,
-            seed=0,
-            fingerprint="abc",
-        )
-    return search
 
 
 def test_the_page_has_the_best_settings_as_a_command_and_all_figures(tmp_path: Path) -> None:

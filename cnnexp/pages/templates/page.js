@@ -132,7 +132,7 @@ function improve(holder) {
   for (const one of [field, ...chosen]) one.addEventListener("input", () => filterRows(table, field.value, counted, chosen));
   holder.prepend(make("div", { class: "tools" }, field, ...chosen, columnChooser(table, heads), counted));
 }
-find(".table").forEach(improve);
+find(".table:not(header *)").forEach(improve); // those of the first screen are short
 
 // Printing: everything is open and light, and afterwards as it was.
 addEventListener("beforeprint", () => {

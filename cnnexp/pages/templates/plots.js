@@ -2,7 +2,9 @@
 // Figures by Plotly, whose script the page carries packed. It is unpacked while the page is idle and runs when the first
 // figure comes into view. Plotly reads a part of HTML in labels: every text of a record passes through `label`.
 const label = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const plots = new Map(); // element: a function that returns {data, layout}
+const faded = (colour, share) => colour + Math.round(255 * share).toString(16).padStart(2, "0");
+const coarse = matchMedia("(pointer: coarse)").matches; // a finger: it scrolls the page, and does not drag in a figure
+const plots = new Map(); // element: {build, select}
 const unpacked = new Promise((resolve) => {
   if (window.Plotly) return resolve(); // a served page has it from its server
   const start = () => {
@@ -23,15 +25,15 @@ function startLibrary() {
 
 function colours() {
   return page.isDark()
-    ? { ink: "#e7eaf0", soft: "#a3adbb", grid: "#2b323c", paper: "#12151a" }
-    : { ink: "#1b2130", soft: "#586173", grid: "#e4e8ee", paper: "#ffffff" };
+    ? { ink: "#e7eaf0", soft: "#a3adbb", grid: "#2b323c", paper: "#12151a", blue: "#4ba3e3", best: "#f08a4b", purple: "#d68fb5" }
+    : { ink: "#1b2130", soft: "#586173", grid: "#e4e8ee", paper: "#ffffff", blue: "#0072b2", best: "#d55e00", purple: "#a8527f" };
 }
 
 function layoutOf(own) {
   const c = colours();
   const axis = { gridcolor: c.grid, zeroline: false, linecolor: c.soft, ticks: "outside", tickcolor: c.soft, automargin: true, title: { standoff: 12 } };
   const merged = { font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: c.ink }, paper_bgcolor: c.paper, plot_bgcolor: c.paper,
-    margin: { l: 56, r: 16, t: 14, b: 48 }, hovermode: "closest", showlegend: false, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    margin: { l: 56, r: 16, t: 14, b: 48 }, hovermode: "closest", showlegend: false, dragmode: coarse ? false : "zoom",
     hoverlabel: { align: "left", bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } }, ...own };
   for (const [name, value] of Object.entries(own)) if (/^[xy]axis/.test(name)) merged[name] = { ...axis, ...value, title: { ...axis.title, ...value.title } };
   return merged;
@@ -39,12 +41,13 @@ function layoutOf(own) {
 
 function draw(element) {
   if (!startLibrary()) return false;
-  const { data, layout } = plots.get(element)();
+  const { build, select } = plots.get(element), { data, layout } = build();
   const width = element.clientWidth || 700;
-  const config = { displaylogo: false, responsive: false, doubleClick: "reset", displayModeBar: "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { filename: element.id } };
+  const config = { showSendToCloud: false, plotlyServerURL: "", displaylogo: false, responsive: false, doubleClick: "reset", displayModeBar: "hover",
+    modeBarButtonsToRemove: ["lasso2d", "autoScale2d", ...(select ? [] : ["select2d"])], toImageButtonOptions: { filename: element.id } };
   element.style.minHeight = `${layout.height}px`;
   Plotly.react(element, data, { ...layoutOf(layout), width }, config);
+  if (select && !element.dataset.drawn) element.on("plotly_selected", select);
   element.dataset.drawn = element.clientWidth;
   return true;
 }
@@ -58,10 +61,11 @@ const inView = new IntersectionObserver(async (entries) => {
   }
 }, { rootMargin: "200px" });
 
-function plot(id, build) {
+// select: called with Plotly's event when the reader draws a box over points.
+function plot(id, build, select) {
   const element = document.getElementById(`plot-${id}`);
   if (!element) return;
-  plots.set(element, build);
+  plots.set(element, { build, select });
   inView.observe(element);
   element.addEventListener("keydown", (event) => steer(element, event));
 }

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.pages import template
-from cnnexp.pages.plotly import SCRIPT, library
+from cnnexp.pages import plotly
 from cnnexp.pages.tables import Table
 from cnnexp.report.analysis import calibration, diagnostics
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, most_confused
@@ -97,7 +96,7 @@ def render(
     left out, in lines. data: of the interactive figures, see plot_data.py; without it, or without the package that
     draws them, the figures are images.
     """
-    drawn_by = library() if data else None
+    drawn_by = plotly.library() if data else None
     figures = _within(MAX_FIGURE_BYTES, figures) if drawn_by else figures
     study, figure_of = findings.study, {figure.name: figure for figure in figures}
     runs = [run for arm in study.arms for run in arm.runs]
@@ -105,8 +104,6 @@ def render(
         "study": study,
         "answer": answer(findings),
         "interactive": drawn_by is not None,
-        "data": data,
-        "library": drawn_by.packed if drawn_by else "",
         "captions": dict(zip(CAPTIONS, in_words(CAPTIONS.values(), study.folds), strict=True)),
         "costs": {name: cost.heading for name, cost in COSTS.items()},
         "has_curves": "validation_curves" in figure_of,
@@ -141,8 +138,7 @@ def render(
     }
     context["sections"] = _sections(findings, context)
     context["abouts"] = {name: about for name, (_, about) in SECTIONS.items()}
-    scripts = (SCRIPT, TEMPLATES / "report.js") if drawn_by else ()
-    return template.render(TEMPLATES, "page.html.j2", context, scripts, [drawn_by.digest] if drawn_by else [])
+    return plotly.render(TEMPLATES, "page.html.j2", context, "report.js", data)
 
 
 def _within(most: int, figures: Sequence["Figure"]) -> list["Figure"]:

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from cnnexp.config.keys import counts, flatten
 from cnnexp.errors import UserError
-from cnnexp.pages.plotly import rounded
+from cnnexp.pages.plotly import MAX_POINTS, rounded
 from cnnexp.pages.style import COLOURS
 from cnnexp.records.identical import varying
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES
@@ -27,7 +27,6 @@ from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm
 from cnnexp.text import plain
 
-MAX_POINTS = 60_000  # of all curves; of longer ones every k-th epoch is kept
 MAX_IMAGE_BYTES = 1_200_000  # of all images of a page
 MAX_CONFIGS = 40  # arms whose settings are read
 SIDE = 80  # pixels of an image

@@ -73,7 +73,7 @@ def history(found: Found) -> Figure:
     axis.step([trial.number for trial in complete], steps, where="post", color=INK, linewidth=1, label="best so far")
     name_axes(axis, "trial", found)
     caption = (
-        "History: the value of each trial. Ticks at the bottom: trials that diverged, ran out of memory or failed."
+        "History: the value of each trial. Marks at the bottom: trials that diverged, ran out of memory or failed."
     )
     return finish(figure, "history", caption)
 

@@ -1,12 +1,12 @@
 """The page of a search, its figures and tables. The template engine escapes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnexp.config.words import as_word
-from cnnexp.pages import template
+from cnnexp.pages import plotly
 from cnnexp.pages.files import make_folders, write_page
 from cnnexp.pages.tables import Column, Table, to_terminal
 from cnnexp.records.names import short_keys
@@ -14,6 +14,10 @@ from cnnexp.report.search.findings import Found, Importance, read_found
 from cnnexp.search.trials import Trial
 from cnnexp.text import duration, plain
 
+if TYPE_CHECKING:
+    from cnnexp.pages.style import Figure
+
+TEMPLATES = Path(__file__).parent / "templates"
 TOP = 8  # trials in a terminal
 
 
@@ -21,26 +25,34 @@ def write(folder: Path, out: Path, with_figures: bool, command: str, progress: C
     """Write the report of a search; return its text for a terminal."""
     found = read_found(folder)
     make_folders(out)
-    made, drawn = tables_of_search(found), []
+    made, drawn, data = tables_of_search(found), [], None
     if with_figures:
         from cnnexp.report.search.figures import draw  # imports matplotlib
+        from cnnexp.report.search.plot_data import page_data
 
         progress(f"{folder.name}: drawing figures")
-        drawn = draw(found)
+        drawn, data = draw(found), page_data(found)
+    write_page(out, render(found, made, drawn, data, command), made, drawn)
+    return terminal(found, made)
+
+
+def render(
+    found: Found, tables: dict[str, Table[Any]], drawn: "Sequence[Figure]", data: dict[str, Any] | None, command: str
+) -> str:
+    """Return the page. data: of the interactive figures; None for images."""
     context: dict[str, Any] = {
-        "name": plain(folder.name),
+        "name": plain(found.search.folder.name),
         "sentences": [plain(sentence) for sentence in found.sentences()],
         "best": plain(found.command),
         "tested": found.tested,
         "space": space_table(found),
-        "tables": made,
+        "tables": tables,
         "figures": {figure.name: figure for figure in drawn},
         "why_none": "" if found.importances else found.why_no_importances,
         "command": plain(found.search.command),
         "report_command": command,
     }
-    write_page(out, template.render(Path(__file__).parent / "templates", "search.html.j2", context), made, drawn)
-    return terminal(found, made)
+    return plotly.render(TEMPLATES, "search.html.j2", context, "search.js", data if drawn else None)
 
 
 def tables_of_search(found: Found) -> dict[str, Table[Any]]:

@@ -5,7 +5,6 @@ const byKey = new Map(data.arms.map((arm) => [arm.key, arm]));
 const state = { shown: new Set(data.arms.map((arm) => arm.key)), seeds: false, training: false, log: false, cost: "seconds" };
 const shownArms = () => data.arms.filter((arm) => state.shown.has(arm.key));
 const colourOf = (arm) => arm.colour[page.isDark() ? 1 : 0];
-const faded = (colour, share) => colour + Math.round(255 * share).toString(16).padStart(2, "0");
 const RUNS = data.folds ? "runs" : "seeds"; // what single points are
 const fixed = (value, digits = 2) => (value == null ? "-" : value.toFixed(digits));
 
