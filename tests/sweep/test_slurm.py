@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import untimed
 from plain_plans import finish, plain_plan
+from same_runs import assert_same_runs
 from slurm_node import available, slurm_node
 
 from cnnexp.errors import Interrupted
@@ -259,3 +260,21 @@ class TestOnSlurm:
         assert f"no worker of job {job} is left, and 1 run(s) are not done" in out
         assert call(node, "squeue", "-h") == ""
         assert find_runs(outputs)[0].status == "interrupted"
+
+    def test_a_run_of_a_preempted_worker_is_that_of_a_local_sweep(
+        self, node: dict[str, str], tiny: list[str], train: Train, outputs: Path
+    ) -> None:
+        words = ("epochs=500ep", "checkpoint.every=20ep", "seed=0")
+        command = self.begin(node, tiny, *words)
+        wait_for(lambda: any(len(run.rows()) > 20 for run in (find_runs(outputs) if outputs.exists() else [])))
+        (job,) = {line.partition("_")[0] for line in call(node, "squeue", "-h", "-r", "-o", "%i").split()}
+        call(node, "scancel", "--signal=USR2", f"{job}_1")
+        wait_for(lambda: "PENDING BeginTime" in call(node, "squeue", "-h", "-o", "%T %r"))
+        call(node, "scontrol", "update", f"JobId={job}_1", "StartTime=now")
+        out, _ = command.communicate(timeout=400)
+        assert command.returncode == 0, out
+        there = outputs.parent / "there"
+        assert train(*SWEEP[:3], *words, "slots=cpu:1", f"outputs={there}") == 0
+        (made,) = find_runs(outputs)
+        assert made.info["resumed"] == 1
+        assert_same_runs(outputs, there)
