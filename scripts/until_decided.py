@@ -2,14 +2,15 @@
 
 Run: python scripts/demonstration.py               makes the runs: seeds 5 to 54 of the embedded ablation
      python scripts/until_decided.py 5 10 15       the ten seeds from 5, from 10 and from 15; a minute each
+     python scripts/until_decided.py 0 10 --of outputs/STUDY       the same, of another study that has been made
 
 Nothing is trained: when --until-decided asks for a run, the recorded one is copied. A run counts with the mean training
 time of its arm, because the machine was not equally busy all the time.
 """
 
+import argparse
 import io
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from contextlib import redirect_stdout
@@ -73,13 +74,17 @@ def replay(runs: Runs, seeds: range, fixed: bool) -> tuple[Counter[str], dict[st
 
 def main() -> None:
     """Print a row for every block of seeds and every --max-seeds, then the questions that ended otherwise."""
-    records = [run for folder in RECORDED.glob("*/ablation") for run in find_runs(folder) if run.status == "done"]
+    words = argparse.ArgumentParser()
+    words.add_argument("seeds", type=int, nargs="+")
+    words.add_argument("--of", type=Path, nargs="*", default=[*RECORDED.glob("*/ablation")])
+    given = words.parse_args()
+    records = [run for folder in given.of for run in find_runs(folder) if run.status == "done"]
     runs = {(run.info["arm"], run.info["seed"]): run for run in records}
     times = {arm: [run.info["seconds"]["train"] for run in records if run.info["arm"] == arm] for arm, _ in runs}
     seconds = {arm: mean(of_arm) for arm, of_arm in times.items()}
     print("| Seeds | `--max-seeds` | Runs | Run-seconds, of those of ten seeds | Decided | Other verdicts |")
     print("|---|---|---|---|---|---|")
-    for first in map(int, sys.argv[1:]):
+    for first in given.seeds:
         fixed, of_fixed = replay(runs, range(first, first + FIXED), fixed=True)
         for most in MOST:
             if any((arm, first + most - 1) not in runs for arm in times):
