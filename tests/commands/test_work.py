@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import untimed
 from plain_plans import finish
+from same_runs import assert_same_runs
 from thread_workers import use_threads
 
 from cnnexp import cli, storage
@@ -213,6 +214,31 @@ def test_a_folder_whose_locks_do_not_reach_is_refused(
             other.kill()
     assert runs() == {}
     assert work(outputs) == 0, "the other has ended"
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk with room for a few small files only."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_machine_whose_disk_is_full_leaves_the_runs_to_others(
+    train: Train, outputs: Path, full_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*BY_HAND, "seed=0,1") == 0
+    assert work(outputs, "slots=cpu:1", f"data.cache={full_disk}") == 3
+    assert capsys.readouterr().out.count("failed: a, seed") == 2
+    assert find_runs(outputs) == [], "what one machine lacks is not a fault of the run"
+    assert work(outputs, "slots=cpu:1") == 0
+    there = outputs.parent / "there"
+    assert train(*SWEEP, "seed=0,1", "slots=cpu:1", "device.threads=1", f"outputs={there}") == 0
+    assert_same_runs(outputs, there)
 
 
 # Real workers.
