@@ -3,6 +3,7 @@
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from cnnexp.claims.metrics import SCORES
 from cnnexp.process import bars
 from cnnexp.text import visible
 
@@ -29,12 +30,13 @@ class Progress:
 def epoch_line(epochs: int, train: dict[str, Any], val: dict[str, Any] | None, best: bool) -> str:
     """Return "epoch 3/15  loss 1.234  accuracy 56.7 %  val loss 1.345  val accuracy 54.3 % *  246 images/s".
 
-    train, val: the epoch's metric rows. best: its validation accuracy is the highest so far.
+    train, val: the epoch's metric rows; another score that is watched is named too. best: it is the best epoch so far.
     """
     epoch = f"epoch {train['epoch']:>{len(str(epochs))}}/{epochs}"
     text = f"{epoch}  loss {train['loss']:.3f}  accuracy {train['accuracy']:6.1%}"
     if val:
-        text += f"  val loss {val['loss']:.3f}  val accuracy {val['accuracy']:6.1%}{' *' if best else '  '}"
+        watched = "".join(f"  val {name} {val[name]:6.1%}" for name in SCORES if name in val)
+        text += f"  val loss {val['loss']:.3f}  val accuracy {val['accuracy']:6.1%}{watched}{' *' if best else '  '}"
     return f"{text}  {train['images_per_second']:.0f} images/s"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cnnexp.training import run as runner
 from cnnexp.training.plan import Plan
-from cnnexp.training.progress import Bars
+from cnnexp.training.progress import Bars, Progress
 
 
 def test_bars_show_what_is_recorded(plan: Callable[..., Plan], capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,3 +18,10 @@ def test_bars_show_what_is_recorded(plan: Callable[..., Plan], capsys: pytest.Ca
         assert f"epoch {row['epoch']}/3" in told.out and f"val loss {row['loss']:.3f}" in told.out
     assert "3/3" in told.err, "the bar of the epochs ends full"
     assert bars.epochs.disable and bars.steps.disable, "closed"
+
+
+def test_the_score_that_chooses_the_epoch_is_shown(plan: Callable[..., Plan]) -> None:
+    record = runner.run(plan("monitor=f1"), Progress())
+    log = (record.folder / "train.log").read_text()
+    for row in record.rows(split="val"):
+        assert f"val accuracy {row['accuracy']:6.1%}  val f1 {row['f1']:6.1%}" in log
