@@ -1,10 +1,11 @@
-"""What a config may ask of the data that it gets: batches that are there, and a validation split where one is used."""
+"""What a config may ask of the data that it gets: batches that are there, classes, and a validation split."""
 
 import math
 from typing import Any
 
+from cnnexp.claims.grammar import parse
 from cnnexp.data.images import ImageData
-from cnnexp.errors import UserError
+from cnnexp.errors import UserError, unknown
 from cnnexp.training.probes import OF_A_PASS
 
 
@@ -21,6 +22,7 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         )
     if "top5" in (config["monitor"], config["scheduler"].get("monitor")) and len(data.classes) <= 5:
         raise UserError(f"monitor: top5 is always 100 % of {len(data.classes)} classes; give another metric")
+    check_claims(config, data)
     if len(data.val):
         return
     if watched := [name for name in OF_A_PASS if config["probes"][name]]:
@@ -31,3 +33,20 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         raise UserError("monitor: there is no validation split to look at; set data.val_fraction above 0")
     if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
         raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
+
+
+def check_claims(config: dict[str, Any], data: ImageData) -> None:
+    """Raise UserError if the study claims a number of this run's arm that the run will not have."""
+    for text in config["study"]["claims"] or ():
+        where = f"study.claims: '{text}'"
+        claim = parse(text)
+        for term in claim.terms:
+            if term.spread or term.arm != config["study"]["arm"]:
+                continue
+            name, _, title = term.metric.removesuffix("]").partition("[")
+            if title and title not in data.classes:
+                raise unknown(where, "class", title, data.classes)
+            if name == "shift_consistency" and config["shift_pixels"] is None:
+                raise UserError(f"{where}: shift_consistency is measured with shift_pixels=2 only")
+            if name.startswith("val_") and claim.kind == "mean" and not len(data.val):
+                raise UserError(f"{where}: there is no validation split; set data.val_fraction above 0")
