@@ -30,7 +30,8 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
     is none or several. what: may be named, for its message. done: `latest` is the latest run that is done.
     """
     text = at_home(os.fspath(given))
-    if Path(text).exists():
+    there = Path(text).exists()
+    if there and (Path(text) / "run.json").exists():
         return one_run(Path(text))
     listed: list[RunRecord] = []
     for place, name in _places(text):
@@ -45,6 +46,8 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
         if found:
             return one_run(found[0].folder)
         listed += [run for run in runs if run.folder not in {other.folder for other in listed}]
+    if there:
+        return one_run(Path(text))  # says why it is none
     if not listed:
         raise UserError(f"{text}: no such {what}; there are no runs below {OUTPUTS}: they are made with `cnnexp train`")
     studies = [] if what == "run" else sorted({_with_place(run, "").rstrip("/") for run in listed})

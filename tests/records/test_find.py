@@ -58,6 +58,14 @@ def test_a_run_is_found_by_folder_fingerprint_place_and_time(made, typed, name):
     assert find_run(typed).folder.resolve() == made[name].folder.resolve()
 
 
+def test_a_name_finds_its_run_beside_a_folder_of_that_name(made):
+    Path("猫 wide").mkdir()
+    assert find_run("猫 wide").folder.resolve() == made["last"].folder.resolve()
+    Path("photos").mkdir()
+    with pytest.raises(UserError, match=r"^photos: is not a run directory \(it has no run.json\)$"):
+        find_run("photos")
+
+
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
