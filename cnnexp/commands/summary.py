@@ -107,6 +107,8 @@ def _image(given: str | None, data: Mapping[str, Any]) -> tuple[int, int, int]:
     own = getattr(checks.target("data", data), "image", None)
     image = own(data) if own else {}
     sides, channels = height_width(data.get("size") or image.get("size")), data.get("channels", image.get("channels"))
+    if given is None and sides is None and data.get("size"):
+        raise UserError(f"data.size: given {data['size']}; allowed: pixels, or [height, width]")
     if given is None and sides is None:
         raise UserError("data: has no image size; give --image, such as --image 3x64x64")
     channels = channels if isinstance(channels, int) else 3

@@ -77,7 +77,7 @@ def files_of(name: str, root: Path) -> list[Path]:
                         storage.remove(root / top)
                     raise
     except (OSError, RuntimeError) as error:
-        reason = one_line(error)[:300]
+        reason = one_line(" ".join(str(error).split()))[:300]
         fix = f"type data.root=DIR, where torchvision has put {Path(SETS[name].files[0]).parts[0]}"
         raise UserError(f"data.root: {name} is not in {root} and cannot be downloaded ({reason}); {fix}") from error
     return _present(name, root)

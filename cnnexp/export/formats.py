@@ -51,7 +51,7 @@ def program_of(model: TrainedModel) -> torch.export.ExportedProgram:
                 Portable(model), (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
             )
     except Exception as error:  # of many kinds, by what the network does
-        reason = one_line(error)[:300]
+        reason = one_line(" ".join(str(error).split()))[:300]
         raise UserError(f"{model.record.folder}: torch.export refuses its network ({reason})") from error
 
 
