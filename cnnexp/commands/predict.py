@@ -4,17 +4,21 @@ import csv
 import io
 import json
 import sys
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.commands import arguments
+from cnnexp.data.decode import warnings_that_name_images
 from cnnexp.errors import EXIT_DONE, EXIT_REQUEST, EXIT_SOME_FAILED, UserError
+from cnnexp.process.limits import cores
 from cnnexp.text import align, csv_cell, plain, visible
 
 if TYPE_CHECKING:
+    from cnnexp.data.images import Pixels
     from cnnexp.training.inference import TrainedModel
-
 EXAMPLES = """\
 examples:
   cnnexp predict latest photo.jpg
@@ -41,17 +45,20 @@ def main(argv: list[str]) -> int:
 
     model = inference.load(given.run, given.device, given.allow)
     device.set_up(model.device)
-    predictions: list[Prediction] = []
     unreadable: list[str] = []
+    write, count = {"table": as_table, "json": as_json, "csv": as_csv}[given.format], 0
     for paths, pixels in _batches(model, files, given.batch_size, unreadable):
+        predictions: list[Prediction] = []
         for path, probabilities in zip(paths, model.predict(pixels, given.batch_size), strict=True):
             likeliest = (-probabilities).argsort(kind="stable")[: given.top]
             predictions.append((path, [(model.classes[k], float(probabilities[k])) for k in likeliest]))
-    if predictions:
-        print({"table": as_table, "json": as_json, "csv": as_csv}[given.format](predictions), end="")
+        print(write(predictions, first=count == 0), end="", flush=True)
+        count += len(predictions)
+    if count and given.format == "json":
+        print("\n]")
     for message in unreadable:
         print(f"cnnexp: {visible(message)}", file=sys.stderr)
-    return EXIT_REQUEST if not predictions else EXIT_SOME_FAILED if unreadable else EXIT_DONE
+    return EXIT_REQUEST if not count else EXIT_SOME_FAILED if unreadable else EXIT_DONE
 
 
 def find_files(given: list[Path]) -> list[Path]:
@@ -75,45 +82,67 @@ def find_files(given: list[Path]) -> list[Path]:
 def _batches(
     model: "TrainedModel", files: list[Path], batch_size: int, unreadable: list[str]
 ) -> Iterator[tuple[list[Path], list[Any]]]:
-    """Yield paths and pixels (H, W, C) uint8, at most `batch_size`; add the errors to `unreadable`."""
+    """Yield paths and pixels (H, W, C) uint8, at most `batch_size`; add the errors to `unreadable`.
+
+    Threads decode the next images meanwhile: so many that memory stays the same for any number of files.
+    """
     from tqdm import tqdm
 
     paths: list[Path] = []
     pixels: list[Any] = []
-    for path in tqdm(files, unit="img", file=sys.stderr, disable=None, leave=False):
+    with warnings_that_name_images(), ThreadPoolExecutor(min(32, cores())) as pool:
+        coming = _decoded(model, files, pool, 2 * batch_size)
+        bar = tqdm(coming, total=len(files), unit="img", file=sys.stderr, disable=None, leave=False)
         try:
-            pixels.append(model.transform.pixels(path))
-            paths.append(path)
-        except UserError as error:
-            unreadable.append(str(error))
-        if len(paths) == batch_size:
-            yield paths, pixels
-            paths, pixels = [], []
+            for path, decoded in bar:
+                try:
+                    pixels.append(decoded.result())
+                    paths.append(path)
+                except UserError as error:
+                    unreadable.append(str(error))
+                if len(paths) == batch_size:
+                    yield paths, pixels
+                    paths, pixels = [], []
+        finally:
+            pool.shutdown(cancel_futures=True)
     if paths:
         yield paths, pixels
 
 
-def as_table(predictions: list[Prediction]) -> str:
+def _decoded(
+    model: "TrainedModel", files: list[Path], pool: ThreadPoolExecutor, ahead: int
+) -> Iterator[tuple[Path, "Future[Pixels]"]]:
+    """Yield files with their pixels to come, in order, at most `ahead` of them decoded before they are needed."""
+    pending: deque[tuple[Path, Future[Pixels]]] = deque()
+    for path in files:
+        pending.append((path, pool.submit(model.transform.decoded, path)))
+        if len(pending) > ahead:
+            yield pending.popleft()
+    yield from pending
+
+
+def as_table(predictions: list[Prediction], first: bool = True) -> str:
     """Return a line per image, the likeliest class first."""
     rows = [[plain(path), *(f"{plain(name)} {p:.1%}" for name, p in best)] for path, best in predictions]
     return align(rows) + "\n" * bool(rows)
 
 
-def as_json(predictions: list[Prediction]) -> str:
-    """Return [{path, predictions: [{class, probability}]}]."""
+def as_json(predictions: list[Prediction], first: bool = True) -> str:
+    """Return items of [{path, predictions: [{class, probability}]}], without the end of the list."""
     content = [
         {"path": str(path), "predictions": [{"class": name, "probability": p} for name, p in best]}
         for path, best in predictions
     ]
-    return json.dumps(content, indent=1) + "\n"
+    return ("" if first else ",") + json.dumps(content, indent=1).removesuffix("\n]")[0 if first else 1 :]
 
 
-def as_csv(predictions: list[Prediction]) -> str:
-    """Return a row per image: path, class_1, probability_1, class_2, ..."""
+def as_csv(predictions: list[Prediction], first: bool = True) -> str:
+    """Return a row per image: path, class_1, probability_1, class_2, ... first: with the header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    most = max((len(best) for _, best in predictions), default=0)
-    writer.writerow(["path", *(f"{what}_{k}" for k in range(1, most + 1) for what in ("class", "probability"))])
+    most = max(len(best) for _, best in predictions) if first else 0
+    header = ["path", *(f"{what}_{k}" for k in range(1, most + 1) for what in ("class", "probability"))]
+    writer.writerows([header] if first else [])
     for path, best in predictions:
         writer.writerow([csv_cell(str(path)), *(cell for name, p in best for cell in (csv_cell(name), f"{p:.6f}"))])
     return text.getvalue()

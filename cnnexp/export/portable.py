@@ -49,7 +49,8 @@ def resize_rule(transform: Transform) -> str:
     colours = "grayscale" if transform.image[0] == 1 else "RGB"
     return (
         f"apply the EXIF orientation, convert to {colours} (transparent parts over white), and scale {what} to "
-        f"{size_of(transform)} (height x width) in one antialiased bilinear resampling, or not if it has that size"
+        f"{size_of(transform)} (height x width) in one antialiased bilinear resampling, or not if it has that size; "
+        "a JPEG of at least 6 times that size may be decoded at 1/2 of its size first, of 12 times at 1/4"
     )
 
 

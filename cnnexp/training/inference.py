@@ -63,14 +63,10 @@ class Transform:
 
     def pixels(self, image: AnyImage) -> Pixels:
         """Return an image as (H, W, C) uint8. Raises UserError, naming the file, for anything else."""
-        channels, height, width = self.image
-        if channels not in (1, 3):
-            raise UserError(
-                f"images of {channels} x {height} x {width} are not made from pictures; give tensors to .model"
-            )
+        channels, height, width = self._of_pictures()
         if isinstance(image, (str, os.PathLike)):
             with warnings_that_name_images():
-                return decode(Path(image), (height, width), self.resize, channels, self.bits)
+                return self.decoded(Path(image))
         if isinstance(image, np.ndarray) and image.dtype == np.uint8 and _is_picture(image.shape):
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if not isinstance(image, Image.Image):
@@ -81,6 +77,19 @@ class Transform:
         except ValueError as error:
             raise UserError(f"image: {error}") from error
         return np.asarray(fit(picture, (height, width), self.resize)).reshape(height, width, channels)
+
+    def decoded(self, file: Path) -> Pixels:
+        """Return an image file as `pixels` does. Threads may call it, within one `warnings_that_name_images`."""
+        channels, height, width = self._of_pictures()
+        return decode(file, (height, width), self.resize, channels, self.bits)
+
+    def _of_pictures(self) -> tuple[int, int, int]:
+        channels, height, width = self.image
+        if channels not in (1, 3):
+            raise UserError(
+                f"images of {channels} x {height} x {width} are not made from pictures; give tensors to .model"
+            )
+        return self.image
 
     def batch(self, pixels: Sequence[Pixels], device: Any = "cpu") -> Tensor:
         """Return N images of (H, W, C) uint8 as (N, C, H, W) float32, normalised, channels_last, on a device."""

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cnnexp import load
-from cnnexp.training.inference import TrainedModel
+from cnnexp.training.inference import TrainedModel, Transform
 
 pytest_plugins = ["trained_runs"]
 
@@ -62,7 +62,21 @@ def test_predict_as_table_and_csv(cnnexp, trained_run, pictures):
     assert code == 0 and out.split()[0] == str(image) and out.count("%") == 2 and out.count("\n") == 1
     rows = list(csv.reader(io.StringIO(cnnexp("predict", trained_run, image, image, "--format", "csv")[1])))
     assert rows[0] == ["path", *(f"{what}_{k}" for k in (1, 2, 3) for what in ("class", "probability"))]
+    batches = cnnexp("predict", trained_run, image, image, "--format", "csv", "--batch-size", "1")[1]
+    assert list(csv.reader(io.StringIO(batches))) == rows
     assert rows[1] == rows[2] and rows[1][1] == out.split()[1] and 0 < float(rows[1][2]) < 1
+
+
+def test_answers_are_written_while_images_are_read(trained_run, pictures, monkeypatch, capsys):
+    """The first answer is there before the last image is read, whatever the number of images."""
+    from cnnexp.commands import predict
+
+    read, shown = [], []
+    monkeypatch.setattr(Transform, "decoded", lambda *given, own=Transform.decoded: read.append("") or own(*given))
+    monkeypatch.setattr(predict, "as_csv", lambda *given, **first: shown.append(len(read)) or "")
+    images = [str(pictures / "a.png")] * 40
+    assert predict.main([str(trained_run), *images, "--format", "csv", "--batch-size", "2"]) == 0
+    assert len(shown) == 20 and shown[0] <= 8 and len(read) == 40
 
 
 def test_predict_reports_mistakes(cnnexp, trained_run, pictures):

@@ -8,7 +8,8 @@ import pytest
 from image_folders import folder, picture, tree
 from PIL import Image
 
-from cnnexp.data.decode import HEIF, decode
+from cnnexp.data.decode import HEIF, decode, open_image, reduce
+from cnnexp.data.pixels import fit
 from cnnexp.errors import UserError
 
 
@@ -165,3 +166,29 @@ def test_files_are_read_by_their_content_and_the_others_counted_by_kind(tmp_path
         "1 without suffix"
     ]
     assert f"data: {data.notes[0]}" in caplog.messages
+
+
+def test_a_large_jpeg_is_decoded_at_reduced_size(tmp_path):
+    """With values of a full decoding but for rounding; other formats, and a JPEG of nearly the size, in full."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (75, 100, 3), np.uint8))
+    large = coarse.resize((1600, 1200), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "large.jpg", quality=90)
+    large.crop((0, 0, 150, 150)).save(tmp_path / "small.jpg", quality=90)
+    seen = []
+
+    def sizes(name, size, resize="crop"):
+        with open_image(tmp_path / name) as image:
+            reduce(image, size)
+            seen.append(image.size)
+        whole = fit(Image.open(tmp_path / name).convert("RGB"), size, resize)
+        return np.abs(decode(tmp_path / name, size, resize, 3).astype(int) - np.asarray(whole))
+
+    for size, expected in ((32, (400, 300)), (64, (400, 300)), ([64, 100], (400, 300)), (150, (800, 600))):
+        for resize in ("crop", "squash"):
+            difference = sizes("large.jpg", size, resize)
+            assert seen.pop() == expected and np.percentile(difference, 99) <= 2 and difference.mean() < 0.6
+    assert sizes("large.jpg", 300).max() == 0 and seen.pop() == (1600, 1200)
+    assert sizes("small.jpg", 32).max() == 0 and seen.pop() == (150, 150)
+    large.save(tmp_path / "large.png")
+    assert sizes("large.png", 32).max() == 0 and seen.pop() == (1600, 1200)
