@@ -49,7 +49,7 @@ ablation: $(STAMP)  ## the ablation study, then its report (DATA=postcards, offl
 report: $(STAMP)  ## the report of the last ablation (DATA=...)
 	@$(BIN)/cnnexp report outputs/$(STUDY)
 
-bench: $(STAMP)  ## measure against plain PyTorch, Lightning, fastai (ROWS="C1 C3" ARGS="--data DIR"; all rows: hours)
+bench: $(STAMP)  ## measure against plain PyTorch, Lightning, fastai: 30 minutes (ROWS="C1 C3" ARGS="--data DIR")
 	@$(BIN)/python scripts/benchmark.py $(ROWS) $(ARGS)
 
 test: $(STAMP)  ## the fast tests: four to nine minutes on two cores

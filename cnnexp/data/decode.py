@@ -89,7 +89,7 @@ def reduce(image: Image.Image, size: Size) -> None:
     256 from those of a full decoding. At 1/8 they would differ by up to 16.
     """
     side = ENOUGH * max(height_width(size) or image.size)
-    image.draft(None, (max(side, image.width // 8 + 1), max(side, image.height // 8 + 1)))  # type: ignore[arg-type]
+    image.draft(None, (max(side, image.width // 8 + 1), max(side, image.height // 8 + 1)))
 
 
 def is_image(path: Path) -> bool:

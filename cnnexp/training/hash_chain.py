@@ -11,8 +11,8 @@ The links of a row are in the order in which one causes the next, so that the fi
     weights         weights and buffers after the step
     chain           all of these and the row before: equal last rows mean equal runs
 
-`cnnexp diff` compares the rows of two runs. Cost: docs/performance.md, row C9; every weight and moment is read once per
-step. Imports torch inside functions only.
+`cnnexp diff` compares the rows of two runs. Cost: docs/performance-details.md, row C9; every weight and moment is read
+once per step. Imports torch inside functions only.
 """
 
 import itertools

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench import process
 from bench.lab import BENCH, CNNEXP, Lab, say
@@ -22,6 +25,7 @@ from cnnexp.records.run_record import find_runs
 Command = list[Any]
 RESULTS = ("images_per_second", "val_accuracy", "test_accuracy", "peak_memory_mib")
 RIVALS = {"plain": "plain.py", "lightning": "with_lightning.py", "fastai": "with_fastai.py"}
+RIVALS["photographs"] = "photographs.py"
 FOR_READERS = {"repeat": "REPEAT", "arm": "ARM", "seed": "SEED", "outputs": "WORK/outputs/RUN"}
 
 
@@ -50,13 +54,21 @@ def command(lab: Lab, part: Set, case: Case, names: Mapping[str, Any]) -> Comman
     argument = fill(case[kind], names)
     if kind == "command":
         return [*CNNEXP, *argument]
+    if kind == "python":
+        return [sys.executable, *argument]
     if kind in RIVALS:
         root = {"root": str(part["images"].make(lab)), "size": part["images"].size, "seed": names["repeat"]}
         settings = root | part["rival"] | argument | case.get("of_arm", {}).get(names.get("arm"), {})
         return [sys.executable, BENCH / "rivals" / RIVALS[kind], json.dumps(settings)]
     if kind in ("steps", "stages"):
-        return [sys.executable, BENCH / "inside" / f"{kind}.py", json.dumps({"overrides": part["words"], **argument})]
+        return [
+            sys.executable,
+            BENCH / "inside" / f"{kind}.py",
+            json.dumps({"overrides": [*part["words"], *case.get("words", [])], **argument}),
+        ]
     words = [*part["words"], *argument]
+    if kind == "prepared":
+        return [*CNNEXP, "data", "--no-page", *(word for word in words if word.startswith(("data=", "data.")))]
     if not any(word.startswith("seed=") for word in words):
         words.append(f"seed={names['repeat']}")
     variables = [f"{name}={value}" for name, value in fill(case.get("environment", {}), names).items()]
@@ -122,9 +134,13 @@ def study(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
     reported = lab.run(report, sample)
     bare = lab.run([*report, "--no-figures", "--out", outputs / "without-figures"])
     added = of_runs(swept, records)["start_seconds"]
+    shutil.copytree(outputs / "runs", outputs / "again", copy_function=os.link)
+    listed = lab.run([*CNNEXP, "runs", outputs])
     peaks = {"sweep_parent_mib": swept.peaks, "report_mib": reported.peaks} if sample else {}
     return {name: peak["main_process_mib"] for name, peak in peaks.items()} | {
         "plan_seconds": planned.seconds,
+        "plan_seconds_per_run": planned.seconds / len(records),
+        "runs_seconds": listed.seconds,
         "sweep_seconds": swept.seconds,
         "runs_over_slots_seconds": swept.seconds - added,
         "added_seconds": added,
@@ -150,6 +166,30 @@ def first_start(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
         "run_mib": made.peaks["peak_mib"],
         "run_with_data_mib": made.peaks["peak_with_data_mib"],
     }
+
+
+def prepared(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
+    """Prepare a data set in an empty cache."""
+    finished = lab.run([*line, f"data.cache={outputs / 'cache'}"], sample=True)
+    (array,) = (outputs / "cache").rglob("labels.npy")
+    rate = len(np.load(array)) / finished.seconds
+    return {"wall_seconds": finished.seconds, "images_per_second": rate, **finished.peaks}
+
+
+def predicted(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
+    """Make a run, then predict its training images with it."""
+    run_train(lab, line, outputs, sample=False)
+    (run,) = find_runs(outputs)
+    words = dict(str(word).partition("=")[::2] for word in line)
+    photographs = Path(words["data.root"]) / words["data.path"] / "train"
+    finished = lab.run([*CNNEXP, "predict", run.folder, photographs, "--format", "csv"], sample=True)
+    rate = (len(finished.output.splitlines()) - 1) / finished.seconds
+    return {"wall_seconds": finished.seconds, "images_per_second": rate, **finished.peaks}
+
+
+def python(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
+    """Measure a program of Python."""
+    return {"wall_seconds": lab.run(line).seconds}
 
 
 def group() -> tuple[Path, str, str]:
@@ -240,4 +280,5 @@ def stages(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
 
 KINDS: dict[str, Callable[[Lab, Command, Case, Path], Numbers]] = dict.fromkeys((*RIVALS, "steps"), program)
 KINDS |= {"train": train, "study": study, "first_start": first_start, "stages": stages, "command": answer}
+KINDS |= {"prepared": prepared, "predicted": predicted, "python": python}
 KINDS["train_in_little_memory"] = train_in_little_memory

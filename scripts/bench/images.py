@@ -11,6 +11,8 @@ from bench.process import NotMeasured
 
 REAL = {"imagenette": ("imagenette2-160", "train", "val"), "cifar10": ("cifar10-jpeg", "train", "test")}
 EMBEDDED = ("postcards", "textures")
+COPIES = ("copies", "photographs")
+WIDTH, HEIGHT = 4000, 3000  # of a photograph
 MAX_LINKS = 50_000  # ext4 allows 65,000 names of one file
 
 
@@ -19,7 +21,8 @@ class Images:
     """Images, `size` pixels wide and high.
 
     source: imagenette, cifar10 (stratified samples of `train` and `test` images), postcards, textures (drawn), or
-    copies (`train` and `test` names of a few drawn images). A tenth of the drawn training images is held out.
+    copies (`train` and `test` names of a few drawn images), or photographs (the same, 4000 x 3000 pixels each, whatever
+    `size` cnnexp reads them with). A tenth of the drawn training images is held out.
     """
 
     source: str
@@ -29,7 +32,7 @@ class Images:
 
     def root(self, lab: Lab) -> Path:
         """Return the folder of the tree."""
-        parts = (self.source, self.train, self.size if self.source == "copies" else self.test)
+        parts = (self.source, self.train, self.size if self.source in COPIES else self.test)
         return lab.work / "trees" / "-".join(str(part) for part in parts if part)
 
     def words(self, lab: Lab) -> list[str]:
@@ -92,5 +95,7 @@ class Images:
                 (first.parent / f"{number:07d}.jpg").hardlink_to(first)
             else:
                 first.parent.mkdir(parents=True, exist_ok=True)
-                colours = Image.frombytes("RGB", (8, 8), random.Random(number).randbytes(3 * 8 * 8))
-                colours.resize((self.size, self.size), Image.Resampling.BILINEAR).save(first, quality=85)
+                large = self.source == "photographs"
+                sides, given = ((WIDTH, HEIGHT), (500, 375)) if large else ((self.size, self.size), (8, 8))
+                colours = Image.frombytes("RGB", given, random.Random(number).randbytes(3 * given[0] * given[1]))
+                colours.resize(sides, Image.Resampling.BILINEAR).save(first, quality=85)

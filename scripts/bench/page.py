@@ -1,4 +1,4 @@
-"""docs/performance.md and its figure, from docs/performance.jsonl and the template, which is written by hand."""
+"""docs/performance.md, its details and figure, from docs/performance.jsonl and templates that are written by hand."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from bench.table import ROWS, Row, sets_of
 # The figure: what grows, by row; what is drawn, by the end of a metric's name.
 TITLES = {"growth-runs": ("the runs of a sweep", "runs"), "growth-images": ("the images of a data set", "images")}
 AXES = {"_seconds": ("Time", "seconds"), "_mib": ("Memory", "MiB")}
+PAGES = ("performance.md", "performance-details.md")
 UNITS = {"seconds": "s", "mib": "MiB", "percent": "%"}
 
 
@@ -29,7 +30,7 @@ def number(value: float, digits: int = 3) -> str:
 
 def checked(row: Row, found: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """Return {what, target, measured, verdict} of every check of a row, as text; no target is "none"."""
-    found = found or {"repeats": [], "problems": {}, "not_measured": None}
+    found = found or {"repeats": [], "problems": {}, "facts": {}, "not_measured": None}
     lines = []
     for check in [check for part in sets_of(row, Lab()) for check in part["checks"]]:
         _, unit, more_is_better = results.COMPARISONS[check["kind"]]
@@ -40,7 +41,8 @@ def checked(row: Row, found: Mapping[str, Any] | None) -> list[dict[str, str]]:
             line["target"] = f"at {'least' if more_is_better else 'most'} {number(check['target'])}{unit}"
         if outcome := results.outcome(check, results.series_of(found)):
             span = f"{number(outcome['low'])} to {number(outcome['high'])}" if outcome["n"] > 1 else "once"
-            line["measured"] = f"{number(outcome['value'])}{unit} ({span})"
+            note = str(found["facts"].get("complete process", ""))  # of a row that scripts/gpu_check.py measured
+            line["measured"] = f"{number(outcome['value'])}{unit} ({'; '.join(filter(None, (span, note)))})"
             line["verdict"] = "met" if outcome["met"] else "missed"
         lines.append(line)
     return lines
@@ -80,14 +82,14 @@ def fact(value: Any) -> str:
     return number(value, 4) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def render(found: Mapping[str, Any]) -> str:
-    """Return the page. found: the rows of performance.jsonl."""
+def render(found: Mapping[str, Any], name: str = PAGES[0]) -> str:
+    """Return one of PAGES. found: the rows of performance.jsonl."""
     options: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     # Nothing is escaped: this is Markdown, of our own numbers.
     environment = Environment(loader=FileSystemLoader(BENCH), undefined=StrictUndefined, autoescape=False, **options)
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     ways = {"checked": checked, "table": table, "series": results.series_of, "median": median, "fact": fact}
-    return environment.get_template("performance.md.jinja").render(rows=ROWS, found=found, **ways)
+    return environment.get_template(f"{name}.jinja").render(rows=ROWS, found=found, **ways)
 
 
 def growth(rows: Mapping[str, Any]) -> bytes | None:
@@ -121,9 +123,10 @@ def growth(rows: Mapping[str, Any]) -> bytes | None:
 
 
 def write(folder: Path, found: Mapping[str, Any]) -> None:
-    """Write performance.jsonl, performance.md and, if there is something to draw, performance-growth.png."""
+    """Write performance.jsonl, PAGES and, if there is something to draw, performance-growth.png."""
     folder.mkdir(parents=True, exist_ok=True)
     results.write(folder, found)
     if picture := growth(found):
         (folder / "performance-growth.png").write_bytes(picture)
-    (folder / "performance.md").write_text(render(found))
+    for name in PAGES:
+        (folder / name).write_text(render(found, name))
