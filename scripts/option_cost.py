@@ -2,7 +2,8 @@
 
 Run: python scripts/option_cost.py
 Augmentations: ms for a batch of 128 images. Options: ms for a step of the default network on such a batch, and how many
-per cent more than a plain step. Median, and range in parentheses. All take turns, so that a busy machine slows each.
+per cent more than a plain step. "torch" is a loop of torch alone. CPU time: median, and range in parentheses. All take
+turns, so that a busy machine slows each.
 """
 
 import statistics
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 import yaml
+from torch.nn import functional
 
 from cnnexp.config import compose as configs
 from cnnexp.config.words import folder
@@ -28,6 +30,8 @@ OPTIONS = {
     "accumulate=4": ("accumulate=4",),
     "16 images": ("batch_size=16",),
     "16 images, accumulate=4": ("batch_size=16", "accumulate=4"),
+    "torch, 16 images": ("batch_size=16",),
+    "torch, 16 images in 4": ("batch_size=16", "accumulate=4"),
     "4 images": ("batch_size=4",),
     "mix.mixup": ("mix.mixup=0.2",),
     "mix.cutmix": ("mix.cutmix=1.0",),
@@ -54,7 +58,7 @@ def augmentations() -> dict[str, Callable[[int], object]]:
 def steps() -> dict[str, Callable[[int], object]]:
     """Return what takes a training step, with its batch, of each of OPTIONS."""
 
-    def call(words: tuple[str, ...]) -> Callable[[int], object]:
+    def call(name: str, words: tuple[str, ...]) -> Callable[[int], object]:
         config = configs.resolve(configs.compose([*DATA, "epochs=100", *words]))
         device = devices.resolve(config["device"])
         data = build.build_data(config)
@@ -62,24 +66,32 @@ def steps() -> dict[str, Callable[[int], object]]:
         settings = setup.settings_of(config, batches, device)
         state = setup.new_state(config, data, settings)
 
+        adam = torch.optim.Adam(state.model.parameters())
+
         def step(turn: int) -> None:
             train_step(state, batches.at(state.step), settings)
             state.step += 1
 
-        return step
+        def plain_torch(turn: int) -> None:
+            adam.zero_grad()
+            for part in batches.at(turn).parts(settings.accumulate):
+                (functional.cross_entropy(state.model(part.images), part.labels) / settings.accumulate).backward()
+            adam.step()
 
-    return {name: call(words) for name, words in OPTIONS.items()}
+        return plain_torch if name.startswith("torch") else step
+
+    return {name: call(name, words) for name, words in OPTIONS.items()}
 
 
 def timed(calls: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
-    """Return the times of each call in ms; all take turns, and the first turn is not counted."""
+    """Return the CPU times of each call in ms; all take turns, and the first turn is not counted."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(REPEATS + 1):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = time.process_time()
             call(turn)
             if turn:
-                times[name].append(1000 * (time.perf_counter() - started))
+                times[name].append(1000 * (time.process_time() - started))
     return times
 
 

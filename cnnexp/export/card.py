@@ -80,10 +80,12 @@ def _data(model: TrainedModel) -> str:
     data: dict[str, Any] = model.record.info.get("data") or {}
     counts = ", ".join(f"{data.get(part, 0):,} {part}" for part in ("train", "val", "test"))
     licence = licence_of(str(data.get("name"))) or "not known to the program; see the source of the images"
+    fold = model.record.info.get("fold") or {}
+    part = f"; fold {fold.get('fold')} of {fold.get('of')}, counted from 0" if fold else ""
     return _listed(
         [
             f"name: {_safe(data.get('name'))}, fingerprint `{plain(data.get('fingerprint'))}`",
-            f"images: {counts}",
+            f"images: {counts}{part}",
             f"licence of the data: {licence}. The licence may bind users of the model too",
         ]
     )
@@ -147,7 +149,8 @@ def _of_classes(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes
     rows = []
     for name, (value, *others) in found.items():
         low, high = np.quantile(others, (0.025, 0.975))
-        rows.append((names[name], f"{percent(value)} [{percent(low)}, {percent(high)}]"))
+        interval = f" [{percent(low)}, {percent(high)}]" if low < high else ""  # all images are right, or none
+        rows.append((names[name], percent(value) + interval))
     return rows
 
 

@@ -71,6 +71,7 @@ def timm_model(
     weights: `imagenet` are those of the name's tag, or timm's default. strict: all of a checkpoint must fit. Raises
     Skipped if timm's weights are not available.
     """
+    check_timm()
     import timm
 
     from cnnexp.models.freeze import freeze_weights, set_batch_norm

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp.config.signature import steps
 from cnnexp.errors import UserError, warn_once
+from cnnexp.text import plural
 from cnnexp.training import build
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def _notes(
     elif not node["_target_"].endswith(".constant") and max(rates) - min(rates) < SAME_RATE * max(rates):
         counts = "; a scheduler class of torch is stepped once an epoch" if stride > 1 else ""
         epochs = f"{total_steps / steps_per_epoch:.3g}"
-        notes.append(f"scheduler: changes nothing in {epochs} epochs, the learning rate stays {max(rates):.3g}{counts}")
+        notes.append(
+            f"scheduler: changes nothing in {plural(epochs, 'epoch')}, the learning rate stays {max(rates):.3g}{counts}"
+        )
     if watching is not None and isinstance(lr := config["optimizer"].get("lr"), (int, float)):
         doubled = {**config, "optimizer": {**config["optimizer"], "lr": 2 * lr}}
         other = build.build_schedule(doubled, try_optimizer(doubled), total_steps, steps_per_epoch)

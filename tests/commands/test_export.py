@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnexp import metrics
 from cnnexp.data.pixels import flatten
-from cnnexp.export import check, formats, snippets
+from cnnexp.export import card, check, formats, snippets
 from cnnexp.export.portable import resize_rule
 from cnnexp.models import zoo
 from cnnexp.records.run_record import RunRecord
@@ -32,8 +32,8 @@ def test_images(run):
 test_images.__test__ = False
 
 
-def code_of(card):
-    return re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+def code_of(text):
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
 
 
 def test_pt2_computes_the_recorded_logits_for_any_number_of_images(cnnexp, trained_run, tmp_path):
@@ -175,6 +175,18 @@ def test_the_code_of_the_card_reads_an_image_as_the_data_was(trained_run, tmp_pa
     with Image.open(file) as image:
         expected = np.asarray(flatten(image, "L" if channels == 1 else "RGB"))
     assert np.array_equal(names["pixels"], expected.reshape(1, 20, 30, channels))
+
+
+def test_the_card_of_a_fold_names_it(cnnexp, made, tmp_path):
+    run = made("fold", "model.blocks=[{fc:{out:8}}]", "data.folds=3", "data.fold=1")
+    assert cnnexp("export", run, "--to", "pt2", "--out", tmp_path)[0] == 0
+    assert "50 test; fold 1 of 3, counted from 0" in (tmp_path / "model_card.md").read_text()
+
+
+def test_a_score_without_spread_has_no_bootstrap_interval():
+    labels = np.arange(30) % 3
+    assert card._of_classes(labels, labels, 3) == [("macro F1", "100.00%"), ("balanced accuracy", "100.00%")]
+    assert "[" in card._of_classes(np.where(np.arange(30) < 20, labels, 0), labels, 3)[0][1]
 
 
 def test_the_card_has_the_mean_over_the_seeds_of_an_arm(cnnexp, trained_study, tmp_path):

@@ -36,6 +36,12 @@ def test_it_has_a_new_head_and_takes_the_image(timm, name, head, channels):
     assert learns == norms | {head}
 
 
+def test_a_run_of_timm_says_what_is_missing_without_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"timm is not installed; type: pip install 'cnnexp\[timm\]'"):
+        build(name="test_resnet")
+
+
 def test_an_unknown_name_gets_a_guess(timm):
     with pytest.raises(UserError, match=r"no network 'resnet81'.*did you mean 'resnet"):
         build(name="resnet81")
