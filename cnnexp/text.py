@@ -49,8 +49,9 @@ def plain(text: object, lines: bool = False) -> str:
     """
     kept = str(text)
     kept = kept if len(kept) <= MAX_CHARACTERS else f"{kept[:MAX_CHARACTERS]}…"
-    kept = _ESCAPES.sub("", kept).replace("\r\n", "\n").replace("\t", "    ")
-    kept = "".join(_harmless(c) for c in kept)
+    if not kept.isprintable():  # most texts are, and a page has many
+        kept = _ESCAPES.sub("", kept).replace("\r\n", "\n").replace("\t", "    ")
+        kept = "".join(_harmless(c) for c in kept)
     return kept.strip("\n") if lines else " ".join(kept.split())
 
 

@@ -1,5 +1,6 @@
 """Runs as rows of a table, for `cnnexp.runs(FOLDER)` and `cnnexp runs`. Imports no torch."""
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -71,9 +72,23 @@ def is_superseded(run: RunRecord) -> bool:
 
     Raises UserError if study.json cannot be read.
     """
-    study = read_study(run.folder.parent)
-    present = {entry["fingerprint"] for entry in (study or {"runs": []})["runs"] if entry["arm"] == run.info.get("arm")}
+    folder, arm = run.folder.parent, run.info.get("arm")
+    try:
+        file = (folder / "study.json").lstat()
+    except OSError:
+        return False
+    called = _called(folder, (file.st_ino, file.st_size, file.st_mtime_ns))
+    present = called.get(arm, set()) if isinstance(arm, str) else set()
     return bool(present) and run.info.get("fingerprint") not in present
+
+
+@functools.lru_cache(maxsize=64)
+def _called(folder: Path, file: tuple[int, ...]) -> dict[str, set[str]]:
+    """Return the fingerprints that study.json has of each arm. It is read once, however many runs the study has."""
+    found: dict[str, set[str]] = {}
+    for entry in (read_study(folder) or {"runs": []})["runs"]:
+        found.setdefault(entry["arm"], set()).add(entry["fingerprint"])
+    return found
 
 
 def _value(info: Any, kind: type, path: str) -> Any:

@@ -85,7 +85,8 @@ def _arms(findings: Findings, arms: Sequence[Arm], every: int) -> list[dict[str,
                 "n": test.n if test else 0,
                 "test": [rounded(100 * x) for x in (test.mean, test.low, test.high)] if test else [None] * 3,
                 "costs": {name: rounded(cost.of_arm(row)) if row else None for name, cost in COSTS.items()},
-                "runs": [_run(run, every, run in arm.runs) for run in _runs(arm)],
+                "runs": [_run(run, every, True) for run in arm.runs]
+                + [_run(run, every, False) for run in arm.unfinished],
             }
         )
     return found
