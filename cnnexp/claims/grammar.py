@@ -201,7 +201,8 @@ def _value(times: int, words: list[str]) -> Term:
         if _skip(words, "["):
             of_class = words.pop(0) if words else ""
             if not of_class.strip('"[]') or not _skip(words, "]"):
-                raise UserError(f"expected one class in brackets: {metric.removeprefix('test_')}[dog]")
+                named = metric.removeprefix("test_")
+                raise UserError(f'expected one class in brackets: {named}[dog] or {named}["my dog"]')
             metric = full_name(metric, of_class.strip('"'))
     return Term(times, arm.strip('"'), metric)
 

@@ -33,7 +33,7 @@ class _EvalMode(nn.Module):
 
 
 @cache
-def frozen(kind: type[_BatchNorm]) -> type[_BatchNorm]:
+def frozen(kind: Any) -> type[_BatchNorm]:
     """Return the class of batch normalisation `kind` that stays in eval mode, even after `.train()`."""
     return type(f"Frozen{kind.__name__}", (_EvalMode, kind), {})
 

@@ -56,10 +56,10 @@ def layer_numbers(model: "nn.Module") -> dict[str, int]:
     A network of timm numbers its own. Elsewhere names tell: a layer is named up to its first number, as layer1.0 of
     layer1.0.conv2.weight, conv1 and features.3. Norms belong to the layer before them.
     """
-    if hasattr(model, "group_matcher"):
+    if callable(matcher := getattr(model, "group_matcher", None)):
         from timm.models import group_parameters
 
-        found: dict[str, int] = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+        found: dict[str, int] = group_parameters(model, matcher(coarse=False), reverse=True)
         return found
     members: dict[str, list[str]] = {}
     shapes = {name: p.ndim for name, p in model.named_parameters()}

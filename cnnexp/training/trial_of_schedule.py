@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from cnnexp.config.signature import steps
 from cnnexp.errors import UserError, warn_once
-from cnnexp.text import plural
 from cnnexp.training import build
 
 if TYPE_CHECKING:
@@ -88,7 +87,8 @@ def _notes(
         counts = "; a scheduler class of torch is stepped once an epoch" if stride > 1 else ""
         epochs = f"{total_steps / steps_per_epoch:.3g}"
         notes.append(
-            f"scheduler: changes nothing in {plural(epochs, 'epoch')}, the learning rate stays {max(rates):.3g}{counts}"
+            f"scheduler: changes nothing in {epochs} epoch{'' if epochs == '1' else 's'}, the learning rate stays "
+            f"{max(rates):.3g}{counts}"
         )
     if watching is not None and isinstance(lr := config["optimizer"].get("lr"), (int, float)):
         doubled = {**config, "optimizer": {**config["optimizer"], "lr": 2 * lr}}

@@ -21,6 +21,12 @@ def test_balanced_weights_make_the_classes_equal() -> None:
     assert [n * float(w) for n, w in zip(COUNTS, found, strict=True)] == pytest.approx([4, 4, 4])
 
 
+def test_a_class_without_training_images_leaves_the_loss_finite() -> None:
+    counts = [2, 0, 6]
+    for loss in (losses.cross_entropy(counts, 0.1, "balanced"), losses.focal(counts, 2.0, "balanced")):
+        assert loss(LOGITS, LABELS).isfinite()
+
+
 def test_cross_entropy_is_torchs() -> None:
     weight = torch.tensor([1.0, 2.0, 0.5])
     own = losses.cross_entropy(COUNTS, 0.1, [1.0, 2.0, 0.5])(LOGITS, LABELS)
