@@ -77,6 +77,17 @@ def test_planned_seeds_that_are_not_done_make_it_provisional(tmp_path):
     assert answer(found).next == ("Finish the planned runs:", "cnnexp train +study=demo")
 
 
+def test_seeds_beyond_the_planned_ones_are_counted(tmp_path):
+    for seeds, words, end in (
+        (4, "Final", "done. More may be added."),
+        (6, "Final, extended", "and 2 seeds in addition."),
+    ):
+        folder = write_study(tmp_path / words, THREE, seeds=seeds)
+        study_file.write_study(folder, storage.read_json(folder / "study.json") | {"plan": {"seeds": [0, 1, 2, 3]}})
+        kind, shown, sentence = answer(analyse(study_of(folder))).status
+        assert (kind, shown) == ("final", words) and sentence.endswith(end)
+
+
 @pytest.mark.parametrize(
     ("seeds", "fields", "command"),
     [

@@ -99,6 +99,12 @@ def status(findings: Findings) -> tuple[str, str, str]:
             "Final",
             f"All {test.units} are done at the {planned} of the study. More seeds change no verdict.",
         )
+    if (more := int(test.n) - len(plan.seeds)) > 0:
+        return (
+            "final",
+            "Final, extended",
+            f"The {planned} of the study are done, and {plural(more, 'seed')} in addition.",
+        )
     return "final", "Final", f"The {planned} of the study are done. More may be added."
 
 
