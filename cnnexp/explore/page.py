@@ -54,7 +54,7 @@ def render(facts: Facts, figures: dict[str, Figure], augmented: Augmented | None
         "skipped": [plain(name) for name in facts.data.skipped],
         "command": command,
     }
-    return plotly.render(Path(__file__).parent / "templates", "data.html.j2", context, "data.js", plot_data(facts))
+    return plotly.render(Path(__file__).parent / "templates", "data.html.j2", context, ["data.js"], plot_data(facts))
 
 
 def plot_data(facts: Facts) -> dict[str, Any]:

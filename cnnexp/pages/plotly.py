@@ -6,7 +6,7 @@ Only the script of the package is read; no Python of it is imported.
 import base64
 import gzip
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -38,15 +38,17 @@ def library() -> Library | None:
     return Library(base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii"), digest(text))
 
 
-def render(templates: Path, name: str, context: Mapping[str, Any], script: str, data: Mapping[str, Any] | None) -> str:
-    """Return a page whose figures `script`, a file beside its template, draws from `data`.
+def render(
+    templates: Path, name: str, context: Mapping[str, Any], scripts: Sequence[str], data: Mapping[str, Any] | None
+) -> str:
+    """Return a page whose figures `scripts`, files beside its template, draw from `data`.
 
     The template gets both and `library`, which is "" without data or without Plotly: its figures are then images.
     """
     found = library() if data else None
     drawn = {"data": data, "library": found.packed if found else ""}
-    scripts = (SCRIPT, templates / script) if found else ()
-    return template.render(templates, name, {**context, **drawn}, scripts, [found.digest] if found else [])
+    files = (SCRIPT, *(templates / script for script in scripts)) if found else ()
+    return template.render(templates, name, {**context, **drawn}, files, [found.digest] if found else [])
 
 
 def rounded(value: float, digits: int = 5) -> float | None:

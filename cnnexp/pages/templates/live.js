@@ -27,7 +27,9 @@ live.kinds = {
   details: {
     elements: () => live.named("details", (details) => details.querySelector("summary").textContent),
     read: (details) => details.open,
-    write: (details, open) => { details.open = open; },
+    write: (details, open) => {
+      details.open = open;
+    },
   },
   fields: {
     elements: () => live.named("input, select", (field) => live.label(field) ?? field.closest("label")?.textContent),
@@ -37,7 +39,9 @@ live.kinds = {
   pressed: {
     elements: () => live.named("[aria-pressed]", (button) => button.dataset.arm ?? button.textContent),
     read: (button) => button.getAttribute("aria-pressed"),
-    write: (button, pressed) => { if (button.getAttribute("aria-pressed") !== pressed) button.click(); },
+    write: (button, pressed) => {
+      if (button.getAttribute("aria-pressed") !== pressed) button.click();
+    },
   },
   sorts: {
     elements: () => live.named("thead th:has(> .sort)", (head) => head.textContent),
@@ -51,12 +55,16 @@ live.kinds = {
   heights: {
     elements: () => live.named(".plot"),
     read: (plot) => plot.offsetHeight,
-    write: (plot, height) => { if (height) plot.style.minHeight = `${height}px`; },
+    write: (plot, height) => {
+      if (height) plot.style.minHeight = `${height}px`;
+    },
   },
   places: {
     elements: () => live.named(".scroll, .forest, .switches, .menu", live.label),
     read: (box) => [box.scrollLeft, box.scrollTop],
-    write: (box, [left, top]) => { if (left || top) box.scrollTo(left, top); },
+    write: (box, [left, top]) => {
+      if (left || top) box.scrollTo(left, top);
+    },
   },
 };
 live.focusable = () =>
@@ -87,13 +95,33 @@ live.restore = () => {
   scrollTo(...state.scroll);
 };
 addEventListener("pagehide", () => {
-  try { live.save(); } catch { /* a full or forbidden storage: the page opens as new */ }
+  try {
+    live.save();
+  } catch {
+    /* a full or forbidden storage: the page opens as new */
+  }
 });
-try { live.restore(); } catch { /* likewise */ }
-addEventListener("load", () => { try { live.restore(); } catch { /* likewise */ } });
+try {
+  live.restore();
+} catch {
+  /* likewise */
+}
+addEventListener("load", () => {
+  try {
+    live.restore();
+  } catch {
+    /* likewise */
+  }
+});
 
 for (const name of ["pointerdown", "pointermove", "keydown", "input", "wheel", "scroll"]) {
-  addEventListener(name, () => { live.active = Date.now(); }, { passive: true, capture: true });
+  addEventListener(
+    name,
+    () => {
+      live.active = Date.now();
+    },
+    { passive: true, capture: true },
+  );
 }
 live.state = make("span", { class: "soft", text: `live, updated ${new Date().toLocaleTimeString("en-GB")}` });
 document.querySelector(".bar > span")?.after(live.state);
@@ -108,7 +136,8 @@ live.look = async () => {
     live.ended = true;
     live.state.textContent = "not live: the server has ended";
   }
-  const now = Date.now(), reads = now - live.active < live.wait || String(getSelection());
+  const now = Date.now(),
+    reads = now - live.active < live.wait || String(getSelection());
   if (live.changed && !live.ended && (!reads || now - live.changed > live.longest)) location.reload();
 };
 live.loop = async () => {
@@ -116,5 +145,7 @@ live.loop = async () => {
   if (!document.hidden) await live.look();
   live.timer = setTimeout(live.loop, live.every);
 };
-document.addEventListener("visibilitychange", () => { if (!document.hidden) live.loop(); });
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) live.loop();
+});
 live.timer = setTimeout(live.loop, live.every);

@@ -12,8 +12,15 @@ const make = (tag, attributes = {}, ...children) => {
   made.append(...children);
   return made;
 };
+const tableOf = (name, heads, rows) => {
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
+  const scroll = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, table);
+  return make("div", { class: "table" }, scroll);
+};
 const find = (selector, within = document) => [...within.querySelectorAll(selector)];
-const say = (text) => { document.getElementById("live").textContent = text; };
+const say = (text) => {
+  document.getElementById("live").textContent = text;
+};
 const shortened = (text, width) => (text.length <= width ? text : `${text.slice(0, width - 10)}…${text.slice(-9)}`);
 const page = { redraw: [], beforePrint: [], remember: {} };
 
@@ -47,14 +54,20 @@ document.addEventListener("click", async (event) => {
   await copy(command.querySelector("code").textContent);
   button.textContent = "Copied";
   say("The command is copied.");
-  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  setTimeout(() => {
+    button.textContent = "Copy";
+  }, 2000);
 });
 
 // A link to a section opens it, and what it lies in.
 function openTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
-  find("details.part", target).slice(0, 1).forEach((part) => { part.open = true; });
+  find("details.part", target)
+    .slice(0, 1)
+    .forEach((part) => {
+      part.open = true;
+    });
   for (let part = target; part; part = part.parentElement) if (part.matches("details")) part.open = true;
   target.scrollIntoView();
 }
@@ -63,8 +76,11 @@ document.addEventListener("click", (event) => {
   if (event.target.closest?.('a[href^="#"]')) setTimeout(openTarget);
 });
 document.getElementById("open-all")?.addEventListener("click", (event) => {
-  const parts = find("details.part"), open = parts.some((part) => !part.open);
-  parts.forEach((part) => { part.open = open; });
+  const parts = find("details.part"),
+    open = parts.some((part) => !part.open);
+  parts.forEach((part) => {
+    part.open = open;
+  });
   event.target.textContent = open ? "Close all sections" : "Open all sections";
 });
 
@@ -73,7 +89,8 @@ document.getElementById("open-all")?.addEventListener("click", (event) => {
 const SUFFIX = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 function valueOf(cell) {
   if (cell.dataset.sort) return Number(cell.dataset.sort);
-  const text = cell.textContent.trim(), found = /^([+\-−]?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s?([kMGT])?(?![\w.])/.exec(text);
+  const text = cell.textContent.trim(),
+    found = /^([+\-−]?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s?([kMGT])?(?![\w.])/.exec(text);
   if (text === "-" || text === "") return null;
   return found ? Number(found[1].replace(/,/g, "").replace("−", "-")) * (SUFFIX[found[2]] || 1) : text;
 }
@@ -82,7 +99,8 @@ function compare(a, b) {
   return String(a).localeCompare(String(b), "en", { numeric: true });
 }
 function sortBy(table, column, button) {
-  const head = button.closest("th"), down = head.getAttribute("aria-sort") === "ascending";
+  const head = button.closest("th"),
+    down = head.getAttribute("aria-sort") === "ascending";
   find("th[aria-sort]", table).forEach((th) => th.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
   const body = table.tBodies[0];
@@ -92,35 +110,58 @@ function sortBy(table, column, button) {
   say(`Sorted by ${button.textContent}, ${down ? "largest" : "smallest"} first.`);
 }
 function filterRows(table, words, counted, chosen) {
-  const parts = words.toLowerCase().split(/\s+/).filter(Boolean), set = chosen.filter((one) => one.value);
+  const parts = words.toLowerCase().split(/\s+/).filter(Boolean),
+    set = chosen.filter((one) => one.value);
   let shown = 0;
   for (const row of table.tBodies[0].rows) {
     const text = row.textContent.toLowerCase();
-    row.hidden = !parts.every((part) => text.includes(part)) || !set.every((one) => row.cells[one.dataset.column].textContent.split(", ").includes(one.value));
+    row.hidden =
+      !parts.every((part) => text.includes(part)) ||
+      !set.every((one) => row.cells[one.dataset.column].textContent.split(", ").includes(one.value));
     shown += !row.hidden;
   }
   counted.textContent = parts.length || set.length ? `${shown} of ${table.tBodies[0].rows.length} rows` : "";
   table.dispatchEvent(new Event("filter", { bubbles: true }));
 }
 function valueChooser(table, th, column) {
-  const values = [...new Set([...table.tBodies[0].rows].flatMap((row) => row.cells[column].textContent.split(", ")))].sort();
-  const name = th.textContent, options = values.map((text) => make("option", { value: text, text }));
-  return make("select", { "aria-label": `Only rows with this ${name}`, "data-column": column }, make("option", { value: "", text: `${name}: all` }), ...options);
+  const values = [
+    ...new Set([...table.tBodies[0].rows].flatMap((row) => row.cells[column].textContent.split(", "))),
+  ].sort();
+  const name = th.textContent,
+    options = values.map((text) => make("option", { value: text, text }));
+  return make(
+    "select",
+    { "aria-label": `Only rows with this ${name}`, "data-column": column },
+    make("option", { value: "", text: `${name}: all` }),
+    ...options,
+  );
 }
 function columnChooser(table, heads) {
   const boxes = heads.slice(1).map((name, index) => {
-    const box = make("input", { type: "checkbox", checked: true, onchange: () => {
-      for (const row of table.rows) row.cells[index + 1].hidden = !box.checked;
-    } });
+    const box = make("input", {
+      type: "checkbox",
+      checked: true,
+      onchange: () => {
+        for (const row of table.rows) row.cells[index + 1].hidden = !box.checked;
+      },
+    });
     return make("label", {}, box, ` ${name}`);
   });
-  return make("details", { class: "chooser" }, make("summary", { text: "Columns" }), make("div", { class: "menu" }, ...boxes));
+  return make(
+    "details",
+    { class: "chooser" },
+    make("summary", { text: "Columns" }),
+    make("div", { class: "menu" }, ...boxes),
+  );
 }
 function improve(holder) {
-  const table = holder.querySelector("table"), rows = table.tBodies[0].rows.length;
+  const table = holder.querySelector("table"),
+    rows = table.tBodies[0].rows.length;
   const heads = [...table.tHead.rows[0].cells].map((th) => th.textContent);
   if (rows < 2) return;
-  const chosen = [...table.tHead.rows[0].cells].flatMap((th, column) => (th.hasAttribute("data-filter") ? [valueChooser(table, th, column)] : []));
+  const chosen = [...table.tHead.rows[0].cells].flatMap((th, column) =>
+    th.hasAttribute("data-filter") ? [valueChooser(table, th, column)] : [],
+  );
   [...table.tHead.rows[0].cells].forEach((th, column) => {
     const button = make("button", { type: "button", class: "sort", text: th.textContent });
     button.addEventListener("click", () => sortBy(table, column, button));
@@ -128,8 +169,13 @@ function improve(holder) {
   });
   if (rows < 4 && heads.length < 6 && !chosen.length) return;
   const counted = make("span", { class: "soft", role: "status" });
-  const field = make("input", { type: "search", placeholder: "Filter rows", "aria-label": "Filter the rows of this table" });
-  for (const one of [field, ...chosen]) one.addEventListener("input", () => filterRows(table, field.value, counted, chosen));
+  const field = make("input", {
+    type: "search",
+    placeholder: "Filter rows",
+    "aria-label": "Filter the rows of this table",
+  });
+  for (const one of [field, ...chosen])
+    one.addEventListener("input", () => filterRows(table, field.value, counted, chosen));
   holder.prepend(make("div", { class: "tools" }, field, ...chosen, columnChooser(table, heads), counted));
 }
 find(".table:not(header *)").forEach(improve); // those of the first screen are short
@@ -138,12 +184,16 @@ find(".table:not(header *)").forEach(improve); // those of the first screen are 
 addEventListener("beforeprint", () => {
   page.remember.open = find("details.part, details.print").filter((part) => !part.open);
   page.remember.theme = document.documentElement.dataset.theme;
-  page.remember.open.forEach((part) => { part.open = true; });
+  page.remember.open.forEach((part) => {
+    part.open = true;
+  });
   document.documentElement.dataset.theme = "light";
   page.beforePrint.forEach((draw) => draw());
 });
 addEventListener("afterprint", () => {
-  page.remember.open.forEach((part) => { part.open = false; });
+  page.remember.open.forEach((part) => {
+    part.open = false;
+  });
   if (page.remember.theme) document.documentElement.dataset.theme = page.remember.theme;
   else delete document.documentElement.dataset.theme;
   page.redraw.forEach((draw) => draw());

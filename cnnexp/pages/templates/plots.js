@@ -1,8 +1,13 @@
 "use strict";
-// Figures by Plotly, whose script the page carries packed. It is unpacked while the page is idle and runs when the first
-// figure comes into view. Plotly reads a part of HTML in labels: every text of a record passes through `label`.
+// Figures by Plotly, whose script the page carries packed. It is unpacked while the page is idle and runs when the
+// first figure comes into view. Plotly reads a part of HTML in labels: every text of a record passes through `label`.
 const label = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const faded = (colour, share) => colour + Math.round(255 * share).toString(16).padStart(2, "0");
+const faded = (colour, share) =>
+  colour +
+  Math.round(255 * share)
+    .toString(16)
+    .padStart(2, "0");
+const HOVER = { hovertemplate: "%{text}<extra></extra>" };
 const coarse = matchMedia("(pointer: coarse)").matches; // a finger: it scrolls the page, and does not drag in a figure
 const plots = new Map(); // element: {build, select}
 const unpacked = new Promise((resolve) => {
@@ -11,7 +16,10 @@ const unpacked = new Promise((resolve) => {
     const packed = atob(document.getElementById("library").textContent.trim());
     const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    new Response(stream).text().then((text) => { page.library = text; resolve(); });
+    new Response(stream).text().then((text) => {
+      page.library = text;
+      resolve();
+    });
   };
   addEventListener("load", () => setTimeout(start, 50));
 });
@@ -25,26 +33,68 @@ function startLibrary() {
 
 function colours() {
   return page.isDark()
-    ? { ink: "#e7eaf0", soft: "#a3adbb", grid: "#2b323c", paper: "#12151a", blue: "#4ba3e3", best: "#f08a4b", purple: "#d68fb5" }
-    : { ink: "#1b2130", soft: "#586173", grid: "#e4e8ee", paper: "#ffffff", blue: "#0072b2", best: "#d55e00", purple: "#a8527f" };
+    ? {
+        ink: "#e7eaf0",
+        soft: "#a3adbb",
+        grid: "#2b323c",
+        paper: "#12151a",
+        blue: "#4ba3e3",
+        best: "#f08a4b",
+        purple: "#d68fb5",
+      }
+    : {
+        ink: "#1b2130",
+        soft: "#586173",
+        grid: "#e4e8ee",
+        paper: "#ffffff",
+        blue: "#0072b2",
+        best: "#d55e00",
+        purple: "#a8527f",
+      };
 }
 
 function layoutOf(own) {
   const c = colours();
-  const axis = { gridcolor: c.grid, zeroline: false, linecolor: c.soft, ticks: "outside", tickcolor: c.soft, automargin: true, title: { standoff: 12 } };
-  const merged = { font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: c.ink }, paper_bgcolor: c.paper, plot_bgcolor: c.paper,
-    margin: { l: 56, r: 16, t: 14, b: 48 }, hovermode: "closest", showlegend: false, dragmode: coarse ? false : "zoom",
-    hoverlabel: { align: "left", bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } }, ...own };
-  for (const [name, value] of Object.entries(own)) if (/^[xy]axis/.test(name)) merged[name] = { ...axis, ...value, title: { ...axis.title, ...value.title } };
+  const axis = {
+    gridcolor: c.grid,
+    zeroline: false,
+    linecolor: c.soft,
+    ticks: "outside",
+    tickcolor: c.soft,
+    automargin: true,
+    title: { standoff: 12 },
+  };
+  const merged = {
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: c.ink },
+    paper_bgcolor: c.paper,
+    plot_bgcolor: c.paper,
+    margin: { l: 56, r: 16, t: 14, b: 48 },
+    hovermode: "closest",
+    showlegend: false,
+    dragmode: coarse ? false : "zoom",
+    hoverlabel: { align: "left", bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } },
+    ...own,
+  };
+  for (const [name, value] of Object.entries(own))
+    if (/^[xy]axis/.test(name)) merged[name] = { ...axis, ...value, title: { ...axis.title, ...value.title } };
   return merged;
 }
 
 function draw(element) {
   if (!startLibrary()) return false;
-  const { build, select } = plots.get(element), { data, layout } = build();
+  const { build, select } = plots.get(element),
+    { data, layout } = build();
   const width = element.clientWidth || 700;
-  const config = { showSendToCloud: false, plotlyServerURL: "", displaylogo: false, responsive: false, doubleClick: "reset", displayModeBar: "hover",
-    modeBarButtonsToRemove: ["lasso2d", "autoScale2d", ...(select ? [] : ["select2d"])], toImageButtonOptions: { filename: element.id } };
+  const config = {
+    showSendToCloud: false,
+    plotlyServerURL: "",
+    displaylogo: false,
+    responsive: false,
+    doubleClick: "reset",
+    displayModeBar: "hover",
+    modeBarButtonsToRemove: ["lasso2d", "autoScale2d", ...(select ? [] : ["select2d"])],
+    toImageButtonOptions: { filename: element.id },
+  };
   element.style.minHeight = `${layout.height}px`;
   Plotly.react(element, data, { ...layoutOf(layout), width }, config);
   if (select && !element.dataset.drawn) element.on("plotly_selected", select);
@@ -52,14 +102,17 @@ function draw(element) {
   return true;
 }
 
-const inView = new IntersectionObserver(async (entries) => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    inView.unobserve(entry.target);
-    await unpacked;
-    if (!entry.target.dataset.drawn) draw(entry.target);
-  }
-}, { rootMargin: "200px" });
+const inView = new IntersectionObserver(
+  async (entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      inView.unobserve(entry.target);
+      await unpacked;
+      if (!entry.target.dataset.drawn) draw(entry.target);
+    }
+  },
+  { rootMargin: "200px" },
+);
 
 // select: called with Plotly's event when the reader draws a box over points.
 function plot(id, build, select) {
@@ -75,21 +128,38 @@ function steer(element, event) {
   if (!element.dataset.drawn || event.ctrlKey || event.metaKey || event.altKey) return;
   const ranges = (axis) => element._fullLayout[axis]?.range;
   const scaled = (range, factor, shift) => {
-    const middle = (range[0] + range[1]) / 2, half = (range[1] - range[0]) / 2;
+    const middle = (range[0] + range[1]) / 2,
+      half = (range[1] - range[0]) / 2;
     return [middle - half * factor + shift * half, middle + half * factor + shift * half];
   };
-  const moves = { "+": [0.7, 0, 0], "=": [0.7, 0, 0], "-": [1.4, 0, 0], ArrowLeft: [1, -0.2, 0], ArrowRight: [1, 0.2, 0], ArrowUp: [1, 0, 0.2], ArrowDown: [1, 0, -0.2] };
-  if (event.key === "0" || event.key === "Home") Plotly.relayout(element, { "xaxis.autorange": true, "yaxis.autorange": true });
+  const moves = {
+    "+": [0.7, 0, 0],
+    "=": [0.7, 0, 0],
+    "-": [1.4, 0, 0],
+    ArrowLeft: [1, -0.2, 0],
+    ArrowRight: [1, 0.2, 0],
+    ArrowUp: [1, 0, 0.2],
+    ArrowDown: [1, 0, -0.2],
+  };
+  if (event.key === "0" || event.key === "Home")
+    Plotly.relayout(element, { "xaxis.autorange": true, "yaxis.autorange": true });
   else if (event.key === "n" || event.key === "p") readPoint(element, event.key === "n" ? 1 : -1);
   else if (moves[event.key] && ranges("xaxis") && ranges("yaxis")) {
     const [factor, x, y] = moves[event.key];
-    Plotly.relayout(element, { "xaxis.range": scaled(ranges("xaxis"), factor, x), "yaxis.range": scaled(ranges("yaxis"), factor, y) });
+    Plotly.relayout(element, {
+      "xaxis.range": scaled(ranges("xaxis"), factor, x),
+      "yaxis.range": scaled(ranges("yaxis"), factor, y),
+    });
   } else return;
   event.preventDefault();
 }
 
 function readPoint(element, step) {
-  const points = element.data.flatMap((trace, curveNumber) => (trace.hoverinfo === "skip" ? [] : (trace.text || []).map((text, pointNumber) => ({ curveNumber, pointNumber, text }))));
+  const points = element.data.flatMap((trace, curveNumber) =>
+    trace.hoverinfo === "skip"
+      ? []
+      : (trace.text || []).map((text, pointNumber) => ({ curveNumber, pointNumber, text })),
+  );
   if (!points.length) return;
   const at = (Number(element.dataset.at ?? (step > 0 ? -1 : 0)) + step + points.length) % points.length;
   element.dataset.at = at;
@@ -98,7 +168,11 @@ function readPoint(element, step) {
 }
 
 function redraw() {
-  for (const element of plots.keys()) if (element.dataset.drawn && element.clientWidth) { element.dataset.at = -1; draw(element); }
+  for (const element of plots.keys())
+    if (element.dataset.drawn && element.clientWidth) {
+      element.dataset.at = -1;
+      draw(element);
+    }
 }
 page.redraw.push(redraw);
 page.beforePrint.push(() => {
@@ -113,5 +187,8 @@ page.prepare = () => unpacked;
 let waiting;
 addEventListener("resize", () => {
   clearTimeout(waiting);
-  waiting = setTimeout(() => { if ([...plots.keys()].some((e) => e.dataset.drawn && e.clientWidth && e.clientWidth !== Number(e.dataset.drawn))) redraw(); }, 150);
+  waiting = setTimeout(() => {
+    if ([...plots.keys()].some((e) => e.dataset.drawn && e.clientWidth && e.clientWidth !== Number(e.dataset.drawn)))
+      redraw();
+  }, 150);
 });

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cnnexp.pages.style import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("report.js", "report_figures.js", "report_sections.js")  # in this order
 SECTIONS = {  # title, and what is in it
     "comparison": ("Comparison", "every number of every arm, and how it is judged"),
     "reported": ("Reported and reproduced", "the study's claims and published numbers"),
@@ -46,8 +47,8 @@ SECTIONS = {  # title, and what is in it
     "runs": ("Runs", "every run, with the command that repeats it"),
 }
 CURVES = (
-    "validation (lines with markers) and, when switched on, training (dotted). Mean over the {runs}; band: ± 1 "
-    "standard deviation (of two {runs}: both)."
+    "validation (lines with markers) and, when switched on, training (dotted). Mean over the {runs}; band, of "
+    "at most 12 arms: ± 1 standard deviation (of two {runs}: both)."
 )
 CAPTIONS = {  # of the interactive figures, by the name of the fixed one
     "test_accuracy": "Test accuracy: the mean (large marker), its 95 % interval {over} (bar, cut at 0 and 100) "
@@ -138,7 +139,7 @@ def render(
     }
     context["sections"] = _sections(findings, context)
     context["abouts"] = {name: about for name, (_, about) in SECTIONS.items()}
-    return plotly.render(TEMPLATES, "page.html.j2", context, "report.js", data)
+    return plotly.render(TEMPLATES, "page.html.j2", context, SCRIPTS, data)
 
 
 def _within(most: int, figures: Sequence["Figure"]) -> list["Figure"]:

@@ -52,7 +52,7 @@ def render(
         "command": plain(found.search.command),
         "report_command": command,
     }
-    return plotly.render(TEMPLATES, "search.html.j2", context, "search.js", data if drawn else None)
+    return plotly.render(TEMPLATES, "search.html.j2", context, ["search.js"], data if drawn else None)
 
 
 def tables_of_search(found: Found) -> dict[str, Table[Any]]:

@@ -2,47 +2,122 @@
 // Cost against accuracy across studies, of those that the filters of the table leave.
 const data = JSON.parse(document.getElementById("data").textContent);
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"];
-const COLOURS = [["#0072b2", "#4ba3e3"], ["#d55e00", "#f08a4b"], ["#009e73", "#35c79a"], ["#882255", "#d0709f"], ["#4d4d4d", "#b9bec7"], ["#e69f00", "#e69f00"], ["#56b4e9", "#56b4e9"]];
+const COLOURS = [
+  ["#0072b2", "#4ba3e3"],
+  ["#d55e00", "#f08a4b"],
+  ["#009e73", "#35c79a"],
+  ["#882255", "#d0709f"],
+  ["#4d4d4d", "#b9bec7"],
+  ["#e69f00", "#e69f00"],
+  ["#56b4e9", "#56b4e9"],
+];
 const field = (id) => document.getElementById(id);
-const shownCost = (value) => (field("cost-axis").value === "seconds" ? `${value.toFixed(1)} s` : Intl.NumberFormat("en").format(value));
+const shownCost = (value) =>
+  field("cost-axis").value === "seconds" ? `${value.toFixed(1)} s` : Intl.NumberFormat("en").format(value);
 
 function shownPoints() {
-  const shown = new Set(find("#studies tr[data-study]").filter((row) => !row.hidden).map((row) => Number(row.dataset.study)));
-  return data.points.filter((point) => shown.has(point.study) && point.group === field("group").value && point.costs[field("cost-axis").value] != null);
+  const shown = new Set(
+    find("#studies tr[data-study]")
+      .filter((row) => !row.hidden)
+      .map((row) => Number(row.dataset.study)),
+  );
+  return data.points.filter(
+    (point) =>
+      shown.has(point.study) && point.group === field("group").value && point.costs[field("cost-axis").value] != null,
+  );
 }
 
-// Those that no other beats in one and equals in the other, the cheapest first; report/analysis/cost.py has the same rule.
+// Those that no other beats in one and equals in the other, the cheapest first, as in report/analysis/cost.py.
 function paretoFront(points, cost) {
   const found = [];
   for (const point of [...points].sort((a, b) => a.costs[cost] - b.costs[cost] || b.test - a.test)) {
     const last = found.at(-1);
-    if (!last || point.test > last.test || (point.test === last.test && point.costs[cost] === last.costs[cost])) found.push(point);
+    if (!last || point.test > last.test || (point.test === last.test && point.costs[cost] === last.costs[cost]))
+      found.push(point);
   }
   return found;
 }
 
 function cost() {
-  const name = field("cost-axis").value, points = shownPoints(), front = paretoFront(points, name), dark = page.isDark() ? 1 : 0;
-  const traces = [{ type: "scatter", mode: "lines", x: front.map((p) => p.costs[name]), y: front.map((p) => p.test), line: { color: colours().soft, dash: "dash", width: 1.4, shape: "hv" }, hoverinfo: "skip" }];
+  const name = field("cost-axis").value,
+    points = shownPoints(),
+    front = paretoFront(points, name),
+    dark = page.isDark() ? 1 : 0;
+  const traces = [
+    {
+      type: "scatter",
+      mode: "lines",
+      x: front.map((p) => p.costs[name]),
+      y: front.map((p) => p.test),
+      line: { color: colours().soft, dash: "dash", width: 1.4, shape: "hv" },
+      hoverinfo: "skip",
+    },
+  ];
   for (const study of new Set(points.map((point) => point.study))) {
     const own = points.filter((point) => point.study === study);
-    const words = own.map((p) => `${label(p.name)}: ${label(p.arm)}<br>${p.test.toFixed(2)} %, ${shownCost(p.costs[name])}, n = ${p.n}${front.includes(p) ? "<br>on the Pareto front" : ""}`);
-    traces.push({ type: "scatter", mode: "markers+text", x: own.map((p) => p.costs[name]), y: own.map((p) => p.test), text: words, hovertemplate: "%{text}<extra></extra>", cliponaxis: false, textposition: own.map((p) => (front.indexOf(p) % 2 ? "bottom right" : "top left")),
-      texttemplate: own.map((p) => (front.length < 9 && front.includes(p) ? label(shortened(`${p.name}: ${p.arm}`, 30)) : "")),
-      marker: { color: COLOURS[study % COLOURS.length][dark], symbol: SYMBOLS[study % SYMBOLS.length], size: 9, line: { color: colours().ink, width: own.map((p) => (front.includes(p) ? 2 : 0)) } } });
+    const words = own.map(
+      (p) =>
+        `${label(p.name)}: ${label(p.arm)}<br>${p.test.toFixed(2)} %, ${shownCost(p.costs[name])}, n = ${p.n}` +
+        (front.includes(p) ? "<br>on the Pareto front" : ""),
+    );
+    traces.push({
+      type: "scatter",
+      mode: "markers+text",
+      x: own.map((p) => p.costs[name]),
+      y: own.map((p) => p.test),
+      text: words,
+      ...HOVER,
+      cliponaxis: false,
+      textposition: own.map((p) => (front.indexOf(p) % 2 ? "bottom right" : "top left")),
+      texttemplate: own.map((p) =>
+        front.length < 9 && front.includes(p) ? label(shortened(`${p.name}: ${p.arm}`, 30)) : "",
+      ),
+      marker: {
+        color: COLOURS[study % COLOURS.length][dark],
+        symbol: SYMBOLS[study % SYMBOLS.length],
+        size: 9,
+        line: { color: colours().ink, width: own.map((p) => (front.includes(p) ? 2 : 0)) },
+      },
+    });
   }
-  return { data: traces, layout: { height: 430, margin: { l: 56, r: 60, t: 26, b: 48 }, xaxis: { title: { text: data.costs[name] }, type: field("log-axis").checked ? "log" : "linear", rangemode: "tozero" }, yaxis: { title: { text: "test accuracy (%)" } } } };
+  return {
+    data: traces,
+    layout: {
+      height: 430,
+      margin: { l: 56, r: 60, t: 26, b: 48 },
+      xaxis: {
+        title: { text: data.costs[name] },
+        type: field("log-axis").checked ? "log" : "linear",
+        rangemode: "tozero",
+      },
+      yaxis: { title: { text: "test accuracy (%)" } },
+    },
+  };
 }
 
 function frontTable() {
-  const name = field("cost-axis").value, rows = paretoFront(shownPoints(), name);
-  const heads = ["Study", "Arm", data.costs[name], "Test (%)", "n"].map((text, i) => make("th", { scope: "col", class: i > 1 ? "number" : "", text }));
-  const lines = rows.map((p) => make("tr", {}, make("th", { scope: "row", text: p.name }), make("td", { class: "words", text: p.arm }), ...[shownCost(p.costs[name]), p.test.toFixed(2), p.n].map((text) => make("td", { class: "number", text }))));
-  field("front").replaceChildren(make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Arms on the Pareto front" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...lines))));
+  const name = field("cost-axis").value,
+    rows = paretoFront(shownPoints(), name);
+  const heads = ["Study", "Arm", data.costs[name], "Test (%)", "n"].map((text, i) =>
+    make("th", { scope: "col", class: i > 1 ? "number" : "", text }),
+  );
+  const lines = rows.map((p) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row", text: p.name }),
+      make("td", { class: "words", text: p.arm }),
+      ...[shownCost(p.costs[name]), p.test.toFixed(2), p.n].map((text) => make("td", { class: "number", text })),
+    ),
+  );
+  field("front").replaceChildren(tableOf("Arms on the Pareto front", heads, lines));
 }
 
 if (data.points.length) {
-  const show = () => { frontTable(); if (typeof redraw === "function") redraw(); };
+  const show = () => {
+    frontTable();
+    if (typeof redraw === "function") redraw();
+  };
   for (const id of ["group", "cost-axis", "log-axis"]) field(id).addEventListener("change", show);
   field("studies").addEventListener("filter", show);
   if (typeof plot === "function") plot("cost", cost);
