@@ -75,7 +75,8 @@ def steps() -> dict[str, Callable[[int], object]]:
         def plain_torch(turn: int) -> None:
             adam.zero_grad()
             for part in batches.at(turn).parts(settings.accumulate):
-                (functional.cross_entropy(state.model(part.images), part.labels) / settings.accumulate).backward()
+                loss = functional.cross_entropy(state.model(part.images), part.labels) / settings.accumulate
+                loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
 
         return plain_torch if name.startswith("torch") else step

@@ -14,7 +14,6 @@ begins with their first gradient.
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import cache
 from typing import Any, Literal, Self
 
 from torch import nn
@@ -32,10 +31,12 @@ class _EvalMode(nn.Module):
         return _blank, (type(self).__mro__[2],), self.__dict__
 
 
-@cache
-def frozen(kind: Any) -> type[_BatchNorm]:
+FROZEN: dict[type[_BatchNorm], type[_BatchNorm]] = {}  # made by `frozen`
+
+
+def frozen(kind: type[_BatchNorm]) -> type[_BatchNorm]:
     """Return the class of batch normalisation `kind` that stays in eval mode, even after `.train()`."""
-    return type(f"Frozen{kind.__name__}", (_EvalMode, kind), {})
+    return FROZEN.setdefault(kind, type(f"Frozen{kind.__name__}", (_EvalMode, kind), {}))
 
 
 def _blank(kind: type[_BatchNorm]) -> _BatchNorm:
