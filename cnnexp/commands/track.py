@@ -1,11 +1,12 @@
 """`cnnexp track`: send the records of runs to TensorBoard, MLflow or W&B. A run never waits for it."""
 
+import logging
 import sys
 import threading
 from pathlib import Path
 
 from cnnexp.commands import arguments
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError, one_line
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
 from cnnexp.text import plural, visible
 
 EXAMPLES = """\
@@ -31,14 +32,15 @@ def main(argv: list[str]) -> int:
     from cnnexp import trackers
     from cnnexp.records.find import find_place
     from cnnexp.records.run_record import find_runs
-    from cnnexp.trackers.follow import follow
+    from cnnexp.trackers.follow import follow, reason
 
     trackers.check(given.to)
     folder = Path(given.folder) if given.pid else find_place(given.folder)
     if not given.follow and not find_runs(folder):
         raise UserError(f"{visible(folder)}: holds no runs; runs are made with `cnnexp train`")
-    failed, before = "", threading.excepthook
+    failed, before = "", (threading.excepthook, logging.raiseExceptions)
     threading.excepthook = lambda error: None  # of the library's threads: it raises the same error here
+    logging.raiseExceptions = False  # of the library's log files, on a full disk
     try:
         if given.follow:
             failed = follow(folder, given.to, given.place, given.pid)
@@ -47,9 +49,9 @@ def main(argv: list[str]) -> int:
             runs, rows = trackers.replay(folder, to)
             print(f"{given.to}: {plural(rows, 'new row')} of {plural(runs, 'run')}; {to.place}")
     except Exception as error:  # of the tracker's library
-        failed = one_line(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        failed = reason(error)
     finally:
-        threading.excepthook = before
+        threading.excepthook, logging.raiseExceptions = before
     if failed:
         again = "" if "the same command" in failed else "; the same command continues"
         print(f"cnnexp: {given.to}: {failed}{again}", file=sys.stderr)

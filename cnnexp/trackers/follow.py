@@ -58,12 +58,18 @@ def follow(folder: Path, name: str, place: str | None, pid: int | None) -> str:
             trackers.replay(folder, to)
             failed = ""
         except UserError as error:
-            failed = str(error)
+            failed = reason(error)
         except Exception as error:  # of the tracker's library: it may work the next time
-            failed, to = one_line(f"{type(error).__name__}: {error}"), None
+            failed, to = reason(error), None
         if last:
             return failed
         sleep(SECONDS)
+
+
+def reason(error: Exception) -> str:
+    """Return an error as one line."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return one_line(" ".join(text.split()))
 
 
 def is_alive(pid: int | None) -> bool:

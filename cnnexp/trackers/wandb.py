@@ -1,5 +1,7 @@
 """Weights & Biases: a project per study. Without a login it writes files for `wandb sync` (offline)."""
 
+import errno
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import make_folder
 from cnnexp.trackers import Sent, place_of, plain, results
+
+SPACE = 2**20  # bytes
 
 
 class WandB:
@@ -31,6 +35,7 @@ class WandB:
         with self._open(run) as opened:
             for step, metrics in by_step.items():
                 opened.log(metrics, step=step)
+        self._check_space()
         self.sent.set(place_of(run), rows=count)
 
     def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
@@ -39,6 +44,7 @@ class WandB:
             with self._open(run) as opened:
                 opened.config.update({key: plain(value) for key, value in config.items()}, allow_val_change=True)
                 opened.summary.update({f"result/{name}": value for name, value in results(run).items()})
+            self._check_space()
             self.sent.set(place_of(run), ended=True)
 
     def report(self, study: str, folder: Path, figures: list[Path]) -> None:
@@ -50,6 +56,11 @@ class WandB:
             with self._init(study, "report", "report") as opened:
                 opened.log({figure.stem: Image(str(figure)) for figure in figures})
             self.sent.set(f"{study}/report", newest=newest)
+
+    def _check_space(self) -> None:
+        """Raise OSError if the disk is full: what W&B's own process could not write, it has lost without an error."""
+        if shutil.disk_usage(self.place).free < SPACE:
+            raise OSError(errno.ENOSPC, "No space left on device", self.place)
 
     def _open(self, run: RunRecord) -> Any:
         return self._init(str(run.info.get("study")), run.identity, run.name)

@@ -1,11 +1,13 @@
 """Trackers get what the records say, once, and no run waits for them."""
 
+import logging
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,6 +123,20 @@ def test_the_same_run_in_two_studies_is_sent_twice(
         assert all(scalars(tmp_path / "there" / run.folder.parent.name / run.name) for run in find_runs(folder))
 
 
+@pytest.mark.filterwarnings("default")
+def test_what_wandb_may_have_lost_on_a_full_disk_is_sent_again(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb")
+    command = ["track", str(study), "--to", "wandb"]
+    with monkeypatch.context() as full:
+        full.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=0))
+        assert cli.main(command) == 3
+    assert "wandb: OSError: [Errno 28] No space left on device: " in capsys.readouterr().err
+    assert cli.main(command) == 0
+    assert not capsys.readouterr().out.startswith("wandb: 0 new rows")
+
+
 def test_a_folder_without_runs_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard")
     assert cli.main(["track", str(tmp_path), "--to", "tensorboard"]) == 2
@@ -143,6 +159,8 @@ def test_an_error_of_a_thread_of_the_library_is_one_line(
     """TensorBoard writes in a thread, whose error is raised again by the next call."""
 
     def fail(folder: Path, to: object) -> None:
+        assert not logging.raiseExceptions, "a library that cannot write its log prints no traceback"
+
         def write() -> None:
             raise OSError(28, "No space left on device")
 
@@ -157,7 +175,7 @@ def test_an_error_of_a_thread_of_the_library_is_one_line(
     capsys.readouterr()
     before = threading.excepthook
     assert cli.main(["track", str(study), "--to", "tensorboard"]) == 3
-    assert threading.excepthook is before
+    assert threading.excepthook is before and logging.raiseExceptions
     line = "cnnexp: tensorboard: OSError: [Errno 28] No space left on device; the same command continues\n"
     assert capsys.readouterr().err == line
 
