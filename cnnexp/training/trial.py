@@ -29,6 +29,7 @@ Image = tuple[int, int, int]
 CLASSES = 10  # before the data is read
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384)  # of images, to suggest one that the network takes
 BEST = "checkpoints/best.pt"  # of a run
+_TRIED_LOSSES: set[str] = set()
 FAR_OUTSIDE, ROUNDING = (-1.0, 2.0), 1e-3  # of augmented images, whose numbers are in [0, 1]
 
 
@@ -62,7 +63,10 @@ def with_data(
         nodes = {name: config[name] for name in ("optimizer", "scheduler")}
         trial_of_schedule.try_both(json.dumps(nodes), total_steps, steps_per_epoch, len(data.val) > 0)
     if of["loss"] in tried:
-        try_loss(config, data)
+        what = json.dumps([config["loss"], config["batch_size"], data.fingerprint])
+        if own or what not in _TRIED_LOSSES:  # the runs of a sweep have one loss, and a try takes as long as the rest
+            try_loss(config, data)
+            _TRIED_LOSSES.add(what)
     if of["model"] in tried and (config["unfreeze"] or any(config["param_groups"].values())):
         try_groups(config, data.image)
     for name, duration in (config["unfreeze"] or {}).items():
