@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.commands import arguments
-from cnnexp.data.decode import warnings_that_name_images
 from cnnexp.errors import EXIT_DONE, EXIT_REQUEST, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import cores
 from cnnexp.text import align, csv_cell, plain, visible
@@ -87,6 +86,8 @@ def _batches(
     Threads decode the next images meanwhile: so many that memory stays the same for any number of files.
     """
     from tqdm import tqdm
+
+    from cnnexp.data.decode import warnings_that_name_images
 
     paths: list[Path] = []
     pixels: list[Any] = []
