@@ -71,8 +71,8 @@ function pixels() {
   const traces = data.pixels.map(({ name, shares }) => ({
     type: "scatter",
     mode: "lines",
-    x: shares.map((_, bin) => bin * step),
-    y: shares,
+    x: [...shares.map((_, bin) => bin * step), 256], // to the end of the last bin
+    y: [...shares, shares.at(-1)],
     text: shares.map((share, bin) => `${name}, ${bin * step} to ${(bin + 1) * step - 1}: ${share} %`),
     ...HOVER,
     name,

@@ -20,7 +20,7 @@ const share = (trial) => {
     : [values[Math.floor(values.length / 10)], values.at(-1)];
   return best === worst ? 1 : Math.min(Math.max((trial.value - worst) / (best - worst), 0), 1);
 };
-const colourOf = (trial) => (trial.best ? colours().best : faded(colours().blue, 0.2 + 0.7 * share(trial)));
+const colourOf = (trial) => (trial.best ? colours().best : faded(colours().blue, 0.3 + 0.6 * share(trial)));
 const words = (trial) =>
   [`trial ${trial.number} (${trial.best ? "the best" : trial.state})`, ...trial.words].map(label).join("<br>");
 const markers = (trials, x, y, marker = {}) => ({
