@@ -69,7 +69,7 @@ def command(lab: Lab, part: Set, case: Case, names: Mapping[str, Any]) -> Comman
     words = [*part["words"], *argument]
     if kind == "prepared":
         return [*CNNEXP, "data", "--no-page", *(word for word in words if word.startswith(("data=", "data.")))]
-    if not any(word.startswith("seed=") for word in words):
+    if not any(word.startswith(("seed=", "--until-decided")) for word in words):
         words.append(f"seed={names['repeat']}")
     variables = [f"{name}={value}" for name, value in fill(case.get("environment", {}), names).items()]
     return [*(["env", *variables] if variables else []), *CNNEXP, "train", *words]
