@@ -115,6 +115,8 @@ class RunRecord:
         """
         if self.info.get("status") == "done" and not self.is_tested:
             raise UserError(f"{self.folder}: was made with final_test=false, so it has no predictions of test images")
+        if self.status != "done" and not (self.folder / "predictions.npz").exists():
+            raise UserError(f"{self.folder}: has no predictions of test images (the run is {self.status})")
         self.check_file("predictions.npz")
         return files.read_predictions(checked_file(self.folder, "predictions.npz"))
 

@@ -13,7 +13,7 @@ from pages import Page
 from scipy.special import softmax
 
 from cnnexp import cli
-from cnnexp.records.run_record import find_runs
+from cnnexp.records.run_record import RunRecord, find_runs
 
 pytest_plugins = ["trained_runs"]
 
@@ -118,3 +118,10 @@ def test_a_network_that_may_not_be_built_leaves_out_its_figures(cnnexp, own_run:
     assert (tmp_path / "page" / "index.html").exists()
     code, _, err = cnnexp("mistakes", place, "--to", tmp_path / "page", "--allow", "own_network.OwnNetwork")
     assert code == 0 and err == "" and (tmp_path / "page" / "figures" / "filters.png").exists()
+
+
+def test_a_run_that_has_not_ended_says_so(cnnexp, copy: Path) -> None:
+    (copy / "predictions.npz").unlink()
+    RunRecord.read(copy).update(status="interrupted")
+    code, _, err = cnnexp("mistakes", copy)
+    assert (code, err) == (2, f"cnnexp: {copy}: has no predictions of test images (the run is interrupted)\n")
