@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "cnnexp/sweep/slurm.py",  # the commands of SLURM, without a shell
         "scripts/bench/process.py",
         *(
+            "scripts/cluster_cost.py",
             "scripts/demonstration.py",
             "scripts/gpu_check.py",
             "scripts/gpu/commands.py",
