@@ -45,18 +45,29 @@ def test_the_bars_are_where_the_numbers_are(tmp_path):
     assert [(bar.label, bar.kind) for bar in forest.bars] == [("better", "better"), ("same", "noise")]
     assert forest.bars[1].verdict == "no detectable difference"
     assert said.status[:2] == ("final", "Final") and said.facts["n"] == "4 seeds an arm, 1,000 test images"
-    assert said.facts["Tested"].startswith("2 comparisons with baseline") and "Holm" in said.facts["Tested"]
+    assert (
+        said.facts["Tested"].startswith("2 comparisons: paired t-test over the seeds")
+        and "Holm" in said.facts["Tested"]
+    )
 
 
 def test_the_first_screen_names_the_claims_the_baseline_and_what_a_verdict_means(tmp_path):
     claims = ["same > baseline", "better > baseline"]
     found = findings_of(tmp_path, 4, claims=claims)
     said = answer(found)
-    assert said.claims == [("better > baseline", "holds"), ("same > baseline", "within noise")]
+    better, same = said.claims
+    assert better[:2] == ("better > baseline", "holds")
+    assert same[:2] == ("same > baseline", "no detectable difference")
+    differences = {row.arm.label: 100 * row.difference.mean for row in found.rows if row.difference}
+    for (_, _, shown), arm in ((better, "better"), (same, "same")):
+        assert shown.endswith(" points") and float(shown.split()[0]) == pytest.approx(differences[arm], abs=0.0051)
+    assert said.held == "Of 2 claims, 1 holds."
     base = next(row for row in found.rows if row.is_baseline)
     assert said.facts["baseline"] == f"test accuracy {100 * base.test.mean:.2f}%"
-    (text,) = said.explained
-    assert text.startswith("No detectable difference does not mean none")
+    one_alone, not_none = said.explained
+    assert one_alone == "Each interval is for one arm alone; verdicts are corrected for 2 comparisons."
+    assert not_none.startswith("No detectable difference does not mean none")
+    assert said.facts["Data"] == "postcards, 9,000 training images"
 
 
 def test_an_interval_wider_than_the_means_are_apart_is_cut(tmp_path):
@@ -79,7 +90,7 @@ def test_planned_seeds_that_are_not_done_make_it_provisional(tmp_path):
 
 def test_seeds_beyond_the_planned_ones_are_counted(tmp_path):
     for seeds, words, end in (
-        (4, "Final", "done. More may be added."),
+        (4, "Final", "done. What is decided stays."),
         (6, "Final, extended", "and 2 seeds in addition."),
     ):
         folder = write_study(tmp_path / words, THREE, seeds=seeds)

@@ -360,6 +360,18 @@ def test_what_quickened_a_run_is_noted(tmp_path):
     ]
 
 
+def test_weights_that_all_runs_of_an_arm_start_from_are_noted(tmp_path):
+    folder = write_study(tmp_path, TWO, seeds=2)
+    for run in record.find_runs(folder):
+        weights = "outputs/pretrain/first-s0-00" if run.info["arm"] == "dropout" else "none"
+        run.write_config({"seed": run.info["seed"], "model": {"weights": weights}})
+        run.update(changes=[f"model.weights={weights}"] if run.info["arm"] == "dropout" else [])
+    assert study_of(folder).notes == [
+        "dropout: every run starts from the same pretrained weights (first-s0-00). How much results vary with another "
+        "pretraining, no interval says."
+    ]
+
+
 def test_features_are_a_column_of_the_costs_where_they_were_computed(tmp_path):
     folder = write_study(tmp_path, TWO, seeds=2)
     table = cost(analyse(study_of(folder)).rows)

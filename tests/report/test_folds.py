@@ -237,7 +237,7 @@ def test_the_first_screen_counts_folds(tmp_path: Path, numbers: range, seeds: in
     assert said.facts["n"] == f"{len(numbers)} folds an arm, {seeds} seeds a fold, 200 test images"
     same = next(bar.verdict for bar in said.forest.bars if bar.label == "same") if said.forest else ""
     assert status.startswith(("4 of", "3 of")) or same == "no detectable difference over 5 folds"
-    assert "a paired t-test over the folds, corrected for their shared images" in said.facts["Tested"]
+    assert "paired t-test over the folds, corrected for their shared images" in said.facts["Tested"]
 
 
 @pytest.mark.parametrize(

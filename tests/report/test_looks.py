@@ -241,9 +241,12 @@ def test_the_rules_are_one_line_and_more_seeds_are_a_command(tmp_path: Path) -> 
     written = report.write(study(tmp_path, 5, weak, command=made), figures=False)
     judged = [line for line in written.terminal.splitlines() if line.startswith("Judged: ")]
     (line,) = judged
-    assert line.startswith("Judged: Planned: 5 seeds (0 to 4), all done. Level 0.05 for 1 comparison (Holm's method). ")
+    assert line.startswith(
+        "Judged: Planned: 5 seeds (0 to 4), all done. Level 0.05 for the comparison (Holm's method); "
+    )
     advice, command = next(itertools.pairwise(written.terminal.split("Looked at with 5 seeds.\n")[1].splitlines()))
-    found = re.fullmatch(r"(\d+) more seeds would decide with probability about 0\.\d \(up\)\. Make them with:", advice)
+    words = r"Still open: up\. (\d+) more seeds would decide it with probability about 0\.\d:"
+    found = re.fullmatch(words, advice)
     assert found, advice
     seeds = [*range(5, 5 + int(found[1]))]
     listed = ",".join(map(str, seeds)) if len(seeds) <= 8 else f"range(5,{seeds[-1] + 1})"

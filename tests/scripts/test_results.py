@@ -30,7 +30,6 @@ def archived(results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     write_study(tmp_path / "outputs", claims=without_predictions)
     monkeypatch.setattr(results, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(results, "STUDIES", {"demo": []})
-    monkeypatch.setattr(results, "FOLDERS", {"demo": "demo"})
     monkeypatch.setattr(results, "ARCHIVES", tmp_path / "archives")
     return tmp_path / "outputs" / "demo"
 

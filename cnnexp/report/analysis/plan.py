@@ -1,9 +1,9 @@
 """The planned seeds of a study, the looks at it and the seeds to add, in words; docs/statistics.md has the rules."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from cnnexp.report.analysis.decisions import ANYTIME
+from cnnexp.report.analysis.decisions import ANYTIME, AT_PLAN
 from cnnexp.report.analysis.findings import Findings, questions
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL
@@ -31,11 +31,27 @@ def rules_in_words(findings: Findings) -> list[str]:
     ]
     if plan and (beyond := [seed for seed in _seeds(findings) if seed not in plan.seeds]):
         found.append(_of_extension(findings, beyond))
-    found.append(f"Level {LEVEL:g}{' each' * (len(counts) > 1)} for {', '.join(counts)} (Holm's method).")
+    found.append(f"Level {LEVEL:g} for {_and_for(counts)} (Holm's method){_of_level(findings, len(counts))}.")
     if any(arm.folds for arm in findings.arms):
         return found
     seen = sorted({*looks, max((len(arm.runs) for arm in findings.arms), default=0)} - {0} if plan else ())
     return [*found, f"Looked at with {_listed(seen)} seed{'s' * (seen != [1])}."] if seen else found
+
+
+def _and_for(counts: Sequence[str]) -> str:
+    """Return "all 6 comparisons together, 0.05 for all 5 claims together, 0.05 for the effect"."""
+    together = [f"the {count[2:]}" if count.startswith("1 ") else f"all {count} together" for count in counts]
+    return f", {LEVEL:g} for ".join(together)
+
+
+def _of_level(findings: Findings, families: int) -> str:
+    """Return how much of the level is for the planned seeds, "" if they are looked at one by one."""
+    plan = findings.study.schedule.plan
+    if plan and not plan.every_seed and len(plan.seeds) >= FIRST_LOOK:
+        return (
+            f"; {AT_PLAN * LEVEL:g} of {'each' if families > 1 else 'it'} is for the planned seeds, the rest for more"
+        )
+    return ""
 
 
 def more_seeds(findings: Findings) -> tuple[str, str] | None:
@@ -48,7 +64,7 @@ def more_seeds(findings: Findings) -> tuple[str, str] | None:
     waiting = sorted(set[int]().union(*schedule.waiting.values()))
     seeds = waiting or [*range(max(_seeds(findings)) + 1, max(_seeds(findings)) + 1 + soonest.outlook.more)]
     listed = ",".join(map(str, seeds)) if len(seeds) <= MAX_LISTED else f"range({seeds[0]},{seeds[-1] + 1})"
-    advice = f"{soonest.outlook.advice} ({soonest.text}). Make them with:"
+    advice = f"Still open: {soonest.text}. {soonest.outlook.advice.replace('decide', 'decide it')}:"
     if schedule.plan and schedule.plan.every_seed:  # the same command goes on
         return advice, command
     words = [word for word in shlex.split(command) if not word.startswith(("seed=", "--plan"))]

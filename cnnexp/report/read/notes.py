@@ -1,9 +1,12 @@
 """Notes for the reader of a table: what differs between its runs, and which records contradict themselves."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from cnnexp.config.keys import is_below
+from cnnexp.errors import UserError
 from cnnexp.records.identical import differing
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.tested import mixed_tests
@@ -30,7 +33,7 @@ def take_notes(used: Sequence[tuple[str, Run]]) -> list[str]:
     notes = mixed_tests(used) + [note for what, path in MIXES for note in _mixed(what, path, used)]
     if tested := dict.fromkeys(label for label, run in used if run.text("protocol", "validate_on") == "test"):
         notes.append(f"{', '.join(tested)}: the test images were evaluated after every epoch, as published.")
-    notes += _accelerated(used) + _leaks(used) + _of_data(used)
+    notes += _pretrained(used) + _accelerated(used) + _leaks(used) + _of_data(used)
     return notes + _of_runs(used)
 
 
@@ -102,6 +105,23 @@ def _changed(run: Run) -> set[str]:
 
 def _listed(keys: Sequence[str]) -> str:
     return ", ".join(plain(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
+
+
+def _pretrained(used: Sequence[tuple[str, Run]]) -> list[str]:
+    """Name the arms whose runs all start from the same weights. Runs of one fingerprint do."""
+    counts, weights = Counter(label for label, _ in used), dict[str, list[str]]()
+    for label, run in {label: run for label, run in used if counts[label] > 1}.items():
+        try:
+            found = run.record.config()["model"].get("weights")
+        except (UserError, AttributeError, LookupError, TypeError):
+            continue
+        if found not in (None, "none"):
+            weights.setdefault(Path(plain(found)).name, []).append(label)
+    return [
+        f"{', '.join(names)}: every run starts from the same pretrained weights ({name}). How much results vary with "
+        "another pretraining, no interval says."
+        for name, names in weights.items()
+    ]
 
 
 def _accelerated(used: Sequence[tuple[str, Run]]) -> list[str]:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from cnnexp.report.analysis.compare import Row, in_short, kind_of
 from cnnexp.report.analysis.findings import Findings
+from cnnexp.report.analysis.judge import Judged
 from cnnexp.report.analysis.plan import more_seeds
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
+from cnnexp.report.render.claim_tables import shown_difference
 from cnnexp.text import in_shell, number, percent, plural
 
 KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
 WITHIN_NOISE = ("within noise", "no detectable difference")  # a verdict's words where they are read for the first time
-NOT_NONE = "No detectable difference does not mean none: it may be as large as the ends of the interval."
+NOT_NONE = "No detectable difference does not mean none: these runs fit every difference within the interval."
 LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
 TOO_FEW_FOLDS = "Too few folds"
@@ -50,15 +52,17 @@ class Forest:
 class Answer:
     """What the first screen says. status: (kind, one or two words, a sentence). next: (a sentence, a command).
 
-    explained: what verdicts of the figure mean. claims: (text, verdict), those that are decided first.
+    held: how many claims hold. explained: what verdicts of the figure mean. claims: (text, verdict, its difference),
+    those that are decided first.
     """
 
     verdict: str
+    held: str
     status: tuple[str, str, str]
     forest: Forest | None
     explained: Sequence[str]
     facts: dict[str, str]
-    claims: Sequence[tuple[str, str]]
+    claims: Sequence[tuple[str, str, str]]
     next: tuple[str, str] | None
 
 
@@ -68,13 +72,20 @@ def answer(findings: Findings) -> Answer:
     claims = sorted(findings.judged, key=lambda judged: not judged.verdict.startswith(("holds", "does not hold")))
     return Answer(
         verdict=in_short(findings.study, findings.rows),
+        held=_of_claims(claims),
         status=now,
         forest=_forest(findings),
         explained=_explained(findings),
         facts=_facts(findings),
-        claims=[(judged.evidence.text, judged.verdict) for judged in claims],
+        claims=[(j.evidence.text, j.verdict.replace(*WITHIN_NOISE), shown_difference(j)) for j in claims],
         next=_next(findings, now),
     )
+
+
+def _of_claims(claims: Sequence[Judged]) -> str:
+    """Return "Of 6 claims, 3 hold.", "" without claims."""
+    hold = sum(judged.verdict.startswith("holds") for judged in claims)
+    return f"Of {plural(len(claims), 'claim')}, {hold or 'none'} hold{'s' * (hold < 2)}." if claims else ""
 
 
 def status(findings: Findings) -> tuple[str, str, str]:
@@ -105,7 +116,7 @@ def status(findings: Findings) -> tuple[str, str, str]:
             "Final, extended",
             f"The {planned} of the study are done, and {plural(more, 'seed')} in addition.",
         )
-    return "final", "Final", f"The {planned} of the study are done. More may be added."
+    return "final", "Final", f"All {planned} are done. What is decided stays."
 
 
 def _done(findings: Findings) -> str:
@@ -124,6 +135,7 @@ def _explained(findings: Findings) -> list[str]:
     corrected = tests > 1 and any(kind == "not decided" and d.low * d.high > 0 for kind, d in rows)
     return [
         *([f"Not decided: alone, this test would decide; corrected for {tests} comparisons, it does not."] * corrected),
+        *([f"Each interval is for one arm alone; verdicts are corrected for {tests} comparisons."] * (tests > 1)),
         *([NOT_NONE] * any(kind == "within noise" for kind, _ in rows)),
     ]
 
@@ -134,17 +146,28 @@ def _facts(findings: Findings) -> dict[str, str]:
     found = {}
     if findings.baseline and (base := next((row.test for row in rows if row.is_baseline), None)) and base.n:
         found[findings.baseline.label] = f"test accuracy {percent(base.mean)}"
+    if data := _training_data(findings):
+        found["Data"] = data
     if tests and findings.baseline:
         together = " for all together (Holm)" if tests > 1 else ""
-        what = f"{plural(tests, 'comparison')} with {findings.baseline.label} in test accuracy"
-        by = "a paired t-test over the seeds"
+        what = plural(tests, "comparison")
+        by = "paired t-test over the seeds"
         if findings.study.folds:
-            by = "a paired t-test over the folds, corrected for their shared images"
-        found["Tested"] = f"{what}, by {by}, level {LEVEL:g}{together}"
+            by = "paired t-test over the folds, corrected for their shared images"
+        found["Tested"] = f"{what}: {by}, level {LEVEL:g}{together}"
     if counts:
         unit = "fold" if findings.study.folds else "seed"
         found["n"] = f"{_counted(counts, unit)} an arm{_images(findings)}"
     return found
+
+
+def _training_data(findings: Findings) -> str:
+    """Return "postcards, 200 training images", "" if the runs have different ones."""
+    runs = [run for arm in findings.arms for run in arm.runs]
+    if len(found := {(run.text("data", "name"), run.number("data", "train")) for run in runs}) != 1:
+        return ""
+    ((name, images),) = found
+    return f"{name}, {plural(int(images), 'training image')}" if name and math.isfinite(images) else ""
 
 
 def _counted(counts: Sequence[float], unit: str) -> str:

@@ -78,6 +78,12 @@ def _reproduced_in_short(judged: Judged) -> str:
     return f"{_amount(judged, test.mean)}{interval} {_unit(judged)}" if test.n else DASH
 
 
+def shown_difference(judged: Judged) -> str:
+    """Return the difference that a claim is about, such as "+7.64 points"; "" of a claim that is not tested."""
+    mean = judged.evidence.test.mean
+    return "" if math.isnan(mean) else f"{_amount(judged, mean)} {_unit(judged)}"
+
+
 CLAIMS: list[Column[Judged]] = [
     Column("Claim", "claim", lambda j: j.evidence.text, kind="words", terminal="Claim"),
     Column("", "unit", _unit),

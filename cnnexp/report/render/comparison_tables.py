@@ -26,7 +26,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     found = [
         f"Accuracies in %: mean ± sample standard deviation {{over}}. n: number of {{units}}.{diverged}",
         "95 % interval: {t} over the {units}, cut at 0 and 100."
-        + " It leaves out the choice of test images." * (not own_images)
+        + " It leaves out the choice of images, which all seeds share." * (not own_images)
         + chance * any(run.at_chance for row in rows for run in row.arm.runs),
     ]
     if any(row.difference for row in rows):
@@ -62,7 +62,9 @@ SCORE_NOTES = (
     "On the test images: mean ± sample standard deviation {over}. Precision, recall and F1 are means over the "
     "classes (macro). Balanced accuracy: the mean recall. Top-5: the label is among the five most probable classes.",
 )
-COST_NOTES = ("Seconds per run, mean {over}. Memory is the peak.",)
+COST_NOTES = (
+    "Seconds per run, mean {over}. Memory is the peak of the process; on a CPU, also what earlier runs left there.",
+)
 SECONDS = {
     "prepare": "Preparation (s)",
     "features": "Features (s)",

@@ -36,7 +36,7 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         yield "per_class", "csv", class_tables.per_class_csv(arms)
     if arms:
         yield "scores", "md csv tex", comparison_tables.scores(findings.rows)
-    source = (f"Source of the reported numbers: {findings.study.source}.",) if findings.study.source else ()
+    source = tuple(_source(findings))
     if findings.reported:
         notes = (*source, *in_words(claim_tables.REPORTED_NOTES, findings.study.folds))
         yield "reported", "md csv", Table(claim_tables.REPORTED, findings.reported, notes)
@@ -61,6 +61,13 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         yield "never_agreed", "csv", prediction_tables.never_agreed(findings)
         yield "per_class_difference", "md", class_tables.class_differences(findings)
         yield "per_class_difference", "csv", class_tables.class_differences_csv(findings)
+
+
+def _source(findings: Findings) -> list[str]:
+    """Say where reported numbers come from, and which data the runs had."""
+    data = sorted({run.text("data", "name") for arm in findings.arms for run in arm.runs} - {""})
+    here = f" The runs here: {', '.join(data)}." if data else ""
+    return [f"Source of the reported numbers: {findings.study.source}.{here}"] if findings.study.source else []
 
 
 def tables_of_studies(studies: Sequence[Findings]) -> dict[str, Table[Any]]:
