@@ -198,7 +198,7 @@ function cost() {
       },
       text: [`${text}<br>mean ${fixed(arm.test[0])} %, ${shownCost(arm.costs[name])}${on}`],
       texttemplate: label(shortened(arm.label, 22)),
-      textposition: ["top center", "bottom center"][order.indexOf(arm) % 2],
+      textposition: ["top right", "bottom left", "top left", "bottom right"][order.indexOf(arm) % 4],
       ...HOVER,
       cliponaxis: false,
     });
