@@ -38,7 +38,9 @@ from cnnexp.training.checkpoint import weights_in
 from cnnexp.training.device import Device
 from cnnexp.training.evaluation import logits_of
 
-AnyImage = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]  # a file; a Pillow image; (H, W[, C]) uint8
+# A file; a Pillow image; (H, W[, C]) uint8. A large JPEG file is decoded at reduced size, see data/decode.py, so its
+# pixels differ slightly from those of its picture.
+AnyImage = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 MAX_SIDE = 16_384  # pixels, or channels, of an image that a network is built for
 MAX_THREADS = 4096
 

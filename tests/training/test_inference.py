@@ -47,9 +47,9 @@ def test_a_path_a_picture_and_an_array_give_the_same_to_the_last_bit(trained_run
     model, generator = cnnexp.load(trained_run), np.random.default_rng(0)
     file, exif = tmp_path / "large.jpg", Image.Exif()
     small = Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    for orientation in (1, 6):  # much larger than the network's 8 pixels; upright, and turned
+    for orientation in (1, 6):  # larger than the network's 8 pixels; upright, and turned
         exif[0x0112] = orientation
-        small.resize((900, 600)).save(file, exif=exif)
+        small.resize((71, 47)).save(file, exif=exif)  # below 6 times its size, where a file is decoded in full
         opened = Image.open(file)
         expected = model.predict(file)
         for _ in range(2):  # before and after its pixels are read
@@ -57,6 +57,14 @@ def test_a_path_a_picture_and_an_array_give_the_same_to_the_last_bit(trained_run
             opened.load()
         if orientation == 1:
             assert (model.predict(np.asarray(opened)) == expected).all()
+
+
+def test_a_large_file_decoded_at_reduced_size_gives_almost_what_its_picture_gives(trained_run, tmp_path):
+    model, generator = cnnexp.load(trained_run), np.random.default_rng(0)
+    small = Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    small.resize((900, 600)).save(tmp_path / "large.jpg")
+    in_full = model.predict(Image.open(tmp_path / "large.jpg"))
+    assert np.abs(model.predict(tmp_path / "large.jpg") - in_full).max() < 1e-3
 
 
 def test_transform_is_that_of_the_data(trained_run, tmp_path):
