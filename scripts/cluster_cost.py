@@ -1,8 +1,8 @@
 """Time what several workers cost and save: the numbers of docs/clusters.md. For a machine with two free cores.
 
-Run: python scripts/cluster_cost.py engines      seconds of a sweep of tiny runs on each engine (1, 20, 200); 15 min
-     python scripts/cluster_cost.py nodes        a sweep on one and on two Ray nodes of a core each; 8 min
-     python scripts/cluster_cost.py processes    a run of one process with two threads, and of two with one each; 3 min
+Run: python scripts/cluster_cost.py engines      seconds of a sweep of tiny runs on each engine (1, 20, 200); 3 min
+     python scripts/cluster_cost.py nodes        a sweep on one and on two Ray nodes of a core each; 7 min
+     python scripts/cluster_cost.py processes    a run of one process with two threads, and of two with one each; 1 min
 
 Ray needs `pip install 'cnnexp[ray]'`, SLURM root and Debian's slurm-wlm; an engine that is not there is left out. Each
 line is the median of the repeats, with their range; the repeats of what is compared take turns.
@@ -82,7 +82,7 @@ def engines(lab: Lab) -> Iterator[tuple[str, list[float]]]:
         there["ray"] = ("cluster=ray", "cluster.cpus=1"), lab.ray(2)
     if slurm_node.available():
         there["slurm"] = ("cluster=slurm", "cluster.workers=2", "cluster.cpus=1"), lab.slurm()
-    for runs, repeats in ((1, 3), (20, 3), (200, 1)):
+    for runs, repeats in ((1, 3), (20, 2), (200, 1)):
 
         def case(words: tuple[str, ...], environ: dict[str, str] | None, runs: int = runs) -> Case:
             return lambda: lab.sweep(runs, (*TINY, *words), environ)
