@@ -112,6 +112,11 @@ def warn_once(kind: str, line: str) -> None:
 MAX_MESSAGE = 800  # characters
 
 
+def reason_of(error: object) -> str:
+    """Return an error of a library as one printable line; its line ends are spaces. See `one_line`."""
+    return one_line(" ".join(str(error).split()))
+
+
 def one_line(message: object) -> str:
     """Return a message as one printable line: control characters are escaped, and a long message loses its middle.
 

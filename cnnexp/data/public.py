@@ -16,7 +16,7 @@ from cnnexp.data.images import PARTS, Pixels
 from cnnexp.data.pixels import fit, flatten
 from cnnexp.data.prepare import Listing
 from cnnexp.data.splits import validation
-from cnnexp.errors import UserError, one_line
+from cnnexp.errors import UserError, one_line, reason_of
 from cnnexp.storage import fetch
 
 BY_TRAIN = {"train": {"train": True}, "test": {"train": False}}
@@ -77,7 +77,7 @@ def files_of(name: str, root: Path) -> list[Path]:
                         storage.remove(root / top)
                     raise
     except (OSError, RuntimeError) as error:
-        reason = one_line(" ".join(str(error).split()))[:300]
+        reason = reason_of(error)[:300]
         fix = f"type data.root=DIR, where torchvision has put {Path(SETS[name].files[0]).parts[0]}"
         raise UserError(f"data.root: {name} is not in {root} and cannot be downloaded ({reason}); {fix}") from error
     return _present(name, root)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnnexp.data.images import Pixels
-from cnnexp.errors import UserError, one_line
+from cnnexp.errors import UserError, reason_of
 from cnnexp.export.portable import Portable, facts
 from cnnexp.training.inference import TrainedModel
 
@@ -51,7 +51,7 @@ def program_of(model: TrainedModel) -> torch.export.ExportedProgram:
                 Portable(model), (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
             )
     except Exception as error:  # of many kinds, by what the network does
-        reason = one_line(" ".join(str(error).split()))[:300]
+        reason = reason_of(error)[:300]
         raise UserError(f"{model.record.folder}: torch.export refuses its network ({reason})") from error
 
 

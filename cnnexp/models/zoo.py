@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from cnnexp.config.sizes import as_size
-from cnnexp.errors import Skipped, UserError, did_you_mean, warn_once
+from cnnexp.errors import Skipped, UserError, did_you_mean, reason_of, warn_once
 from cnnexp.records.find import weights_path
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def timm_model(
             _quiet_hub()
         model: nn.Module = timm.create_model(name, pretrained=weights == "imagenet", **settings)
     except Exception as error:  # of its hub's client, or of a network that refuses a setting
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)[:200]
         if weights != "imagenet":
             raise UserError(f"model.name: timm cannot build {name} for images of {image} ({reason})") from error
         raise Skipped(

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import sleep
 
 from cnnexp import storage, trackers
-from cnnexp.errors import UserError, one_line
+from cnnexp.errors import UserError, reason_of
 
 SECONDS = 5  # between two looks
 LOG = "tracker.log"
@@ -69,7 +69,7 @@ def follow(folder: Path, name: str, place: str | None, pid: int | None) -> str:
 def reason(error: Exception) -> str:
     """Return an error as one line."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return one_line(" ".join(text.split()))
+    return reason_of(text)
 
 
 def is_alive(pid: int | None) -> bool:

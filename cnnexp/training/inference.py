@@ -23,7 +23,7 @@ from cnnexp.data.batches import Normalise, as_float
 from cnnexp.data.decode import decode, warnings_that_name_images
 from cnnexp.data.images import Pixels
 from cnnexp.data.pixels import fit, flatten
-from cnnexp.errors import UserError, warn_once
+from cnnexp.errors import UserError, reason_of, warn_once
 from cnnexp.metrics import log_softmax
 from cnnexp.models.pooling import as_torchs
 from cnnexp.records.find import find_run
@@ -243,7 +243,9 @@ def _built(config: dict[str, Any], image: tuple[int, int, int], classes: int) ->
     except UserError:
         raise
     except Exception as error:  # the types are right, but the sizes do not fit, or need too much memory
-        raise UserError(f"config.yaml: model cannot be built ({type(error).__name__}: {_short(error)})") from error
+        raise UserError(
+            f"config.yaml: model cannot be built ({type(error).__name__}: {reason_of(error)[:200]})"
+        ) from error
 
 
 def _load_weights(model: nn.Module, file: Path, run: str) -> None:
@@ -251,8 +253,4 @@ def _load_weights(model: nn.Module, file: Path, run: str) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{file}: does not fit the network of config.yaml ({_short(error)})") from error
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise UserError(f"{file}: does not fit the network of config.yaml ({reason_of(error)[:200]})") from error

@@ -21,7 +21,7 @@ def build(image=(3, 32, 32), classes=7, **settings):
     return timm_model(image, classes, **(SETTINGS | settings))
 
 
-def test_weights_that_a_run_has_to_make_first_are_refused() -> None:
+def test_weights_that_a_run_has_to_make_first_are_refused(timm) -> None:
     with pytest.raises(UserError, match="names a config; its run has to come first"):
         timm_model((3, 32, 32), 2, "resnet18", {"config": "resnet18_textures"}, "none", "train")
 
