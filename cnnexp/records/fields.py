@@ -53,7 +53,7 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "train, val, test: numbers of images; test_in_train, val_in_train: those that are training images too; "
     "contradictory: those that equal one of another class; skipped; files: the folder that ids are paths from, null "
     "if images are no files; prepare_seconds"),
-    "model": (dict, "parameters, trainable_parameters, macs"),
+    "model": (dict, "parameters, trainable_parameters, macs; weights: the name of those that it starts from, or none"),
     "schedule": (dict, "steps_per_epoch, total_steps, epochs"),
     "protocol": (dict, "validate_on, keep_epoch, monitor"),
     "features": (str, "of a frozen backbone: computed once, or why not"),

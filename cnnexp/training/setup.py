@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALO
     record.update(
         device=run_device.record() | in_fp32,
         data=data_facts(data),
-        model=count(state.model, data.image),
+        model=count(state.model, data.image) | {"weights": Path(config["model"].get("weights") or "none").name},
         schedule={name: getattr(settings, name) for name in ("steps_per_epoch", "total_steps", "epochs")},
         protocol={key: config[key] for key in ("validate_on", "keep_epoch", "monitor")},
     )

@@ -363,9 +363,7 @@ def test_what_quickened_a_run_is_noted(tmp_path):
 def test_weights_that_all_runs_of_an_arm_start_from_are_noted(tmp_path):
     folder = write_study(tmp_path, TWO, seeds=2)
     for run in record.find_runs(folder):
-        weights = "outputs/pretrain/first-s0-00" if run.info["arm"] == "dropout" else "none"
-        run.write_config({"seed": run.info["seed"], "model": {"weights": weights}})
-        run.update(changes=[f"model.weights={weights}"] if run.info["arm"] == "dropout" else [])
+        run.update(model={**run.info["model"], "weights": "first-s0-00" if run.info["arm"] == "dropout" else "none"})
     assert study_of(folder).notes == [
         "dropout: every run starts from the same pretrained weights (first-s0-00). How much results vary with another "
         "pretraining, no interval says."

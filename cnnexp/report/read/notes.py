@@ -3,10 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from cnnexp.config.keys import is_below
-from cnnexp.errors import UserError
 from cnnexp.records.identical import differing
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.tested import mixed_tests
@@ -111,12 +109,8 @@ def _pretrained(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Name the arms whose runs all start from the same weights. Runs of one fingerprint do."""
     counts, weights = Counter(label for label, _ in used), dict[str, list[str]]()
     for label, run in {label: run for label, run in used if counts[label] > 1}.items():
-        try:
-            found = run.record.config()["model"].get("weights")
-        except (UserError, AttributeError, LookupError, TypeError):
-            continue
-        if found not in (None, "none"):
-            weights.setdefault(Path(plain(found)).name, []).append(label)
+        if (found := run.text("model", "weights")) not in ("", "none"):
+            weights.setdefault(found, []).append(label)
     return [
         f"{', '.join(names)}: every run starts from the same pretrained weights ({name}). How much results vary with "
         "another pretraining, no interval says."
