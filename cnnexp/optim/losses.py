@@ -67,9 +67,8 @@ def weights(given: ClassWeights, class_counts: Sequence[int]) -> "Tensor | None"
         return None
     counts = torch.tensor(class_counts, dtype=torch.float64)
     if given == "balanced":
-        return (counts.sum() / (len(counts) * counts.clamp(min=1))).to(
-            torch.float32
-        )  # finite for a class without images
+        present = counts.clamp(min=1)  # finite for a class without images
+        return (counts.sum() / (len(counts) * present)).to(torch.float32)
     if len(given) != len(counts):
         raise UserError(
             f"loss.class_weights: given {plural(len(given), 'number')}; allowed: {len(counts)}, one per class"

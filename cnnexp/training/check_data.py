@@ -47,6 +47,6 @@ def check_claims(config: dict[str, Any], data: ImageData) -> None:
             if title and title not in data.classes:
                 raise unknown(where, "class", title, data.classes)
             if name == "shift_consistency" and config["shift_pixels"] is None:
-                raise UserError(f"{where}: shift_consistency is measured with shift_pixels=2 only")
+                raise UserError(f"{where}: shift_consistency is not measured; set shift_pixels, as in shift_pixels=2")
             if name.startswith("val_") and claim.kind == "mean" and not len(data.val):
                 raise UserError(f"{where}: there is no validation split; set data.val_fraction above 0")

@@ -98,10 +98,10 @@ def test_what_is_decided_leaves_its_share_to_the_others():
 def test_how_many_seeds_would_decide_with_which_chance():
     found = only(study_in_memory({"base": [0.50, 0.51, 0.52, 0.5], "up": [0.52, 0.51, 0.55, 0.52]}), "up > base")
     assert found.verdict == "within noise" and re.fullmatch(
-        r"\d+ more seeds would decide with probability about 0\.[0-9]", found.remark
+        r"\d+ more seeds would decide it with probability about 0\.[0-9]", found.remark
     )
     nothing = only(study_in_memory({"base": [0.5, 0.6, 0.7, 0.55], "up": [0.6, 0.7, 0.5, 0.55]}), "up > base")
-    assert "20 more seeds would decide with probability below 0.1" in nothing.remark
+    assert "20 more seeds would decide it with probability below 0.1" in nothing.remark
 
 
 @pytest.mark.parametrize("claim", ["a <= b", "a >= b", "std(a) <= std(b)", "a < b", "a - b <= 1 points"])

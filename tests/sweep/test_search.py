@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cnnexp.sweep import search_scheduler
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.times import Times
 from cnnexp.training import build
+from cnnexp.training import run as runner
 from cnnexp.training.launched import Place
 from cnnexp.training.plan import Plan
 
@@ -169,25 +171,30 @@ def test_a_trial_that_diverges_is_a_result(train: Train, outputs: Path, capfd: p
     assert "2 trials (1 complete, 1 diverged)" in printed and "diverged trial-" in printed
 
 
-def test_a_trial_that_fails_is_repeated_by_the_same_command(
-    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from cnnexp.training import run
+@contextmanager
+def second_raises(error: Exception) -> Iterator[None]:
+    """Let the second trial raise an error."""
+    real = runner.prepare
 
-    real = run.prepare
-
-    def fails_once(plan: Any, *rest: Any) -> Any:
+    def prepare(plan: Any, *rest: Any) -> Any:
         if plan.arm == "trial-001":
-            raise RuntimeError("cosmic ray")
+            raise error
         return real(plan, *rest)
 
-    monkeypatch.setattr(run, "prepare", fails_once)
-    assert train(*THREE) == 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "prepare", prepare)
+        yield
+
+
+def test_a_trial_that_fails_is_repeated_by_the_same_command(
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with second_raises(RuntimeError("cosmic ray")):
+        assert train(*THREE) == 3
     assert [trial.state for trial in trials(outputs)] == ["complete", "failed", "complete"]
     capfd.readouterr()
     assert train(*THREE, "--plan") == 0
     assert re.search(r"\n3 trials, 2 done, 1 to do: about \S+ s on 1 slot\(s\)\n$", capfd.readouterr().out)
-    monkeypatch.setattr(run, "prepare", real)
     assert train(*THREE) == 0
     assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
     capfd.readouterr()
@@ -205,22 +212,12 @@ def test_the_plan_of_a_search_on_a_cluster_has_its_workers(
 
 
 def test_a_trial_that_runs_out_of_memory_is_a_result(
-    train: Train, outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from cnnexp.training import run
-
-    real = run.prepare
-
-    def too_large(plan: Any, *rest: Any) -> Any:
-        if plan.arm == "trial-001":
-            raise MemoryError
-        return real(plan, *rest)
-
-    monkeypatch.setattr(run, "prepare", too_large)
-    assert train(*THREE) == 0
+    with second_raises(MemoryError()):
+        assert train(*THREE) == 0
     assert [trial.status for trial in trials(outputs)] == ["done", "oom", "done"]
     assert "3 trials (2 complete, 1 oom)" in capfd.readouterr().out
-    monkeypatch.setattr(run, "prepare", real)
     assert train(*THREE) == 0
     assert "3 trials, 3 done before" in capfd.readouterr().out
     assert [trial.state for trial in trials(outputs)] == ["complete", "unfit", "complete"]

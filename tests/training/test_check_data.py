@@ -13,7 +13,7 @@ Train = Callable[..., int]
     ("claim", "words", "message"),
     [
         ("b.recall[tre] > a.recall[tre]", [], "unknown class 'tre'"),
-        ("b.shift_consistency > 50 %", [], "shift_consistency is measured with shift_pixels=2 only"),
+        ("b.shift_consistency > 50 %", [], "shift_consistency is not measured; set shift_pixels, as in shift_pixels=2"),
         ("b.shift_consistency > 50 %", ["shift_pixels=1"], ""),
         ("b.val_loss < a.val_loss", ["data.val_fraction=0"], "there is no validation split; set data.val_fraction"),
         ("b > a at every epoch", ["data.val_fraction=0"], ""),

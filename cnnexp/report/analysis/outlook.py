@@ -36,11 +36,11 @@ class Outlook:
 
     @property
     def advice(self) -> str:
-        """Return "5 more seeds would decide with probability about 0.8", "" without an estimate."""
+        """Return "5 more seeds would decide it with probability about 0.8", "" without an estimate."""
         if not self.more:
             return ""
         about = "below 0.1" if self.chance < 0.05 else f"about {self.chance:.1f}"
-        return f"{self.more} more seed{'s' * (self.more > 1)} would decide with probability {about}"
+        return f"{self.more} more seed{'s' * (self.more > 1)} would decide it with probability {about}"
 
 
 NO_OUTLOOK = Outlook()

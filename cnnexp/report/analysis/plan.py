@@ -64,7 +64,7 @@ def more_seeds(findings: Findings) -> tuple[str, str] | None:
     waiting = sorted(set[int]().union(*schedule.waiting.values()))
     seeds = waiting or [*range(max(_seeds(findings)) + 1, max(_seeds(findings)) + 1 + soonest.outlook.more)]
     listed = ",".join(map(str, seeds)) if len(seeds) <= MAX_LISTED else f"range({seeds[0]},{seeds[-1] + 1})"
-    advice = f"Still open: {soonest.text}. {soonest.outlook.advice.replace('decide', 'decide it')}:"
+    advice = f"Still open: {soonest.text}. {soonest.outlook.advice}:"
     if schedule.plan and schedule.plan.every_seed:  # the same command goes on
         return advice, command
     words = [word for word in shlex.split(command) if not word.startswith(("seed=", "--plan"))]
