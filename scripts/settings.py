@@ -146,7 +146,7 @@ def by_builder(group: str) -> dict[str, list[str]]:
 
 def builder(group: str, names: list[str]) -> list[str]:
     """Return the section of a builder: who uses it, what it does, and its settings."""
-    node = composed(f"{group}={names[0]}", *WITHOUT_TIMM)[group]
+    node = composed(f"{group}={names[0]}", *(WITHOUT_TIMM if group == "model" else ()))[group]
     function = target(group, node)
     first, _, rest = (inspect.getdoc(function) or "").partition("\n\n")
     files = [f"{group}/{name}.yaml" for name in [*names, *choices_of()[group]]]
