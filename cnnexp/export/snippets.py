@@ -1,6 +1,7 @@
 """Python code that uses an exported file, for its card. It needs no cnnexp, but for networks that cnnexp describes."""
 
 from cnnexp.models.zoo import EXTRA, timm_settings
+from cnnexp.training.allowed import refused_targets
 from cnnexp.training.inference import TrainedModel
 
 READ = """\
@@ -36,7 +37,8 @@ logits = network(x).detach().numpy()
 """
 ANSWER = """\
 classes = {classes}
-probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+powers = np.exp(logits - logits.max(1, keepdims=True))
+probabilities = powers / powers.sum(1, keepdims=True)
 print(classes[logits[0].argmax()], probabilities[0].max())
 """
 
@@ -68,13 +70,14 @@ def _resize(model: TrainedModel) -> str:
 def _network(model: TrainedModel) -> str:
     """Return code that builds the network whose weights a file holds."""
     node, image, classes = model.config["model"], model.transform.image, len(model.classes)
-    library = str(node["_target_"]).rpartition(".")[2].removesuffix("_model")
-    if image[0] == 3 and library == "torchvision":
+    if image[0] == 3 and node["_target_"] == "cnnexp.models.zoo.torchvision_model":
         more = "".join(f", {key}={value}" for key, value in EXTRA.get(node["name"], {}).items())
         made = f'torchvision.models.get_model("{node["name"]}", num_classes={classes}{more})'
         return f"import torchvision\n\nnetwork = {made}"
-    if library == "timm":
+    if node["_target_"] == "cnnexp.models.zoo.timm_model":
         settings = ", ".join(f"{k}={v}" for k, v in timm_settings(node["name"], image, classes).items())
         return f'import timm\n\nnetwork = timm.create_model("{node["name"]}", {settings})'
-    folder = str(model.record.folder)
-    return f"import cnnexp\n\nnetwork = cnnexp.load({folder!r}).model  # or the same layers, built otherwise"
+    own = sorted({name for _, name in refused_targets("model", node, set())})
+    allow = f", allow={own}" if own else ""
+    load = f"cnnexp.load({str(model.record.folder)!r}{allow})"
+    return f"import cnnexp\n\nnetwork = {load}.model  # or the same layers, built otherwise"

@@ -32,7 +32,7 @@ def check_targets(where: str, node: Any, allow: Iterable[str] = ()) -> None:
 
 def check_nodes(nodes: Mapping[str, Any], allow: Iterable[str] = ()) -> None:
     """Check several nodes, {key: node}, as `check_targets` does one."""
-    refused = [found for where, node in nodes.items() for found in _refused(where, node, set(allow))]
+    refused = [found for where, node in nodes.items() for found in refused_targets(where, node, set(allow))]
     if not refused:
         return
     names = list(dict.fromkeys(f"{name!s:.200}" for _, name in refused))
@@ -46,17 +46,17 @@ def check_nodes(nodes: Mapping[str, Any], allow: Iterable[str] = ()) -> None:
     )
 
 
-def _refused(where: str, node: Any, allow: set[str]) -> Iterator[tuple[str, Any]]:
+def refused_targets(where: str, node: Any, allow: set[str]) -> Iterator[tuple[str, Any]]:
     """Yield the key and the name of every `_target_` that may not be built."""
     if isinstance(node, Mapping):
         if "_target_" in node and not _may_be_built(where, node["_target_"], allow):
             yield where, node["_target_"]
         for key, value in node.items():
             if key != "_target_":
-                yield from _refused(f"{where}.{key}", value, allow)
+                yield from refused_targets(f"{where}.{key}", value, allow)
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            yield from _refused(f"{where}[{index}]", value, allow)
+            yield from refused_targets(f"{where}[{index}]", value, allow)
     elif isinstance(node, str) and "${" in node:
         raise UserError(f"{where}: given {node!r}; a recorded config has values, not interpolations")
 

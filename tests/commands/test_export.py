@@ -161,6 +161,27 @@ def test_the_code_of_the_card_builds_the_network(trained_run, network, image):
     names["network"].load_state_dict(built.state_dict())
 
 
+def test_the_code_of_the_card_builds_a_network_of_ones_own(own_run):
+    model = inference.load(own_run, allow=["own_network.OwnNetwork"])
+    names = {}
+    exec(snippets._network(model), names)
+    names["network"].load_state_dict(model.model.state_dict())
+    assert type(names["network"]).__name__ == "OwnNetwork"
+
+
+def test_the_code_of_the_card_builds_an_own_network_with_the_name_of_a_librarys(own_run):
+    model = inference.load(own_run, allow=["own_network.OwnNetwork"])
+    model.config["model"]["_target_"] = "own.timm_model"
+    assert "allow=['own.timm_model']" in snippets._network(model)
+
+
+def test_the_code_of_the_card_gives_the_probabilities_of_large_logits():
+    code = snippets.ANSWER.format(classes=["a", "b"])
+    names = {"np": np, "logits": np.float32([[95, 3], [-95, -200]])}
+    exec(code, names)
+    assert names["probabilities"].ravel().tolist() == pytest.approx([1, 0, 1, 0])
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "CMYK"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_code_of_the_card_reads_an_image_as_the_data_was(trained_run, tmp_path, mode, channels):
