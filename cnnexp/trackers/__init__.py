@@ -38,7 +38,10 @@ class Tracker(Protocol):
     whole_steps: bool
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
-        """Open a run and return how many of its rows are there already. config: {dotted key: value}."""
+        """Open a run with its settings, and return how many of its rows are there already.
+
+        config: {dotted key: value}.
+        """
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
         """Add rows: metrics by name, the optimiser step, and the time in seconds since 1970.
@@ -46,8 +49,8 @@ class Tracker(Protocol):
         count: of the run's rows, with those that were there before.
         """
 
-    def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
-        """Close a run. Called for those under way too; `run.status` says which have ended."""
+    def end(self, run: RunRecord) -> None:
+        """Close a run, and say how it ended. Called for those under way too: `run.status` is `running`."""
 
     def report(self, study: str, folder: Path, figures: list[Path]) -> None:
         """Add a study's report. folder: with its page. figures: PNG files."""
@@ -97,7 +100,7 @@ def replay(folder: Path, to: Tracker) -> tuple[int, int]:
         if new := _with_times(run, rows)[known:]:
             to.rows(run, new, len(rows))
             sent += len(new)
-        to.end(run, config)
+        to.end(run)
     for page in sorted({run.folder.resolve().parent for run in runs}):
         if (page / "report" / "index.html").exists():
             to.report(page.name, page / "report", sorted((page / "report" / "figures").glob("*.png")))

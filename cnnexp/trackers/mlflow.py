@@ -59,8 +59,8 @@ class MLflow:
             tags = [RunTag(ROWS, str(count))] if number == len(batches) else []
             self.client.log_batch(self.known[run.identity].info.run_id, metrics=batch, tags=tags)
 
-    def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
-        """Send the result of a run that has ended, and its status, once."""
+    def end(self, run: RunRecord) -> None:
+        """Send the status of a run and its result, once."""
         from mlflow.entities import Metric
 
         found, status = self.known[run.identity], ENDED.get(run.status, "FAILED")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord
 from cnnexp.trackers import Sent, place_of, plain, results
 
@@ -25,8 +26,19 @@ class TensorBoard:
         self.place, self.sent = str(self.folder), Sent(self.folder / "sent.json")
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
-        """Return how many rows of a run were written."""
-        return int(self.sent.of(place_of(run)).get("rows", 0))
+        """Write the settings of a run, once; return how many of its rows were written.
+
+        Without a summary of all runs: TensorBoard would show those settings and results only that the first one lists.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        sent = self.sent.of(place_of(run))
+        if not sent.get("settings"):
+            _, settings, _ = hparams({key: plain(value) for key, value in config.items()}, {})
+            with self._writer(place_of(run)) as writer:
+                writer.file_writer.add_summary(settings)
+            self.sent.set(place_of(run), settings=True)
+        return int(sent.get("rows", 0))
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
         """Write rows."""
@@ -36,14 +48,18 @@ class TensorBoard:
                     writer.add_scalar(name, value, step, walltime=at)
         self.sent.set(place_of(run), rows=count)
 
-    def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
-        """Write the settings and the result of a run that has ended, once."""
-        if run.status == "done" and not self.sent.of(place_of(run)).get("ended"):
-            with self._writer(place_of(run)) as writer:
-                settings = {key: plain(value) for key, value in config.items()}
-                numbers = {f"result/{name}": value for name, value in results(run).items()}
-                writer.add_hparams(settings, numbers, run_name=".")
-            self.sent.set(place_of(run), ended=True)
+    def end(self, run: RunRecord) -> None:
+        """Write the status of a run and its result, once. Of several session ends TensorBoard reads the first."""
+        sent = self.sent.of(place_of(run))
+        if sent.get("status") == (status := run.status):
+            return
+        with self._writer(place_of(run)) as writer:
+            writer.add_text("status", status, sent.get("rows", 0))
+            for name, value in results(run).items():
+                writer.add_scalar(f"result/{name}", value)
+            if status in FINAL:
+                writer.file_writer.add_summary(session_end("SUCCESS" if status == "done" else "FAILURE"))
+        self.sent.set(place_of(run), status=status)
 
     def report(self, study: str, folder: Path, figures: list[Path]) -> None:
         """Write the figures of a report, if they have changed."""
@@ -59,3 +75,14 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.folder / name), purge_step=first_step)
+
+
+def session_end(status: str) -> Any:
+    """Return a summary for HPARAMS with the status of a run that has ended: SUCCESS or FAILURE."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+
+    end = SessionEndInfo(status=api_pb2.Status.Value(f"STATUS_{status}"))
+    described = metadata.create_summary_metadata(HParamsPluginData(session_end_info=end))
+    return Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=described)])

@@ -22,9 +22,11 @@ class WandB:
         self.folder = Path(place) if place else folder / "wandb"
         make_folder(self.folder)
         self.place, self.sent = str(self.folder), Sent(self.folder / "sent.json")
+        self.settings: dict[str, Any] = {}  # of the run that was begun
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
-        """Return how many rows of a run were written."""
+        """Take the settings, which are written whenever the run is opened; return how many of its rows were written."""
+        self.settings = {key: plain(value) for key, value in config.items()}
         return int(self.sent.of(place_of(run)).get("rows", 0))
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
@@ -38,14 +40,17 @@ class WandB:
         self._check_space()
         self.sent.set(place_of(run), rows=count)
 
-    def end(self, run: RunRecord, config: Mapping[str, Any]) -> None:
-        """Write the settings and the result of a run that has ended, once."""
-        if run.status == "done" and not self.sent.of(place_of(run)).get("ended"):
-            with self._open(run) as opened:
-                opened.config.update({key: plain(value) for key, value in config.items()}, allow_val_change=True)
-                opened.summary.update({f"result/{name}": value for name, value in results(run).items()})
-            self._check_space()
-            self.sent.set(place_of(run), ended=True)
+    def end(self, run: RunRecord) -> None:
+        """Write the status of a run and its result, once; W&B shows every end but `done` as failed."""
+        if self.sent.of(place_of(run)).get("status") == (status := run.status):
+            return
+        with self._open(run) as opened:
+            opened.summary.update(
+                {"status": status, **{f"result/{name}": value for name, value in results(run).items()}}
+            )
+            opened.finish(exit_code=0 if status in ("done", "running") else 1)
+        self._check_space()
+        self.sent.set(place_of(run), status=status)
 
     def report(self, study: str, folder: Path, figures: list[Path]) -> None:
         """Write the figures of a report, if they have changed."""
@@ -53,7 +58,7 @@ class WandB:
         if figures and self.sent.of(f"{study}/report").get("newest") != newest:
             from wandb import Image
 
-            with self._init(study, "report", "report") as opened:
+            with self._init(study, "report", "report", {}) as opened:
                 opened.log({figure.stem: Image(str(figure)) for figure in figures})
             self.sent.set(f"{study}/report", newest=newest)
 
@@ -63,10 +68,12 @@ class WandB:
             raise OSError(errno.ENOSPC, "No space left on device", self.place)
 
     def _open(self, run: RunRecord) -> Any:
-        return self._init(str(run.info.get("study")), run.identity, run.name)
+        return self._init(str(run.info.get("study")), run.identity, run.name, self.settings)
 
-    def _init(self, project: str, identity: str, name: str) -> Any:
+    def _init(self, project: str, identity: str, name: str, config: dict[str, Any]) -> Any:
         import wandb
 
         settings = wandb.Settings(silent=True, console="off", save_code=False, disable_git=True)
-        return wandb.init(project=project, id=identity, name=name, settings=settings, dir=self.place, resume="allow")
+        return wandb.init(
+            project=project, id=identity, name=name, config=config, settings=settings, dir=self.place, resume="allow"
+        )

@@ -83,6 +83,89 @@ def test_wandb_writes_offline_files_once(study: Path, capsys: pytest.CaptureFixt
     assert sorted(study.rglob("*.wandb")) == files
 
 
+@pytest.fixture
+def ends(train: Train, tmp_path: Path) -> Path:
+    """Make a run that was killed after its last epoch, and one that diverged in its first; return their folder."""
+    assert train("epochs=2", "study.name=ends", "name=killed") == 0
+    (killed,) = find_runs(tmp_path)
+    killed.update(status="running", result={})
+    assert train("epochs=2", "study.name=ends", "name=diverged", "optimizer=sgd", "optimizer.lr=1e30") == 3
+    return killed.folder.parent
+
+
+def written(folder: Path) -> dict[str, int]:
+    """Return {file: bytes} below a folder, without locks."""
+    return {str(file): file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".lock"}
+
+
+def test_tensorboard_has_the_settings_and_the_status_of_every_run(ends: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams import api_pb2, metadata
+
+    assert cli.main(["track", str(ends), "--to", "tensorboard"]) == 0
+    before = written(ends)
+    assert cli.main(["track", str(ends), "--to", "tensorboard"]) == 0
+    assert written(ends) == before, "the second time adds nothing"
+    diverged, killed = find_runs(ends)
+    killed.update(status="done", result={"test_accuracy": 0.5})
+    assert cli.main(["track", str(ends), "--to", "tensorboard"]) == 0
+    for run, session, statuses in (
+        (diverged, api_pb2.STATUS_FAILURE, [b"diverged"]), (killed, api_pb2.STATUS_SUCCESS, [b"interrupted", b"done"])
+    ):  # fmt: skip
+        events = accumulator.EventAccumulator(str(ends / "tensorboard" / "ends" / run.name)).Reload()
+        sent = events.PluginTagToContent(metadata.PLUGIN_NAME)
+        start = metadata.parse_session_start_info_plugin_data(sent[metadata.SESSION_START_INFO_TAG])
+        assert start.hparams["optimizer.lr"].number_value == run.config()["optimizer"]["lr"]
+        end = metadata.parse_session_end_info_plugin_data(sent[metadata.SESSION_END_INFO_TAG])
+        assert end.status == session
+        texts = events.Tensors("status/text_summary")
+        assert [value for event in texts for value in event.tensor_proto.string_val] == statuses
+    assert scalars(ends / "tensorboard" / "ends" / killed.name)["result/test_accuracy"] == [(0, 0.5)]
+
+
+def wandb_records(folder: Path) -> dict[str, list[Any]]:
+    """Return {name of a run: what W&B's offline files hold of it, in their order}."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found: dict[str, list[Any]] = {}
+    for file in sorted(folder.rglob("*.wandb"), key=lambda file: file.stat().st_mtime_ns):
+        content, at, record, records = file.read_bytes(), 7, b"", []
+        while at + 7 <= len(content):  # chunks in blocks of 32 KiB: checksum (4), length (2), kind (1), as in LevelDB
+            if 32768 - at % 32768 < 7:
+                at += 32768 - at % 32768
+                continue
+            length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+            record += content[at + 7 : at + 7 + length]
+            at += 7 + length
+            if kind in (1, 4):  # complete, or the last part
+                records.append(Record.FromString(record))
+                record = b""
+        name = next(record.run.display_name for record in records if record.HasField("run"))
+        found.setdefault(name, []).extend(records)
+    return found
+
+
+@pytest.mark.filterwarnings("default")
+def test_wandb_has_the_settings_and_the_status_of_every_run(ends: Path) -> None:
+    pytest.importorskip("wandb")
+    assert cli.main(["track", str(ends), "--to", "wandb"]) == 0
+    before = written(ends)
+    assert cli.main(["track", str(ends), "--to", "wandb"]) == 0
+    assert written(ends) == before, "the second time adds nothing"
+    found, runs = wandb_records(ends), find_runs(ends)
+    for run, status in zip(runs, ("diverged", "interrupted"), strict=True):
+        for record in (record for record in found[run.name] if record.HasField("run")):
+            settings = {item.key: item.value_json for item in record.run.config.update}
+            assert settings["optimizer.lr"] == str(run.config()["optimizer"]["lr"])
+        summary = {item.key: item.value_json for record in found[run.name] for item in record.summary.update}
+        assert summary["status"] == f'"{status}"'
+        assert [record.exit.exit_code for record in found[run.name] if record.HasField("exit")][-1] == 1
+    runs[1].update(status="done")
+    assert cli.main(["track", str(ends), "--to", "wandb"]) == 0
+    exits = [record.exit.exit_code for record in wandb_records(ends)[runs[1].name] if record.HasField("exit")]
+    assert exits == [0, 1, 0]
+
+
 def test_rows_that_were_written_twice_count_once(study: Path) -> None:
     """A process was killed after it wrote them, before it noted that it had."""
     pytest.importorskip("tensorboard")
