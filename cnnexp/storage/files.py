@@ -81,13 +81,15 @@ def draft(path: Path, write: Callable[[IO[bytes]], Any], checksum: bool = False)
     return temporary
 
 
-def publish(temporary: Path, path: Path, keep_as: Path | None = None) -> None:
+def publish(temporary: Path, path: Path, keep_as: Path | None = None, durable: bool = False) -> None:
     """Rename a draft to `path`, atomically and durably. Raises StorageError, and then deletes the draft.
 
     keep_as: the new name of the file that was at `path`; after a crash between the two renames, `path` is missing.
+    durable: the draft's content is durable already.
     """
     try:
-        disk.sync(temporary, "replace")
+        if not durable:
+            disk.sync(temporary, "replace")
         if keep_as is not None and path.exists():
             disk.rename(path, keep_as, "keep")
         disk.rename(temporary, path, "replace")
@@ -114,11 +116,13 @@ def copy(source: Path, path: Path) -> None:
         return
     temporary = _temporary(path)
     disk.remove_file(temporary)
+    linked = True
     try:
         disk.link(source, temporary, "copy")
     except OSError:  # a file system without hard links
+        linked = False
         temporary = draft(path, lambda file: file.write(source.read_bytes()))
-    publish(temporary, path)
+    publish(temporary, path, durable=linked)
 
 
 def rename(old: Path, new: Path) -> None:

@@ -1,5 +1,6 @@
 """Config -> objects: the only caller of Hydra's instantiate."""
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cnnexp.config import checks
-from cnnexp.config.user_code import PACKAGE, user_frames
+from cnnexp.config.user_code import PACKAGE, builders, user_frames
 from cnnexp.data.folders import split_of
 from cnnexp.data.images import PARTS, ImageData
 from cnnexp.errors import UserError, is_out_of_memory
@@ -26,19 +27,26 @@ if TYPE_CHECKING:
     from cnnexp.optim.schedules import Schedule
 
 
-def make(where: str, node: Any, **given: Any) -> Any:
-    """Call the `_target_` of a node with the node's settings, and with those of `given` that its signature has."""
+def make(where: str, node: Mapping[str, Any], **given: Any) -> Any:
+    """Call the `_target_` of a node with the node's settings, and with those of `given` that its signature has.
+
+    Hydra builds what the node nests, and checks and imports the target. Plain settings and `given` do not pass through
+    OmegaConf, which would wrap each value of each list, and every parameter of a network.
+    """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     parameters = inspect.signature(checks.target(where, node)).parameters
     given = {name: value for name, value in given.items() if name in parameters}
+    for_hydra = {key: value for key, value in node.items() if key.startswith("_") or any(builders(value))}
+    plain = {key: copy.deepcopy(value) for key, value in node.items() if key not in for_hydra}
     try:
-        return instantiate(node, _convert_="all", **given)
+        call = instantiate(for_hydra | {"_partial_": True}, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, Exception):
             raise error.__cause__ from error
         raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
+    return functools.partial(call, **plain, **given) if node.get("_partial_") else call(**plain, **given)
 
 
 @contextmanager

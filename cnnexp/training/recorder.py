@@ -124,7 +124,7 @@ class Recorder:
         self.setup.checkpoints.keep_best(state)
         self.record.sync()
         seconds = {"prepare": data.prepare_seconds, **state.seconds}
-        self.record.update(seconds={**seconds, "total": sum(seconds.values())})
+        self.record.info["seconds"] = {**seconds, "total": sum(seconds.values())}  # written with the result
         return {
             "best_epoch": state.best["epoch"],
             "epochs": self.settings.epoch(state.step),
