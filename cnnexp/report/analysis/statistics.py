@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from cnnexp.report.read.folds import means
 from cnnexp.text import plural
@@ -189,7 +189,7 @@ def mcnemar(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> McNema
     """Test two networks by the images that only one of them has right. first, second: (N,) bool, the same images."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only_first + only_second
-    p = float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    p = min(1.0, 2 * float(special.bdtr(min(only_first, discordant - only_first), discordant, 0.5)))  # binomial, exact
     return McNemar(only_first, only_second, p, len(first))
 
 
