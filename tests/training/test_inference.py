@@ -148,7 +148,7 @@ def test_torch_traces_and_exports_a_loaded_network(made):
     model = cnnexp.load(made("traced", small, "model.norm=batch", "model.dropout.fc=0.5")).model
     x, many = torch.rand(2, 3, 8, 8), torch.rand(4097, 3, 8, 8)  # a layer that looks at the size would say 4095 at most
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)  # traces are deprecated
+        warnings.filterwarnings("ignore", message="`torch.jit")  # traces are deprecated
         traced = torch.jit.trace(model, x)
     exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
     with torch.no_grad():

@@ -272,7 +272,7 @@ class OneNorm(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
-        self.norm = nn.BatchNorm2d(features, eps=0.0)
+        self.norm = nn.BatchNorm2d(features, eps=1e-12)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x)
