@@ -1,12 +1,15 @@
 """Which curves have converged. The curves are made up."""
 
+import math
+
 import numpy as np
 import pytest
 from fake_records import write_run
+from scipy import special
 
 import cnnexp
 from cnnexp.records import convergence
-from cnnexp.records.convergence import AT_CHANCE, IMPROVING, ONE_EPOCH, at_chance, of_curve, still_improving
+from cnnexp.records.convergence import AT_CHANCE, IMPROVING, ONE_EPOCH, at_chance, at_least, of_curve, still_improving
 
 
 def improves(accuracies, losses=None):
@@ -63,6 +66,16 @@ def test_of_few_epochs_the_last_must_be_the_best_in_accuracy_and_clearly_in_loss
 def test_what_is_said_of_a_curve():
     assert of_curve([0.3], [2.0]) == ONE_EPOCH and of_curve([], []) == ""
     assert of_curve([0.3, 0.5, 0.7], [2.0, 1.0, 0.5]) == IMPROVING and of_curve([0.3, 0.3], [1.0, 1.0]) == ""
+
+
+@pytest.mark.parametrize("count", [1, 2, 50, 1000, 100_000])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.97])
+def test_the_probability_of_so_many_is_that_of_scipy(count: int, share: float) -> None:
+    spread = math.sqrt(count * share * (1 - share))
+    near = (count * share + deviations * spread for deviations in (-30, -3, -0.5, 0, 0.5, 3, 30))
+    for right in {0, 1, count - 1, count, *(min(max(int(n), 0), count) for n in near)}:
+        expected = special.bdtrc(right - 1, count, share) if right else 1.0
+        assert at_least(right, count, share) == pytest.approx(expected, abs=1e-9), right
 
 
 def test_chance_is_the_most_frequent_class():
