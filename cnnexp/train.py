@@ -5,6 +5,7 @@ Works as a script too: python cnnexp/train.py model=custom aug=full
 """
 
 import atexit
+import copy
 import gc
 import sys
 from collections.abc import Iterator
@@ -123,7 +124,8 @@ def planned(composed: "DictConfig") -> "Plan":
     from cnnexp.config.arms import arm_changes, read_arms
     from cnnexp.config.set_by_data import print_set_by_data
 
-    config, hydra_node = configs.resolve(composed), composed.hydra
+    as_composed, hydra_node = configs.resolve(composed), composed.hydra
+    config = copy.deepcopy(as_composed)
     config["device"]["processes"] = launched.check_count(config["device"]["processes"])
     checks.check(config)
     if config["cluster"]["engine"] != "local":
@@ -143,7 +145,8 @@ def planned(composed: "DictConfig") -> "Plan":
     if "arm" not in choices:
         from cnnexp.sweep.compose import without_defaults
 
-        changes = without_defaults(changes, [*configs.search_path(provenance.TYPED), *overrides])
+        places = configs.search_path(provenance.TYPED)
+        changes = without_defaults(changes, [*places, *overrides], as_composed)
     made = plan(config, overrides, changes, provenance.command(), choices)
     if made.continues:
         print(f"goes on from {visible(made.folder.parent / made.continues)}")

@@ -5,7 +5,7 @@ config. Composing takes 50 ms, a copy 2 ms, which matters for a thousand runs.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +68,13 @@ class Composer:
         return not isinstance(override.value(), dict) and not self.groups[key]
 
 
-def without_defaults(changes: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return the changes, which are among a run's overrides, without those that leave its config as it is."""
+def without_defaults(changes: Sequence[str], overrides: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+    """Return the changes, which are among a run's overrides, without those that leave its config as it is.
+
+    config: of the run, resolved.
+    """
     with configs.loader() as loader:
-        compose = Composer(loader)
-        kept, (config, _) = list(overrides), compose(configs.prepare(list(overrides)))
+        compose, kept = Composer(loader), list(overrides)
         for change in changes:
             fewer = [word for word in kept if word != change]
             with suppress(UserError, HydraException, OmegaConfBaseException):  # another override needs this one
