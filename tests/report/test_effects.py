@@ -157,3 +157,12 @@ def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_c
     error = 3 * math.sqrt(0.05 * 0.95 / studies)
     assert wrong / studies < 0.05 + error
     assert abs(np.mean(covered) - 0.95) < error
+
+
+def test_an_effect_is_named_by_the_configs_of_its_arms():
+    before, after = of(CHANGES), of(CHANGES)
+    for arm in after.arms:
+        arm.fingerprint = "another"
+    names = [{effect.hypothesis for effect in effects(study)} for study in (before, after)]
+    assert names[0].isdisjoint(names[1]), "what was decided about other configs is not decided about these"
+    assert "effect: -1 a@f +1 all@f +2 base@f -1 d@f -1 n@f" in names[0]

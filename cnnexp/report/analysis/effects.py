@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cnnexp.records.study import identity
 from cnnexp.report.analysis.decisions import NO_DECISION, Decision, Test, in_words
 from cnnexp.report.analysis.evidence import by_seed
 from cnnexp.report.analysis.sequential import anytime_p
@@ -25,7 +26,8 @@ class Effect:
     """An effect in points over the shared seeds. formula: of the arms' accuracies, in words.
 
     words: the verdicts above and below 0, None of an effect that is not tested here, because the comparison tests it.
-    seeds: that all its arms have. arms: their names. decision: within the family of the study's tested effects.
+    seeds: that all its arms have. arms: their names. hypothesis: what names it in study.json, with their configs.
+    decision: within the family of the study's tested effects.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Effect:
     words: tuple[str, str] | None = None
     seeds: tuple[int, ...] = ()
     arms: tuple[str, ...] = ()
+    hypothesis: str = ""
     decision: Decision = NO_DECISION
     verdict: str = ""
 
@@ -65,20 +68,14 @@ def effect_tests(study: Study, found: Sequence[Effect]) -> dict[str, Test]:
             waits, total = study.schedule.seeds_of(effect.arms)
             side, points = 1 if effect.points.mean > 0 else -1, effect.points
             anytime = anytime_p(points)
-            tests[hypothesis(effect)] = Test(effect.seeds, points.p, anytime, side, False, biased, waits, total, points)
+            tests[effect.hypothesis] = Test(effect.seeds, points.p, anytime, side, False, biased, waits, total, points)
     return tests
-
-
-def hypothesis(effect: Effect) -> str:
-    """Return what names an effect in study.json."""
-    return f"effect: {effect.name} = {effect.formula}"
 
 
 def judge_effects(study: Study, found: Sequence[Effect], decisions: Mapping[str, Decision]) -> list[Effect]:
     """Add the verdicts to the effects. decisions: on all tests of the study."""
-    return [
-        _judged(effect, decisions[hypothesis(effect)], _diverged(study)) if effect.words else effect for effect in found
-    ]
+    diverged = _diverged(study)
+    return [_judged(effect, decisions[effect.hypothesis], diverged) if effect.words else effect for effect in found]
 
 
 def _diverged(study: Study) -> int:
@@ -121,7 +118,9 @@ def _effect(
     values = {members: by_seed(arms[members], "test_accuracy") for members in times}
     seeds = sorted(set.intersection(*(set(v) for v in values.values())))
     points = estimate({seed: math.fsum(t * values[m][seed] for m, t in times.items()) for seed in seeds})
-    return Effect(name, formula, points, words, tuple(seeds), tuple(arms[members].name for members in times))
+    terms = sorted((identity(arms[m].name, arms[m].fingerprint), t) for m, t in times.items())
+    hypothesis = "effect: " + " ".join(f"{t:+g} {arm}" for arm, t in terms)
+    return Effect(name, formula, points, words, tuple(seeds), tuple(arms[m].name for m in times), hypothesis)
 
 
 def _gains(arms: Layout) -> list[Effect]:
