@@ -5,7 +5,7 @@ that was once seen must stay true.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def write_study(folder: Path, study: dict[str, Any]) -> None:
 
     runs: [{folder, arm, seed, fingerprint}], with folds also group, as in run.json. reported, source, claims: as in the
     config, null without. plan: of Plan.
-    looks: [{made, seeds: {arm@fingerprint: seeds}}]. decided: {hypothesis: of Crossing}.
+    looks: [{made, seeds: {arm@fingerprint: seeds}, tests: how many of each family}]. decided: {hypothesis: Crossing}.
+    tested: {hypothesis: how many runs of each side were compared when the planned seeds were tested}.
     """
     storage.make_folder(folder)
     storage.write_json(folder / "study.json", study)
@@ -87,7 +88,7 @@ def read_plan(study: Mapping[str, Any]) -> Plan | None:
 
 
 def read_looks(study: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the recorded looks of study.json's content: {made, seeds: {arm@fingerprint: seeds}}."""
+    """Return the recorded looks of study.json's content: {made, seeds: {arm@fingerprint: seeds}, tests: counts}."""
     looks = study.get("looks")
     found = [look for look in looks if isinstance(look, dict)] if isinstance(looks, list) else []
     return [look for look in found if isinstance(look.get("seeds"), dict)]
@@ -103,6 +104,12 @@ def read_crossings(study: Mapping[str, Any]) -> dict[str, Crossing]:
                 seeds = tuple(seed for seed in given["seeds"] if type(seed) is int)
                 found[name] = Crossing(given["side"], p, limit, str(given.get("rule")), seeds)
     return found
+
+
+def read_tested(study: Mapping[str, Any]) -> dict[str, int]:
+    """Return {hypothesis: how many runs of each side its planned test had} of study.json's content."""
+    tested = study.get("tested")
+    return {name: n for name, n in tested.items() if type(n) is int} if isinstance(tested, dict) else {}
 
 
 def plan_seeds(old: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], asked: Plan) -> Plan:
@@ -128,23 +135,37 @@ def end_plan(folder: Path) -> None:
         write_study(folder, study)
 
 
-def record_look(folder: Path, seeds: Mapping[str, Sequence[int]], decided: Mapping[str, Crossing]) -> str:
-    """Add a look to study.json, unless it has that look with these decisions. Returns why it cannot be, "" if it is.
+@dataclass(frozen=True)
+class Look:
+    """What a look records. seeds: of every arm, by `identity`. tests: how many each family has.
 
-    seeds: of every arm, by `identity`. decided: tests that are decided now; an earlier decision stays as it is.
+    decided: tests that are decided now. tested: of tests of the planned seeds, how many runs each side has.
+    """
+
+    seeds: Mapping[str, Sequence[int]]
+    tests: Sequence[int] = ()
+    decided: Mapping[str, Crossing] = field(default_factory=dict)
+    tested: Mapping[str, int] = field(default_factory=dict)
+
+
+def record_look(folder: Path, look: Look) -> str:
+    """Add a look to study.json, unless it has it. Returns why it cannot be, "" if it is.
+
+    What was decided or tested at an earlier look stays as it is.
     """
     try:
         if read_study(folder) is None:
             return ""
         with storage.lock(folder / ".lock", wait=True):
             study = storage.read_json(checked_file(folder, "study.json"))
-            looks, earlier = read_looks(study), read_crossings(study)
-            given = {arm: list(of_arm) for arm, of_arm in seeds.items()}
-            new = {name: asdict(crossing) for name, crossing in decided.items() if name not in earlier}
-            if new or all(look["seeds"] != given for look in looks):
-                again = any(look["seeds"] == given for look in looks)
-                study["looks"] = looks if again else [*looks, {"made": now(), "seeds": given}]
-                study["decided"] = {name: asdict(crossing) for name, crossing in earlier.items()} | new
+            before, tests = dict(study), list(look.tests)
+            looks, seeds = read_looks(study), {arm: list(of_arm) for arm, of_arm in look.seeds.items()}
+            if all((old["seeds"], old.get("tests")) != (seeds, tests) for old in looks):
+                study["looks"] = [*looks, {"made": now(), "seeds": seeds, "tests": tests}]
+            decided = dict(look.decided) | read_crossings(study)
+            study["decided"] = {name: asdict(one) | {"seeds": list(one.seeds)} for name, one in decided.items()}
+            study["tested"] = dict(look.tested) | read_tested(study)
+            if study != before:
                 write_study(folder, study)
     except (OSError, UserError) as error:
         return str(error)

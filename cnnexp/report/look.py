@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cnnexp.records.run_record import RunRecord
-from cnnexp.records.study import Crossing, identity, record_look
+from cnnexp.records.study import Crossing, Look, identity, record_look
 from cnnexp.report.analysis.decisions import crossings
 from cnnexp.report.analysis.findings import Findings, analyse
 from cnnexp.report.read.collect import collect, find_groups
@@ -30,10 +30,13 @@ def look(
     if seeds is not None:
         study = study.as_of(seeds)
     findings = analyse(study)
-    decided: dict[str, Crossing] = {}
-    for family in findings.families if study.has_own_baseline else ():
+    decided, tested = dict[str, Crossing](), dict[str, int]()
+    families = findings.families if study.has_own_baseline else ()
+    for family in families:
         decided |= crossings(family, findings.decisions)
-    if problem := record_look(study.folder, seeds_by_arm(study), decided):
+        tested |= family.planned_tests()
+    counts = [family.tests for family in families]
+    if problem := record_look(study.folder, Look(seeds_by_arm(study), counts, decided, tested)):
         study.notes.append(f"This look could not be recorded, so that later reports do not count it: {plain(problem)}.")
     return findings
 

@@ -93,7 +93,7 @@ def _write(folder: Path, plans: list[Plan], command: str, every_seed: Sequence[i
     of_study = plans[0].config["study"]
     asked = study_file.Plan(tuple(every_seed or of_study.get("seeds") or ()), bool(every_seed))
     planned = study_file.plan_seeds(old, kept + new, asked)
-    looked_at: dict[str, Any] = {key: old[key] for key in ("looks", "decided") if key in old}
+    looked_at: dict[str, Any] = {key: old[key] for key in ("looks", "decided", "tested") if key in old}
     content = {key: of_study[key] for key in COPIED} | {
         "command": command,
         "arms": list(dict.fromkeys([*old["arms"], *(plan.arm for plan in plans)])),

@@ -118,7 +118,8 @@ def write_edge_cases(outputs: Path) -> Path:
     write_study_file(
         folder,
         {"name": "edges", "question": "", "baseline": "baseline", "reported": reported, "runs": []}
-        | {"source": "", "claims": claims, "command": "", "written": "", "arms": list(arms)},
+        | {"source": "", "claims": claims, "command": "", "written": "", "arms": list(arms)}
+        | {"plan": {"seeds": sorted({seed for accuracies in arms.values() for seed in accuracies})}},
     )
     make_consistent(outputs, {})
     return folder

@@ -9,8 +9,9 @@ import numpy as np
 from cnnexp.records import run_record as record
 from cnnexp.records import study as study_file
 from cnnexp.records.names import distinct_slug, run_folder
+from cnnexp.records.study import Plan
 from cnnexp.report.read.runs import Run
-from cnnexp.report.read.study import Arm, Study
+from cnnexp.report.read.study import Arm, Schedule, Study
 
 CLASSES = [
     "tench",
@@ -194,6 +195,7 @@ def write_study(
             "name": study,
             "question": "Does each change help on its own, and do they add up?",
             "baseline": "baseline",
+            "plan": {"seeds": list(range(seeds))},
             "command": f"cnnexp train +study={study}",
             "written": record.now(),
             "arms": list(arms),
@@ -221,4 +223,5 @@ def study_in_memory(
         runs = [Run(r, "done", arm=name, seed=r.info["seed"]) for r in records]
         made.append(Arm(name, "f", runs, label=name, key=name))
     whole = {"folder": Path(), "name": "s", "question": "", "command": "", "left_out": [], "notes": [], "runs": []}
-    return Study(**{**whole, "arms": made, "baseline": made[0], **fields})
+    schedule = Schedule(Plan(tuple(range(max(map(len, arms.values()))))))
+    return Study(**{**whole, "arms": made, "baseline": made[0], "schedule": schedule, **fields})

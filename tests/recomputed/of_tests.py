@@ -96,7 +96,7 @@ class Tested:
         for stated in self.stated:
             test = self.tested(stated)
             if can_decide(stated, test) and _claimed(stated) not in compares:
-                claims.setdefault(_claimed(stated), (test, flattered(stated, test)))
+                claims.setdefault(_claimed(stated), (test, bool(flattered(stated, test))))
         return limits_of(compares) | limits_of(claims)
 
     def tested(self, stated: Stated) -> Spread:
@@ -210,27 +210,27 @@ def decided(test: Spread, limit: float) -> dict[str, Any]:
     return {"p_limit": limit, "p_compared": test["p"] if made else math.nan, "seeds_compared": n, "rule": rule}
 
 
-def flattered(stated: Stated, test: Spread) -> bool:
-    """Tell whether the verdict on a claim would rest on diverged runs that are left out."""
+def flattered(stated: Stated, test: Spread) -> int:
+    """Return how many diverged runs are left out that the verdict on a claim would rest on."""
     claim = stated.claim
     assert claim is not None
     side = math.copysign(1, test["mean"] - claim.threshold)
+    left_out = set[tuple[str, str]]()
     for term in claim.terms:
         helps = term.spread or claim.kind == STD or side * term.times * metric_of(term.metric).better > 0
-        if helps and any(arm.diverged for arm in stated.arms[term]):
-            return True
-    return False
+        left_out |= {(arm.label, run.name) for arm in stated.arms[term] for run in arm.diverged if helps}
+    return len(left_out)
 
 
 def verdict_on(stated: Stated, test: Spread, limit: float) -> str:
-    """Return the verdict on a claim. Runs that diverged and would have weakened a side keep it from being tested."""
+    """Return the verdict on a claim. Runs that diverged and would have weakened a side leave it undecided."""
     claim, n = stated.claim, test["n"]
     if claim is None or not can_decide(stated, test):
         return "not tested"
     if test["p"] < limit:
         side = math.copysign(1, test["mean"] - claim.threshold)
-        if flattered(stated, test):
-            return "not tested"
+        if lost := flattered(stated, test):
+            return f"not decided ({lost} diverged)"
         return ("holds" if side == claim.direction else "does not hold") + over(test)
     if n < test["of"]:
         return f"provisional: {n} of {test['of']} folds"

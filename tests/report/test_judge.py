@@ -14,13 +14,16 @@ from scipy import stats
 from cnnexp import report
 from cnnexp.pages.tables import to_csv
 from cnnexp.records.run_record import find_runs
+from cnnexp.records.study import Plan
 from cnnexp.report.analysis import judge
 from cnnexp.report.analysis.effects import effects
-from cnnexp.report.analysis.findings import analyse
+from cnnexp.report.analysis.findings import analyse, questions
 from cnnexp.report.analysis.statistics import paired, ratio_of_deviations
 from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.read.study import Schedule
 from cnnexp.report.render import claim_tables
 from cnnexp.report.render.tables import tables_of
+from cnnexp.sweep.until import is_open
 
 BASE, UP = [0.50, 0.51, 0.52, 0.49, 0.50], [0.60, 0.62, 0.61, 0.60, 0.59]
 
@@ -163,7 +166,9 @@ def with_curves(folder, curves):
             for epoch, value in enumerate(values, start=1):
                 run.append(kind="epoch", epoch=epoch, split="val", loss=1 - value, accuracy=value)
             run.sync()
-    return study_of(folder / "demo")
+    study = study_of(folder / "demo")
+    study.schedule = Schedule(Plan(tuple(range(max(map(len, curves.values()))))))
+    return study
 
 
 A = [[0.40, 0.50, 0.60], [0.41, 0.52, 0.61], [0.40, 0.51, 0.62, 0.10]]  # the last epoch only one of them reached
@@ -282,7 +287,9 @@ def test_what_diverged_speaks_for_nobody(tmp_path):
     write_run(tmp_path, "up", 3, status="diverged")
     study = study_of(tmp_path / "demo")
     found = only(study, "up > base")
-    assert found.verdict == "not tested" and found.remark == "diverged runs are left out, which favours up"
+    assert (
+        found.verdict == "not decided (1 diverged)" and found.remark == "diverged runs are left out, which favours up"
+    )
     assert only(study, "up - base > 20 points").verdict == "does not hold"  # even flattered it is below
 
 
@@ -504,3 +511,19 @@ def test_a_spread_without_an_arm_that_did_not_finish_is_not_tested(tmp_path):
             run.update(status="failed")
     (judged,) = analyse(study_of(folder)).judged
     assert judged.verdict == "not tested" and "no finished run of norm=none,lr=3 (3 failed)" in judged.remark
+
+
+def test_outside_a_margin_p_has_two_sides_because_the_mean_chooses_the_end():
+    study = study_in_memory({"base": BASE, "up": UP})
+    points = 100 * (np.array(UP) - np.array(BASE))
+    outside = only(study, "up within 3 points of base").evidence.test.p
+    assert outside == pytest.approx(stats.ttest_1samp(points, 3).pvalue)
+    inside = only(study, "up within 12 points of base").evidence.test.p
+    assert inside == pytest.approx(stats.ttest_1samp(points, 12, alternative="less").pvalue)
+
+
+def test_no_seed_is_made_for_an_arm_that_never_differs_and_one_for_an_arm_that_always_differs_alike():
+    study = study_in_memory({"base": [0.5, 0.52, 0.51], "same": [0.5, 0.52, 0.51], "alike": [0.6, 0.62, 0.61]})
+    study.schedule = Schedule(Plan(tuple(range(20)), every_seed=True))
+    going = {question.text: is_open(question, 17) for question in questions(analyse(study))}
+    assert going == {"same": False, "alike": True}

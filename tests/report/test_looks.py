@@ -29,7 +29,7 @@ BASE = [0.50, 0.51, 0.52, 0.50, 0.49, 0.51, 0.50, 0.52, 0.51, 0.50, 0.49, 0.51]
 def study(outputs: Path, seeds: int, gains: list[float] = UP, plan: Any = (0, 1, 2, 3, 4), **fields: Any) -> Path:
     """Write or extend a study of two arms; keep what study.json says of looks."""
     old = read_study(outputs / "demo") if (outputs / "demo").exists() else {}
-    kept = {key: old[key] for key in ("looks", "decided", "plan") if old and key in old}
+    kept = {key: old[key] for key in ("looks", "decided", "tested", "plan") if old and key in old}
     entries = []
     for arm, gain in (("baseline", [0.0] * 20), ("up", gains)):
         for seed in range(seeds):
@@ -134,6 +134,46 @@ def test_a_plan_that_was_looked_at_is_kept_and_another_config_is_another_study()
     assert plan_seeds({**old, "looks": one_seed}, runs, asked).seeds == tuple(range(10)), "it cannot be tested"
     other = [{**run, "fingerprint": "g"} for run in runs]
     assert plan_seeds(old, other, Plan(())).seeds == tuple(range(8))
+
+
+def test_a_planned_run_that_failed_and_is_made_again_extends_the_plan(tmp_path: Path) -> None:
+    weak = [0.06, -0.02, 0.05, -0.01, 0.04]
+    folder = study(tmp_path, 5, weak)
+    failed = next(run for run in find_groups(folder)[0][1] if run.name.startswith("up-s4"))
+    info = dict(failed.info)
+    failed.update(status="failed")
+    found = look(folder)
+    assert (verdict(found), found.rows[1].decision.n) == ("within noise", 4)
+    failed.update(**info)
+    found = look(folder)
+    limit = spending_limits(((4, 0.04), (5, 0.04 + 0.0075 / 6)))[5]
+    assert (found.rows[1].decision.rule, found.rows[1].decision.limit) == ("extended plan", pytest.approx(limit))
+    assert limit < 0.02, "a second look has what is left of the level"
+
+
+def test_without_a_recorded_plan_every_number_of_seeds_is_a_look(tmp_path: Path) -> None:
+    folder = study(tmp_path, 5, plan=None)
+    (folder / "study.json").unlink()
+    found = look(folder)
+    assert (found.rows[1].decision.rule, found.rows[1].decision.limit) == (
+        "every seed",
+        pytest.approx(linear_limits(0.0475, 3, 10)[5]),
+    )
+    assert limit_of(None, 11, 11, 0.05) == (pytest.approx(0.0025), "e-process")
+    assert "every number of seeds counts as a look" in " ".join(report.write(folder, figures=False).terminal.split())
+
+
+def test_arms_that_are_added_after_a_look_are_named(tmp_path: Path) -> None:
+    folder = study(tmp_path, 5)
+    look(folder)
+    assert not any("An earlier report" in rule for rule in rules_in_words(look(folder)))
+    content = storage.read_json(folder / "study.json")
+    new = [write_run(tmp_path, "late", seed, BASE[seed], images=200) for seed in range(5)]
+    entries = [{"folder": r.folder.name, **{k: r.info[k] for k in ("arm", "seed", "fingerprint")}} for r in new]
+    content |= {"arms": [*content["arms"], "late"], "runs": [*content["runs"], *entries]}
+    storage.write_json(folder / "study.json", content)
+    (said,) = (rule for rule in rules_in_words(look(folder)) if "An earlier report" in rule)
+    assert said.startswith("An earlier report had 1 comparison, and this one 2.")
 
 
 def test_a_failed_run_leaves_the_plan_done_and_one_under_way_does_not(tmp_path: Path) -> None:

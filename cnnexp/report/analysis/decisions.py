@@ -4,6 +4,7 @@ A family of tests errs with probability LEVEL at most, with looks at any time, a
 - planned: when all planned seeds are done, with 80 % of the level. Nothing is decided before.
 - extended: with more seeds, up to twice the plan (ten at least), what is spent rises linearly to 95 %.
 - every seed: of a study that planned to look at each number of seeds, it rises linearly from 0 to 95 % at the last.
+  So too, up to ten seeds, without a recorded plan: nobody knows how often those seeds were looked at.
 - anytime: beyond that, the rest is for an e-process, which may be looked at forever.
 - folds: of cross-validation, when all folds are done at all planned seeds, with 80 % of the level, and never again: the
   values of folds are not independent, as all other rules need.
@@ -13,7 +14,7 @@ leaves its share to the others (Maurer & Bretz 2013, Statistics in Biopharmaceut
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cnnexp.records.study import Crossing, Plan
 from cnnexp.report.analysis.sequential import FIRST_LOOK, linear_limits, spending_limits
@@ -98,13 +99,15 @@ NO_TEST, NO_DECISION = Test((), math.nan, math.nan, 0), Decision()
 class Family:
     """Tests that share a level. now: with all seeds; planned: with the planned ones. Both are by hypothesis.
 
-    decided: recorded crossings. plan: None if none is recorded: then all seeds count as planned.
+    decided: recorded crossings. plan: None if none is recorded. tested: how many runs of each side a test had when it
+    was made with the planned seeds. A planned run that failed then, and was made again, belongs to the extension.
     """
 
     now: Mapping[str, Test]
     planned: Mapping[str, Test]
     plan: Plan | None = None
     decided: Mapping[str, Crossing] | None = None
+    tested: Mapping[str, int] = field(default_factory=dict)
 
     def decide(self) -> dict[str, Decision]:
         """Return the decision on every test."""
@@ -128,13 +131,24 @@ class Family:
 
     def limit(self, name: str, n: int, share: int) -> tuple[float, str]:
         """Return what p of a test must be below at n seeds, if `share` tests share the level, and by which rule."""
-        level, planned = LEVEL / share, self.planned[name].n
+        level, planned = LEVEL / share, self.at_plan(name)
         if self.now[name].folds:
-            return AT_PLAN * level if FIRST_LOOK <= n == self.now[name].folds else math.nan, FOLDS
+            first = planned == len(self.planned[name].seeds)
+            return AT_PLAN * level if first and FIRST_LOOK <= n == self.now[name].folds else math.nan, FOLDS
         if self.now[name].one_sided:  # the limits are two-sided ones; one side of twice the level has them halved
             limit, rule = limit_of(self.plan, planned, n, 2 * level)
             return limit / 2, rule
         return limit_of(self.plan, planned, n, level)
+
+    def at_plan(self, name: str) -> int:
+        """Return how many runs of each side the planned test of a hypothesis has, or had when it was first made."""
+        runs = len(self.planned[name].seeds)
+        return min(runs, self.tested.get(name, runs))
+
+    def planned_tests(self) -> dict[str, int]:
+        """Return how many runs of each side the tests have that can be made now with the planned seeds."""
+        made = (name for name in self.now if self.plan and not self.plan.every_seed and any(self._looks(name, 1)))
+        return {name: runs for name in made if (runs := len(self.planned[name].seeds)) >= FIRST_LOOK}
 
     def _looks(self, name: str, share: int) -> Iterator[Decision]:
         """Yield what can decide a test now: its planned seeds, and all of them if they are more."""
@@ -180,16 +194,16 @@ def limit_of(plan: Plan | None, planned: int, n: int, level: float) -> tuple[flo
 
     planned: how many of the planned seeds the test has.
     """
-    if plan and plan.every_seed:
-        last, spent = len(plan.seeds), 0.0
+    if every_seed := plan is None or plan.every_seed:
+        last, spent = len(plan.seeds) if plan else MIN_LAST_LOOK, 0.0
     else:
-        last = max(2 * (len(plan.seeds) if plan else planned), MIN_LAST_LOOK)
+        last = max(2 * len(plan.seeds), MIN_LAST_LOOK)
         spent = AT_PLAN * level if planned >= FIRST_LOOK else 0.0
         if n <= planned:
             return spent or math.nan, PLANNED
     if n > last:
         return (1 - WITH_LOOKS) * level, ANYTIME
-    rule = EVERY_SEED if plan and plan.every_seed else EXTENDED
+    rule = EVERY_SEED if every_seed else EXTENDED
     if n < FIRST_LOOK:
         return math.nan, rule
     if not spent:

@@ -96,14 +96,16 @@ def _evidence(study: Study, text: str) -> Evidence:
 
 
 def _test_of_mean(claim: Claim, sample: Mapping[int, float]) -> Estimate:
-    """Test the mean against the claimed number; of a margin, on one side, against its nearer end (TOST).
+    """Test the mean against the claimed number; of a margin, on one side, against its nearer end.
 
-    Two one-sided tests (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15): the larger p is the margin's.
+    Inside it, two one-sided tests (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15): the larger p is the
+    margin's. Outside, the sign of the mean chooses the end, so that p has two sides.
     """
     if claim.kind != "within":
         return estimate(sample, claim.threshold)
     found = estimate(sample)
-    return replace(found, p=estimate(sample, claim.nearest(found.mean)).p / 2)
+    of_end = estimate(sample, claim.nearest(found.mean)).p
+    return replace(found, p=of_end / 2 if abs(found.mean) <= claim.threshold else of_end)
 
 
 def _names(study: Study, term: Term) -> list[str]:

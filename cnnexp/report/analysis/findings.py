@@ -1,6 +1,5 @@
 """Everything that a report states about a study, computed once: what tables, figures and sentences are made from."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,8 @@ from cnnexp.report.analysis.examples import Examples, find_examples
 from cnnexp.report.analysis.judge import Judged, claim_tests, comparison_tests, hypothesis_of, judge
 from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook, outlooks
 from cnnexp.report.analysis.reported_comparison import ReportedComparison, compare_reported
-from cnnexp.report.analysis.statistics import Estimate
+from cnnexp.report.analysis.sequential import FIRST_LOOK
+from cnnexp.report.analysis.statistics import NO_SPREAD, Estimate
 from cnnexp.report.read.predictions import Predictions, predictions_of
 from cnnexp.report.read.probes import Probes, read_probes
 from cnnexp.report.read.study import Arm, Study
@@ -103,7 +103,11 @@ def analyse(study: Study) -> Findings:
     planned = _tests(study.only(plan.seeds)) if plan and beyond else now
     families = [
         Family(
-            tests, {name: planned.families[place].get(name, NO_TEST) for name in tests}, plan, study.schedule.decided
+            tests,
+            {name: planned.families[place].get(name, NO_TEST) for name in tests},
+            plan,
+            study.schedule.decided,
+            study.schedule.tested,
         )
         for place, tests in enumerate(now.families)
     ]
@@ -146,7 +150,7 @@ class Question:
     """A comparison or a claim of a study, and whether it is decided.
 
     text: the arm's label or the claim. arms: the names of its arms. rule: that judges it, "" if nothing can be compared
-    yet. n: its seeds. outlook: what further seeds would decide; without a spread none do.
+    yet. n: its seeds. outlook: what further seeds would decide; where no seed differs, none do.
     """
 
     text: str
@@ -163,18 +167,19 @@ def questions(findings: Findings) -> list[Question]:
     found = []
     for row in findings.rows:
         if findings.baseline and not row.is_baseline:
-            seeds = row.difference.n if row.difference else 0
-            arms = (row.arm.name, findings.baseline.name)
-            found.append(_question(row.arm.label, arms, row.verdict, row.decision, row.outlook, seeds))
+            arms, test = (row.arm.name, findings.baseline.name), row.difference or Estimate()
+            found.append(_question(row.arm.label, arms, row.verdict, row.decision, row.outlook, test))
     for judged in findings.judged:
         evidence = judged.evidence
         names = tuple(dict.fromkeys(arm.name for arms in evidence.arms.values() for arm in arms))
         outlook = findings.outlooks.get(hypothesis_of(evidence)[0], NO_OUTLOOK)
-        found.append(_question(evidence.text, names, judged.verdict, judged.decision, outlook, evidence.test.n))
+        found.append(_question(evidence.text, names, judged.verdict, judged.decision, outlook, evidence.test))
     return found
 
 
-def _question(text: str, arms: tuple[str, ...], verdict: str, decision: Decision, outlook: Outlook, n: int) -> Question:
-    if math.isnan(decision.p) and not math.isnan(decision.limit):
+def _question(
+    text: str, arms: tuple[str, ...], verdict: str, decision: Decision, outlook: Outlook, test: Estimate
+) -> Question:
+    if test.n >= FIRST_LOOK and test.std <= NO_SPREAD and test.p == 1.0:  # a difference without a spread may get one
         outlook = Outlook(chances=(0.0,))
-    return Question(text, arms, bool(decision.side), verdict, decision.rule, n, outlook)
+    return Question(text, arms, bool(decision.side), verdict, decision.rule, int(test.n), outlook)

@@ -149,26 +149,26 @@ def _judged(evidence: Evidence, decisions: Mapping[str, Decision], outlooks: Map
     if decision.side:
         verdict = "holds" if sign * decision.side == claim.direction else "does not hold"
         return Judged(evidence, decision, verdict + over_folds(evidence.test), measured)
+    outlook = outlooks.get(name, NO_OUTLOOK)
     side = _side(evidence.test.mean - claim.threshold, claim, evidence.test)
     if decision.crossed and (biased := _biased(evidence, claim, side)):
-        return Judged(
-            evidence, decision, "not tested", f"diverged runs are left out, which favours {', '.join(biased)}"
-        )
+        diverged = sum(len(arm.diverged) for arm in biased)
+        remark = f"diverged runs are left out, which favours {', '.join(arm.label for arm in biased)}"
+        return Judged(evidence, decision, f"not decided ({diverged} diverged)", remark, outlook.detectable)
     verdict = decision.provisional or why_undecided(evidence.test)
-    outlook = outlooks.get(name, NO_OUTLOOK)
     equal = claim.or_equal and claim.threshold == (1 if claim.kind == STD else 0)  # no number of seeds shows "a <= a"
     never = "no number of seeds decides if they are equal: <= and >= are tested as < and >" if equal else ""
     remark = "; ".join(part for part in (measured, _without_spread(evidence), outlook.advice, never) if part)
     return Judged(evidence, decision, verdict, remark, outlook.detectable)
 
 
-def _biased(evidence: Evidence, claim: Claim, side: int) -> list[str]:
+def _biased(evidence: Evidence, claim: Claim, side: int) -> list[Arm]:
     """Return the arms that support the verdict only without their diverged runs, which are in no mean."""
-    arms: dict[str, None] = {}
+    arms: dict[str, Arm] = {}
     for term in claim.terms:
         if side * term.times * metric_of(term.metric).better > 0 or claim.kind in (STD, "within") or term.spread:
-            arms |= {arm.label: None for arm in evidence.arms[term] if arm.diverged}
-    return list(arms)
+            arms |= {arm.label: arm for arm in evidence.arms[term] if arm.diverged}
+    return list(arms.values())
 
 
 def _measured(evidence: Evidence, claim: Claim) -> str:

@@ -75,7 +75,7 @@ def _enough(family: Family, name: str, share: int) -> float:
     distance = abs(test.sample.mean - reference) / test.sample.std
     for n in range(test.n + 1, MOST_SEEDS + 1):
         t = distance * math.sqrt(n) - float(special.ndtri(POWER))
-        limit, rule = limit_of(family.plan, family.planned[name].n, n, level)
+        limit, rule = limit_of(family.plan, family.at_plan(name), n, level)
         if t > 0 and (log_e(n, np.array(t)) > -math.log(limit) if rule == ANYTIME else _p(t, n) < limit):
             return n
     return math.inf
@@ -109,7 +109,7 @@ def _more_seeds(family: Family, name: str, share: int) -> tuple[int, float, tupl
     """Return how many more seeds are advised, their chance of a decision, and the chances of 1, 2, ... more."""
     test, plan = family.now[name], family.plan
     lacking = len(test.waits & set(plan.seeds)) if plan and not plan.every_seed else 0
-    chances = _chances(test, family, family.planned[name].n + lacking, share, lacking or MAX_MORE)
+    chances = _chances(test, family, family.at_plan(name) + lacking, share, lacking or MAX_MORE)
     if lacking:
         return lacking, chances[-1], tuple(chances)
     enough = [more for more, chance in enumerate(chances, start=1) if chance >= POWER]

@@ -14,6 +14,10 @@ FIXED_TEST = (
     " All folds have the same test images, for which the correction is an approximation; the intervals leave out the "
     "choice of these images."
 )
+NO_PLAN = (
+    "No plan of seeds is recorded (one command with seed=0,1,2,3,4 records one), so every number of seeds counts as a "
+    "look (alpha spending)."
+)
 FAMILIES = ("comparison", "claim", "effect")
 
 
@@ -32,6 +36,9 @@ def rules_in_words(findings: Findings) -> list[str]:
     if plan and (beyond := [seed for seed in _seeds(findings) if seed not in plan.seeds]):
         found.append(_of_extension(findings, beyond))
     found.append(f"Level {LEVEL:g} for {_and_for(counts)} (Holm's method){_of_level(findings, len(counts))}.")
+    counts_now = [family.tests for family in findings.families]
+    if before := [counts for counts in findings.study.schedule.families if counts and counts != counts_now]:
+        found.append(_of_other_families(before[-1], counts_now))
     if any(arm.folds for arm in findings.arms):
         return found
     seen = sorted({*looks, max((len(arm.runs) for arm in findings.arms), default=0)} - {0} if plan else ())
@@ -74,7 +81,7 @@ def more_seeds(findings: Findings) -> tuple[str, str] | None:
 def _of_plan(findings: Findings) -> str:
     schedule = findings.study.schedule
     if (plan := schedule.plan) is None:
-        return "No plan of seeds is recorded: these count as planned."
+        return NO_PLAN
     planned = f"Planned: {plural(len(plan.seeds), 'seed')} ({_listed(sorted(plan.seeds))})"
     if plan.every_seed:
         stopped = plan.ended and any(len(arm.runs) < len(plan.seeds) for arm in findings.arms)
@@ -95,6 +102,16 @@ def _of_folds(findings: Findings, folds: int) -> str:
         f"So n counts folds. Their training sets overlap: intervals and p are those of the corrected resampled t test "
         f"(Nadeau & Bengio 2003), with n held-out / n trained-on = 1 / {folds - 1}. Verdicts fall once, when all folds "
         "are done." + FIXED_TEST * fixed
+    )
+
+
+def _of_other_families(before: Sequence[int], now: Sequence[int]) -> str:
+    """Say that arms or claims were added or removed between two looks."""
+    counts = [(old, new, name) for old, new, name in zip(before, now, FAMILIES, strict=False) if old != new]
+    changes = [f"{plural(old, name)}, and this one {new}" for old, new, name in counts]
+    return (
+        f"An earlier report had {' and '.join(changes)}. The level holds for tests that are planned together: if some "
+        "are added after a look, false verdicts are more frequent."
     )
 
 

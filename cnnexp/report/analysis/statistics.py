@@ -148,7 +148,7 @@ def _ratio_factor(n: np.ndarray, unexplained: float, level: float) -> np.ndarray
 class EpochTests:
     """The paired t-test of a claimed lead over the seeds, at every epoch.
 
-    by_epoch: not empty, rising; means of the sum that is compared with `threshold`. smallest: the epoch with the
+    by_epoch: not empty, rising; means of the sum that is compared with the claimed number. smallest: the epoch with the
     smallest lead, the first of several. opposed: whether an epoch shows no lead. decisive: the epoch whose p is the
     claim's. test: mean, interval and deviation of `smallest`, with the claim's p.
 
@@ -158,7 +158,6 @@ class EpochTests:
     """
 
     by_epoch: Mapping[int, Estimate]
-    threshold: float
     smallest: int
     opposed: bool
     decisive: int
@@ -182,7 +181,7 @@ def over_epochs(curves: Mapping[int, Mapping[int, float]], threshold: float, dir
     p = by_epoch[decisive].p
     if opposed and not math.isnan(p):
         p = min(1.0, len(by_epoch) * p)
-    return EpochTests(by_epoch, threshold, smallest, bool(opposed), decisive, replace(by_epoch[smallest], p=p))
+    return EpochTests(by_epoch, smallest, bool(opposed), decisive, replace(by_epoch[smallest], p=p))
 
 
 def mcnemar(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> McNemar:

@@ -12,7 +12,7 @@ from cnnexp.records.choice import is_choice
 from cnnexp.records.identical import sentences
 from cnnexp.records.names import arm_folder, same_numbers
 from cnnexp.records.run_record import RunRecord, find_runs
-from cnnexp.records.study import read_crossings, read_looks, read_plan, read_study
+from cnnexp.records.study import read_crossings, read_looks, read_plan, read_study, read_tested
 from cnnexp.report.read.notes import compare_notes, take_notes
 from cnnexp.report.read.runs import UNFINISHED, Run, read_run
 from cnnexp.report.read.study import Arm, LeftOut, Schedule, Study, set_labels
@@ -102,6 +102,8 @@ def _schedule(study: dict[str, Any], runs: list[Run]) -> Schedule:
         {arm: frozenset(s for s in {*awaited, *seeds} if not seeds.get(s)) for arm, seeds in listed.items()},
         tuple(max(map(_count, look["seeds"].values()), default=0) for look in read_looks(study)),
         read_crossings(study),
+        read_tested(study),
+        tuple(look["tests"] for look in read_looks(study) if isinstance(look.get("tests"), list)),
     )
 
 

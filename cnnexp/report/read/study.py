@@ -75,7 +75,8 @@ class Schedule:
     """The seeds that a study planned, and the looks at it. plan: None if none is recorded.
 
     listed: {arm's name: the seeds of its runs in study.json}. waiting: of these and the awaited ones, those without an
-    end. looks: at how many seeds, in order. decided: by hypothesis.
+    end. looks: at how many seeds, in order. decided, tested: by hypothesis, as records/study.py has them. families: how
+    many tests each family had, of each look.
     """
 
     plan: Plan | None = None
@@ -83,6 +84,8 @@ class Schedule:
     waiting: Mapping[str, frozenset[int]] = field(default_factory=dict)
     looks: tuple[int, ...] = ()
     decided: Mapping[str, Crossing] = field(default_factory=dict)
+    tested: Mapping[str, int] = field(default_factory=dict)
+    families: tuple[list[int], ...] = ()
 
     @property
     def awaited(self) -> frozenset[int]:
@@ -106,6 +109,7 @@ class Schedule:
             listed={arm: listed & then for arm, listed in self.listed.items()},
             waiting={arm: (waiting & then) | (self.awaited - then) for arm, waiting in self.waiting.items()},
             decided={name: crossing for name, crossing in self.decided.items() if then.issuperset(crossing.seeds)},
+            tested={name: count for name, count in self.tested.items() if count <= len(then)},
         )
 
 

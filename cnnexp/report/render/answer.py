@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cnnexp.report.analysis.compare import Row, in_short, kind_of
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged
-from cnnexp.report.analysis.plan import more_seeds
+from cnnexp.report.analysis.plan import NO_PLAN, more_seeds
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.report.render.claim_tables import shown_difference
@@ -102,7 +102,7 @@ def status(findings: Findings) -> tuple[str, str, str]:
         few = TOO_FEW_FOLDS if test.folds else TOO_FEW
         return "none", few, f"{test.units} cannot show whether a difference would come again."
     if plan is None:
-        return "final", "Final", "Every run is done. No plan of seeds is recorded, so these count as planned."
+        return "final", "No plan", f"{test.units[:1].upper()}{test.units[1:]} are done. {NO_PLAN}"
     planned = plural(len(plan.seeds), "planned seed")
     if test.folds:
         return (
