@@ -50,16 +50,19 @@ def main(argv: list[str]) -> int:
     from cnnexp.sweep.local import LocalEngine
     from cnnexp.sweep.plan_file import read, read_plans
     from cnnexp.sweep.planning import with_upstream
+    from cnnexp.trackers.follow import follow_study
 
     read(given.folder)  # before anything is written there
-    with at_work(given.folder.resolve()):
+    folder = given.folder.resolve()  # reading the plan may change the working directory
+    with at_work(folder):
         planned, before = read_plans(given.folder)
         plans = with_upstream(planned)
         for plan in plans:
             check_plan(plan, given.allow, places)
-        return finish(
-            plans, LocalEngine(slots_for(plans, places.get("slots", "auto"))), budget, given.fail_fast, before
-        )
+        engine = LocalEngine(slots_for(plans, places.get("slots", "auto")))
+        if planned[0].config["cluster"]["engine"] != "slurm":  # there the command that submits this follows all workers
+            follow_study(planned[0].config["tracker"], folder)
+        return finish(plans, engine, budget, given.fail_fast, before)
 
 
 def probed() -> str:

@@ -66,7 +66,7 @@ def launch(words: list[str], request: Request) -> int:
         show_rounds(plans, with_upstream, len(slots))
     elif request.plan:
         show_plan(with_upstream(plans), len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
-    for folder in by_folder(plans) if not request.plan else ():
+    for folder in by_folder(plans) if not request.plan and cluster["engine"] != "by_hand" else ():
         follow_study(plans[0].config["tracker"], folder)
     if cluster["engine"] == "slurm":
         return submit(plans, cluster, request)
@@ -129,6 +129,9 @@ def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
         for folder in by_folder(plans):
             present.enter_context(at_work(folder))
         engine.submit(plans[0].folder.parent)
+        if request.no_wait and (tracker := plans[0].config["tracker"]) != "none":
+            again = in_shell(["cnnexp", "track", str(plans[0].folder.parent), "--to", tracker, "--follow"])
+            print(f"{tracker} gets no runs that start more than a minute from now; when they run, type: {again}")
         return EXIT_DONE if request.no_wait else finish(with_upstream(plans), engine)
 
 

@@ -7,7 +7,8 @@ methods of `Tracker`, a name in TRACKERS and a line in `tracker`.
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ ENVIRONMENT = {  # for the libraries, unless it is set: MLflow would try for min
     "WANDB_MODE": "offline",  # it would ask for a login
 }
 MOST_SETTINGS = 200  # of a config
+LOCK = ".tracker.lock"  # held while runs are sent: two that send at once would both send what is new
 
 
 class Tracker(Protocol):
@@ -87,6 +89,21 @@ def replay(folder: Path, to: Tracker) -> tuple[int, int]:
 
     Returns the numbers of runs and of new rows.
     """
+    with alone(folder):
+        return _replay(folder, to)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process sends the runs of a folder, and be the only one; not where nothing can be written."""
+    if not os.access(folder, os.W_OK):
+        yield
+        return
+    with storage.lock(folder / LOCK, wait=True):
+        yield
+
+
+def _replay(folder: Path, to: Tracker) -> tuple[int, int]:
     runs, sent = [run for run in find_runs(folder) if run.problem is None], 0
     for run in runs:
         try:

@@ -105,6 +105,17 @@ def test_it_submits_and_returns(
     assert (outputs / "study" / "slurm").is_dir() and (outputs / "study" / "plan.json").exists()
 
 
+def test_a_tracker_of_jobs_that_nobody_waits_for(
+    train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("cnnexp.trackers.check", lambda name: None)
+    monkeypatch.setattr("cnnexp.sweep.launcher.follow_study", lambda name, folder: None)
+    commands(sbatch="cat > /dev/null; echo 7")
+    assert train(*SWEEP, "--no-wait", "tracker=wandb") == 0
+    assert f"type: cnnexp track {outputs / 'study'} --to wandb --follow\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cnnexp import cli, trackers
+from cnnexp import cli, storage, trackers
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.trackers import follow
 
@@ -309,6 +309,51 @@ def test_a_follower_beside_a_sweep(train: Train, tmp_path: Path) -> None:
     while not (place.exists() and "val/loss" in scalars(place)) and monotonic() < end:
         sleep(0.5)
     assert scalars(place)["val/loss"] == expected(by_study["followed"], "val", "loss")
-    (process,) = follow.followers
+    process = follow.followers.pop()
     process.terminate()
     process.wait()
+
+
+def test_a_worker_of_planned_runs_is_followed(train: Train, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    before = len(follow.followers)
+    stated = ("cluster=by_hand", "device.kind=cpu", "device.precision=fp32", "device.threads=1")
+    assert train("-m", "seed=3", "epochs=2", "study.name=planned", "tracker=tensorboard", *stated) == 0
+    assert len(follow.followers) == before, "nothing is made by this command"
+    (plan,) = tmp_path.rglob("plan.json")
+    assert cli.main(["work", str(plan.parent)]) == 0
+    (run,) = find_runs(tmp_path)
+    place, end = plan.parent / "tensorboard" / "planned" / run.name, monotonic() + 60
+    while not (place.exists() and "val/loss" in scalars(place)) and monotonic() < end:
+        sleep(0.5)
+    assert scalars(place)["val/loss"] == expected(run, "val", "loss")
+    process = follow.followers.pop()
+    process.terminate()
+    process.wait()
+
+
+def test_two_that_send_at_once_send_every_row_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+
+    class Slow:
+        place, whole_steps = "there", False
+
+        def begin(self, run: RunRecord, config: Any) -> int:
+            known = len(sent)
+            sleep(0.2)
+            return known
+
+        def rows(self, run: RunRecord, rows: list[Any], count: int) -> None:
+            sent.extend(range(len(rows)))
+
+        def end(self, run: RunRecord) -> None:
+            pass
+
+    first = find_runs(study)[0]
+    monkeypatch.setattr(trackers, "find_runs", lambda folder: [first])
+    two = [threading.Thread(target=trackers.replay, args=(study, Slow())) for _ in range(2)]
+    for thread in two:
+        thread.start()
+    for thread in two:
+        thread.join()
+    assert len(sent) == len(storage.read_rows(first.metrics))
