@@ -106,8 +106,11 @@ def open_test_split(run: Run) -> PreparedTestSplit:
 
 def _why_missing(name: str, fingerprint: str, folder: str | None, repeat: str) -> str:
     root = plain(cache.cache_root(folder))
-    others = sorted({plain(found)[:8] for of, found in cache.fingerprints(folder).values() if of == name})
-    there = f"; images of that name have another fingerprint there ({', '.join(others)})" if others else ""
+    found = {plain(other) for of, other in cache.fingerprints(folder).values() if of == name}
+    others = ", ".join(sorted(other[:8] for other in found))
+    there = f"; images of that name have another fingerprint there ({others})" if others else ""
+    if fingerprint in found:
+        there = "; what is there was prepared by another version of cnnexp"
     words = repeat.split(maxsplit=2)
     known = words[:2] == ["cnnexp", "train"]
     command = " ".join(["cnnexp train --plan", *words[2:]]) if known else "cnnexp data NAME"
