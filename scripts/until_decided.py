@@ -96,7 +96,8 @@ def main() -> None:
             ]
             decided = [sum(v != "undecided" for v, _ in found.values()) for found in (verdicts, of_fixed)]
             cells = [f"from {first}", f"{most}", f"{made.total()} of {fixed.total()}", f"{100 * share:.0f} %"]
-            print("|", " | ".join([*cells, "{}, and {} with ten".format(*decided), "; ".join(other) or "none"]), "|")
+            cells += [f"{decided[0]} of {len(verdicts)}, and {decided[1]} with ten", "; ".join(other) or "none"]
+            print("|", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":
