@@ -2,10 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cnnexp.config.keys import flatten
 from cnnexp.config.words import FIRST, as_word, quoted
 from cnnexp.errors import UserError
 
@@ -49,11 +48,18 @@ def _settings(settings: Mapping[str, Any], sweep: bool) -> list[str]:
             words += [f"--config-dir={os.fspath(folder)}" for folder in folders]
         elif key in PLUS and not isinstance(value, Mapping):
             words.append(_word(f"+{key}", value, sweep))
-        elif isinstance(value, Mapping) and value:
-            words += [_word(name, below, sweep) for name, below in flatten({key: value}).items()]
         else:
-            words.append(_word(key, value, sweep))
+            words += [_word(name, below, sweep) for name, below in _below(key, value)]
     return words
+
+
+def _below(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys below a key with their values; a search's space is one value."""
+    if isinstance(value, Mapping) and value and key != "search.space":
+        for name, below in value.items():
+            yield from _below(f"{key}.{name}", below)
+    else:
+        yield key, value
 
 
 def _word(key: str, value: Any, sweep: bool) -> str:

@@ -14,6 +14,7 @@ from cnnexp.errors import UserError, unknown
 ALIASES = {"aug": "augmentation"}
 GROUPS = ("data", "model", "augmentation", "loss", "optimizer", "scheduler")  # whose `_target_` may be one's own
 SAMPLERS = ("tpe", "random")  # the choices of +search, beside a user's own files
+BOUNDS = ("low", "high", "log", "step")  # of a setting in a search's space
 OWN = "_own_"  # the choice of a group that is empty: what an own `_target_` replaces the default one with
 # Each wins over those before it, and every other override wins over all of them.
 FIRST = ("+study", "+search", "+pretrain", "+arm", "+preset")
@@ -165,7 +166,8 @@ def search_of(overrides: Sequence[str]) -> str | None:
         if path[0] == "search" and len(path) > 1 and path[1] not in known:
             raise unknown(f"search.{path[1]}", "key", path[1], known)
         if path[:2] == ["search", "space"] and len(path) > 2:
-            example = f"search.space='{{{'.'.join(path[2:])}: {{low: 0.001, high: 0.1}}}}'"
+            setting = ".".join(path[2:-1] if len(path) > 3 and path[-1] in BOUNDS else path[2:])
+            example = f"search.space='{{{setting}: {{low: 0.001, high: 0.1}}}}'"
             raise UserError(f"{key_of(word)}: a space is one word, with all its keys; type {example}")
     return named[0] if named else None
 

@@ -256,6 +256,17 @@ def test_a_search_is_refused_with_the_command_to_type(call: Callable[..., Any], 
     assert not outputs.exists()
 
 
+@pytest.mark.parametrize(
+    "space", [{"search.space": {"optimizer.lr": {"low": 0.1, "high": 0.2}}},
+              {"search": {"space": {"optimizer.lr": {"low": 0.1, "high": 0.2}}}}]
+)  # fmt: skip
+def test_a_search_with_a_dict_as_its_space(space: dict[str, Any], outputs: Path) -> None:
+    with pytest.raises(UserError, match=r"^\+search=tpe: is made by the command; type: ") as raised:
+        cnnexp.train(*TINY, space, search="tpe", outputs=outputs)
+    typed = shlex.split(str(raised.value).partition("type: ")[2])
+    assert "search.space={optimizer.lr:{low:0.1,high:0.2}}" in typed
+
+
 def test_a_part_that_was_edited_after_its_import(
     own: Callable[..., cnnexp.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

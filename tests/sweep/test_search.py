@@ -317,6 +317,10 @@ def test_another_search_needs_another_name(
         (("search.trials=3",), "search.trials=3: belongs to a search; add +search=tpe"),
         (("+search=tpe", LR, "search.trails=3"), "search.trails: unknown key 'trails'; choose one of sampler"),
         (("+search=tpe", "search.space.optimizer.lr=0.1"), "search.space.optimizer.lr: a space is one word, with all"),
+        (
+            ("+search=tpe", "search.space.optimizer.lr.low=1e-4", "search.space.optimizer.lr.high=1e-1"),
+            "type search.space='{optimizer.lr: {low: 0.001, high: 0.1}}'",
+        ),
         (("+search=tpee", LR), "search: unknown choice 'tpee'; choose one of random, tpe (did you mean 'tpe'?)"),
         (("+search=tpe,random", LR), "+search: given tpe,random; allowed: one of tpe, random"),
         ((*THREE, "--until-decided"), "--until-decided: adds seeds to the arms of a study; a search has trials"),
