@@ -10,7 +10,7 @@ from cnnexp.config import checks
 from cnnexp.config.arms import read_arms
 from cnnexp.config.flags import Request
 from cnnexp.config.set_by_data import print_set_by_data
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
 from cnnexp.process.limits import check_open_files
 from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
@@ -21,7 +21,16 @@ from cnnexp.sweep.board import plan_table
 from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.plan_file import write_plans
-from cnnexp.sweep.planning import check, cluster_of, compose_all, elsewhere, machine, plan_all, with_upstream
+from cnnexp.sweep.planning import (
+    check,
+    check_request,
+    cluster_of,
+    compose_all,
+    elsewhere,
+    machine,
+    plan_all,
+    with_upstream,
+)
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.slots import Slot
@@ -43,12 +52,8 @@ def launch(words: list[str], request: Request) -> int:
     check(checks.check, jobs)
     check(lambda config: check_setting(config["tracker"]), jobs)
     cluster = cluster_of(composed)
+    check_request(request, cluster, composed)
     here = cluster["engine"] == "local"
-    if request.max_seeds and not here:
-        raise UserError(
-            "--until-decided: works with cluster=local only, because it looks after each seed; given "
-            f"cluster={cluster['engine']}"
-        )
     if here and not request.plan:
         check_open_files()
         import_ahead()
@@ -58,8 +63,6 @@ def launch(words: list[str], request: Request) -> int:
         check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), target)
     print_set_by_data(composed)
-    if request.no_wait and cluster["engine"] != "slurm":
-        raise UserError("--no-wait: needs cluster=slurm")
     if request.plan and request.max_seeds:
         from cnnexp.sweep.until import show_rounds  # its report takes a second to import
 
@@ -114,8 +117,6 @@ def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
     """
     from cnnexp.sweep.slurm import SlurmEngine, script
 
-    if len(by_folder(plans)) > 1:
-        raise UserError("study.name: given several with cluster=slurm; start a sweep for each")
     flags = [f"--budget={request.budget}"] * (request.budget is not None) + ["--fail-fast"] * request.fail_fast
     text = script(plans, cluster, flags)
     if request.plan:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.types import RunMode
@@ -11,11 +12,13 @@ from omegaconf import OmegaConf
 
 from cnnexp.config import compose as configs
 from cnnexp.config.arms import Arm, arm_changes
+from cnnexp.config.flags import Request
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import Cluster
 from cnnexp.config.words import as_typed, key_of
 from cnnexp.data import tree
 from cnnexp.errors import UserError
+from cnnexp.records.names import study_folder
 from cnnexp.records.provenance import command
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.expand import expand
@@ -65,6 +68,31 @@ def cluster_of(composed: Sequence[Composed]) -> dict[str, Any]:
     """Return the `cluster` node of a sweep, with all keys. Raises UserError if its runs have different ones."""
     keys = [key.removeprefix("cluster.") for key in flatten(composed[0][0]) if key.startswith("cluster.")]
     return vars(Cluster(**{key: shared(composed, f"cluster.{key}") for key in keys}))
+
+
+def check_request(request: Request, cluster: dict[str, Any], composed: Sequence[Composed]) -> None:
+    """Raise UserError for flags, and for a cluster, that a sweep or a search cannot have."""
+    engine, searches = cluster["engine"], request.search is not None
+    if request.max_seeds and searches:
+        raise UserError(
+            "--until-decided: adds seeds to the arms of a study; a search has trials; leave one of them out"
+        )
+    if request.max_seeds and engine != "local":
+        raise UserError(
+            f"--until-decided: works with cluster=local only, because it looks after each seed; given cluster={engine}"
+        )
+    if request.no_wait and searches:
+        raise UserError("--no-wait: needs cluster=slurm, which makes no search; leave it out")
+    if request.no_wait and engine != "slurm":
+        raise UserError(f"--no-wait: needs cluster=slurm; given cluster={engine}; leave it out")
+    if searches and engine not in ("local", "ray"):
+        fix = "use cluster=local or cluster=ray (start Ray inside a job of SLURM)"
+        raise UserError(f"cluster: given {engine} with +search, whose trials are proposed while others run; {fix}")
+    studies = {str(study_folder(Path(config["outputs"]), config["study"]["name"])) for config, _ in composed}
+    if engine == "slurm" and len(studies) > 1:
+        raise UserError(
+            f"study.name: given several with cluster=slurm ({', '.join(sorted(studies)[:2])}); start a sweep for each"
+        )
 
 
 def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target":

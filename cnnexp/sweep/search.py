@@ -23,7 +23,7 @@ from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.local import LocalEngine
-from cnnexp.sweep.planning import cluster_of, elsewhere, machine
+from cnnexp.sweep.planning import check_request, cluster_of, elsewhere, machine
 from cnnexp.sweep.search_scheduler import SearchScheduler, result_of
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.times import Times
@@ -46,7 +46,7 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
     with configs.loader() as hydra:
         planner = TrialPlanner(words, request, hydra)
         search, cluster = planner.search, cluster_of([planner.base])
-        check_request(request, cluster)
+        check_request(request, cluster, [planner.base])
         planner.check_space()
         check_setting(planner.base[0]["tracker"])
         here = cluster["engine"] == "local"
@@ -77,21 +77,6 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
         return code, []
     left = [] if request.budget is None else [f"--budget={max(int(request.budget - (monotonic() - start)), 1)}"]
     return code, [*retrain_words(search, best, planner.node.retrain), *left]
-
-
-def check_request(request: Request, cluster: dict[str, Any]) -> None:
-    """Raise UserError for flags, and for a cluster, that a search cannot have."""
-    if request.max_seeds:
-        raise UserError(
-            "--until-decided: adds seeds to the arms of a study; a search has trials; leave one of them out"
-        )
-    if request.no_wait:
-        raise UserError("--no-wait: needs cluster=slurm, which makes no search; leave it out")
-    if cluster["engine"] not in ("local", "ray"):
-        fix = "use cluster=local or cluster=ray (start Ray inside a job of SLURM)"
-        raise UserError(
-            f"cluster: given {cluster['engine']} with +search, whose trials are proposed while others run; {fix}"
-        )
 
 
 def check_same(search: Search) -> None:

@@ -140,6 +140,15 @@ def test_wrong_requests(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [("-m", "--no-wait"), (*SWEEP, "study.name=of-${seed}", "seed=3,4")])
+def test_a_wrong_request_is_refused_before_the_data(
+    train: Train, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnexp.sweep.launcher.plan_all", lambda *_: pytest.fail("planned first"))
+    monkeypatch.setattr("cnnexp.training.trial.before_data", lambda *_: pytest.fail("built first"))
+    assert train(*words) == 2
+
+
 def test_what_slurm_refuses_is_one_line(
     train: Train, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
