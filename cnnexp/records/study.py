@@ -137,7 +137,8 @@ def end_plan(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look records. seeds: of every arm, by `identity`. tests: how many each family has.
+    """What a look records. seeds: of every arm, by `identity`. tests: how many each family has, [] while planned runs
+    are not done.
 
     decided: tests that are decided now. tested: of tests of the planned seeds, how many runs each side has.
     """

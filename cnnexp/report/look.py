@@ -35,7 +35,7 @@ def look(
     for family in families:
         decided |= crossings(family, findings.decisions)
         tested |= family.planned_tests()
-    counts = [family.tests for family in families]
+    counts = [] if study.planned_waiting else [family.tests for family in families]
     if problem := record_look(study.folder, Look(seeds_by_arm(study), counts, decided, tested)):
         study.notes.append(f"This look could not be recorded, so that later reports do not count it: {plain(problem)}.")
     return findings

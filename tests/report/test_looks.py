@@ -61,6 +61,7 @@ def test_a_verdict_is_provisional_until_all_planned_seeds_are_done_and_then_fina
         [0, 1, 2, 3],
         [*range(5)],
     ]
+    assert [made["tests"] for made in read_looks(content)] == [[], [], [], [1, 0, 0]]
     (crossing,) = read_crossings(content).values()
     assert crossing.seeds == (0, 1, 2, 3, 4) and crossing.p == found.rows[1].difference.p
 
