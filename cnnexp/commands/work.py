@@ -20,8 +20,9 @@ examples:
   cnnexp work outputs/ablation slots=cuda:0*4          four runs at a time on one device
   cnnexp work --probe                                  what to type when planning for this machine
 
-Runs that another worker makes are waited for, and finished here if it ends without. Exit codes as of `cnnexp train`.
-A run that has failed since the runs were planned is not repeated; the command that planned it does.
+A worker waits for runs that others are making. It continues runs whose worker has ended before they were done.
+A run that has failed since it was planned is not repeated; type the planning command again for that.
+Exit codes as of `cnnexp train`.
 """
 
 

@@ -18,6 +18,8 @@ import pytest
 from helpers.image_folders import picture
 from helpers.public_sets import mnist
 
+from cnnexp import cli
+
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [
     "README.md",
@@ -33,6 +35,7 @@ IMAGENETTE = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
 EXTRAS = {
     "--to onnx": "onnxscript",
     "--to safetensors": "safetensors",
+    "tensorboard": "tensorboard",
     "model=timm": "timm",
     "+search=": "optuna",
 }  # words that need an optional library
@@ -77,6 +80,7 @@ def smaller(command: str) -> str:
         return command
     command = re.sub(r"epochs=(\d+)", lambda m: f"epochs={min(int(m.group(1)), 2)}", command)
     command += "" if "epochs=" in command else " epochs=1"
+    command = command.replace("batch_size=256", "batch_size=32")  # the small Imagenette has 140 to train on
     command += " batch_size=4" if "data=torchvision" in command else ""  # a set is drawn with 20 images
     command += " search.trials=2" if "+search=" in command else ""
     if "--until-decided" in command:
@@ -176,6 +180,16 @@ def test_make_targets_of_a_page_exist(page):
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     named = {t for block in blocks(page) for t in re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.MULTILINE)}
     assert named <= targets
+
+
+def test_the_page_of_commands_has_every_command():
+    shown = {command.split()[1] for block in blocks("docs/commands.md") for command, _ in commands(block)}
+    assert set(cli.COMMANDS) - shown == set()
+
+
+def test_the_plan_for_other_machines_has_the_words_that_the_probe_prints():
+    probe, plan, *_ = (block.text for block in blocks("docs/clusters.md") if "device.threads" in block.text)
+    assert set(probe.splitlines()[1].split()) <= set(plan.split())
 
 
 def test_each_cell_of_the_comparison_names_a_source():
