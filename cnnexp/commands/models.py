@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
     pattern = given.pattern.lower() if set(given.pattern) & set("*?[") else f"*{given.pattern.lower()}*"
     entries = [*of_torchvision(pattern), *of_timm(pattern)]
     if not entries:
-        raise UserError(f"no network is called '{given.pattern}'{did_you_mean(given.pattern, names())}")
+        guess = did_you_mean(given.pattern, names())
+        raise UserError(f"no network is called '{given.pattern}'{guess}; cnnexp models lists all")
     print(json.dumps([asdict(entry) for entry in entries], indent=1) if given.json else as_text(entries))
     return EXIT_DONE
 

@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnexp.config.checks import target
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
-from cnnexp.config.words import FIRST, OWN, choices_of, no_use, quoted
+from cnnexp.config.mistakes import KEYS, REAL, instead
+from cnnexp.config.words import FIRST, OWN, choices_of, key_of, no_use, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown
 from cnnexp.text import in_shell
 
@@ -113,6 +114,10 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
         near = guess.split("'")[1]
         needed = " or ".join(others.get(near) or next(of for k, of in others.items() if k.startswith(f"{near}.")))
         return UserError(f"{key}: no such key{guess.removesuffix('?)')} of {needed}?)")
+    ends = [key.split(".", count)[-1] for count in range(1, key.count(".") + 1)]
+    if not guess and key.partition(".")[0] not in REAL and (habit := next((end for end in ends if end in KEYS), None)):
+        return instead(key, KEYS[habit], next((word.partition("=")[2] for word in typed if key_of(word) == key), ""))
+    guess = guess or next((f" (did you mean '{end}'?)" for end in ends if end in known), "")  # of model.optimizer.lr
     return UserError(f"{key}: no such key{guess or _siblings(key, known)}")
 
 

@@ -24,6 +24,7 @@ KEYS = {
     **dict.fromkeys(("b", "bs", "batch", "batchsize", "batch-size", "train_batch_size"), "batch_size={}"),
     **dict.fromkeys(("e", "ep", "epoch", "n_epochs", "num_epochs", "max_epochs", "nepochs"), "epochs={}"),
     **dict.fromkeys(("steps", "max_steps", "iterations"), "epochs={}st"),
+    **dict.fromkeys(("devices", "num_devices"), "device.processes={}"),
     **dict.fromkeys(("dataset", "data_set"), "data={}"),
     **dict.fromkeys(("data_dir", "data-dir", "data_path", "data_root", "root"), "data=folder data.root={}"),
     **dict.fromkeys(

@@ -43,6 +43,13 @@ ANSWERS = {
     "data=folder": "data.root: data is not a folder; type data.root=DIR, where your images are",
     "study=ablation": "type +study=ablation",
     "batch_size = 64": "type it without spaces",
+    "trainer.max_epochs=3": "trainer.max_epochs: given '3'; type epochs=3",
+    "trainer.devices=2": "type device.processes=2",
+    "trainer.accumulate_grad_batches=2": "type accumulate=2",
+    "training.args.learning_rate=0.1": "type optimizer.lr=0.1",
+    "data.batch_size=8": "data.batch_size: no such key (did you mean 'batch_size'?)",
+    "model.optimizer.lr=0.1": "model.optimizer.lr: no such key (did you mean 'optimizer.lr'?)",
+    "scheduler.name=cosine": "scheduler.name: no such key; scheduler has _target_",
     "seed=range(5)": "given '0,1,2,3,4'; to sweep over values, add -m",
 }
 
