@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnexp.api.process import matplotlib_unchanged, server_ended, signals_passed_on, torch_unchanged, unchanged
+from cnnexp.api.process import import_matplotlib, server_ended, signals_passed_on, torch_unchanged, unchanged
 from cnnexp.api.run import Run
 from cnnexp.api.study import Study
 from cnnexp.api.words import words_of
@@ -116,7 +116,8 @@ def report(
     from cnnexp.records.find import find_place
     from cnnexp.report import write
 
-    with unchanged(), matplotlib_unchanged():
+    with unchanged():
+        import_matplotlib()
         place = None if out is None else Path(at_home(os.fspath(out)))
         command = in_shell(["cnnexp", "report", os.fspath(folder)])
         return write(find_place(folder), place, baseline, figures, command)

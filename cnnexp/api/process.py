@@ -123,12 +123,10 @@ def signals_passed_on() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def matplotlib_unchanged() -> Iterator[None]:
-    """Let matplotlib be imported with the program's own settings: figures here are drawn in a context of their own."""
+def import_matplotlib() -> None:
+    """Import matplotlib with the program's own settings: figures here are drawn in a context of their own."""
     with suppress(Exception):  # settings that keep it from being imported: cnnexp imports it without them
         import matplotlib  # noqa: F401
-    yield
 
 
 @contextmanager

@@ -77,28 +77,28 @@ class Run:
         convolution). allow: of the last two, see `cnnexp.load`. Raises UserError for another kind, or if the run lacks
         what is drawn.
         """
-        from cnnexp.api.process import matplotlib_unchanged
+        from cnnexp.api.process import import_matplotlib
 
         if kind not in FIGURES:
             raise unknown("figure", "kind", kind, FIGURES)
-        with matplotlib_unchanged():
-            from cnnexp.explain.figures import KINDS as NETWORK_FIGURES
-            from cnnexp.explain.figures import draw
-            from cnnexp.report.figures.of_run import confusion, curves
+        import_matplotlib()
+        from cnnexp.explain.figures import KINDS as NETWORK_FIGURES
+        from cnnexp.explain.figures import draw
+        from cnnexp.report.figures.of_run import confusion, curves
 
-            if kind in NETWORK_FIGURES:
-                return draw(kind, self.record, allow)
-            figure = curves(self.record) if kind == "curves" else confusion(self.record)
+        if kind in NETWORK_FIGURES:
+            return draw(kind, self.record, allow)
+        figure = curves(self.record) if kind == "curves" else confusion(self.record)
         if figure is None:
             missing = "finished epoch" if kind == "curves" else "predictions of at most 40 classes"
             raise UserError(f"{self.folder}: has no {missing} to draw (the run is {self.status})")
         return figure
 
-    def load(self, device: str = "cpu") -> "TrainedModel":
+    def load(self, device: str = "cpu", allow: Iterable[str] = ()) -> "TrainedModel":
         """Return the trained network with its transform and class names: see `cnnexp.load`."""
         from cnnexp.training.inference import load
 
-        return load(self.folder, device)
+        return load(self.folder, device, allow)
 
     def _facts(self) -> dict[str, str]:
         """Return what a person wants to see first."""

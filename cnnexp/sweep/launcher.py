@@ -12,7 +12,6 @@ from cnnexp.config.flags import Request
 from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
 from cnnexp.process.limits import check_open_files
-from cnnexp.records.fields import FINAL
 from cnnexp.records.identical import sentences
 from cnnexp.records.provenance import command, digest
 from cnnexp.storage.presence import at_work
@@ -22,6 +21,7 @@ from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.plan_file import write_plans
 from cnnexp.sweep.planning import (
+    at_a_time,
     check,
     check_request,
     cluster_of,
@@ -39,7 +39,7 @@ from cnnexp.sweep.times import Times
 from cnnexp.text import duration, in_shell, plural
 from cnnexp.trackers.follow import check_setting, follow_study
 from cnnexp.training import trial
-from cnnexp.training.plan import Plan
+from cnnexp.training.plan import Plan, unfinished
 
 
 def launch(words: list[str], request: Request) -> int:
@@ -63,23 +63,33 @@ def launch(words: list[str], request: Request) -> int:
         check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), target)
     print_set_by_data(composed)
-    if request.plan and request.max_seeds:
+    return (show if request.plan else start)(plans, slots, cluster, request)
+
+
+def show(plans: list[Plan], slots: list[Slot], cluster: dict[str, Any], request: Request) -> int:
+    """Print what planned runs would be, and make none; returns the exit code."""
+    if request.max_seeds:
         from cnnexp.sweep.until import show_rounds  # its report takes a second to import
 
         show_rounds(plans, with_upstream, len(slots))
-    elif request.plan:
-        show_plan(with_upstream(plans), len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
-    for folder in by_folder(plans) if not request.plan and cluster["engine"] != "by_hand" else ():
+    else:
+        show_plan(with_upstream(plans), at_a_time(slots, cluster))
+    if cluster["engine"] == "slurm":
+        print(f"\nwhat sbatch would get:\n{batch_script(plans, cluster, request)}", end="")
+    return EXIT_DONE
+
+
+def start(plans: list[Plan], slots: list[Slot], cluster: dict[str, Any], request: Request) -> int:
+    """Make planned runs where their cluster says, or leave them to workers; returns the exit code."""
+    if cluster["engine"] == "by_hand":
+        return hand_over(plans)
+    for folder in by_folder(plans):
         follow_study(plans[0].config["tracker"], folder)
     if cluster["engine"] == "slurm":
         return submit(plans, cluster, request)
-    if request.plan:
-        return EXIT_DONE
     if request.max_seeds:
         return decide(plans, slots, request)
-    if cluster["engine"] == "by_hand":
-        return hand_over(plans)
-    return make(plans, LocalEngine(slots) if here else on_ray(plans, cluster), request.budget, request.fail_fast)
+    return make(plans, LocalEngine(slots) if slots else on_ray(plans, cluster), request.budget, request.fail_fast)
 
 
 def decide(plans: list[Plan], slots: list[Slot], request: Request) -> int:
@@ -110,21 +120,24 @@ def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast
         return finish(with_upstream(plans), engine, budget, fail_fast)
 
 
+def batch_script(plans: list[Plan], cluster: dict[str, Any], request: Request) -> str:
+    """Return the script for SLURM whose workers make planned runs."""
+    from cnnexp.sweep.slurm import script
+
+    flags = [f"--budget={request.budget}"] * (request.budget is not None) + ["--fail-fast"] * request.fail_fast
+    return script(plans, cluster, flags)
+
+
 def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
-    """Submit workers that make planned runs to SLURM, and follow them; returns the exit code. --plan: print the script.
+    """Submit workers that make planned runs to SLURM, and follow them; returns the exit code.
 
     Writes study.json and plan.json.
     """
-    from cnnexp.sweep.slurm import SlurmEngine, script
+    from cnnexp.sweep.slurm import SlurmEngine
 
-    flags = [f"--budget={request.budget}"] * (request.budget is not None) + ["--fail-fast"] * request.fail_fast
-    text = script(plans, cluster, flags)
-    if request.plan:
-        print(f"\nwhat sbatch would get:\n{text}", end="")
-        return EXIT_DONE
-    engine = SlurmEngine(text, cluster["workers"])
+    engine = SlurmEngine(batch_script(plans, cluster, request), cluster["workers"])
     write(plans)
-    if all(plan.record().info.get("status") in FINAL for plan in plans):
+    if not unfinished(plans):
         return finish(with_upstream(plans), engine)
     with ExitStack() as present:
         for folder in by_folder(plans):
@@ -140,15 +153,13 @@ def on_ray(plans: list[Plan], cluster: dict[str, Any]) -> Engine:
     """Return the engine that makes planned runs on a Ray cluster."""
     from cnnexp.sweep.ray import isolated_engine
 
-    left = [plan for plan in with_upstream(plans) if plan.record().info.get("status") not in FINAL]
-    return isolated_engine(cluster, plans, len(left))
+    return isolated_engine(cluster, plans, len(unfinished(with_upstream(plans))))
 
 
 def hand_over(plans: list[Plan]) -> int:
     """Leave planned runs to `cnnexp work`; returns the exit code. Writes study.json and plan.json."""
     write(plans)
-    done = sum(plan.record().info.get("status") in FINAL for plan in plans)
-    print(f"{plural(len(plans), 'run')} planned, {done} done before")
+    print(f"{plural(len(plans), 'run')} planned, {len(plans) - len(unfinished(plans))} done before")
     for folder in by_folder(plans):
         print(f"make them, on each machine that sees this folder: cnnexp work {shlex.quote(str(folder.resolve()))}")
     return EXIT_DONE
@@ -185,7 +196,7 @@ def finish(
         print(f"suspicious: {sentence}", flush=True)
     needed = {link.folder for plan in plans for link in plan.chain()[:-1]}
     asked = [plan for plan in plans if plan.folder not in needed]
-    ended = [plan for plan in asked if plan.record().info.get("status") in FINAL]
+    ended = [plan for plan in asked if plan.is_final()]
     for folder in by_folder(ended) if last else ():
         shown = folder if before is None else folder.resolve()  # a worker may have gone elsewhere
         words = ["cnnexp", "report", str(shown), *first_as_baseline(asked)]

@@ -117,6 +117,11 @@ def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target"
     return stated(device, f"cluster={cluster['engine']}")
 
 
+def at_a_time(slots: Sequence[Slot], cluster: dict[str, Any]) -> int:
+    """Return how many runs are made at a time, as far as that is known. slots: of this machine, none elsewhere."""
+    return len(slots) or (1 if cluster["workers"] == "auto" else int(cluster["workers"]))
+
+
 @contextmanager
 def warned_once() -> Iterator[None]:
     """Let this block warn of the same thing in its data once: arms that split a tree otherwise read it again."""

@@ -23,9 +23,10 @@ from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.local import LocalEngine
-from cnnexp.sweep.planning import check_request, cluster_of, elsewhere, machine
+from cnnexp.sweep.planning import at_a_time, check_request, cluster_of, elsewhere, machine
 from cnnexp.sweep.search_scheduler import SearchScheduler, result_of
 from cnnexp.sweep.server import import_ahead
+from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.times import Times
 from cnnexp.sweep.trial_plans import TrialPlanner
 from cnnexp.text import duration, in_shell, plural, visible
@@ -47,25 +48,16 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
         planner = TrialPlanner(words, request, hydra)
         search, cluster = planner.search, cluster_of([planner.base])
         check_request(request, cluster, [planner.base])
-        planner.check_space()
-        check_setting(planner.base[0]["tracker"])
-        here = cluster["engine"] == "local"
-        if here and not request.plan:
-            check_open_files()
-            import_ahead()
-        slots, planner.target = machine([planner.base]) if here else ([], elsewhere([planner.base], cluster))
-        check_same(search)
-        planner.check_with_data()
-        print_set_by_data([planner.base])
+        slots = checked(planner, cluster, request)
         trials = Trials(search)
         if request.plan:
-            print_plan(planner, trials, len(slots) or (1 if cluster["workers"] == "auto" else cluster["workers"]))
+            print_plan(planner, trials, at_a_time(slots, cluster))
             return EXIT_DONE, []
         check_open_files(len(slots))
         check_writable(search.folder)
         with proposing(search):
             unfinished = plans_again(planner, trials)
-            engine = LocalEngine(slots) if here else on_ray(planner, trials, unfinished, cluster)
+            engine = LocalEngine(slots) if slots else on_ray(planner, trials, unfinished, cluster)
             follow_study(planner.base[0]["tracker"], search.folder)
             code = make(planner, trials, unfinished, engine, request)
     made = trials.read()
@@ -77,6 +69,21 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
         return code, []
     left = [] if request.budget is None else [f"--budget={max(int(request.budget - (monotonic() - start)), 1)}"]
     return code, [*retrain_words(search, best, planner.node.retrain), *left]
+
+
+def checked(planner: TrialPlanner, cluster: dict[str, Any], request: Request) -> list[Slot]:
+    """Check a search, also with its data, and set its machine; return the slots of this one, [] for a cluster's."""
+    planner.check_space()
+    check_setting(planner.base[0]["tracker"])
+    here = cluster["engine"] == "local"
+    if here and not request.plan:
+        check_open_files()
+        import_ahead()
+    slots, planner.target = machine([planner.base]) if here else ([], elsewhere([planner.base], cluster))
+    check_same(planner.search)
+    planner.check_with_data()
+    print_set_by_data([planner.base])
+    return slots
 
 
 def check_same(search: Search) -> None:

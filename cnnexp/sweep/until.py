@@ -5,7 +5,7 @@ the same looks, in the same order, and decides the same.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -13,7 +13,6 @@ from typing import Any
 
 from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
-from cnnexp.records.fields import FINAL
 from cnnexp.records.names import study_folder
 from cnnexp.records.study import end_plan, read_looks, read_plan, read_study
 from cnnexp.report.analysis.findings import Findings, Question, analyse, questions
@@ -25,7 +24,7 @@ from cnnexp.report.render.tables import tables_of
 from cnnexp.report.render.write import terminal
 from cnnexp.sweep.times import Times
 from cnnexp.text import at_home, duration, plural, visible
-from cnnexp.training.plan import Plan
+from cnnexp.training.plan import Plan, unfinished
 
 MIN_CHANCE = 0.1  # a question stops when the seeds that are left decide it with a smaller chance
 
@@ -168,11 +167,6 @@ def until_decided(plans: list[Plan], sweep: Sweep, budget: int | None = None, fa
     print_end(questions(found), count, len(rounds.seeds))
     diverged = any(run.status == "diverged" for run in found.study.runs)
     return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
-
-
-def unfinished(plans: Iterable[Plan]) -> list[Plan]:
-    """Return the runs that have no final end."""
-    return [plan for plan in plans if plan.record().info.get("status") not in FINAL]
 
 
 def is_too_long(plans: Sequence[Plan], seconds: float) -> bool:

@@ -4,6 +4,7 @@ import copy
 import functools
 import hashlib
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from cnnexp.config.user_code import user_code
 from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
+from cnnexp.records.fields import FINAL
 from cnnexp.records.find import weights_path
 from cnnexp.records.names import run_folder
 from cnnexp.records.provenance import folder_flags
@@ -139,10 +141,19 @@ class Plan:
         """Read the run directory."""
         return RunRecord.read(self.folder)
 
+    def is_final(self) -> bool:
+        """Tell whether the run has ended for good: the same command does not make it again."""
+        return self.record().info.get("status") in FINAL
+
     def lacks_probes(self) -> bool:
         """Tell whether the config asks for probes, but the run is done without any."""
         asked = any(self.config["probes"][name] for name in PROBES)
         return asked and self.record().info.get("status") == "done" and not self.record().probe_rows()
+
+
+def unfinished(plans: Iterable[Plan]) -> list[Plan]:
+    """Return the runs that have no final end."""
+    return [plan for plan in plans if not plan.is_final()]
 
 
 def plan(

@@ -34,7 +34,7 @@ from cnnexp.sweep import worker as workers
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.engine import Event, Lost
 from cnnexp.sweep.local import LocalEngine
-from cnnexp.sweep.planning import machine
+from cnnexp.sweep.planning import at_a_time, machine
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import CONTEXT, METHOD
 from cnnexp.sweep.slots import Slot, resolve
@@ -835,3 +835,8 @@ def test_a_slot_has_the_threads_that_the_config_states(stated: list[int | str], 
     slots, target = machine(composed)
     assert slots == [Slot("cpu", expected)]
     assert target.threads == expected
+
+
+@pytest.mark.parametrize(("slots", "workers", "expected"), [(2, "auto", 2), (0, "auto", 1), (0, 8, 8)])
+def test_how_many_runs_are_made_at_a_time(slots: int, workers: str | int, expected: int) -> None:
+    assert at_a_time([Slot("cpu", 1)] * slots, {"workers": workers}) == expected

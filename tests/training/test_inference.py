@@ -138,6 +138,8 @@ def test_a_network_of_one_s_own_is_loaded(own_run):
         cnnexp.load(own_run)
     model = cnnexp.load(own_run, allow=["own_network.OwnNetwork"])
     assert type(model.model).__name__ == "OwnNetwork"
+    own = cnnexp.Run(own_run).load(allow=["own_network.OwnNetwork"])
+    assert type(own.model) is type(model.model)
     stored = model.record.predictions()
     test = build_data(model.config).test
     assert np.array_equal(model.logits(test.images[test.indices]), stored["logits"])
