@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     pixels, what = images_of(model, given.overrides, given.allow)
     found = check.check(given.to, content, model, pixels, what)
     if found and not found.passed:
-        print(f"cnnexp: not written, for it differs from torch: {found}", file=sys.stderr)
+        print(f"cnnexp: not written, because it differs from torch: {found}", file=sys.stderr)
         return EXIT_SOME_FAILED
     checked = found or f"no; {formats.FORMATS[given.to].reader} is not installed"
     text = card.model_card(again(), file.name, given.to, checked)

@@ -165,6 +165,6 @@ def _keys_of_choices(group: str) -> dict[str, list[str]]:
 
 def _siblings(key: str, known: list[str]) -> str:
     parent = key.rpartition(".")[0]
-    beside = sorted({k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")})
+    siblings = sorted({k.removeprefix(f"{parent}.").split(".")[0] for k in known if k.startswith(f"{parent}.")})
     top = sorted({k.split(".")[0] for k in known})
-    return f"; {parent} has {', '.join(beside)}" if parent and beside else f"; choose one of {', '.join(top)}"
+    return f"; {parent} has {', '.join(siblings)}" if parent and siblings else f"; choose one of {', '.join(top)}"

@@ -59,7 +59,7 @@ KEYS = {
     "dry-run": "--plan",
 }
 
-# Values of keys that do exist: (key, pattern of the whole value, what to type).
+# Values of keys that do exist: (key, pattern of the complete value, what to type).
 VALUES = [
     ("model.dropout", r"[\d.]+", "model.dropout.fc={} (or model.dropout.pool={})"),
     ("early_stopping", r"\d+", "early_stopping.patience={}"),

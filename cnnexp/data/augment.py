@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device; each image draws its own parameters.
+"""Augmentation of complete batches on their device; each image draws its own parameters.
 
 configs/augmentation/*.yaml name `pipeline`: a list of operations, applied in order. An operation is an annotated
 function here, whose signature is the schema of its YAML. It returns a callable

@@ -1,4 +1,4 @@
-"""Random boxes in images: erasing them, and cropping to them. The draws are those of torchvision, for whole batches.
+"""Random boxes in images: erasing them, and cropping to them. The draws are those of torchvision, for complete batches.
 
 A box has an area drawn uniformly from `scale`, as a fraction of the image's, and a ratio of width to height drawn
 log-uniformly from `ratio`. As in torchvision, up to ten are drawn for an image until one fits into it.
@@ -21,7 +21,7 @@ def draw_boxes(
 ) -> "tuple[Tensor, Tensor]":
     """Draw the box of each of `count` images: (count, 4) int64 top, left, height, width, on the CPU.
 
-    Also returns which images have one that fits: (count,) bool. The others have the whole image.
+    Also returns which images have one that fits: (count,) bool. The others have the complete image.
     """
     import torch
 

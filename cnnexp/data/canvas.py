@@ -78,9 +78,9 @@ def coverage(mask: NDArray[np.bool_]) -> Integers:
     return counts[..., None]
 
 
-def blend(below: Integers, above: Integers, share: Integers, whole: int) -> Integers:
-    """Blend colours: `share` parts of `above` out of `whole`, the others of `below`."""
-    colours: Integers = (below * (whole - share) + above * share) // whole
+def blend(below: Integers, above: Integers, share: Integers, total: int) -> Integers:
+    """Blend colours: `share` parts of `above` out of `total`, the others of `below`."""
+    colours: Integers = (below * (total - share) + above * share) // total
     return colours
 
 

@@ -35,18 +35,18 @@ def from_datasets(
     read = {part: read_items(f"data ({part})", dataset) for part, dataset in parts.items()}
     count = 1 + max(int(labels.max(initial=0)) for _, labels in read.values())
     classes = [str(found) for found in getattr(parts["train"], "classes", range(count))]
-    whole = None
+    fingerprint = None
     if "test" not in read:
         images, labels = read["train"]
         folds, fold = (splitting.pop(key, None) for key in ("folds", "fold"))
         check("data", {"folds": folds, "fold": fold}, {})
         if folds:
-            held_out, whole = in_fold(labels, folds, fold, split_seed), fingerprint_of(classes, images, labels)
+            held_out, fingerprint = in_fold(labels, folds, fold, split_seed), fingerprint_of(classes, images, labels)
         else:
             held_out = validation(labels, test_fraction, len(classes), split_seed, "test_fraction")
         read = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
     data = image_data(name, classes, read["train"], read["test"], read.get("val"), split_seed=split_seed, **splitting)
-    return replace(data, fingerprint=whole) if whole else data  # one of all folds, which are one arm
+    return replace(data, fingerprint=fingerprint) if fingerprint else data  # one of all folds, which are one arm
 
 
 def read_items(where: str, dataset: Any) -> tuple[Pixels, Integers]:

@@ -1,4 +1,4 @@
-"""Transforms of whole batches of images in [0, 1], each image with its own parameters, on the batch's device."""
+"""Transforms of complete batches of images in [0, 1], each image with its own parameters, on the batch's device."""
 
 from typing import TYPE_CHECKING
 

@@ -76,7 +76,7 @@ def _splits(group: Group) -> set[str]:
 
 
 def warnings(found: Duplicates) -> list[str]:
-    """Describe the duplicates that make a result doubtful."""
+    """Describe the duplicates that make a result unreliable."""
     sentences = []
     for one, other, effect in (
         ("train", "test", "the test accuracy includes images that the network was trained on"),

@@ -106,7 +106,7 @@ def _mosaic(axis: "Axes", rows: Sequence[Sequence[Pixels]], columns: int) -> Non
 
 
 def _shown_size(image: Pixels) -> tuple[int, int]:
-    """Return the height and width at which an image is drawn; small images are enlarged by a whole factor."""
+    """Return the height and width at which an image is drawn; small images are enlarged by an integer factor."""
     longer = max(image.shape[:2])
     scale = MAX_SIDE / longer if longer > MAX_SIDE else max(1, MIN_SIDE // longer)
     return max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))

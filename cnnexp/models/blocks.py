@@ -69,7 +69,7 @@ def pool(walk: Walk, kernel: Count, stride: Count | None = None, kind: Literal["
 
 
 def global_pool(walk: Walk) -> None:
-    """Average each channel over the whole image: (C, H, W) -> (C, 1, 1)."""
+    """Average each channel over the complete image: (C, H, W) -> (C, 1, 1)."""
     channels, _, _ = walk.need_image()
     walk.add("global_pool", "global_pool", (channels, 1, 1))
 

@@ -45,8 +45,8 @@ def drawable(text: str) -> str:
     if text.isascii():
         return text
     parts = [part for character in unicodedata.normalize("NFC", text) if (part := _part(character))]
-    apart = [" " if max(len(a), len(b)) > 1 and " " not in (a, b) else "" for a, b in pairwise(parts)]
-    return "".join(space + part for space, part in zip(["", *apart], parts, strict=True))
+    separators = [" " if max(len(a), len(b)) > 1 and " " not in (a, b) else "" for a, b in pairwise(parts)]
+    return "".join(space + part for space, part in zip(["", *separators], parts, strict=True))
 
 
 def _part(character: str) -> str:
