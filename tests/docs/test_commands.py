@@ -202,6 +202,36 @@ def test_each_cell_of_the_comparison_names_a_source():
     assert len(cells) > 200 and unsourced == []
 
 
+def lines_of(path):
+    """Return the number of lines of a module, or of all modules in a folder."""
+    files = path.rglob("*.py") if path.is_dir() else [path]
+    return sum(len(file.read_text().splitlines()) for file in files)
+
+
+def test_the_comparison_states_about_as_many_lines_as_the_modules_have():
+    rows = re.findall(r"^\|[^|]+\| ([^|]*`[^|]+) \| ([\d,]+) \|", (PROJECT / COMPARISON).read_text(), re.MULTILINE)
+    package, counted = PROJECT / "cnnexp", dict[Path, int]()
+    for where, stated in rows:
+        folder, found = package, dict[Path, int]()
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", where):
+            path = package / name if "/" in name or (package / name).exists() else folder / name
+            folder = path.parent
+            found[path] = lines_of(path) - sum(n for file, n in counted.items() if path in file.parents)  # "the rest"
+        counted |= found
+        assert sum(found.values()) == pytest.approx(int(stated.replace(",", "")), rel=0.05, abs=10), where
+    assert len(rows) > 20
+
+
+# Words that a reader whose first language is not English would have to guess.
+PRIVATE = r"\b(told|to be had|apart|mend|heeds?|settled?|doubtful|hires?|hands? on)\b|[Tt]he whole\b|[Ww]hat comes out"
+
+
+@pytest.mark.parametrize("page", [*PAGES, COMPARISON, REPORT_PAGE, "docs/engines.md", "docs/architecture.md"])
+def test_a_page_is_in_plain_words(page):
+    text = " ".join((PROJECT / page).read_text().split())
+    assert [match[0] for match in re.finditer(PRIVATE, text)] == []
+
+
 def test_each_cell_about_a_rivals_page_names_a_source():
     section = (PROJECT / REPORT_PAGE).read_text().split("\n## Beside other tools' pages\n")[1]
     addresses = re.findall(r"^\[([A-Z]\d+)\]: https://\S+$", section, re.MULTILINE)
