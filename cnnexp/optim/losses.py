@@ -39,6 +39,7 @@ def focal(class_counts: Sequence[int], gamma: NonNegative, class_weights: ClassW
         """Keeps the weights of the classes on the device."""
 
         weight: "Tensor | None"
+        is_weighted_mean = True
 
         def __init__(self) -> None:
             super().__init__()
@@ -47,13 +48,25 @@ def focal(class_counts: Sequence[int], gamma: NonNegative, class_weights: ClassW
         def forward(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
             """Return the mean over the images, weighted by their classes."""
             logs = logits.log_softmax(1).gather(1, labels[:, None])[:, 0]
-            each = -((1 - logs.exp()) ** gamma) * logs
+            wrong = (-logs.expm1()).clamp_min(1e-12)  # 1 - p; the slope of its root at 0 is infinite
+            each = -(wrong**gamma) * logs
             if self.weight is None:
                 return each.mean()
             own = self.weight[labels]
             return (each * own).sum() / own.sum()
 
     return Focal()
+
+
+def share_of(loss: Loss, labels: "Tensor", of_batch: "Tensor") -> "float | Tensor":
+    """Return the share of the images with these labels in the mean loss of a batch: of its images, or their weights."""
+    from torch import nn
+
+    if isinstance(loss, nn.CrossEntropyLoss) or getattr(loss, "is_weighted_mean", False):
+        weight: Tensor | None = loss.weight  # type: ignore[attr-defined]
+        if weight is not None:
+            return weight[labels].sum() / weight[of_batch].sum()
+    return len(labels) / len(of_batch)
 
 
 def weights(given: ClassWeights, class_counts: Sequence[int]) -> "Tensor | None":

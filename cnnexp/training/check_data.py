@@ -20,6 +20,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         raise UserError(
             f"accumulate: given {config['accumulate']}; allowed: at most batch_size, {config['batch_size']}"
         )
+    if config["batch_size"] == 1 and any(alpha is not None for alpha in config["mix"].values()):
+        raise UserError("mix: given with batch_size=1, where there is no other image to mix with; use larger batches")
     if "top5" in (config["monitor"], config["scheduler"].get("monitor")) and len(data.classes) <= 5:
         raise UserError(f"monitor: top5 is always 100 % of {len(data.classes)} classes; give another metric")
     check_claims(config, data)

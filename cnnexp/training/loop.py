@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from cnnexp.data.batches import Batch
 from cnnexp.errors import Diverged
+from cnnexp.optim.losses import share_of
 from cnnexp.optim.schedules import Schedule
 from cnnexp.rng import fold, seed_device
 from cnnexp.training.device import Device, synchronize
@@ -180,7 +181,7 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     state.schedule.before_step(state.step)
     state.optimizer.zero_grad(set_to_none=True)  # before the forward pass, so that activations can use the memory
     seed_device(settings.device.torch, fold(settings.seed, "dropout", state.step))
-    numbers = [_backward(state, part, settings) for part in batch.parts(settings.accumulate)]
+    numbers = [_backward(state, part, batch, settings) for part in batch.parts(settings.accumulate)]
     scaler = state.scaler
     if settings.clip_norm is not None:
         if scaler:
@@ -201,7 +202,7 @@ def train_step(state: TrainState, batch: Batch, settings: Settings) -> None:
     state.correct[position] = right
 
 
-def _backward(state: TrainState, part: Batch, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(state: TrainState, part: Batch, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """Add the gradient of a part of a batch to the weights' gradients.
 
     Returns what the part adds to the loss, to the cross entropy, and to the number of right answers: those that are the
@@ -209,21 +210,26 @@ def _backward(state: TrainState, part: Batch, settings: Settings) -> tuple[Tenso
     """
     with settings.device.autocast():
         logits = (state.learner if state.in_training is None else state.in_training)(part.images)
-        loss = _of_both(settings.loss, logits.float(), part)
-        if settings.accumulate > 1:
-            loss = loss * (len(part.labels) / state.batch_size)
+        loss = _of_both(settings.loss, logits.float(), part, batch)
     (state.scaler.scale(loss) if state.scaler else loss).backward()  # type: ignore[no-untyped-call]
     logits, shown = logits.detach(), loss.detach()
     if not settings.is_plain:
-        shown = _of_both(functional.cross_entropy, logits.float(), part) * (len(part.labels) / state.batch_size)
+        shown = _of_both(functional.cross_entropy, logits.float(), part, batch)
     labels = part.labels if part.mixed is None or part.share >= 0.5 else part.mixed
     return loss.detach(), shown, (logits.argmax(1) == labels).sum()
 
 
-def _of_both(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, batch: Batch) -> Tensor:
-    """Return the loss of a batch; of mixed images, that of both labels, each with its share."""
-    own = loss(logits, batch.labels)
-    return own if batch.mixed is None else batch.share * own + (1 - batch.share) * loss(logits, batch.mixed)
+def _of_both(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, part: Batch, batch: Batch) -> Tensor:
+    """Return what a part adds to the loss of its batch; of mixed images, that of both labels, each with its share."""
+
+    def of(labels: Tensor, of_batch: Tensor) -> Tensor:
+        value = loss(logits, labels)
+        return value if part is batch else value * share_of(loss, labels, of_batch)
+
+    own = of(part.labels, batch.labels)
+    if part.mixed is None or batch.mixed is None:
+        return own
+    return part.share * own + (1 - part.share) * of(part.mixed, batch.mixed)
 
 
 def fit(

@@ -53,3 +53,10 @@ def test_focal_without_focus_is_cross_entropy() -> None:
 def test_a_weight_for_every_class() -> None:
     with pytest.raises(UserError, match=r"loss.class_weights: given 2 numbers; allowed: 3, one per class"):
         losses.weights([1.0, 2.0], COUNTS)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.5, 2.0])
+def test_focal_has_a_finite_slope_where_the_network_is_certain(gamma: float) -> None:
+    logits = torch.tensor([[40.0, -20.0], [0.3, 0.1]], requires_grad=True)
+    losses.focal([1, 1], gamma)(logits, torch.tensor([0, 1])).backward()
+    assert logits.grad is not None and logits.grad.isfinite().all() and logits.grad[1].abs().min() > 0.05

@@ -42,10 +42,18 @@ def each(logits, labels):
 """
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("loss.class_weights=[1,9,1,1,5,1,1,1,1,1]", "loss.label_smoothing=0.1"),
+        ("loss=focal", "loss.class_weights=[1,9,1,1,5,1,1,1,1,1]", "mix.mixup=0.5"),
+    ],
+)
 @pytest.mark.parametrize("parts", [2, 3, 8])
-def test_a_batch_in_parts_is_the_batch(plan: Plans, parts: int) -> None:
-    whole, batches, settings = prepared(plan(*SIMPLE))
-    split, _, in_parts = prepared(plan(*SIMPLE, f"accumulate={parts}"))
+def test_a_batch_in_parts_is_the_batch(plan: Plans, parts: int, words: tuple[str, ...]) -> None:
+    whole, batches, settings = prepared(plan(*SIMPLE, *words))
+    split, _, in_parts = prepared(plan(*SIMPLE, *words, f"accumulate={parts}"))
     for step in range(3):
         train_step(whole, batches.at(step), settings)
         train_step(split, batches.at(step), in_parts)
@@ -59,6 +67,11 @@ def test_a_batch_in_parts_is_the_batch(plan: Plans, parts: int) -> None:
 def test_a_batch_has_no_more_parts_than_images(plan: Plans) -> None:
     with pytest.raises(UserError, match="accumulate: given 9; allowed: at most batch_size, 8"):
         runner.run(plan("accumulate=9"), Progress())
+
+
+def test_one_image_is_not_mixed_with_itself(plan: Plans) -> None:
+    with pytest.raises(UserError, match="mix: given with batch_size=1"):
+        runner.run(plan(*SIMPLE, "batch_size=1", "mix.mixup=0.2"), Progress())
 
 
 def test_both_labels_count_with_their_share(plan: Plans) -> None:
