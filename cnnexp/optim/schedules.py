@@ -41,8 +41,8 @@ class Schedule:
 
     @property
     def learning_rate(self) -> float:
-        """Return the learning rate of the first parameter group."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Return the learning rate; of several parameter groups, the largest."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to save besides the step."""

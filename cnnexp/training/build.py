@@ -89,9 +89,8 @@ def build_data(config: Any) -> ImageData:
     if config.get("validate_on") != "test":
         return data
     if len(data.val):
-        raise UserError(
-            f"validate_on: given test; {data.name} has {len(data.val)} validation images: set data.val_fraction=0"
-        )
+        fix = "leave out data.folds" if config["data"].get("folds") else "set data.val_fraction=0"
+        raise UserError(f"validate_on: given test; {data.name} has {len(data.val)} validation images: {fix}")
     return dataclasses.replace(data, val=dataclasses.replace(data.test))
 
 

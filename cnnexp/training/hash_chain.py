@@ -4,7 +4,7 @@ The links of a row are in the order in which one causes the next, so that the fi
 
     samples         which images, in which order
     images          pixels and labels, augmented
-    learning_rate   of the first parameter group
+    learning_rate   the largest of the parameter groups
     random          the global generator after the step
     loss            of the batch, every bit
     optimizer       moments and counts after the step

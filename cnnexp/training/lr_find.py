@@ -15,7 +15,7 @@ from cnnexp.training import device as devices
 from cnnexp.training.build import build_data
 from cnnexp.training.check_data import check_data
 from cnnexp.training.loop import train_step
-from cnnexp.training.setup import batches_of, new_state, settings_of
+from cnnexp.training.setup import batches_of, choose_precisions, new_state, settings_of
 
 Floats = NDArray[np.float64]
 ENOUGH = 2.0  # a loss so many times that at the start ends the test: the rate is too high
@@ -58,6 +58,7 @@ def range_test(
         batches = batches_of(own, data, device)
         settings = settings_of(own, batches, device)
         state = new_state(own, data, settings)
+        choose_precisions(state, own, data, device)
         state.schedule = Schedule(state.optimizer, lambda step: float(rates[step]) / base)
         for step in range(steps):
             state.step = step

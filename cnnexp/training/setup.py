@@ -72,7 +72,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALO
     state = new_state(config, data, settings)
     plan.check_unchanged(data)
     trial.with_data(config, data, settings.steps_per_epoch, settings.total_steps, own=True)
-    in_fp32 = choose_precisions(state.model, config, data, device, record)
+    in_fp32 = choose_precisions(state, config, data, device, record)
     record.update(
         device=run_device.record() | in_fp32,
         data=data_facts(data),
@@ -152,7 +152,7 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
 
 
 def choose_precisions(
-    model: torch.nn.Module, config: dict[str, Any], data: ImageData, device: Device, record: RunRecord
+    state: TrainState, config: dict[str, Any], data: ImageData, device: Device, record: RunRecord | None = None
 ) -> dict[str, list[str]]:
     """Keep in fp32 the layers where bf16 is slower or less accurate on this CPU; return {"fp32_layers": names}.
 
@@ -160,12 +160,14 @@ def choose_precisions(
     """
     if device.kind != "cpu" or device.precision != "bf16":
         return {}
-    names = (record.info.get("device") or {}).get("fp32_layers")
+    names = (record.info.get("device") or {}).get("fp32_layers") if record else None
     if names is None:
-        names = unfit(model, data.image, config["batch_size"], device, cache_root(config["data"].get("cache")))
-    if names:
+        names = unfit(state.model, data.image, config["batch_size"], device, cache_root(config["data"].get("cache")))
+    if names and record:
         record.log(f"in fp32, because bf16 is slower or less accurate here: {', '.join(names)}")
-    keep_in_fp32(model, names)
+    keep_in_fp32(state.model, names)
+    if state.average is not None:
+        keep_in_fp32(state.average.module, names)
     return {"fp32_layers": names}
 
 

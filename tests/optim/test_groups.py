@@ -10,6 +10,7 @@ from torchvision import models
 
 from cnnexp.errors import UserError
 from cnnexp.optim.groups import layer_numbers, parameters
+from cnnexp.optim.schedules import Schedule
 
 LR = {"lr": 0.1, "weight_decay": 0.01}
 
@@ -84,3 +85,8 @@ def test_a_part_that_no_name_has() -> None:
         UserError, match=r"param_groups.rates: no parameter that learns has the part 'fc' in its name; layers: 0"
     ):
         by_name(network(), rates={"fc": 10})
+
+
+def test_the_learning_rate_of_groups_is_the_largest() -> None:
+    groups = parameters(network(), {"no_decay": False, "layer_decay": 0.5, "rates": None}, LR)
+    assert Schedule(torch.optim.SGD(groups, lr=0.1), lambda step: 1.0).learning_rate == 0.1

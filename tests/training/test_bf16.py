@@ -13,6 +13,7 @@ from cnnexp.storage import read_json
 from cnnexp.training import bf16
 from cnnexp.training.bf16 import Measurement, keep_in_fp32, unfit
 from cnnexp.training.device import Device
+from cnnexp.training.moving_average import MovingAverage
 
 
 @pytest.fixture
@@ -93,6 +94,17 @@ def test_a_run_records_its_choice_and_keeps_it(
     import cnnexp
 
     assert type(cnnexp.load(run.folder).model.conv1) is bf16.Fp32Conv2d
+
+
+def test_averaged_weights_are_evaluated_with_the_same_precisions(
+    monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], only: Callable[[], RunRecord], own_tuning: Path
+) -> None:
+    measured(monkeypatch, lambda key: Measurement(9.0 if key.startswith("Conv2d(3") else 1.0, 2.0, 0.0))
+    seen = []
+    update = MovingAverage.update
+    monkeypatch.setattr(MovingAverage, "update", lambda own, *given: (seen.append(own.module), update(own, *given)))
+    assert train("device.precision=bf16", "epochs=1st", "ema.decay=0.9") == 0
+    assert {type(module.conv1) for module in seen} == {bf16.Fp32Conv2d}
 
 
 def test_fp32_runs_test_nothing(
