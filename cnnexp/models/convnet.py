@@ -11,7 +11,7 @@ from cnnexp.models.blocks import FcNorm, Norm
 from cnnexp.models.choices import activation_of, init_of
 from cnnexp.models.layout import Block, lay_out, parse
 from cnnexp.models.plan import Defaults, Layer
-from cnnexp.models.stack import STACK, stacked
+from cnnexp.models.stack import STACK, stacked, with_given_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +67,12 @@ def plan(where: str, image: tuple[int, int, int], classes: int, settings: Mappin
     one.
     """
     blocks, defaults = _read(where, settings)
-    return lay_out(image, classes, blocks, defaults, settings["head"]["norm"])
+    try:
+        return lay_out(image, classes, blocks, defaults, settings["head"]["norm"])
+    except UserError as error:
+        if settings["blocks"] is not None:
+            raise
+        raise UserError(with_given_key(where, settings.get("kernels", 3), str(error))) from error
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:

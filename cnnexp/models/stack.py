@@ -1,5 +1,6 @@
 """The short way to describe a network, by channels, kernels, pooling and fc widths. It becomes a list of blocks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -42,6 +43,16 @@ def stacked(
         if pool is not None and number % every == 0:
             blocks.append((f"{where}.pool{number // every}", "pool", settings))
     return blocks + [(f"{where}.fc{number}", "fc", {"out": out}) for number, out in enumerate(fc or (), 1)]
+
+
+def with_given_key(where: str, kernels: int | Sequence[int], message: str) -> str:
+    """Return a message about a block's kernel with the key that gave it: model.kernels.0 for model.conv1.kernel."""
+    found = re.fullmatch(rf"{re.escape(where)}\.(conv|pool)(\d+)\.kernel(.*)", message, re.DOTALL)
+    if found is None:
+        return message
+    kind, number, rest = found.groups()
+    one_of = f".{int(number) - 1}" if not isinstance(kernels, int) else ""
+    return f"{where}.pool.kernel{rest}" if kind == "pool" else f"{where}.kernels{one_of}{rest}"
 
 
 def _pool(kernel: Count, stride: Count | None = None, kind: Literal["max", "avg"] = "max", every: Count = 1) -> None:

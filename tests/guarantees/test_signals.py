@@ -62,7 +62,7 @@ def test_in_the_middle_of(
     plan, uncut = kind_plan("plateau", *more), kind_plan("plateau", *more, f"outputs={tmp_path / 'uncut'}")
     assert forks(live, plan, moment, number) == "interrupted"
     assert last(plan.folder)["step"] == step
-    assert not (plan.folder / "predictions.npz").exists()
+    assert (plan.folder / "predictions.npz").exists() == (number == 5), "written when the test split has been evaluated"
     assert forks(live, plan) == "done" and plan.record().info["resumed"] == 1
     assert forks(live, uncut) == "done"
     assert difference(everything(plan.folder), everything(uncut.folder)) is None
