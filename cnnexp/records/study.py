@@ -161,8 +161,12 @@ def record_look(folder: Path, look: Look) -> str:
             study = storage.read_json(checked_file(folder, "study.json"))
             before, tests = dict(study), list(look.tests)
             looks, seeds = read_looks(study), {arm: list(of_arm) for arm, of_arm in look.seeds.items()}
-            if all((old["seeds"], old.get("tests")) != (seeds, tests) for old in looks):
+            same = [old for old in looks if old["seeds"] == seeds]
+            if not same or (tests and all(old.get("tests") not in ([], tests) for old in same)):
                 study["looks"] = [*looks, {"made": now(), "seeds": seeds, "tests": tests}]
+            elif tests:  # the planned runs are done by now
+                filled = {"tests": tests}
+                study["looks"] = [old | filled if old in same and not old.get("tests") else old for old in looks]
             decided = dict(look.decided) | read_crossings(study)
             study["decided"] = {name: asdict(one) | {"seeds": list(one.seeds)} for name, one in decided.items()}
             study["tested"] = dict(look.tested) | read_tested(study)
