@@ -42,6 +42,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[f
     def checked(*_: Any, **__: Any) -> NoReturn:
         raise Checked
 
+    monkeypatch.setattr("cnnexp.sweep.planning.plan_run", checked)  # the name that it was imported by
     monkeypatch.setattr("cnnexp.training.plan.plan", checked)
     monkeypatch.setattr("cnnexp.sweep.launcher.import_ahead", lambda: None)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
