@@ -16,7 +16,16 @@ def to_yaml(config: dict[str, Any]) -> str:
     """Return a resolved config as YAML, from which OmegaConf reads the same values: the text "1e3" stays a text."""
     import yaml
 
-    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    try:
+        return _dump(config, getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+    except UnicodeEncodeError:  # the name of a file that is no UTF-8
+        return _dump(config, yaml.SafeDumper)
+
+
+def _dump(config: dict[str, Any], base: Any) -> str:
+    import yaml
+
+    class Dumper(base):  # type: ignore[misc]
         def ignore_aliases(self, data: Any) -> bool:
             return True
 

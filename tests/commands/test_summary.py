@@ -206,7 +206,7 @@ def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> Non
         ),
         (
             ["--image", "3x7x7"],
-            "model.pool3.kernel: 2 is larger than the image that reaches it (1x1 with padding 0)",
+            "model.pool.kernel: 2 is larger than the image that reaches it (1x1 with padding 0)",
         ),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_wrong_size_is_one_line(size):
 
 
 def test_a_network_that_is_too_deep_for_one_side_says_so():
-    with pytest.raises(UserError, match=r"model.conv3.kernel: 5 is larger than the image that reaches it \(2x30"):
+    with pytest.raises(UserError, match=r"model.kernels.2: 5 is larger than the image that reaches it \(2x30"):
         check(compose.resolve(compose.compose(["model=conv4_unpadded", "data.size=[8,64]"])))
 
 

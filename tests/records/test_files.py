@@ -50,6 +50,13 @@ def test_it_is_written_as_omegaconf_writes_it() -> None:
     assert to_yaml(config) == OmegaConf.to_yaml(OmegaConf.create(config))
 
 
+def test_a_name_that_is_no_text_is_written_as_omegaconf_writes_it(tmp_path: Path) -> None:
+    config = {"root": "tree \udcfe", "note": "1e3"}
+    write_config(tmp_path / "config.yaml", config)
+    assert to_yaml(config) == OmegaConf.to_yaml(OmegaConf.create(config))
+    assert read_config(tmp_path / "config.yaml") == config
+
+
 def test_values_that_are_one_object_are_written_twice(tmp_path: Path) -> None:
     shared = [1, 2]
     write_config(tmp_path / "config.yaml", {"first": shared, "second": shared})
