@@ -42,7 +42,7 @@ STATISTICS = [  # source of the report, and a fault in its place
     ("(round(leads[epoch], TIE_DECIMALS), epoch)", "(-round(leads[epoch], TIE_DECIMALS), epoch)"),
     ("direction * (test.mean - threshold)", "direction * test.mean"),
     ("MIN_SEEDS_FOR_RATIO = 3", "MIN_SEEDS_FOR_RATIO = 4"),
-    (".pvalue) if discordant else 1.0", ".pvalue) if discordant else 0.0"),
+    ("min(1.0, 2 * float(special.bdtr", "min(1.0, float(special.bdtr"),
 ]
 PREDICTIONS = [
     ("NUM_BINS = 15", "NUM_BINS = 10"),
