@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
 from cnnexp.config.schema import CLOSED, RunConfig
-from cnnexp.config.signature import Count, Index, Range, Rate, Span
+from cnnexp.config.signature import Count, Index, Range, Rate, Span, parameters_of
 from cnnexp.config.user_code import builders
 from cnnexp.errors import UserError, unknown
 
@@ -40,8 +40,8 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     if name.startswith("__main__."):
         fix = f"move it to a file, such as mine.py, and name it mine.{name.rpartition('.')[2]}"
         raise UserError(f"{where}._target_: '{name}' is in a notebook or script, which no record can name; {fix}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -56,7 +56,7 @@ def target(where: str, node: Mapping[str, Any]) -> Callable[..., Any]:
         raise unknown(f"{where}._target_", f"name in {module_name}", attribute, public)
     found: Callable[..., Any] = getattr(module, attribute)
     try:
-        inspect.signature(found)
+        parameters_of(found)
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}._target_: '{name}' does not say what it takes; name a Python function") from error
     return found
@@ -93,18 +93,18 @@ def check(config: Mapping[str, Any]) -> None:
 
 def is_augmentation(builder: Callable[..., Any]) -> bool:
     """Tell whether a function augments images itself, as (images, generator, ...) -> images; others build what does."""
-    return inspect.isfunction(builder) and "generator" in list(inspect.signature(builder).parameters)[1:]
+    return inspect.isfunction(builder) and "generator" in list(parameters_of(builder))[1:]
 
 
 def is_loss(builder: Callable[..., Any]) -> bool:
     """Tell whether a function is a loss itself, as (logits, labels, ...) -> mean; others build what is."""
-    names = list(inspect.signature(builder).parameters)
+    names = list(parameters_of(builder))
     return inspect.isfunction(builder) and len(names) > 1 and names[1] in ("labels", "label", "target", "targets")
 
 
 def given_to(name: str, node: Mapping[str, Any], builder: Callable[..., Any]) -> tuple[str, ...]:
     """Return the arguments that the caller gives a builder by name; the node has the others."""
-    parameters = inspect.signature(builder).parameters
+    parameters = parameters_of(builder)
     if name == "augmentation" and is_augmentation(builder):
         return next(iter(parameters)), "generator"
     if name == "loss" and is_loss(builder):
@@ -120,16 +120,16 @@ def given_to(name: str, node: Mapping[str, Any], builder: Callable[..., Any]) ->
 
 def loading(node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of a `model` node that its builder has, and those of LOADING that it does not have."""
-    has = inspect.signature(target("model", node)).parameters
+    has = parameters_of(target("model", node))
     rest = {key: value for key, value in node.items() if key in LOADING and key not in has}
     return {key: value for key, value in node.items() if key not in rest}, rest
 
 
 def dividing(node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of a `data` node that its builder has, and those of `divide` that it does not have."""
-    has = inspect.signature(target("data", node)).parameters
+    has = parameters_of(target("data", node))
     open_ended = any(p.kind is p.VAR_KEYWORD for p in has.values())
-    rest = {key: node[key] for key in inspect.signature(divide).parameters if key in node and key not in has}
+    rest = {key: node[key] for key in parameters_of(divide) if key in node and key not in has}
     return (dict(node), {}) if open_ended else ({key: node[key] for key in node if key not in rest}, rest)
 
 

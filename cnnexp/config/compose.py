@@ -44,6 +44,8 @@ from cnnexp.text import at_home
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9]*|[0-9]+")  # values that Hydra reads as they are
+
 
 def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
     """Compose train.yaml with overrides as typed on the command line.
@@ -174,7 +176,7 @@ def readable(word: str) -> str:
     from hydra.errors import HydraException
 
     key, _, value = word.partition("=")
-    if word[:1] == "-" or not value or "," in value or value[0] in "[{'\"":
+    if word[:1] == "-" or not value or "," in value or value[0] in "[{'\"" or PLAIN.fullmatch(value):
         return word
     for candidate in (word, f"{key}={quoted(value)}"):
         try:

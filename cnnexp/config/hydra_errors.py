@@ -1,6 +1,5 @@
 """Hydra's and OmegaConf's errors in one line: where, what was given, what is allowed, how to fix it."""
 
-import inspect
 import re
 import sys
 import traceback
@@ -15,6 +14,7 @@ from cnnexp.config.checks import target
 from cnnexp.config.compose import compose, resolve, search_path
 from cnnexp.config.keys import flatten
 from cnnexp.config.mistakes import KEYS, REAL, instead
+from cnnexp.config.signature import parameters_of
 from cnnexp.config.words import FIRST, OWN, choices_of, key_of, no_use, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown
 from cnnexp.text import in_shell
@@ -147,7 +147,7 @@ def _is_argument(key: str, typed: list[str]) -> bool:
     with suppress(Exception):  # of the user's code too; then the key is reported as unknown
         words = [word for word in typed if re.fullmatch(r"\w+=\w+", word)]
         node = resolve(compose([*words, *search_path(typed)]))[group]
-        return name in inspect.signature(target(group, node)).parameters
+        return name in parameters_of(target(group, node))
     return False
 
 

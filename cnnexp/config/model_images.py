@@ -1,10 +1,10 @@
 """`data.size: model` and `data.normalize: model`: the images that a network's own config names. Imports no torch."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from cnnexp.config import checks
+from cnnexp.config.signature import parameters_of
 from cnnexp.errors import UserError
 
 FOLLOWS = ("size", "normalize")
@@ -20,7 +20,7 @@ def follow_model(config: Mapping[str, Any]) -> None:
     if not isinstance(data, dict) or not isinstance(model, dict):
         return
     asked = [key for key in FOLLOWS if data.get(key) == "model"]
-    takes = {*inspect.signature(checks.target("data", data)).parameters, "normalize"} if asked else set()
+    takes = {*parameters_of(checks.target("data", data)), "normalize"} if asked else set()
     for key in [key for key in asked if key not in takes]:
         del data[key]
     if not (asked := [key for key in asked if key in data]):

@@ -5,6 +5,7 @@ of settings are in YAML. A parameter's own default is the value with which it ch
 it still build and keep their fingerprint.
 """
 
+import functools
 import inspect
 import math
 import re
@@ -138,9 +139,16 @@ def _is_list(value: Any, length: int | None = None) -> bool:
     return isinstance(value, (list, tuple)) and length in (None, len(value))
 
 
+@functools.lru_cache(maxsize=512)  # a thousand runs are checked against the same builders
+def parameters_of(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a builder by name. Raises ValueError or TypeError if it does not say them."""
+    return inspect.signature(builder).parameters
+
+
+@functools.lru_cache(maxsize=512)
 def settings(builder: Callable[..., Any], given: tuple[str, ...] = ()) -> dict[str, inspect.Parameter]:
     """Return the parameters of a builder that a config sets: all but those that the caller gives by name."""
-    parameters = [p for p in inspect.signature(builder).parameters.values() if p.name not in given]
+    parameters = [p for p in parameters_of(builder).values() if p.name not in given]
     names = getattr(inspect.unwrap(builder), "__globals__", {})
     return {p.name: p.replace(annotation=_hint(p.annotation, names)) for p in parameters}
 

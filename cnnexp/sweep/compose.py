@@ -1,10 +1,10 @@
 """Composing the runs of a sweep: Hydra composes each choice of groups once; plain values are set on copies of that.
 
 Hydra, too, sets plain values (`seed=3`, `optimizer.lr=0.01`) last, after its defaults lists, so both ways give the same
-config. Composing takes 50 ms, a copy 2 ms, which matters for a thousand runs.
+config. Composing takes 50 ms and unpickling a copy 0.5 ms (copy.deepcopy 2 ms), which matters for a thousand runs.
 """
 
-import copy
+import pickle  # noqa: TID251 - of bytes that this process made
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, places: Sequence[str] = ()):
         self.loader, self.places = loader, places
-        self.composed: dict[tuple[str, ...], tuple[DictConfig, Any]] = {}
+        self.composed: dict[tuple[str, ...], tuple[bytes, Any]] = {}
         self.parsed: dict[str, Override] = {}
         self.groups: dict[str, bool] = {}
 
@@ -34,8 +34,7 @@ class Composer:
         """Return a run's config, resolved, and its `hydra` node. Raises what Hydra and `compose.resolve` raise."""
         plain = [override for override in map(self.parse, overrides) if self.is_plain(override)]
         lines = {override.input_line for override in plain}
-        base, hydra_node = self.compose(tuple(line for line in overrides if line not in lines))
-        own = copy.deepcopy(base)
+        own, hydra_node = self.compose(tuple(line for line in overrides if line not in lines))
         OmegaConf.set_struct(own, True)  # no new keys
         try:
             for override in plain:
@@ -51,11 +50,12 @@ class Composer:
         return self.parsed[line]
 
     def compose(self, overrides: tuple[str, ...]) -> tuple[DictConfig, Any]:
-        """Return the config that Hydra composes, and its `hydra` node; the same overrides are composed once."""
+        """Return a copy of what Hydra composes, and its `hydra` node; the same overrides are composed once."""
         if overrides not in self.composed:
             composed = configs.load(self.loader, [*self.places, *overrides])
-            self.composed[overrides] = configs.without_hydra(composed), composed.hydra
-        return self.composed[overrides]
+            self.composed[overrides] = pickle.dumps(configs.without_hydra(composed)), composed.hydra
+        pickled, hydra_node = self.composed[overrides]
+        return pickle.loads(pickled), hydra_node  # noqa: S301
 
     def is_plain(self, override: "Override") -> bool:
         """Tell whether an override only gives a key of the config another value."""

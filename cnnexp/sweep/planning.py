@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +175,7 @@ def check(each: Callable[[dict[str, Any]], None], jobs: Sequence[tuple[dict[str,
 
 def shared(composed: Sequence[Composed], key: str) -> Any:
     """Return a setting that all runs of a sweep must have in common. Raises UserError, naming it, if they have not."""
-    values = [flatten(config)[key] for config, _ in composed]
+    values = [reduce(getitem, key.split("."), config) for config, _ in composed]
     for value in values:
         if value != values[0]:
             raise UserError(f"{key}: given {values[0]} and {value} in one sweep; start a sweep for each")

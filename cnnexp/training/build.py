@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cnnexp.config import checks
+from cnnexp.config.signature import parameters_of
 from cnnexp.config.user_code import PACKAGE, builders, user_frames
 from cnnexp.data.folders import split_of
 from cnnexp.data.images import PARTS, ImageData
@@ -36,7 +37,7 @@ def make(where: str, node: Mapping[str, Any], **given: Any) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    parameters = inspect.signature(checks.target(where, node)).parameters
+    parameters = parameters_of(checks.target(where, node))
     given = {name: value for name, value in given.items() if name in parameters}
     for_hydra = {key: value for key, value in node.items() if key.startswith("_") or any(builders(value))}
     plain = {key: copy.deepcopy(value) for key, value in node.items() if key not in for_hydra}
@@ -239,7 +240,7 @@ def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     schedule = make("scheduler", config["scheduler"], optimizer=optimizer, **lengths)
     if isinstance(schedule, LRScheduler):
-        takes_steps = bool(inspect.signature(target).parameters.keys() & lengths)
+        takes_steps = bool(parameters_of(target).keys() & lengths)
         return TorchSchedule(optimizer, schedule, every_step=in_steps and takes_steps)
     if not isinstance(schedule, Schedule):
         raise wrong_type("scheduler", schedule, "an LRScheduler")

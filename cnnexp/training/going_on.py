@@ -5,7 +5,6 @@ that follow, unless the schedule does. So the fingerprint says nothing of it; ru
 """
 
 import functools
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from cnnexp import storage
 from cnnexp.config import checks
 from cnnexp.config.fingerprint import fingerprint_of
+from cnnexp.config.signature import parameters_of
 from cnnexp.errors import UserError, warn_once
 from cnnexp.records import provenance
 from cnnexp.records.fields import FINAL, FINAL_STATE, HASH_CHAIN, LAST, PROBES
@@ -23,7 +23,7 @@ from cnnexp.training import checkpoint
 
 def has_open_end(config: dict[str, Any]) -> bool:
     """Tell whether the schedule does not depend on the number of epochs, so that more can follow."""
-    return "total_steps" not in inspect.signature(checks.target("scheduler", config["scheduler"])).parameters
+    return "total_steps" not in parameters_of(checks.target("scheduler", config["scheduler"]))
 
 
 def keeps_final_state(config: dict[str, Any]) -> bool:
