@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cnnexp.report.analysis.sequential import linear_limits, spending_limits
 from cnnexp.report.look import look
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.verify import check
+from cnnexp.sweep.until import is_open
 
 UP = [0.05, 0.08, 0.02, 0.06, 0.04, 0.05, 0.05, 0.04, 0.06, 0.05, 0.05, 0.04]  # what "up" gains, by seed
 BASE = [0.50, 0.51, 0.52, 0.50, 0.49, 0.51, 0.50, 0.52, 0.51, 0.50, 0.49, 0.51]
@@ -253,6 +255,39 @@ def test_more_seeds_are_not_advised_for_a_claim_about_every_epoch_but_a_hopeless
     folder = study(tmp_path, 5, [0.03, -0.02, 0.01, -0.02, 0.01], claims=["up > baseline at every epoch"])
     (outlook,) = (asked.outlook for asked in questions(look(folder)) if "epoch" in asked.text)
     assert outlook.advice == "" and len(outlook.chances) == 20 and 0 <= outlook.chances[9] < 0.3
+
+
+@pytest.mark.parametrize("diverged", [{"baseline"}, {"up"}, {"baseline", "up"}])
+@pytest.mark.parametrize("claims", [[], ["up - baseline > 1 points"]])
+def test_no_seed_is_promised_to_decide_what_diverged_runs_keep_open(
+    tmp_path: Path, diverged: set[str], claims: list[str]
+) -> None:
+    for seeds in (6, 9):
+        folder = study(tmp_path, seeds, [-gain for gain in UP], tuple(range(seeds)), command="cnnexp train a",
+                       claims=claims)  # fmt: skip
+        for arm in diverged:
+            shutil.rmtree(next(folder.glob(f"{arm}-s0*")))
+            write_run(tmp_path, arm, 0, status="diverged")
+        found, text = look(folder), report.write(folder, figures=False).terminal
+        lost = diverged != {"up"}  # "up" is worse, so what is left out of it does not help the winner
+        for asked in questions(found):
+            assert asked.verdict == ("not decided (1 diverged)" if lost else asked.verdict)
+            assert asked.decided is not lost and is_open(asked, 20) is False
+            assert asked.outlook.more == 0 and math.isnan(asked.outlook.enough)
+            assert max(asked.outlook.chances, default=0.0) < 0.1
+        assert "more seed" not in text + (folder / "report" / "index.html").read_text()
+
+
+def test_the_side_that_diverged_runs_bar_has_no_part_in_the_chance_of_a_decision(tmp_path: Path) -> None:
+    close = [0.005, -0.03, 0.035, -0.02, 0.025, -0.01]
+    plan = {"seeds": list(range(20)), "every_seed": True}
+    free = look(study(tmp_path / "free", 6, close, plan)).rows[1].outlook
+    folder = study(tmp_path, 6, close, plan)
+    write_run(tmp_path, "baseline", 6, status="diverged")
+    barred = look(folder).rows[1].outlook
+    assert 0 < barred.chances[-1] < 0.8 * free.chances[-1]
+    write_run(tmp_path, "up", 7, status="diverged")
+    assert look(folder).rows[1].outlook.chances == (0.0,) * 20
 
 
 def test_the_planned_seeds_keep_their_order(tmp_path: Path) -> None:

@@ -178,6 +178,15 @@ def test_diverged_runs_give_the_exit_code_of_other_sweeps_each_time(tmp_path: Pa
     assert until_decided(plans(tmp_path), (again := Pretended()).sweep()) == EXIT_SOME_FAILED and again.made == 0
 
 
+def test_a_question_that_diverged_runs_keep_open_is_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pretended = Pretended(diverges={"large 1"})
+    until_decided(plans(tmp_path), pretended.sweep())
+    large = [run for made in pretended.rounds for run in made if run.startswith("large")]
+    assert large == [f"large {seed}" for seed in range(4)], "three of them have a result, and then it stops"
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("undecided: large:"))
+    assert line == "undecided: large: not decided (1 diverged) with 3 seeds"
+
+
 def test_a_final_plan_is_extended_by_the_arms_that_are_not_decided(tmp_path: Path) -> None:
     fixed = plans(tmp_path, seeds=5)
     write_studies(fixed, "cnnexp train")

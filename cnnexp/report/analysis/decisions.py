@@ -31,11 +31,11 @@ FOLDS = "all folds"
 class Test:
     """A test over shared seeds. p: two-sided; anytime: of its e-process, nan if it has none; side: what it points to.
 
-    one_sided: p is of one side only, of a hypothesis that has no other. biased: diverged runs are left out of the side
-    that would win, so that it decides nothing. waits: seeds that are planned for it and not done. total: all of them.
-    sample: of a test of a mean, what is compared with `reference`; if one_sided, with it and its negative. of_epoch: it
-    is of the epoch that decides, of a test of every epoch, which is decided later than that of one. seeds: of runs, or
-    their folds and seeds (`Run.unit`).
+    one_sided: p is of one side only, of a hypothesis that has no other. barred: the sides that it cannot decide for,
+    because diverged runs are left out of what would win. waits: seeds that are planned for it and not done. total:
+    all of them. sample: of a test of a mean, what is compared with `reference`; if one_sided, with it and its negative.
+    of_epoch: it is of the epoch that decides, of a test of every epoch, which is decided later than that of one. seeds:
+    of runs, or their folds and seeds (`Run.unit`).
     """
 
     seeds: tuple[int, ...]
@@ -43,12 +43,17 @@ class Test:
     anytime: float
     side: int
     one_sided: bool = False
-    biased: bool = False
+    barred: frozenset[int] = frozenset()
     waits: frozenset[int] = frozenset()
     total: int = 0
     sample: Estimate | None = None
     reference: float = 0.0
     of_epoch: bool = False
+
+    @property
+    def biased(self) -> bool:
+        """Tell whether it decides nothing, because diverged runs are left out of the side that it points to."""
+        return self.side in self.barred
 
     @property
     def folds(self) -> int:
@@ -92,6 +97,7 @@ class Decision:
         return "" if self.side or self.done >= self.total else f"provisional: {self.done} of {self.total} {units}"
 
 
+BOTH_SIDES = frozenset({1, -1})
 NO_TEST, NO_DECISION = Test((), math.nan, math.nan, 0), Decision()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cnnexp.records.study import identity
-from cnnexp.report.analysis.decisions import NO_DECISION, Decision, Test, in_words
+from cnnexp.report.analysis.decisions import BOTH_SIDES, NO_DECISION, Decision, Test, in_words
 from cnnexp.report.analysis.evidence import by_seed
 from cnnexp.report.analysis.sequential import anytime_p
 from cnnexp.report.analysis.statistics import Estimate, estimate
@@ -61,14 +61,14 @@ def effects(study: Study) -> list[Effect]:
 
 def effect_tests(study: Study, found: Sequence[Effect]) -> dict[str, Test]:
     """Return the tests of the effects that the comparison does not make: the third family."""
-    biased = _diverged(study) > 0
+    barred = BOTH_SIDES if _diverged(study) else frozenset[int]()
     tests = {}
     for effect in found:
         if effect.words:
             waits, total = study.schedule.seeds_of(effect.arms)
             side, points = 1 if effect.points.mean > 0 else -1, effect.points
             anytime = anytime_p(points)
-            tests[effect.hypothesis] = Test(effect.seeds, points.p, anytime, side, False, biased, waits, total, points)
+            tests[effect.hypothesis] = Test(effect.seeds, points.p, anytime, side, False, barred, waits, total, points)
     return tests
 
 

@@ -15,7 +15,7 @@ from cnnexp.report.analysis.effects import Effect, effect_tests, effects, judge_
 from cnnexp.report.analysis.evidence import Evidence, gather_evidence
 from cnnexp.report.analysis.examples import Examples, find_examples
 from cnnexp.report.analysis.judge import Judged, claim_tests, comparison_tests, hypothesis_of, judge
-from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook, outlooks
+from cnnexp.report.analysis.outlook import NO_CHANCE, NO_OUTLOOK, Outlook, outlooks
 from cnnexp.report.analysis.reported_comparison import ReportedComparison, compare_reported
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import NO_SPREAD, Estimate
@@ -181,5 +181,5 @@ def _question(
     text: str, arms: tuple[str, ...], verdict: str, decision: Decision, outlook: Outlook, test: Estimate
 ) -> Question:
     if test.n >= FIRST_LOOK and test.std <= NO_SPREAD and test.p == 1.0:  # a difference without a spread may get one
-        outlook = Outlook(chances=(0.0,))
+        outlook = NO_CHANCE
     return Question(text, arms, bool(decision.side), verdict, decision.rule, int(test.n), outlook)

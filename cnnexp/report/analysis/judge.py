@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from cnnexp.claims.grammar import STD, Claim, members
 from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.records.study import identity
-from cnnexp.report.analysis.decisions import NO_DECISION, Decision, Test, over_folds, why_undecided
+from cnnexp.report.analysis.decisions import BOTH_SIDES, NO_DECISION, Decision, Test, over_folds, why_undecided
 from cnnexp.report.analysis.evidence import Evidence
 from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook
 from cnnexp.report.analysis.sequential import anytime_p
@@ -42,11 +42,10 @@ def comparison_tests(study: Study) -> dict[str, Test]:
         if arm is not base and same_test_images(arm, base):
             name, sign = against_baseline(arm, base)
             test = paired(mine := arm.accuracies(), theirs := base.accuracies())
-            winner = arm if test.mean > 0 else base
             waits, total = study.schedule.seeds_of([arm.name, base.name])
             seeds, side = tuple(sorted(mine.keys() & theirs.keys())), sign * _side(test.mean)
-            biased = bool(winner.diverged)
-            found[name] = Test(seeds, test.p, anytime_p(test), side, False, biased, waits, total, _in_points(test))
+            barred = frozenset(sign * won for won, winner in ((1, arm), (-1, base)) if winner.diverged)
+            found[name] = Test(seeds, test.p, anytime_p(test), side, False, barred, waits, total, _in_points(test))
     for name in study.schedule.waiting.keys() - {arm.name for arm in study.arms}:  # arms without a run yet
         waits, total = study.schedule.seeds_of([name, base.name])
         found[f"mean: {name}"] = Test((), math.nan, math.nan, 0, waits=waits, total=total)
@@ -66,11 +65,11 @@ def claim_tests(study: Study, evidence: Sequence[Evidence], compared: Mapping[st
         waits, total = study.schedule.seeds_of(_names(study, of_claim))
         if not of_claim.reason:
             side = _side(of_claim.test.mean - claim.threshold, claim, of_claim.test)
-            biased = bool(_biased(of_claim, claim, side))
+            barred = frozenset(sign * one for one in BOTH_SIDES if _biased(of_claim, claim, one))
             p, anytime, one_sided = of_claim.test.p, of_claim.anytime_p, claim.kind == "within"
             sample = None if claim.kind == STD else of_claim.decisive
             found[name] = Test(
-                *(of_claim.seeds, p, anytime, sign * side, one_sided, biased, waits, total, sample, claim.threshold),
+                *(of_claim.seeds, p, anytime, sign * side, one_sided, barred, waits, total, sample, claim.threshold),
                 claim.kind == "curve",
             )
         elif waits and all(arm in study.schedule.listed for arm in _names(study, of_claim)):

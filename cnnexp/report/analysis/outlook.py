@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from scipy import optimize, special
 
-from cnnexp.report.analysis.decisions import ANYTIME, Decision, Family, Test, limit_of
+from cnnexp.report.analysis.decisions import ANYTIME, BOTH_SIDES, Decision, Family, Test, limit_of
 from cnnexp.report.analysis.sequential import FIRST_LOOK, log_e
 from cnnexp.report.analysis.statistics import LEVEL, NO_SPREAD
 
@@ -25,7 +25,8 @@ class Outlook:
     more: the fewest further seeds that decide with a chance of POWER, or MAX_MORE; of a plan that is not done, the
     seeds that it lacks. 0 without an estimate. chance: that these decide it. chances: of 1, 2, ... further seeds; of a
     test of every epoch, no larger ones. enough: with how many seeds in all the test is decided with a chance of about
-    POWER if the observed mean and deviation are the true ones; inf above MOST_SEEDS, nan without an estimate.
+    POWER if the observed mean and deviation are the true ones; inf above MOST_SEEDS, nan without an estimate. A test
+    that is biased has chances, of a decision for a side that is not barred, but neither `more` nor `enough`.
     """
 
     detectable: float = math.nan
@@ -43,11 +44,14 @@ class Outlook:
         return f"{self.more} more seed{'s' * (self.more > 1)} would decide it with probability {about}"
 
 
-NO_OUTLOOK = Outlook()
+NO_OUTLOOK, NO_CHANCE = Outlook(), Outlook(chances=(0.0,))
 
 
 def outlooks(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Outlook]:
-    """Return the outlook of every undecided test of a family that is about a mean of independent seeds."""
+    """Return the outlook of every undecided test of a family that is about a mean of independent seeds.
+
+    A test that diverged runs keep from deciding for either side has one too, in which nothing has a chance.
+    """
     found = {}
     for name, test in family.now.items():
         decision = decisions[name]
@@ -63,7 +67,11 @@ def outlooks(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Out
             outlook = Outlook(
                 smallest, *_more_seeds(family, name, decision.share), _enough(family, name, decision.share)
             )
-            found[name] = Outlook(chances=outlook.chances) if test.of_epoch else outlook
+            if test.of_epoch or test.biased:
+                outlook = Outlook(math.nan if test.of_epoch else smallest, chances=outlook.chances)
+            found[name] = outlook
+        elif test.barred == BOTH_SIDES and not decision.side:
+            found[name] = NO_CHANCE
     return found
 
 
@@ -135,6 +143,8 @@ def _chances(test: Test, family: Family, planned: int, share: int, most: int) ->
     variances = (squares - sizes * means**2) / (sizes - 1)
     reference = np.copysign(test.reference, means) if test.one_sided else test.reference
     t = np.abs(means - reference) / np.sqrt(variances / sizes)
+    as_now = (means > test.reference) == (mean > test.reference)
+    t = np.where(np.where(as_now, test.biased, -test.side in test.barred), 0.0, t)  # a barred side decides nothing
     decided, found = np.zeros(PATHS, bool), []
     for place, size in enumerate(sizes.tolist()):
         fixed = family.plan is None or not family.plan.every_seed
