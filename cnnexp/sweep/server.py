@@ -26,11 +26,13 @@ def import_ahead() -> None:
     if METHOD == "forkserver":
         CONTEXT.set_forkserver_preload(["cnnexp.training.run", "cnnexp.sweep.worker"])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
-        resource_tracker.ensure_running()  # on its way it unblocks some of them here
-        signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
-        with temporary_files_here():
-            forkserver.ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            resource_tracker.ensure_running()  # on its way it unblocks some of them here
+            signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
+            with temporary_files_here():
+                forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
