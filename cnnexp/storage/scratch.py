@@ -42,8 +42,13 @@ def _folder() -> Path:
             _remove_unused(other)
         while True:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-            with suppress(OSError):  # another process may have deleted it just now; or there are no locks
+            try:
                 _lock(folder)
+            except (BlockingIOError, FileNotFoundError):  # another process is deleting it
+                continue
+            except OSError as error:
+                if error.errno in disk.TRANSIENT:  # else there are no locks, so that no process deletes it
+                    raise
             if folder.exists():
                 break
     except OSError as error:

@@ -1,13 +1,18 @@
 """Temporary files are in a folder that this process, or the next one after a kill, deletes."""
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from cnnexp.errors import UserError
+from cnnexp.storage import scratch
 
 PROCESS = """
 import socket, time
@@ -70,3 +75,39 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0 and out.startswith("/tmp/cnnexp-process-")
     assert not Path(out.strip()).parent.exists()
+
+
+@pytest.fixture
+def taken(short: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
+    """Return a function: the lock of this process's folder fails with an error number, the first time it is taken."""
+    monkeypatch.setattr("tempfile.tempdir", str(short))
+    real, folders = scratch._lock, list[Path]()
+
+    def make(number: int) -> Path:
+        def lock(folder: Path) -> int:
+            folders.append(folder)
+            if len(folders) == 1:
+                raise OSError(number, os.strerror(number))
+            return real(folder)
+
+        monkeypatch.setattr(scratch, "_lock", lock)
+        return scratch._folder.__wrapped__()
+
+    return make
+
+
+def test_a_folder_that_another_process_is_deleting_is_not_used(short: Path, taken: Callable[[int], Path]) -> None:
+    folder = taken(errno.EWOULDBLOCK)
+    assert len(list(short.iterdir())) == 2, "the other one is left to that process"
+    with pytest.raises(BlockingIOError):
+        scratch._lock(folder)
+
+
+def test_where_there_are_no_locks_the_first_folder_is_used(short: Path, taken: Callable[[int], Path]) -> None:
+    folder = taken(errno.ENOLCK)
+    assert list(short.iterdir()) == [folder]
+
+
+def test_a_lock_that_fails_for_a_moment_is_an_error(taken: Callable[[int], Path]) -> None:
+    with pytest.raises(UserError, match=r"TMPDIR: no temporary folder can be made \(.*Too many open files"):
+        taken(errno.EMFILE)
