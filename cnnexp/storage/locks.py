@@ -92,7 +92,10 @@ def is_locked(path: Path) -> bool:
 
 
 def holder(path: Path) -> str | None:
-    """Return what the live process that holds the lock at `path` says of itself, None without one."""
+    """Return what the live process that holds the lock at `path` says of itself, None without one.
+
+    Raises StorageError if the disk does not answer.
+    """
     try:
         # Another user's folder may be readable only.
         file = open(path, "rb", opener=open_no_link)  # noqa: SIM115
@@ -103,7 +106,7 @@ def holder(path: Path) -> str | None:
             return None
         if error.errno in (errno.EACCES, errno.EPERM):  # of another user: it may be in use
             return UNREADABLE
-        raise
+        raise StorageError(path, error, "read") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
 import math
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -12,6 +13,7 @@ from cnnexp import storage
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, STOPPED, UserError
 from cnnexp.process.signals import CODES, release_terminal, sent_to
 from cnnexp.records.fields import FINAL
+from cnnexp.records.run_record import RunRecord
 from cnnexp.sweep import study
 from cnnexp.sweep.board import Board, print_summary, where_to_look
 from cnnexp.sweep.engine import GRACE_SECONDS, Engine, Event, Lost, Progress
@@ -54,6 +56,7 @@ class Scheduler:
         self.queue = Queue(left, times)
         self.running: dict[Path, Running] = {}
         self.held: dict[Path, Plan] = {}  # runs that another command makes
+        self.waited = False  # for such a run
         self.look_at = 0.0  # when to look at these
         self.losses: dict[Path, int] = {}
         self.over_budget: dict[Path, Plan] = {}
@@ -89,12 +92,12 @@ class Scheduler:
             return CODES[signal.Signals(self.signal)]
         if self.failed:
             return EXIT_SOME_FAILED
-        if self.over_budget and not self.ended:
+        if self.over_budget and not self.ended and not self.waited:
             known = self.times.shortest(self.over_budget.values())
             least = "" if known is None else f"; the shortest may take {duration(known)}"
             runs = "the run" if len(self.over_budget) == 1 else f"any of the {len(self.over_budget)} runs"
             raise UserError(f"--budget: too short for {runs} left{least}")
-        return EXIT_PREEMPTED if self.over_budget or self.held else EXIT_DONE
+        return EXIT_PREEMPTED if self.over_budget or self.held or len(self.queue) else EXIT_DONE
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """On the first signal, start nothing more and ask every run to save and stop; on a second SIGINT, end them.
@@ -120,7 +123,7 @@ class Scheduler:
                 self.engine.start(plan)
         if self.running:
             return monotonic() < self.leave_at
-        return not stopping and (len(self.queue) > 0 or (len(self.held) > 0 and monotonic() < self.deadline))
+        return not stopping and len(self.queue) + len(self.held) > 0 and monotonic() < self.deadline
 
     def next_plan(self) -> Plan | None:
         """Take from the queue the first run that is to be made, here and within the budget."""
@@ -148,7 +151,11 @@ class Scheduler:
         info = plan.record().info
         status = info.get("status")
         if status not in FINAL:
-            holder = storage.holder(plan.folder / ".lock")
+            try:
+                holder = storage.holder(plan.folder / ".lock")
+            except storage.StorageError as error:
+                self.note(plan, "failed", str(error), 0.0)
+                return True
             if holder == storage.UNREADABLE:
                 fix = "ask its owner for access, or choose another outputs=DIR"
                 self.note(plan, "failed", f"{plan.folder}: cannot be read (permission denied); {fix}", 0.0)
@@ -163,7 +170,7 @@ class Scheduler:
 
     def hold(self, plan: Plan, message: str) -> None:
         """Wait for a run that another command makes."""
-        self.held[plan.folder] = plan
+        self.held[plan.folder], self.waited = plan, True
         self.look_at = max(self.look_at, monotonic() + HELD_SECONDS)
         self.board.pause(plan, f"waits for {plan.label}: {message}")
 
@@ -172,9 +179,10 @@ class Scheduler:
         if self.held and monotonic() > self.look_at:
             self.look_at = monotonic() + HELD_SECONDS
             for plan in list(self.held.values()):
-                if storage.holder(plan.folder / ".lock") in (None, storage.UNREADABLE):
-                    del self.held[plan.folder]
-                    self.queue.add(plan, again=True)
+                with suppress(storage.StorageError):  # the next look may succeed
+                    if storage.holder(plan.folder / ".lock") in (None, storage.UNREADABLE):
+                        del self.held[plan.folder]
+                        self.queue.add(plan, again=True)
 
     def handle(self, event: Event) -> None:
         """Note what an engine says of a run."""
@@ -220,19 +228,20 @@ class Scheduler:
 
     def note(self, plan: Plan, status: str, message: str, seconds: float, where: str = "") -> None:
         """Note how a run ended, and print it. where: "" if it was made here."""
+        record = plan.record()
+        if status == "done" and record.problem:  # such as a disk that fails: the same command looks again
+            status, message = "failed", record.problem
         self.ended.append((plan, status, message))
         self.queue.ended(plan)
         self.failed |= status not in self.HARMLESS
-        info = plan.record().info
-        if status == "done" and info["result"].get("stopped") != "pruned":
-            self.times.learn(plan.fingerprint, self.times.work_of(plan), info["seconds"]["total"])
-        self.board.ended(plan, status, self.line(plan, status, message, where or duration(seconds)))
+        if status == "done" and record.info["result"].get("stopped") != "pruned":
+            self.times.learn(plan.fingerprint, self.times.work_of(plan), record.info["seconds"]["total"])
+        self.board.ended(plan, status, self.line(plan, status, message, where or duration(seconds), record))
 
-    def line(self, plan: Plan, status: str, message: str, where: str) -> str:
+    def line(self, plan: Plan, status: str, message: str, where: str, record: RunRecord) -> str:
         """Return what is printed of a run that has ended. where: it was made, or in what time."""
         line = f"{status:<7} {plan.label}"
         if status == "done":
-            record = plan.record()
             names = ("val_accuracy", "test_accuracy") if record.is_tested else ("val_accuracy",)
             words = {"val_accuracy": "validation", "test_accuracy": "test"}
             accuracies = [f"{words[name]} {percent(record.info['result'][name])}" for name in names]

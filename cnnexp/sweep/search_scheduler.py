@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, UserError, one_line
+from cnnexp.records.run_record import RunRecord
 from cnnexp.search.proposal import propose
 from cnnexp.search.space import Params, as_words
 from cnnexp.search.trials import Search, Trial, Trials, winner
@@ -88,12 +89,12 @@ class SearchScheduler(Scheduler):
                 self.queue.append(link)
         self.board.add(len(self.queue) - 1)  # what the trial starts from
 
-    def line(self, plan: Plan, status: str, message: str, where: str) -> str:
+    def line(self, plan: Plan, status: str, message: str, where: str, record: RunRecord) -> str:
         """Return what is printed of a trial that has ended: its settings, and what it is compared by."""
         trials = self.trials.read()
         trial = next((trial for trial in trials if trial.folder.name == plan.folder.name), None)
         if trial is None or trial.state not in ("complete", "pruned"):
-            return super().line(plan, status, message, where)
+            return super().line(plan, status, message, where, record)
         best = ", the best so far" if trial == winner(self.search, trials) else ""
         head = f"{'pruned' if trial.state == 'pruned' else status:<7} {trial.name} {' '.join(as_words(trial.params))}: "
         return f"{head}{result_of(self.search, trial)}{best}, {where}"

@@ -1,5 +1,6 @@
 """The decisions of a sweep, on an engine that only pretends: order, losses, other commands, signals, thousands."""
 
+import errno
 import os
 import random
 import signal
@@ -162,6 +163,69 @@ def test_the_budget_ends_the_waiting(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "not made here: 1 run of another command; when that has ended, run this again" in out
     assert (held.record().info, free.record().status) == ({}, "done")
+
+
+def test_the_budget_ends_the_waiting_for_a_run_that_others_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = plain_plan(tmp_path, "held")
+    plans = [held, plain_plan(tmp_path, "then", 0, held)]
+    other = hold(held, lambda: None, seconds=6.0)
+    begin = time.monotonic()
+    assert Scheduler(plans, FakeEngine(1, done), Times([]), budget=1).run() == 75
+    assert time.monotonic() - begin < 4.0
+    other.join()
+    out = capsys.readouterr().out
+    assert "not made here: 1 run of another command" in out and "not started: 1 run; the same" in out
+
+
+def test_after_waiting_a_budget_is_not_called_too_short(tmp_path: Path) -> None:
+    plan = plain_plan(tmp_path, "a")
+    times = known([plan], lambda plan: 1.5)
+    other = hold(plan, lambda: None, seconds=0.7)
+    assert Scheduler([plan], FakeEngine(1, done), times, budget=2).run() == 75
+    other.join()
+
+
+def test_the_budget_ends_the_waiting_for_a_slot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Scheduler([plain_plan(tmp_path, "a")], FakeEngine(0, done), Times([]), budget=1).run() == 75
+    assert "not started: 1 run; the same command continues" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, None])
+def test_a_record_that_cannot_be_read_stops_no_other_run(
+    number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = [plain_plan(tmp_path, "a"), plain_plan(tmp_path, "b")]
+    real = storage.read_json
+
+    def read(file: Path) -> object:
+        if file.parent == plans[0].folder and file.exists():
+            raise UserError(f"{file}: cannot be read ({os.strerror(number)})" if number else f"{file}: was damaged")
+        return real(file)
+
+    monkeypatch.setattr(storage, "read_json", read)
+    assert Scheduler(plans, FakeEngine(1, done), Times([])).run() == 3
+    why = f"cannot be read ({os.strerror(number)})" if number else "was damaged"
+    assert f"failed  a, seed 0: {plans[0].folder / 'run.json'}: {why}" in capsys.readouterr().out
+    assert plans[1].record().status == "done"
+
+
+def test_a_lock_that_cannot_be_looked_at_stops_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = [plain_plan(tmp_path, "a"), plain_plan(tmp_path, "b")]
+    real, lock = os.open, plans[0].folder / ".lock"
+
+    def fail(path: object, *more: int, **named: object) -> int:
+        if path == str(lock) or path == lock:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(lock))
+        return real(path, *more, **named)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "open", fail)
+    assert Scheduler(plans, FakeEngine(1, done), Times([])).run() == 3
+    assert f"failed  a, seed 0: {lock}: cannot be read (Input/output error)" in capsys.readouterr().out
+    assert plans[1].record().status == "done"
 
 
 @pytest.mark.parametrize("held_before", [False, True])
