@@ -77,13 +77,16 @@ def probed() -> str:
 
 
 def read_word(word: str) -> tuple[str, str]:
-    """Return the key and value of a word. Raises UserError for another key than slots and PLACES."""
+    """Return the key and value of a word; a folder is absolute, because the working directory may change.
+
+    Raises UserError for another key than slots and PLACES.
+    """
     key, _, value = word.partition("=")
     if key not in ("slots", *PLACES) or not value:
         raise UserError(
             f"{word}: allowed: slots=, {', '.join(f'{place}=DIR' for place in PLACES)}; all else is planned"
         )
-    return key, at_home(value)
+    return key, value if key == "slots" else str(Path(at_home(value)).absolute())
 
 
 def check_plan(plan: "Plan", allow: list[str], places: dict[str, str]) -> None:

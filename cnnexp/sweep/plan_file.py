@@ -7,6 +7,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,16 @@ def read_plans(folder: Path) -> tuple[list[Plan], dict[Path, str | None]]:
     """Return the planned runs of a study's folder; and of each and those it needs, when its last attempt had ended.
 
     Where this machine sees the study at the same place as the planner did, this goes to the folder of the planning
-    command, so that relative paths and the user's modules are found. Raises UserError if plan.json cannot be used.
+    command, if that is here too, so that relative paths and the user's modules are found. Raises UserError if plan.json
+    cannot be used.
     """
     content = read(folder)
     outputs = folder.resolve().parent
     cwd = Path(content["cwd"])
     if (cwd / content["outputs"]).resolve() == outputs:
-        os.chdir(cwd)
-        outputs = Path(content["outputs"])
+        with suppress(OSError):  # with an absolute outputs=DIR, that folder may be on the planner's machine only
+            os.chdir(cwd)
+            outputs = Path(content["outputs"])
     plans, before = list[Plan](), dict[Path, str | None]()
     try:
         for entry in content["runs"].values():

@@ -54,6 +54,20 @@ def test_plans_come_back_where_they_were_planned_and_elsewhere(plan: Plans, here
     assert Path.cwd() == tmp_path
 
 
+@pytest.mark.parametrize("outputs", ["relative", "absolute"])
+def test_where_the_folder_of_the_planning_command_is_missing(
+    plan: Plans, here: Path, tmp_path: Path, outputs: str
+) -> None:
+    shared = tmp_path / "shared"
+    planned = plan(f"outputs={shared if outputs == 'absolute' else '../shared'}", "study.name=study")
+    write_studies([planned], "")
+    write_plans([planned])
+    os.chdir(shared)
+    here.rename(tmp_path / "gone")
+    ((found,), _) = read_plans(Path("study"))
+    assert (Path.cwd(), found.folder) == (shared, shared / "study" / planned.folder.name)
+
+
 def test_a_later_command_adds_its_runs_and_drops_those_that_are_done_or_superseded(tmp_path: Path) -> None:
     def planned(arm: str, seed: int, fingerprint: str) -> Plan:
         made = plain_plan(tmp_path, arm, seed)
