@@ -124,8 +124,7 @@ def batch_script(plans: list[Plan], cluster: dict[str, Any], request: Request) -
     """Return the script for SLURM whose workers make planned runs."""
     from cnnexp.sweep.slurm import script
 
-    flags = [f"--budget={request.budget}"] * (request.budget is not None) + ["--fail-fast"] * request.fail_fast
-    return script(plans, cluster, flags)
+    return script(plans, cluster, ["--fail-fast"] * request.fail_fast)
 
 
 def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:

@@ -90,6 +90,12 @@ def check_request(request: Request, cluster: dict[str, Any], composed: Sequence[
     if searches and engine not in ("local", "ray"):
         fix = "use cluster=local or cluster=ray (start Ray inside a job of SLURM)"
         raise UserError(f"cluster: given {engine} with +search, whose trials are proposed while others run; {fix}")
+    if engine == "slurm" and request.budget is not None:
+        fix = "leave it out: cluster.time=2h limits a job, and scancel ends all"
+        raise UserError(f"--budget: given with cluster=slurm, whose workers are queued again until all is done; {fix}")
+    for flag, given in (("--budget", request.budget is not None), ("--fail-fast", request.fail_fast)):
+        if engine == "by_hand" and given:
+            raise UserError(f"{flag}: given with cluster=by_hand, which only plans; type it for `cnnexp work`")
     studies = {str(study_folder(Path(config["outputs"]), config["study"]["name"])) for config, _ in composed}
     if engine == "slurm" and len(studies) > 1:
         raise UserError(

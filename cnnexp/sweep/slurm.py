@@ -29,7 +29,7 @@ SCRIPT = """\
 cd {cwd}
 srun {work}
 code=$?
-# 75: the time is up, or another job needs the place. A job that was cancelled is not RUNNING.
+# 75: the time is up, or another job needs the place (it has no --budget). A job that was cancelled is not RUNNING.
 job=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
 if [ $code = 75 ] && [ "$(squeue -h -j $job -o %T)" = RUNNING ]; then
   scontrol requeue $job
@@ -60,9 +60,9 @@ def script(plans: Sequence[Plan], cluster: Mapping[str, Any], flags: Iterable[st
     """Return the batch script whose array of jobs makes planned runs of one study. flags: for `cnnexp work`."""
     folder = plans[0].folder.parent.resolve()
     options = [
-        f"--job-name=cnnexp-{folder.name}",
+        f"--job-name={shlex.quote(f'cnnexp-{folder.name}')}",
         f"--array=1-{cluster['workers']}",
-        f"--output={folder / 'slurm'}/%A_%a.log",
+        f"--output={shlex.quote(str(folder).replace('%', '%%'))}/slurm/%A_%a.log",  # %: a pattern of SLURM
         "--open-mode=append",
         "--requeue",
         "--signal=USR2@60",  # to the worker, a minute before its time is up: it saves, and ends with 75

@@ -1,5 +1,6 @@
 """Runs that are planned in one place and made in another: the same bits, one maker, and nothing built unasked."""
 
+import contextlib
 import json
 import os
 import signal
@@ -95,6 +96,8 @@ def test_a_machine_without_a_gpu_plans_for_one(
         (("device.kind=cuda",), "such as device.precision=bf16; "),
         (("device=cpu",), "such as device.threads=8; "),
         (("slots=cpu:2", *STATED), "slots: are those of this machine"),
+        (("--budget=1h", *STATED), "--budget: given with cluster=by_hand, which only plans; type it for `cnnexp work`"),
+        (("--fail-fast", *STATED), "--fail-fast: given with cluster=by_hand, which only plans; type it for `cnnexp wo"),
     ],
 )
 def test_what_can_change_a_number_is_stated(
@@ -174,6 +177,27 @@ def test_a_budget(train: Train, outputs: Path, capsys: pytest.CaptureFixture[str
     with first.record().held():
         assert work(outputs, "--budget", "2s") == 75
     assert "not made here: 1 run of another command" in capsys.readouterr().out
+
+
+def test_folders_that_are_typed_are_those_of_the_worker(
+    train: Train, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(*BY_HAND) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert work(outputs, "slots=cpu:1", "data.cache=cache") == 0
+    assert any((tmp_path / "elsewhere" / "cache").iterdir()) and Path.cwd() != tmp_path / "elsewhere"
+
+
+def test_a_worker_without_the_folder_of_the_planning_command(
+    train: Train, outputs: Path, tmp_path: Path, runs: Runs
+) -> None:
+    (tmp_path / "planner").mkdir()
+    with contextlib.chdir(tmp_path / "planner"):
+        assert train(*BY_HAND) == 0
+    (tmp_path / "planner").rmdir()
+    assert work(outputs, "slots=cpu:1") == 0
+    assert [run.status for run in runs().values()] == ["done"]
 
 
 @pytest.mark.parametrize(

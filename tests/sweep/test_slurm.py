@@ -53,7 +53,7 @@ def test_the_plan_shows_the_script_and_submits_nothing(
     log = commands(sbatch="echo 1")
     more = ["cluster.workers=3", "cluster.cpus=4", "cluster.gpus=2", "cluster.time=90m", "cluster.memory=8G"]
     more += ["cluster.partition=gpu", "cluster.qos=long", "cluster.options=['--constraint=a100']"]
-    more += ["cluster.setup=[module load cuda]", "device.kind=cuda", "device.precision=bf16", "--budget=1h"]
+    more += ["cluster.setup=[module load cuda]", "device.kind=cuda", "device.precision=bf16", "--fail-fast"]
     assert train(*SWEEP, *more, "--plan") == 0
     out = capsys.readouterr().out
     for line in (
@@ -62,7 +62,7 @@ def test_the_plan_shows_the_script_and_submits_nothing(
     ):  # fmt: skip
         assert f"\n#SBATCH {line}\n" in out
     assert "\nmodule load cuda\n" in out
-    assert f"\nsrun {sys.executable} -m cnnexp work {outputs / 'study'} slots=auto --budget=3600\n" in out
+    assert f"\nsrun {sys.executable} -m cnnexp work {outputs / 'study'} slots=auto --fail-fast\n" in out
     assert "account" not in out
     assert not log.exists() and not outputs.exists()
 
@@ -77,6 +77,14 @@ def test_own_code_is_allowed_and_cores_become_slots(plan: Callable[..., Any]) ->
     assert f"work {planned.folder.parent} slots=cpu:3 --allow own_network.OwnResidual\n" in text
     assert "#SBATCH --time=1-00:00:00\n" in text
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_a_folder_with_a_space_and_a_percent_sign(
+    train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*SWEEP, f"outputs='{outputs}/my 50%/A'", "--plan") == 0
+    out = capsys.readouterr().out
+    assert f"\n#SBATCH --output='{outputs}/my 50%%/A/study'/slurm/%A_%a.log\n" in out
 
 
 def test_a_login_node_asks_a_compute_node_for_its_precision(
@@ -129,6 +137,7 @@ def test_a_tracker_of_jobs_that_nobody_waits_for(
         (("cluster=slurm",), "cluster: given 'slurm' for a single run; add -m"),
         ((*SWEEP, "study.name=of-${seed}", "seed=3,4"), "study.name: given several with cluster=slurm"),
         ((*SWEEP, "cluster.time=90"), "cluster.time: given 90"),
+        ((*SWEEP, "--budget=1h"), "--budget: given with cluster=slurm, whose workers are queued again until all is"),
     ],
 )
 def test_wrong_requests(
@@ -267,6 +276,13 @@ class TestOnSlurm:
         for one, other in zip(made, expected, strict=True):
             assert untimed(one) == untimed(other)
             assert one.predictions()["logits"].tobytes() == other.predictions()["logits"].tobytes()
+
+    def test_a_folder_with_a_space_and_a_percent_sign(
+        self, node: dict[str, str], tiny: list[str], outputs: Path
+    ) -> None:
+        there = outputs / "my 50% %A"
+        out, _ = self.begin(node, tiny, "seed=0", f"outputs='{there}'").communicate(timeout=400)
+        assert [file.suffix for file in (there / "study" / "slurm").iterdir()] == [".log"], out
 
     def test_a_preempted_worker_is_queued_again_and_a_cancelled_one_is_not(
         self, node: dict[str, str], tiny: list[str], outputs: Path
