@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from cnnexp.report.analysis.statistics import NO_SPREAD, Estimate
 
@@ -99,6 +99,7 @@ class _Survival:
 
 def _limit(before: _Survival, n: int, spend: float) -> float:
     """Return the limit of p at n that adds `spend` to the probability of a false verdict."""
+    from scipy import optimize  # its import takes 0.2 s, which a report of one look does not need
 
     def added(limit: float) -> float:
         at = limit * (1 + _X) / 2

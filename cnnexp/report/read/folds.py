@@ -28,6 +28,8 @@ def means(values: Mapping[int, float]) -> tuple[list[float], int]:
 
     Without folds: the values in the order of the seeds, and 0.
     """
+    if not any(number >= SEEDS for number in values):
+        return [values[seed] for seed in sorted(values)], 0
     by_fold: dict[int, list[float]] = {}
     for number in sorted(values):
         by_fold.setdefault(fold_of(number) if number >= SEEDS else number, []).append(values[number])

@@ -114,14 +114,18 @@ class Run:
     def rows(self) -> dict[str, dict[int, dict[str, Any]]]:
         """Return the metric rows as {split: {epoch: row}}; {} if they are damaged, which is among the warnings."""
         rows: dict[str, dict[int, dict[str, Any]]] = {}
-        try:
-            found = self.record.rows()
-        except UserError:
-            return rows
-        for row in found:
+        for row in self._rows or []:
             if type(row.get("epoch")) is int and 0 <= row["epoch"] < MAX_EPOCH:
                 rows.setdefault(str(row.get("split")), {})[row["epoch"]] = row
         return rows
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]] | None:
+        """Return the metric rows as they are in the file; None if they are damaged."""
+        try:
+            return self.record.rows()
+        except UserError:
+            return None
 
     def curve(self, split: str, metric: str) -> dict[int, float]:
         """Return {epoch: value} of a metric on a split, where it is a finite number."""
@@ -229,11 +233,7 @@ def read_run(record: RunRecord) -> Run:
 
 def _warnings(run: Run) -> list[str]:
     """Compare run.json with the metric rows and the predictions."""
-    found = []
-    try:
-        run.record.check_file("metrics.jsonl")
-    except UserError:
-        found.append("its metric rows are damaged, so it is in no curve")
+    found = ["its metric rows are damaged, so it is in no curve"] if run._rows is None else []
     if run.predictions is None:
         return [*found, "its predictions are missing or malformed, so it is in no confusion matrix"]
     accuracy, images = float(run.predictions.right.mean()), len(run.predictions.labels)
