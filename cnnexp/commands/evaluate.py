@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
     check_value("eval_batch_size", batch_size, Count | Literal["auto"])
     numbers = measure(model, *Evaluation(data, model.device, batch_size).logits(model.model, split))
     own_data = all(o.startswith(tuple(f"{place}=" for place in PLACES)) for o in given.overrides)
+    if any(o.startswith("data.file=") for o in given.overrides):  # a table that has moved, or another one
+        own_data &= (model.record.info.get("data") or {}).get("fingerprint") == data.fingerprint
     recorded = _recorded_accuracy(model, given.split) if own_data else None
     reproduced = None if recorded is None else numbers["accuracy"] == recorded
     facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **matched, **numbers}
@@ -233,11 +235,14 @@ def _changes(model: "TrainedModel", data: "ImageData") -> str:
     info = model.record.info
     then, now = info.get("device") or {}, model.device.record()
     found = [f"{k} {now[k]}, then {then.get(k)}" for k in now if now[k] != then.get(k)]
-    if (info.get("data") or {}).get("fingerprint") != data.fingerprint:
+    before = info.get("data") or {}
+    if before.get("fingerprint") != data.fingerprint:
         found.append("the data has changed")
+    changed = [key for key in data.drawn if before.get(key) != data.drawn[key]]
+    found += [f"the {key} drawn by the names of its files has changed" for key in changed]
     version = environment()["torch"]
-    if (before := (info.get("environment") or {}).get("torch")) != version:
-        found.append(f"torch {version}, then {before}")
+    if (earlier := (info.get("environment") or {}).get("torch")) != version:
+        found.append(f"torch {version}, then {earlier}")
     found += [f"{file} has changed" for file in changed_code(info.get("user_code"), model.config["model"])]
     if now["kind"] == "cuda" and not model.device.deterministic:
         found.append("device.deterministic=false lets two passes differ")

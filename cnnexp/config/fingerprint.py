@@ -11,6 +11,7 @@ from cnnexp.config.keys import counts
 from cnnexp.config.schema import CLOSED, RunConfig
 
 DIGITS = 10  # hexadecimal ones
+COMPARED = ("validation",)  # drawn by the names of files
 NEUTRAL: tuple[dict[str, Any], ...] = ({}, {"_target_": "cnnexp.optim.losses.cross_entropy"})  # nodes that say nothing
 
 
@@ -41,10 +42,11 @@ def fingerprint_of(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Hash what can change a number, except the seed, to DIGITS hexadecimal digits.
 
     facts: what is known only on this machine: precision, device kind, threads, channels_last, the fingerprints of the
-    data and of upstream weights.
+    data and of upstream weights. What of them is COMPARED is not hashed: a run directory with another value is refused.
     """
     content = canonical(config)
     if facts.get("weights") is not None:
         content["model"] = {**content["model"], "weights": None}
-    text = json.dumps({"config": content, "facts": dict(facts)}, sort_keys=True, default=str)
+    hashed = {name: fact for name, fact in facts.items() if name not in COMPARED}
+    text = json.dumps({"config": content, "facts": hashed}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

@@ -38,7 +38,7 @@ class Prepared:
     """A source's images, decoded and memory-mapped. The arrays are those of the module's docstring.
 
     files: the folder below which ids are image files, None where images are not files. notes: what to know of them.
-    assigned: (M,) 0 train, 1 val, 2 test, if the source divides its images itself.
+    assigned: (M,) 0 train, 1 val, 2 test, if the source divides its images itself. drawn: see `ImageData`.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Prepared:
     files: str | None = None
     notes: list[str] = field(default_factory=list)
     assigned: NDArray[np.uint8] | None = None
+    drawn: dict[str, str] = field(default_factory=dict)
 
 
 def cache_root(cache: str | None) -> Path:

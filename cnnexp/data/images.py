@@ -40,7 +40,8 @@ class ImageData:
     that `on_corrupt: skip` left out. prepare_seconds: time spent on decoding, 0 if read from the cache. cache: the
     folder of the prepared arrays. copies: groups of indices, over all three splits, of images that are equal in every
     pixel. files: the folder to which ids are relative paths, None if the images are not files. notes: what to know of
-    the source, such as files that are left out.
+    the source, such as files that are left out. drawn: a hash of what was drawn by the names of files, which is not in
+    the fingerprint: {"split": ...} of test and validation, {"validation": ...} if the source has its own test.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ImageData:
     copies: list[Integers]
     files: str | None = None
     notes: list[str] = field(default_factory=list)
+    drawn: dict[str, str] = field(default_factory=dict)
 
     def splits(self) -> dict[str, Split]:
         """Return {"train", "val", "test"} and their splits."""

@@ -170,6 +170,7 @@ def make_splits(
         copies=find_copies(images, prepared.sums, np.concatenate(list(parts.values()))),
         files=prepared.files,
         notes=prepared.notes,
+        drawn=prepared.drawn,
         **splits,
     )
 

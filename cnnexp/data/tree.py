@@ -1,5 +1,7 @@
 """Trees of class folders, read into prepared images; folders.py says which folders are splits and classes."""
 
+import hashlib
+import json
 import logging
 import os
 from collections import Counter
@@ -14,7 +16,7 @@ from PIL import features
 
 from cnnexp.config.sizes import Size
 from cnnexp.data.cache import Prepared
-from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, assign, keep_together
+from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, Parts, assign, keep_together
 from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, decode, is_gray, is_image
 from cnnexp.data.digests import content_digest
 from cnnexp.data.folders import Tree, find_tree, is_ignored, nfc
@@ -233,7 +235,19 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     notes = [*found.notes, *_left_out(prepared.skipped, found.others, len(files)), *notes, *prepared.notes]
     for note in notes:
         logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
-    return replace(prepared, files=str(root), assigned=assigned, notes=notes)
+    pairs = [(int(label), title) for label, title in zip(prepared.labels, names, strict=True)] if cut.folds else None
+    drawn = _drawn_by_names(pairs, assigned, prepared.parts, found.flat)
+    return replace(prepared, files=str(root), assigned=assigned, notes=notes, drawn=drawn)
+
+
+def _drawn_by_names(
+    folds_of: list[tuple[int, str]] | None, assigned: Parts, parts: Parts, flat: bool
+) -> dict[str, str]:
+    """Return `ImageData.drawn`. folds_of: label and name of each image, from which all folds are cut; None without."""
+    if folds_of is None and np.array_equal(assigned, parts):
+        return {}
+    content = assigned.tobytes() if folds_of is None else json.dumps(folds_of).encode()
+    return {"split" if flat else "validation": hashlib.blake2b(content, digest_size=16).hexdigest()}
 
 
 def _uneven(labels: Integers, tested: NDArray[np.bool_], share: float) -> str:

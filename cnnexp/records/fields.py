@@ -50,6 +50,7 @@ FIELDS: dict[str, tuple[type, str]] = {  # of run.json; a run that has not come 
     "device": (dict, "kind, name, precision, threads; of a CPU: instructions, processor, and the variables that choose "
     "its kernels; fp32_layers: layers kept in fp32 when bf16 is on; compile"),
     "data": (dict, "name, fingerprint, classes, image: [C, H, W], mean, std: C floats each, of pixels / 255; "
+    "split or validation: a hash of what was drawn by the names of files; "
     "train, val, test: numbers of images; test_in_train, val_in_train: those that are training images too; "
     "contradictory: those that equal one of another class; skipped; files: the folder that ids are paths from, null "
     "if images are no files; prepare_seconds"),

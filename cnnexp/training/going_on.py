@@ -45,7 +45,7 @@ def shorter_run(
         return None
     refused: list[tuple[RunRecord, str]] = []
     for shorter in _shorter(config, facts, folder.parent, total_steps):
-        if not (reason := _why_not(config, shorter, steps_per_epoch)):
+        if not (reason := _why_not(config, facts, shorter, steps_per_epoch)):
             return shorter.folder.name
         refused.append((shorter, reason))
     if refused:
@@ -81,11 +81,13 @@ def _lengths(study: Path, modified: int) -> set[tuple[int, int]]:
     return {(steps, epochs) for steps, epochs in found if type(steps) is int and type(epochs) is int}
 
 
-def _why_not(config: dict[str, Any], shorter: RunRecord, steps_per_epoch: int) -> str:
+def _why_not(config: dict[str, Any], facts: dict[str, Any], shorter: RunRecord, steps_per_epoch: int) -> str:
     """Return why a run cannot go on from a shorter one, "" if it can."""
     if not has_open_end(config):
         name = config["scheduler"]["_target_"].rpartition(".")[2]
         return f"the schedule {name} depends on the number of epochs (constant, step and plateau do not)"
+    if (shorter.info.get("data") or {}).get("validation") != facts.get("validation"):
+        return "its validation images are others, because files were renamed since"
     if shorter.info["schedule"]["total_steps"] % steps_per_epoch:
         return "it ended in the middle of an epoch"
     before = shorter.config()

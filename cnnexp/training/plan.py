@@ -117,6 +117,7 @@ class Plan:
         now = _user_code(self.config)
         changed = [name for name in now if now[name] != self.facts["user_code"].get(name)]
         changed += ["the data"] if data.fingerprint != self.facts["data"] else []
+        changed += [_split(key) for key, drawn in data.drawn.items() if self.facts.get(key) != drawn]
         if self.upstream is None and _weights(self.config, self.command)[1] != self.facts["weights"]:
             changed.append(f"model.weights: {self.config['model']['weights']}")
         if changed:
@@ -201,8 +202,22 @@ def plan(
         study["arm"] = RunRecord.read(folder).info.get("arm", study["arm"])
     elif RunRecord.read(folder).info.get("arm", study["arm"]) != study["arm"]:
         folder = run_folder(*identity, distinct=True)
+    _check_split(RunRecord.read(folder), data)
     shorter = shorter_run(config, facts, folder, total_steps, steps_per_epoch)
     return Plan(config, overrides, changes, facts, fingerprint, folder, command, upstream, choices, shorter)
+
+
+def _check_split(record: RunRecord, data: ImageData) -> None:
+    """Raise UserError if a run was made with other validation images, because files were renamed since."""
+    then = record.info.get("data") or {}
+    for key, drawn in data.drawn.items():
+        if then.get(key, drawn) != drawn:
+            fix = "name the files as before, or choose another study.name"
+            raise UserError(f"{record.folder}: {_split(key)}, has changed since this run was made; {fix}")
+
+
+def _split(key: str) -> str:
+    return f"the {key}{' split' * (key != 'split')} of the data, drawn by the names of its files"
 
 
 def device_facts(device: "Device") -> dict[str, Any]:
@@ -219,6 +234,7 @@ def _facts(config: dict[str, Any], device: "Device", data: ImageData, weights: s
         **device_facts(device),
         "channels_last": device.channels_last,
         "data": data.fingerprint,
+        **data.drawn,
         "weights": weights,
         "deterministic": device.deterministic if device.kind == "cuda" else None,
         "user_code": _user_code(config),

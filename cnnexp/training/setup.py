@@ -176,6 +176,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
     return {
         "name": data.name,
         "fingerprint": data.fingerprint,
+        **data.drawn,
         "classes": data.classes,
         "image": list(data.image),
         "mean": data.mean,
