@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnnexp.data.folders import is_text, nfc, split_of
@@ -66,32 +66,40 @@ def _classes(rows: list[Row]) -> list[str]:
 
 def _rows(file: Path) -> Iterator[Row]:
     """Yield the rows that are not empty. Commas, semicolons or tabs separate columns."""
-    text, given = _text(file), 0
+    text, given, begun = _text(file), 0, 1
     first = text.partition("\n")[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), skipinitialspace=True
-    )
-    titles = [(title or "").strip().lower() for title in reader.fieldnames or ()]
-    columns = dict(zip(titles, reader.fieldnames or (), strict=True))
+    separator = max(",;\t", key=first.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        columns = _columns(file, reader.fieldnames or ())
+        begun = reader.line_num + 1
+        for row in reader:
+            values = {key: (row[title] or "").strip() for key, title in columns.items() if key in (*COLUMNS, SPLIT)}
+            where = f"{file}: line {begun}"
+            if any(row.get(None, ())):
+                raise UserError(f"{where}: has more columns than the first line; put a text with separators in quotes")
+            if any(values.values()):
+                given += 1
+                yield reader.line_num, *_row(where, **values)
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        fix = "close each quote in its line, and double it inside a text in quotes"
+        raise UserError(f"{file}: line {begun}: cannot be read as CSV ({error}); {fix}") from error
+    if not given:
+        raise UserError(f"{file}: has no rows below its first line")
+
+
+def _columns(file: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return {"path": the column's name, ...} in lower case. Raises UserError if one is missing, or there twice."""
+    titles = [(title or "").strip().lower() for title in names]
+    columns = dict(zip(titles, names, strict=True))
     if lacking := [column for column in COLUMNS if column not in columns]:
         here = f"there are {', '.join(map(visible, columns))}" if any(columns) else "it is empty"
         guess = did_you_mean(lacking[0], columns)
         raise UserError(f"{file}: the first line names no column '{lacking[0]}'; {here}{guess}")
     if twice := [column for column in (*COLUMNS, SPLIT) if titles.count(column) > 1]:
         raise UserError(f"{file}: the first line names column '{twice[0]}' more than once; rename the others")
-    try:
-        for row in reader:
-            values = {key: (row[title] or "").strip() for key, title in columns.items() if key in (*COLUMNS, SPLIT)}
-            where = f"{file}: line {reader.line_num}"
-            if any(row.get(None, ())):
-                raise UserError(f"{where}: has more columns than the first line; put a text with separators in quotes")
-            if any(values.values()):
-                given += 1
-                yield reader.line_num, *_row(where, **values)
-    except csv.Error as error:
-        raise UserError(f"{file}: line {reader.line_num}: cannot be read as CSV ({error})") from error
-    if not given:
-        raise UserError(f"{file}: has no rows below its first line")
+    return columns
 
 
 def _text(file: Path) -> str:

@@ -91,6 +91,13 @@ def test_quoted_names_and_repeated_lines(photos):
         (lines("img/1.png,dog"), r"line 42: img/1.png is in line 3 too, with another label or split"),
         (lines("img/1.png,"), r"line 42: given path 'img/1.png', label ''; both are needed"),
         (lines("img/1.png,c\x07t"), r"line 42: given path 'img/1.png', label 'c\\x07t'"),
+        (
+            lines('img/1.png,"odd', "img/2.png,cat", 'img/3.png,"odd'),
+            r"line 42: cannot be read as CSV \(.*close each quote",
+        ),
+        (lines('img/1.png,"odd', "img/2.png,cat"), r"line 42: cannot be read as CSV \(unexpected end of data\)"),
+        (lines('img/1.png,"odd', 'img/2.png,cat"'), r"line 42: given path 'img/1.png', label 'odd\\nimg/2.png,cat'"),
+        (lines(columns='path,"label'), r"line 1: cannot be read as CSV"),
         ("path,label\nimg/1.png,cat\nimg/2.png,cat\n", r"has one label, 'cat'; at least two"),
         (
             "path,label,split\nimg/1.png,a,train\nimg/2.png,b,tset\n",
