@@ -1,11 +1,13 @@
 """Settings given in Python, as the words of a command: epochs=3, model={"norm": "batch"}, seed=[0, 1, 2]."""
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_origin
 
-from cnnexp.config.words import FIRST, as_word, quoted
+from cnnexp.config.words import ALIASES, FIRST, as_word, quoted
 from cnnexp.errors import UserError
 
 PLUS = tuple(name.lstrip("+") for name in FIRST)  # study="ablation" is typed +study=ablation
@@ -54,12 +56,32 @@ def _settings(settings: Mapping[str, Any], sweep: bool) -> list[str]:
 
 
 def _below(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys below a key with their values; a search's space is one value."""
-    if isinstance(value, Mapping) and value and key != "search.space":
+    """Yield the dotted keys below a key with their values."""
+    if isinstance(value, Mapping) and value and not _is_one_value(key):
         for name, below in value.items():
             yield from _below(f"{key}.{name}", below)
     else:
         yield key, value
+
+
+def _is_one_value(key: str) -> bool:
+    """Tell whether a mapping replaces the value of a key: its schema also allows something else, such as a text."""
+    node, _, name = key.lstrip("+").rpartition(".")
+    return name in _replaced(ALIASES.get(node, node))
+
+
+@functools.cache
+def _replaced(node: str) -> set[str]:
+    """Return the keys of a node, of the top if "", that hold a mapping or something else."""
+    from cnnexp.config import checks, schema, signature
+    from cnnexp.training.allowed import shipped
+
+    closed = {**schema.CLOSED, "search": schema.Search, "": schema.RunConfig}
+    builders = [checks.target(node, {"_target_": name}) for name in shipped().get(node, ())]
+    schemas: list[Any] = [closed[node]] if node in closed else builders
+    kinds = {name: given.annotation for of in schemas for name, given in signature.settings(of).items()}
+    either = {name for name, kind in kinds.items() if get_origin(kind) in (Union, UnionType)}
+    return {name for name in either if signature.matches({}, kinds[name])} - set(closed)
 
 
 def _word(key: str, value: Any, sweep: bool) -> str:

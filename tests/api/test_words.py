@@ -38,6 +38,33 @@ def test_keywords(settings: dict[str, Any], words: list[str]) -> None:
     assert words_of([], settings) == words
 
 
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"unfreeze": {"layer4": "2ep"}}, "unfreeze={layer4:2ep}"),
+        ({"data": {"normalize": {"mean": [0.5], "std": [0.2]}}}, "data.normalize={mean:[0.5],std:[0.2]}"),
+        ({"data.normalize": {"mean": [0.5], "std": [0.2]}}, "data.normalize={mean:[0.5],std:[0.2]}"),
+        ({"param_groups": {"rates": {"fc": 10}}}, "param_groups.rates={fc:10}"),
+        (
+            {"model": {"activation": {"leaky_relu": {"negative_slope": 0.1}}}},
+            "model.activation={leaky_relu:{negative_slope:0.1}}",
+        ),
+        ({"model": {"norm": {"conv": "batch", "fc": "none"}}}, "model.norm={conv:batch,fc:none}"),
+        ({"study": {"arms": {"a": {"optimizer.lr": 0.1}}}}, "study.arms={a:{optimizer.lr:0.1}}"),
+        ({"search": {"space": {"optimizer.lr": [0.1, 0.2]}}}, "search.space={optimizer.lr:[0.1,0.2]}"),
+    ],
+)
+def test_a_mapping_that_replaces_another_value_is_one_value(settings: dict[str, Any], word: str) -> None:
+    (made,) = words_of([], settings)
+    assert made.replace("'", "") == word and words_of([], settings, sweep=True) == [made]
+    key, node = made.partition("=")[0], resolve(compose([made]))
+    if key.partition(".")[0] not in ("study", "search"):  # these are read before a run is composed
+        for part in key.split("."):
+            node, settings = node[part], settings.get(key, settings)
+            settings = settings.get(part, settings)
+        assert node == settings
+
+
 def test_a_list_is_a_value_for_each_run_of_a_sweep() -> None:
     settings = {"seed": range(3), "model": {"norm": ["none", "batch"]}, "slots": ["cpu"], "arm": ("a", "b")}
     assert words_of([], settings, sweep=True) == ["seed=0,1,2", "model.norm=none,batch", "slots=[cpu]", "+arm=a,b"]
