@@ -7,7 +7,8 @@ from typing import NoReturn
 from cnnexp.errors import EXIT_REQUEST, one_line
 
 RUN = "its folder, study/arm/seed, the first digits of its fingerprint, or latest"
-PLACES = ("data.root", "data.cache")  # settings that say where the data is, and not what it is
+PLACES = ("data.root", "data.cache", "data.file")  # settings that say where the data is, and not what it is
+PLACES_TYPED = "data.root=DIR, data.cache=DIR, data.file=FILE"
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.commands import arguments
-from cnnexp.commands.arguments import PLACES
+from cnnexp.commands.arguments import PLACES, PLACES_TYPED
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.find import find_run
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help=f"{arguments.RUN}; it is not changed")
     parser.add_argument(
-        "places", nargs="*", default=[], metavar="KEY=VALUE", help="data.root=DIR, data.cache=DIR: the data has moved"
+        "places", nargs="*", default=[], metavar="KEY=VALUE", help=f"{PLACES_TYPED}: the data has moved"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"the new run (default: outputs/{STUDY}/<run>)")
     arguments.add_device(parser, None, "default: the recorded kind")
@@ -86,7 +86,7 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
     for word in places:
         key, _, value = word.partition("=")
         if key not in PLACES or not value:
-            raise UserError(f"{word}: allowed: {', '.join(f'{place}=DIR' for place in PLACES)}; all else is recorded")
+            raise UserError(f"{word}: allowed: {PLACES_TYPED}; all else is recorded")
         config["data"][key.removeprefix("data.")] = at_home(value)
     config["data"] = confined_data(config["data"], {word.partition("=")[0] for word in places}, allow)
     if isinstance(weights := config["model"].get("weights"), dict):  # a record has the path that the mapping led to

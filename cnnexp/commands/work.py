@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnexp.commands import arguments
-from cnnexp.commands.arguments import PLACES
+from cnnexp.commands.arguments import PLACES, PLACES_TYPED
 from cnnexp.config.flags import seconds
 from cnnexp.errors import EXIT_DONE, UserError
 from cnnexp.text import at_home
@@ -30,9 +30,7 @@ def main(argv: list[str]) -> int:
     """Make planned runs; returns the exit code. Raises UserError if none can be made on this machine."""
     parser = arguments.parser("work", "Make the planned runs of a study, beside other workers.", EXAMPLES)
     parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the folder of a study: outputs/STUDY")
-    parser.add_argument(
-        "words", nargs="*", default=[], metavar="KEY=VALUE", help="slots=..., data.root=DIR, data.cache=DIR"
-    )
+    parser.add_argument("words", nargs="*", default=[], metavar="KEY=VALUE", help=f"slots=..., {PLACES_TYPED}")
     parser.add_argument("--budget", metavar="TIME", help="start no run that would not end in time (30m, 1.5h, 90s)")
     parser.add_argument("--fail-fast", action="store_true", help="start nothing more after the first failure")
     parser.add_argument("--probe", action="store_true", help="print this machine's device, as typed when planning")
@@ -77,15 +75,13 @@ def probed() -> str:
 
 
 def read_word(word: str) -> tuple[str, str]:
-    """Return the key and value of a word; a folder is absolute, because the working directory may change.
+    """Return the key and value of a word; a path is absolute, because the working directory may change.
 
     Raises UserError for another key than slots and PLACES.
     """
     key, _, value = word.partition("=")
     if key not in ("slots", *PLACES) or not value:
-        raise UserError(
-            f"{word}: allowed: slots=, {', '.join(f'{place}=DIR' for place in PLACES)}; all else is planned"
-        )
+        raise UserError(f"{word}: allowed: slots=, {PLACES_TYPED}; all else is planned")
     return key, value if key == "slots" else str(Path(at_home(value)).absolute())
 
 

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import yaml
 from checksummed import lines_of
+from image_folders import tree
 
 from cnnexp import cli, storage
 from cnnexp.commands.rerun import undetermined
 from cnnexp.records import identical
 from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.training.build import forget_data
 
 pytestmark = pytest.mark.counts("reruns")
 
@@ -143,7 +145,7 @@ def test_equal_numbers_under_other_versions(rerun: Rerun, copied: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["optimizer.lr=3"], "optimizer.lr=3: allowed: data.root=DIR, data.cache=DIR; all else is recorded"),
+        (["optimizer.lr=3"], "optimizer.lr=3: allowed: data.root=DIR, data.cache=DIR, data.file=FILE; all else"),
         (["--device", "tpu"], "device.kind: unknown device 'tpu'"),
         (["--out", "."], "--out: . holds something else; name a folder that does not exist yet"),
     ],
@@ -155,6 +157,27 @@ def test_wrong_requests(rerun: Rerun, trained_run: Path, words: list[str], messa
     code, _, err = rerun(trained_run, "--out", str(trained_run))
     assert code == 2 and "holds something else" in err
     assert contents(trained_run) == before
+
+
+def test_a_table_that_has_moved(rerun: Rerun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree(tmp_path / "images", ("",), count=30)
+    rows = [f"{k}/{i}.png,{k}" for k in ("cat", "dog") for i in range(30)]
+    (tmp_path / "images" / "table.csv").write_text("\n".join(["path,label", *rows]))
+    words = ["data=csv", f"data.file={tmp_path / 'images/table.csv'}"]
+    small = ["data.size=8", "epochs=1st", "batch_size=8", "device=cpu", "device.threads=1", "model=conv2_norm"]
+    assert cli.main(["train", *words, *small, f"outputs={tmp_path / 'outputs'}"]) == 0
+    run = find_runs(tmp_path / "outputs")[0].folder
+    shutil.move(tmp_path / "images", tmp_path / "moved")
+    forget_data()
+    code, _, err = rerun(run)
+    assert code == 2 and "data.file: " in err and "table.csv cannot be read" in err
+    moved = f"data.file={tmp_path / 'moved/table.csv'}"
+    code, out, err = rerun(run, moved)
+    assert code == 0 and out.count("the same to the last bit") == 1, err
+    assert cli.main(["evaluate", str(run), moved]) == 0 and "as recorded" in capsys.readouterr().out
+    (tmp_path / "moved/few.csv").write_text("\n".join(["path,label", *rows[:20], *rows[30:50]]))
+    assert cli.main(["evaluate", str(run), f"data.file={tmp_path / 'moved/few.csv'}"]) == 0, "another table"
+    assert "as recorded" not in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_finished(rerun: Rerun, copied: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_worker_without_the_folder_of_the_planning_command(
         (["work"], "DIR: name the folder of a study"),
         (["work", "."], ".: has no plan.json; `cnnexp train` writes it"),
         (["work", "nowhere"], "nowhere: has no plan.json"),
-        (["work", "DIR", "epochs=3"], "epochs=3: allowed: slots=, data.root=DIR, data.cache=DIR"),
+        (["work", "DIR", "epochs=3"], "epochs=3: allowed: slots=, data.root=DIR, data.cache=DIR, data.file=FILE"),
         (["work", "DIR", "slots=cuda:0"], "slots: given cuda:0 with device.kind=cpu"),
         (["work", "DIR", "--budget", "x"], "--budget: given 'x'"),
     ],
