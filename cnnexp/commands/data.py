@@ -14,6 +14,7 @@ from cnnexp.text import in_shell, mib, visible
 
 if TYPE_CHECKING:
     from cnnexp.data.images import ImageData
+    from cnnexp.explore.facts import Facts
     from cnnexp.explore.pictures import Augmented
 
 EXAMPLES = """\
@@ -42,7 +43,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="read all files again, and compare the prepared images with their checksums",
     )
     add("--clear-cache", action="store_true", help="delete all prepared images; they can be made again")
-    return parser.parse_intermixed_args(argv)
+    given = parser.parse_intermixed_args(argv)
+    if given.no_page and given.out:
+        parser.error("--no-page and --out DIR, the folder of the page: leave one out")
+    return given
 
 
 def main(argv: list[str]) -> int:
@@ -65,11 +69,7 @@ def main(argv: list[str]) -> int:
     text = json.dumps(facts.as_json(found), indent=1) if given.json else visible(tables.as_text(found), lines=True)
     print(text, flush=True)
     if given.verify:
-        from cnnexp.data.cache import verify
-
-        read = f"{found.files.count:,} files were read again; " if found.files else ""
-        verified = f"verified: {read}{mib(verify(Path(data.cache)))} match their checksums"
-        print(verified, file=sys.stderr if given.json else sys.stdout)
+        print(verified(found), file=sys.stderr if given.json else sys.stdout)
     if given.grid:
         storage.make_folder(given.grid.parent)
         storage.write_bytes(given.grid, grid(data))
@@ -84,6 +84,16 @@ def main(argv: list[str]) -> int:
     if given.grid and not given.json:
         print(f"{'grid':12} {given.grid}")
     return EXIT_DONE
+
+
+def verified(found: "Facts") -> str:
+    """Compare the prepared images with their checksums; return a line for the reader. Raises UserError for damage."""
+    from cnnexp.data.cache import verify
+
+    if not Path(found.data.cache, "meta.json").exists():  # a data set of one's own
+        return "the images are in memory: nothing to verify"
+    read = f"{found.files.count:,} files were read again; " if found.files else ""
+    return f"verified: {read}{mib(verify(Path(found.data.cache)))} match their checksums"
 
 
 def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], Path | None]:

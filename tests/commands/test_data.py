@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from image_folders import tree
 from PIL import Image
 
@@ -27,6 +28,19 @@ def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
     assert data.main(["--clear-cache"]) == 0
     assert "freed in" in capsys.readouterr().out
     assert [f for f in (tmp_path / "cache").iterdir() if f.is_dir()] == []
+
+
+def test_images_in_memory_have_nothing_to_verify(capsys):
+    own = ["data._target_=own_parts.stripes", "data.count=40", "data.size=8"]
+    assert cli.main(["data", *own, "--no-page", "--verify"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "the images are in memory: nothing to verify"
+
+
+def test_a_folder_for_no_page_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["data", "postcards", "--no-page", "--out", str(tmp_path / "page")])
+    assert "--no-page and --out DIR, the folder of the page: leave one out" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
 
 
 def test_wrong_settings_are_reported(tmp_path, capsys):
