@@ -3,6 +3,7 @@
 import html
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnexp.claims.metrics import SCORES
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
 FIGURES = ("curves", "confusion", "gradcam", "filters")
 
 
-class Run:
+class InFolder:
+    """What lies in a folder, wherever the program goes: `folder` is as given, or absolute after os.chdir."""
+
+    def __init__(self, folder: Path):
+        """folder: absolute, or relative to the present working directory."""
+        self._given, self._absolute = folder, folder.absolute()
+
+    @property
+    def folder(self) -> Path:
+        """Return where it is."""
+        return self._given if self._given.absolute() == self._absolute else self._absolute
+
+
+class Run(InFolder):
     """A run directory. Everything is read when it is asked for, so a run under way shows what it has so far.
 
     folder: where it is. Accuracies are fractions, losses nats, times seconds.
@@ -33,7 +47,7 @@ class Run:
 
         Raises UserError if there is no such run, or a damaged one.
         """
-        self.folder = find_run(run).folder
+        super().__init__(find_run(run).folder)
 
     @property
     def record(self) -> RunRecord:

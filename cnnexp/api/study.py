@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cnnexp.api.run import Run
+from cnnexp.api.run import InFolder, Run
 from cnnexp.records.find import find_place
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 SHOWN = ("arm", "seed", "status", "val_accuracy", "test_accuracy", "best_epoch", "train_seconds")
 
 
-class Study:
+class Study(InFolder):
     """A folder of runs, such as outputs/ablation: `for run in study`, `study.table`, `study.report()`."""
 
     def __init__(self, folder: str | os.PathLike[str]):
         """folder: a folder of runs, or the name of a study below outputs/. Raises UserError if there is none."""
-        self.folder = find_place(folder)
+        super().__init__(find_place(folder))
 
     @property
     def runs(self) -> list[Run]:

@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +302,27 @@ def test_files_that_changed_between_two_calls_are_read_again(tmp_path: Path, out
     next(photos.rglob("*.*")).unlink()
     second = cnnexp.train(call, outputs=outputs)
     assert first.record.info["data"]["fingerprint"] != second.record.info["data"]["fingerprint"]
+
+
+def test_runs_and_studies_are_found_after_the_program_goes_elsewhere(tmp_path: Path) -> None:
+    write_run(tmp_path / "outputs", "baseline", 0)
+    (tmp_path / "elsewhere").mkdir()
+    with chdir(tmp_path):
+        study = cnnexp.Study("outputs/demo")
+        (run,) = study
+        assert (run.folder.parent, study.folder) == (Path("outputs/demo"),) * 2, "short while it is true"
+    with chdir(tmp_path / "elsewhere"):
+        assert run.status == "done" and len(study) == 1 and study.report().index.exists()
+        assert run.folder.parent == study.folder == tmp_path / "outputs/demo" and str(tmp_path) in repr(study)
+
+
+def test_the_page_of_a_call_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    for arm in ("baseline", "dropout"):
+        write_run(tmp_path / "outputs", arm, 0)
+    study, out = tmp_path / "outputs/demo", tmp_path / "my page"
+    page = cnnexp.report(study, out=out, baseline="dropout", figures=False).index.read_text()
+    assert f"cnnexp report {study} --out &#39;{out}&#39; --baseline dropout --no-figures" in page
+    assert "--no-figures" not in cnnexp.report(study, baseline="dropout").index.read_text()
 
 
 @pytest.mark.slow
