@@ -31,10 +31,11 @@ def main(argv: list[str]) -> int:
     """Write the file and its card; 3 if the file's logits differ from torch's."""
     parser = arguments.parser("export", "Export a trained model, with its preprocessing inside.", EXAMPLES)
     parser.add_argument("run", metavar="RUN", help=f"{arguments.RUN}; or a checkpoint in it")
-    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="data.root=DIR: data that moved")
+    moved = "data.root=DIR, data.file=FILE: data that moved"
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=moved)
     parser.add_argument("--to", choices=TO, required=True, help="the format")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="the folder of the file and the card (default: RUN/export/FORMAT)"
+        "--out", type=Path, metavar="DIR", help="the folder of file and card (default: RUN/export/FORMAT[-CHECKPOINT])"
     )
     arguments.add_allow(parser)
     given = parser.parse_intermixed_args(argv)
@@ -49,7 +50,8 @@ def main(argv: list[str]) -> int:
     def again() -> "TrainedModel":  # writing and checking a file change its network
         return inference.load(model.weights, "cpu", given.allow)
 
-    file = (given.out or model.record.folder / "export" / given.to) / f"model.{formats.FORMATS[given.to].suffix}"
+    folder = given.to if model.weights.name == "best.pt" else f"{given.to}-{model.weights.stem}"
+    file = (given.out or model.record.folder / "export" / folder) / f"model.{formats.FORMATS[given.to].suffix}"
     content = formats.FORMATS[given.to].write(again())
     pixels, what = images_of(model, given.overrides, given.allow)
     found = check.check(given.to, content, model, pixels, what)

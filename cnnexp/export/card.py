@@ -20,6 +20,7 @@ from cnnexp.records import convergence
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.report.analysis.statistics import estimate
 from cnnexp.text import markdown, percent, plain, visible
+from cnnexp.training import checkpoint
 from cnnexp.training.inference import TrainedModel
 
 MAX_CLASSES = 50  # with a row of their own
@@ -57,12 +58,21 @@ def _summary(model: TrainedModel, file: str, checked: Check | str) -> str:
         [
             f"classifies images of {size_of(model.transform)} into {len(model.classes)} classes: "
             + _safe(", ".join(model.classes[:MAX_CLASSES]) + (", ..." if len(model.classes) > MAX_CLASSES else "")),
-            f"file: `{file}`, weights of epoch {(info.get('result') or {}).get('best_epoch', '?')} of run "
-            f"`{plain(model.record.folder.name)}`, study {_safe(info.get('study'))}",
+            f"file: `{file}`, weights {_made_when(model)} of run `{plain(model.record.folder.name)}`, "
+            f"study {_safe(info.get('study'))}",
             f"parameters: {network.get('parameters', 0):,}; MACs of an image: {network.get('macs', 0):,}",
             f"checked: {checked}",
         ]
     )
+
+
+def _made_when(model: TrainedModel) -> str:
+    """Return "of epoch 3", as the checkpoint says itself; of a state, its name and the number of its steps."""
+    content = checkpoint.read(model.weights)
+    if "epoch" in content:
+        return f"of epoch {plain(content['epoch'])}"
+    of_epoch = (model.record.info.get("schedule") or {}).get("steps_per_epoch", "?")
+    return f"in `{plain(model.weights.name)}` after {plain(content.get('step'))} steps ({plain(of_epoch)} an epoch)"
 
 
 def _preprocessing(model: TrainedModel, form: str) -> str:

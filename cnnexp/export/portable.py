@@ -65,5 +65,6 @@ def facts(model: TrainedModel) -> dict[str, str]:
         "std": model.transform.std,
         "run": f"{model.record.info.get('fingerprint')}-s{model.record.info.get('seed')}",
         "data": (model.record.info.get("data") or {}).get("name"),
+        "weights": model.weights.name,
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}

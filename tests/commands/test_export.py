@@ -72,6 +72,19 @@ def test_safetensors_holds_the_weights_of_the_best_epoch(cnnexp, trained_run, tm
 
 
 def test_a_library_that_is_missing_is_one_line(cnnexp, trained_run, monkeypatch):
+def test_another_checkpoint_has_a_folder_and_a_card_of_its_own(cnnexp, made):
+    run = made("checkpoints", "model.blocks=[{fc:{out:8}}]")
+    best = RunRecord.read(run).info["result"]["best_epoch"]
+    for weights in (run, run / "checkpoints/final.pt"):
+        assert cnnexp("export", weights, "--to", "pt2")[0] == 0
+    first, second = (run / "export" / name / "model_card.md" for name in ("pt2", "pt2-final"))
+    assert f"weights of epoch {best} of run `{run.name}`" in first.read_text()
+    assert f"weights in `final.pt` after 6 steps (3 an epoch) of run `{run.name}`" in second.read_text()
+    said = {"weights": ""}
+    torch.export.load(second.with_name("model.pt2"), extra_files=said)
+    assert said["weights"] == "final.pt"
+
+
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     code, _, error = cnnexp("export", trained_run, "--to", "onnx")
     assert (code, error) == (
