@@ -48,7 +48,8 @@ def resize_rule(transform: Transform) -> str:
     what = "the largest centred part of that shape" if transform.resize == "crop" else "the full image, stretched"
     colours = "grayscale" if transform.image[0] == 1 else "RGB"
     return (
-        f"apply the EXIF orientation, convert to {colours} (transparent parts over white), and scale {what} to "
+        f"apply the EXIF orientation, of pixels of more than 8 bits keep the upper 8 of {transform.bits or 16}, "
+        f"convert to {colours} (transparent parts over white), and scale {what} to "
         f"{size_of(transform)} (height x width) in one antialiased bilinear resampling, or not if it has that size; "
         "a JPEG of at least 6 times that size may be decoded at 1/2 of its size first, of 12 times at 1/4"
     )
@@ -64,7 +65,7 @@ def facts(model: TrainedModel) -> dict[str, str]:
         "mean": model.transform.mean,
         "std": model.transform.std,
         "run": f"{model.record.info.get('fingerprint')}-s{model.record.info.get('seed')}",
-        "data": (model.record.info.get("data") or {}).get("name"),
         "weights": model.weights.name,
+        "data": (model.record.info.get("data") or {}).get("name"),
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}

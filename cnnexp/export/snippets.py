@@ -8,7 +8,14 @@ READ = """\
 import numpy as np
 from PIL import Image, ImageOps
 
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")
+image = Image.open("photo.jpg")
+if image.mode.startswith("I") and "transparency" not in image.info:  # gray of more than 8 bits: the upper 8 of {bits}
+    values = np.asarray(ImageOps.exif_transpose(image))
+    assert 0 <= values.min() and values.max() < 2**{bits}
+    image = Image.fromarray((values >> {bits} - 8).astype(np.uint8))
+elif {others}:
+    raise ValueError("this code does not read such pixels; cnnexp.load does, or says what they lack")
+image = ImageOps.exif_transpose(image).convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"){gray}
 {resize}pixels = np.asarray(image).reshape(1, {height}, {width}, {channels})  # N images, 0 to 255
 """
@@ -46,8 +53,10 @@ print(classes[logits[0].argmax()], probabilities[0].max())
 def snippet(model: TrainedModel, file: str, form: str) -> str:
     """Return a Markdown block of code that names the class of photo.jpg."""
     channels, height, width = model.transform.image
+    bits, others = model.transform.bits or 16, 'image.mode[0] in "IF"'
     words = {"channels": channels, "height": height, "width": width, "gray": '.convert("L")' if channels == 1 else ""}
-    read = READ.format(resize=_resize(model), **words)
+    words["others"] = others if bits == 16 else f'{others} or ";16" in str(image.tile)'
+    read = READ.format(resize=_resize(model), bits=bits, **words)
     use = {"onnx": ONNX, "pt2": PT2, "safetensors": SAFETENSORS}[form]
     used = use.format(file=file, network=_network(model), mean=model.transform.mean, std=model.transform.std)
     return f"```python\n{read}\n{used}\n{ANSWER.format(classes=model.classes)}```"

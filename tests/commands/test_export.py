@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from image_folders import write_png
 from PIL import Image
 
 from cnnexp import metrics
@@ -71,7 +72,6 @@ def test_safetensors_holds_the_weights_of_the_best_epoch(cnnexp, trained_run, tm
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_library_that_is_missing_is_one_line(cnnexp, trained_run, monkeypatch):
 def test_another_checkpoint_has_a_folder_and_a_card_of_its_own(cnnexp, made):
     run = made("checkpoints", "model.blocks=[{fc:{out:8}}]")
     best = RunRecord.read(run).info["result"]["best_epoch"]
@@ -85,6 +85,7 @@ def test_another_checkpoint_has_a_folder_and_a_card_of_its_own(cnnexp, made):
     assert said["weights"] == "final.pt"
 
 
+def test_a_library_that_is_missing_is_one_line(cnnexp, trained_run, monkeypatch):
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     code, _, error = cnnexp("export", trained_run, "--to", "onnx")
     assert (code, error) == (
@@ -203,12 +204,52 @@ def test_the_code_of_the_card_reads_an_image_as_the_data_was(trained_run, tmp_pa
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
     file = tmp_path / ("photo.tif" if mode == "CMYK" else "photo.png")
     Image.fromarray(pixels).convert(mode).save(file)
-    code = snippets.snippet(model, "model.pt2", "pt2").partition("import torch")[0].removeprefix("```python\n")
-    names = {}
-    exec(code.replace("photo.jpg", str(file)), names)
     with Image.open(file) as image:
         expected = np.asarray(flatten(image, "L" if channels == 1 else "RGB"))
-    assert np.array_equal(names["pixels"], expected.reshape(1, 20, 30, channels))
+    assert np.array_equal(read_as_the_card(model, file), expected.reshape(1, 20, 30, channels))
+
+
+def read_as_the_card(model, file):
+    """Return the pixels that the card's code makes of a file."""
+    code = snippets.snippet(model, "model.pt2", "pt2").partition("import torch")[0].removeprefix("```python\n")
+    names = {}
+    try:
+        exec(code.replace("photo.jpg", str(file)), names)
+    finally:
+        names["image"].close()
+    return names["pixels"]
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(None, np.uint16), (12, np.uint16), (20, np.int32)])
+@pytest.mark.parametrize(("suffix", "orientation"), [("png", 1), ("png", 6), ("tif", 6)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_code_of_the_card_reads_more_than_8_bits(trained_run, tmp_path, bits, kind, suffix, orientation, channels):
+    model = inference.load(trained_run)
+    transform = replace(model.transform, image=(channels, 20, 30), resize="squash", bits=bits)
+    model = replace(model, transform=transform)
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 1 << (bits or 16), (20, 30)).astype(kind))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"photo.{suffix if kind == np.uint16 else 'tif'}"
+    deep.save(file, exif=exif)
+    assert np.array_equal(read_as_the_card(model, file)[0], transform.pixels(file))
+    assert f"of more than 8 bits keep the upper 8 of {bits or 16}, " in resize_rule(transform)
+    Image.fromarray(np.full((2, 2), 1 << (bits or 16), np.int32)).save(tmp_path / "more.tif")
+    with pytest.raises(AssertionError):
+        read_as_the_card(model, tmp_path / "more.tif")
+
+
+def test_the_code_of_the_card_refuses_pixels_that_it_would_read_otherwise(trained_run, tmp_path):
+    model = inference.load(trained_run)
+    twelve = replace(model, transform=replace(model.transform, bits=12))
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "floats.tif")
+    Image.fromarray(np.full((2, 2), 500, np.uint16)).save(tmp_path / "transparent.png", transparency=500)
+    write_png(tmp_path / "colours.png", np.random.default_rng(0).integers(0, 4096, (8, 8, 3)))
+    for name in ("floats.tif", "transparent.png", "colours.png"):
+        with pytest.raises(ValueError, match="this code does not read such pixels"):
+            read_as_the_card(twelve, tmp_path / name)
+    expected = model.transform.pixels(tmp_path / "colours.png")
+    assert np.array_equal(read_as_the_card(model, tmp_path / "colours.png")[0], expected)
 
 
 def test_the_card_of_a_fold_names_it(cnnexp, made, tmp_path):

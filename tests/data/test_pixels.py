@@ -1,11 +1,10 @@
 """Pixels of more than 8 bits: their range is given or seen, and dark images are named."""
 
 import struct
-import zlib
 
 import numpy as np
 import pytest
-from image_folders import folder, picture, tree
+from image_folders import folder, picture, tree, write_png
 from PIL import Image
 
 from cnnexp.data.decode import HEIF, decode, open_image, reduce
@@ -16,24 +15,6 @@ from cnnexp.errors import UserError
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
-
-
-def write_png(path, values, transparent=None):
-    """Write (H, W[, 2 to 4]) values as a PNG file of 16 bits a channel; Pillow writes no such colour."""
-    kind = 0 if values.ndim == 2 else {2: 4, 3: 2, 4: 6}[values.shape[2]]
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
-    if transparent is not None:
-        head_chunk = chunk(b"IHDR", head) + chunk(b"tRNS", np.array(transparent, ">u2").tobytes())
-    else:
-        head_chunk = chunk(b"IHDR", head)
-    content = head_chunk + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
-    return path
 
 
 def write_tiff(path, values):

@@ -1,6 +1,8 @@
 """Image folders for tests, and data sets built from their shipped configs."""
 
 import functools
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,24 @@ def build(name: str, /, **changes):
 def picture(seed: int, size=(12, 10), mode="RGB") -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
+
+
+def write_png(path, values, transparent=None):
+    """Write (H, W[, 2 to 4]) values as a PNG file of 16 bits a channel; Pillow writes no such colour."""
+    kind = 0 if values.ndim == 2 else {2: 4, 3: 2, 4: 6}[values.shape[2]]
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    if transparent is not None:
+        head_chunk = chunk(b"IHDR", head) + chunk(b"tRNS", np.array(transparent, ">u2").tobytes())
+    else:
+        head_chunk = chunk(b"IHDR", head)
+    content = head_chunk + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return path
 
 
 def tree(root: Path, parts=("train", "test"), classes=("cat", "dog"), count=5, mode="RGB") -> Path:
