@@ -119,8 +119,8 @@ def report(
     with unchanged():
         import_matplotlib()
         place = None if out is None else Path(at_home(os.fspath(out)))
-        options = {"--out": place and os.fspath(place), "--baseline": baseline}
-        words = [word for name, value in options.items() if value is not None for word in (name, value)]
+        options = {"--out": place, "--baseline": baseline}
+        words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
         command = in_shell(["cnnexp", "report", os.fspath(folder), *words, *["--no-figures"] * (not figures)])
         return write(find_place(folder), place, baseline, figures, command)
 
