@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_records import write_run, write_study
 
-from cnnexp import storage
+from cnnexp import report, storage
 from cnnexp.records import study as study_file
 from cnnexp.report.analysis.cost import pareto
 from cnnexp.report.analysis.examples import MAX_CONFUSED, PER_CELL, most_voted
@@ -15,7 +15,7 @@ from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.figures import images
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import plot_data
-from cnnexp.report.render.answer import answer
+from cnnexp.report.render.answer import CORRECTED, DIVERGED, LOOKS, answer
 from cnnexp.report.render.plot_data import encode, page_data, rounded
 
 
@@ -91,7 +91,7 @@ def test_planned_seeds_that_are_not_done_make_it_provisional(tmp_path):
 def test_seeds_beyond_the_planned_ones_are_counted(tmp_path):
     for seeds, words, end in (
         (4, "Final", "done. What is decided stays."),
-        (6, "Final, extended", "and 2 seeds in addition."),
+        (6, "Final, extended", "are done. Added since: 2 seeds."),
     ):
         folder = write_study(tmp_path / words, THREE, seeds=seeds)
         study_file.write_study(folder, storage.read_json(folder / "study.json") | {"plan": {"seeds": [0, 1, 2, 3]}})
@@ -174,3 +174,65 @@ def test_the_data_of_the_figures_is_small_and_has_no_nan(tmp_path, monkeypatch):
     assert thin["every"] == 3 and thin["arms"][0]["runs"][0]["val"]["epoch"] == [1, 3, 6, 9, 12, 15]
     assert (rounded(math.inf), rounded(1 / 3)) == (None, 0.33333)
     assert encode(np.zeros((300, 200, 3), np.uint8))[8:12] == b"WEBP"
+
+
+LOOKED, ALONE, CLEAR = (
+    [0.055, -0.005, 0.065, 0.045, 0.02],
+    [0.005, 0.015, 0.05, 0.045, 0.065],
+    [0.05, 0.06, 0.04, 0.05, 0.055],
+)
+
+
+def planned(outputs, gains, seeds=5, failed=(), diverged=(), plan=5, **fields):
+    """Write a study of a baseline and arms with these gains, and its plan; failed, diverged: (arm, seed)."""
+    entries = []
+    for arm, gain in {"baseline": [0.0] * seeds, **gains}.items():
+        for seed in range(seeds):
+            ends = {**dict.fromkeys(failed, "failed"), **dict.fromkeys(diverged, "diverged")}
+            run = write_run(outputs, arm, seed, 0.5 + gain[seed], images=200, status=ends.get((arm, seed), "done"))
+            entries.append({"folder": run.folder.name, **{k: run.info[k] for k in ("arm", "seed", "fingerprint")}})
+    content = {"name": "demo", "baseline": "baseline", "arms": ["baseline", *gains], "runs": entries, "question": ""}
+    content |= {"plan": {"seeds": list(range(plan)), **fields}}
+    study_file.write_study(outputs / "demo", content)
+    return analyse(study_of(outputs / "demo"))
+
+
+@pytest.mark.parametrize(
+    ("gains", "diverged", "sentence"),
+    [
+        ({"a": LOOKED}, [], LOOKS),
+        ({"a": LOOKED, "b": [0.0] * 5}, [], LOOKS),
+        ({"a": ALONE, "b": [0.0] * 5}, [], CORRECTED.format(2)),
+        ({"a": CLEAR, "b": [0.0] * 5}, [("a", 4)], DIVERGED),
+        ({"a": CLEAR, "b": CLEAR}, [], None),
+    ],
+)
+def test_why_a_comparison_is_open_is_what_keeps_it_open(tmp_path, gains, diverged, sentence):
+    found = planned(tmp_path, gains, diverged=diverged)
+    said = [line for line in answer(found).explained if line.startswith("Not decided")]
+    assert said == [sentence] * (sentence is not None), found.rows[1].difference
+
+
+def test_planned_runs_without_a_result_are_counted(tmp_path):
+    clear = {"a": CLEAR, "b": CLEAR}
+    lost = [(arm, seed) for arm in ("a", "b") for seed in (0, 1)]
+    status = answer(planned(tmp_path, clear, failed=lost[:3], diverged=lost[3:])).status
+    said = "All 5 planned seeds have ended; 4 runs have no result. What is decided stays."
+    assert status == ("final", "Final, incomplete", said)
+    text = " ".join(report.write(tmp_path / "demo", figures=False).terminal.split())
+    assert "Planned: 5 seeds (0 to 4), all ended; 4 runs have no result." in text
+    one = answer(planned(tmp_path / "one", clear, failed=lost[:1], plan=4)).status
+    assert one[1:] == (
+        "Final, incomplete",
+        "The 4 planned seeds of the study have ended; 1 run has no result. Added since: 1 seed.",
+    )
+    waits = planned(tmp_path / "waits", clear, failed=lost, plan=6)
+    assert answer(waits).status[2].startswith("5 of 6 planned seeds ended in every arm.")
+
+
+def test_a_plan_that_has_ended_early_is_not_all_done(tmp_path):
+    found = planned(tmp_path, {"a": [0.0] * 5}, plan=20, every_seed=True, ended=True)
+    assert answer(found).status == (
+        *("final", "Final"),
+        "Up to 5 of 20 planned seeds are done: the rest would decide nothing, or hardly anything.",
+    )

@@ -228,7 +228,7 @@ def test_two_folds_decide_nothing(tmp_path: Path) -> None:
     [
         (range(4), 2, 2, "4 of 5 folds done in every arm. Verdicts may change until all are done."),
         (range(5), 3, 5, "3 of 5 planned seeds done in every arm. Verdicts may change until all are done."),
-        (range(5), 2, 2, "All 5 folds are done at the 2 planned seeds of the study. More seeds change no verdict."),
+        (range(5), 2, 2, "All 5 folds at the 2 planned seeds of the study are done. More seeds change no verdict."),
     ],
 )
 def test_the_first_screen_counts_folds(tmp_path: Path, numbers: range, seeds: int, plan: int, status: str) -> None:

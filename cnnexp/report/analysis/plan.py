@@ -18,6 +18,7 @@ NO_PLAN = (
     "No plan of seeds is recorded (one command with seed=0,1,2,3,4 records one), so every number of seeds counts as a "
     "look (alpha spending)."
 )
+STOPPED = "the rest would decide nothing, or hardly anything"
 FAMILIES = ("comparison", "claim", "effect")
 
 
@@ -33,7 +34,7 @@ def rules_in_words(findings: Findings) -> list[str]:
         _of_plan(findings),
         *(_of_folds(findings, folds) for folds in sorted({arm.folds for arm in findings.arms} - {0})),
     ]
-    if plan and (beyond := [seed for seed in _seeds(findings) if seed not in plan.seeds]):
+    if beyond := seeds_beyond(findings):
         found.append(_of_extension(findings, beyond))
     found.append(f"Level {LEVEL:g} for {_and_for(counts)} (Holm's method){_of_level(findings, len(counts))}.")
     counts_now = [family.tests for family in findings.families]
@@ -85,14 +86,25 @@ def _of_plan(findings: Findings) -> str:
         return NO_PLAN
     planned = f"Planned: {plural(len(plan.seeds), 'seed')} ({_listed(sorted(plan.seeds))})"
     if plan.every_seed:
-        stopped = plan.ended and any(len(arm.runs) < len(plan.seeds) for arm in findings.arms)
-        ended = " It has ended: the rest would decide nothing, or hardly anything." if stopped else ""
-        return f"{planned}, with a look at every number of seeds from {FIRST_LOOK} on (alpha spending).{ended}"
+        stopped = f" It has ended: {STOPPED}." if schedule.is_stopped else ""
+        return f"{planned}, with a look at every number of seeds from {FIRST_LOOK} on (alpha spending).{stopped}"
     if len(plan.seeds) < FIRST_LOOK and not any(arm.folds for arm in findings.arms):
         return f"{planned}. Fewer than {FIRST_LOOK} seeds decide nothing."
     if set(plan.seeds) & set[int]().union(*schedule.waiting.values()):
         return f"{planned}. Until all are done, verdicts are provisional."
-    return f"{planned}, all done."
+    return f"{planned}, all {ended(findings)}."
+
+
+def ended(findings: Findings) -> str:
+    """Return "done", or "ended; 2 runs have no result" of planned runs."""
+    lost = findings.study.schedule.without_result
+    return f"ended; {plural(lost, 'run')} {'has' if lost == 1 else 'have'} no result" if lost else "done"
+
+
+def seeds_beyond(findings: Findings) -> list[int]:
+    """Return the seeds with a result that are not planned ones."""
+    plan = findings.study.schedule.plan
+    return [seed for seed in _seeds(findings) if plan and seed not in plan.seeds]
 
 
 def _of_folds(findings: Findings, folds: int) -> str:

@@ -87,14 +87,17 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
 
 def _schedule(study: dict[str, Any], runs: list[Run]) -> Schedule:
     """Return the planned seeds of a study and the looks at it."""
-    plan, ended = read_plan(study), {run.folder.name for run in runs if run.status not in UNFINISHED}
+    plan, ended = read_plan(study), {run.folder.name: run.status for run in runs if run.status not in UNFINISHED}
     if plan is None:
         return Schedule()
     listed: dict[str, dict[int, bool]] = {}
+    lost = list[int]()
     for entry in study["runs"]:
         if type(entry.get("seed")) is int:
-            of_arm, is_done = listed.setdefault(entry["arm"], {}), Path(entry["folder"]).name in ended
-            of_arm[entry["seed"]] = of_arm.get(entry["seed"], True) and is_done  # in every fold
+            of_arm, status = listed.setdefault(entry["arm"], {}), ended.get(Path(entry["folder"]).name)
+            of_arm[entry["seed"]] = of_arm.get(entry["seed"], True) and status is not None  # in every fold
+            if status not in (None, "done"):
+                lost.append(entry["seed"])
     awaited = () if plan.ended else plan.seeds
     return Schedule(
         plan,
@@ -104,6 +107,7 @@ def _schedule(study: dict[str, Any], runs: list[Run]) -> Schedule:
         read_crossings(study),
         read_tested(study),
         tuple(look["tests"] for look in read_looks(study) if isinstance(look.get("tests"), list)),
+        tuple(lost),
     )
 
 

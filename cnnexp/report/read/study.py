@@ -76,7 +76,7 @@ class Schedule:
 
     listed: {arm's name: the seeds of its runs in study.json}. waiting: of these and the awaited ones, those without an
     end. looks: at how many seeds, in order. decided, tested: by hypothesis, as records/study.py has them. families: how
-    many tests each family had, of each look.
+    many tests each family had, of each look. lost: the seeds of the runs that ended without a result, each run's.
     """
 
     plan: Plan | None = None
@@ -86,6 +86,17 @@ class Schedule:
     decided: Mapping[str, Crossing] = field(default_factory=dict)
     tested: Mapping[str, int] = field(default_factory=dict)
     families: tuple[list[int], ...] = ()
+    lost: tuple[int, ...] = ()
+
+    @property
+    def without_result(self) -> int:
+        """Return how many planned runs have ended without a result: failed or diverged."""
+        return sum(seed in self.plan.seeds for seed in self.lost) if self.plan else 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether the plan has ended before some arm got all its seeds, because they would decide nothing."""
+        return self.plan is not None and self.plan.ended and any(set(self.plan.seeds) - s for s in self.listed.values())
 
     @property
     def awaited(self) -> frozenset[int]:
@@ -110,6 +121,7 @@ class Schedule:
             waiting={arm: (waiting & then) | (self.awaited - then) for arm, waiting in self.waiting.items()},
             decided={name: crossing for name, crossing in self.decided.items() if then.issuperset(crossing.seeds)},
             tested={name: count for name, count in self.tested.items() if count <= len(then)},
+            lost=tuple(seed for seed in self.lost if seed in then),
         )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cnnexp.report.analysis.compare import Row, in_short, kind_of
 from cnnexp.report.analysis.findings import Findings
-from cnnexp.report.analysis.judge import Judged
-from cnnexp.report.analysis.plan import NO_PLAN, more_seeds
+from cnnexp.report.analysis.judge import Judged, against_baseline
+from cnnexp.report.analysis.plan import NO_PLAN, STOPPED, ended, more_seeds, seeds_beyond
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.report.render.claim_tables import shown_difference
@@ -17,6 +17,12 @@ from cnnexp.text import in_shell, number, percent, plural
 KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
 WITHIN_NOISE = ("within noise", "no detectable difference")  # a verdict's words where they are read for the first time
 NOT_NONE = "No detectable difference does not mean none: these runs fit every difference within the interval."
+CORRECTED = "Not decided: alone, this test would decide; corrected for {} comparisons, it does not."
+LOOKS = "Not decided: p is below 0.05, but not below its limit, because other numbers of seeds are looked at too."
+DIVERGED = (
+    "Not decided (diverged): p is below its limit, but diverged runs are left out of the side that is ahead, which "
+    "flatters it. More seeds do not change that."
+)
 LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
 TOO_FEW_FOLDS = "Too few folds"
@@ -103,20 +109,24 @@ def status(findings: Findings) -> tuple[str, str, str]:
         return "none", few, f"{test.units} cannot show whether a difference would come again."
     if plan is None:
         return "final", "No plan", f"{test.units[:1].upper()}{test.units[1:]} are done. {NO_PLAN}"
-    planned = plural(len(plan.seeds), "planned seed")
+    return "final", *_final(findings, test)
+
+
+def _final(findings: Findings, test: Estimate) -> tuple[str, str]:
+    """Return the words and the sentence of a study with a plan. test: of an arm with the most seeds."""
+    schedule = findings.study.schedule
+    assert schedule.plan is not None
+    planned, more = plural(len(schedule.plan.seeds), "planned seed"), seeds_beyond(findings)
+    lost, words = bool(schedule.without_result), "Final, incomplete" if schedule.without_result else "Final"
+    are = f"{'have' if lost else 'are'} {ended(findings)}"
     if test.folds:
-        return (
-            "final",
-            "Final",
-            f"All {test.units} are done at the {planned} of the study. More seeds change no verdict.",
-        )
-    if (more := int(test.n) - len(plan.seeds)) > 0:
-        return (
-            "final",
-            "Final, extended",
-            f"The {planned} of the study are done, and {plural(more, 'seed')} in addition.",
-        )
-    return "final", "Final", f"All {planned} are done. What is decided stays."
+        return words, f"All {test.units} at the {planned} of the study {are}. More seeds change no verdict."
+    if schedule.is_stopped:
+        return words, f"Up to {test.n} of {planned} {are}: {STOPPED}."
+    if more:
+        added = f"Added since: {plural(len(more), 'seed')}."
+        return words if lost else "Final, extended", f"The {planned} of the study {are}. {added}"
+    return words, f"All {planned} {are}. What is decided stays."
 
 
 def _done(findings: Findings) -> str:
@@ -125,19 +135,30 @@ def _done(findings: Findings) -> str:
     if not waiting:
         return "Planned runs are not done"
     least = min(waiting, key=lambda decision: decision.done / decision.total)
-    return f"{least.done} of {plural(least.total, 'fold' if least.folds else 'planned seed')} done in every arm"
+    how = "ended" if findings.study.schedule.without_result and not least.folds else "done"
+    return f"{least.done} of {plural(least.total, 'fold' if least.folds else 'planned seed')} {how} in every arm"
 
 
 def _explained(findings: Findings) -> list[str]:
     """Return a sentence for each kind of verdict that its interval alone does not explain."""
     tests = findings.families[0].tests if findings.families else 0
-    rows = [(kind_of(row.verdict), row.difference) for row in findings.rows if row.verdict and row.difference]
-    corrected = tests > 1 and any(kind == "not decided" and d.low * d.high > 0 for kind, d in rows)
+    rows = [row for row in findings.rows if row.verdict and row.difference]
+    said = {_why_open(findings, row, tests) for row in rows if kind_of(row.verdict) == "not decided"}
     return [
-        *([f"Not decided: alone, this test would decide; corrected for {tests} comparisons, it does not."] * corrected),
+        *(sentence for sentence in (CORRECTED.format(tests), LOOKS, DIVERGED) if sentence in said),
         *([f"Each interval is for one arm alone; verdicts are corrected for {tests} comparisons."] * (tests > 1)),
-        *([NOT_NONE] * any(kind == "within noise" for kind, _ in rows)),
+        *([NOT_NONE] * any(kind_of(row.verdict) == "within noise" for row in rows)),
     ]
+
+
+def _why_open(findings: Findings, row: Row, tests: int) -> str:
+    """Return the sentence for a comparison that is not decided although its interval does not contain 0."""
+    assert findings.baseline is not None and row.difference is not None
+    if row.decision.crossed or math.isnan(row.decision.limit) or not row.difference.p < LEVEL:
+        return DIVERGED if row.decision.crossed else ""
+    name, _ = against_baseline(row.arm, findings.baseline)
+    alone, _ = findings.families[0].limit(name, row.decision.n, 1)
+    return CORRECTED.format(tests) if row.decision.p < alone else LOOKS
 
 
 def _facts(findings: Findings) -> dict[str, str]:
