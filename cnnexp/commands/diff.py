@@ -7,7 +7,7 @@ from cnnexp.errors import EXIT_DONE
 from cnnexp.records.fields import HASH_CHAIN
 from cnnexp.records.find import find_run
 from cnnexp.records.run_record import RunRecord
-from cnnexp.text import align, plain, shorten, visible
+from cnnexp.text import align, shorten, shorten_all, visible
 
 EXAMPLES = """\
 examples:
@@ -49,7 +49,9 @@ def main(argv: list[str]) -> int:
 
 
 def _print(title: str, rows: list[Row], none: str) -> None:
-    cells = [[shorten(plain(cell), 60) for cell in row] for row in [("", "a", "b", ""), *rows]]
+    cells = [["", "a", "b", ""]]
+    for name, a, b, difference in rows:  # what differs is shown so that one sees it
+        cells.append([shorten(visible(name), 60), *shorten_all([visible(a), visible(b)], 60), visible(difference)])
     print(f"\n{title}\n  " + (align(cells).replace("\n", "\n  ") if rows else none))
 
 
@@ -89,6 +91,8 @@ def _differences(*nodes: dict[str, Any]) -> list[Row]:
         pair = first.get(key, missing), second.get(key, missing)
         if pair[0] != pair[1]:
             a, b = ("-" if value is missing else "null" if value is None else str(value) for value in pair)
+            if a == b:  # the text '1' and the number 1
+                a, b = ("-" if value is missing else "null" if value is None else repr(value) for value in pair)
             rows.append((key, a, b, ""))
     return rows
 

@@ -1,6 +1,9 @@
 """`cnnexp diff`: how two runs differ in configs, results, test images and rows."""
 
+import re
+
 import numpy as np
+import pytest
 from fake_records import predictions, write_run
 from scipy import stats
 
@@ -55,3 +58,22 @@ def test_diff_finds_where_two_runs_part(cnnexp, tmp_path):
     assert diff.metric_rows(second, second) == "all 2 are the same"
     code, _, err = cnnexp("diff", first.folder, second.folder)
     assert code == 2 and "is not a run directory" in err
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "shown"),
+    [
+        (f"/data/{'x' * 60}/one/{'y' * 60}", f"/data/{'x' * 60}/two/{'y' * 60}", ["", ""]),
+        (1, "1", ["1", "'1'"]),
+        ("a b", "a\tb", ["a b", "a\\tb"]),
+    ],
+)
+def test_values_that_differ_look_different(tmp_path, capsys, a, b, shown):
+    runs = [write_run(tmp_path, name, 0) for name in "ab"]
+    for run, value in zip(runs, (a, b), strict=True):
+        run.write_config({"seed": 0, "data": {"folder": value}})
+    diff._print("config", diff.config_rows(*runs), "the same")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "data.folder" in line)
+    cells = re.split(r"  +", line.strip())[1:]
+    assert len(cells) == 2 and cells[0] != cells[1]
+    assert all(words in cell for words, cell in zip(shown, cells, strict=True))
