@@ -38,6 +38,12 @@ class Column(Generic[R]):
         """Return the cell of a row for readers: harmless, but not escaped."""
         return self.format(self.value(row))
 
+    def order(self, row: R) -> float | None:
+        """Return the number that a page sorts the cell of a row by, such as a mean; None if it sorts by its text."""
+        value = self.value(row)
+        value = getattr(value, "mean", value)
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
 
 @dataclass(frozen=True)
 class Table(Generic[R]):

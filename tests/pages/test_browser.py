@@ -1,5 +1,6 @@
 """The report in a real browser: it answers on one screen, can be used by everyone, and runs nothing of a record."""
 
+import math
 import re
 
 import browsers
@@ -7,6 +8,11 @@ import pytest
 from browsers import SIZES, show, without_policy
 from fake_records import write_run, write_study
 from hostile_pages import SCRIPT, hostile_study
+
+from cnnexp.pages import template
+from cnnexp.pages.tables import Column, Table
+from cnnexp.report.analysis.statistics import p_value
+from cnnexp.text import duration
 
 pytest.importorskip("plotly", reason="plotly is not installed")
 ARMS = {"baseline": (0.5, 0.3, 60.0), "batchnorm": (0.6, 0.1, 70.0), "dropout": (0.5, 0.1, 30.0)}
@@ -272,3 +278,28 @@ def test_forty_arms_and_five_hundred_runs_stay_small(visit, tmp_path, monkeypatc
         page = visit(file)
         assert page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd") < 10_000
         assert bottom(page, ".answer .command") <= 800 and not page.errors
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([130.0, 45.0, 12000.0, 1e6, 3700.0], duration),
+        ([0.03, 1e-9, 0.0002, 2e-5, math.nan], p_value),
+        (["[-3.10, +9.00]", "n = 1", "[-20.00, +1.00]", "[+5.00, +6.00]", "-"], str),
+        (["baseline", "+1.20 [+0.10, +2.00]", "-10.00 [-12.00, -8.00]", "+0.30", "-"], str),
+    ],
+)
+def test_a_column_is_sorted_by_what_it_says(visit, tmp_path, values, shown):
+    (tmp_path / "page.html.j2").write_text(
+        '{% extends "base.html.j2" %}{% from "parts.html.j2" import table with context %}'
+        "{% block main %}{{ table(t) }}{% endblock %}"
+    )
+    columns = [Column("Row", "", str, kind="label"), Column("Value", "", lambda row: values[row], shown)]
+    (tmp_path / "page.html").write_text(
+        template.render(tmp_path, "page.html.j2", {"t": Table(columns, range(len(values)))}, [], [])
+    )
+    page = visit(tmp_path / "page.html")
+    page.locator(".sort", has_text="Value").click()
+    order = page.evaluate("[...document.querySelectorAll('tbody th')].map((cell) => Number(cell.textContent))")
+    by_hand = {duration: [1, 0, 4, 2, 3], p_value: [1, 3, 2, 0, 4]}.get(shown)
+    assert order == (by_hand or ([2, 0, 3, 1, 4] if values[1] == "n = 1" else [2, 3, 1, 0, 4]))

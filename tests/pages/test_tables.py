@@ -54,7 +54,8 @@ def test_html_is_escaped_and_says_what_a_cell_is() -> None:
     for part in (
         '<th scope="col">&lt;b&gt;</th>',
         '<th scope="col" class="number">n</th>',
-        '<th scope="row" class="words">&lt;i&gt;</th><td class="better">better</td><td class="number">3</td>',
+        '<th scope="row" class="words">&lt;i&gt;</th><td class="better">better</td>',
+        '<td class="number" data-sort="3.0">3</td>',
         '<ul class="notes"><li>&lt;u&gt;</li></ul>',
     ):
         assert part in html
@@ -87,3 +88,11 @@ def test_the_parts_of_a_summary_are_columns_of_the_csv_file() -> None:
         ["50.0", "12.5"],
         ["", ""],
     ]
+
+
+def test_a_cell_is_sorted_by_its_value_and_not_by_its_text() -> None:
+    def order(value: object) -> float | None:
+        return Column[None]("x", "", lambda _: value, str).order(None)
+
+    values = (45.0, Summary(0.5, 0.1), 7, math.nan, Summary(math.nan, 0.1), math.inf, "9 of 10", None)
+    assert [order(value) for value in values] == [45.0, 0.5, 7.0, None, None, None, None, None]

@@ -84,18 +84,19 @@ document.getElementById("open-all")?.addEventListener("click", (event) => {
   event.target.textContent = open ? "Close all sections" : "Open all sections";
 });
 
-// Tables. A number sorts by its value, a cell without one comes last. A column's head with data-filter gets a choice of
+// Tables. A number sorts by its value, an interval by its lower end, a cell without one comes last. A column's head with data-filter gets a choice of
 // its values; the event "filter" says what is filtered.
 const SUFFIX = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 function valueOf(cell) {
   if (cell.dataset.sort) return Number(cell.dataset.sort);
   const text = cell.textContent.trim(),
-    found = /^([+\-−]?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s?([kMGT])?(?![\w.])/.exec(text);
+    found = /^(?:< |\[)?([+\-−]?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s?([kMGT])?(?![\w.])/.exec(text);
   if (text === "-" || text === "") return null;
   return found ? Number(found[1].replace(/,/g, "").replace("−", "-")) * (SUFFIX[found[2]] || 1) : text;
 }
 function compare(a, b) {
   if (typeof a === "number" && typeof b === "number") return a - b;
+  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
   return String(a).localeCompare(String(b), "en", { numeric: true });
 }
 function sortBy(table, column, button) {
