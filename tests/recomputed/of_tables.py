@@ -55,7 +55,7 @@ class Tables(Answered):
         def mean(group: str, name: str) -> float:
             return spread({key: run.number(group, name) for key, run in self.of(arm).items()})["mean"]
 
-        test = spread({key: 100 * run.number("result", "test_accuracy") for key, run in self.of(arm).items()})
+        test = self.percent(arm, "test_accuracy")
         found = self.against_baseline(arm, base) if base and arm is not base else spread({})
         return {
             "arm": arm.label,
@@ -76,13 +76,20 @@ class Tables(Answered):
             "verdict": self.verdict(arm, found, limit),
             "best_epoch_mean": mean("result", "best_epoch"),
             "epochs_to_plateau_mean": spread({key: r.epochs_to_plateau for key, r in self.of(arm).items()})["mean"],
-            "val_accuracy_mean_percent": 100 * mean("result", "val_accuracy"),
-            "train_accuracy_mean_percent": 100 * mean("result", "train_accuracy"),
+            **{
+                f"{split}_accuracy_{part}_percent": self.percent(arm, f"{split}_accuracy")[part]
+                for split in ("val", "train")
+                for part in ("mean", "std")
+            },
             "train_seconds_mean": mean("seconds", "train"),
             "images_per_second_mean": mean("result", "images_per_second"),
             "peak_memory_mib_mean": mean("result", "peak_memory_mib"),
             **{name: arm.first.number("model", name) for name in ("parameters", "trainable_parameters", "macs")},
         }
+
+    def percent(self, arm: Arm, name: str) -> Spread:
+        """Return the spread of a result over an arm's runs, in percent."""
+        return spread({key: 100 * run.number("result", name) for key, run in self.of(arm).items()})
 
     def verdict(self, arm: Arm, found: Spread, limit: float) -> str:
         """Return the verdict on an arm; none on the baseline."""

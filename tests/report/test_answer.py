@@ -171,6 +171,11 @@ def test_the_data_of_the_figures_is_small_and_has_no_nan(tmp_path, monkeypatch):
     assert len(arm["runs"]) == 3 and arm["runs"][0]["val"]["epoch"] == list(range(1, 16))
     monkeypatch.setattr(plot_data, "MAX_POINTS", 100)
     thin = page_data(found, images.TestImages())
+    assert arm["costs"] == {
+        "seconds": pytest.approx(found.rows[1].train_seconds.mean),
+        "parameters": 390410,
+        "macs": 12345678,
+    }
     assert thin["every"] == 3 and thin["arms"][0]["runs"][0]["val"]["epoch"] == [1, 3, 6, 9, 12, 15]
     assert (rounded(math.inf), rounded(1 / 3)) == (None, 0.33333)
     assert encode(np.zeros((300, 200, 3), np.uint8))[8:12] == b"WEBP"

@@ -1,5 +1,7 @@
 """The page over several studies: a row each, also of a damaged one; pages are made again only where records changed."""
 
+import re
+
 import browsers
 import pytest
 from fake_records import write_run, write_study
@@ -141,3 +143,25 @@ def test_filters_sort_and_the_cost_figure_in_a_browser(tmp_path):
         page.click("#studies th:nth-child(8) .sort")
         assert page.locator(f"{shown} th").first.inner_text() == "three", "the smallest on disk"
         assert problems == []
+
+
+def test_the_last_change_is_sorted_by_its_time(outputs):
+    html = write(outputs).index.read_text()
+    times = [float(cell) for cell in re.findall(r'data-label="Changed" data-sort="([\d.]+)">\d{4}-', html)]
+    newest = [max(run.stat().st_mtime for run in (outputs / name).glob("*/run.json")) for name in ("one", "two")]
+    assert len(times) == 2 and all(when >= at - 1 for when, at in zip(times, newest, strict=True))
+
+
+def test_a_baseline_that_only_some_studies_have_is_used_there_and_the_others_keep_theirs(outputs):
+    write_study(outputs, {**TWO, "extra": (0.4, 0.3, 60.0)}, study="three", images=100)
+    written = write(outputs, baseline="extra")
+    shown = rows(written)
+    assert "Better than extra: baseline." in shown["three"] and "no effect" not in shown["three"]
+    for name in ("one", "two"):
+        assert "Better than baseline: dropout." in shown[name] and "Damaged" not in shown[name]
+        said = "unknown arm 'extra'"
+        assert said in shown[name] and "Here it has no effect: compared with baseline." in shown[name]
+        assert (
+            "Here it has no effect: compared with baseline." in (outputs / "report" / name / "index.html").read_text()
+        )
+    assert "--baseline has no effect on one, two\n" in written.terminal

@@ -30,6 +30,8 @@ COSTS: Mapping[str, Cost] = {
     "macs": _cost("Multiply-accumulates (MACs)", "model", "macs"),
 }
 
+COST_DIGITS = 12  # of the data of a figure, where seconds, parameters and operations are shown in full
+
 
 def front(rows: Sequence[Row], cost: str) -> list[str]:
     """Return the keys of the arms on the Pareto front of mean test accuracy against a cost, the cheapest first."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from cnnexp.records.study import Crossing, Plan
 from cnnexp.report.analysis.sequential import FIRST_LOOK, linear_limits, spending_limits
-from cnnexp.report.analysis.statistics import LEVEL, Estimate, p_value
+from cnnexp.report.analysis.statistics import LEVEL, Estimate, beside_limit
 from cnnexp.report.read.folds import count_of, fold_of
 
 AT_PLAN, WITH_LOOKS = 0.8, 0.95  # of the level: spent when the plan is done, and up to the last look
@@ -249,9 +249,10 @@ def compared_with(decision: Decision) -> str:
     """Return "; at 5 seeds p = 0.012, and a verdict needs p < 0.02 (rule: planned seeds)"; "" without a limit."""
     if math.isnan(decision.limit) or math.isnan(decision.p):
         return ""
-    p, limit = p_value(decision.p, equals=True), p_value(decision.limit).removeprefix("< ")
+    p, limit = beside_limit(decision.p, decision.limit)
     at = f"{decision.n} {'folds' if decision.rule == FOLDS else 'seeds'}"
-    return f"; at {at} p {p}, and a verdict needs p < {limit} (rule: {decision.rule})"
+    p = p if p.startswith("<") else f"= {p}"
+    return f"; at {at} p {p}, and a verdict needs p < {limit.removeprefix('< ')} (rule: {decision.rule})"
 
 
 def crossings(family: Family, decisions: Mapping[str, Decision]) -> dict[str, Crossing]:

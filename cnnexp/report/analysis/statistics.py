@@ -210,3 +210,13 @@ def p_value(p: float, equals: bool = False) -> str:
     if math.isnan(p):
         return "-"
     return "< 0.0001" if p < 0.0001 else ("= " if equals else "") + (f"{p:.4f}" if p < 0.001 else f"{p:.2g}")
+
+
+def beside_limit(p: float, limit: float) -> tuple[str, str]:
+    """Format a p value and its limit, with more digits where they, or p and 0.05, would else read the same."""
+    texts = p_value(p), p_value(limit)
+    for digits in range(3, 18):
+        if all(math.isnan(p) or p == other or texts[0] != text for other, text in ((limit, texts[1]), (LEVEL, "0.05"))):
+            break
+        texts = f"{p:.{digits}g}", p_value(limit) if math.isnan(limit) else f"{limit:.{digits}g}"
+    return texts

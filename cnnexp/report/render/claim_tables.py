@@ -11,7 +11,7 @@ from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged
 from cnnexp.report.analysis.reported_comparison import ReportedComparison
 from cnnexp.report.analysis.units import in_words
-from cnnexp.report.render.formats import amount, decimals, decision_columns, limits, or_dash, with_std
+from cnnexp.report.render.formats import amount, decision_columns, limits, or_dash, with_std
 from cnnexp.text import DASH
 
 REPORTED_NOTES = (
@@ -96,7 +96,8 @@ CLAIMS: list[Column[Judged]] = [
     Column("n", "n", lambda j: j.evidence.test.n, terminal="n"),
     Column("", "p", lambda j: j.evidence.test.p),
     *decision_columns(lambda j: (j.decision, j.evidence.test.p)),
-    Column("Detectable", "detectable", lambda j: j.detectable, decimals(2)),
+    Column("Detectable", "", lambda j: amount(j.detectable, _unit(j))),
+    Column("", "detectable", lambda j: j.detectable),
     Column("Verdict", "verdict", lambda j: j.verdict, kind="verdict", terminal="Verdict"),
     Column("Remark", "remark", lambda j: j.remark, kind="reason"),
 ]

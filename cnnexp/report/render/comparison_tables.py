@@ -12,7 +12,7 @@ from cnnexp.report.analysis.units import in_words
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import LeftOut, Study
 from cnnexp.report.render.formats import decimals, decision_columns, interval, or_dash, percent, points
-from cnnexp.text import large
+from cnnexp.text import DASH, large
 
 IN_COST = ("Training (s)", "Images/s", "Parameters", "MACs")  # of the comparison: the page has them under Cost
 
@@ -125,9 +125,9 @@ ACCURACY: list[Column[Row]] = [
 TRAINING: list[Column[Row]] = [
     Column("Best epoch", "best_epoch_mean", lambda r: r.mean("result", "best_epoch"), decimals(1)),
     Column("Epochs to plateau", "epochs_to_plateau_mean", lambda r: r.epochs_to_plateau, decimals(1)),
-    Column("", "val_accuracy_mean_percent", lambda r: 100 * r.mean("result", "val_accuracy")),
+    *csv_columns("val_accuracy_{}_percent", ("mean", "std"), lambda r: r.over_seeds("result", "val_accuracy"), 100),
     Column("Training accuracy (%)", "", lambda r: r.over_seeds("result", "train_accuracy"), percent),
-    Column("", "train_accuracy_mean_percent", lambda r: 100 * r.mean("result", "train_accuracy")),
+    *csv_columns("train_accuracy_{}_percent", ("mean", "std"), lambda r: r.over_seeds("result", "train_accuracy"), 100),
     Column("Training (s)", "train_seconds_mean", lambda r: r.train_seconds.mean, decimals(1), terminal="Train (s)"),
     Column("Images/s", "images_per_second_mean", lambda r: r.mean("result", "images_per_second"), decimals(0)),
     Column("", "peak_memory_mib_mean", lambda r: r.mean("result", "peak_memory_mib")),
@@ -154,6 +154,16 @@ def comparison(findings: Findings) -> Table[Row]:
     return Table(
         [*ARM, *validation, ACCURACY[0], *reported, *ACCURACY[1:], *TRAINING], findings.rows, notes(findings.rows)
     )
+
+
+def for_papers(findings: Findings) -> Table[Row]:
+    """Return the comparison without what is about training, and without a baseline without its empty columns."""
+    table = comparison(findings)
+    columns = [column for column in table.columns if column not in TRAINING and column.heading]
+    if findings.baseline is None:
+        columns = [column for column in columns if any(column.text(row) != DASH for row in table.rows)]
+    about_training = in_words(TRAINING_NOTES, folds_of(table.rows))
+    return Table(columns, table.rows, [note for note in table.notes if note not in about_training])
 
 
 def _mean_seconds(stage: str) -> Column[Row]:

@@ -7,7 +7,7 @@ from typing import Any
 from cnnexp import text
 from cnnexp.pages.tables import Column
 from cnnexp.report.analysis.decisions import Decision
-from cnnexp.report.analysis.statistics import Estimate, p_value
+from cnnexp.report.analysis.statistics import Estimate, beside_limit
 from cnnexp.text import DASH
 
 DIGITS = {"nats": 3, "epochs": 1, "seconds": 1}  # of a number in these units; of all others 2
@@ -77,9 +77,13 @@ def decision_columns(of: Callable[[Any], tuple[Decision, float]]) -> list[Column
         decision, p = of(row)
         return p if math.isnan(decision.p) else decision.p
 
+    def texts(row: Any) -> tuple[str, str]:
+        return beside_limit(compared(row), of(row)[0].limit)
+
     return [
-        Column("p", "", compared, p_value),
-        Column("Limit", "p_limit", lambda row: of(row)[0].limit, p_value),
+        Column("p", "", lambda row: texts(row)[0]),
+        Column("Limit", "", lambda row: texts(row)[1]),
+        Column("", "p_limit", lambda row: of(row)[0].limit),
         Column("", "p_compared", lambda row: of(row)[0].p),
         Column("", "seeds_compared", lambda row: of(row)[0].n),
         Column("", "rule", lambda row: of(row)[0].rule),

@@ -12,7 +12,7 @@ from cnnexp.pages.plotly import SCRIPT, library, rounded
 from cnnexp.pages.tables import Column, Table, to_terminal
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis.compare import in_short
-from cnnexp.report.analysis.cost import COSTS
+from cnnexp.report.analysis.cost import COST_DIGITS, COSTS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
 from cnnexp.report.read.runs import UNFINISHED
@@ -29,7 +29,7 @@ MAX_VERDICT = 70  # characters in a terminal
 class Line:
     """A study of the overview. problem: what of it cannot be read, "" if all can. findings: None without usable ones.
 
-    search: of a search, its result in a sentence; "" of a study.
+    search: of a search, its result in a sentence; "" of a study. note: what else must be known of the verdict.
     link: to its page, relative to the overview, "" if there is none. size: bytes of its folder. changed: seconds since
     1970 of its runs' last change, 0 without runs.
     """
@@ -42,6 +42,7 @@ class Line:
     size: int = 0
     changed: float = 0.0
     search: str = ""
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -55,7 +56,8 @@ class Line:
         if self.search:
             return self.search
         damage = f"Cannot be read: {plain(self.problem)}" if self.problem else ""
-        return f"{in_short(found.study, found.rows, most=4)} {damage}".rstrip() if found else damage
+        parts = [in_short(found.study, found.rows, most=4)] if found else []
+        return " ".join(part for part in (*parts, damage, self.note) if part)
 
     @property
     def status(self) -> tuple[str, str]:
@@ -209,7 +211,7 @@ def _data(lines: Sequence[Line]) -> dict[str, Any]:
                     "group": group,
                     "n": row.test.n,
                     "test": rounded(100 * row.test.mean),
-                    "costs": {name: rounded(cost.of_arm(row)) for name, cost in COSTS.items()},
+                    "costs": {name: rounded(cost.of_arm(row), COST_DIGITS) for name, cost in COSTS.items()},
                 }
             )
     costs = {name: cost.heading for name, cost in COSTS.items()}

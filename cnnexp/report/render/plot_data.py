@@ -18,7 +18,7 @@ from cnnexp.pages.plotly import MAX_POINTS, rounded
 from cnnexp.pages.style import COLOURS
 from cnnexp.records.identical import varying
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES
-from cnnexp.report.analysis.cost import COSTS, front
+from cnnexp.report.analysis.cost import COST_DIGITS, COSTS, front
 from cnnexp.report.analysis.examples import Example
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.figures.images import Image, TestImages, shrink
@@ -84,7 +84,9 @@ def _arms(findings: Findings, arms: Sequence[Arm], every: int) -> list[dict[str,
                 "baseline": base,
                 "n": test.n if test else 0,
                 "test": [rounded(100 * x) for x in (test.mean, test.low, test.high)] if test else [None] * 3,
-                "costs": {name: rounded(cost.of_arm(row)) if row else None for name, cost in COSTS.items()},
+                "costs": {
+                    name: rounded(cost.of_arm(row), COST_DIGITS) if row else None for name, cost in COSTS.items()
+                },
                 "runs": [_run(run, every, True) for run in arm.runs]
                 + [_run(run, every, False) for run in arm.unfinished],
             }
@@ -97,7 +99,7 @@ def _run(run: Run, every: int, done: bool) -> dict[str, Any]:
         "seed": run.seed if run.fold is None else run.seed_name,
         "done": done,
         "test": rounded(100 * run.test_accuracy),
-        "costs": {name: rounded(cost.of_run(run)) for name, cost in COSTS.items()},
+        "costs": {name: rounded(cost.of_run(run), COST_DIGITS) for name, cost in COSTS.items()},
         "val": _curves(run, "val", every),
         "train": _curves(run, "train", every),
         "seconds": _seconds(run, every),
@@ -110,7 +112,7 @@ def _curves(run: Run, split: str, every: int) -> dict[str, list[float | None]]:
     return {
         "epoch": list(epochs),
         "accuracy": [rounded(100 * accuracy.get(epoch, math.nan), 4) for epoch in epochs],
-        "loss": [rounded(loss.get(epoch, math.nan), 4) for epoch in epochs],
+        "loss": [rounded(loss.get(epoch, math.nan)) for epoch in epochs],
     }
 
 
@@ -118,7 +120,7 @@ def _seconds(run: Run, every: int) -> dict[int, float | None]:
     """Return {epoch: seconds of training until its end}."""
     seconds = run.curve("train", "seconds")
     total = zip(seconds, accumulate(seconds.values()), strict=True)
-    return {epoch: rounded(value, 4) for epoch, value in total if epoch % every == 0 or epoch == 1}
+    return {epoch: rounded(value, 9) for epoch, value in total if epoch % every == 0 or epoch == 1}
 
 
 def _reliability(findings: Findings) -> dict[str, list[list[float | None]]]:

@@ -27,7 +27,7 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
     """Yield name, forms and table."""
     comparison, arms = comparison_tables.comparison(findings), list(findings.classes.values())
     yield "comparison", "md csv", comparison
-    yield "comparison", "tex", replace(comparison, columns=comparison_tables.ARM + comparison_tables.ACCURACY)
+    yield "comparison", "tex", comparison_tables.for_papers(findings)
     yield "cost", "md tex", comparison_tables.cost(findings.rows)
     yield "runs", "md", comparison_tables.readable_runs(findings.study)
     yield "runs", "csv", Table(comparison_tables.run_columns(findings.study), findings.study.runs)
@@ -39,12 +39,14 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
     source = tuple(_source(findings))
     if findings.reported:
         notes = (*source, *in_words(claim_tables.REPORTED_NOTES, findings.study.folds))
-        yield "reported", "md csv", Table(claim_tables.REPORTED, findings.reported, notes)
+        yield "reported", "md csv tex", Table(claim_tables.REPORTED, findings.reported, notes)
     if findings.judged:
         notes = (*source, *claim_tables.claim_notes(findings.judged))
         yield "claims", "md csv", Table(claim_tables.CLAIMS, findings.judged, notes)
+        in_short = [column for column in claim_tables.CLAIMS if column.kind != "reason"]
+        yield "claims", "tex", Table(in_short, findings.judged, notes)
     if findings.effects:
-        yield "effects", "md csv", claim_tables.effects(findings)
+        yield "effects", "md csv tex", claim_tables.effects(findings)
     if findings.probes:
         said = [f"{probes.arm.label}: {sentence}" for probes in findings.probes for sentence in sentences(probes)]
         table = diagnostics(findings.probes)

@@ -31,6 +31,7 @@ from cnnexp.search.trials import is_search
 from cnnexp.storage.untrusted import checked_folder
 from cnnexp.text import in_shell, plain, plural, visible
 
+Read = tuple[Path, list[RunRecord], Findings | None, str, str]  # what _read returns of a group
 Groups = list[tuple[Path, list[RunRecord]]]
 MAX_PAGES = 12  # made together with an overview: more would take minutes
 
@@ -63,8 +64,12 @@ def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) ->
     names = {path: path.relative_to(folder).as_posix() if path != folder else "runs-here" for path, _ in groups}
     places = {path: functools.reduce(checked_folder, Path(name).parts, out) for path, name in names.items()}
     read = [(path, records, *_read(path, records, options.baseline)) for path, records in groups]
-    if all(findings is None and not is_search(path) for path, _, findings, _, _ in read):
-        raise UserError(read[0][3])
+    studies = [item for item in read if not is_search(item[0])]
+    if studies and not any(item[2] for item in studies) and (options.baseline or len(studies) == len(read)):
+        raise UserError(studies[0][3])
+    own = dict[Path, str]()
+    if options.baseline:
+        read = [item if item[2] or item[4] else _with_own_baseline(item, own) for item in read]
     stamps = {path: stamp(path, records, options.baseline, options.figures) for path, records in groups}
     usable = [item for item in read if item[2] or item[4]]
     changed = [item for item in usable if not is_made_of(places[item[0]], stamps[item[0]])]
@@ -73,7 +78,8 @@ def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) ->
     lines = []
     for path, records, findings, problem, search in read:
         others = [place for place in (out, *names) if place != path and place.is_relative_to(path)]
-        lines.append(overview.line(path, records, findings, problem, search, others))
+        line = overview.line(path, records, findings, problem, search, others)
+        lines.append(replace(line, note=own.get(path, "")))
 
     def links() -> list[str]:
         return [f"{name}/index.html" if (places[path] / "index.html").is_file() else "" for path, name in names.items()]
@@ -83,7 +89,8 @@ def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) ->
         made = overview.tables_of(linked)
         make_folders(out, "tables")
         write_page(out, overview.render(linked, made, options.command), made)
-        return overview.terminal(linked, out) + _not_made(left, options.command)
+        without = f"--baseline has no effect on {', '.join(names[path] for path in own)}\n" if own else ""
+        return overview.terminal(linked, out) + without + _not_made(left, options.command)
 
     earlier, printed = links(), write_overview()
     if left or not changed:
@@ -113,6 +120,18 @@ def _read(path: Path, records: list[RunRecord], baseline: str | None) -> tuple[F
         return None, str(error), ""
     except Exception as error:  # `cnnexp report` of the study alone shows where
         return None, f"internal error: {type(error).__name__}: {error}", ""
+
+
+def _with_own_baseline(item: Read, own: dict[Path, str]) -> Read:
+    """Read a study again that refuses the baseline of the command, with its own one; a note says so, also in `own`."""
+    path, records, _, refused, _ = item
+    findings, problem, search = _read(path, records, None)
+    if findings is None:
+        return path, records, None, problem, search
+    base = findings.baseline
+    own[path] = f"{refused}. Here it has no effect: {f'compared with {base.label}' if base else 'nothing is compared'}."
+    findings.study.notes.append(own[path])
+    return path, records, findings, problem, search
 
 
 def _write_search(path: Path, out: Path, options: Options, made_of: str) -> str:
