@@ -26,7 +26,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("folder", metavar="DIR", help="a study or its folder, a run, or a folder of studies")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the report (default: DIR/report)")
-    parser.add_argument("--baseline", metavar="ARM", help="the arm to compare with (default: the study's own)")
+    parser.add_argument(
+        "--baseline",
+        metavar="ARM",
+        help="the arm to compare with (default: the study's own, also of studies that have no such arm)",
+    )
     parser.add_argument("--no-figures", action="store_true", help="tables and page only")
     parser.add_argument("--quiet", action="store_true", help="print the path of the page only")
     parser.add_argument("--all-pages", action="store_true", help="of many studies, make every page that is out of date")
