@@ -12,6 +12,7 @@ from typing import Any
 from cnnexp.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
+NOTED = "cnnexp_hash"  # of an import, in its spec
 OURS = ("cnnexp", "torch", "torchvision", "hydra")
 
 
@@ -80,15 +81,23 @@ def changed_code(recorded: Any, node: dict[str, Any]) -> list[str]:
 
 
 def check_as_imported(hashes: Mapping[str, str]) -> None:
-    """Raise UserError if a file of `user_code` has changed since this process imported it, as a notebook's may.
+    """Raise UserError if a file of `user_code` has changed since this process imported it, as a notebook's may."""
+    for name in changed_since_import(hashes):
+        fix = f"importlib.reload({_module(name)}) or start anew"
+        raise UserError(f"{name}: has changed since it was imported here; {fix}")
+
+
+def changed_since_import(hashes: Mapping[str, str]) -> list[str]:
+    """Return the files of `user_code` that have changed since this process imported them.
 
     The first call for an import notes its hash; importing again, or reloading, starts anew.
     """
-    for name, found in hashes.items():
-        module = name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-        spec = getattr(sys.modules.get(module), "__spec__", None)
-        if spec is not None and vars(spec).setdefault("cnnexp_hash", found) != found:
-            raise UserError(f"{name}: has changed since it was imported here; importlib.reload({module}) or start anew")
+    specs = {name: getattr(sys.modules.get(_module(name)), "__spec__", None) for name in hashes}
+    return [name for name, spec in specs.items() if spec and vars(spec).setdefault(NOTED, hashes[name]) != hashes[name]]
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:

@@ -14,7 +14,7 @@ from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
 from cnnexp.config.signature import steps
-from cnnexp.config.user_code import user_code
+from cnnexp.config.user_code import changed_since_import, user_code
 from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
@@ -112,10 +112,12 @@ class Plan:
     def check_unchanged(self, data: ImageData) -> None:
         """Raise UserError if the data, the weights or the user's code have changed since the run was planned.
 
-        data: as it is now. Call this when everything is built, because the user's modules are imported by then.
+        data: as it is now. Call this when everything is built, because the user's modules are imported by then. A
+        process that has imported them for an earlier run has their code of then.
         """
         now = _user_code(self.config)
         changed = [name for name in now if now[name] != self.facts["user_code"].get(name)]
+        changed += changed_since_import(now)
         changed += ["the data"] if data.fingerprint != self.facts["data"] else []
         changed += [_split(key) for key, drawn in data.drawn.items() if self.facts.get(key) != drawn]
         if self.upstream is None and _weights(self.config, self.command)[1] != self.facts["weights"]:
