@@ -113,10 +113,10 @@ def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast
 
     budget: in seconds. Writes study.json and plan.json. Raises UserError if the budget lets no run start.
     """
-    write(plans)
     with ExitStack() as present:
         for folder in by_folder(plans):
             present.enter_context(at_work(folder))
+        write(plans)
         return finish(with_upstream(plans), engine, budget, fail_fast)
 
 
@@ -135,12 +135,12 @@ def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
     from cnnexp.sweep.slurm import SlurmEngine
 
     engine = SlurmEngine(batch_script(plans, cluster, request), cluster["workers"])
-    write(plans)
-    if not unfinished(plans):
-        return finish(with_upstream(plans), engine)
     with ExitStack() as present:
         for folder in by_folder(plans):
             present.enter_context(at_work(folder))
+        write(plans)
+        if not unfinished(plans):
+            return finish(with_upstream(plans), engine)
         engine.submit(plans[0].folder.parent)
         if request.no_wait and (tracker := plans[0].config["tracker"]) != "none":
             again = in_shell(["cnnexp", "track", str(plans[0].folder.parent), "--to", tracker, "--follow"])

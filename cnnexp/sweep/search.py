@@ -58,6 +58,7 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
         with proposing(search):
             unfinished = plans_again(planner, trials)
             engine = LocalEngine(slots) if slots else on_ray(planner, trials, unfinished, cluster)
+            search.write()  # now that nothing is refused any more
             follow_study(planner.base[0]["tracker"], search.folder)
             code = make(planner, trials, unfinished, engine, request)
     made = trials.read()
@@ -102,10 +103,9 @@ def check_same(search: Search) -> None:
 
 @contextmanager
 def proposing(search: Search) -> Iterator[None]:
-    """Write search.json, and be the only command that proposes trials of this search during the block."""
+    """Be the only command that proposes trials of this search during the block."""
     storage.make_folder(search.folder)
     with storage.lock(search.folder / SEARCH_LOCK), at_work(search.folder):
-        search.write()
         yield
 
 

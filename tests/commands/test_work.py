@@ -228,12 +228,15 @@ def test_a_folder_whose_locks_do_not_reach_is_refused(
     blind += "fcntl.flock = lambda *_: None; presence.TOUCH_SECONDS = 0.05\n"
     blind += "with presence.at_work(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
     words = [sys.executable, "-c", blind, str(outputs / "study")]
+    files = [outputs / "study" / name for name in ("study.json", "plan.json")]
+    before = [file.read_bytes() for file in files]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout is not None and other.stdout.readline()
             for command in (lambda: work(outputs), lambda: train(*SWEEP, "device.threads=1", "slots=cpu:1")):
                 assert command() == 2
                 assert "locks of files do not reach" in capsys.readouterr().err
+            assert [file.read_bytes() for file in files] == before, "what is refused changes no record"
         finally:
             other.kill()
     assert runs() == {}
