@@ -34,6 +34,10 @@ BEST_OF_MANY = "its validation result was chosen as the best of many, so it is t
 State = Literal["complete", "pruned", "unfit", "failed", "open"]
 
 
+class Refused(UserError):
+    """No run can have the proposed settings. An error of a disk, of the network or of a file is none of these."""
+
+
 @dataclass(frozen=True)
 class Search:
     """What search.json says; `space` is read."""

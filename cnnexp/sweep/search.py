@@ -133,7 +133,7 @@ def make(planner: TrialPlanner, trials: Trials, unfinished: list[Plan], engine: 
     print(f"search {search.folder}: {described(search)}")
     print(f"{plural(search.trials, 'trial')}, {made} done before, on {engine.describe()}", flush=True)
     times = Times([search.folder])
-    scheduler = SearchScheduler(trials, planner.plan, unfinished, engine, times, request.budget, request.fail_fast)
+    scheduler = SearchScheduler(trials, planner.propose, unfinished, engine, times, request.budget, request.fail_fast)
     return scheduler.run()
 
 

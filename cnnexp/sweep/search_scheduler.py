@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, UserError, one_line
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, one_line
 from cnnexp.records.run_record import RunRecord
 from cnnexp.search.proposal import propose
 from cnnexp.search.space import Params, as_words
-from cnnexp.search.trials import Search, Trial, Trials, winner
+from cnnexp.search.trials import Refused, Search, Trial, Trials, winner
 from cnnexp.sweep.engine import Engine
 from cnnexp.sweep.planning import with_upstream
 from cnnexp.sweep.scheduler import Scheduler
@@ -19,8 +19,8 @@ from cnnexp.training.plan import Plan
 class SearchScheduler(Scheduler):
     """Makes the trials of a search. unfinished: the plans of those that are recorded but not done.
 
-    plan: plans the run of a trial from its settings and number. A trial that diverges or runs out of memory is a
-    result, and no failure.
+    plan: plans the run of a trial from its settings and number; raises Refused if no run can have these. A trial that
+    diverges or runs out of memory is a result, and no failure.
     """
 
     HARMLESS = (*Scheduler.HARMLESS, "diverged", "oom")
@@ -78,7 +78,7 @@ class SearchScheduler(Scheduler):
         number, self.number = self.number, self.number + 1
         try:
             plan = self.plan(params, number)
-        except UserError as error:
+        except Refused as error:
             self.trials.add(number, params, error=one_line(error))
             self.board.say(f"refused trial-{number:03d} {' '.join(as_words(params))}: {one_line(error)}")
             return

@@ -24,12 +24,13 @@ from cnnexp.records.names import study_folder
 from cnnexp.records.provenance import TYPED, command, folder_flags
 from cnnexp.records.run_record import RunRecord
 from cnnexp.search.space import Params, as_words, read_space
-from cnnexp.search.trials import Search, Trial, trial_name
+from cnnexp.search.trials import Refused, Search, Trial, trial_name
+from cnnexp.storage import Damaged, Locked
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.expand import expand
 from cnnexp.sweep.planning import Composed, varying
 from cnnexp.training import trial as trial_of_parts
-from cnnexp.training.build import build_data
+from cnnexp.training.build import build_data, forget_data
 from cnnexp.training.device import Target
 from cnnexp.training.plan import Plan
 from cnnexp.training.plan import plan as plan_run
@@ -54,6 +55,7 @@ class TrialPlanner:
         if str(config.study.name) == DEFAULT_STUDY:
             own = f"-{request.search}" if request.search not in SAMPLERS else ""
             self.typed.append(f"study.name=search{own}")
+        self.code: dict[str, str] = {}  # the hashes of the user's code as it was first planned
         self.compared_on = set[tuple[str, int]]()  # the validation images of the first trial that is planned: id, label
         check_single(self.words_of([]), plain(config.study), hydra)
         self.base = self.composed([])
@@ -138,7 +140,30 @@ class TrialPlanner:
         if images != self.compared_on:
             raise UserError("it changes the validation images, on which trials are compared; leave it out")
         typed = as_typed([*self.typed, *overrides])
-        return plan_run(config, typed, changes, command(), dict(hydra_node.runtime.choices), self.target)
+        planned = plan_run(config, typed, changes, command(), dict(hydra_node.runtime.choices), self.target)
+        for link in planned.chain():
+            self.code = link.facts["user_code"] | self.code
+        return planned
+
+    def propose(self, params: Params, number: int) -> Plan:
+        """Plan the run of a proposed trial.
+
+        Raises Refused if its settings are at fault; UserError if a file, a disk or the network is, or if the user's
+        code has changed: workers may have imported the earlier one.
+        """
+        try:
+            planned = self.plan(params, number)
+        except UserError as error:
+            if isinstance(error, (OSError, Locked, Damaged)) or isinstance(error.__cause__, OSError):
+                raise
+            forget_data()
+            self.check_with_data()  # what could be planned as the search began
+            raise Refused(str(error)) from error
+        for name, found in (item for link in planned.chain() for item in link.facts["user_code"].items()):
+            if found != self.code[name]:
+                fix = "add study.name=NAME for a new search, or undo the change and type the same command"
+                raise UserError(f"{name}: has changed since this search began; {fix}")
+        return planned
 
     def again(self, trial: Trial) -> Plan:
         """Plan the run of a recorded trial. Raises UserError if it would be another run now."""

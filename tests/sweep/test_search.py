@@ -1,6 +1,7 @@
 """A search: its trials never read a test image, go on as they would have gone, and are compared by validation rows."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from thread_workers import use_threads
 from tiny import DIVERGE, TINY
 
 from cnnexp import cli, storage
+from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.under_way import SEARCH_LOCK
 from cnnexp.search.space import read_space
@@ -28,6 +30,7 @@ from cnnexp.search.trials import Search, Trials, read_search, trial_name, winner
 from cnnexp.sweep import search_scheduler
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.times import Times
+from cnnexp.sweep.trial_plans import TrialPlanner
 from cnnexp.training import build
 from cnnexp.training import run as runner
 from cnnexp.training.launched import Place
@@ -307,6 +310,94 @@ def test_another_search_needs_another_name(
     keys = {word.partition("=")[0] for word in words}
     assert train(*(word for word in THREE if word.partition("=")[0] not in keys), *words) == 2
     assert message in capfd.readouterr().err
+
+
+def test_a_refused_command_changes_no_record(train: Train, outputs: Path) -> None:
+    assert train(*THREE, "search.trials=1") == 0
+    before = (outputs / "search" / "search.json").read_bytes()
+    assert train(*THREE, "search.trials=2", "epochs=2ep") == 2
+    assert (outputs / "search" / "search.json").read_bytes() == before
+
+
+@contextmanager
+def before_the_second(spoil: Callable[[TrialPlanner], object]) -> Iterator[None]:
+    """Call a function before the second trial is planned."""
+    real = TrialPlanner.propose
+
+    def propose(self: TrialPlanner, params: Any, number: int) -> Plan:
+        if number == 1:
+            spoil(self)
+        return real(self, params, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrialPlanner, "propose", propose)
+        yield
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        storage.StorageError("/data/images.npy", OSError(errno.ESTALE, "Stale file handle"), "read"),
+        storage.Locked("/data: is in use by pid 7"),
+        storage.Damaged("/data/images.npy: was damaged"),
+        UserError("model.weights: no such run"),
+    ],
+)
+def test_what_is_no_fault_of_the_settings_ends_the_search(
+    error: UserError, train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> Plan:
+        raise error
+
+    with before_the_second(lambda planner: setattr(planner, "plan", fail)):
+        assert train(*THREE) == 2
+    assert capfd.readouterr().err == f"cnnexp: {error}\n"
+    assert [trial.state for trial in trials(outputs)] == ["complete"]
+    assert train(*THREE) == 0
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
+
+
+def test_settings_that_cannot_be_together_are_refused(outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny = [word for word in TINY if not word.startswith(("batch_size=", "model.norm="))]
+    space = "search.space={accumulate:[1,8],batch_size:[8,4]}"
+    words = ["+search=random", space, "search.trials=4", "model.norm=none", "slots=cpu:1", f"outputs={outputs}"]
+    assert cli.main(["train", *tiny, *words]) == 0
+    made = trials(outputs)
+    assert sorted(trial.shown_state for trial in made) == ["complete"] * 3 + ["refused"]
+    assert [trial.params for trial in made if trial.state == "unfit"] == [{"accumulate": 8, "batch_size": 4}]
+    assert "accumulate: given 8; allowed: at most batch_size, 4" in capfd.readouterr().out
+
+
+NETWORK = "from torch import nn\n\n\ndef net(classes):\n"
+NETWORK += "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes))\n"
+
+
+@pytest.mark.parametrize("edited", ["search_net.py", "search_part.py"])
+def test_code_that_is_edited_meanwhile_ends_the_search(
+    edited: str, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "search_net.py").write_text("import search_part\n" + NETWORK)
+    (tmp_path / "search_part.py").write_text("WIDTH = 1\n")
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "own.yaml").write_text("_target_: search_net.net\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("search_net", "search_part"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    words = ["train", *(word for word in TINY if not word.startswith("model")), f"outputs={outputs}", "slots=cpu:1"]
+    words += ["--config-dir", str(tmp_path / "mine"), "model=own", "epochs=1ep", "+search=random", "search.trials=3"]
+    words += ["search.space={optimizer.lr:{low:1e-3,high:1e-1}}"]
+    file = tmp_path / edited
+    before = file.read_text()
+    with before_the_second(lambda _: file.write_text(before + "\n# edited\n")):
+        assert cli.main(words) == 2
+    err = capfd.readouterr().err
+    assert f"cnnexp: {edited.removesuffix('.py')}" in err
+    assert "has changed since this search began; add study.name=NAME for a new search" in err
+    assert [trial.state for trial in trials(outputs)] == ["complete"]
+    file.write_text(before)
+    assert cli.main(words) == 0
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 3
 
 
 @pytest.mark.parametrize(
