@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plain_plans import End, FakeEngine, finish, plain_plan
@@ -217,10 +218,10 @@ def test_a_lock_that_cannot_be_looked_at_stops_no_other_run(
     plans = [plain_plan(tmp_path, "a"), plain_plan(tmp_path, "b")]
     real, lock = os.open, plans[0].folder / ".lock"
 
-    def fail(path: object, *more: int, **named: object) -> int:
-        if path == str(lock) or path == lock:
+    def fail(path: Any, *more: Any, **named: Any) -> int:
+        if path in (str(lock), lock):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(lock))
-        return real(path, *more, **named)  # type: ignore[call-overload, no-any-return]
+        return real(path, *more, **named)
 
     monkeypatch.setattr(os, "open", fail)
     assert Scheduler(plans, FakeEngine(1, done), Times([])).run() == 3
