@@ -25,8 +25,9 @@ def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
         run = cnnexp.train("model=custom", "aug=full", "optimizer.lr=5e-4", "epochs=3")
 
     overrides: settings as typed on the command line, a text each, or mappings of dotted keys. settings: the same by
-    keyword; a dict sets what is below its key. docs/settings.md lists all of them. `config_dir` names a folder of
-    your own configs. progress: show bars in a notebook or terminal, else a line per epoch.
+    keyword; a dict sets what is below its key, or is the value: unfreeze={"layer4": "2ep"}. docs/settings.md lists all
+    of them. `config_dir` names a folder of your own configs. progress: show bars in a notebook or terminal, else a line
+    per epoch.
 
     Returns the run: `run.result`, `run.history`, `run.figure()`. Ctrl-C, or a notebook's stop button, ends it after the
     current step with its state saved, and raises KeyboardInterrupt; the same call goes on from there.
