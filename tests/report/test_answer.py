@@ -14,7 +14,7 @@ from cnnexp.report.analysis.examples import MAX_CONFUSED, PER_CELL, most_voted
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.figures import images
 from cnnexp.report.read.collect import collect, find_groups
-from cnnexp.report.render import plot_data
+from cnnexp.report.render import overview, plot_data
 from cnnexp.report.render.answer import CORRECTED, DIVERGED, LOOKS, answer
 from cnnexp.report.render.plot_data import encode, page_data, rounded
 
@@ -241,3 +241,21 @@ def test_a_plan_that_has_ended_early_is_not_all_done(tmp_path):
         *("final", "Final"),
         "Up to 5 of 20 planned seeds are done: the rest would decide nothing, or hardly anything.",
     )
+
+
+def test_costs_are_shown_in_full(tmp_path):
+    for seed in range(2):
+        model = {"parameters": 11_181_642, "trainable_parameters": 11_181_642, "macs": 4_089_284_608}
+        run = write_run(tmp_path, "baseline", seed, seconds=12_346.7, model=model)
+        for epoch in (16, 17):
+            run.append(
+                kind="epoch", epoch=epoch, step=70 * epoch, split="train", loss=12.3456, accuracy=0.5, seconds=1234.5
+            )
+        run.sync()
+    found = analyse(study_of(tmp_path / "demo"))
+    (arm,) = page_data(found, images.TestImages())["arms"]
+    costs = {"seconds": 12_346.7, "parameters": 11_181_642, "macs": 4_089_284_608}
+    assert arm["costs"] == arm["runs"][0]["costs"] == costs
+    assert arm["runs"][0]["seconds"][17] == 15 * 4.0 + 2 * 1234.5
+    line = overview.line(tmp_path / "demo", [], found, "", "", [])
+    assert overview._data([line])["points"][0]["costs"] == costs

@@ -360,3 +360,14 @@ def test_the_notes_of_a_table_are_of_what_is_in_it(tmp_path: Path) -> None:
         "div.",
     ):
         assert note not in clear + weak, note
+
+
+def test_the_note_on_an_open_verdict_is_of_what_keeps_it_open(tmp_path: Path) -> None:
+    folder = study(tmp_path, 6, plan=tuple(range(6)), claims=["up - baseline > 1 points"])
+    shutil.rmtree(next(folder.glob("up-s0*")))
+    write_run(tmp_path, "up", 0, status="diverged")
+    tables = report.write(folder, figures=False).index.parent / "tables"
+    for name in ("comparison", "claims"):
+        text = (tables / f"{name}.md").read_text()
+        assert "not decided (1 diverged)" in text and "not decided (diverged): p below the limit" in text
+        assert "p \\< 0.05 but" not in text and "0.05 but above" not in text

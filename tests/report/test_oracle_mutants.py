@@ -25,7 +25,7 @@ STATISTICS = [  # source of the report, and a fault in its place
     ("t_interval(sample - reference, overlap", "t_interval(sample, overlap"),
     ("int((second & ~first).sum())", "int((second | ~first).sum())"),
     ("discordant, 0.5)", "discordant, 0.4)"),
-    ("winner = arm if test.mean > 0 else base", "winner = base if test.mean > 0 else arm"),
+    ("in ((1, arm), (-1, base)) if", "in ((1, base), (-1, arm)) if"),
     ("if decision.crossed and diverged", "if decision.crossed and not diverged"),
     ("crosses = p < limit and not test.biased", "crosses = p < limit"),
     ("AT_PLAN, WITH_LOOKS = 0.8", "AT_PLAN, WITH_LOOKS = 0.9"),

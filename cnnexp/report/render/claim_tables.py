@@ -25,7 +25,8 @@ CLAIM_NOTES = {  # each with a pattern of the claims, verdicts or remarks that i
     "by the side of the claimed number.": "",
     "provisional: {planned} are not done.": "^provisional",
     "within noise: p >= 0.05.": "^within noise",
-    "not decided: p < 0.05 but above the limit, or too few {units}, or no spread.": "^not decided",
+    "not decided: p < 0.05 but above the limit, or too few {units}, or no spread.": r"^not decided(?! \(\d+ diverged)",
+    "not decided (diverged): p below the limit, but diverged runs, which weaken it, are left out.": r"\(\d+ diverged",
     "Detectable: the distance from the claimed number that these {units} would show with probability 0.8, with the "
     "observed deviation.": "more seeds? would decide",
     "Within a margin: two one-sided tests (TOST, Schuirmann 1987); the table has the larger p.": r"\bwithin\s+\d",

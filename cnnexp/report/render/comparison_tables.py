@@ -20,7 +20,7 @@ IN_COST = ("Training (s)", "Images/s", "Parameters", "MACs")  # of the compariso
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return what the reader of a comparison must know, of what occurs in it."""
     own_images = any(row.arm.fold_is_test for row in rows)
-    verdicts = {row.verdict.split(":")[0].split(" (")[0].split(" over ")[0] for row in rows}
+    verdicts = {_kind(row.verdict) for row in rows}
     diverged = " (+1 div.): one more run diverged." if any(row.diverged for row in rows) else ""
     chance = " At chance: runs that are not better than one answer for all images."
     found = [
@@ -43,6 +43,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return in_words([note for note in [*found, *TRAINING_NOTES] if note], folds_of(rows))
 
 
+def _kind(verdict: str) -> str:
+    """Return a verdict without its numbers; "diverged" of one that diverged runs keep open."""
+    return "diverged" if verdict.endswith("diverged)") else verdict.split(":")[0].split(" (")[0].split(" over ")[0]
+
+
 def folds_of(rows: Sequence[Row]) -> int:
     """Return how many folds the arms have; 0 without cross-validation."""
     return max((row.arm.folds for row in rows), default=0)
@@ -53,6 +58,10 @@ VERDICT_NOTES = (
     ({"provisional"}, "provisional: {planned} are not done."),
     ({"within noise"}, "within noise: no detectable difference, p >= 0.05."),
     ({"not decided"}, "not decided: p < 0.05 but above the limit, or too few {units}."),
+    (
+        {"diverged"},
+        "not decided (diverged): p below the limit, but the arm that is ahead has diverged runs, which are left out.",
+    ),
 )
 TRAINING_NOTES = (
     "Epochs to plateau: the first epoch with a validation accuracy within 1 point of the run's own best, mean {over}.",
