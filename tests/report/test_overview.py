@@ -164,4 +164,4 @@ def test_a_baseline_that_only_some_studies_have_is_used_there_and_the_others_kee
         assert (
             "Here it has no effect: compared with baseline." in (outputs / "report" / name / "index.html").read_text()
         )
-    assert "--baseline has no effect on one, two\n" in written.terminal
+    assert "--baseline has no effect on one, two, which keep their own\n" in written.terminal

@@ -56,8 +56,7 @@ class Line:
         if self.search:
             return self.search
         damage = f"Cannot be read: {plain(self.problem)}" if self.problem else ""
-        parts = [in_short(found.study, found.rows, most=4)] if found else []
-        return " ".join(part for part in (*parts, damage, self.note) if part)
+        return f"{in_short(found.study, found.rows, most=4)} {damage}".rstrip() if found else damage
 
     @property
     def status(self) -> tuple[str, str]:

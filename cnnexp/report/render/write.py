@@ -89,7 +89,8 @@ def _write_studies(folder: Path, out: Path, groups: Groups, options: Options) ->
         made = overview.tables_of(linked)
         make_folders(out, "tables")
         write_page(out, overview.render(linked, made, options.command), made)
-        without = f"--baseline has no effect on {', '.join(names[path] for path in own)}\n" if own else ""
+        kept = ", ".join(names[path] for path in own)
+        without = f"--baseline has no effect on {kept}, which keep their own\n" if own else ""
         return overview.terminal(linked, out) + without + _not_made(left, options.command)
 
     earlier, printed = links(), write_overview()
