@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -159,11 +160,12 @@ class SlurmEngine:
             del self.watched[folder]
             self.seen.discard(folder)
             return Ended(plan, status, (info.get("error") or {}).get("message", ""))
-        if status == "running" and storage.is_locked(folder / ".lock"):
-            self.seen.add(folder)
-            rows = storage.read_rows(plan.record().metrics)
-            total = (info.get("schedule") or {}).get("total_steps")
-            return Progress(plan, rows[-1]["step"] / total) if rows and total else None
+        with suppress(storage.StorageError):  # the next look may succeed
+            if status == "running" and storage.is_locked(folder / ".lock"):
+                self.seen.add(folder)
+                rows = storage.read_rows(plan.record().metrics)
+                total = (info.get("schedule") or {}).get("total_steps")
+                return Progress(plan, rows[-1]["step"] / total) if rows and total else None
         return None
 
     def has_workers(self) -> bool:

@@ -1,5 +1,6 @@
 """The engine of SLURM: the script, what it asks SLURM with pretended commands, and real jobs on one node."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -195,6 +196,26 @@ class TestFollowing:
             assert engine.news(0.0) == [Progress(plans[2], 0.75)]
         record.update(status="interrupted", finished="then")
         assert engine.news(0.0) == [], "another worker, or this one after its requeue, continues"
+
+    def test_a_disk_that_does_not_answer_for_a_moment_ends_nothing(
+        self, engine: SlurmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = plain_plan(tmp_path, "a")
+        engine.start(plan)
+        finish(plan, "running")
+        (plan.folder / ".lock").touch()
+        real = os.open
+
+        def fail(path: Any, *more: Any, **named: Any) -> int:
+            if str(path).endswith("/.lock"):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return real(path, *more, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", fail)
+            assert engine.news(0.0) == []
+        finish(plan, "done")
+        assert engine.news(0.0) == [Ended(plan, "done", "")]
 
     def test_the_command_ends_with_75_when_no_worker_is_left(self, engine: SlurmEngine, tmp_path: Path) -> None:
         engine.start(plain_plan(tmp_path, "a"))
