@@ -78,6 +78,9 @@ def _rows(file: Path) -> Iterator[Row]:
             where = f"{file}: line {begun}"
             if any(row.get(None, ())):
                 raise UserError(f"{where}: has more columns than the first line; put a text with separators in quotes")
+            texts = [text for text in row.values() if isinstance(text, str)]
+            if any(line.count(separator) + 1 >= len(row) for text in texts for line in text.split("\n")[1:]):
+                raise UserError(f"{where}: a quote that begins there goes on to line {reader.line_num}; close it there")
             if any(values.values()):
                 given += 1
                 yield reader.line_num, *_row(where, **values)

@@ -69,6 +69,11 @@ def test_numbers_are_sorted_as_numbers(photos):
     assert load(photos, text).classes == ["8", "9", "10", "11"]
 
 
+def test_a_text_of_several_lines_is_read(photos):
+    rows = [f'img/{i}.png,{i % 2},"seen from above,\nat night"' for i in range(40)]
+    assert sum(map(len, load(photos, "path,label,note\n" + "\n".join(rows)).splits().values())) == 40
+
+
 def test_quoted_names_and_repeated_lines(photos):
     picture(50, size=(20, 12)).save(photos / "img" / "a, b.png")
     data = load(photos, lines('"img/a, b.png",cat', "./img/1.png,cat"))
@@ -96,7 +101,14 @@ def test_quoted_names_and_repeated_lines(photos):
             r"line 42: cannot be read as CSV \(.*close each quote",
         ),
         (lines('img/1.png,"odd', "img/2.png,cat"), r"line 42: cannot be read as CSV \(unexpected end of data\)"),
-        (lines('img/1.png,"odd', 'img/2.png,cat"'), r"line 42: given path 'img/1.png', label 'odd\\nimg/2.png,cat'"),
+        (
+            lines('img/1.png,"odd', 'img/2.png,cat"'),
+            r"line 42: a quote that begins there goes on to line 43; close it there",
+        ),
+        (
+            'path,label,size\nimg/1.png,cat,"5\nimg/2.png,dog,6\nimg/3.png,dog,7"\n',
+            r"line 2: a quote that begins there goes on to line 4; close it there",
+        ),
         (lines(columns='path,"label'), r"line 1: cannot be read as CSV"),
         ("path,label\nimg/1.png,cat\nimg/2.png,cat\n", r"has one label, 'cat'; at least two"),
         (
