@@ -151,6 +151,8 @@ import sys, time
 from cnnexp.data import sources, prepare, tree
 slow = tree.decode
 tree.decode = lambda *a: time.sleep(0.005) or slow(*a)
+print("imported", flush=True)
+sys.stdin.readline()
 print(sources.folder(**{node!r}).fingerprint)
 """
 
@@ -159,8 +161,12 @@ def test_two_processes_at_once_end_with_one_cache(root, cache):
     node = settings("folder", root=str(root), size=8, cache=cache)
     node.pop("_target_")
     command = [sys.executable, "-c", CODE.format(node=node)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": REPOSITORY}
-    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    both = [subprocess.Popen(command, **pipes, text=True, cwd=REPOSITORY) for _ in range(2)]
+    assert [process.stdout.readline() for process in both] == ["imported\n"] * 2
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
     outputs = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0] != ""
@@ -173,7 +179,8 @@ def test_two_processes_at_once_end_with_one_cache(root, cache):
 def test_a_killed_preparation_leaves_no_cache_and_no_lock(root, cache):
     node = settings("folder", root=str(root), size=8, cache=cache)
     node.pop("_target_")
-    process = subprocess.Popen([sys.executable, "-c", CODE.format(node=node)], cwd=REPOSITORY)
+    command = [sys.executable, "-c", CODE.format(node=node)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not list(Path(cache).glob(".*.tmp/images.npy")) and time.monotonic() < deadline:
         time.sleep(0.01)
