@@ -7,8 +7,9 @@
     side    = value {("+" | "-") value}
     compare = "<" | "<=" | ">" | ">="
     value   = arm ["." metric ["[" class "]"]] | "spread(" arm ["." metric] ")"
-              an arm is letters, digits and _, or any name in double quotes; a spread is the standard deviation over
-              all arms with this part in their name: spread("norm=batch") is over "norm=batch,batch_size=5" and others
+              an arm is letters, digits and _, not first a digit, or any name in double quotes; a spread is the
+              standard deviation over all arms with this part in their name: spread("norm=batch") is over
+              "norm=batch,batch_size=5" and others
     metric  = one of METRICS, without test_ if one likes: a.f1 > b.f1; test_accuracy if none is given
     class   = of precision, recall and f1: a.recall[dog] > b.recall[dog]; other names than letters in double quotes
     unit    = points (a difference of accuracies), % (an accuracy), nats, epochs, seconds
@@ -194,7 +195,8 @@ def _value(times: int, words: list[str]) -> Term:
         return replace(term, spread=True)
     arm = words.pop(0) if words else "the end"
     if arm == "the end" or not re.match(r'"|[^\W\d]', arm):
-        raise UserError(f"expected an arm, found {arm if arm == 'the end' else repr(arm)}")
+        fix = "; put a name that begins with a digit in double quotes" if arm[0].isdigit() else ""
+        raise UserError(f"expected an arm, found {arm if arm == 'the end' else repr(arm)}{fix}")
     metric = "test_accuracy"
     if _skip(words, "."):
         metric = full_name(words.pop(0) if words else "")

@@ -23,6 +23,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
+HALVES = ("googlenet", "inception_v3")  # their ImageNet weights are for (p - 0.5) / 0.5, which torchvision does inside
 
 
 def torchvision_model(
@@ -140,12 +141,16 @@ def timm_images(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def torchvision_images(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the images that torchvision's ImageNet weights of a network are for, as `timm_images` does."""
+    """Return the images that torchvision's ImageNet weights of a network are for, as `timm_images` does.
+
+    Mean and standard deviation are those that the first layer gets, which for HALVES are not those of `transforms()`.
+    """
     from cnnexp.models.weights import imagenet_weights
 
     check_name(name := str(node.get("name")))
     found = imagenet_weights(name).transforms()
-    return {"size": found.crop_size[0], "normalize": {"mean": list(found.mean), "std": list(found.std)}}
+    mean, std = ([0.5] * 3, [0.5] * 3) if name in HALVES else (list(found.mean), list(found.std))
+    return {"size": found.crop_size[0], "normalize": {"mean": mean, "std": std}}
 
 
 def check_timm() -> None:

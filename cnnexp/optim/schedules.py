@@ -155,7 +155,10 @@ def cosine(
 
 
 def onecycle(optimizer: "Optimizer", total_steps: int, rise: Rate, start: Probability, end: Probability) -> Schedule:
-    """Rise from `start` to 1 over a fraction `rise` of the steps, then fall to `end`, as torch's OneCycleLR does."""
+    """Rise from `start` to 1 over a fraction `rise` of the steps, then fall to `end`.
+
+    The rates are those of torch's OneCycleLR with cycle_momentum=False: the momentum stays.
+    """
     peak = rise * total_steps - 1
     last = max(total_steps - 1, 1)
 

@@ -20,6 +20,7 @@ from cnnexp.training.setup import batches_of, choose_precisions, new_state, sett
 Floats = NDArray[np.float64]
 ENOUGH = 2.0  # a loss so many times that at the start ends the test: the rate is too high
 SMOOTHED = 0.75  # decades of learning rate that the loss is smoothed over
+CONSTANT = {"_target_": "cnnexp.optim.schedules.constant", "warmup": 0}
 LEAST_FALL = 0.02  # of the loss, as a share, to speak of falling
 
 
@@ -54,7 +55,7 @@ def range_test(
     rates = np.geomspace(low, high, steps)
     losses = np.full((seeds, steps), np.nan)
     for index in range(seeds):
-        own = {**config, "seed": config["seed"] + index}
+        own = {**config, "seed": config["seed"] + index, "scheduler": CONSTANT}  # torch's set rates when they are made
         batches = batches_of(own, data, device)
         settings = settings_of(own, batches, device)
         state = new_state(own, data, settings)

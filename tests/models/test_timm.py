@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from cnnexp.config import compose
 from cnnexp.config.set_by_data import print_set_by_data
@@ -87,8 +88,20 @@ def test_other_networks_leave_the_data_as_it_is():
 
 
 def test_torchvisions_networks_say_their_images_when_asked():
-    data = resolved("model=torchvision", "model.name=inception_v3", "data.size=model", "data.normalize=model")
-    assert data["size"] == 299 and np.allclose(data["normalize"]["std"], [0.229, 0.224, 0.225])
+    data = resolved("model=torchvision", "model.name=convnext_tiny", "data.size=model", "data.normalize=model")
+    assert data["size"] == 224 and np.allclose(data["normalize"]["std"], [0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_that_rescale_their_images_themselves_get_them_so(name):
+    """torchvision builds these two with transform_input=True for its ImageNet weights, and cnnexp without."""
+    data = resolved("model=torchvision", f"model.name={name}", "data.size=model", "data.normalize=model")
+    given, inside = data["normalize"], getattr(torchvision.models, name)(aux_logits=False, init_weights=False)
+    inside.transform_input = True
+    imagenet = torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    image = torch.rand(1, 3, 4, 4)
+    ours = torchvision.transforms.Normalize(given["mean"], given["std"])(image)
+    assert torch.allclose(ours, inside._transform_input(imagenet(image)), atol=1e-6)
 
 
 def test_a_network_that_does_not_say_it_is_one_line():

@@ -16,6 +16,8 @@ Train = Callable[..., int]
         ("b.shift_consistency > 50 %", [], "shift_consistency is not measured; set shift_pixels, as in shift_pixels=2"),
         ("b.shift_consistency > 50 %", ["shift_pixels=1"], ""),
         ("b.val_loss < a.val_loss", ["data.val_fraction=0"], "there is no validation split; set data.val_fraction"),
+        ("b.val_accuracy within 1 point of a.val_accuracy", ["data.val_fraction=0"], "there is no validation split"),
+        ("std(b.val_loss) < std(a.val_loss)", ["data.val_fraction=0"], "there is no validation split"),
         ("b > a at every epoch", ["data.val_fraction=0"], ""),
         ("b.f1[tree] > a.f1[fir]", [], ""),
     ],

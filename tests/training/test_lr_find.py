@@ -74,6 +74,19 @@ def test_steps_have_the_rates_and_no_test_image_is_read(
     assert ("suggested: cnnexp train" if code == 0 else "no suggestion: the loss falls nowhere") in printed
 
 
+def test_a_scheduler_of_torch_changes_no_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rates, real = list[float](), lr_find.train_step
+
+    def step(state: Any, *rest: Any) -> None:
+        real(state, *rest)
+        rates.append(state.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(lr_find, "train_step", step)
+    own = ["scheduler._target_=torch.optim.lr_scheduler.LinearLR", "+scheduler.start_factor=0.1", "~scheduler.warmup"]
+    cli.main(["lr-find", *TINY, *own, "--steps=40", "--seeds=1", "--low=1e-5", "--high=0.1", f"--out={tmp_path}"])
+    assert rates == pytest.approx(list(np.geomspace(1e-5, 0.1, 40))[: len(rates)]) and len(rates) > 5
+
+
 def test_a_whole_number_is_a_learning_rate(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cli.main(["lr-find", *TINY, "optimizer.lr=1", "--steps=40", "--seeds=1", f"--out={tmp_path}"])
     assert "is missing" not in capfd.readouterr().err and (tmp_path / "lr_find.csv").exists()

@@ -21,7 +21,7 @@ from cnnexp.training import run as runner
 from cnnexp.training.loop import TrainState
 from cnnexp.training.plan import Plan
 from cnnexp.training.probes.magnitudes import counts, histogram
-from cnnexp.training.probes.passes import Pass
+from cnnexp.training.probes.passes import IMAGES, Pass
 from cnnexp.training.probes.weights import Step
 from cnnexp.training.progress import Progress
 
@@ -241,6 +241,25 @@ def test_a_unit_is_dead_only_if_it_is_zero_for_every_batch() -> None:
             network(X)
             network(second)
         assert by_kind(watched.rows(), "dead_units")["act1"]["dead"] == dead
+
+
+def test_activations_are_of_the_first_images_however_large_the_batches() -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.ReLU()).eval()
+    x = torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
+
+    def seen(batch: int) -> dict[str, Any]:
+        with Pass(network, network, ALL) as watched, torch.inference_mode():
+            for images in x.split(batch):
+                network(images)
+        return by_kind(watched.rows(), "activation")["1"]
+
+    first = network(x)[:IMAGES].detach()
+    assert seen(100)["numbers"] == first.numel() == 256
+    for batch in (1, 16, 50, 64):
+        given = seen(batch)
+        assert given["mean"] == pytest.approx(float(first.mean()), rel=1e-5)
+        assert given["std"] == pytest.approx(float(first.std(correction=0)), rel=1e-5)
+        assert {**given, "mean": 0, "std": 0} == {**seen(100), "mean": 0, "std": 0}
 
 
 @pytest.mark.parametrize("pooled_first", [False, True])

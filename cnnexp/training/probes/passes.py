@@ -6,6 +6,7 @@ Networks from YAML pool before a ReLU (models/layout.py), so their maps are seen
 is zero if the complete window is. No dropout, no augmentation; batch norm uses its running statistics.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -39,7 +40,8 @@ class Pass:
         self.batches = 0
         self.calls: Counter[str] = Counter()  # in this batch: a module can be used more than once
         self.after = ("", False)  # the last layer with weights, and whether it is a convolution
-        self.activations: dict[str, dict[str, Any]] = {}
+        self.activations: dict[str, dict[str, str]] = {}
+        self.seen: dict[str, Seen] = {}  # of the layers in `activations`
         self.alive: dict[str, Tensor] = {}  # (units,) bool
         self.norms: dict[str, list[tuple[int, Tensor, Tensor]]] = {}  # (numbers, mean, mean square), from running_mean
 
@@ -76,12 +78,11 @@ class Pass:
             weights, convolution = self.after
             if layer not in self.activations:
                 same_block = weights.rpartition(".")[0] == name.rpartition(".")[0]
-                self.activations[layer] = {
-                    "layer": layer,
-                    "type": type(module).__name__,
-                    "after": weights if same_block else "",
-                    **(moments(output[:IMAGES]) if self.wanted["activations"] else {}),
-                }
+                after = weights if same_block else ""
+                self.activations[layer] = {"layer": layer, "type": type(module).__name__, "after": after}
+                self.seen[layer] = Seen()
+            if self.wanted["activations"]:
+                self.seen[layer].add(output)
             if self.wanted["dead_units"] and isinstance(module, SILENT):
                 alive = not_zero(output, 1 if convolution else -1)
                 self.alive[layer] = self.alive[layer] | alive if layer in self.alive else alive
@@ -102,10 +103,9 @@ class Pass:
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of the pass: activations, dead units and batch norm, each in the order of use."""
         rows: list[dict[str, Any]] = []
-        for layer, facts in self.activations.items():
-            named = {key: facts[key] for key in ("layer", "type", "after")}
-            if "histogram" in facts:
-                rows.append({"kind": "activation", **named, **facts["moments"], **histogram(facts["histogram"])})
+        for layer, named in self.activations.items():
+            if self.wanted["activations"]:
+                rows.append({"kind": "activation", **named, **self.seen[layer].facts()})
             if layer in self.alive:
                 alive = self.alive[layer]
                 rows.append({"kind": "dead_units", **named, "units": len(alive), "dead": int((~alive).sum())})
@@ -119,10 +119,28 @@ class Pass:
         return rows
 
 
-def moments(x: Tensor) -> dict[str, Any]:
-    """Return the mean and standard deviation of a tensor's numbers, and the counts of its histogram."""
-    deviation, mean = torch.std_mean(x.float(), correction=0)
-    return {"moments": {"mean": float(mean), "std": float(deviation)}, "histogram": counts(x)}
+class Seen:
+    """The activations of the first IMAGES images of a split, batch by batch."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.batches: list[tuple[int, float, float, Tensor]] = []  # numbers, their mean and deviation, their counts
+
+    def add(self, output: Tensor) -> None:
+        """Add the activations (N, ...) of a batch."""
+        x = output[: IMAGES - self.images]
+        if len(x):
+            deviation, mean = torch.std_mean(x.float(), correction=0)
+            self.batches.append((x.numel(), float(mean), float(deviation), counts(x)))
+            self.images += len(x)
+
+    def facts(self) -> dict[str, Any]:
+        """Return {mean, std} of all numbers, and their histogram."""
+        sizes, means, deviations, of_bins = zip(*self.batches, strict=True)
+        total = sum(sizes)
+        mean = sum(size * mean for size, mean in zip(sizes, means, strict=True)) / total
+        squares = (size * (std**2 + (of - mean) ** 2) for size, of, std in zip(sizes, means, deviations, strict=True))
+        return {"mean": mean, "std": math.sqrt(sum(squares) / total), **histogram(torch.stack(of_bins).sum(0))}
 
 
 def not_zero(x: Tensor, unit: int) -> Tensor:
