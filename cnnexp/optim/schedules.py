@@ -155,9 +155,9 @@ def cosine(
 
 
 def onecycle(optimizer: "Optimizer", total_steps: int, rise: Rate, start: Probability, end: Probability) -> Schedule:
-    """Rise from `start` to 1 over a fraction `rise` of the steps, then fall to `end`.
+    """Rise from `start` to 1 over a fraction `rise` of the steps, then fall to `end`; the momentum stays.
 
-    The rates are those of torch's OneCycleLR with cycle_momentum=False: the momentum stays.
+    The rates are those of torch's OneCycleLR, with cycle_momentum=False.
     """
     peak = rise * total_steps - 1
     last = max(total_steps - 1, 1)
