@@ -174,9 +174,11 @@ def _has_claims(folder: Path) -> bool:
 
 
 def _claims(folder: Path) -> pd.DataFrame:
+    """Return the claims of a study that its arms can test."""
     if not _has_claims(folder):
         return pd.DataFrame()
-    return pd.read_csv(folder / "report" / "tables" / "claims.csv")
+    claims = pd.read_csv(folder / "report" / "tables" / "claims.csv")
+    return claims[claims["n"] > 0]
 
 
 def _scale(runs: list[RunRecord]) -> str:
