@@ -55,7 +55,7 @@ def test_runs_that_were_trained_agree(trained_run: Path, other_run: Path, capsys
 def test_a_study_that_was_trained_agrees(trained_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (trained_study / "report" / "tables" / "diagnostics.md").exists()
     assert cli.main(["verify", str(trained_study)]) == 0
-    assert " values in 8 runs and 31 tables agree" in capsys.readouterr().out
+    assert " values in 8 runs and 34 tables agree" in capsys.readouterr().out
 
 
 def test_every_changed_cell_is_found_and_no_other(
@@ -200,7 +200,7 @@ def test_a_table_that_is_not_of_these_runs_is_reported(study: Path) -> None:
     storage.write_json(study / "study.json", {**plan, "claims": [], "reported": {}})
     wrong = check(study, study / "report").wrong
     tables = study / "report" / "tables"
-    files = [f"{name}.{ending}" for name in ("claims", "reported") for ending in ("csv", "md")]
+    files = [f"{name}.{ending}" for name in ("claims", "reported") for ending in ("csv", "md", "tex")]
     assert {v.where for v in wrong if v.name == "table"} == {str(tables / file) for file in files}
     (tables / "comparison.csv").unlink()
     assert [v for v in check(study, study / "report").wrong if v.where == str(tables / "comparison.csv")]

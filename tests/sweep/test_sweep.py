@@ -811,10 +811,13 @@ TYPED = [
     ["data=postcards", "+model.extra=false", "device=cpu", "device.threads=3"],
     ["data=postcards", "augmentation.ops=[{flip:{p:0.1}}]", "~scheduler.warmup", "early_stopping={patience:3}"],
     ["outputs=elsewhere", "data.cache=${outputs}/cache", "study.name=${data.cache}"],
+    ["data=postcards", "study.name=${outputs}", "seed=3", "model.channels=[8,16]", "backbone.weights=none"],
+    ["data=postcards", "model.channels=[8]", "optimizer.lr=${seed}"],
+    ["data=postcards"],
 ]
 
 
-def test_plain_values_set_on_a_copy_make_the_config_that_hydra_composes() -> None:
+def test_plain_values_set_one_after_another_make_the_configs_that_hydra_composes() -> None:
     configs.prepare(["+study=ablation"])  # its arms
     with configs.loader() as loader:
         compose = Composer(loader)
@@ -823,9 +826,10 @@ def test_plain_values_set_on_a_copy_make_the_config_that_hydra_composes() -> Non
             expected = configs.load(loader, overrides)
             assert mine == configs.resolve(expected)
             assert node.runtime.choices == expected.hydra.runtime.choices
-        assert len(compose.composed) == 6, "the first two are composed once"
+        assert len(compose.composed) == 7, "the first two are composed once, and the last three"
         with pytest.raises(ConfigCompositionException, match=r"optimizer\.lrr"):
-            compose(["optimizer.lrr=3"])
+            compose(["seed=9", "optimizer.lrr=3"])
+        assert compose(["data=postcards"])[0] == configs.resolve(configs.load(loader, ["data=postcards"]))
 
 
 @pytest.mark.parametrize(("stated", "expected"), [([1], 1), ([3, 3], 3), (["auto"], cores()), ([1, 3], cores())])
