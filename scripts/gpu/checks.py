@@ -148,14 +148,15 @@ def several_gpus(bench: Bench) -> dict[str, Any]:
 
     if bench.cuda and torch.cuda.device_count() < 2:
         return {"status": "not run: one GPU"}
-    words = ["model.norm=batch", "+aug=full", "optimizer=momentum", "device.precision=fp32"]
+    # Four steps: later a ReLU or a maximum that rounding decides otherwise makes networks differ, however they train.
+    words = ["model.norm=batch", "+aug=full", "optimizer=momentum", "device.precision=fp32", "epochs=4st"]
     words += ["device.deterministic=true"] * bench.cuda
     (one,) = bench.train("one-process", *words)
     (two,) = bench.train("two-processes", *words, "device.processes=2")
     (again,) = bench.train("two-again", *words, "device.processes=2")
     same_bits(two, again)
     difference = float(np.abs(logits_of(one) - logits_of(two)).max())
-    if difference > 1e-2:
+    if difference > 1e-3:
         raise Failed(f"largest difference of a logit: {difference:.3g}")
     bench.train("two-local", *words, "device.processes=2", "device.sync_bn=false")
     return {"largest difference of a logit": difference}

@@ -65,7 +65,7 @@ class Bench:
     def train(self, study: str, *words: str, code: int = 0) -> list[Path]:
         """Train runs of embedded images on the device; return their folders."""
         kind = "cuda" if self.cuda else "cpu"
-        self.cnnexp("train", *words, *SMALL, f"device={kind}", f"study.name={study}", code=code)
+        self.cnnexp("train", *SMALL, *words, f"device={kind}", f"study.name={study}", code=code)
         return self.runs(study)
 
     def sweep(self, study: str, *words: str) -> list[Path]:
