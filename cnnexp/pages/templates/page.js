@@ -84,8 +84,8 @@ document.getElementById("open-all")?.addEventListener("click", (event) => {
   event.target.textContent = open ? "Close all sections" : "Open all sections";
 });
 
-// Tables. A number sorts by its value, an interval by its lower end, a cell without one comes last. A column's head with data-filter gets a choice of
-// its values; the event "filter" says what is filtered.
+// Tables. A number sorts by its value, an interval by its lower end, a cell without one comes last. A column's head
+// with data-filter gets a choice of its values; the event "filter" says what is filtered.
 const SUFFIX = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 function valueOf(cell) {
   if (cell.dataset.sort) return Number(cell.dataset.sort);
