@@ -90,7 +90,7 @@ class Schedule:
 
     @property
     def without_result(self) -> int:
-        """Return how many planned runs have ended without a result: failed or diverged."""
+        """Return how many planned runs have ended without a result: failed, diverged or skipped."""
         return sum(seed in self.plan.seeds for seed in self.lost) if self.plan else 0
 
     @property
