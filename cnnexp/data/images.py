@@ -84,7 +84,7 @@ def find_copies(images: Pixels, sums: Integers, indices: Integers) -> list[Integ
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     groups: dict[bytes, list[int]] = {}
     for index in indices[counts[inverse.reshape(-1)] > 1]:
-        digest = hashlib.blake2b(np.ascontiguousarray(images[index]).data, digest_size=16).digest()
+        digest = hashlib.sha256(np.ascontiguousarray(images[index]).data).digest()
         groups.setdefault(digest, []).append(int(index))
     return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
