@@ -134,12 +134,12 @@ def planned(composed: "DictConfig") -> "Plan":
         print("cnnexp: slots: are for sweeps (-m); a single run computes on device.kind", file=sys.stderr)
 
     from cnnexp.trackers.follow import check_setting
-    from cnnexp.training import trial
+    from cnnexp.training import dry_run
     from cnnexp.training.plan import plan
 
     check_setting(config["tracker"])
     launched.check_gpus(config)
-    trial.before_data(config)
+    dry_run.before_data(config)
     overrides, choices = as_typed(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)
     if "arm" not in choices:

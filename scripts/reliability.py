@@ -45,7 +45,7 @@ SETS = {
     "Trees of images": "tests/data/test_folders.py",
     "Values of pixels": "tests/data/test_pixels.py",
     "Caches of images": "tests/data/test_digests.py",
-    "Trial of own parts": "tests/training/test_trial.py",
+    "Dry run of own parts": "tests/training/test_dry_run.py",
     "Downloads": "tests/data/test_download.py",
     "Archives": "tests/data/test_archive.py",
     "Hostile checkpoints": "tests/guarantees/test_hostile_checkpoints.py",

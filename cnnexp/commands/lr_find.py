@@ -46,13 +46,13 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--{name}: given {number}; allowed: a whole number from {fewest} to {most:,}")
     from cnnexp.config import checks
     from cnnexp.config import compose as configs
-    from cnnexp.training import trial
+    from cnnexp.training import dry_run
     from cnnexp.training.lr_find import range_test
 
     places = configs.search_path([f"--config-dir={folder}" for folder in given.config_dir])
     config = configs.resolve(configs.compose([*places, *given.overrides]))
     checks.check(config)
-    trial.before_data(config)
+    dry_run.before_data(config)
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cnnexp.config.mistakes import check_flag
+from cnnexp.config.habits import check_flag
 from cnnexp.config.words import (
     SAMPLERS,
     check_overrides,

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cnnexp.config.mistakes import check_override, seeds_of
+from cnnexp.config.habits import check_override, seeds_of
 from cnnexp.config.schema import Search
 from cnnexp.errors import UserError, unknown
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cnnexp.config.signature import Count, Index, Rate
 from cnnexp.errors import UserError
 from cnnexp.models.choices import activation_of
-from cnnexp.models.plan import Walk
+from cnnexp.models.layers import Walk
 
 Norm = Literal["none", "batch"]
 FcNorm = Literal["none", "batch", "layer"]

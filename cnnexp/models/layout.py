@@ -7,7 +7,7 @@ from cnnexp.config import signature
 from cnnexp.errors import UserError
 from cnnexp.models.blocks import BLOCKS, Norm, head
 from cnnexp.models.choices import activation_of
-from cnnexp.models.plan import Defaults, Layer, Walk
+from cnnexp.models.layers import Defaults, Layer, Walk
 
 Block = tuple[str, str, dict[str, Any]]  # its place in the config, its kind, its settings
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cnnexp.models.choices import init_of
-from cnnexp.models.plan import Layer
+from cnnexp.models.layers import Layer
 from cnnexp.models.pooling import MaxPool2d
 
 ACTIVATIONS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {

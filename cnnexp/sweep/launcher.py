@@ -38,7 +38,7 @@ from cnnexp.sweep.study import by_folder, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, in_shell, plural
 from cnnexp.trackers.follow import check_setting, follow_study
-from cnnexp.training import trial
+from cnnexp.training import dry_run
 from cnnexp.training.plan import Plan, unfinished
 
 
@@ -57,7 +57,7 @@ def launch(words: list[str], request: Request) -> int:
     if here and not request.plan:
         check_open_files()
         import_ahead()
-    check(trial.before_data, jobs)
+    check(dry_run.before_data, jobs)
     slots, target = machine(composed) if here else ([], elsewhere(composed, cluster))
     if not request.plan:
         check_open_files(len(slots))

@@ -29,7 +29,7 @@ from cnnexp.storage import Damaged, Locked
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.expand import expand
 from cnnexp.sweep.planning import Composed, varying
-from cnnexp.training import trial as trial_of_parts
+from cnnexp.training import dry_run
 from cnnexp.training.build import build_data, forget_data
 from cnnexp.training.device import Target
 from cnnexp.training.plan import Plan
@@ -102,7 +102,7 @@ class TrialPlanner:
         """Compose and check every choice and both ends of all numbers. Raises UserError, naming the key."""
 
         def compose(params: Params) -> None:
-            trial_of_parts.before_data(self.composed(as_words(params))[0])
+            dry_run.before_data(self.composed(as_words(params))[0])
 
         self.try_corners(compose)
 

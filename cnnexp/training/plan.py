@@ -24,7 +24,7 @@ from cnnexp.records.names import run_folder
 from cnnexp.records.provenance import folder_flags
 from cnnexp.records.run_record import RunRecord
 from cnnexp.text import in_shell
-from cnnexp.training import trial
+from cnnexp.training import dry_run
 from cnnexp.training.build import build_data
 from cnnexp.training.check_data import check_data
 from cnnexp.training.probes import PROBES
@@ -187,14 +187,14 @@ def plan(
     check_data(config, data)
     steps_per_epoch = len(data.train) // config["batch_size"]
     total_steps = steps(config["epochs"], steps_per_epoch)
-    trial.with_data(config, data, steps_per_epoch, total_steps)
+    dry_run.with_data(config, data, steps_per_epoch, total_steps)
     if (
         upstream is None
         and weights
         and Path(config["model"]["weights"]).is_dir()
-        and trial.origin(config, "model") != "own"
+        and dry_run.origin(config, "model") != "own"
     ):
-        trial.weights(config, data)
+        dry_run.weights(config, data)
     facts = _facts(config, device, data, weights)
     fingerprint = fingerprint_of(config, facts)
     identity = (Path(config["outputs"]), study["name"], study["arm"], config["seed"], fingerprint)

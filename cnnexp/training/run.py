@@ -14,7 +14,7 @@ from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord, now
 from cnnexp.storage import MACHINE, StorageError
 from cnnexp.text import percent
-from cnnexp.training import going_on, trial
+from cnnexp.training import dry_run, going_on
 from cnnexp.training.build import build_data
 from cnnexp.training.device import explained, less_memory
 from cnnexp.training.hash_chain import HashChain
@@ -43,7 +43,7 @@ def run(plan: Plan, progress: Progress) -> RunRecord:
             return record
         check_record(record)
         if not record.info:
-            trial.weights(plan.config, build_data(plan.config))
+            dry_run.weights(plan.config, build_data(plan.config))
         plan.begin(record)
         with stop_request() as stop:
             with recorded_end(plan, record), stop.ended_anywhere(), together(plan) as ranks:

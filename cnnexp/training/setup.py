@@ -20,7 +20,7 @@ from cnnexp.process.signals import StopRequest
 from cnnexp.records.run_record import RunRecord
 from cnnexp.rng import fold
 from cnnexp.storage import space as disk
-from cnnexp.training import build, trial
+from cnnexp.training import build, dry_run
 from cnnexp.training import device as devices
 from cnnexp.training.bf16 import keep_in_fp32, unfit
 from cnnexp.training.checkpoint import Checkpoints, NoCheckpoints
@@ -71,7 +71,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALO
     settings = settings_of(config, batches, device)
     state = new_state(config, data, settings)
     plan.check_unchanged(data)
-    trial.with_data(config, data, settings.steps_per_epoch, settings.total_steps, own=True)
+    dry_run.with_data(config, data, settings.steps_per_epoch, settings.total_steps, own=True)
     in_fp32 = choose_precisions(state, config, data, device, record)
     record.update(
         device=run_device.record() | in_fp32,

@@ -9,7 +9,7 @@ import pytest
 
 from cnnexp.errors import UserError
 from cnnexp.models.convnet import check, convnet, plan
-from cnnexp.models.plan import Layer
+from cnnexp.models.layers import Layer
 from cnnexp.models.summary import Row, summarise
 
 ROOT = Path(__file__).parents[2]

@@ -155,7 +155,7 @@ def test_a_wrong_request_is_refused_before_the_data(
     train: Train, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnnexp.sweep.launcher.plan_all", lambda *_: pytest.fail("planned first"))
-    monkeypatch.setattr("cnnexp.training.trial.before_data", lambda *_: pytest.fail("built first"))
+    monkeypatch.setattr("cnnexp.training.dry_run.before_data", lambda *_: pytest.fail("built first"))
     assert train(*words) == 2
 
 

@@ -1,4 +1,4 @@
-"""Try the optimiser and the schedule of a config before anything is trained: see trial.py."""
+"""Try the optimiser and the schedule of a config before anything is trained: see dry_run.py."""
 
 import functools
 import json

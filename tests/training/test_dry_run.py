@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnexp import cli, errors
-from cnnexp.training import trial_of_schedule
+from cnnexp.training import dry_run_schedule
 
 Train = Callable[..., int]
 
@@ -187,7 +187,7 @@ def test_a_schedule_that_does_not_do_what_it_says_is_named_once(
     (tmp_path / "conf" / "scheduler").mkdir(parents=True)
     for name, text in SCHEDULES.items():
         (tmp_path / "conf" / "scheduler" / f"{name}.yaml").write_text(text)
-    trial_of_schedule.try_both.cache_clear()
+    dry_run_schedule.try_both.cache_clear()
     errors._warned.clear()
     words = ["--config-dir", str(tmp_path / "conf"), "optimizer.lr=0.001", "epochs=4", *words]
     assert train("--plan", "seed=0,1", *words) == 0

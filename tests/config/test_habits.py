@@ -4,7 +4,7 @@ import pytest
 
 from cnnexp import cli
 from cnnexp.config import compose as configs
-from cnnexp.config.mistakes import KEYS, VALUES, seeds_of
+from cnnexp.config.habits import KEYS, VALUES, seeds_of
 from cnnexp.config.words import choices_of
 
 ANSWERS = {

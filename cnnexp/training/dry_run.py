@@ -18,7 +18,7 @@ from cnnexp.config.sizes import height_width
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import UserError, is_out_of_memory, warn_once
 from cnnexp.records.run_record import RunRecord
-from cnnexp.training import build, trial_of_schedule
+from cnnexp.training import build, dry_run_schedule
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def with_data(
         try_network(config, data.image, len(data.classes))
     if ("own" in (of["optimizer"], of["scheduler"])) == own:
         nodes = {name: config[name] for name in ("optimizer", "scheduler")}
-        trial_of_schedule.try_both(json.dumps(nodes), total_steps, steps_per_epoch, len(data.val) > 0)
+        dry_run_schedule.try_both(json.dumps(nodes), total_steps, steps_per_epoch, len(data.val) > 0)
     if of["loss"] in tried:
         what = json.dumps([config["loss"], config["batch_size"], data.fingerprint])
         if own or what not in _TRIED_LOSSES:  # the runs of a sweep have one loss, and a try takes as long as the rest
