@@ -12,8 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config.checks import target
 from cnnexp.config.compose import compose, resolve, search_path
-from cnnexp.config.keys import flatten
 from cnnexp.config.habits import KEYS, REAL, instead
+from cnnexp.config.keys import flatten
 from cnnexp.config.signature import parameters_of
 from cnnexp.config.words import FIRST, OWN, choices_of, key_of, no_use, quoted
 from cnnexp.errors import UserError, did_you_mean, unknown

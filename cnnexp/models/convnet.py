@@ -9,8 +9,8 @@ from cnnexp.config.sizes import height_width
 from cnnexp.errors import UserError
 from cnnexp.models.blocks import FcNorm, Norm
 from cnnexp.models.choices import activation_of, init_of
-from cnnexp.models.layout import Block, lay_out, parse
 from cnnexp.models.layers import Defaults, Layer
+from cnnexp.models.layout import Block, lay_out, parse
 from cnnexp.models.stack import STACK, stacked, with_given_key
 
 if TYPE_CHECKING:
