@@ -84,6 +84,7 @@ def check(config: Mapping[str, Any]) -> None:
         signature.check_value(f"unfreeze.{pattern}", duration, Span)
     check_study(config["study"])
     check_device(config["device"]["kind"])
+    check_compile(config)
     check_processes(config)
     for name in GIVEN:
         _check_signature(name, config[name])
@@ -210,6 +211,19 @@ def check_device(kind: str) -> None:
     """Check the name of a device. Torch says later whether the machine has it."""
     if kind not in ("auto", "cpu", "cuda", "mps") and not (kind.startswith("cuda:") and kind[5:].isdigit()):
         raise unknown("device.kind", "device", kind, ("auto", "cpu", "cuda", "cuda:<number>", "mps"))
+
+
+def check_compile(config: Mapping[str, Any]) -> None:
+    """Check that CUDA graphs are not used with parts of a batch. Raises UserError.
+
+    A graph's memory, and with it the gradient of the first part, is used again by the second.
+    """
+    mode = config["device"].get("compile", False)
+    if isinstance(mode, str) and config["accumulate"] > 1:
+        raise UserError(
+            f"device.compile: given {mode} with accumulate={config['accumulate']}; its CUDA graphs cannot add up the "
+            "gradients of several parts; allowed: device.compile=true, or accumulate=1"
+        )
 
 
 def check_processes(config: Mapping[str, Any]) -> None:

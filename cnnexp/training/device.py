@@ -1,8 +1,10 @@
 """The device of a run: resolved once, recorded, and set up for speed; and its errors explained. Imports torch."""
 
+import gc
 import os
 import traceback
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,9 +155,10 @@ def set_up(device: Device) -> None:
     cpu.keep_freed_memory(device.keep_memory)
     if device.kind == "cuda":
         torch.cuda.set_device(device.torch)
+        gc.collect()  # of what an earlier run of this process left, nothing counts as this one's
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device.torch)
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = device.precision == "tf32"
-        torch.backends.cudnn.benchmark = not device.deterministic
+        _choose_kernels(tf32=device.precision == "tf32", benchmark=not device.deterministic)
         torch.backends.cudnn.deterministic = device.deterministic
         if device.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -163,6 +166,28 @@ def set_up(device: Device) -> None:
     if wanted != torch.are_deterministic_algorithms_enabled():  # setting it imports a compiler, even if nothing changes
         torch.use_deterministic_algorithms(wanted)
     cpu.reset_peak_memory()
+
+
+@contextmanager
+def for_evaluation(device: Device) -> Iterator[None]:
+    """Set, during the block, what the logits of a network depend on with CUDA: TF32, and a choice of kernels by rule.
+
+    Kernels chosen by their measured speed, as for training, may differ between processes, and the logits with them.
+    """
+    if device.kind != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark
+    _choose_kernels(tf32=device.precision == "tf32", benchmark=False)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark = before
+
+
+def _choose_kernels(*, tf32: bool, benchmark: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = benchmark
 
 
 def peak_memory_mib(device: Device) -> float:

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from cnnexp.data.batches import DeviceImages, Normalise, in_order
 from cnnexp.data.images import ImageData, Split
-from cnnexp.training.device import Device
+from cnnexp.training.device import Device, for_evaluation
 from cnnexp.training.features import Features
 from cnnexp.training.ranks import ALONE, Ranks
 
@@ -93,7 +93,7 @@ def logits_of(
     ranks: of several processes, each has the batches that `Ranks.starts` says.
     """
     model.eval()
-    with torch.inference_mode(), device.autocast():
+    with torch.inference_mode(), device.autocast(), for_evaluation(device):
         parts = (model(x) for x in inputs)
         return ranks.gathered(parts, count, batch_size, torch.float32).cpu().numpy()
 

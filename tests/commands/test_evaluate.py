@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hostile import edit_config
 from PIL import Image
 
 from cnnexp import load, metrics, storage
-from cnnexp.commands.evaluate import with_classes_of
+from cnnexp.commands.evaluate import is_exact, with_classes_of
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training.build import build_data
+from cnnexp.training.device import Device
 
 pytest_plugins = ["trained_runs"]
 
@@ -54,6 +56,14 @@ def test_evaluate_says_what_was_not_reproduced(cnnexp, trained_run, tmp_path):
     storage.write_json(folder / "run.json", info)
     out = cnnexp("evaluate", folder)[1]
     assert "not as recorded: 99.00%; torch " in out and "then 1.0" in out
+
+
+def test_only_a_device_that_repeats_itself_makes_a_difference_a_failure():
+    cpu = Device(torch.device("cpu"), "AMD", "fp32", 2, True, False, None)
+    gpu = replace(cpu, torch=torch.device("cuda", 0), name="H100")
+    assert is_exact(cpu, cpu.record()) and not is_exact(cpu, replace(cpu, threads=1).record())
+    assert not is_exact(gpu, gpu.record()), "its kernels are chosen by speed, or add up in any order"
+    assert is_exact(replace(gpu, deterministic=True), gpu.record()) and not is_exact(gpu, cpu.record())
 
 
 def tree(folder, classes):

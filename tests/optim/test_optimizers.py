@@ -1,10 +1,12 @@
 """Schedules against torch's, step by step; optimisers against torch's with the same settings, to rounding."""
 
 import copy
+import gc
 import inspect
 import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,8 +302,10 @@ def test_a_lean_step_is_torchs(name: str) -> None:
         model = torch.nn.Linear(5, 3)
         own = getattr(torch.optim, name)(model.parameters(), lr=0.1)
         if make_lean:
-            wrapped = own.step
-            assert lean(own).step is not wrapped
+            wrapped = own.step.__func__
+            assert lean(own).step.__func__ is not wrapped
+            own.load_state_dict(own.state_dict())
+            assert own.step.__func__.__wrapped__.__code__ is inspect.unwrap(wrapped).__code__, "wrapped again"
         scheduler = lr_scheduler.StepLR(own, 2)
         for _ in range(4):
             own.zero_grad()
@@ -311,6 +315,20 @@ def test_a_lean_step_is_torchs(name: str) -> None:
         weights.append(model.weight.detach().clone())
     assert torch.equal(*weights)
     assert not torch.equal(weights[0], torch.nn.Linear(5, 3).weight)
+
+
+def test_a_lean_optimizer_is_freed_with_its_run() -> None:
+    """The workers of a sweep make many runs: what an earlier one leaves on a GPU would count as the next one's."""
+    gc.collect()
+    gc.disable()
+    try:
+        own = lean(torch.optim.Adam(torch.nn.Linear(5, 3).parameters()))
+        own.step()
+        left = weakref.ref(own)
+        del own
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_training_does_not_import_torchs_compiler(tmp_path: Path) -> None:

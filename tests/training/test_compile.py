@@ -189,3 +189,10 @@ def test_a_signal_ends_the_compiler(tiny: list[str], outputs: Path, tmp_path: Pa
 def test_what_is_not_compiled_keeps_its_name(plan: Plans) -> None:
     names = [plan(word).fingerprint for word in ("device.compile=false", ON, "device.compile=reduce-overhead")]
     assert names[0] == plan().fingerprint and len(set(names)) == 3
+
+
+def test_cuda_graphs_are_refused_with_parts_of_a_batch(plan: Plans) -> None:
+    for mode in ("reduce-overhead", "max-autotune"):
+        with pytest.raises(UserError, match=f"given {mode} with accumulate=2.*allowed: device.compile=true"):
+            plan(f"device.compile={mode}", "accumulate=2")
+    plan(ON, "accumulate=2")

@@ -52,6 +52,25 @@ def test_a_gpu_that_has_bf16_by_emulation_alone_takes_fp32(two_gpus: None, monke
     assert resolve(kind="cuda", precision="bf16").precision == "bf16", "who asks for it gets it"
 
 
+def test_evaluation_on_a_gpu_chooses_kernels_by_rule(two_gpus: None) -> None:
+    """A network that was loaded in Python computes with the precision of its run, whatever torch's defaults are."""
+
+    def flags() -> tuple[bool, bool, bool]:
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        return cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
+
+    before = flags()
+    try:
+        torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = True
+        for precision, tf32 in (("fp32", False), ("tf32", True), ("bf16", False)):
+            with pytest.raises(ZeroDivisionError), device.for_evaluation(resolve(kind="cuda", precision=precision)):
+                assert flags() == (tf32, tf32, False)
+                raise ZeroDivisionError
+            assert flags() == (True, before[1], True)
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark = before
+
+
 def test_precisions_are_told_apart(two_gpus: None) -> None:
     assert resolve(precision="tf32").precision == "tf32"
     for precision in ("fp16", "tf32"):
