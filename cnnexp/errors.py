@@ -5,8 +5,7 @@ import errno
 import sys
 from collections.abc import Iterable
 
-EXIT_DONE = 0
-EXIT_BUG = 1
+EXIT_DONE = 0  # 1 is a bug: Python's own code after a traceback
 EXIT_REQUEST = 2
 EXIT_SOME_FAILED = 3
 EXIT_PREEMPTED = 75

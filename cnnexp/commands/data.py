@@ -22,6 +22,7 @@ examples:
   cnnexp data imagenette data.root=/path/to/data data.size=96 aug=full
   cnnexp data folder data.root=/path/to/tree --no-page --grid images.png
 """
+COLUMNS, SIDE = 10, 64  # of the grid: images of a class, and the pixels of an image
 EXAMPLE = "full"  # the augmentation that is shown if none is chosen
 
 
@@ -133,19 +134,19 @@ def _clear(cache: str | None) -> int:
     return EXIT_DONE
 
 
-def grid(data: "ImageData", columns: int = 10, side: int = 64) -> bytes:
+def grid(data: "ImageData") -> bytes:
     """Draw the first training images of every class, a row per class, as a PNG file."""
     from PIL import Image, ImageDraw
 
     margin = 8 + 6 * max(map(len, data.classes))
-    picture = Image.new("RGB", (margin + columns * (side + 2), len(data.classes) * (side + 2)), "white")
+    picture = Image.new("RGB", (margin + COLUMNS * (SIDE + 2), len(data.classes) * (SIDE + 2)), "white")
     draw = ImageDraw.Draw(picture)
     for label, title in enumerate(data.classes):
-        top = label * (side + 2)
-        draw.text((4, top + side // 2 - 6), title, fill="black", font_size=11)
-        for column, index in enumerate(data.train.indices[data.train.labels == label][:columns]):
+        top = label * (SIDE + 2)
+        draw.text((4, top + SIDE // 2 - 6), title, fill="black", font_size=11)
+        for column, index in enumerate(data.train.indices[data.train.labels == label][:COLUMNS]):
             image = Image.fromarray(data.train.images[index].squeeze())
-            picture.paste(image.resize((side, side), Image.Resampling.NEAREST), (margin + column * (side + 2), top))
+            picture.paste(image.resize((SIDE, SIDE), Image.Resampling.NEAREST), (margin + column * (SIDE + 2), top))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()

@@ -122,13 +122,13 @@ def _decoded(
     yield from pending
 
 
-def as_table(predictions: list[Prediction], first: bool = True) -> str:
+def as_table(predictions: list[Prediction], first: bool) -> str:
     """Return a line per image, the likeliest class first."""
     rows = [[plain(path), *(f"{plain(name)} {p:.1%}" for name, p in best)] for path, best in predictions]
     return align(rows) + "\n" * bool(rows)
 
 
-def as_json(predictions: list[Prediction], first: bool = True) -> str:
+def as_json(predictions: list[Prediction], first: bool) -> str:
     """Return items of [{path, predictions: [{class, probability}]}], without the end of the list."""
     content = [
         {"path": str(path), "predictions": [{"class": name, "probability": p} for name, p in best]}
@@ -137,7 +137,7 @@ def as_json(predictions: list[Prediction], first: bool = True) -> str:
     return ("" if first else ",") + json.dumps(content, indent=1).removesuffix("\n]")[0 if first else 1 :]
 
 
-def as_csv(predictions: list[Prediction], first: bool = True) -> str:
+def as_csv(predictions: list[Prediction], first: bool) -> str:
     """Return a row per image: path, class_1, probability_1, class_2, ... first: with the header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -124,7 +124,7 @@ def help_text(argv: list[str]) -> str:
     return HELP.format(groups="\n".join(lines))
 
 
-def check_word(word: str, following: str = "") -> None:
+def check_word(word: str, following: str) -> None:
     """Raise UserError for an unknown flag, a value where a flag takes none, or an override without a key.
 
     following: the next word.

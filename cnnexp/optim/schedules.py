@@ -98,7 +98,7 @@ class TorchSchedule(Schedule):
     ReduceLROnPlateau, which needs the validation loss, is always stepped once per epoch.
     """
 
-    def __init__(self, optimizer: "Optimizer", scheduler: "LRScheduler", every_step: bool = False):
+    def __init__(self, optimizer: "Optimizer", scheduler: "LRScheduler", every_step: bool):
         from torch.optim.lr_scheduler import ReduceLROnPlateau
 
         super().__init__(optimizer, lambda step: 1.0)

@@ -32,7 +32,7 @@ class StopRequest:
     exit_code: int | None = None
     number: int | None = None
 
-    def __init__(self, second: "Handler | int | None" = signal.SIG_DFL):
+    def __init__(self, second: "Handler | int | None"):
         """second: the handler of a second SIGINT."""
         self.second, self.again = second, False
 

@@ -67,15 +67,13 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
     return {key: short if count[short] == 1 else key for key, short in shorts.items()}
 
 
-def arm_labels(arms: Sequence[str], changes: Sequence[Sequence[str]] = ()) -> list[str]:
+def arm_labels(arms: Sequence[str], changes: Sequence[Sequence[str]]) -> list[str]:
     """Return what differs between arms: "lr=0.003 wd=1e-4" for a name that consists of settings, else the name.
 
     changes: of each arm, as overrides; those of an arm whose name says nothing of them count too.
     """
     settings = [settings_of(arm) for arm in arms]
-    known = [
-        own or settings_of(",".join(of_arm)) for own, of_arm in zip(settings, changes or [[]] * len(arms), strict=True)
-    ]
+    known = [own or settings_of(",".join(of_arm)) for own, of_arm in zip(settings, changes, strict=True)]
     shared = set[Setting]().union(*known).intersection(*known)
     keys = short_keys(key for of_arm in settings for key, _ in of_arm)
     return [

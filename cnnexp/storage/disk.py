@@ -81,14 +81,14 @@ class StorageError(OSError, UserError):
 
 
 @contextmanager
-def naming(path: Path, verb: str = "written") -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn an OSError in the block into a StorageError that names `path`."""
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(path, error, verb) from error
+        raise StorageError(path, error) from error
 
 
 @contextmanager
@@ -175,9 +175,9 @@ def opened(path: Path, role: str, mode: int = NEW) -> io.BufferedWriter:
     return io.BufferedWriter(Raw(path, role, mode), BUFFER_BYTES)
 
 
-def sync_folder(folder: Path, role: str = "folder") -> None:
+def sync_folder(folder: Path) -> None:
     """Make new and changed names in `folder` durable."""
-    sync(folder, role)
+    sync(folder, "folder")
 
 
 def sync(path: Path, role: str) -> None:

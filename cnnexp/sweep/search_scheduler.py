@@ -27,7 +27,7 @@ class SearchScheduler(Scheduler):
 
     def __init__(
         self, trials: Trials, plan: Callable[[Params, int], Plan], unfinished: Sequence[Plan], engine: Engine,
-        times: Times, budget: int | None = None, fail_fast: bool = False,
+        times: Times, budget: int | None, fail_fast: bool,
     ):  # fmt: skip
         known = trials.read()
         self.trials, self.search, self.plan = trials, trials.search, plan

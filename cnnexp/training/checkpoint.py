@@ -86,7 +86,7 @@ def read(path: Path, run: str | None = None) -> dict[str, Any]:
 class Checkpoints:
     """Saves and restores the state of one run, and decides when a save is due."""
 
-    def __init__(self, folder: Path, every: int | None, steps_per_epoch: int, run: str = "", size: int = 0):
+    def __init__(self, folder: Path, every: int | None, steps_per_epoch: int, run: str, size: int):
         """folder: the run's `checkpoints/`. every: steps between saves, or None for "auto". run: its identity.
 
         size: estimate of the bytes that a save writes.

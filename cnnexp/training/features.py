@@ -18,7 +18,7 @@ from cnnexp.data.augment import draw_mask, flips_only
 from cnnexp.data.batches import Batch, Batches, DeviceImages, Normalise, free_bytes, in_order
 from cnnexp.data.transforms import send
 from cnnexp.training.device import Device
-from cnnexp.training.ranks import ALONE, Ranks
+from cnnexp.training.ranks import Ranks
 
 MAX_MEMORY_SHARE = 0.25  # of the machine's memory, or of an accelerator's free memory, for features
 
@@ -49,8 +49,8 @@ class Features:
         device: Device,
         batch_size: int,
         normalise: Normalise,
-        ranks: Ranks = ALONE,
-        check_stop: Callable[[], None] = lambda: None,
+        ranks: Ranks,
+        check_stop: Callable[[], None],
     ):
         """batch_size: of the passes through the backbone. The head is the module whose parameters learn.
 

@@ -121,9 +121,7 @@ class CompleteBatch(TorchFunctionMode):
     the number of own rows is one for each image. Any other draw is made by each process for itself.
     """
 
-    def __init__(
-        self, ranks: Ranks, size: int, generator: torch.Generator, sync_bn: bool, kept: Set[int] = frozenset()
-    ):
+    def __init__(self, ranks: Ranks, size: int, generator: torch.Generator, sync_bn: bool, kept: Set[int]):
         """kept: the ids of parameters and buffers."""
         super().__init__()
         self.kept = kept

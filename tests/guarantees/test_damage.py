@@ -334,7 +334,7 @@ def test_a_checkpoint_that_names_no_run_or_no_rows(tmp_path: Path) -> None:
         storage.publish(checkpoint.draft(last, {k: v for k, v in content.items() if k != name}), last)
         state: Any = SimpleNamespace(load_state_dict=lambda content: None, best={})
         with pytest.raises(storage.Damaged, match=re.escape(told)):
-            Checkpoints(last.parent, None, 1, own.identity)._load(last, state, own.record())
+            Checkpoints(last.parent, None, 1, own.identity, 0)._load(last, state, own.record())
 
 
 def test_a_damaged_study_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

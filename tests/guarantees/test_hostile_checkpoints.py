@@ -240,7 +240,7 @@ def test_the_best_epoch_is_no_path(tmp_path, epoch):
     if epoch == "../../../victim":
         assert (folder / f"best-{epoch}.pt").exists()  # the canary: without the check this would be read
     with pytest.raises(UserError, match=r"last\.pt: does not fit this run \(TypeError: best\.epoch"):
-        Checkpoints(folder, None, 1).restore(_Fails(), RunRecord(folder.parent, {}))
+        Checkpoints(folder, None, 1, "", 0).restore(_Fails(), RunRecord(folder.parent, {}))
 
 
 class _Fails:

@@ -219,7 +219,7 @@ def cells_as_formulas(content):
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_no_cell_is_a_formula(cell):
     assert cells_as_formulas(to_csv(Table(csv_fields("arm", "n"), [(cell, 1.5)]))) == []
-    assert cells_as_formulas(as_csv([(Path(cell), [(cell, 0.5)])])) == []
+    assert cells_as_formulas(as_csv([(Path(cell), [(cell, 0.5)])], first=True)) == []
     buffer = io.StringIO()
     csv.writer(buffer).writerow([cell])  # the control
     assert cells_as_formulas(buffer.getvalue()) or "\x00" in cell or "\x1b" in cell
@@ -336,8 +336,8 @@ def test_nothing_that_a_terminal_obeys_is_shown(word, tmp_path):
         "plain": plain(word),
         "visible": visible(word, lines=True),
         "table": align([[word, "x"]]),
-        "predict": as_table([(Path(word.replace("\x00", "")), [(word, 0.5)])]),
-        "csv": as_csv([(Path(word), [(word, 0.5)])]),
+        "predict": as_table([(Path(word.replace("\x00", "")), [(word, 0.5)])], first=True),
+        "csv": as_csv([(Path(word), [(word, 0.5)])], first=True),
         "log": (tmp_path / "train.log").read_text(),
     }
     assert {name: text for name, text in shown.items() if OBEYED.search(text)} == {}

@@ -180,9 +180,9 @@ def test_plateau_has_a_floor_and_a_state() -> None:
 
 def test_torchs_schedulers_are_stepped_once_per_epoch() -> None:
     own, other = optimizer(), optimizer()
-    schedule = TorchSchedule(own, lr_scheduler.ExponentialLR(own, 0.5))
+    schedule = TorchSchedule(own, lr_scheduler.ExponentialLR(own, 0.5), every_step=False)
     assert rates(schedule) == [LR * 0.5 ** (step // STEPS) for step in range(TOTAL)]
-    stalling = TorchSchedule(other, lr_scheduler.ReduceLROnPlateau(other, factor=0.5, patience=1))
+    stalling = TorchSchedule(other, lr_scheduler.ReduceLROnPlateau(other, factor=0.5, patience=1), every_step=False)
     assert rates(stalling) == [LR * (1, 1, 1, 0.5, 0.5, 0.25)[step // STEPS] for step in range(TOTAL)]
 
 

@@ -87,7 +87,7 @@ def test_studies_that_differ_only_in_case_have_folders_that_differ_in_more(tmp_p
     ],
 )
 def test_a_label_says_only_what_differs(arms, labels):
-    assert arm_labels(arms) == labels
+    assert arm_labels(arms, [[]] * len(arms)) == labels
 
 
 def test_settings_that_an_arm_with_a_name_shares_are_left_out_too():

@@ -624,10 +624,10 @@ def test_runs_that_trials_start_from_are_counted(tmp_path: Path, capfd: pytest.C
     def engine() -> FakeEngine:
         return FakeEngine(1, lambda plan, attempt: (1.0, "done"))
 
-    search_scheduler.SearchScheduler(Trials(search), plan, [], engine(), Times([])).run()
+    search_scheduler.SearchScheduler(Trials(search), plan, [], engine(), Times([]), None, False).run()
     counted = re.findall(r"^\[(\d/\d)\]", capfd.readouterr().out, re.MULTILINE)
     assert counted == ["1/4", "2/4", "3/4", "4/4"]
     for one in (first, left := plan({}, 2)):  # as if both had not been made
         shutil.rmtree(one.folder)
-    search_scheduler.SearchScheduler(Trials(search), plan, [left], engine(), Times([])).run()
+    search_scheduler.SearchScheduler(Trials(search), plan, [left], engine(), Times([]), None, False).run()
     assert re.findall(r"^\[(\d/\d)\]", capfd.readouterr().out, re.MULTILINE) == ["3/4", "4/4"]

@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_automatic_checkpoints_cost_little_and_come_each_minute_if_they_do(clock: Clock, tmp_path: Path) -> None:
-    own = Checkpoints(tmp_path, None, steps_per_epoch=10)
+    own = Checkpoints(tmp_path, None, steps_per_epoch=10, run="run", size=0)
     assert own.due(10), "the end of an epoch, and nothing is known to be dear"
     assert not own.due(11)
     own.cost = 0.33  # 1 % of 33 seconds
@@ -60,7 +60,7 @@ def test_automatic_checkpoints_cost_little_and_come_each_minute_if_they_do(clock
 
 
 def test_the_first_automatic_checkpoint_waits_for_what_its_size_lets_expect(clock: Clock, tmp_path: Path) -> None:
-    own = Checkpoints(tmp_path, None, steps_per_epoch=10, size=10**9)  # 1 s, which is 1 % of 100 s
+    own = Checkpoints(tmp_path, None, steps_per_epoch=10, run="run", size=10**9)  # 1 s, which is 1 % of 100 s
     clock.now += 99.0
     assert not own.due(10) and not own.due(11)
     clock.now += 1.1
@@ -68,7 +68,7 @@ def test_the_first_automatic_checkpoint_waits_for_what_its_size_lets_expect(cloc
 
 
 def test_checkpoints_at_an_interval(clock: Clock, tmp_path: Path) -> None:
-    own = Checkpoints(tmp_path, 4, steps_per_epoch=10)
+    own = Checkpoints(tmp_path, 4, steps_per_epoch=10, run="run", size=0)
     clock.now += 1000
     assert [step for step in range(1, 21) if own.due(step)] == [4, 8, 12, 16, 20]
 

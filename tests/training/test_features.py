@@ -14,6 +14,7 @@ from cnnexp.data.batches import Normalise
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training.device import Device
 from cnnexp.training.features import Features, wanted
+from cnnexp.training.ranks import ALONE
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ class FourPixels:
 
 
 def features(model: nn.Module, cpu: Device) -> Features:
-    return Features(model, cpu, 4, Normalise([0.5] * 3, [0.25] * 3, cpu.torch, cpu.layout))
+    return Features(model, cpu, 4, Normalise([0.5] * 3, [0.25] * 3, cpu.torch, cpu.layout), ALONE, lambda: None)
 
 
 def test_dropout_below_the_head_is_noticed(cpu: Device) -> None:
