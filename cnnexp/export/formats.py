@@ -55,6 +55,17 @@ def program_of(model: TrainedModel) -> torch.export.ExportedProgram:
         raise UserError(f"{model.record.folder}: torch.export refuses its network ({reason})") from error
 
 
+def _by_torch(network: torch.nn.Module) -> Compute:
+    """Return how a network of torch computes."""
+
+    def compute(pixels: Pixels) -> NDArray[np.float32]:
+        with torch.no_grad():
+            logits: NDArray[np.float32] = network(torch.from_numpy(pixels)).numpy()
+        return logits
+
+    return compute
+
+
 def _to_pt2(model: TrainedModel) -> bytes:
     buffer, program = io.BytesIO(), program_of(model)
     with warnings.catch_warnings():
@@ -64,14 +75,7 @@ def _to_pt2(model: TrainedModel) -> bytes:
 
 
 def _of_pt2(content: bytes, model: TrainedModel) -> Compute:
-    network = torch.export.load(io.BytesIO(content)).module()
-
-    def compute(pixels: Pixels) -> NDArray[np.float32]:
-        with torch.no_grad():
-            logits: NDArray[np.float32] = network(torch.from_numpy(pixels)).numpy()
-        return logits
-
-    return compute
+    return _by_torch(torch.export.load(io.BytesIO(content)).module())
 
 
 def _to_onnx(model: TrainedModel) -> bytes:
@@ -120,14 +124,7 @@ def _of_safetensors(content: bytes, model: TrainedModel) -> Compute:
     from safetensors.torch import load
 
     model.model.load_state_dict(load(content))
-    network = Portable(model)
-
-    def compute(pixels: Pixels) -> NDArray[np.float32]:
-        with torch.no_grad():
-            logits: NDArray[np.float32] = network(torch.from_numpy(pixels)).numpy()
-        return logits
-
-    return compute
+    return _by_torch(Portable(model))
 
 
 FORMATS = {
