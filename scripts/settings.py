@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
-from cnnexp.config.checks import GIVEN, target
+from cnnexp.config.checks import target
 from cnnexp.config.compose import compose, resolve
-from cnnexp.config.schema import CLOSED, RunConfig, Search
+from cnnexp.config.schema import CLOSED, GIVEN, RunConfig, Search
 from cnnexp.config.signature import describe, settings
 from cnnexp.config.words import as_text, choices_of, folder
 from cnnexp.data.augment import OPERATIONS

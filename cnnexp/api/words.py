@@ -7,19 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Union, get_origin
 
-from cnnexp.config.words import ALIASES, FIRST, as_word, quoted
+from cnnexp.config.words import ALIASES, FIRST, GROUPS, as_word, quoted
 from cnnexp.errors import UserError
 
 PLUS = tuple(name.lstrip("+") for name in FIRST)  # study="ablation" is typed +study=ablation
-PARTS = (
-    "model",
-    "data",
-    "augmentation",
-    "aug",
-    "loss",
-    "optimizer",
-    "scheduler",
-)  # groups whose `_target_` may be one's own
+PARTS = (*GROUPS, *ALIASES)  # groups whose `_target_` may be one's own
 LISTS = ("slots", "preset")  # a list given for these is one value
 
 

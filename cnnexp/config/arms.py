@@ -11,11 +11,10 @@ from omegaconf import Container, DictConfig, OmegaConf
 
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import RunConfig
-from cnnexp.config.words import ALIASES, OWN, SAMPLERS, as_text, key_of
-from cnnexp.config.words import GROUPS as REPLACED
+from cnnexp.config.words import ALIASES, GROUPS, OWN, SAMPLERS, as_text, key_of
 from cnnexp.errors import UserError, unknown
 
-GROUPS = ("data", "model", "augmentation", "loss", "optimizer", "scheduler", "device", "probes")
+CHOSEN = (*GROUPS, "device", "probes")  # the groups that an arm can choose from
 KEYS = [field.name for field in fields(RunConfig) if field.name not in ("seed", "study", "outputs", "slots")]
 
 
@@ -65,10 +64,10 @@ def register(arms: Mapping[str, Arm]) -> None:
     store.repo.pop("arm", None)
     for sampler in SAMPLERS:
         store.store(group="search", name=sampler, node={"sampler": sampler}, provider="cnnexp")
-    for group in REPLACED:
+    for group in GROUPS:
         store.store(group=group, name=OWN, node={}, provider="cnnexp")
     for name, arm in arms.items():
-        own = {group: OWN for group in REPLACED if "_target_" in arm.values.get(group, {})}
+        own = {group: OWN for group in GROUPS if "_target_" in arm.values.get(group, {})}
         chosen = [{f"override /{group}": choice} for group, choice in (own | arm.choices).items()]
         node = {"defaults": [*chosen, "_self_"], **arm.values}
         store.store(group="arm", name=name, node=node, package="_global_", provider="study.arms")
@@ -92,7 +91,7 @@ def arm_changes(arms: Mapping[str, Arm], arm: str | None, typed: Iterable[str], 
 def _arm(settings: Iterable[tuple[str, Any]]) -> Arm:
     choices, values = dict[str, str](), OmegaConf.create({})
     for key, value in settings:
-        if key in GROUPS and isinstance(value, str):
+        if key in CHOSEN and isinstance(value, str):
             choices[key] = value
         else:
             OmegaConf.update(values, key, value, merge=True, force_add=True)

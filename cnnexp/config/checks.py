@@ -13,21 +13,10 @@ from typing import Annotated, Any, Literal
 
 from cnnexp.claims.study import check as check_study
 from cnnexp.config import signature
-from cnnexp.config.schema import CLOSED, RunConfig
+from cnnexp.config.schema import CLOSED, GIVEN, RunConfig
 from cnnexp.config.signature import Count, Index, Range, Rate, Span, parameters_of
 from cnnexp.config.user_code import builders
 from cnnexp.errors import UserError, unknown
-
-# What the caller gives by name to the builder of each open node; everything else comes from the config.
-GIVEN: dict[str, tuple[str, ...]] = {
-    "data": (),
-    "model": ("image", "classes"),
-    "augmentation": (),
-    "loss": ("class_counts",),
-    "optimizer": ("params",),
-    "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
-}
-
 
 LOADING = ("weights", "strict")  # settings of every network, which the caller follows if its builder does not have them
 

@@ -19,8 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnexp.config.arms import read_arms, register
-from cnnexp.config.checks import GIVEN, LOADING
+from cnnexp.config.arms import CHOSEN, read_arms, register
+from cnnexp.config.checks import LOADING
 from cnnexp.config.hydra_node import check_names, check_node
 from cnnexp.config.model_images import follow_model
 from cnnexp.config.schema import SWEEP, RunConfig
@@ -148,7 +148,7 @@ def check_search_path(words: list[str]) -> None:
 
     The second is so for `outputs/` with outputs=DIR typed.
     """
-    plain = {field.name for field in fields(RunConfig)} - set(GIVEN) - {"device", "probes", "study"}
+    plain = {field.name for field in fields(RunConfig)} - {*CHOSEN, "study"}
     typed = {word.partition("=")[0] for word in words} & plain
     for place in config_folders(words):
         if not place.is_dir():

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnexp.config import signature
-from cnnexp.config.checks import GIVEN, target
+from cnnexp.config.checks import target
 from cnnexp.config.keys import counts
-from cnnexp.config.schema import CLOSED, RunConfig
+from cnnexp.config.schema import CLOSED, GIVEN, RunConfig
 
 DIGITS = 10  # hexadecimal ones
 COMPARED = ("validation",)  # drawn by the names of files

@@ -180,6 +180,15 @@ class Search:
 
 
 SWEEP = ("arms", "grid", "seeds")  # the keys of `study` that define its runs
+# What the caller gives by name to the builder of each open node; everything else comes from the config.
+GIVEN: dict[str, tuple[str, ...]] = {
+    "data": (),
+    "model": ("image", "classes"),
+    "augmentation": (),
+    "loss": ("class_counts",),
+    "optimizer": ("params",),
+    "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
+}
 CLOSED = {
     "device": DeviceConfig,
     "cluster": Cluster,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.config.habits import check_override, seeds_of
-from cnnexp.config.schema import Search
+from cnnexp.config.schema import GIVEN, Search
 from cnnexp.errors import UserError, unknown
 
 ALIASES = {"aug": "augmentation"}
-GROUPS = ("data", "model", "augmentation", "loss", "optimizer", "scheduler")  # whose `_target_` may be one's own
+GROUPS = tuple(GIVEN)  # whose `_target_` may be one's own
 SAMPLERS = ("tpe", "random")  # the choices of +search, beside a user's own files
 BOUNDS = ("low", "high", "log", "step")  # of a setting in a search's space
 OWN = "_own_"  # the choice of a group that is empty: what an own `_target_` replaces the default one with

@@ -13,8 +13,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from cnnexp import storage
-from cnnexp.config import checks
 from cnnexp.config.flags import seconds
+from cnnexp.config.schema import GIVEN
 from cnnexp.errors import EXIT_PREEMPTED, Interrupted, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.sweep.engine import Ended, Event, Progress
@@ -71,7 +71,7 @@ def script(plans: Sequence[Plan], cluster: Mapping[str, Any], flags: Iterable[st
     ]
     threads = plans[0].config["device"]["threads"]
     slots = "auto" if cluster["gpus"] else f"cpu:{max(cluster['cpus'] // threads, 1)}"
-    own = sorted({str(plan.config[name]["_target_"]) for plan in plans for name in checks.GIVEN} - all_shipped())
+    own = sorted({str(plan.config[name]["_target_"]) for plan in plans for name in GIVEN} - all_shipped())
     allow = [word for target in own for word in ("--allow", target)]
     work = [sys.executable, "-m", "cnnexp", "work", str(folder), f"slots={slots}", *allow, *flags]
     return SCRIPT.format(

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cnnexp.config import checks, signature
-from cnnexp.config.schema import DeviceConfig
+from cnnexp.config.schema import GIVEN, DeviceConfig
 from cnnexp.config.user_code import changed_code
 from cnnexp.data.batches import Normalise, as_float
 from cnnexp.data.decode import decode, warnings_that_name_images
@@ -212,7 +212,7 @@ def _check_model(config: dict[str, Any], allow: set[str]) -> None:
         config["model"]["weights"] = "none"
     allowed.check_targets("model", config["model"], allow)
     config["model"], _ = checks.loading(config["model"])
-    signature.check("model", config["model"], checks.target("model", config["model"]), checks.GIVEN["model"])
+    signature.check("model", config["model"], checks.target("model", config["model"]), GIVEN["model"])
 
 
 def _data_facts(record: RunRecord) -> tuple[list[str], tuple[int, int, int], list[float], list[float]]:

@@ -13,6 +13,7 @@ from cnnexp import storage
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
+from cnnexp.config.schema import GIVEN
 from cnnexp.config.signature import steps
 from cnnexp.config.user_code import changed_since_import, user_code
 from cnnexp.config.words import quoted
@@ -251,7 +252,7 @@ def _facts(config: dict[str, Any], device: "Device", data: ImageData, weights: s
 
 
 def _user_code(config: dict[str, Any]) -> dict[str, str]:
-    nodes = [config[name] for name in checks.GIVEN]
+    nodes = [config[name] for name in GIVEN]
     checks.import_builders(nodes)
     return user_code(nodes)
 

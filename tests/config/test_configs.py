@@ -20,11 +20,10 @@ from cnnexp import cli
 from cnnexp.claims.grammar import parse
 from cnnexp.config import checks
 from cnnexp.config import compose as config
-from cnnexp.config.arms import GROUPS as IN_ARMS
-from cnnexp.config.arms import read_arms
+from cnnexp.config.arms import CHOSEN, read_arms
 from cnnexp.config.fingerprint import canonical
 from cnnexp.config.keys import flatten
-from cnnexp.config.schema import SWEEP
+from cnnexp.config.schema import GIVEN, SWEEP
 from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.records.run_record import RunRecord
@@ -105,7 +104,7 @@ def test_every_choice_composes(name: str) -> None:
     group, _, choice = name.rpartition("/")
     plain = composed(f"{'+' if group in WITH_PLUS else ''}{group}={choice}")
     own = load(name)
-    if group in checks.GIVEN:
+    if group in GIVEN:
         inherited = {} if "defaults" not in own else load(f"{group}/{own.pop('defaults')[0]}")
         found = plain if group in own else plain[group]  # a data set's file may set more than the data
         inherited = {group: inherited} if group in own else inherited
@@ -267,7 +266,7 @@ def parts(study: str, arm: str) -> tuple[dict[str, str], dict[str, Any]]:
         if isinstance(part, str):
             other = parts(study, part)
         else:
-            chosen = {key: value for key, value in part.items() if key in IN_ARMS}
+            chosen = {key: value for key, value in part.items() if key in CHOSEN}
             other = chosen, {k: v for k, v in flatten(part).items() if k and k not in chosen}
         choices, values = choices | other[0], values | other[1]
     return choices, values
