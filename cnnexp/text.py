@@ -6,11 +6,13 @@ the text after them. HTML is escaped by the template engine.
 Every number and duration that a person reads is formatted by `number`, `percent`, `large`, `mib` and `duration`.
 """
 
+import csv
+import io
 import math
 import re
 import shlex
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 DASH = "-"
@@ -132,6 +134,14 @@ def _guarded(found: re.Match[str]) -> str:
     quoted = "".join(c + "'" * (c in "\t\r\n" and i < end) for i, c in enumerate(space))
     first = (before == ";" or not found.start()) and (sign or end >= 0)
     return f"{before}{chr(39) * bool(first)}{quoted}{sign}"
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV, each text guarded by `csv_cell`."""
+    buffer = io.StringIO()
+    guarded = ([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(buffer, lineterminator="\n").writerows(guarded)
+    return buffer.getvalue()
 
 
 def align(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:

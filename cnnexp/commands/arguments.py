@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from cnnexp.errors import EXIT_REQUEST, one_line
 
@@ -35,6 +36,22 @@ def parser(command: str, description: str, epilog: str) -> argparse.ArgumentPars
     )
 
 
+def whole(fewest: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the type of an option that takes a whole number, for argparse."""
+    allowed = f"a whole number >= {fewest}" if most is None else f"a whole number from {fewest} to {most:,}"
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = fewest - 1
+        if number < fewest or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"given {text}; allowed: {allowed}")
+        return number
+
+    return read
+
+
 def add_device(arguments: argparse.ArgumentParser, default: str | None, meaning: str) -> None:
     """Add --device and --allow, for a command that rebuilds a run. meaning: what the default device is."""
     arguments.add_argument("--device", default=default, metavar="KIND", help=f"cpu, cuda, mps, cuda:1; {meaning}")
@@ -53,3 +70,11 @@ def add_config_dir(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR too"
     )
+
+
+def composed(overrides: list[str], folders: list[str]) -> dict[str, Any]:
+    """Compose and resolve a config. folders: those of --config-dir. Raises UserError, and Hydra's own errors."""
+    from cnnexp.config import compose as configs
+
+    places = configs.search_path([f"--config-dir={folder}" for folder in folders])
+    return configs.resolve(configs.compose([*places, *overrides]))

@@ -34,6 +34,11 @@ examples:
 KINDS = ("superseded", "checkpoints", "final", "leftovers", "cache", "compiled")
 HARMLESS = ("leftovers", "cache")  # deleted by --delete alone: no result and no resumed run needs them
 STOPPED = ("failed", "oom", "skipped", "interrupted")
+OF_RUNS = (  # kinds of files of runs: of runs with which status, their names, and why they can be deleted
+    ("checkpoints", STOPPED, ("*.pt",), "{}; without it the run starts from the beginning"),
+    ("final", ("done",), (FINAL_STATE,), "more epochs could go on from it"),
+    ("leftovers", FINAL, RESUME_FILES, "the run is {}"),
+)
 MIN_AGE_SECONDS = 3600.0  # a temporary file lives for about a second; an old one was left by a killed process
 
 
@@ -103,34 +108,15 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
     free = [run for run in every if not run.problem and run.folder not in held]
     items = superseded(free) if "superseded" in kinds else []
     rest = [run for run in free if run.folder not in {item.path for item in items}]
-    if "checkpoints" in kinds:
+    for kind, of, patterns, why in OF_RUNS:
         items += [
-            Item(
-                "checkpoints",
-                file,
-                f"{run.status}; without it the run starts from the beginning",
-                run,
-                run.folder / ".lock",
-            )
-            for run in rest
-            if run.status in STOPPED
-            for file in _checkpoints(run, "*.pt")
-        ]
-    if "final" in kinds:
-        items += [
-            Item("final", file, "more epochs could go on from it", run, run.folder / ".lock")
-            for run in rest
-            if run.status == "done"
-            for file in _checkpoints(run, FINAL_STATE)
-        ]
-    if "leftovers" in kinds:
-        items += [
-            Item("leftovers", file, f"the run is {run.status}", run, run.folder / ".lock")
-            for run in rest
-            if run.status in FINAL
-            for pattern in RESUME_FILES
+            Item(kind, file, why.format(run.status), run, run.folder / ".lock")
+            for run in (rest if kind in kinds else [])
+            if run.status in of
+            for pattern in patterns
             for file in _checkpoints(run, pattern)
         ]
+    if "leftovers" in kinds:
         excluded = {run.folder for run in every} - {run.folder for run in rest}
         items += temporary(folder, excluded)
     items += unusable_cache() if "cache" in kinds else []

@@ -1,14 +1,12 @@
 """`cnnexp lr-find`: draw the loss against the learning rate, and suggest one. Its help imports nothing heavy."""
 
-import csv
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
-from cnnexp.text import in_shell, visible
+from cnnexp.text import csv_text, in_shell, visible
 
 if TYPE_CHECKING:
     from cnnexp.training.lr_find import RangeTest
@@ -32,25 +30,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for cnnexp train: model=..., data=...")
     parser.add_argument("--low", type=float, default=1e-6, help="the first rate (default: 1e-6)")
     parser.add_argument("--high", type=float, default=10.0, help="the last rate, if the loss allows (default: 10)")
-    parser.add_argument("--steps", type=int, default=150, metavar="N", help="training steps of a seed (default: 150)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how often it is made (default: 3)")
+    steps, seeds = arguments.whole(FEWEST_STEPS, MOST_STEPS), arguments.whole(1, 100)
+    parser.add_argument("--steps", type=steps, default=150, metavar="N", help="training steps of a seed (default: 150)")
+    parser.add_argument("--seeds", type=seeds, default=3, metavar="N", help="how often it is made (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("outputs/lr-find"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument(
-        "--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs there"
-    )
+    arguments.add_config_dir(parser)
     given = parser.parse_intermixed_args(argv)
     if not 0 < given.low < given.high <= MOST:
         raise UserError(f"--low, --high: given {given.low:g} and {given.high:g}; allowed: 0 < low < high <= {MOST:g}")
-    for name, fewest, most in (("steps", FEWEST_STEPS, MOST_STEPS), ("seeds", 1, 100)):
-        if not fewest <= (number := getattr(given, name)) <= most:
-            raise UserError(f"--{name}: given {number}; allowed: a whole number from {fewest} to {most:,}")
     from cnnexp.config import checks
-    from cnnexp.config import compose as configs
     from cnnexp.training import dry_run
     from cnnexp.training.lr_find import range_test
 
-    places = configs.search_path([f"--config-dir={folder}" for folder in given.config_dir])
-    config = configs.resolve(configs.compose([*places, *given.overrides]))
+    config = arguments.composed(given.overrides, given.config_dir)
     checks.check(config)
     dry_run.before_data(config)
 
@@ -90,15 +82,13 @@ def write(found: "RangeTest", out: Path) -> None:
         axis.set_ylabel("training loss (nats)")
         axis.legend()
         drawn = finish(figure, "lr_find", "")
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["learning_rate", *(f"loss_{index}" for index in range(len(found.losses))), "smoothed"])
-    rows.writerows(zip(found.rates, *found.losses, found.smooth, strict=True))
+    header = ["learning_rate", *(f"loss_{index}" for index in range(len(found.losses))), "smoothed"]
+    table = csv_text([header, *zip(found.rates, *found.losses, found.smooth, strict=True)])
     storage.make_folder(out)
     for ending, content in (
         ("png", drawn.png),
         ("svg", drawn.svg),
         ("pdf", drawn.pdf),
-        ("csv", table.getvalue().encode()),
+        ("csv", table.encode()),
     ):
         storage.write_bytes(out / f"lr_find.{ending}", content)

@@ -20,12 +20,10 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser("mistakes", "List every test image that a run has wrong.", EXAMPLES)
     parser.add_argument("run", metavar="RUN", help=arguments.RUN)
     parser.add_argument("--class", dest="of_class", metavar="NAME", help="only images of this class")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the N most confident mistakes")
+    parser.add_argument("--limit", type=arguments.whole(1), metavar="N", help="only the N most confident")
     parser.add_argument("--to", type=Path, metavar="DIR", help="write index.html, mistakes.csv and figures there")
     arguments.add_allow(parser)
     given = parser.parse_args(argv)
-    if given.limit is not None and given.limit < 1:
-        raise UserError(f"--limit: given {given.limit}; allowed: a whole number >= 1")
     from cnnexp.records.find import find_run
     from cnnexp.report.analysis.mistakes import find_mistakes
     from cnnexp.report.read.runs import read_run

@@ -1,7 +1,5 @@
 """`cnnexp predict`: the likeliest classes of image files, by a trained model."""
 
-import csv
-import io
 import json
 import sys
 from collections import deque
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, EXIT_REQUEST, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import cores
-from cnnexp.text import align, csv_cell, plain, visible
+from cnnexp.text import align, csv_text, plain, visible
 
 if TYPE_CHECKING:
     from cnnexp.data.images import Pixels
@@ -31,14 +29,11 @@ def main(argv: list[str]) -> int:
     parser = arguments.parser("predict", "Predict the likeliest classes of images, and their probabilities.", EXAMPLES)
     parser.add_argument("run", metavar="RUN", help=f"{arguments.RUN}; or a checkpoint in it")
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image files, and folders of them")
-    parser.add_argument("--top", type=int, default=3, help="number of classes (default: 3)")
+    parser.add_argument("--top", type=arguments.whole(1), default=3, help="number of classes (default: 3)")
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--batch-size", type=arguments.whole(1), default=256)
     arguments.add_device(parser, "auto", "default: the fastest")
     given = parser.parse_intermixed_args(argv)
-    for name in ("top", "batch_size"):
-        if getattr(given, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}: given {getattr(given, name)}; allowed: a whole number >= 1")
     files = find_files(given.images)
     from cnnexp.training import device, inference
 
@@ -139,11 +134,7 @@ def as_json(predictions: list[Prediction], first: bool) -> str:
 
 def as_csv(predictions: list[Prediction], first: bool) -> str:
     """Return a row per image: path, class_1, probability_1, class_2, ... first: with the header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     most = max(len(best) for _, best in predictions) if first else 0
     header = ["path", *(f"{what}_{k}" for k in range(1, most + 1) for what in ("class", "probability"))]
-    writer.writerows([header] if first else [])
-    for path, best in predictions:
-        writer.writerow([csv_cell(str(path)), *(cell for name, p in best for cell in (csv_cell(name), f"{p:.6f}"))])
-    return text.getvalue()
+    rows = [[str(path), *(cell for name, p in best for cell in (name, f"{p:.6f}"))] for path, best in predictions]
+    return csv_text([header, *rows] if first else rows)

@@ -1,6 +1,5 @@
 """`cnnexp report`: compare the runs of a study. Its help imports nothing heavy."""
 
-import argparse
 import datetime
 import sys
 from pathlib import Path
@@ -39,7 +38,8 @@ def main(argv: list[str]) -> int:
     again.add_argument(
         "--serve", action="store_true", help="show it in the browser of this machine, and follow the runs"
     )
-    parser.add_argument("--port", type=_port, metavar="N", help="the port of --serve (default: 8750, or a free one)")
+    port = arguments.whole(0, 65535)
+    parser.add_argument("--port", type=port, metavar="N", help="the port of --serve (default: 8750, or a free one)")
     given = parser.parse_args(argv)
     if given.port is not None and not given.serve:
         raise UserError("--port: has an effect with --serve only")
@@ -71,9 +71,3 @@ def main(argv: list[str]) -> int:
         print(written.terminal)
     print(visible(written.index))
     return EXIT_DONE
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 0 to 65535")
-    return int(text)

@@ -1,8 +1,6 @@
 """`cnnexp runs`: list the runs below a folder, with status and results. It reads records only: fast, without torch."""
 
-import csv
 import datetime
-import io
 import json
 import math
 from collections import Counter
@@ -13,7 +11,7 @@ from typing import Any
 
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, UserError, unknown
-from cnnexp.text import DASH, align, csv_cell, duration, number, plain, plural, shorten, visible
+from cnnexp.text import DASH, align, csv_text, duration, number, plain, plural, shorten, visible
 
 EXAMPLES = """\
 examples:
@@ -73,13 +71,8 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     """Return every column, with a header; text that a spreadsheet could run as a formula is escaped."""
     from cnnexp.records.table import COLUMNS
 
-    text = io.StringIO()
     columns = list(dict.fromkeys([*COLUMNS, "folder", *(key for r in rows for key in r)]))
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(csv_cell, columns))  # the names of settings come from the runs
-    for r in rows:
-        writer.writerow(csv_cell(v) if isinstance(v := r.get(name), str) else v for name in columns)
-    return text.getvalue()
+    return csv_text([columns, *([r.get(name) for name in columns] for r in rows)])
 
 
 def as_table(rows: list[dict[str, Any]], names: Mapping[str, str]) -> str:

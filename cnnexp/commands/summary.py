@@ -42,15 +42,11 @@ def main(argv: list[str]) -> int:
         metavar="K",
         help=f"number of classes (default: the data's, or {CLASSES})",
     )
-    parser.add_argument(
-        "--config-dir", "-cd", metavar="DIR", action="append", default=[], help="look for configs in DIR"
-    )
+    arguments.add_config_dir(parser)
     given = parser.parse_intermixed_args(argv)
     from cnnexp.config import checks, signature
-    from cnnexp.config import compose as configs
 
-    places = configs.search_path([f"--config-dir={folder}" for folder in given.config_dir])
-    config = configs.resolve(configs.compose([*places, *given.overrides]))
+    config = arguments.composed(given.overrides, given.config_dir)
     image = _image(given.image, config["data"])
     classes, assumed = (given.classes, "") if given.classes is not None else _classes(config["data"])
     signature.check_value("--classes", classes, signature.Count)

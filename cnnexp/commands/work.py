@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--budget", metavar="TIME", help="start no run that would not end in time (30m, 1.5h, 90s)")
     parser.add_argument("--fail-fast", action="store_true", help="start nothing more after the first failure")
     parser.add_argument("--probe", action="store_true", help="print this machine's device, as typed when planning")
-    parser.add_argument("--allow", action="append", default=[], metavar="TARGET", help="allow the runs to build this")
+    arguments.add_allow(parser)
     given = parser.parse_intermixed_args(argv)
     if given.probe:
         print(probed())

@@ -13,7 +13,10 @@ def cnnexp(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
     """Return a function that runs a command in this process: (exit code, stdout, stderr)."""
 
     def run(*argv: str | Path) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in argv])
+        try:
+            code = cli.main([str(word) for word in argv])
+        except SystemExit as stop:  # raised by argparse
+            code = stop.code
         return code, *capsys.readouterr()
 
     return run

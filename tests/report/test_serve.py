@@ -114,7 +114,7 @@ def test_nothing_can_be_changed(server, method):
     ("words", "message"),
     [
         (["--port", "1"], "--port: has an effect with --serve only"),
-        (["--serve", "--port", "70000"], "'70000' is no port"),
+        (["--serve", "--port", "70000"], "--port: given 70000; allowed: a whole number from 0 to 65,535"),
         (["--serve", "--port", "-1"], "port"),
         (["--serve", "--watch"], "not allowed with argument"),
     ],

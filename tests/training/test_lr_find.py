@@ -98,8 +98,6 @@ def test_a_whole_number_is_a_learning_rate(tmp_path: Path, capfd: pytest.Capture
         (["--low=1", "--high=0.1"], "--low, --high: given 1 and 0.1; allowed: 0 < low < high <= 100"),
         (["--low=-1"], "--low, --high: given -1 and 10"),
         (["--low=nan"], "--low, --high: given nan"),
-        (["--steps=3"], "--steps: given 3; allowed: a whole number from 40 to 100,000"),
-        (["--seeds=0"], "--seeds: given 0; allowed: a whole number from 1 to 100"),
         (["model=nope"], "model: unknown choice 'nope'"),
         (["optimizer.lr=0"], "optimizer.lr: given 0"),
         (["batch_size=5000"], "batch_size: given 5000; allowed: at most"),
@@ -110,3 +108,18 @@ def test_wrong_words_are_one_line(words: list[str], message: str, capfd: pytest.
     error = capfd.readouterr().err
     lines = [line for line in error.splitlines() if not line.startswith("postcards: prepar")]
     assert len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--steps=3", "--steps: given 3; allowed: a whole number from 40 to 100,000; for example: cnnexp lr-find "),
+        ("--steps=many", "--steps: given many; allowed: a whole number from 40 to 100,000"),
+        ("--seeds=0", "--seeds: given 0; allowed: a whole number from 1 to 100"),
+    ],
+)
+def test_wrong_numbers_are_one_line(word: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["lr-find", word])
+    error = capfd.readouterr().err
+    assert message in error and error.count("\n") == 1
