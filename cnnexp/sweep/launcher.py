@@ -1,8 +1,8 @@
 """A sweep: compose, check and plan all runs first, then make those that are not done yet."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,15 @@ def start(plans: list[Plan], slots: list[Slot], cluster: dict[str, Any], request
     return make(plans, LocalEngine(slots) if slots else on_ray(plans, cluster), request.budget, request.fail_fast)
 
 
+@contextmanager
+def present(plans: list[Plan]) -> Iterator[None]:
+    """Show other processes, while the block runs, that this one works in the folders of planned runs."""
+    with ExitStack() as folders:
+        for folder in by_folder(plans):
+            folders.enter_context(at_work(folder))
+        yield
+
+
 def decide(plans: list[Plan], slots: list[Slot], request: Request) -> int:
     """Make the runs of --until-decided; returns the exit code."""
     from cnnexp.sweep.until import Sweep, until_decided
@@ -102,9 +111,7 @@ def decide(plans: list[Plan], slots: list[Slot], request: Request) -> int:
         return finish(with_upstream(here), LocalEngine(slots), budget, request.fail_fast, last=False)
 
     sweep = Sweep(lambda here: write(here, seeds), finish_round)
-    with ExitStack() as present:
-        for folder in by_folder(plans):
-            present.enter_context(at_work(folder))
+    with present(plans):
         return until_decided(plans, sweep, request.budget, request.fail_fast)
 
 
@@ -113,9 +120,7 @@ def make(plans: list[Plan], engine: Engine, budget: int | None = None, fail_fast
 
     budget: in seconds. Writes study.json and plan.json. Raises UserError if the budget lets no run start.
     """
-    with ExitStack() as present:
-        for folder in by_folder(plans):
-            present.enter_context(at_work(folder))
+    with present(plans):
         write(plans)
         return finish(with_upstream(plans), engine, budget, fail_fast)
 
@@ -135,9 +140,7 @@ def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
     from cnnexp.sweep.slurm import SlurmEngine
 
     engine = SlurmEngine(batch_script(plans, cluster, request), cluster["workers"])
-    with ExitStack() as present:
-        for folder in by_folder(plans):
-            present.enter_context(at_work(folder))
+    with present(plans):
         write(plans)
         if not unfinished(plans):
             return finish(with_upstream(plans), engine)
