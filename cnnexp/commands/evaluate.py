@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
 
 
 def is_exact(device: "Device", then: dict[str, Any]) -> bool:
-    """Tell whether a device gives every bit as the recorded one did: it is the same, and a CPU or a deterministic GPU."""
+    """Tell whether a device gives every bit as a recorded one did: the same, and a CPU or a deterministic GPU."""
     same = all(then.get(key) == value for key, value in device.record().items())
     return same and (device.kind == "cpu" or device.deterministic)
 

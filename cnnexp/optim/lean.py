@@ -32,7 +32,7 @@ def lean(optimizer: Optimizer) -> Optimizer:
         return optimizer
     if "step" in vars(optimizer) or _has_hooks(optimizer):
         return optimizer
-    optimizer.__class__ = _lean_class(type(optimizer))
+    optimizer.__class__ = _lean_class(type(optimizer))  # type: ignore[arg-type]  # a class can be hashed
     return optimizer
 
 

@@ -302,10 +302,10 @@ def test_a_lean_step_is_torchs(name: str) -> None:
         model = torch.nn.Linear(5, 3)
         own = getattr(torch.optim, name)(model.parameters(), lr=0.1)
         if make_lean:
-            wrapped = own.step.__func__
-            assert lean(own).step.__func__ is not wrapped
+            wrapped = type(own).step
+            assert type(lean(own)).step is not wrapped
             own.load_state_dict(own.state_dict())
-            assert own.step.__func__.__wrapped__.__code__ is inspect.unwrap(wrapped).__code__, "wrapped again"
+            assert vars(type(own).step)["__wrapped__"] is inspect.unwrap(wrapped), "not wrapped again"
         scheduler = lr_scheduler.StepLR(own, 2)
         for _ in range(4):
             own.zero_grad()

@@ -19,18 +19,19 @@ def test_the_average_is_that_of_torchs_class() -> None:
             one.lerp_(value, rate) if one.is_floating_point() else one.copy_(value)
 
     own, theirs = MovingAverage(model, 0.9), AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-    first = own.module[0].weight.clone()
+    weight = own.module.get_parameter("0.weight")
+    first = weight.detach().clone()
     for step in range(1, 30):
         model[1](model[0](torch.randn(5, 3))).sum().backward()
         with torch.no_grad():
-            for weight in model.parameters():
-                weight += torch.randn_like(weight)
+            for learnt in model.parameters():
+                learnt.add_(torch.randn_like(learnt))
         rate = 1 - min(0.9, (1 + step) / (10 + step))
         own.update(model, step)
         theirs.update_parameters(model)
     assert own.state_dict().keys() == theirs.state_dict().keys()
     for name, value in own.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name]), name
-    assert int(own.n_averaged) == 29 and int(own.module[1].num_batches_tracked) == 29
-    assert not torch.equal(own.module[0].weight, first)
-    assert not torch.equal(own.module[0].weight, model[0].weight)
+    assert int(own.n_averaged) == 29 and int(own.module.get_buffer("1.num_batches_tracked")) == 29
+    assert not torch.equal(weight, first)
+    assert not torch.equal(weight, model.get_parameter("0.weight"))
