@@ -189,6 +189,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes < 2880 else f"{minutes // 1440} d {minutes // 60 % 24} h"
 
 
+def listed(names: Sequence[str], most: int) -> str:
+    """Return "a, b and 3 more": at most `most` names, and how many others there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 def plural(count: int, noun: str) -> str:
     """Return "1 run", "1,000 runs", "2 classes"."""
     return f"{count:,} {noun}{('es' if noun[-1] == 's' else 's') * (count != 1)}"

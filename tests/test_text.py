@@ -104,3 +104,13 @@ def test_a_command_is_readable_and_reads_back() -> None:
     line = text.in_shell(words)
     assert shlex.split(line) == words
     assert line.startswith("cnnexp train \"study.arm='epochs=1,model=resnet18'\" 'a b' '~model' ")
+
+
+def test_a_list_says_how_many_others_there_are() -> None:
+    assert text.listed(["a", "b"], 2) == "a, b" and text.listed([], 2) == ""
+    assert text.listed(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert text.listed([str(number) for number in range(2000)], 1) == "0 and 1,999 more"
+
+
+def test_text_in_a_csv_file_is_guarded_and_numbers_are_not() -> None:
+    assert text.csv_text([["name", "=x"], ["=1+1", -0.5], [None, "-"]]) == "name,'=x\n'=1+1,-0.5\n,'-\n"

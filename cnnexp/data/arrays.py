@@ -12,7 +12,7 @@ from cnnexp.data.cache import Prepared
 from cnnexp.data.images import PARTS, ImageData, channel_sums
 from cnnexp.data.splits import check, make_splits
 from cnnexp.errors import UserError
-from cnnexp.text import plural
+from cnnexp.text import listed, plural
 
 Pairs = tuple[NDArray[np.uint8], NDArray[np.integer]]
 
@@ -80,4 +80,4 @@ def _check(where: str, images: Any, labels: Any, shape: tuple[int, ...], classes
 
 
 def _named(classes: Sequence[str]) -> str:
-    return f"{plural(len(classes), 'class')}: {', '.join(classes[:3])}{', ...' * (len(classes) > 3)}"
+    return f"{plural(len(classes), 'class')}: {listed(classes, 3)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from cnnexp.data.decode import SUFFIXES
 from cnnexp.data.images import PARTS
 from cnnexp.errors import UserError
-from cnnexp.text import plural
+from cnnexp.text import listed, plural
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -104,8 +104,7 @@ def _find_parts(root: Path) -> dict[str, Path]:
 
 
 def _listed(folders: list[Path]) -> str:
-    names = ", ".join(folder.name for folder in folders[:SHOWN]) + (", ..." if len(folders) > SHOWN else "")
-    return names or "no folder"
+    return listed([folder.name for folder in folders], SHOWN) or "no folder"
 
 
 def _named(path: Path, folders: list[Path]) -> dict[str, Path]:
@@ -156,7 +155,7 @@ def _of_classes(root: Path, classes: dict[str, Path]) -> list[str]:
 def _not_read(root: Path, parts: dict[str, Path]) -> list[str]:
     others = [folder for folder in subfolders(root) if folder not in parts.values()]
     read = ", ".join(f"{path.name}/" for path in parts.values())
-    names = ", ".join(f"{folder.name}/" for folder in others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
+    names = listed([f"{folder.name}/" for folder in others], SHOWN)
     return [f"in {root}, {names} {'is' if len(others) == 1 else 'are'} not read; {read} are"] if others else []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnexp.data.folders import is_text, nfc, split_of
 from cnnexp.data.tree import File, Found
 from cnnexp.errors import UserError, did_you_mean
-from cnnexp.text import at_home, plural, visible
+from cnnexp.text import at_home, listed, plural, visible
 
 COLUMNS = ("path", "label")
 SPLIT = "split"
@@ -47,8 +47,9 @@ def read_table(file: Path, root: Path, skip: bool) -> Found:
     again = len(rows) - len(seen)
     notes = [f"{plural(again, 'line')} of {file.name} left out, which repeat another"] if again else []
     if missing:
-        shown = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
-        notes.append(f"{plural(len(missing), 'file')} of {file.name} left out, which are not there: {shown}")
+        notes.append(
+            f"{plural(len(missing), 'file')} of {file.name} left out, which are not there: {listed(missing, NAMED)}"
+        )
     return Found(root, names, files, parts == {""}, notes)
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,9 +24,10 @@ from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
 from cnnexp.storage import StorageError
-from cnnexp.text import plural
+from cnnexp.text import listed, plural
 
 Kinds = Counter[str]  # of files that are no images: {".txt": 3}
+SHOWN = 3  # names in a note
 KINDS_SHOWN = 6
 
 
@@ -79,8 +80,8 @@ def _counts(kinds: Kinds) -> list[str]:
     fixes = dict.fromkeys(HEIC, ": install pillow-heif") if not HEIF else {}
     fixes |= dict.fromkeys(RAW, ": convert these camera files to JPEG")
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    listed = [f"{count:,} {kind}{fixes.get(kind, '')}" for kind, count in ordered[:KINDS_SHOWN]]
-    return listed + [plural(len(kinds) - KINDS_SHOWN, "other kind")] * (len(kinds) > KINDS_SHOWN)
+    kept = [f"{count:,} {kind}{fixes.get(kind, '')}" for kind, count in ordered[:KINDS_SHOWN]]
+    return kept + [plural(len(kinds) - KINDS_SHOWN, "other kind")] * (len(kinds) > KINDS_SHOWN)
 
 
 def list_files(root: Path, tree: Tree) -> tuple[list[File], Kinds, list[str]]:
@@ -105,12 +106,10 @@ def list_files(root: Path, tree: Tree) -> tuple[list[File], Kinds, list[str]]:
         if len(empty) == len(tree.classes):
             raise UserError(f"{place}: has no images in any class folder")
         if empty:
-            notes.append(f"no image in {place.name}/ of {_names(empty)}: the network is trained on these, not tested")
+            notes.append(
+                f"no image in {place.name}/ of {listed(empty, SHOWN)}: the network is trained on these, not tested"
+            )
     return files, others, notes
-
-
-def _names(names: Sequence[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 @dataclass(frozen=True)
@@ -220,12 +219,14 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
         notes.append(f"{plural(moved, 'image')} moved to another split, where an equal image is: copies stay together")
     odd = [str(prepared.ids[i]) for group in copies if len(set(prepared.labels[group].tolist())) > 1 for i in group]
     if odd:
-        notes.append(f"{len(odd)} images equal one of another class: {_names(odd)}; keep each in one class")
+        notes.append(f"{len(odd)} images equal one of another class: {listed(odd, SHOWN)}; keep each in one class")
     if missing := _missing(classes, prepared.labels, assigned):
         raise UserError(f"data: {name}: {missing}")
     tested = set(prepared.labels[assigned == TEST])
     if absent := [title for label, title in enumerate(classes) if found.flat and label not in tested]:
-        notes.append(f"no image in the test split of {_names(absent)}: the network is trained on these, not tested")
+        notes.append(
+            f"no image in the test split of {listed(absent, SHOWN)}: the network is trained on these, not tested"
+        )
     elif found.flat and (
         uneven := _uneven(
             prepared.labels[used], assigned[used] == TEST, 1 / cut.folds if cut.folds else cut.test_fraction
@@ -275,9 +276,10 @@ def _left_out(skipped: list[str], others: Kinds, total: int) -> list[str]:
     """Describe the files that are left out, counted by kind."""
     sentences = []
     if skipped:
-        first = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
         verb = "is" if len(skipped) == 1 else "are"
-        sentences.append(f"{len(skipped)} of {total} images cannot be read and {verb} left out: {first}")
+        sentences.append(
+            f"{len(skipped)} of {total} images cannot be read and {verb} left out: {listed(skipped, SHOWN)}"
+        )
     if others:
         sentences.append(f"{plural(others.total(), 'file')} left out: {', '.join(_counts(others))}")
     return sentences

@@ -19,7 +19,7 @@ from cnnexp.export.snippets import snippet
 from cnnexp.records import convergence
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.report.analysis.statistics import estimate
-from cnnexp.text import markdown, percent, plain, visible
+from cnnexp.text import listed, markdown, percent, plain, visible
 from cnnexp.training import checkpoint
 from cnnexp.training.inference import TrainedModel
 
@@ -57,7 +57,7 @@ def _summary(model: TrainedModel, file: str, checked: Check | str) -> str:
     return _listed(
         [
             f"classifies images of {size_of(model.transform)} into {len(model.classes)} classes: "
-            + _safe(", ".join(model.classes[:MAX_CLASSES]) + (", ..." if len(model.classes) > MAX_CLASSES else "")),
+            + _safe(listed(model.classes, MAX_CLASSES)),
             f"file: `{file}`, weights {_made_when(model)} of run `{plain(model.record.folder.name)}`, "
             f"study {_safe(info.get('study'))}",
             f"parameters: {network.get('parameters', 0):,}; MACs of an image: {network.get('macs', 0):,}",

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnexp import storage
 from cnnexp.errors import Skipped, UserError, warn_once
 from cnnexp.storage import fetch, torch_files
-from cnnexp.text import plural
+from cnnexp.text import listed, plural
 
 log = logging.getLogger(__name__)
 HOLDERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "weights")  # of weights, in checkpoints
@@ -219,12 +219,7 @@ def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
         "unexpected": [name for name in given if name not in own],
         "of another shape": other,
     }
-    return "; ".join(f"{kind}: {_listed(names)}" for kind, names in kinds.items() if names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MAX_LISTED
-    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return "; ".join(f"{kind}: {listed(names, MAX_LISTED)}" for kind, names in kinds.items() if names)
 
 
 def _first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:

@@ -15,7 +15,7 @@ from cnnexp.errors import UserError, did_you_mean
 from cnnexp.records.names import arm_folder, same_numbers, study_folder
 from cnnexp.records.run_record import RunRecord, find_runs, one_run
 from cnnexp.records.table import is_superseded
-from cnnexp.text import at_home, visible
+from cnnexp.text import at_home, listed, visible
 
 OUTPUTS = Path("outputs")  # where runs are looked for
 LATEST = "latest"
@@ -33,7 +33,7 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
     there = Path(text).exists()
     if there and (Path(text) / "run.json").exists():
         return one_run(Path(text))
-    listed: list[RunRecord] = []
+    others: list[RunRecord] = []
     for place, name in _places(text):
         runs = find_runs(place)
         ended = [run for run in runs if not done or run.info.get("status") == "done"]
@@ -45,13 +45,13 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
             raise UserError(f"{text}: {len(found)} runs are called so; choose one of {_listed(names)}")
         if found:
             return one_run(found[0].folder)
-        listed += [run for run in runs if run.folder not in {other.folder for other in listed}]
+        others += [run for run in runs if run.folder not in {other.folder for other in others}]
     if there:
         return one_run(Path(text))  # says why it is none
-    if not listed:
+    if not others:
         raise UserError(f"{text}: no such {what}; there are no runs below {OUTPUTS}: they are made with `cnnexp train`")
-    studies = [] if what == "run" else sorted({_with_place(run, "").rstrip("/") for run in listed})
-    names = [*studies, *typed_names(listed).values()]
+    studies = [] if what == "run" else sorted({_with_place(run, "").rstrip("/") for run in others})
+    names = [*studies, *typed_names(others).values()]
     near = difflib.get_close_matches(text, names, n=MAX_LISTED, cutoff=0.4)
     near = list(dict.fromkeys([*near, *studies])) or names
     named = "a run is named by its folder, its name=, study/arm/seed, the first digits of its fingerprint, or latest"
@@ -147,5 +147,4 @@ def _superseded(run: RunRecord) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
-    return visible(", ".join(names[:MAX_LISTED])) + more
+    return visible(listed(names, MAX_LISTED))
