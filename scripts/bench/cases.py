@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ Command = list[Any]
 RESULTS = ("images_per_second", "val_accuracy", "test_accuracy", "peak_memory_mib")
 RIVALS = {"plain": "plain.py", "lightning": "with_lightning.py", "fastai": "with_fastai.py"}
 RIVALS["photographs"] = "photographs.py"
+WITHOUT_WEIGHTS = re.compile(r"model\.weights=imagenet: the weights of \S+ are not available")
 FOR_READERS = {"repeat": "REPEAT", "arm": "ARM", "seed": "SEED", "outputs": "WORK/outputs/RUN"}
 
 
@@ -86,7 +87,7 @@ def readable(lab: Lab, part: Set, case: Case) -> str:
 def of_runs(finished: Finished, records: list[dict[str, Any]]) -> Numbers:
     """Return the means of the results, the sums of the times, and the time and memory of one `cnnexp train`."""
     runs, seconds, peaks = len(records), finished.seconds, finished.peaks
-    found = combined([of_run(info) for info in records])
+    found = combined([of_run(info) | later_epoch(info.get("rows", [])) for info in records])
     found |= {"wall_seconds": seconds, "recorded_seconds": found["total_seconds"], **peaks}
     found["start_seconds"] = seconds - found["recorded_seconds"] / slots_of(finished.output)
     if peaks and runs > 1:
@@ -105,6 +106,16 @@ def of_run(info: Mapping[str, Any]) -> Numbers:
     return found | (in_fp32 if device.get("precision") == "bf16" else {})
 
 
+def later_epoch(rows: Sequence[Mapping[str, Any]]) -> Numbers:
+    """Return {"later_epoch_seconds": the mean time of an epoch after the first}, from the metric rows of a run.
+
+    An epoch is its training and its validation. Returns {} if there is one epoch only.
+    """
+    later = [row for row in rows if row["kind"] == "epoch" and row["epoch"] > 1]
+    epochs = len({row["epoch"] for row in later})
+    return {"later_epoch_seconds": sum(row["seconds"] for row in later) / epochs} if epochs else {}
+
+
 def slots_of(output: str) -> int:
     """Return the number of slots that a sweep printed: "6 runs, 0 done before, on 2 slot(s) (cpu; ...)"."""
     found = re.search(r"done before, on (\d+) slot", output)
@@ -112,9 +123,14 @@ def slots_of(output: str) -> int:
 
 
 def run_train(lab: Lab, line: Command, outputs: Path, sample: bool) -> tuple[Finished, list[dict[str, Any]]]:
-    """Run `cnnexp train`; return also run.json of each run. Raises NotMeasured if a run is not done."""
+    """Run `cnnexp train`; return also run.json of each run, and its metric rows as `rows`.
+
+    Raises NotMeasured if a run is not done.
+    """
     finished = lab.run([*line, f"outputs={outputs}"], sample)
-    records = [run.info for run in find_runs(outputs)]
+    records = [run.info | {"rows": run.rows()} for run in find_runs(outputs)]
+    if WITHOUT_WEIGHTS.search(str([info.get("error") for info in records])):
+        raise NotMeasured("needs ImageNet weights, which are not on this machine")
     if not records or any(info.get("status") != "done" for info in records):
         raise NotMeasured("a run is not done: " + (finished.errors.strip() or "no message").splitlines()[-1])
     return finished, records
@@ -245,7 +261,9 @@ def answer(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
 def program(lab: Lab, line: Command, case: Case, outputs: Path) -> Numbers:
     """Measure a program that prints its results as one line of JSON: a rival, or a part of cnnexp."""
     finished = lab.run([python_of(lab, next(iter(case))), *line[1:]], case.get("sample", False))
-    found: Numbers = {k: v if isinstance(v, str) else float(v) for k, v in finished.result().items()}
+    result = finished.result()
+    found: Numbers = later_epoch(result.pop("rows", []))
+    found |= {k: v if isinstance(v, str) else float(v) for k, v in result.items()}
     if "recorded_seconds" in found:
         found["start_seconds"] = finished.seconds - found["recorded_seconds"]
     return {"wall_seconds": finished.seconds, **found, **finished.peaks}

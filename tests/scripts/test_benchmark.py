@@ -1,14 +1,17 @@
 """The benchmark: its table of rows, the order of measuring, the arithmetic of repeats, their file, the page."""
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
@@ -384,8 +387,57 @@ def test_the_numbers_of_a_sweep_are_those_of_its_runs() -> None:
     times = {"wall_seconds": 9.0, "recorded_seconds": 12.0, "start_seconds": 3.0, "train_seconds": 8.0}
     assert {name: numbers[name] for name in times} == times
     assert (numbers["test_accuracy"], numbers["dropout_test_accuracy"]) == (0.5, 0.75)
+    assert "later_epoch_seconds" not in numbers
     one = cases.of_runs(process.Finished(9.0, "", "", {"peak_mib": 5.0}), [record(0, "baseline", 0.25)])
     assert (one["start_seconds"], one["peak_mib"]) == (3.0, 5.0)
+
+
+def test_an_epoch_after_the_first_is_training_and_validation() -> None:
+    times = [(1, 9.0, 5.0), (2, 2.0, 0.5), (3, 3.0, 0.5)]
+    rows = [
+        {"kind": "epoch", "epoch": epoch, "split": split, "seconds": seconds}
+        for epoch, train, val in times
+        for split, seconds in (("train", train), ("val", val))
+    ]
+    rows.append({"kind": "step", "epoch": 3, "split": "train", "loss": 1.0})
+    assert cases.later_epoch(rows) == {"later_epoch_seconds": 3.0}
+    assert cases.later_epoch(rows[:2]) == {}
+    info = {"seed": 0, "result": {}, "seconds": {"total": 20.0}, "device": {}, "rows": rows}
+    two = cases.of_runs(process.Finished(25.0, "", "", {}), [info | {"result": {"test_accuracy": 0.5}}] * 2)
+    assert two["later_epoch_seconds"] == 6.0  # the sum, as of other times
+
+
+def test_the_plain_loop_prints_the_times_of_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "scripts" / "bench" / "rivals")
+    import plain  # type: ignore[import-not-found]
+
+    for part, label, number in itertools.product(("train", "test"), "ab", range(10)):
+        (tmp_path / part / label).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / part / label / f"{number}.png")
+    settings = plain.DEFAULTS | {"root": tmp_path, "size": 8, "epochs": 3, "batch_size": 4, "workers": 0}
+    found = plain.main(plain.Settings(**settings))
+    assert [(row["epoch"], row["split"]) for row in found["rows"]] == list(
+        itertools.product((1, 2, 3), ("train", "val"))
+    )
+    trained = sum(row["seconds"] for row in found["rows"] if row["split"] == "train")
+    assert trained == pytest.approx(found["train_seconds"])
+
+    def printed(*_: object) -> process.Finished:
+        return process.Finished(9.0, json.dumps({**found, "recorded_seconds": 8.0}), "", {})
+
+    monkeypatch.setattr(Lab, "run", printed)
+    numbers = cases.program(Lab(tmp_path), ["python", "plain.py"], {"plain": {}}, tmp_path)
+    assert numbers["later_epoch_seconds"] == pytest.approx(sum(row["seconds"] for row in found["rows"][2:]) / 2)
+
+
+def test_weights_that_a_machine_lacks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "model.weights=imagenet: the weights of resnet18 are not available (no network); give model.weights=PATH"
+
+    skipped = SimpleNamespace(info={"status": "skipped", "error": {"message": message}}, rows=lambda: [])
+    monkeypatch.setattr(Lab, "run", lambda *_: process.Finished(1.0, "", "2 runs are not done", {}))
+    monkeypatch.setattr(cases, "find_runs", lambda _: [skipped])
+    with pytest.raises(NotMeasured, match=r"^needs ImageNet weights"):
+        cases.run_train(Lab(tmp_path), [], tmp_path, sample=False)
 
 
 def test_the_slots_of_a_sweep_are_read_from_what_it_says() -> None:

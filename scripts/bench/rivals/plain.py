@@ -57,7 +57,8 @@ def main(settings: Settings) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = on_gpu  # this and `fused` a person who looks for speed on a GPU writes too
     optimizer = OPTIMIZERS[settings.optimizer](learning, lr=settings.lr, fused=on_gpu or None)
     seconds, seen, val_accuracy = 0.0, 0, 0.0
-    for _ in range(settings.epochs):
+    rows: list[dict[str, Any]] = []  # the times of each epoch, as cnnexp records them
+    for epoch in range(1, settings.epochs + 1):
         start = perf_counter()
         model.train()
         for module in model.modules():
@@ -71,10 +72,13 @@ def main(settings: Settings) -> dict[str, Any]:
             optimizer.step()
             seen += len(labels)
             loss.item()  # notebooks keep a running loss
-        seconds += perf_counter() - start
+        trained = perf_counter()
+        seconds += trained - start
+        rows += [{"kind": "epoch", "epoch": epoch, "split": "train", "seconds": trained - start}]
         val_accuracy = accuracy(model, val, settings)
+        rows += [{"kind": "epoch", "epoch": epoch, "split": "val", "seconds": perf_counter() - trained}]
     results = {"val_accuracy": val_accuracy, "test_accuracy": accuracy(model, test, settings)}
-    return {"images_per_second": seen / seconds, "train_seconds": seconds, **results}
+    return {"images_per_second": seen / seconds, "train_seconds": seconds, "rows": rows, **results}
 
 
 def load(train: DataLoader[Any], settings: Settings) -> dict[str, Any]:
