@@ -3,9 +3,12 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,66 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ["data.num_train=200", "data.num_test=100", "epochs=2", "batch_size=16"]
+GRACE_SECONDS = 30.0  # between SIGTERM and SIGKILL: a sweep of cnnexp saves and ends its workers within them
 
 
 class Failed(Exception):
     """Why a check failed: what was expected and what was found."""
+
+
+class NoTime(Exception):
+    """The deadline came while a command ran; the command and all that it started were ended."""
+
+
+@contextmanager
+def started(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], pipes: Mapping[str, Any]
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a session of its own; at the end of the block, end what is left of that session."""
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, errors="replace", start_new_session=True, **pipes
+    ) as process:
+        try:
+            yield process
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[str], grace: float = GRACE_SECONDS) -> None:
+    """End the leader of a session and all processes of its group: by SIGTERM, after `grace` seconds by SIGKILL.
+
+    The leader is signalled first and alone: the workers of a sweep have sessions of their own, and it ends them.
+    """
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
+        until = time.monotonic() + seconds
+        if living(process.pid):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        while living(process.pid) and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def living(group: int) -> list[int]:
+    """Return the processes of a group that have not ended. Needs /proc."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, _, of_group, *_ = file.read_text(errors="replace").rpartition(")")[2].split()
+            found += [int(file.parent.name)] if state != "Z" and int(of_group) == group else []
+    return found
+
+
+def finish(process: subprocess.Popen[str], deadline: float) -> tuple[str, str]:
+    """Wait for a process; return its stdout and stderr. Raises NoTime at the deadline, of time.monotonic()."""
+    try:
+        output, errors = process.communicate(timeout=max(deadline - time.monotonic(), 1))
+    except subprocess.TimeoutExpired as error:
+        raise NoTime from error
+    return output or "", errors or ""
 
 
 @dataclass
@@ -41,22 +100,17 @@ class Bench:
         path = os.pathsep.join([str(REPOSITORY), str(self.work), os.environ.get("PYTHONPATH", "")])
         return os.environ | {"PYTHONPATH": path, "CNNEXP_CACHE": str(self.work / "cache")}
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start `cnnexp WORDS` in the working folder."""
-        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(
-            [sys.executable, "-m", "cnnexp", *words], cwd=self.work, env=self.environment(), **pipes
-        )
+    @contextmanager
+    def start(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Start `cnnexp WORDS` in the working folder; at the end of the block, end what is left of it."""
+        command, pipes = [sys.executable, "-m", "cnnexp", *words], {"stdout": subprocess.PIPE}
+        with started(command, self.work, self.environment(), {**pipes, "stderr": subprocess.STDOUT}) as process:
+            yield process
 
     def cnnexp(self, *words: str, code: int = 0) -> str:
-        """Run `cnnexp WORDS`; return its output. Raises Failed if the exit code is another one or the time is up."""
-        process = self.start(*words)
-        try:
-            output, _ = process.communicate(timeout=max(self.deadline - time.monotonic(), 1))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise Failed(f"cnnexp {' '.join(words)}: no time left") from None
+        """Run `cnnexp WORDS`; return its output. Raises Failed if the exit code is another one, and NoTime."""
+        with self.start(*words) as process:
+            output, _ = finish(process, self.deadline)
         if process.returncode != code:
             last = "\n".join(output.strip().splitlines()[-6:])
             raise Failed(f"cnnexp {' '.join(words)}: exit code {process.returncode}, expected {code}: {last}")

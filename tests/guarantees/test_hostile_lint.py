@@ -32,7 +32,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *(
             "scripts/cluster_cost.py",
             "scripts/demonstration.py",
-            "scripts/gpu_check.py",
             "scripts/gpu/commands.py",
             "scripts/gpu/rows.py",
             "scripts/results.py",
