@@ -35,6 +35,9 @@ def from_datasets(
     read = {part: read_items(f"data ({part})", dataset) for part, dataset in parts.items()}
     count = 1 + max(int(labels.max(initial=0)) for _, labels in read.values())
     classes = [str(found) for found in getattr(parts["train"], "classes", range(count))]
+    for part, dataset in parts.items() if hasattr(parts["train"], "classes") else ():
+        names = [str(found) for found in getattr(dataset, "classes", classes)]
+        read[part] = read[part][0], _in_order_of(f"data ({part})", classes, names, read[part][1])
     fingerprint = None
     if "test" not in read:
         images, labels = read["train"]
@@ -47,6 +50,22 @@ def from_datasets(
         read = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
     data = image_data(name, classes, read["train"], read["test"], read.get("val"), split_seed=split_seed, **splitting)
     return replace(data, fingerprint=fingerprint) if fingerprint else data  # one of all folds, which are one arm
+
+
+def _in_order_of(where: str, classes: list[str], names: list[str], labels: Integers) -> Integers:
+    """Return the labels (N,) of a data set as places in `classes`. names: its own classes, in the order of its labels.
+
+    torchvision's ImageFolder numbers the classes that it finds, so a class without test images shifts all that follow.
+    """
+    if names == classes or not len(labels):
+        return labels
+    if missing := [name for name in names if name not in classes]:
+        raise UserError(
+            f"{where}: has the class {shorten(repr(missing[0]), 60)}, which the training images do not have"
+        )
+    if labels.max() >= len(names):
+        raise UserError(f"{where}: has the label {labels.max()} but {len(names)} classes")
+    return np.array([classes.index(name) for name in names], np.int64)[labels]
 
 
 def read_items(where: str, dataset: Any) -> tuple[Pixels, Integers]:

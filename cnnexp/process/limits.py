@@ -53,9 +53,13 @@ def check_open_files(slots: int = 0) -> None:
 
 
 def cores() -> int:
-    """Return the number of CPU cores that this process may use; a container's quota (docker --cpus) is one limit."""
+    """Return the number of CPU cores that this process may use.
+
+    A container's quota (docker --cpus) is one limit, OMP_THREAD_LIMIT of the environment another.
+    """
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(max(1, min(found, cpu_quota())))
+    limit = os.environ.get("OMP_THREAD_LIMIT", "").strip()
+    return int(max(1, min(found, cpu_quota(), int(limit) if limit.isdigit() else math.inf)))
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:

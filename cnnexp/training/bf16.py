@@ -76,7 +76,10 @@ def unfit(model: nn.Module, image: tuple[int, int, int], batch_size: int, device
     image: (C, H, W). cache: the folder of bf16.json. One process tests at a time; others wait.
     """
     shapes = shapes_of(model, (min(batch_size, MAX_IMAGES), *image), device)
-    machine = f"{cpu.name()}; torch {torch.__version__}; python {platform.python_version()}; {device.threads} threads"
+    processor = "; ".join([cpu.name(), *(f"{name} {value}" for name, value in cpu.kernels().items())])
+    layout = "channels last" if device.channels_last else "channels first"
+    versions = f"torch {torch.__version__}; python {platform.python_version()}"
+    machine = f"{processor}; {versions}; {device.threads} threads; {layout}"
     file = cache / "bf16.json"
     with storage.lock(cache / ".bf16.lock", wait=True):
         known = _read(file)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from cnnexp.errors import UserError
+
 # Environment variables with which torch, oneDNN and MKL choose kernels for another processor.
 KERNEL_VARIABLES = (
     *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
@@ -45,6 +47,24 @@ def _cpu_facts() -> dict[str, str]:
     except OSError:
         return {}
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def check_openmp(threads: int) -> None:
+    """Raise UserError if the environment lets OpenMP start fewer threads than `threads`.
+
+    Torch's gradients of convolutions are then sums of memory that was never written, without an error.
+    """
+    for name, forbids in (
+        ("OMP_THREAD_LIMIT", lambda text: text.isdigit() and int(text) < threads),
+        ("OMP_DYNAMIC", lambda text: text.lower() in ("true", "1")),
+        ("OMP_MAX_ACTIVE_LEVELS", lambda text: text.isdigit() and int(text) == 0),
+    ):
+        given = os.environ.get(name, "").strip()
+        if threads > 1 and forbids(given):
+            raise UserError(
+                f"{name}: given {given} in the environment; with {threads} threads torch would then compute wrong "
+                f"gradients; unset {name}, or give device.threads=1"
+            )
 
 
 def keep_freed_memory(keep: bool) -> None:

@@ -16,6 +16,7 @@ from cnnexp.training.launched import Place
 from cnnexp.training.processes import (
     SILENT_SECONDS,
     connect,
+    connect_launched,
     message_of,
     of_an_exchange,
     ranks_of,
@@ -41,12 +42,12 @@ class ReadOnly(RunRecord):
 def follow(place: Place, kind: str = "", method: str = "", seconds: float = SILENT_SECONDS) -> int:
     """Wait for plans and compute a part of each, until process 0 sends an exit code; returns it.
 
-    kind, method: see `connect`; by default those of torchrun and srun.
+    kind, method: see `connect`; by default those of torchrun and srun. Raises UserError as `connect_launched`.
     """
     from cnnexp.training.run import compute
 
     ranks = ranks_of(place, lambda plan: wait_for_all(group))
-    group = connect(ranks, kind, method or f"tcp://{place.address}", seconds)
+    group = connect(ranks, kind, method, seconds) if method else connect_launched(ranks, kind, place, seconds)
     while True:
         try:
             with stop_request() as stop:  # a signal while this process waits stops all after the first step

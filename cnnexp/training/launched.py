@@ -22,10 +22,13 @@ class Place:
 
 
 def place_of(environ: Mapping[str, str] = os.environ) -> Place | None:
-    """Return the place that torchrun or srun gives this process; None if it is alone."""
+    """Return the place that torchrun or srun gives this process; None if it is alone. Raises UserError."""
 
     def number(name: str, default: int) -> int:
-        return int(environ.get(name, default))
+        text = environ.get(name, str(default))
+        if not re.fullmatch(r"\d{1,18}", text):
+            raise UserError(f"{name}: given {text!r} in the environment; allowed: a whole number, or unset it")
+        return int(text)
 
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environ.keys() and number("WORLD_SIZE", 1) > 1:
         address = f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}"

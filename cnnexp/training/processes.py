@@ -13,12 +13,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from select import select
+from threading import Timer
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from cnnexp.errors import EXIT_REQUEST, EXIT_SOME_FAILED, Interrupted, ProcessLost, UserError, is_out_of_memory
+from cnnexp.errors import (
+    EXIT_REQUEST,
+    EXIT_SOME_FAILED,
+    Interrupted,
+    ProcessLost,
+    UserError,
+    is_out_of_memory,
+    one_line,
+)
 from cnnexp.process.signals import Stop
 from cnnexp.storage import log_descriptor, remove
+from cnnexp.text import visible
 from cnnexp.training.launched import Place
 
 if TYPE_CHECKING:
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from cnnexp.training.ranks import Ranks
 
 SILENT_SECONDS = 300.0  # after which a process that does not answer is given up
+NOTICE_SECONDS = 10.0  # of waiting for processes that somebody else has started, before that is said
 START_SECONDS = 120.0  # for a process to import torch
 PREPARED_WITHIN = timedelta(days=7)  # by all processes; torch needs a limit
 CAUSE_SECONDS = 5.0  # for a process that has failed to say why
@@ -48,6 +59,26 @@ def connect(ranks: "Ranks", kind: str, method: str, seconds: float) -> "ProcessG
         backend, init_method=method, rank=ranks.rank, world_size=ranks.count, timeout=timedelta(seconds=seconds)
     )
     return cast("ProcessGroup", distributed.new_group(backend="gloo", timeout=PREPARED_WITHIN))
+
+
+def connect_launched(ranks: "Ranks", kind: str, place: Place, seconds: float) -> "ProcessGroup":
+    """Let processes that torchrun or srun has started find each other, as `connect`. Says so if they do not come soon.
+
+    Raises UserError if they do not come: the variables may be left from an earlier command, and nobody else is there.
+    """
+    from torch import distributed
+
+    others = f"the other processes that {place.program} has started, {place.count} in all, at {place.address}"
+    remedy = "; if there are none, unset WORLD_SIZE and SLURM_STEP_NUM_TASKS"
+    notice = Timer(NOTICE_SECONDS, print, (f"cnnexp: waiting for {visible(others)}{remedy}",), {"file": sys.stderr})
+    notice.daemon = True
+    notice.start()
+    try:
+        return connect(ranks, kind, f"tcp://{place.address}", seconds)
+    except (distributed.DistError, ValueError) as error:
+        raise UserError(f"cannot reach {others} ({one_line(str(error))[:200]}){remedy}") from error
+    finally:
+        notice.cancel()
 
 
 def send(message: "Plan | int", group: "ProcessGroup") -> None:
@@ -89,7 +120,7 @@ def lead(place: Place, make: Callable[[], int]) -> int:
         wait_for_all(group)
 
     ranks, code = ranks_of(place, wake), EXIT_SOME_FAILED
-    group = connect(ranks, "", f"tcp://{place.address}", SILENT_SECONDS)
+    group = connect_launched(ranks, "", place, SILENT_SECONDS)
     _leading.append(ranks)
     try:
         code = make()

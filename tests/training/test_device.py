@@ -126,3 +126,28 @@ def test_freed_memory_is_kept_or_given_back(keep: bool, low: int, high: int) -> 
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert low <= int(out) <= high
+
+
+@pytest.mark.parametrize(
+    ("variable", "wrong", "right"),
+    [("OMP_THREAD_LIMIT", "1", "2"), ("OMP_DYNAMIC", "TRUE", "false"), ("OMP_MAX_ACTIVE_LEVELS", "0", "1")],
+)
+def test_openmp_must_not_start_fewer_threads(
+    monkeypatch: pytest.MonkeyPatch, variable: str, wrong: str, right: str
+) -> None:
+    """Fewer threads than torch divides its work among make the gradients of convolutions wrong, without an error."""
+    monkeypatch.setenv(variable, wrong)
+    with pytest.raises(UserError, match=rf"{variable}: given {wrong} in the environment; .*give device.threads=1"):
+        device.set_up(resolve(kind="cpu", threads=2))
+    before = torch.get_num_threads()
+    try:
+        device.set_up(resolve(kind="cpu", threads=1))
+        monkeypatch.setenv(variable, right)
+        device.set_up(resolve(kind="cpu", threads=2))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_threads_of_auto_keep_to_openmps_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
+    assert resolve(kind="cpu", threads="auto").threads == 1

@@ -216,3 +216,24 @@ def test_an_unusable_label_is_named_by_its_file() -> None:
     items = Files([(np.zeros((8, 8)), 0), (np.zeros((8, 8)), "dog")])
     with pytest.raises(UserError, match=r"data \(train\): item 1 \(photos/dog/2.png\): its label is 'dog'; allowed"):
         from_datasets("own", [items, items])
+
+
+def test_the_labels_of_each_data_set_are_matched_by_the_names_of_its_classes() -> None:
+    """torchvision's ImageFolder numbers the classes that it finds: here no dog is in the test images."""
+
+    class Items(list):  # type: ignore[type-arg]
+        def __init__(self, classes: list[str], labels: list[int]):
+            super().__init__((np.full((8, 8), n, np.uint8), label) for n, label in enumerate(labels))
+            self.classes = classes
+
+    train = Items(["cat", "dog", "eel"], [0, 1, 2] * 10)
+    data = from_datasets("own", (train, Items(["cat", "eel"], [0, 1, 1])))
+    assert data is not None
+    assert data.classes == ["cat", "dog", "eel"] and data.test.labels.tolist() == [0, 2, 2]
+    with pytest.raises(UserError, match=r"data \(test\): has the class 'fox', which the training images do not have"):
+        from_datasets("own", (train, Items(["cat", "fox"], [0, 1])))
+    with pytest.raises(UserError, match=r"data \(test\): has the label 2 but 2 classes"):
+        from_datasets("own", (train, Items(["cat", "eel"], [0, 2])))
+    plain = [(image, label) for image, label in Items(["eel", "cat"], [0, 1, 1])]
+    unnamed = from_datasets("own", (train, plain))
+    assert unnamed is not None and unnamed.test.labels.tolist() == [0, 1, 1], "without names the numbers count"

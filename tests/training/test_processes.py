@@ -19,7 +19,7 @@ from cuts import CutAt, gone
 from lives import difference, everything
 from slurm_node import available, slurm_node
 
-from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_REQUEST, EXIT_SOME_FAILED, Interrupted, ProcessLost
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_REQUEST, EXIT_SOME_FAILED, Interrupted, ProcessLost, UserError
 from cnnexp.process.signals import children
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import Locked
@@ -285,6 +285,24 @@ def test_the_rows_of_a_batch_are_all_taken_once(size: int, count: int) -> None:
     parts = [list(range(size))[Ranks(rank, count).rows(size)] for rank in range(count)]
     assert [row for part in parts for row in part] == list(range(size))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1 and min(map(len, parts)) > 0
+
+
+def test_processes_that_never_come_are_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Variables of an earlier torchrun, or of a managed machine, make a command wait for others."""
+    monkeypatch.setattr(processes, "NOTICE_SECONDS", 0.2)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = Place("torchrun", 0, 2, 0, 1, f"localhost:{port}")
+    told = f"the other processes that torchrun has started, 2 in all, at localhost:{port}"
+    with pytest.raises(UserError, match=rf"cannot reach {told} \(.*\); if there are none, unset WORLD_SIZE"):
+        processes.connect_launched(processes.ranks_of(place, lambda plan: None), "cpu", place, 2)
+    assert f"cnnexp: waiting for {told}; if there are none, unset WORLD_SIZE" in capsys.readouterr().err
+    wrong = {"RANK": "0", "WORLD_SIZE": "two", "MASTER_ADDR": "h", "MASTER_PORT": "1"}
+    with pytest.raises(UserError, match="WORLD_SIZE: given 'two' in the environment; allowed: a whole number"):
+        place_of(wrong)
 
 
 def test_torchrun_and_srun_are_detected() -> None:
