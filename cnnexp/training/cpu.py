@@ -17,6 +17,7 @@ from cnnexp.errors import UserError
 KERNEL_VARIABLES = (
     *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
 )
+OPENMP_VARIABLES = ("OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS")
 
 
 def name() -> str:
@@ -54,16 +55,17 @@ def check_openmp(threads: int) -> None:
 
     Torch's gradients of convolutions are then sums of memory that was never written, without an error.
     """
-    for name, forbids in (
-        ("OMP_THREAD_LIMIT", lambda text: text.isdigit() and int(text) < threads),
-        ("OMP_DYNAMIC", lambda text: text.lower() in ("true", "1")),
-        ("OMP_MAX_ACTIVE_LEVELS", lambda text: text.isdigit() and int(text) == 0),
-    ):
-        given = os.environ.get(name, "").strip()
-        if threads > 1 and forbids(given):
+    if threads == 1:
+        return
+    given = {name: os.environ.get(name, "").strip() for name in OPENMP_VARIABLES}
+    limit, dynamic, levels = given.values()
+    too_few = limit.isdigit() and int(limit) < threads
+    forbids = too_few, dynamic.lower() in ("true", "1"), levels.isdigit() and int(levels) == 0
+    for name, forbidden in zip(OPENMP_VARIABLES, forbids, strict=True):
+        if forbidden:
             raise UserError(
-                f"{name}: given {given} in the environment; with {threads} threads torch would then compute wrong "
-                f"gradients; unset {name}, or give device.threads=1"
+                f"{name}: given {given[name]} in the environment; with {threads} threads torch would then compute "
+                f"wrong gradients; unset {name}, or give device.threads=1"
             )
 
 
