@@ -34,7 +34,7 @@ from cnnexp.sweep.planning import (
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.server import import_ahead
 from cnnexp.sweep.slots import Slot
-from cnnexp.sweep.study import by_folder, write_studies
+from cnnexp.sweep.study import arms_of_grid, by_folder, write_studies
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, in_shell, plural
 from cnnexp.trackers.follow import check_setting, follow_study
@@ -61,7 +61,7 @@ def launch(words: list[str], request: Request) -> int:
     slots, target = machine(composed) if here else ([], elsewhere(composed, cluster))
     if not request.plan:
         check_open_files(len(slots))
-    plans = plan_all(composed, runs, read_arms(study), target)
+    plans = plan_all(composed, runs, read_arms(study), arms_of_grid(study), target)
     print_set_by_data(composed)
     return (show if request.plan else start)(plans, slots, cluster, request)
 

@@ -147,8 +147,13 @@ def warned_once() -> Iterator[None]:
         logger.removeFilter(is_new)
 
 
-def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], target: "Target") -> list[Plan]:
-    """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs."""
+def plan_all(
+    composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], gridded: list[str], target: "Target"
+) -> list[Plan]:
+    """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs.
+
+    arms: of the study. gridded: the points of its grid.
+    """
     runs = [as_typed(overrides) for overrides in runs]
     swept, plans = varying(runs), []
     with warned_once():
@@ -158,7 +163,7 @@ def plan_all(composed: list[Composed], runs: list[list[str]], arms: dict[str, Ar
             changes = arm_changes(arms, choices.get("arm"), overrides, swept)
             plans.append(plan_run(config, overrides, changes, command(), choices, target))
     check_different(plans)
-    check_arms(plans, list(arms))
+    check_arms(plans, list(arms), gridded)
     seeds = list(dict.fromkeys(plan.seed for plan in plans))
     return sorted(plans, key=lambda plan: seeds.index(plan.seed))
 

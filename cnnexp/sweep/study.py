@@ -1,29 +1,53 @@
 """What a sweep records: the runs that a study calls for now, in study.json, and the ends of runs left without one."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cnnexp import storage
 from cnnexp.claims import study as claims
-from cnnexp.errors import UserError
+from cnnexp.config.words import as_text
+from cnnexp.errors import UserError, unknown
 from cnnexp.records import study as study_file
 from cnnexp.records.fields import FINAL
+from cnnexp.records.names import arm_folder, arm_labels, same_numbers
 from cnnexp.records.run_record import now
 from cnnexp.training.plan import Plan
 
 COPIED = ("name", "question", "baseline", "reported", "source", "claims")  # from the config
 
 
-def check_arms(plans: Iterable[Plan], named: Sequence[str]) -> None:
-    """Raise UserError if a study reports or claims something of an unknown arm.
+def check_arms(plans: Iterable[Plan], named: Sequence[str], gridded: Sequence[str] = ()) -> None:
+    """Raise UserError if a study reports or claims something of an unknown arm, or compares with one.
 
-    named: the arms of the study. Those of this sweep and of the study's earlier runs are known too.
+    named: the arms of the study. Those of this sweep and of the study's earlier runs are known too. gridded: the points
+    of its grid, also those that are not made now, which may be the baseline. That of a single arm may follow later.
     """
     for folder, here in by_folder(plans).items():
-        earlier = (study_file.read_study(folder) or {}).get("arms") or []
-        claims.check_arms(here[0].config["study"], [*(plan.arm for plan in here), *named, *earlier])
+        before = study_file.read_study(folder) or {}
+        now_made = dict.fromkeys(plan.arm for plan in here)
+        known = list(dict.fromkeys([*now_made, *named, *(before.get("arms") or [])]))
+        claims.check_arms(here[0].config["study"], known)
+        prints = {plan.fingerprint for plan in here} | {run.get("fingerprint") for run in before.get("runs") or []}
+        for baseline in dict.fromkeys(plan.config["study"]["baseline"] for plan in here):
+            if baseline and baseline not in prints and (named or gridded or len(now_made) > 1):
+                _check_baseline(baseline, list(dict.fromkeys([*known, *gridded])))
+
+
+def _check_baseline(baseline: str, known: Sequence[str]) -> None:
+    """Raise UserError if no arm can be called this in a report: by its name, label or folder, however numbers are."""
+    names = {*known, *arm_labels(known, [[] for _ in known]), *map(arm_folder, known)}
+    if same_numbers(baseline) not in map(same_numbers, names):
+        raise unknown("study.baseline", "arm", baseline, known)
+
+
+def arms_of_grid(study: Mapping[str, Any]) -> list[str]:
+    """Return the names of all points of a study's grid, also of those that a typed value leaves out."""
+    grid = study.get("grid") or {}
+    points = itertools.product(*([f"{key}={as_text(value)}" for value in values] for key, values in grid.items()))
+    return [",".join(point) for point in points] if grid else []
 
 
 def write_studies(plans: Iterable[Plan], command: str, every_seed: Sequence[int] = ()) -> None:

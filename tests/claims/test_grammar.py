@@ -222,3 +222,26 @@ def test_arms_that_there_are_not(study: Callable[..., int], outputs: Path, capsy
     assert study("+study.reported.nobody=3") == 2
     assert "study.reported: unknown arm 'nobody'" in capsys.readouterr().err
     assert not (outputs / "ablation").exists()
+
+
+def test_a_baseline_that_is_no_arm(study: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert study("study.baseline=batchnrom", "--plan") == 2
+    error = capsys.readouterr().err
+    assert "study.baseline: unknown arm 'batchnrom'" in error and "did you mean 'batchnorm'" in error
+    assert study("study.baseline=batchnorm", "--plan") == 0, "an arm that is not made now"
+
+
+def test_a_baseline_of_a_sweep_by_hand(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_hand = ["train", "-m", *SMALL, f"outputs={outputs}", "optimizer.lr=0.001,0.1", "--plan"]
+    assert cli.main([*by_hand, "study.baseline='optimizer.lr=0.01'"]) == 2
+    assert "study.baseline: unknown arm 'optimizer.lr=0.01'; choose one of" in capsys.readouterr().err
+    assert cli.main([*by_hand, "study.baseline='optimizer.lr=1e-3'"]) == 0
+    alone = ["train", *SMALL, f"outputs={outputs}", "optimizer.lr=0.1", "--plan"]
+    assert cli.main([*alone, "study.baseline='optimizer.lr=1e-3'"]) == 0, "its command may follow"
+
+
+def test_a_point_of_a_grid_that_is_not_made_now_is_a_baseline(outputs: Path) -> None:
+    narrowed = ["train", "+study=mlp_norm_batch", "data=postcards", *SMALL[:-1], f"outputs={outputs}", "seed=0"]
+    narrowed += ["study.claims=null", "data.train_limit=null", "--plan"]
+    assert cli.main([*narrowed, "batch_size=10,5"]) == 0
+    assert cli.main([*narrowed, "study.baseline='model.norm=none,batch_size=51'"]) == 2
