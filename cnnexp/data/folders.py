@@ -20,6 +20,8 @@ SPLITS = {
 }
 FILL = r"[\W_]*(data)?sets?$|[\W_]+(data|images|imgs|split)$"  # training_set, testset, val-images
 MISNAMED = ("eval", "evaluation", "holdout")  # folders that are meant as splits, and not read as such
+WORDS = {**SPLITS, **dict.fromkeys(("trn", "trainval"), "train"), "tst": "test", **dict.fromkeys(MISNAMED, "val")}
+NEW_WORD = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"  # between the words of XTrainImages
 NO_IMAGES = ("@eadir", "__macosx", "$recycle.bin", "#recycle", "lost+found", "thumbs.db", "desktop.ini", "icon\r")
 SHOWN = 5  # names in a message
 
@@ -42,8 +44,9 @@ class Tree:
 def find_tree(root: Path) -> Tree:
     """Find the splits and classes of a tree. Without test/, its val/ is used as test.
 
-    Raises UserError if `root` is missing, has no train/ beside a test/ or val/ and no class folders, has two folders
-    of one name, one class only, or a class that train/ has not.
+    Raises UserError if `root` is missing, has no train/ beside a test/ or val/ and no class folders, has class folders
+    that are named like splits (x_train, x_test), two folders of one name, one class only, or a class that train/ has
+    not.
     """
     if not root.is_dir():
         raise UserError(f"data.root: {root} is not a folder; type data.root=DIR, where your images are")
@@ -64,6 +67,12 @@ def nfc(name: str) -> str:
 def split_of(name: str) -> str | None:
     """Return the split that a folder's name stands for: "train" for Training_Set; None for another name."""
     return SPLITS.get(re.sub(FILL, "", name.lower()))
+
+
+def split_within(name: str) -> str | None:
+    """Return the split that the first such word of a folder's name stands for: "train" for seg_train and train2017."""
+    words = re.findall(r"[^\W\d_]+", re.sub(NEW_WORD, " ", nfc(name)))
+    return next((WORDS[word.lower()] for word in words if word.lower() in WORDS), None)
 
 
 def is_ignored(name: str) -> bool:
@@ -141,7 +150,19 @@ def is_text(name: str) -> bool:
 
 
 def _of_classes(root: Path, classes: dict[str, Path]) -> list[str]:
-    """Return notes on a flat tree that may be meant otherwise. Raises UserError if splits are inside the classes."""
+    """Return notes on a flat tree that may be meant otherwise. Raises UserError if splits are the classes, or in them.
+
+    Folders are splits if their names have words of two splits or more, and they are half of all or hold folders: a
+    class may be called test_tube, and another one bullet_train.
+    """
+    named = {name: path for name, path in classes.items() if split_within(name)}
+    half = 2 * len(named) >= len(classes)
+    if len(set(map(split_within, named))) > 1 and (half or all(map(subfolders, named.values()))):
+        raise UserError(
+            f"data.root: {root} has {_listed(list(named.values()))}, which are named like splits, not like classes; "
+            "rename them train/, val/, test/, each with the class folders directly in it (not train/train/CLASS), "
+            "or list the images in a table with a column split: data=csv data.file=FILE"
+        )
     inside = [{folder.name for folder in subfolders(path)} for path in classes.values()]
     notes = [f"{name}/ is read as a class: it has no class folders" for name in classes if split_of(name)]
     if len(inside) < 2 or not inside[0] or any(names != inside[0] for names in inside):

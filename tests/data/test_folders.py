@@ -50,6 +50,41 @@ def test_a_class_may_be_called_train(tmp_path):
         folder(root)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("seg_train", "seg_test", "seg_pred"),
+        ("train2017", "val2017", "annotations"),
+        ("x_train", "x_test"),
+        ("XTrain", "XTest"),
+        ("train 1", "test 1"),
+        ("trn", "tst"),
+        ("images-train", "images-eval"),
+    ],
+)
+def test_folders_with_words_of_splits_are_refused_as_classes(tmp_path, names):
+    root = tree(tmp_path / "tree", parts=(".",), classes=names)
+    held = ", ".join(sorted(names[:2]))
+    with pytest.raises(UserError, match=rf"has {held}, which are named like splits.*rename them train/.*data=csv"):
+        find_tree(root)
+
+
+def test_nested_splits_among_other_folders_are_refused_as_classes(tmp_path):
+    others = ("a", "b", "c")
+    root = tree(tmp_path / "tree", parts=(".",), classes=others)
+    for name in ("seg_train", "seg_test"):
+        (root / name / name).mkdir(parents=True)
+    with pytest.raises(UserError, match="has seg_test, seg_train, which are named like splits"):
+        find_tree(root)
+
+
+@pytest.mark.parametrize(
+    "names", [("bus", "train_station", "freight train"), ("bullet_train", "test_tube", "a", "b", "c"), ("a", "contest")]
+)
+def test_words_of_splits_may_be_in_the_names_of_classes(tmp_path, names):
+    assert find_tree(tree(tmp_path / "tree", parts=(".",), classes=names)).classes == sorted(names)
+
+
 def test_flat_folders_with_equal_folders_inside_are_named(tmp_path):
     root = tree(tmp_path / "tree", parts=("fold1", "fold2"))
     assert folder(root).notes == [
