@@ -15,6 +15,7 @@ from cnnexp.text import align, csv_text, plain, visible
 
 if TYPE_CHECKING:
     from cnnexp.data.images import Pixels
+    from cnnexp.data.tree import Kinds
     from cnnexp.training.inference import TrainedModel
 EXAMPLES = """\
 examples:
@@ -25,7 +26,10 @@ Prediction = tuple[Path, list[tuple[str, float]]]  # an image, and classes with 
 
 
 def main(argv: list[str]) -> int:
-    """Print the likeliest classes of each image; 3 if some files cannot be read, 2 if none can."""
+    """Print the likeliest classes of each image; 3 if some files cannot be read, 2 if none can.
+
+    What is left out of a folder is counted on standard error: HEIC and raw files, which are images, are not read.
+    """
     parser = arguments.parser("predict", "Predict the likeliest classes of images, and their probabilities.", EXAMPLES)
     parser.add_argument("run", metavar="RUN", help=f"{arguments.RUN}; or a checkpoint in it")
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image files, and folders of them")
@@ -34,7 +38,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batch-size", type=arguments.whole(1), default=256)
     arguments.add_device(parser, "auto", "default: the fastest")
     given = parser.parse_intermixed_args(argv)
-    files = find_files(given.images)
+    files, others = find_files(given.images)
+    from cnnexp.data.decode import HEIC, RAW
+    from cnnexp.data.tree import left_out
     from cnnexp.training import device, inference
 
     model = inference.load(given.run, given.device, given.allow)
@@ -50,27 +56,32 @@ def main(argv: list[str]) -> int:
         count += len(predictions)
     if count and given.format == "json":
         print("\n]")
-    for message in unreadable:
+    for message in [*unreadable, *(f"{folder}: {left_out(kinds)}" for folder, kinds in others)]:
         print(f"cnnexp: {visible(message)}", file=sys.stderr)
-    return EXIT_REQUEST if not count else EXIT_SOME_FAILED if unreadable else EXIT_DONE
+    failed = unreadable or any(kind in kinds for _, kinds in others for kind in (*HEIC, *RAW))
+    return EXIT_REQUEST if not count else EXIT_SOME_FAILED if failed else EXIT_DONE
 
 
-def find_files(given: list[Path]) -> list[Path]:
-    """Return the files to read: those that the user named, and the images in the folders.
+def find_files(given: list[Path]) -> tuple[list[Path], list[tuple[Path, "Kinds"]]]:
+    """Return the files to read, and the kinds of other files in each folder that has some.
 
+    The files are those that the user named, and the images in the folders.
     Raises UserError for what does not exist, and for a folder without images.
     """
-    from cnnexp.data.tree import find_images
+    from cnnexp.data.tree import find_images_and_others
 
     files: list[Path] = []
+    others: list[tuple[Path, Kinds]] = []
     for path in given:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
-            files += find_images(path)
+            found, kinds = find_images_and_others(path)
+            files += found
+            others += [(path, kinds)] if kinds else []
         else:
             files.append(path)
-    return files
+    return files, others
 
 
 def _batches(

@@ -47,6 +47,16 @@ def test_a_bad_file_among_those_named_leaves_the_answers_for_the_others(cnnexp, 
     assert "notes.txt: cannot be read as an image" in err and err.count("\n") == 1
 
 
+def test_camera_files_in_a_folder_are_named_and_other_files_counted(cnnexp, trained_run, pictures):
+    (pictures / "torn.png").unlink()
+    code, out, err = cnnexp("predict", trained_run, pictures)
+    assert code == 0 and out.count("\n") == 2 and f"cnnexp: {pictures}: 1 file left out: 1 .txt\n" in err
+    (pictures / "more/c.dng").write_bytes(b"raw")
+    code, out, err = cnnexp("predict", trained_run, pictures)
+    left_out = "2 files left out: 1 .dng: convert these camera files to JPEG, 1 .txt"
+    assert code == 3 and out.count("\n") == 2 and f"cnnexp: {pictures}: {left_out}\n" in err
+
+
 def test_predict_computes_as_it_was_recorded(cnnexp, trained_run, pictures, monkeypatch):
     """With the threads and the arithmetic of the run's device, as `evaluate` does."""
     steps = []
