@@ -245,6 +245,15 @@ def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> Non
         raise UserError(f"{where}.fold: given {fold}; allowed with {where}.folds={folds}: 0 to {folds - 1}")
     if isinstance(node.get("normalize"), Mapping):
         signature.check(f"{where}.normalize", node["normalize"], _normalize, inner=True)
+        _check_scale(f"{where}.normalize", **node["normalize"])
+
+
+def _check_scale(where: str, mean: list[float], std: list[float]) -> None:
+    """Raise UserError for numbers that are not of pixels / 255: means are from 0 to 1, and std is at most 1."""
+    for key, values in (("mean", mean), ("std", std)):
+        if not all(0 <= value <= 1 for value in values):
+            allowed = "numbers from 0 to 1, of pixels / 255: divide values of the 0-255 scale by 255"
+            raise UserError(f"{where}.{key}: given {values}; allowed: {allowed}")
 
 
 def _normalize(mean: list[float], std: list[Positive]) -> None:

@@ -73,7 +73,7 @@ def test_statistics_are_those_of_the_training_split(tmp_path):
     assert len(pixels) == 5
     np.testing.assert_allclose(data.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(data.std, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
-    given = {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}
+    given = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.75, 1]}
     data = folder(tmp_path / "tree", normalize=given)
     assert (data.mean, data.std) == (given["mean"], given["std"])
 
@@ -86,6 +86,9 @@ def test_normalize_is_checked(tmp_path):
         ({"mean": [0.1], "std": [1], "sd": 1}, r"data.normalize.sd: unknown key 'sd'; choose one of mean, std"),
         ({"mean": [0.1], "std": [1]}, r"given 1 mean and 1 std; the images have 3 channels"),
         ("imagenet", r"data.normalize: given 'imagenet'"),
+        ({"mean": [123.7] * 3, "std": [0.2] * 3}, r"normalize.mean: given \[123.7, .*numbers from 0 to 1, .* by 255$"),
+        ({"mean": [0.5] * 3, "std": [58.4] * 3}, r"normalize.std: given \[58.4, .*numbers from 0 to 1, .* by 255$"),
+        ({"mean": [-0.1] * 3, "std": [0.2] * 3}, r"normalize.mean: given \[-0.1, .*numbers from 0 to 1"),
     ):
         with pytest.raises(UserError, match=message):
             folder(root, normalize=given)
