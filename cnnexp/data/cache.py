@@ -142,8 +142,16 @@ def fingerprints(cache: str | None) -> dict[Path, tuple[str, str]]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock on writing `folder`, after waiting for it. Raises UserError if its parent is not writable."""
+    """Make the parent of `folder`, and hold the lock on writing `folder`, after waiting for it.
+
+    Raises UserError if the parent cannot be made or is not writable.
+    """
     lock = folder.parent / f".{folder.name}.lock"
+    elsewhere = "choose another folder with data.cache=DIR or CNNEXP_CACHE"
+    try:
+        storage.make_folder(folder.parent)
+    except UserError as error:
+        raise UserError(f"{error}; {elsewhere}") from error
     try:
         with ExitStack() as stack:
             try:
@@ -155,7 +163,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, storage.StorageError) and error.verb == "read":  # an image
             raise
-        fix = "free some space, or choose another folder with data.cache=DIR or CNNEXP_CACHE"
+        fix = f"free some space, or {elsewhere}"
         raise UserError(f"{folder.parent}: cannot be written ({error.strerror or error}); {fix}") from error
 
 

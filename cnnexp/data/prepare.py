@@ -59,7 +59,6 @@ def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing])
     prepared = load(folder)
     if prepared is not None:
         return prepared
-    storage.make_folder(folder.parent)
     with locked(folder):
         prepared, seconds = load(folder), 0.0  # another process may have written it in the meantime
         if prepared is None:
