@@ -100,7 +100,15 @@ def warnings(found: Duplicates) -> list[str]:
 
 
 def share_of(count: int, size: int) -> str:
-    """Return a share in percent, with at most two decimals: "100", "99.6", "0.05"."""
+    """Return a share in percent, with at most two decimals: "100", "99.6", "0.05", "under 0.01", "over 99.99".
+
+    Only 0 is "0", and only all are "100".
+    """
+    if 0 < count < size:
+        if 20_000 * count < size:
+            return "under 0.01"
+        if 20_000 * (size - count) <= size:
+            return "over 99.99"
     return f"{100 * count / size:.2f}".rstrip("0").rstrip(".")
 
 

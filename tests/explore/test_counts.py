@@ -37,7 +37,14 @@ def test_balance_in_words():
 
 @pytest.mark.parametrize(
     ("count", "size", "share"),
-    [(20, 20, "100"), (999, 1000, "99.9"), (1, 3, "33.33"), (1, 2000, "0.05"), (1, 10, "10")],
+    [(20, 20, "100"), (999, 1000, "99.9"), (1, 3, "33.33"), (1, 2000, "0.05"), (1, 10, "10"), (0, 9, "0")],
 )
 def test_shares_are_written_without_an_exponent(count, size, share):
     assert duplicates.share_of(count, size) == share
+
+
+def test_a_share_of_some_is_neither_none_nor_all():
+    for size in (19_999, 20_000, 20_001, 25_000, 10**6):
+        assert duplicates.share_of(1, size) in ("0.01", "under 0.01")
+        assert duplicates.share_of(size - 1, size) in ("99.99", "over 99.99")
+    assert duplicates.share_of(1, 25_000) == "under 0.01" and duplicates.share_of(24_999, 25_000) == "over 99.99"
