@@ -43,6 +43,12 @@ def test_a_folder_for_no_page_is_refused(tmp_path, capsys):
     assert not (tmp_path / "page").exists()
 
 
+def test_a_grid_that_is_no_png_file_is_refused_before_the_data_is_read(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["data", "folder", "--grid", "g.jpg", f"data.root={tmp_path}/gone"])
+    assert "--grid g.jpg: the picture is a PNG file; name it g.png" in capsys.readouterr().err
+
+
 def test_wrong_settings_are_reported(tmp_path, capsys):
     for given, message in (
         (["folder", f"data.root={tmp_path}/gone"], r"data.root: .*gone is not a folder"),
