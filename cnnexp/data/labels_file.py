@@ -41,7 +41,8 @@ def read_table(file: Path, root: Path, skip: bool) -> Found:
         elif skip:
             missing.append(path)
         else:
-            fix = "data.root=DIR is where paths start, data.on_corrupt=skip leaves such lines out"
+            fix = "write / instead of \\, " if "\\" in path else ""
+            fix += "data.root=DIR is where paths start, data.on_corrupt=skip leaves such lines out"
             raise UserError(f"{file}: line {line}: there is no file {visible(root / path)}; {fix}")
     _check(file, names, parts, files)
     again = len(rows) - len(seen)
