@@ -15,6 +15,7 @@ from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from recomputed.arithmetic import accuracy_and_loss
 
 CLOSE = 1e-9  # of the larger of the two: sums in another order round otherwise; what was changed is farther off
+DRAWN_BY = ("split_seed", "val_fraction")  # the settings that choose validation images
 TINY = 1e-12  # below it both are 0, but for rounding
 
 
@@ -174,3 +175,19 @@ class Recomputed:
         assert self.answers is not None
         logits, labels, ids = self.answers
         return np.asarray((logits.argmax(axis=1) == labels)[ids.argsort(kind="stable")])
+
+    def drew_apart(self, other: "Recomputed") -> bool:
+        """Tell whether two runs were validated on different images, by their number, settings and digest."""
+        mine, theirs = ({**(run.run.record.info.get("data") or {})} for run in (self, other))
+        protocols = [(run.run.record.info.get("protocol") or {}).get("validate_on") for run in (self, other)]
+        if "test" in protocols:
+            images = [run.images() for run in (self, other)]
+            return len(set(protocols)) > 1 or (None not in images and images[0] != images[1])
+        settings = [run.run.record.config().get("data") or {} for run in (self, other)]
+        first, second = ([node.get(key) for key in DRAWN_BY] for node in settings)
+        if first != second:
+            return True
+        keys = ["name", "val"]
+        if (mine.get("train"), mine.get("test")) == (theirs.get("train"), theirs.get("test")):
+            keys += ["split", "validation"]
+        return any(mine.get(key) != theirs.get(key) for key in keys)

@@ -102,7 +102,7 @@ class Tested:
     def tested(self, stated: Stated) -> Spread:
         """Return the numbers of a claim."""
         claim = stated.claim
-        if claim is None or not stated.arms:
+        if claim is None or not stated.arms or self.validated_apart(stated):
             return spread({})
         if claim.kind == "convergence":
             return spread(self.epochs_apart(*(stated.arms[term][0] for term in claim.terms)))
@@ -116,6 +116,19 @@ class Tested:
             return ratio(*([value[seed] for seed in seeds] for value in values))
         sums = {seed: sum(t.times * v[seed] for t, v in zip(claim.terms, values, strict=True)) for seed in seeds}
         return spread(sums, claim.threshold)
+
+    def validated_apart(self, stated: Stated) -> bool:
+        """Tell whether a claim compares numbers of different validation images, for a seed that two arms share."""
+        claim = stated.claim
+        assert claim is not None
+        arms: list[Arm] = []
+        for term in claim.terms:
+            curve = metric_of(term.metric).curve if claim.kind == "curve" else None
+            name = "val" if claim.kind == "convergence" else curve[0] if curve else term.metric
+            if name.startswith("val") or (term.metric == "epochs_to_plateau" and claim.kind != "curve"):
+                arms += stated.arms[term]
+        pairs = [(self.of(arms[0]), self.of(arm)) for arm in arms[1:]]
+        return any(mine[seed].drew_apart(of[seed]) for mine, of in pairs for seed in mine.keys() & of.keys())
 
     def value(self, term: Term, arms: Sequence[Arm]) -> dict[Key, float]:
         """Return {seed: value} of a term: of its one arm, or the deviation over all that a spread is over."""

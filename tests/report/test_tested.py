@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from fake_records import predictions, write_run
+from recomputed import of_tests
 
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis.findings import analyse
@@ -74,3 +75,46 @@ def test_without_predictions_the_recorded_numbers_tell(tmp_path):
     folder = tmp_path / "demo"
     found = analyse(collect(folder, [RunRecord.read(run) for run in sorted(folder.iterdir()) if run.is_dir()]))
     assert found.rows[1].verdict == "other test images: no verdict"
+
+
+VALIDATED = ("a.val_accuracy > b.val_accuracy", "a.val_loss < b.val_loss", "a > b at every epoch",
+             "a converges faster than b", "a.epochs_to_plateau < b.epochs_to_plateau")  # fmt: skip
+
+
+def validated(tmp_path, protocol=None, split_seed=0, **data):
+    """Write two arms, three seeds each, the second with other fields; return the study, with claims about both."""
+    for arm, accuracy in (("a", 0.7), ("b", 0.6)):
+        for seed in range(3):
+            other = arm == "b"
+            record = write_run(tmp_path, arm, seed, accuracy + 0.001 * seed * other)
+            with record.held():
+                record.info.pop("files", None)
+                record.write_config({"seed": seed, "data": {"split_seed": split_seed if other else 0}})
+                record.update(
+                    data={**record.info["data"], **(data if other else {})}, protocol=protocol if other else {}
+                )
+                record.update(status="done")
+    folder = tmp_path / "demo"
+    read = collect(folder, [RunRecord.read(run) for run in sorted(folder.iterdir()) if run.is_dir()])
+    read.claims = [*VALIDATED, "a > b"]
+    return read
+
+
+@pytest.mark.parametrize(
+    "fields", [{"val": 60}, {"validation": "other"}, {"split_seed": 1}, {"protocol": {"validate_on": "test"}}]
+)
+def test_other_validation_images_get_no_verdict(tmp_path, fields):
+    read = validated(tmp_path, **fields)
+    *judged, of_test = analyse(read).judged
+    assert of_test.verdict == "holds", "the test images are the same"
+    for one in judged:
+        assert one.verdict == "not tested" and one.remark == "a and b were not validated on the same images"
+    assert [line["verdict"] for line in of_tests.Tested(read).claims()] == [one.verdict for one in (*judged, of_test)]
+
+
+@pytest.mark.parametrize("fields", [{}, {"validation": "of more training images", "train": 4500}])
+def test_the_same_validation_images_are_judged(tmp_path, fields):
+    read = validated(tmp_path, **fields)
+    judged = analyse(read).judged
+    assert {"not tested"}.isdisjoint(one.verdict for one in judged) and judged[0].verdict == "holds"
+    assert [line["verdict"] for line in of_tests.Tested(read).claims()] == [one.verdict for one in judged]

@@ -15,7 +15,7 @@ from cnnexp.report.analysis.statistics import EpochTests, Estimate, estimate
 from cnnexp.report.read.folds import count_of
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
-from cnnexp.report.read.tested import same_test_images
+from cnnexp.report.read.tested import same_test_images, same_validation_images
 from cnnexp.text import plain
 
 Arms = Mapping[Term, Sequence[Arm]]
@@ -198,13 +198,24 @@ def _curve(term: Term, run: Run) -> dict[int, float]:
 
 
 def _other_images(claim: Claim, arms: Arms) -> str:
-    """Return which two arms of a claim about the test split were tested on other images, "" if none."""
-    terms = [term for term in claim.terms if term.metric.startswith(("test_", "shift_")) and claim.kind != "curve"]
-    tested = [arm for term in terms for arm in arms[term]]
-    for arm in tested[1:]:
+    """Return which two arms of a claim about test or validation images had others, "" if none."""
+    tested = [a for t in claim.terms if t.metric.startswith(("test_", "shift_")) for a in arms[t]]
+    validated = [arm for term in claim.terms if _is_of_validation(claim, term) for arm in arms[term]]
+    for arm in tested[1:] if claim.kind != "curve" else ():
         if not same_test_images(tested[0], arm):
             return f"{tested[0].label} and {arm.label} were not tested on the same images"
+    for arm in validated[1:]:
+        if not same_validation_images(validated[0], arm):
+            return f"{validated[0].label} and {arm.label} were not validated on the same images"
     return ""
+
+
+def _is_of_validation(claim: Claim, term: Term) -> bool:
+    """Tell whether a term's values come from validation images: curves of test metrics do."""
+    if claim.kind == "curve":
+        curve = metric_of(term.metric).curve
+        return curve is not None and curve[0] == "val"
+    return claim.kind == "convergence" or term.metric.startswith("val_") or term.metric == "epochs_to_plateau"
 
 
 def _reported(study: Study, claim: Claim) -> float:

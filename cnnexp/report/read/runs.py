@@ -188,6 +188,15 @@ class Run:
         return content.hexdigest()
 
     @cached_property
+    def drawn_by(self) -> dict[str, Any]:
+        """Return the settings that draw the validation images: split_seed and val_fraction; {} if not known."""
+        try:
+            data = self.record.config().get("data")
+        except (UserError, OSError):
+            return {}
+        return {key: data.get(key) for key in ("split_seed", "val_fraction")} if isinstance(data, dict) else {}
+
+    @cached_property
     def confusion(self) -> Array | None:
         """Return the (K, K) counts of test images, true class by predicted class; None without predictions."""
         found = self.predictions

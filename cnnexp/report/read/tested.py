@@ -1,4 +1,4 @@
-"""Which test images runs were tested on: only accuracies on the same images can be compared."""
+"""Which images runs were tested and validated on: only accuracies on the same images can be compared."""
 
 from collections.abc import Sequence
 
@@ -28,6 +28,28 @@ def _by_fold(runs: Sequence[Run]) -> dict[int, set[str]]:
         if run.tested:
             found.setdefault(fold_of(run.unit), set()).add(run.tested)
     return found
+
+
+def same_validation_images(arm: Arm, other: Arm) -> bool:
+    """Return whether two arms were validated on the same images at every unit that both have, as far as is known.
+
+    Known are how many images there are, the settings that draw them, and of folders and CSV files a digest of the draw.
+    That is of all three splits, so it tells nothing of the validation images where the sizes of the others differ.
+    """
+    theirs = {run.unit: run for run in other.runs}
+    return all(_same_validation(run, theirs[run.unit]) for run in arm.runs if run.unit in theirs)
+
+
+def _same_validation(run: Run, other: Run) -> bool:
+    on_test = [r.text("protocol", "validate_on") == "test" for r in (run, other)]
+    if any(on_test):
+        return all(on_test) and (run.tested == other.tested or not run.tested or not other.tested)
+    if any(run.get("data", key) != other.get("data", key) for key in ("name", "val")):
+        return False
+    if run.drawn_by != other.drawn_by:
+        return False
+    same_sizes = all(run.get("data", key) == other.get("data", key) for key in ("train", "test"))
+    return not same_sizes or all(run.get("data", key) == other.get("data", key) for key in ("split", "validation"))
 
 
 def mixed_tests(used: Sequence[tuple[str, Run]]) -> list[str]:
