@@ -1,6 +1,5 @@
 """`cnnexp models`: the networks that can be chosen by name, their parameters and input size. It builds no weights."""
 
-import importlib.util
 import json
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -8,6 +7,7 @@ from fnmatch import fnmatchcase
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE, UserError, did_you_mean
 from cnnexp.text import DASH, align, large, plural
+from cnnexp.version import version_of
 
 EXAMPLES = """\
 examples:
@@ -52,7 +52,7 @@ def names() -> list[str]:
     import torchvision
 
     found: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return found + (_timm_names("*") if importlib.util.find_spec("timm") else [])
+    return found + (_timm_names("*") if version_of("timm") else [])
 
 
 def of_torchvision(pattern: str) -> list[Entry]:
@@ -80,7 +80,7 @@ def _timm_names(pattern: str) -> list[str]:
 
 def of_timm(pattern: str) -> list[Entry]:
     """Return timm's classifiers, those of a tag too if the pattern names one; counted if there are few."""
-    if importlib.util.find_spec("timm") is None:
+    if version_of("timm") is None:
         return []
     import timm
 
@@ -116,6 +116,6 @@ def as_text(entries: list[Entry]) -> str:
     lines = [align(rows, right=(2,)), "", plural(len(entries), "network")]
     if any(e.parameters is None for e in entries):
         lines.append(f"Parameters of timm's are counted where a PATTERN leaves at most {MAX_COUNTED}.")
-    if not importlib.util.find_spec("timm"):
+    if version_of("timm") is None:
         lines.append("More, from timm: pip install 'cnnexp[timm]'")
     return "\n".join(lines)

@@ -1,7 +1,5 @@
 """An exported file compared with torch: the same images, in batches of several sizes."""
 
-import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +9,7 @@ from cnnexp.data.images import Pixels, Split
 from cnnexp.export.formats import FORMATS, Compute
 from cnnexp.text import plural
 from cnnexp.training.inference import TrainedModel, Transform
+from cnnexp.version import version_of
 
 MAX_IMAGES = 512
 BATCHES = (1, 7, 64)  # the last one repeats
@@ -60,14 +59,14 @@ def check(name: str, content: bytes, model: TrainedModel, pixels: Pixels, what: 
     model: on the CPU, in the run's precision; its network may be changed. what: the kind of images.
     """
     form = FORMATS[name]
-    if importlib.util.find_spec(form.reader) is None:
+    if (version := version_of(form.reader)) is None:
         return None
     expected = model.logits(pixels)
     found = in_batches(form.read(content, model), pixels)
     largest = float(np.abs(found - expected).max())
     bound = TOLERANCE.get(model.device.precision, LOW_PRECISION) * max(1.0, float(np.abs(expected).max()))
     same = int((found.argmax(1) == expected.argmax(1)).sum())
-    reader = f"{form.reader} {importlib.metadata.version(form.reader)}"
+    reader = f"{form.reader} {version}"
     return Check(reader, plural(len(pixels), what), len(pixels), same, largest, bound)
 
 

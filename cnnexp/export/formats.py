@@ -3,7 +3,6 @@
 The libraries of a format are the optional dependencies `cnnexp[export]`, imported when the format is asked for.
 """
 
-import importlib.util
 import io
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from cnnexp.data.images import Pixels
 from cnnexp.errors import UserError, reason_of
 from cnnexp.export.portable import Portable, facts
 from cnnexp.training.inference import TrainedModel
+from cnnexp.version import version_of
 
 Compute = Callable[[Pixels], NDArray[np.float32]]  # (N, H, W, C) uint8 -> logits (N, K)
 
@@ -34,7 +34,7 @@ class Format:
 
 def check_installed(name: str) -> None:
     """Raise UserError if the libraries that write a format are not installed."""
-    if missing := [library for library in FORMATS[name].needs if importlib.util.find_spec(library) is None]:
+    if missing := [library for library in FORMATS[name].needs if version_of(library) is None]:
         raise UserError(f"--to {name}: needs {', '.join(missing)}; type: pip install 'cnnexp[export]'")
 
 

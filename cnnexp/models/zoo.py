@@ -3,7 +3,6 @@
 Imports torch when building.
 """
 
-import importlib.util
 import socket
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +13,7 @@ from urllib.request import getproxies
 from cnnexp.config.sizes import as_size
 from cnnexp.errors import Skipped, UserError, did_you_mean, reason_of, warn_once
 from cnnexp.records.find import weights_path
+from cnnexp.version import version_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -155,7 +155,7 @@ def torchvision_images(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_timm() -> None:
     """Raise UserError if timm is not installed."""
-    if importlib.util.find_spec("timm") is None:
+    if version_of("timm") is None:
         raise UserError("model=timm: timm is not installed; type: pip install 'cnnexp[timm]'")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from cnnexp.pages import template
 from cnnexp.pages.template import SHARED, digest
+from cnnexp.version import version_of
 
 SCRIPT = SHARED / "plots.js"  # unpacks and starts the library when the first figure is to be seen
 MAX_POINTS = 60_000  # of all curves of a page; of longer ones every k-th epoch is kept
@@ -32,7 +33,7 @@ class Library:
 def library() -> Library | None:
     """Return Plotly's script; None if the package is not installed."""
     spec = find_spec("plotly")
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None or not spec.submodule_search_locations or version_of("plotly") is None:
         return None
     text = (Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     return Library(base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode("ascii"), digest(text))

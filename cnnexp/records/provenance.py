@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import itertools
 import os
 import platform
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp.text import in_shell
-from cnnexp.version import __version__
+from cnnexp.version import __version__, version_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Packages and modules that cannot change what a run computes: they request, show and report runs.
@@ -66,8 +65,10 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    foreign = {key for key in os.environ if key.startswith("GIT_") and not key.startswith("GIT_CONFIG")}  # of a hook
+    environment = {key: value for key, value in os.environ.items() if key not in foreign}
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
@@ -76,17 +77,12 @@ def _commit() -> str | None:
 @functools.lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
     """Return the versions of Python and the packages, the platform, the host and its number of cores."""
-    packages = (
-        "torch",
-        "torchvision",
-        "numpy",
-        "hydra-core",
-        "omegaconf",
-        *(["timm"] if importlib.util.find_spec("timm") else []),
-    )
+    packages = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
+    timm = version_of("timm")
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
+        **({"timm": timm} if timm else {}),
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "cores": os.cpu_count(),

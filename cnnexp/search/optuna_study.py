@@ -3,7 +3,6 @@
 The questions: whether a trial is worth going on with, and which settings matter. What to try next: proposal.py.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from cnnexp.config.words import as_word
 from cnnexp.errors import UserError
 from cnnexp.search.space import Numbers
 from cnnexp.search.trials import Search, Trial
+from cnnexp.version import version_of
 
 if TYPE_CHECKING:
     import optuna
@@ -20,7 +20,7 @@ STARTUP = 5  # complete trials before one is pruned
 
 def is_installed() -> bool:
     """Tell whether Optuna is installed."""
-    return importlib.util.find_spec("optuna") is not None
+    return version_of("optuna") is not None
 
 
 def check_installed() -> None:

@@ -1,6 +1,5 @@
 """The engine of a Ray cluster: an actor of Ray for each run at a time, which is an `Agent`."""
 
-import importlib.util
 import os
 import re
 import socket
@@ -20,6 +19,7 @@ from cnnexp.sweep.engine import GRACE_SECONDS, Ended, Event, Lost, Progress
 from cnnexp.sweep.isolated import Isolated
 from cnnexp.sweep.slots import Slot
 from cnnexp.training.plan import Plan
+from cnnexp.version import version_of
 
 LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
 ATTEMPTS = 3  # to start an agent
@@ -43,7 +43,7 @@ def needs_of(cluster: Mapping[str, Any], kind: str) -> dict[str, float]:
 
     Raises UserError if Ray is not installed, or cannot reserve that.
     """
-    if importlib.util.find_spec("ray") is None:
+    if version_of("ray") is None:
         raise UserError("cluster=ray: Ray is not installed; type: pip install 'cnnexp[ray]'")
     gpus, memory = cluster["gpus"], cluster["memory"]
     if kind.startswith("cuda") and not gpus:

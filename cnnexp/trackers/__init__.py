@@ -5,7 +5,6 @@ while runs are under way: a slow, absent or failing tracker delays or stops no r
 methods of `Tracker`, a name in TRACKERS and a line in `tracker`.
 """
 
-import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from cnnexp.claims.metrics import SCORES
 from cnnexp.config.keys import flatten
 from cnnexp.errors import UserError, unknown
 from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.version import version_of
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")  # named as the packages that they need
 METRICS = ("loss", "accuracy", *SCORES, "learning_rate", "images_per_second")
@@ -62,7 +62,7 @@ def check(name: str) -> None:
     """Raise UserError for an unknown tracker, or one whose package is not installed."""
     if name not in TRACKERS:
         raise unknown("tracker", "tracker", name, TRACKERS)
-    if importlib.util.find_spec(name) is None:
+    if version_of(name) is None:
         raise UserError(f"tracker: {name} is not installed; pip install 'cnnexp[{name}]'")
 
 

@@ -86,7 +86,7 @@ def test_another_checkpoint_has_a_folder_and_a_card_of_its_own(cnnexp, made):
 
 
 def test_a_library_that_is_missing_is_one_line(cnnexp, trained_run, monkeypatch):
-    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, error = cnnexp("export", trained_run, "--to", "onnx")
     assert (code, error) == (
         2, "cnnexp: --to onnx: needs onnx, onnxscript; type: pip install 'cnnexp[export]'\n"

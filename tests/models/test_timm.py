@@ -110,6 +110,6 @@ def test_a_network_that_does_not_say_it_is_one_line():
 
 
 def test_without_timm_it_is_one_line(monkeypatch):
-    monkeypatch.setattr("cnnexp.models.zoo.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'cnnexp\[timm\]'"):
         check_of_timm("model", {"weights": "none", "freeze": "none", "name": "resnet18"}, {})

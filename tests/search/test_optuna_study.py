@@ -93,7 +93,7 @@ def test_a_trial_is_pruned_below_the_median(
 
 def test_without_optuna_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.setattr(optuna_study.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"Optuna is not installed; type: pip install 'cnnexp\[search\]'"):
         optuna_study.check_installed()
 

@@ -53,7 +53,7 @@ def test_wrong_requests(
     train: Train, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: True)
+    monkeypatch.setattr("cnnexp.sweep.ray.version_of", lambda name: "2.50")
     assert train(*SWEEP, "cluster=ray", *words) == 2
     assert message in capsys.readouterr().err
 
@@ -66,7 +66,7 @@ def test_a_single_run_needs_no_cluster(train: Train, capsys: pytest.CaptureFixtu
 def test_the_plan_of_a_machine_with_gpus_is_made_without_one(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: True)
+    monkeypatch.setattr("cnnexp.sweep.ray.version_of", lambda name: "2.50")
     gpu = ["device=auto", "device.precision=bf16", "cluster.gpus=0.25", "cluster.cpus=2", "device.threads=auto"]
     assert train(*SWEEP, "cluster=ray", *gpu, "--plan") == 0
     assert "1 to do" in capsys.readouterr().out and not outputs.exists()
