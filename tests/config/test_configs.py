@@ -452,6 +452,24 @@ def test_study_then_arm_then_what_was_typed(own_study: list[str], plans: list[Pl
     assert [plan.changes for plan in plans[:2]] == [["batch_size=6"], ["batch_size=9", "optimizer.lr=0.5"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "asked", "message"),
+    [
+        ("mine.yaml", OWN_STUDY.encode("utf-8-sig"), "mine", "mine.yaml: begins with a byte-order mark (BOM)"),
+        ("mine.yaml", OWN_STUDY.encode("utf-16"), "mine", "mine.yaml: is not UTF-8; save it in this encoding"),
+        ("mine.yaml", "# \xe9\n".encode("latin-1"), "mine", "mine.yaml: is not UTF-8; save it in this encoding"),
+        ("his.yml", OWN_STUDY.encode(), "his", "his.yml: files of configs end in .yaml; rename it to his.yaml"),
+        ("mine.yaml", OWN_STUDY.encode(), "mine.yml", "study: given 'mine.yml'; leave the suffix off: study=mine"),
+    ],
+)
+def test_a_study_that_another_system_wrote(
+    own_study: list[str], capsys: pytest.CaptureFixture[str], name: str, content: bytes, asked: str, message: str
+) -> None:
+    (Path(own_study[2]) / "study" / name).write_bytes(content)
+    assert cli.main([*own_study, f"+study={asked}", "--plan"]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("typed", [["batch_size=7", "+study=mine"], ["+study=mine", "batch_size=7"]])
 def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], plans: list[Plan], typed: list[str]) -> None:
     assert cli.main([*own_study, *typed, "seed=4"]) == 0
