@@ -46,6 +46,10 @@ def translate(error: Exception, typed: list[str]) -> UserError:
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
         fix = f"; if it is a text, type {as_text(key, value)}" if equals and value else ""
+        if value.endswith(","):
+            fix = "; write the values without spaces: a,b"
+        elif value.startswith("[") and value.endswith("]"):
+            fix = f"""; in a list, write a text with spaces or signs in double quotes: '{key}=["a > b"]'"""
         return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]}){fix}")
     if found := re.search(r"Multiple values for ([\w/]+)\.", text):
         word = next((w for w in typed if w.startswith(f"+{found[1]}=")), f"+{found[1]}=...")

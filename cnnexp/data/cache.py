@@ -120,9 +120,12 @@ def load(folder: Path) -> Prepared | None:
     return Prepared(name, classes, images, labels, ids, parts, sums, fingerprint, skipped, 0.0, folder, notes=notes)
 
 
-def find(cache: str | None, fingerprint: str) -> Prepared | None:
-    """Open the prepared set with this fingerprint, never preparing one; None if the cache has no intact one."""
-    for folder, found in fingerprints(cache).items():
+def find(cache: str | None, name: str, fingerprint: str) -> Prepared | None:
+    """Open the prepared set with this fingerprint, never preparing one; None if the cache has no intact one.
+
+    One of this data name is preferred: the same images, read from a table, are named otherwise.
+    """
+    for folder, found in sorted(fingerprints(cache).items(), key=lambda item: item[1][0] != name):
         if found[1] == fingerprint and (prepared := load(folder)) is not None:
             return prepared
     return None

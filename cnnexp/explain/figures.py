@@ -49,8 +49,10 @@ def _gradcam(model: "TrainedModel") -> "Drawn":
     run = read_run(model.record)
     split, wrong = open_test_split(run), find_mistakes(run)[0]
     shown = [(m, image) for m in wrong[: 4 * IMAGES] if (image := split.full(m.id, m.label)) is not None][:IMAGES]
-    if not shown:
+    if not wrong:
         raise UserError(f"{run.folder}: has no wrong test image to explain")
+    if not shown:
+        raise UserError(f"{run.folder}: the prepared images have other names or labels than its wrong test images")
     inputs = model.transform.batch([image for _, image in shown])
     predicted = torch.tensor([model.classes.index(m.predicted) for m, _ in shown])
     true = torch.tensor([m.label for m, _ in shown])

@@ -36,6 +36,19 @@ def entries(cache: str) -> list[Path]:
     return [f for f in Path(cache).iterdir() if f.is_dir() and f.name != "digests"]
 
 
+def test_of_equal_images_those_of_the_same_data_are_found(root, cache):
+    """The same images, read from a table, have the same fingerprint and other names."""
+    fingerprint = folder(root, cache=cache).fingerprint
+    (prepared,) = entries(cache)
+    other = prepared.with_name("a-0123456789abcdef")
+    shutil.copytree(prepared, other)
+    storage.write_json(other / "meta.json", {**storage.read_json(other / "meta.json"), "name": "csv"})
+    for name in ("folder", "csv"):
+        found = caches.find(cache, name, fingerprint)
+        assert found is not None and found.name == name
+    assert caches.find(cache, "elsewhere", fingerprint) is not None
+
+
 def test_decoding_happens_once_and_is_shared(root, cache):
     first, second = folder(root, cache=cache), folder(root, cache=cache, val_fraction=0.5)
     assert first.prepare_seconds > 0 and second.prepare_seconds == 0

@@ -179,6 +179,16 @@ def test_arms_that_are_added_after_a_look_are_named(tmp_path: Path) -> None:
     assert said.startswith("An earlier report had 1 comparison, and this one 2.")
 
 
+def test_a_look_that_tested_nothing_is_no_other_family(tmp_path: Path) -> None:
+    folder = study(tmp_path, 5)
+    look(folder)
+    content = storage.read_json(folder / "study.json")
+    (first,) = content["looks"]
+    nothing = {**first, "tests": [0] * len(first["tests"])}
+    storage.write_json(folder / "study.json", content | {"looks": [first, nothing]})
+    assert not any("An earlier report" in rule for rule in rules_in_words(look(folder)))
+
+
 def test_a_failed_run_leaves_the_plan_done_and_one_under_way_does_not(tmp_path: Path) -> None:
     folder = study(tmp_path, 5)
     write_run(tmp_path, "up", 4, status="failed")

@@ -39,7 +39,7 @@ def rules_in_words(findings: Findings) -> list[str]:
     found.append(f"Level {LEVEL:g} for {_and_for(counts)} (Holm's method){_of_level(findings, len(counts))}.")
     counts_now = [family.tests for family in findings.families]
     earlier = findings.study.schedule.families if findings.study.has_own_baseline else ()
-    if before := [counts for counts in earlier if counts and counts != counts_now]:
+    if before := [counts for counts in earlier if any(counts) and counts != counts_now]:
         found.append(_of_other_families(before[-1], counts_now))
     if any(arm.folds for arm in findings.arms):
         return found

@@ -95,7 +95,7 @@ def open_test_split(run: Run) -> PreparedTestSplit:
     if not str(target := node.get("_target_", "cnnexp.")).startswith("cnnexp."):
         own = f"{plain(target)} is a data set of your own, whose images are not kept on disk"
         raise Missing(f"Pictures are left out: {own}. Files in class folders (data=folder) are shown.")
-    prepared = cache.find(folder, fingerprint) if fingerprint else None
+    prepared = cache.find(folder, name, fingerprint) if fingerprint else None
     if prepared is None or prepared.images.ndim != 4 or prepared.images.dtype != np.uint8:
         raise Missing(_why_missing(name, fingerprint, folder, run.text("repeat")))
     indices = np.flatnonzero(prepared.parts == TEST)
