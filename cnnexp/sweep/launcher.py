@@ -61,7 +61,7 @@ def launch(words: list[str], request: Request) -> int:
     slots, target = machine(composed) if here else ([], elsewhere(composed, cluster))
     if not request.plan:
         check_open_files(len(slots))
-    plans = plan_all(composed, runs, read_arms(study), arms_of_grid(study), target)
+    plans = plan_all(composed, runs, read_arms(study), target, arms_of_grid(study))
     print_set_by_data(composed)
     return (show if request.plan else start)(plans, slots, cluster, request)
 

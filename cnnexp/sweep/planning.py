@@ -148,7 +148,11 @@ def warned_once() -> Iterator[None]:
 
 
 def plan_all(
-    composed: list[Composed], runs: list[list[str]], arms: dict[str, Arm], gridded: list[str], target: "Target"
+    composed: list[Composed],
+    runs: list[list[str]],
+    arms: dict[str, Arm],
+    target: "Target",
+    gridded: Sequence[str] = (),
 ) -> list[Plan]:
     """Plan the runs, all arms at the first seed before any at the second. Raises UserError for equal runs.
 
