@@ -31,21 +31,21 @@ from pathlib import Path
 from typing import Any
 
 from bench.table import ROWS
-from gpu import checks
+from gpu import checks, numbers
 from gpu.commands import Bench, Failed, NoTime
 from gpu.rows import measured_row
 
 CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {  # the most important first
     check.__name__: check
     for check in (
-        checks.same_as_cpu,
-        checks.no_synchronisation,
-        checks.precisions,
+        numbers.same_as_cpu,
+        numbers.no_synchronisation,
+        numbers.precisions,
         checks.resume,
         checks.resident,
-        checks.augmentation,
+        numbers.augmentation,
         checks.evaluation,
-        checks.compiled,
+        numbers.compiled,
         checks.optimizers,
         checks.exported,
         checks.probes,

@@ -68,7 +68,7 @@ def find_files(given: list[Path]) -> tuple[list[Path], list[tuple[Path, "Kinds"]
     The files are those that the user named, and the images in the folders.
     Raises UserError for what does not exist, and for a folder without images.
     """
-    from cnnexp.data.tree import find_images_and_others
+    from cnnexp.data.tree import find_images
 
     files: list[Path] = []
     others: list[tuple[Path, Kinds]] = []
@@ -76,7 +76,7 @@ def find_files(given: list[Path]) -> tuple[list[Path], list[tuple[Path, "Kinds"]
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
-            found, kinds = find_images_and_others(path)
+            found, kinds = find_images(path)
             files += found
             others += [(path, kinds)] if kinds else []
         else:

@@ -61,13 +61,8 @@ def image_files(folder: Path) -> tuple[list[Path], Kinds]:
     return sorted(found, key=lambda path: (nfc(path.as_posix()), path)), kinds
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Return the images below a folder, sorted by path. Raises UserError if there are none."""
-    return find_images_and_others(folder)[0]
-
-
-def find_images_and_others(folder: Path) -> tuple[list[Path], Kinds]:
-    """Return the images below a folder and the kinds of all other files. Raises UserError if there are no images."""
+def find_images(folder: Path) -> tuple[list[Path], Kinds]:
+    """Return the images below a folder, sorted, and the kinds of its other files. Raises UserError if it has none."""
     found, kinds = image_files(folder)
     if not found:
         raise UserError(

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -58,8 +59,13 @@ def cores() -> int:
     A container's quota (docker --cpus) is one limit, OMP_THREAD_LIMIT of the environment another.
     """
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_THREAD_LIMIT", "").strip()
-    return int(max(1, min(found, cpu_quota(), int(limit) if limit.isdigit() else math.inf)))
+    return int(max(1, min(found, cpu_quota(), openmp_number("OMP_THREAD_LIMIT", math.inf))))
+
+
+def openmp_number(variable: str, default: float) -> float:
+    """Return the number that a variable of OpenMP has in the environment; `default` if it has none."""
+    text = os.environ.get(variable, "").strip()
+    return int(text) if re.fullmatch("[0-9]+", text) else default
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:

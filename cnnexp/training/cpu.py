@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from cnnexp.errors import UserError
+from cnnexp.process.limits import openmp_number
 
 # Environment variables with which torch, oneDNN and MKL choose kernels for another processor.
 KERNEL_VARIABLES = (
     *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
 )
-OPENMP_VARIABLES = ("OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS")
 
 
 def name() -> str:
@@ -57,16 +57,16 @@ def check_openmp(threads: int) -> None:
     """
     if threads == 1:
         return
-    given = {name: os.environ.get(name, "").strip() for name in OPENMP_VARIABLES}
-    limit, dynamic, levels = given.values()
-    too_few = limit.isdigit() and int(limit) < threads
-    forbids = too_few, dynamic.lower() in ("true", "1"), levels.isdigit() and int(levels) == 0
-    for name, forbidden in zip(OPENMP_VARIABLES, forbids, strict=True):
-        if forbidden:
-            raise UserError(
-                f"{name}: given {given[name]} in the environment; with {threads} threads torch would then compute "
-                f"wrong gradients; unset {name}, or give device.threads=1"
-            )
+    fewer = {
+        "OMP_THREAD_LIMIT": openmp_number("OMP_THREAD_LIMIT", threads) < threads,
+        "OMP_DYNAMIC": os.environ.get("OMP_DYNAMIC", "").strip().lower() in ("true", "1"),
+        "OMP_MAX_ACTIVE_LEVELS": openmp_number("OMP_MAX_ACTIVE_LEVELS", 1) == 0,
+    }
+    if found := [name for name, is_so in fewer.items() if is_so]:
+        raise UserError(
+            f"{found[0]}: given {os.environ[found[0]].strip()} in the environment; with {threads} threads torch would "
+            f"then compute wrong gradients; unset {found[0]}, or give device.threads=1"
+        )
 
 
 def keep_freed_memory(keep: bool) -> None:

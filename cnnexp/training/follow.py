@@ -12,17 +12,9 @@ from typing import Any
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, Interrupted
 from cnnexp.process.signals import ignore, stop_request
 from cnnexp.records.run_record import RunRecord
+from cnnexp.training.exchange import connect, connect_launched, receive, wait_for_all
 from cnnexp.training.launched import Place
-from cnnexp.training.processes import (
-    SILENT_SECONDS,
-    connect,
-    connect_launched,
-    message_of,
-    of_an_exchange,
-    ranks_of,
-    receive,
-    wait_for_all,
-)
+from cnnexp.training.processes import SILENT_SECONDS, message_of, of_an_exchange, ranks_of
 from cnnexp.training.progress import Progress
 
 

@@ -21,7 +21,7 @@ import benchmark
 import gpu_check
 from bench import page, results
 from bench.lab import REPOSITORY
-from gpu import checks
+from gpu import numbers
 from gpu.commands import SMALL, Bench, Failed, NoTime, end, finish, living, logits_of, started
 from gpu.rows import extrapolated, judged
 
@@ -114,7 +114,7 @@ NOTHING_LEARNED, DOUBLED = "optimizer.lr=1e-12", "optimizer.lr=0.04"  # twice th
 
 
 def test_a_device_that_trains_like_the_cpu_is_the_same(here: Here) -> None:
-    found = checks.same_as_cpu(here)
+    found = numbers.same_as_cpu(here)
     assert found["relative difference of a step's loss"] < 1e-6
 
 
@@ -122,7 +122,7 @@ def test_a_device_that_trains_like_the_cpu_is_the_same(here: Here) -> None:
 def test_a_device_that_trains_otherwise_is_not_the_same_as_the_cpu(here: Here, wrong: str) -> None:
     here.breaks = {"study.name=same-here": wrong}
     with pytest.raises(Failed, match=r"same-here, fp32: .*losses of the steps"):
-        checks.same_as_cpu(here)
+        numbers.same_as_cpu(here)
 
 
 def test_a_wrong_logit_is_not_the_same_as_the_cpu(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +131,13 @@ def test_a_wrong_logit_is_not_the_same_as_the_cpu(here: Here, monkeypatch: pytes
         logits[7, 3] += 0.01 * ("same-here" in str(folder))
         return logits
 
-    monkeypatch.setattr(checks, "logits_of", wrong)
+    monkeypatch.setattr(numbers, "logits_of", wrong)
     with pytest.raises(Failed, match=r"'difference of a test logit': 0.0(1|099)"):
-        checks.same_as_cpu(here)
+        numbers.same_as_cpu(here)
 
 
 def test_bf16_is_near_fp32(here: Here) -> None:
-    assert set(checks.precisions(here)) == {
+    assert set(numbers.precisions(here)) == {
         f"{precision}, channels_last={layout}" for precision in ("fp32", "bf16") for layout in (True, False)
     }
 
@@ -147,7 +147,7 @@ def test_bf16_is_near_fp32(here: Here) -> None:
 def test_a_precision_or_layout_that_trains_otherwise_is_far_from_fp32(here: Here, where: str, wrong: str) -> None:
     here.breaks = {where: wrong}
     with pytest.raises(Failed, match="losses of the steps"):
-        checks.precisions(here)
+        numbers.precisions(here)
 
 
 class Scaled(torch.autograd.Function):
@@ -170,7 +170,7 @@ def compiled_with(factor: float) -> Callable[..., Any]:
 
 def test_compiled_steps_are_those_of_the_network(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "compiled", compiled_with(1.0))
-    assert list(checks.compiled(here)) == ["fp32, True"]
+    assert list(numbers.compiled(here)) == ["fp32, True"]
 
 
 @pytest.mark.parametrize("factor", [0.0, 2.0])
@@ -179,13 +179,13 @@ def test_compiled_steps_with_other_gradients_are_found(
 ) -> None:
     monkeypatch.setattr(setup, "compiled", compiled_with(factor))
     with pytest.raises(Failed, match=r"compiled, fp32: .*losses of the steps"):
-        checks.compiled(here)
+        numbers.compiled(here)
 
 
 def test_a_run_without_rows_of_its_steps_is_not_compared(here: Here) -> None:
-    (folder,) = here.train("few", *checks.LEARNS, "log.steps=2st")
+    (folder,) = here.train("few", *numbers.LEARNS, "log.steps=2st")
     with pytest.raises(Failed, match="rows of steps, expected"):
-        checks.near(folder, folder, "fp32")
+        numbers.near(folder, folder, "fp32")
 
 
 def test_a_step_that_waits_for_the_device_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,12 +197,12 @@ def test_a_step_that_waits_for_the_device_is_found(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     monkeypatch.setattr(loop, "train_step", step)
-    for words in ([], *(words for name, words in checks.STEPS_LIKE.items() if name != "fp16")):
+    for words in ([], *(words for name, words in numbers.STEPS_LIKE.items() if name != "fp16")):
         waits_at = 0  # a first step may wait
-        assert checks.steps_without_waiting([*words, "device=cpu"], cuda=True) == 9
-        waits_at = checks.WARM_UP
+        assert numbers.steps_without_waiting([*words, "device=cpu"], cuda=True) == 9
+        waits_at = numbers.WARM_UP
         with pytest.raises(RuntimeError, match="synchronizing"):
-            checks.steps_without_waiting([*words, "device=cpu"], cuda=True)
+            numbers.steps_without_waiting([*words, "device=cpu"], cuda=True)
     assert modes[-1] == "default"
 
 

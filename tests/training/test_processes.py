@@ -24,7 +24,7 @@ from cnnexp.process.signals import children
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import Locked
 from cnnexp.sweep import slots
-from cnnexp.training import processes
+from cnnexp.training import exchange, processes
 from cnnexp.training import run as runner
 from cnnexp.training.checkpoint import Checkpoints, weights_in
 from cnnexp.training.launched import Place, first_host, place_of
@@ -200,7 +200,7 @@ def test_a_signal_to_another_process_stops_all(plan: Plans) -> None:
 
 
 def test_a_signal_to_another_process_while_features_are_computed(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
-    term, wait = other(signal.SIGTERM), processes.wait_for_all
+    term, wait = other(signal.SIGTERM), exchange.wait_for_all
     monkeypatch.setattr(processes, "wait_for_all", lambda group: (term(), wait(group)))
     made = plan(*KEPT, TWO)
     with pytest.raises(Interrupted) as stopped:
@@ -291,14 +291,14 @@ def test_processes_that_never_come_are_said_to_be_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Variables of an earlier torchrun, or of a managed machine, make a command wait for others."""
-    monkeypatch.setattr(processes, "NOTICE_SECONDS", 0.2)
+    monkeypatch.setattr(exchange, "NOTICE_SECONDS", 0.2)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     place = Place("torchrun", 0, 2, 0, 1, f"localhost:{port}")
     told = f"the other processes that torchrun has started, 2 in all, at localhost:{port}"
     with pytest.raises(UserError, match=rf"cannot reach {told} \(.*\); if there are none, unset WORLD_SIZE"):
-        processes.connect_launched(processes.ranks_of(place, lambda plan: None), "cpu", place, 2)
+        exchange.connect_launched(processes.ranks_of(place, lambda plan: None), "cpu", place, 2)
     assert f"cnnexp: waiting for {told}; if there are none, unset WORLD_SIZE" in capsys.readouterr().err
     wrong = {"RANK": "0", "WORLD_SIZE": "two", "MASTER_ADDR": "h", "MASTER_PORT": "1"}
     with pytest.raises(UserError, match="WORLD_SIZE: given 'two' in the environment; allowed: a whole number"):
