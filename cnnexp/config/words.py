@@ -67,15 +67,16 @@ def check_overrides(overrides: Sequence[str], places: Iterable[Path]) -> None:
     """
     places = list(places)
     choices = choices_of(places)
-    for word in overrides:
-        check_override(full_name(word), choices)
-        group, _, values = full_name(word).lstrip("+").partition("=")
-        for value in values.strip("[]").split(",") if re.fullmatch(r"\w+", group) else ():
-            _check_file(group, value.strip(" '\""), places, choices)
+    for word in map(full_name, overrides):
+        check_override(word, choices)
+        key, _, values = word.partition("=")
+        for value in values.strip("[]").split(",") if re.fullmatch(r"\+?\w+", key) else ():
+            _check_file(word, value.strip(" '\""), places, choices)
 
 
-def _check_file(group: str, choice: str, places: Iterable[Path], choices: Mapping[str, list[str]]) -> None:
-    """Raise UserError if the file of a choice has a wrong suffix or encoding, or .yml is typed."""
+def _check_file(word: str, choice: str, places: Iterable[Path], choices: Mapping[str, list[str]]) -> None:
+    """Raise UserError if the file of a choice has a wrong suffix or encoding, or .yml is typed. word: the override."""
+    group = key_of(word).lstrip("+")
     stem = re.sub(r"\.ya?ml$", "", choice)
     if choice.endswith(".yml") and stem in choices.get(group, ()):
         raise UserError(f"{group}: given '{choice}'; leave the suffix off: {group}={stem}")
@@ -83,21 +84,23 @@ def _check_file(group: str, choice: str, places: Iterable[Path], choices: Mappin
         file = place / group / f"{stem}.yaml"
         other = file.with_name(f"{stem}.yml")
         if stem not in choices.get(group, ()) and other.is_file():
-            raise UserError(f"{other}: files of configs end in .yaml; rename it to {file.name}")
+            raise UserError(f"{word}: files of configs end in .yaml; rename {other} to {file.name}")
         if file.is_file():
-            _check_encoding(file)
+            _check_encoding(word, file)
 
 
-def _check_encoding(file: Path) -> None:
+def _check_encoding(word: str, file: Path) -> None:
     """Raise UserError for a file that is not UTF-8, or whose byte-order mark hides '# @package' in the first line."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not UTF-8; save it in this encoding") from error
+        raise UserError(f"{word}: {file} is not UTF-8; save it in this encoding") from error
     except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{word}: {file} cannot be read: {error.strerror}") from error
     if re.match(r"\ufeff\s*#\s*@", text):
-        raise UserError(f"{file}: begins with a byte-order mark (BOM), which hides its first line; save it without one")
+        raise UserError(
+            f"{word}: {file} begins with a byte-order mark (BOM), which hides its first line; save it without one"
+        )
 
 
 def replacing(words: Sequence[str]) -> list[str]:

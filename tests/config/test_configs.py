@@ -455,10 +455,10 @@ def test_study_then_arm_then_what_was_typed(own_study: list[str], plans: list[Pl
 @pytest.mark.parametrize(
     ("name", "content", "asked", "message"),
     [
-        ("mine.yaml", OWN_STUDY.encode("utf-8-sig"), "mine", "mine.yaml: begins with a byte-order mark (BOM)"),
-        ("mine.yaml", OWN_STUDY.encode("utf-16"), "mine", "mine.yaml: is not UTF-8; save it in this encoding"),
-        ("mine.yaml", "# \xe9\n".encode("latin-1"), "mine", "mine.yaml: is not UTF-8; save it in this encoding"),
-        ("his.yml", OWN_STUDY.encode(), "his", "his.yml: files of configs end in .yaml; rename it to his.yaml"),
+        ("mine.yaml", OWN_STUDY.encode("utf-8-sig"), "mine", "mine.yaml begins with a byte-order mark (BOM)"),
+        ("mine.yaml", OWN_STUDY.encode("utf-16"), "mine", "mine.yaml is not UTF-8; save it in this encoding"),
+        ("mine.yaml", "# \xe9\n".encode("latin-1"), "mine", "mine.yaml is not UTF-8; save it in this encoding"),
+        ("his.yml", OWN_STUDY.encode(), "his", "+study=his: files of configs end in .yaml; rename "),
         ("mine.yaml", OWN_STUDY.encode(), "mine.yml", "study: given 'mine.yml'; leave the suffix off: study=mine"),
     ],
 )
