@@ -306,9 +306,10 @@ def test_a_follower_beside_a_sweep(train: Train, tmp_path: Path) -> None:
     assert by_study["plain"].info["fingerprint"] == by_study["followed"].info["fingerprint"]
     folder, end = by_study["followed"].folder, monotonic() + 60
     place = folder.parent / "tensorboard" / "followed" / folder.name
-    while not (place.exists() and "val/loss" in scalars(place)) and monotonic() < end:
+    rows = expected(by_study["followed"], "val", "loss")
+    while not (place.exists() and scalars(place).get("val/loss") == rows) and monotonic() < end:
         sleep(0.5)
-    assert scalars(place)["val/loss"] == expected(by_study["followed"], "val", "loss")
+    assert scalars(place)["val/loss"] == rows
     process = follow.followers.pop()
     process.terminate()
     process.wait()
@@ -324,9 +325,10 @@ def test_a_worker_of_planned_runs_is_followed(train: Train, tmp_path: Path) -> N
     assert cli.main(["work", str(plan.parent)]) == 0
     (run,) = find_runs(tmp_path)
     place, end = plan.parent / "tensorboard" / "planned" / run.name, monotonic() + 60
-    while not (place.exists() and "val/loss" in scalars(place)) and monotonic() < end:
+    rows = expected(run, "val", "loss")
+    while not (place.exists() and scalars(place).get("val/loss") == rows) and monotonic() < end:
         sleep(0.5)
-    assert scalars(place)["val/loss"] == expected(run, "val", "loss")
+    assert scalars(place)["val/loss"] == rows
     process = follow.followers.pop()
     process.terminate()
     process.wait()
