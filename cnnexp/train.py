@@ -53,6 +53,8 @@ def main(argv: list[str]) -> int:
     if request.sweep:
         from cnnexp.sweep.launcher import launch
 
+        if request.one:
+            composed_of(words)  # which refuses several values
         return launch(words, request)
     if place and place.rank:
         from cnnexp.training.follow import follow

@@ -108,6 +108,8 @@ def _settings(name: str, named: Mapping[str, Any], above: tuple[str, ...]) -> It
             for key, value in flatten(part).items() if part else ():
                 first, *below = key.split(".")
                 first = ALIASES.get(first, first)
+                if first == "seed":
+                    raise UserError(f"{where}.seed: all arms of a study have the same seeds; list them in study.seeds")
                 if first not in KEYS:
                     raise unknown(f"{where}.{key}", "key", first, KEYS)
                 yield ".".join([first, *below]), value

@@ -67,7 +67,8 @@ CHOICES = {
 class Request:
     """What a command asks for. prints: flags for Hydra, which prints and stops. budget: in seconds.
 
-    max_seeds: of --until-decided; 0 without. search: what +search= names, None without.
+    max_seeds: of --until-decided; 0 without. search: what +search= names, None without. one: a single run but for
+    --plan.
     """
 
     overrides: list[str]
@@ -79,6 +80,7 @@ class Request:
     budget: int | None
     max_seeds: int = 0
     search: str | None = None
+    one: bool = False
 
 
 def read(argv: list[str]) -> Request:
@@ -106,10 +108,11 @@ def read(argv: list[str]) -> Request:
         raise UserError(f"{name}: prints one run's config; leave out --multirun and the flags of a sweep")
     search = search_of(overrides)
     sweep = "hydra.mode=RUN" not in overrides and bool(study_of(overrides) or "hydra.mode=MULTIRUN" in overrides)
-    sweep = sweep or bool(flags) or search is not None
+    sweep = sweep or bool(flags - {"--plan"}) or search is not None
+    one = not sweep and "--plan" in flags
     budget = seconds(given["--budget"].partition("=")[2]) if "--budget" in given else None
     switches = ("--plan" in given, "--fail-fast" in given, "--no-wait" in given)
-    return Request(overrides, prints, sweep, *switches, budget, max_seeds(given), search)
+    return Request(overrides, prints, sweep or one, *switches, budget, max_seeds(given), search, one)
 
 
 def help_text(argv: list[str]) -> str:

@@ -42,7 +42,9 @@ def translate(error: Exception, typed: list[str]) -> UserError:
         if group.startswith("hydra/"):
             return no_use(group, f"{choice}, in a config file")
         if error.options is not None and group:
-            return unknown(group, "choice", choice, [option for option in error.options if option != OWN])
+            wrong = unknown(group, "choice", choice, [option for option in error.options if option != OWN])
+            file = next(Path().glob(f"*/{group}/{choice}.yaml"), None) if re.fullmatch(r"[\w-]+", choice) else None
+            return UserError(f"{wrong}; to use {file}, add --config-dir {file.parents[1]}") if file else wrong
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")

@@ -181,6 +181,8 @@ def check(
         if key not in named:
             if open_ended:
                 continue
+            if key in given:
+                raise UserError(f"{where}.{key}: cnnexp gives it, from the data and the config; leave it out")
             raise unknown(f"{where}.{key}" if where else str(key) or "''", "key", key, named)
         if not builder.__module__.startswith("cnnexp.") and _names_builder(value):
             continue  # it is built first; what it gives is not known here

@@ -78,6 +78,9 @@ def _check_file(word: str, choice: str, places: Iterable[Path], choices: Mapping
     """Raise UserError if the file of a choice has a wrong suffix or encoding, or .yml is typed. word: the override."""
     group = key_of(word).lstrip("+")
     stem = re.sub(r"\.ya?ml$", "", choice)
+    if (file := Path(choice)).suffix == ".yaml" and file.parent.name == group:
+        named = f"is typed by its name, --config-dir {file.parents[1]} {key_of(word)}={file.stem}"
+        raise UserError(f"{word}: {named if file.is_file() else 'no such file'}")
     if choice.endswith(".yml") and stem in choices.get(group, ()):
         raise UserError(f"{group}: given '{choice}'; leave the suffix off: {group}={stem}")
     for place in places if re.fullmatch(r"[\w.-]+", choice) and len(choice) < 200 else ():

@@ -1,6 +1,7 @@
 """The runs of a sweep before the first starts: their machine, their plans, and what is wrong with them."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -51,7 +53,26 @@ def compose_all(words: list[str], max_seeds: int = 0) -> tuple[Any, list[list[st
             swept.append(seed_word(swept, whole, max_seeds))
         runs = expand(swept, study, hydra)
         compose = Composer(hydra, places)
-        return study, runs, [compose(overrides) for overrides in runs]
+        try:
+            return study, runs, [compose(overrides) for overrides in runs]
+        except HydraException as error:
+            raise of_some_arms(error, compose, runs) from error
+
+
+def of_some_arms(error: HydraException, compose: Composer, runs: list[list[str]]) -> Exception:
+    """Return the error for a key that only some arms of a study have, or the given one if it is another."""
+    key = re.search(r"Could not override '([^']+)'", str(error))
+    lacking, having = dict[str, None](), dict[str, None]()
+    for overrides in runs:
+        arm = next((word.partition("=")[2] for word in overrides if key_of(word) == "+arm"), "")
+        try:
+            compose(overrides)
+            having[arm] = None
+        except (HydraException, UserError):
+            lacking[arm] = None
+    if not key or not having or "" in lacking:
+        return error
+    return UserError(f"{key[1]}: no such key in arms {', '.join(lacking)}; leave them out: +arm={','.join(having)}")
 
 
 def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:

@@ -18,6 +18,7 @@ from cnnexp.config.sizes import height_width
 from cnnexp.config.user_code import user_frames
 from cnnexp.errors import UserError, is_out_of_memory, warn_once
 from cnnexp.records.run_record import RunRecord
+from cnnexp.text import plural
 from cnnexp.training import build, dry_run_schedule
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Image = tuple[int, int, int]
 CLASSES = 10  # before the data is read
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384)  # of images, to suggest one that the network takes
+FEW_IMAGES = 20  # one of 20 is 5 points of accuracy
 BEST = "checkpoints/best.pt"  # of a run
 _TRIED_LOSSES: set[str] = set()
 FAR_OUTSIDE, ROUNDING = (-1.0, 2.0), 1e-3  # of augmented images, whose numbers are in [0, 1]
@@ -57,6 +59,9 @@ def with_data(
     """
     sides, tried = height_width(config["data"].get("size")) or (), ("own",) if own else ("ours", "torch")
     of = {name: origin(config, name) for name in ("model", "loss", "optimizer", "scheduler", "augmentation")}
+    if 0 < (count := len(data.val)) < FEW_IMAGES:
+        hint = "raise data.val_fraction, or use data.folds"
+        warn_once("few", f"cnnexp: chance chooses the best epoch: {plural(count, 'validation image')}; {hint}")
     if of["model"] in tried and (of["model"] != "ours" or data.image != (3, *sides)):
         try_network(config, data.image, len(data.classes))
     if ("own" in (of["optimizer"], of["scheduler"])) == own:

@@ -72,7 +72,7 @@ WRONG: list[tuple[Any, str]] = [
         "study.arms.a.optimzer.lr: unknown key 'optimzer'; choose one of batch_size, cluster, ",
     ),
     ({"a": {"optimzer.lr": 1}}, "(did you mean 'optimizer'?)"),
-    ({"a": {"seed": 1}}, "study.arms.a.seed: unknown key 'seed'"),
+    ({"a": {"seed": 1}}, "study.arms.a.seed: all arms of a study have the same seeds"),
     ({"a": {"defaults": ["b"]}}, "study.arms.a.defaults: unknown key 'defaults'"),
 ]
 

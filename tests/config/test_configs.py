@@ -470,6 +470,21 @@ def test_a_study_that_another_system_wrote(
     assert message in capsys.readouterr().err
 
 
+def test_a_choice_of_another_folder_is_found(own_study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.chdir(Path(own_study[2]).parent):
+        assert cli.main(["train", "+study=mine", "--plan"]) == 2
+        assert "; to use own/study/mine.yaml, add --config-dir own\n" in capsys.readouterr().err
+        assert cli.main(["train", "+study=own/study/mine.yaml", "--plan"]) == 2
+        assert "is typed by its name, --config-dir own +study=mine\n" in capsys.readouterr().err
+
+
+def test_what_the_data_gives_is_not_set(own_study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    (Path(own_study[2]) / "model").mkdir()
+    (Path(own_study[2]) / "model" / "mine.yaml").write_text("_target_: torchvision.models.resnet18\nclasses: 10\n")
+    assert cli.main([*own_study, "model=mine"]) == 2
+    assert "model.classes: cnnexp gives it, from the data and the config; leave it out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("typed", [["batch_size=7", "+study=mine"], ["+study=mine", "batch_size=7"]])
 def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], plans: list[Plan], typed: list[str]) -> None:
     assert cli.main([*own_study, *typed, "seed=4"]) == 0

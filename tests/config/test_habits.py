@@ -51,6 +51,10 @@ ANSWERS = {
     "model.optimizer.lr=0.1": "model.optimizer.lr: no such key (did you mean 'optimizer.lr'?)",
     "scheduler.name=cosine": "scheduler.name: no such key; scheduler has _target_",
     "seed=range(5)": "given '0,1,2,3,4'; to sweep over values, add -m",
+    "seed=0,1 --plan": "given '0,1'; to sweep over values, add -m",
+    "+study=ablation model.norm=batch": "model.norm: no such key in arms resnet18_frozen_bn, resnet18_unfrozen_bn; "
+    "leave them out: +arm=baseline,batchnorm,dropout,augmentation,combined",
+    "+study=study/mine.yaml": "+study=study/mine.yaml: no such file",
 }
 
 

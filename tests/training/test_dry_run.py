@@ -104,6 +104,18 @@ def test_noise_that_passes_the_range_is_said_and_trains(
     assert "trial_parts.noise gave numbers from -0." in error and "end with .clamp(0, 1)" in error
 
 
+@pytest.mark.parametrize(("images", "note"), [(19, "19 validation images"), (20, None)])
+def test_few_validation_images_are_noted(
+    images: int, note: str | None, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors._warned.clear()
+    assert train("data=postcards", "data.size=8", f"data.val_limit={images}", "epochs=1st") == 0
+    error = capsys.readouterr().err
+    assert (
+        (f"chance chooses the best epoch: {note}; raise data.val_fraction" in error) if note else "chance" not in error
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -190,6 +202,6 @@ def test_a_schedule_that_does_not_do_what_it_says_is_named_once(
     dry_run_schedule.try_both.cache_clear()
     errors._warned.clear()
     words = ["--config-dir", str(tmp_path / "conf"), "optimizer.lr=0.001", "epochs=4", *words]
-    assert train("--plan", "seed=0,1", *words) == 0
+    assert train("--plan", "-m", "seed=0,1", *words) == 0
     found = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cnnexp: scheduler")]
     assert len(found) == len(notes) and all(note in message for note, message in zip(notes, found, strict=True)), found
