@@ -173,7 +173,8 @@ def test_study_and_arm_are_put_before_what_else_was_typed(typed: list[str], orde
     ("typed", "expected"),
     [
         (["seed=1"], {}),
-        (["seed=1", "--plan"], {"sweep": True, "plan": True}),
+        (["seed=1", "--plan"], {"sweep": True, "plan": True, "one": True}),
+        (["-m", "seed=1", "--plan"], {"sweep": True, "plan": True}),
         (["-m", "--fail-fast"], {"sweep": True, "fail_fast": True}),
         (["--no-wait"], {"sweep": True, "no_wait": True}),
         (["--budget", "2h", "x=1"], {"sweep": True, "budget": 7200}),
@@ -194,7 +195,7 @@ def test_flags_say_what_is_asked_for(typed: list[str], expected: dict[str, Any])
     asked = vars(read(typed))
     overrides = [word for word in typed if "=" in word and not word.startswith("-")]
     neutral = {"prints": [], "sweep": False, "plan": False, "fail_fast": False, "no_wait": False, "budget": None}
-    neutral |= {"max_seeds": 0, "search": None}
+    neutral |= {"max_seeds": 0, "search": None, "one": False}
     assert asked == {"overrides": overrides, **neutral, **expected}
 
 
