@@ -51,10 +51,11 @@ def main(argv: list[str]) -> int:
         code, retrain = search(words, request)
         return max(code, main(retrain)) if retrain else code
     if request.sweep:
-        from cnnexp.sweep.launcher import launch
+        from cnnexp.sweep.launcher import launch, show_plan
 
         if request.one:
-            composed_of(words)  # which refuses several values
+            show_plan(planned(composed_of(words)).chain(), 1)
+            return EXIT_DONE
         return launch(words, request)
     if place and place.rank:
         from cnnexp.training.follow import follow

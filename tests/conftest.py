@@ -126,7 +126,7 @@ def kind_plan(plan: Callable[..., "Plan"], tmp_path: Path) -> Callable[..., "Pla
         from lives import KINDS
 
         (tmp_path / "own" / "model").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "own" / "model" / "residual.yaml").write_text("_target_: own_network.OwnResidual\nwidth: 4\n")
+        (tmp_path / "own" / "model" / "residual.yaml").write_text("_target_: own_network.OwnResidual\nwidth: 8\n")
         own = f"hydra.searchpath=[{(tmp_path / 'own').as_uri()}]"
         return plan(own, *KINDS[kind], "log.hash_chain=true", *more)
 

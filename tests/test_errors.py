@@ -181,7 +181,7 @@ def test_a_batch_larger_than_the_data(
         (["-m", "hydra.launcher._target_=x.Y"], "hydra.launcher._target_: cnnexp does not use"),
         (["study.name=[a"], "if it is a text, type \"study.name='[a'\""),
         (["study.claims=[a > b]"], """write a text with spaces or signs in double quotes: 'study.claims=["a > b"]'"""),
-        (["model.norm=none,"], "write the values without spaces: a,b"),
+        (["model.norm=none,"], "write the values of a sweep without spaces: a,b"),
         (["study.name=a=b,c"], "if it is a text, type \"study.name='a=b,c'\""),
         (["study.name=a,b"], "if it is a text, type \"study.name='a,b'\""),
         (["study.name=it's $5, really"], """type 'study.name='"'"'it\\'"'"'s $5, really'"'"''"""),

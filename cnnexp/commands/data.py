@@ -47,8 +47,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_intermixed_args(argv)
     if given.no_page and given.out:
         parser.error("--no-page and --out DIR, the folder of the page: leave one out")
-    if given.grid and given.grid.suffix.lower() not in ("", ".png"):
-        parser.error(f"--grid {given.grid}: the picture is a PNG file; name it {given.grid.with_suffix('.png')}")
+    if given.grid and given.grid.suffix.lower() != ".png" and (given.grid.suffix or not given.grid.name):
+        parser.error(
+            f"--grid {given.grid}: the picture is a PNG file; name it {given.grid.parent / given.grid.stem}.png"
+        )
     return given
 
 

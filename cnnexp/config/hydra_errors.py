@@ -44,13 +44,14 @@ def translate(error: Exception, typed: list[str]) -> UserError:
         if error.options is not None and group:
             wrong = unknown(group, "choice", choice, [option for option in error.options if option != OWN])
             file = next(Path().glob(f"*/{group}/{choice}.yaml"), None) if re.fullmatch(r"[\w-]+", choice) else None
-            return UserError(f"{wrong}; to use {file}, add --config-dir {file.parents[1]}") if file else wrong
+            add = in_shell(["--config-dir", str(file.parents[1])]) if file else ""
+            return UserError(f"{wrong}; to use {file}, add {add}") if file else wrong
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
         fix = f"; if it is a text, type {as_text(key, value)}" if equals and value else ""
         if value.endswith(","):
-            fix = "; write the values without spaces: a,b"
+            fix = f"; write the values of a sweep without spaces: a,b{fix}"
         elif value.startswith("[") and value.endswith("]"):
             fix = f"""; in a list, write a text with spaces or signs in double quotes: '{key}=["a > b"]'"""
         return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]}){fix}")
@@ -111,7 +112,7 @@ def _wrong_key(key: str, text: str, typed: list[str]) -> UserError:
         return UserError(f"{key}: exists already; type it without the plus")
     if _is_argument(key, typed):
         return UserError(f"{key}: is not in the config yet; type +{key}=... (with the plus)")
-    others = _keys_of_choices(key.partition(".")[0]) if "." in key else {}
+    others = _keys_of_choices(group) if "." in key and f"+{(group := key.partition('.')[0])}" not in FIRST else {}
     if key in others:
         return UserError(f"{key}: no such key with this {key.split('.')[0]}; it needs {' or '.join(others[key])}")
     known = [k for k in _known_keys(typed) if k != key and not key.startswith(f"{k}.")]
@@ -165,7 +166,7 @@ def _keys_of_choices(group: str) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for choice in choices_of().get(group, []):
-        for key in _keys_of_file(folder() / group / f"{choice}.yaml"):
+        for key in dict.fromkeys(_keys_of_file(folder() / group / f"{choice}.yaml")):
             if key.startswith(f"{group}."):
                 found.setdefault(key, []).append(f"{group}={choice}")
     return found

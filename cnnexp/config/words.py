@@ -10,6 +10,7 @@ from typing import Any
 from cnnexp.config.habits import check_override, seeds_of
 from cnnexp.config.schema import GIVEN, Search
 from cnnexp.errors import UserError, unknown
+from cnnexp.text import in_shell
 
 ALIASES = {"aug": "augmentation"}
 GROUPS = tuple(GIVEN)  # whose `_target_` may be one's own
@@ -79,8 +80,8 @@ def _check_file(word: str, choice: str, places: Iterable[Path], choices: Mapping
     group = key_of(word).lstrip("+")
     stem = re.sub(r"\.ya?ml$", "", choice)
     if (file := Path(choice)).suffix == ".yaml" and file.parent.name == group:
-        named = f"is typed by its name, --config-dir {file.parents[1]} {key_of(word)}={file.stem}"
-        raise UserError(f"{word}: {named if file.is_file() else 'no such file'}")
+        named = in_shell(["--config-dir", str(file.parents[1]), f"{key_of(word)}={file.stem}"])
+        raise UserError(f"{word}: {f'is typed by its name, {named}' if file.is_file() else 'no such file'}")
     if choice.endswith(".yml") and stem in choices.get(group, ()):
         raise UserError(f"{group}: given '{choice}'; leave the suffix off: {group}={stem}")
     for place in places if re.fullmatch(r"[\w.-]+", choice) and len(choice) < 200 else ():

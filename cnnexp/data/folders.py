@@ -160,7 +160,8 @@ def _of_classes(root: Path, classes: dict[str, Path]) -> list[str]:
     if len(set(map(split_within, named))) > 1 and (half or all(map(subfolders, named.values()))):
         raise UserError(
             f"data.root: {root} has {_listed(list(named.values()))}, which are named like splits, not like classes; "
-            "rename them train/, val/, test/, each with the class folders directly in it (not train/train/CLASS), "
+            "rename them train/, val/, test/, each with the class folders directly in it (not train/train/CLASS), or "
+            "leave these words out of the names of classes, "
             "or list the images in a table with a column split: data=csv data.file=FILE"
         )
     inside = [{folder.name for folder in subfolders(path)} for path in classes.values()]

@@ -34,9 +34,10 @@ def from_datasets(
         return None
     read = {part: read_items(f"data ({part})", dataset) for part, dataset in parts.items()}
     count = 1 + max(int(labels.max(initial=0)) for _, labels in read.values())
-    classes = [str(found) for found in getattr(parts["train"], "classes", range(count))]
-    for part, dataset in parts.items() if hasattr(parts["train"], "classes") else ():
-        names = [str(found) for found in getattr(dataset, "classes", classes)]
+    named = getattr(parts["train"], "classes", None)
+    classes = [str(found) for found in named or range(count)]
+    for part, dataset in parts.items() if named else ():
+        names = [str(found) for found in getattr(dataset, "classes", None) or classes]
         read[part] = read[part][0], _in_order_of(f"data ({part})", classes, names, read[part][1])
     fingerprint = None
     if "test" not in read:
@@ -56,16 +57,19 @@ def _in_order_of(where: str, classes: list[str], names: list[str], labels: Integ
     """Return the labels (N,) of a data set as places in `classes`. names: its own classes, in the order of its labels.
 
     torchvision's ImageFolder numbers the classes that it finds, so a class without test images shifts all that follow.
+    Classes of equal names stay as they are numbered.
     """
-    if names == classes or not len(labels):
+    if names == classes or not len(labels) or len(set(classes)) < len(classes):
         return labels
-    if missing := [name for name in names if name not in classes]:
-        raise UserError(
-            f"{where}: has the class {shorten(repr(missing[0]), 60)}, which the training images do not have"
-        )
     if labels.max() >= len(names):
         raise UserError(f"{where}: has the label {labels.max()} but {len(names)} classes")
-    return np.array([classes.index(name) for name in names], np.int64)[labels]
+    used = [names[label] for label in np.unique(labels)]
+    if missing := [name for name in used if name not in classes]:
+        raise UserError(
+            f"{where}: has images of {shorten(repr(missing[0]), 60)}, a class that the training images do not have; "
+            "rename it in `classes`"
+        )
+    return np.array([classes.index(name) if name in used else 0 for name in names], np.int64)[labels]
 
 
 def read_items(where: str, dataset: Any) -> tuple[Pixels, Integers]:

@@ -56,10 +56,10 @@ def check_open_files(slots: int = 0) -> None:
 def cores() -> int:
     """Return the number of CPU cores that this process may use.
 
-    A container's quota (docker --cpus) is one limit, OMP_THREAD_LIMIT of the environment another.
+    A container's quota (docker --cpus) is one limit, OMP_THREAD_LIMIT of the environment another; of 0 it is ignored.
     """
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(max(1, min(found, cpu_quota(), openmp_number("OMP_THREAD_LIMIT", math.inf))))
+    return int(max(1, min(found, cpu_quota(), openmp_number("OMP_THREAD_LIMIT", 0) or math.inf)))
 
 
 def openmp_number(variable: str, default: float) -> float:

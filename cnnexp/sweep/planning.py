@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config import compose as configs
 from cnnexp.config.arms import Arm, arm_changes
@@ -61,22 +62,29 @@ def compose_all(words: list[str], max_seeds: int = 0) -> tuple[Any, list[list[st
 
 def of_some_arms(error: HydraException, compose: Composer, runs: list[list[str]]) -> Exception:
     """Return the error for a key that only some arms of a study have, or the given one if it is another."""
-    key = re.search(r"Could not override '([^']+)'", str(error))
-    lacking, having = dict[str, None](), dict[str, None]()
-    for overrides in runs:
+    no_key, points = r"Could not override '([^']+)'", dict[str, list[str]]()  # a point of the sweep for each arm
+    key = re.search(no_key, str(error))
+    for overrides in runs if key else ():
         arm = next((word.partition("=")[2] for word in overrides if key_of(word) == "+arm"), "")
+        point = [word for word in overrides if key_of(word) != "seed"]
+        if not arm or points.setdefault(arm, point) != point:
+            return error
+    having, lacking = list[str](), list[str]()
+    for arm, point in points.items():
         try:
-            compose(overrides)
-            having[arm] = None
-        except (HydraException, UserError):
-            lacking[arm] = None
-    if not key or not having or "" in lacking:
+            compose(point)
+            having.append(arm)
+        except (HydraException, OmegaConfBaseException, UserError) as other:
+            found = re.search(no_key, str(other))
+            (lacking if found and key and found[1] == key[1] else having).append(arm)
+    if not key or not having:
         return error
     return UserError(f"{key[1]}: no such key in arms {', '.join(lacking)}; leave them out: +arm={','.join(having)}")
 
 
 def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:
-    """Return the slots of this machine, and what it is. Raises UserError if it lacks the device."""
+    """Return the slots of this machine, and what it is. Raises UserError for a device that is missing or limited."""
+    from cnnexp.training.cpu import check_openmp
     from cnnexp.training.device import probe
 
     processes = shared(composed, "device.processes")
@@ -84,6 +92,7 @@ def machine(composed: Sequence[Composed]) -> tuple[list[Slot], "Target"]:
     threads = {config["device"]["threads"] for config, _ in composed}
     if len(threads) == 1 and threads != {"auto"}:
         slots = [replace(slot, threads=next(iter(threads))) for slot in slots]
+    check_openmp(slots[0].threads)
     return slots, probe(slots[0].device, slots[0].threads)
 
 

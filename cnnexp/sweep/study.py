@@ -8,12 +8,12 @@ from typing import Any
 
 from cnnexp import storage
 from cnnexp.claims import study as claims
-from cnnexp.config.words import as_text
+from cnnexp.config.words import as_text, full_name
 from cnnexp.errors import UserError, unknown
 from cnnexp.records import study as study_file
 from cnnexp.records.fields import FINAL
 from cnnexp.records.names import arm_folder, arm_labels, same_numbers
-from cnnexp.records.run_record import now
+from cnnexp.records.run_record import find_runs, now
 from cnnexp.training.plan import Plan
 
 COPIED = ("name", "question", "baseline", "reported", "source", "claims")  # from the config
@@ -22,8 +22,9 @@ COPIED = ("name", "question", "baseline", "reported", "source", "claims")  # fro
 def check_arms(plans: Iterable[Plan], named: Sequence[str], gridded: Sequence[str] = ()) -> None:
     """Raise UserError if a study reports or claims something of an unknown arm, or compares with one.
 
-    named: the arms of the study. Those of this sweep and of the study's earlier runs are known too. gridded: the points
-    of its grid, also those that are not made now, which may be the baseline. That of a single arm may follow later.
+    named: the arms of the study. Those of this sweep and of runs in the study's folder are known too. gridded: the
+    points of its grid, also those that are not made now, which may be the baseline. That of a single arm may follow
+    later.
     """
     for folder, here in by_folder(plans).items():
         before = study_file.read_study(folder) or {}
@@ -33,7 +34,10 @@ def check_arms(plans: Iterable[Plan], named: Sequence[str], gridded: Sequence[st
         prints = {plan.fingerprint for plan in here} | {run.get("fingerprint") for run in before.get("runs") or []}
         for baseline in dict.fromkeys(plan.config["study"]["baseline"] for plan in here):
             if baseline and baseline not in prints and (named or gridded or len(now_made) > 1):
-                _check_baseline(baseline, list(dict.fromkeys([*known, *gridded])))
+                single = find_runs(folder) if folder.exists() and baseline not in known else []
+                if baseline not in {run.info.get("fingerprint") for run in single}:
+                    arms = [*known, *gridded, *(str(run.info.get("arm")) for run in single)]
+                    _check_baseline(baseline, list(dict.fromkeys(arms)))
 
 
 def _check_baseline(baseline: str, known: Sequence[str]) -> None:
@@ -46,8 +50,8 @@ def _check_baseline(baseline: str, known: Sequence[str]) -> None:
 def arms_of_grid(study: Mapping[str, Any]) -> list[str]:
     """Return the names of all points of a study's grid, also of those that a typed value leaves out."""
     grid = study.get("grid") or {}
-    points = itertools.product(*([f"{key}={as_text(value)}" for value in values] for key, values in grid.items()))
-    return [",".join(point) for point in points] if grid else []
+    axes = [[full_name(f"{key}={as_text(value)}") for value in values] for key, values in grid.items()]
+    return [",".join(point) for point in itertools.product(*axes)] if grid else []
 
 
 def write_studies(plans: Iterable[Plan], command: str, every_seed: Sequence[int] = ()) -> None:

@@ -150,8 +150,7 @@ def resolve(config: dict[str, Any], target: Target | None = None) -> Device:
 
 
 def set_up(device: Device) -> None:
-    """Set threads, the allocator and the choice of kernels for this process. Raises UserError, see `check_openmp`."""
-    cpu.check_openmp(device.threads)
+    """Set threads, the allocator and the choice of kernels for this process."""
     torch.set_num_threads(device.threads)
     cpu.keep_freed_memory(device.keep_memory)
     if device.kind == "cuda":

@@ -14,6 +14,7 @@ from cnnexp.optim.schedules import Schedule
 from cnnexp.training import device as devices
 from cnnexp.training.build import build_data
 from cnnexp.training.check_data import check_data
+from cnnexp.training.cpu import check_openmp
 from cnnexp.training.loop import train_step
 from cnnexp.training.setup import batches_of, choose_precisions, new_state, settings_of
 
@@ -49,6 +50,7 @@ def range_test(
     if not isinstance(base, (int, float)) or not base > 0:
         raise UserError("optimizer.lr: is missing, or 0: give the optimizer a learning rate, such as optimizer.lr=0.01")
     device = devices.resolve(config["device"])
+    check_openmp(device.threads)
     devices.set_up(device)
     data = build_data(config)
     check_data(config, data)

@@ -173,14 +173,18 @@ def plan(
     config: resolved and checked. target: the machine that will make the run, this one if None.
     Raises UserError if the device, the data or the weights are not available.
     """
+    from cnnexp.training.cpu import check_openmp
     from cnnexp.training.device import probe, resolve
     from cnnexp.training.going_on import shorter_run
 
     config, choices = copy.deepcopy(config), choices or {}
+    here = target is None
     target = target or probe(config["device"]["kind"])
     if config["device"]["threads"] == "auto":
         config["device"]["threads"] = target.threads or "auto"
     device, study = resolve(config["device"], target), config["study"]
+    if here:
+        check_openmp(device.threads)
     named = study["arm"] or choices.get("arm")
     study["arm"] = named or ",".join(changes) or "default"
     upstream, weights = _weights(config, command, target)

@@ -20,7 +20,7 @@ from cnnexp.process.signals import StopRequest
 from cnnexp.records.run_record import RunRecord
 from cnnexp.rng import fold
 from cnnexp.storage import space as disk
-from cnnexp.training import build, dry_run
+from cnnexp.training import build, cpu, dry_run
 from cnnexp.training import device as devices
 from cnnexp.training.bf16 import keep_in_fp32, unfit
 from cnnexp.training.checkpoint import Checkpoints, NoCheckpoints
@@ -65,6 +65,7 @@ def prepare(plan: Plan, record: RunRecord, stop: StopRequest, ranks: Ranks = ALO
     run_device = devices.resolve(config["device"])
     plan.check_device(run_device)
     device = ranks.share(run_device)
+    cpu.check_openmp(device.threads)
     devices.set_up(device)
     data = build.build_data(config)
     batches = batches_of(config, data, device)
@@ -129,6 +130,8 @@ def new_state(config: dict[str, Any], data: ImageData, settings: Settings) -> Tr
     torch.manual_seed(fold(config["seed"], "init"))
     model = build.build_model(config, data.image, len(data.classes)).to(device.torch)
     if device.channels_last:
+        if device.kind == "cpu":
+            cpu.check_convolutions(model)
         model = model.to(memory_format=torch.channels_last)
     optimizer = build.build_optimizer(config, model)
     starts = unfreezing(model, config["unfreeze"] or {}, settings.steps_per_epoch)

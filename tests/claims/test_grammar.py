@@ -1,5 +1,6 @@
 """The words of a claim: what can be read, what is refused and how that is told, and that all of it is only words."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,22 @@ def test_a_baseline_of_a_sweep_by_hand(outputs: Path, capsys: pytest.CaptureFixt
     assert cli.main([*by_hand, "study.baseline='optimizer.lr=1e-3'"]) == 0
     alone = ["train", *SMALL, f"outputs={outputs}", "optimizer.lr=0.1", "--plan"]
     assert cli.main([*alone, "study.baseline='optimizer.lr=1e-3'"]) == 0, "its command may follow"
+
+
+def test_a_single_run_is_a_baseline(outputs: Path) -> None:
+    here = [*SMALL, f"outputs={outputs}", "study.name=norm"]
+    assert cli.main(["train", *here, "name=plain"]) == 0
+    assert cli.main(["train", "-m", *here, "optimizer.lr=0.001,0.1", "study.baseline=plain", "--plan"]) == 0
+    assert cli.main(["train", "-m", *here, "optimizer.lr=0.001,0.1", "study.baseline=plane", "--plan"]) == 2
+
+
+def test_a_grid_may_have_short_names(outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "own" / "study").mkdir(parents=True)
+    study = {"name": "g", "grid": {"aug": ["none", "full"], "model.norm": ["none", "batch"]}, "seeds": [0]}
+    study["baseline"] = "augmentation=none,model.norm=none"
+    (tmp_path / "own" / "study" / "g.yaml").write_text(f"# @package _global_\nstudy: {json.dumps(study)}\n")
+    words = ["--config-dir", str(tmp_path / "own"), "+study=g", *SMALL, f"outputs={outputs}", "model.norm=batch"]
+    assert cli.main(["train", *words, "--plan"]) == 0
 
 
 def test_a_point_of_a_grid_that_is_not_made_now_is_a_baseline(outputs: Path) -> None:

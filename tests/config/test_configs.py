@@ -27,6 +27,7 @@ from cnnexp.config.schema import GIVEN, SWEEP
 from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.records.run_record import RunRecord
+from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 
@@ -478,9 +479,26 @@ def test_a_choice_of_another_folder_is_found(own_study: list[str], capsys: pytes
         assert "is typed by its name, --config-dir own +study=mine\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arms", [[], ["+arm=one"], ["+arm=one,two"]])
+def test_a_key_that_only_some_networks_have_is_not_of_some_arms(
+    own_study: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arms: list[str]
+) -> None:
+    """No arm is to be left out, and a sweep of many runs is not composed again to find that out."""
+    made = list[object]()
+    monkeypatch.setattr(
+        Composer, "compose", lambda self, words, to=Composer.compose: made.append(words) or to(self, words)
+    )
+    words = ["model=custom,resnet18", "model.norm=batch", "seed=range(40)", *arms]
+    assert cli.main([*own_study, "-m", "+study=mine", *words]) == 2
+    assert "model.norm: is not in the config yet" in capsys.readouterr().err
+    assert len(made) < 50, "each of the first network, most of them from memory"
+
+
 def test_what_the_data_gives_is_not_set(own_study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     (Path(own_study[2]) / "model").mkdir()
-    (Path(own_study[2]) / "model" / "mine.yaml").write_text("_target_: torchvision.models.resnet18\nclasses: 10\n")
+    (Path(own_study[2]) / "model" / "mine.yaml").write_text(
+        "_target_: own_network.OwnResidual\nwidth: 8\nclasses: 10\n"
+    )
     assert cli.main([*own_study, "model=mine"]) == 2
     assert "model.classes: cnnexp gives it, from the data and the config; leave it out" in capsys.readouterr().err
 

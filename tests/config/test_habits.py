@@ -54,6 +54,9 @@ ANSWERS = {
     "seed=0,1 --plan": "given '0,1'; to sweep over values, add -m",
     "+study=ablation model.norm=batch": "model.norm: no such key in arms resnet18_frozen_bn, resnet18_unfrozen_bn; "
     "leave them out: +arm=baseline,batchnorm,dropout,augmentation,combined",
+    "optimizer.momentum=0.9": "it needs optimizer=momentum or optimizer=reference_momentum or optimizer=ref",
+    "study.arms.dropout.model.dropout.fc=0.3": "no such key (did you mean 'model.dropout.fc'?)",
+    "name=Hello,": "write the values of a sweep without spaces: a,b; if it is a text, type \"study.arm='Hello,'\"",
     "+study=study/mine.yaml": "+study=study/mine.yaml: no such file",
 }
 

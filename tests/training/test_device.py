@@ -6,6 +6,8 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,16 +140,50 @@ def test_openmp_must_not_start_fewer_threads(
     """Fewer threads than torch divides its work among make the gradients of convolutions wrong, without an error."""
     monkeypatch.setenv(variable, wrong)
     with pytest.raises(UserError, match=rf"{variable}: given {wrong} in the environment; .*give device.threads=1"):
-        device.set_up(resolve(kind="cpu", threads=2))
-    before = torch.get_num_threads()
-    try:
-        device.set_up(resolve(kind="cpu", threads=1))
-        monkeypatch.setenv(variable, right)
-        device.set_up(resolve(kind="cpu", threads=2))
-    finally:
-        torch.set_num_threads(before)
+        cpu.check_openmp(2)
+    cpu.check_openmp(1)
+    monkeypatch.setenv(variable, right)
+    cpu.check_openmp(2)
+
+
+def test_a_sweep_with_limited_openmp_makes_no_run(
+    monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_DYNAMIC", "true")
+    for words in (["-m", "seed=0,1", "slots=cpu:1"], ["seed=0"]):
+        assert train("device.threads=2", *words) == 2
+        assert "OMP_DYNAMIC: given true in the environment; with 2 threads" in capsys.readouterr().err
+    assert not outputs.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"in_channels": 4, "stride": 2}, True),
+        ({"in_channels": 2, "stride": (1, 2)}, True),
+        ({"in_channels": 8, "stride": 2}, False),
+        ({"in_channels": 4, "stride": 1}, False),
+        ({"in_channels": 4, "stride": 2, "kernel_size": 3}, False),
+        ({"in_channels": 4, "stride": 2, "groups": 2}, False),
+        ({"in_channels": 4, "stride": 2, "padding": 1}, False),
+    ],
+)
+def test_a_convolution_that_torch_computes_outside_its_memory_is_refused(
+    settings: dict[str, Any], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(**{"out_channels": 8, "kernel_size": 1, **settings}))
+    for instructions, here in (("AVX2", refused), ("AVX512", False)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=instructions: found)
+        if here:
+            with pytest.raises(UserError, match=r"torch computes 0, a 1x1 .*; give device\.channels_last=false"):
+                cpu.check_convolutions(model)
+        else:
+            cpu.check_convolutions(model)
 
 
 def test_the_threads_of_auto_keep_to_openmps_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
     assert resolve(kind="cpu", threads="auto").threads == 1
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "0")  # libgomp ignores it
+    assert resolve(kind="cpu", threads="auto").threads == (2 if free > 1 else 1)

@@ -109,11 +109,12 @@ def test_few_validation_images_are_noted(
     images: int, note: str | None, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     errors._warned.clear()
-    assert train("data=postcards", "data.size=8", f"data.val_limit={images}", "epochs=1st") == 0
+    words = ["data=postcards", "data.size=8", f"data.val_limit={images}", "epochs=1st"]
+    assert train(*words, "keep_epoch=last") == 0
+    assert "chance" not in capsys.readouterr().err
+    assert train(*words) == 0
     error = capsys.readouterr().err
-    assert (
-        (f"chance chooses the best epoch: {note}; raise data.val_fraction" in error) if note else "chance" not in error
-    )
+    assert (f"chance chooses the best epoch: {note}; raise data.val_limit" in error) if note else "chance" not in error
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_the_labels_of_each_data_set_are_matched_by_the_names_of_its_classes() -
     """torchvision's ImageFolder numbers the classes that it finds: here no dog is in the test images."""
 
     class Items(list):  # type: ignore[type-arg]
-        def __init__(self, classes: list[str], labels: list[int]):
+        def __init__(self, classes: list[str] | None, labels: list[int]):
             super().__init__((np.full((8, 8), n, np.uint8), label) for n, label in enumerate(labels))
             self.classes = classes
 
@@ -230,10 +230,15 @@ def test_the_labels_of_each_data_set_are_matched_by_the_names_of_its_classes() -
     data = from_datasets("own", (train, Items(["cat", "eel"], [0, 1, 1])))
     assert data is not None
     assert data.classes == ["cat", "dog", "eel"] and data.test.labels.tolist() == [0, 2, 2]
-    with pytest.raises(UserError, match=r"data \(test\): has the class 'fox', which the training images do not have"):
+    with pytest.raises(UserError, match=r"data \(test\): has images of 'fox', a class that the training images do not"):
         from_datasets("own", (train, Items(["cat", "fox"], [0, 1])))
     with pytest.raises(UserError, match=r"data \(test\): has the label 2 but 2 classes"):
         from_datasets("own", (train, Items(["cat", "eel"], [0, 2])))
     plain = [(image, label) for image, label in Items(["eel", "cat"], [0, 1, 1])]
     unnamed = from_datasets("own", (train, plain))
     assert unnamed is not None and unnamed.test.labels.tolist() == [0, 1, 1], "without names the numbers count"
+    for classes, labels in ((["cat", "eel", "fox"], [0, 2, 0]), (None, [0, 1, 0])):  # no image is of fox; no names
+        other = from_datasets("own", (train, Items(classes, [0, 1, 0])))
+        assert other is not None and other.test.labels.tolist() == labels
+    equal = from_datasets("own", (Items(["a", "a"], [0, 1] * 10), Items(["a", "a", "a"], [0, 1])))
+    assert equal is not None and equal.test.labels.tolist() == [0, 1]
