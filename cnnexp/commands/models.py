@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 
 from cnnexp.commands import arguments
+from cnnexp.config.words import choices_of
 from cnnexp.errors import EXIT_DONE, UserError, did_you_mean
 from cnnexp.text import DASH, align, large, plural
 from cnnexp.version import version_of
@@ -41,7 +42,8 @@ def main(argv: list[str]) -> int:
     pattern = given.pattern.lower() if set(given.pattern) & set("*?[") else f"*{given.pattern.lower()}*"
     entries = [*of_torchvision(pattern), *of_timm(pattern)]
     if not entries:
-        guess = did_you_mean(given.pattern, names())
+        configs = [f"model={name}" for name in choices_of()["model"] if fnmatchcase(name, pattern)]
+        guess = f" ({', '.join(configs)} is a config)" if configs else did_you_mean(given.pattern, names())
         raise UserError(f"no network is called '{given.pattern}'{guess}; cnnexp models lists all")
     print(json.dumps([asdict(entry) for entry in entries], indent=1) if given.json else as_text(entries))
     return EXIT_DONE

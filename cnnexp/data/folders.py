@@ -5,6 +5,7 @@ Names are compared as people read them: in Unicode's composed form (NFC), and th
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +143,16 @@ def _classes(parts: dict[str, Path], folders: dict[str, dict[str, Path]]) -> lis
         fix = f"; {classes[0]}/ holds the folders {_listed(inside)}: move them up, into {train}" if inside else ""
         raise UserError(f"{train}: has one class, '{classes[0]}'; at least two are needed{fix}")
     return classes
+
+
+def alike(classes: Sequence[str]) -> list[str]:
+    """Return a note for each two classes whose names differ only in capitals, spaces, hyphens or underscores."""
+    notes, seen = list[str](), dict[str, str]()
+    for name in classes:
+        first = seen.setdefault(re.sub(r"[\s_-]+", "", name.casefold()), name)
+        if first != name and any(map(str.isalpha, name)):
+            notes.append(f"the classes '{first}' and '{name}' are named nearly alike; rename one if they are the same")
+    return notes
 
 
 def is_text(name: str) -> bool:

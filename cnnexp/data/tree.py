@@ -19,7 +19,7 @@ from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, Parts, assign, keep_together
 from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, decode, is_gray, is_image
 from cnnexp.data.digests import content_digest
-from cnnexp.data.folders import Tree, find_tree, is_ignored, nfc
+from cnnexp.data.folders import Tree, alike, find_tree, is_ignored, nfc
 from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
@@ -233,7 +233,13 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
         )
     ):
         notes.append(uneven)
-    notes = [*found.notes, *_left_out(prepared.skipped, found.others, len(files)), *notes, *prepared.notes]
+    notes = [
+        *found.notes,
+        *alike(classes),
+        *_left_out(prepared.skipped, found.others, len(files)),
+        *notes,
+        *prepared.notes,
+    ]
     for note in notes:
         logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
     pairs = [(int(label), title) for label, title in zip(prepared.labels, names, strict=True)] if cut.folds else None

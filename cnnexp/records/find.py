@@ -27,7 +27,8 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
     """Return the run that `given` names; see above. Names are looked up below outputs/, or below a folder before them.
 
     Runs that are superseded are only meant if no other run has the name. Raises UserError, listing candidates, if there
-    is none or several. what: may be named, for its message. done: `latest` is the latest run that is done.
+    is none or several. what: may be named, for its message. done: `latest` is the latest run that is done; otherwise it
+    is the latest one that was not skipped.
     """
     text = at_home(os.fspath(given))
     there = Path(text).exists()
@@ -36,8 +37,9 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
     others: list[RunRecord] = []
     for place, name in _places(text):
         runs = find_runs(place)
-        ended = [run for run in runs if not done or run.info.get("status") == "done"]
-        found = _newest(ended) if name == LATEST else [run for run in runs if _is_called(run, name)]
+        ended = [run for run in runs if (run.status == "done" if done else run.status != "skipped")]
+        newest = _newest(ended or ([] if done else runs))
+        found = newest if name == LATEST else [run for run in runs if _is_called(run, name)]
         if len(found) > 1:
             found = [run for run in found if not _superseded(run)] or found
         if len(found) > 1:

@@ -157,7 +157,7 @@ def until_decided(plans: list[Plan], sweep: Sweep, budget: int | None = None, fa
             if made in (EXIT_INTERRUPTED, EXIT_PREEMPTED) or (made == EXIT_SOME_FAILED and fail_fast):
                 return made
         still, news = rounds.judge(look(rounds.folder, seeds=rounds.seeds[:count]), count)
-        print_look(count, news, still, rounds.going)
+        print_look(count, news, still, rounds.going if count < len(rounds.seeds) else ())
         if not still:
             break
     end_plan(rounds.folder)
@@ -176,9 +176,9 @@ def is_too_long(plans: Sequence[Plan], seconds: float) -> bool:
 
 
 def print_look(count: int, news: Sequence[str], still: Sequence[Question], going: Sequence[str]) -> None:
-    """Print what a look has decided, and which arms go on."""
+    """Print what a look has decided, and which arms go on, if any."""
     line = f"look at {count} seeds: decided: {', '.join(news) or 'nothing new'}; open: {len(still)}"
-    print(visible(f"{line}; going on: {', '.join(going)}" if still else line), flush=True)
+    print(visible(f"{line}; going on: {', '.join(going)}" if still and going else line), flush=True)
 
 
 def print_end(asked: Sequence[Question], count: int, most: int) -> None:
@@ -212,7 +212,7 @@ def show_rounds(plans: list[Plan], with_upstream: Callable[[list[Plan]], list[Pl
         if unfinished(rounds.of_round(count)) or (found := recorded(rounds.folder, rounds.seeds[:count])) is None:
             break
         still, news = rounds.judge(found, count)
-        print_look(count, news, still, rounds.going)
+        print_look(count, news, still, rounds.going if count < len(rounds.seeds) else ())
         if not still:
             print("nothing to do: every question is decided or out of reach")
             return

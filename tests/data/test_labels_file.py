@@ -69,6 +69,15 @@ def test_numbers_are_sorted_as_numbers(photos):
     assert load(photos, text).classes == ["8", "9", "10", "11"]
 
 
+@pytest.mark.parametrize(
+    ("other", "alike"), [("Cat", True), ("c_at", True), ("cats", False), ("Dog1", False), ("1", False)]
+)
+def test_classes_that_are_named_nearly_alike_are_noted(photos, other, alike):
+    rows = [f"img/{n}.png,{('cat', 'dog', '-1', other)[n % 4]}" for n in range(40)]
+    noted = [note for note in load(photos, "\n".join(["path,label", *rows])).notes if "nearly alike" in note]
+    assert len(noted) == alike and all(f"'{other}'" in note for note in noted)
+
+
 def test_a_text_of_several_lines_is_read(photos):
     rows = [f'img/{i}.png,{i % 2},"seen from above,\nat night"' for i in range(40)]
     assert sum(map(len, load(photos, "path,label,note\n" + "\n".join(rows)).splits().values())) == 40

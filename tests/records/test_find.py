@@ -92,6 +92,14 @@ def test_weights_come_from_the_latest_run_that_is_done(made):
     assert weights_path("latest").resolve() == made["last"].folder.resolve()
 
 
+def test_the_latest_run_is_not_one_that_was_skipped(made):
+    new = {"study": "runs", "started": "2025-05-01", "fingerprint": "abcdabcd02"}
+    write_run(Path("outputs"), "skipped", 0, status="skipped", **new)
+    assert find_run("latest").folder == made["last"].folder
+    write_run(Path("elsewhere") / "only", "skipped", 0, status="skipped", **new)
+    assert find_run("elsewhere/only/latest").status == "skipped", "none other is there"
+
+
 def test_a_name_of_several_runs_lists_them(made):
     with pytest.raises(UserError, match=r"2 runs are called so; choose one of runs/lr_0\.001-norm_none/0, runs/"):
         find_run("lr_0.001-norm_none")

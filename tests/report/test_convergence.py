@@ -1,12 +1,18 @@
 """Arms that have not converged are named in the terminal and on the page; runs at chance mark an arm's interval."""
 
+import json
+
+import pytest
 from fake_records import write_run, write_study
 from pages import Page
 
 from cnnexp import report
 from cnnexp.records.run_record import find_runs
+from cnnexp.report.analysis.compare import NOTHING_LEARNED
 from cnnexp.report.analysis.convergence import sentences
+from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import collect
+from cnnexp.report.render.answer import answer
 
 LEARNS = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
@@ -38,6 +44,20 @@ def test_arms_that_still_improve_are_named_in_terminal_and_page(tmp_path):
     written = report.write(tmp_path / "demo", figures=False)
     line = "baseline, dropout: still improving at the last epoch; train longer."
     assert f"Read with care: {line}" in written.terminal and line in Page(written.index.read_text()).text
+
+
+@pytest.mark.parametrize("learned", [0.1, 0.6])
+def test_a_study_in_which_nothing_learned_has_no_verdict_at_the_top(tmp_path, learned):
+    for seed in range(5):
+        write_run(tmp_path, "baseline", seed, 0.1, epochs=60)
+        write_run(tmp_path, "dropout", seed, 0.1 if seed else learned, epochs=60)
+    (tmp_path / "demo" / "study.json").write_text(json.dumps({"baseline": "baseline"}))
+    found = analyse(collect(tmp_path / "demo", find_runs(tmp_path)))
+    said = answer(found)
+    nothing = learned == 0.1
+    assert said.verdict.startswith(NOTHING_LEARNED) == nothing == (said.status[1] == "Nothing learned")
+    assert (said.next is None) == nothing
+    assert (NOTHING_LEARNED in report.write(tmp_path / "demo", figures=False).terminal) == nothing
 
 
 def test_runs_at_chance_mark_the_interval(tmp_path):

@@ -21,6 +21,8 @@ VERDICTS = {  # what a verdict begins with, in the order of the summary; every o
     "provisional": "Provisional",
 }
 
+NOTHING_LEARNED = "No network learned: every run is at chance, not better than one answer for all images."
+
 
 @dataclass(frozen=True)
 class Row:
@@ -99,13 +101,22 @@ def sentences(study: Study, rows: Sequence[Row]) -> list[str]:
     baseline, others = study.baseline.label, [row for row in rows if not row.is_baseline]
     if not others:
         return [f"Only the baseline, {baseline}, has finished runs: there is nothing to compare it with."]
-    return [_summary(others, baseline), *(_sentence(row, baseline) for row in others)]
+    summary = " ".join([*[NOTHING_LEARNED] * nothing_learned(rows), _summary(others, baseline)])
+    return [summary, *(_sentence(row, baseline) for row in others)]
+
+
+def nothing_learned(rows: Sequence[Row]) -> bool:
+    """Tell whether there are results, and all of them are at chance, so that no difference says anything."""
+    runs = [run for row in rows for run in row.arm.runs]
+    return bool(runs) and all(run.at_chance for run in runs)
 
 
 def in_short(study: Study, rows: Sequence[Row], most: int = 6) -> str:
     """Return the summary alone; of more than `most` arms with one verdict it names the first."""
     others = [row for row in rows if not row.is_baseline]
     compared = study.baseline and others and any(row.test.n for row in rows)
+    if compared and nothing_learned(rows):
+        return NOTHING_LEARNED
     return _summary(others, study.baseline.label, most) if compared and study.baseline else sentences(study, rows)[0]
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cnnexp.report.analysis.compare import Row, in_short, kind_of
+from cnnexp.report.analysis.compare import Row, in_short, kind_of, nothing_learned
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged, against_baseline
 from cnnexp.report.analysis.plan import NO_PLAN, STOPPED, ended, more_seeds, seeds_beyond
@@ -107,6 +107,8 @@ def status(findings: Findings) -> tuple[str, str, str]:
     if test.n < FIRST_LOOK:
         few = TOO_FEW_FOLDS if test.folds else TOO_FEW
         return "none", few, f"{test.units} cannot show whether a difference would come again."
+    if nothing_learned(findings.rows):
+        return "none", "Nothing learned", "Train longer, or change the learning rate, before you compare."
     if plan is None:
         return "final", "No plan", f"{test.units[:1].upper()}{test.units[1:]} are done. {NO_PLAN}"
     return "final", *_final(findings, test)
@@ -215,6 +217,8 @@ def _next(findings: Findings, now: tuple[str, str, str]) -> tuple[str, str] | No
     unfinished = now[0] == "provisional" or not any(row.test.n for row in findings.rows)
     if unfinished and study.command.startswith("cnnexp train "):
         return "Finish the planned runs:", study.command
+    if nothing_learned(findings.rows):
+        return None
     if advice := more_seeds(findings):
         return advice
     if now[1] == TOO_FEW and study.command.startswith("cnnexp train "):
