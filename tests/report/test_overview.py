@@ -40,7 +40,7 @@ def test_a_row_has_question_verdict_status_data_runs_size_and_link(outputs):
         assert words in rows(written)["one"]
     assert "6 0 1" in rows(written)["two"]
     assert {"one/index.html", "two/index.html"} <= set(Page(written.index.read_text()).links)
-    assert "2 studies, 13 runs: 12 done, 0 unfinished, 1 failed." in written.index.read_text()
+    assert "2 studies, 13 runs: 12 done, 0 unfinished, 1 without a result." in written.index.read_text()
     assert "Provisional" not in written.terminal and "Better than baseline: dropout." in written.terminal
 
 

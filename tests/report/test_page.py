@@ -275,6 +275,23 @@ def test_intervals_are_drawn_as_far_as_accuracy_exists(tmp_path, monkeypatch):
     assert min(map(min, drawn)) >= 0 and max(map(max, drawn)) <= 100 and len(ends) >= 4
 
 
+def test_dots_of_equal_seeds_are_drawn_below_each_other(tmp_path, monkeypatch):
+    dots = []
+
+    def look(figure, *rest, **more):
+        dots.extend(zip(*line.get_data(), strict=True) for line in figure.axes[0].lines if len(line.get_xdata()) == 4)
+        return style.finish(figure, *rest, **more)
+
+    monkeypatch.setattr(charts, "finish", look)
+    for seed in range(4):
+        write_run(tmp_path, "baseline", seed, 0.5)
+        write_run(tmp_path, "dropout", seed, 0.6 if seed else 0.7)
+    report.write(tmp_path / "demo")
+    places = [[(round(x, 3), round(y, 2)) for x, y in of_arm] for of_arm in dots]
+    assert all(len(set(of_arm)) == 4 for of_arm in places[:2]), "no seed is hidden"
+    assert {y for _, y in places[0]} == {0.24, 0.35, 0.46, 0.57} and {y for _, y in places[1]} == {1.24, 1.35, 1.46}
+
+
 def test_what_the_cost_table_has_is_not_in_the_main_table_of_the_page_too(tmp_path):
     written = report.write(write_study(tmp_path, TWO, seeds=2), figures=False)
     page = written.index.read_text()

@@ -8,6 +8,9 @@ from cnnexp.report.analysis.compare import Row
 from cnnexp.report.analysis.units import in_words
 from cnnexp.report.figures.looks import Look
 
+DOT = 0.01  # the width of a seed's dot, as a share of the axis
+MOST_LEVELS = 5  # of dots below each other; the line of the next arm follows
+
 
 def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     """Draw each arm's mean, 95 % interval and single seeds; None if no arm has a finished run."""
@@ -15,20 +18,21 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
     if not rows:
         return None
     figure, (axis,) = canvas(7.2, 0.9 + 0.42 * len(rows))
+    left, right = _limits(rows)
     for y, row in enumerate(rows):
         look, mean = looks[row.arm.key], 100 * row.test.mean
         values = [100 * v for v in row.arm.accuracies().values()]
         if row.test.n > 1:
             ends = [100 * max(0.0, row.test.low), 100 * min(1.0, row.test.high)]
             axis.plot(ends, [y, y], color=look.colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
-        below = [y + 0.24] * len(values)
+        below = [y + 0.24 + 0.11 * level for level in _levels(values, DOT * (right - left))]
         axis.plot(values, below, "o", color=look.colour, markersize=3.5, alpha=0.65, markeredgewidth=0)
         axis.plot(mean, y, look.marker, color=look.colour, markersize=6, zorder=3)
         if row.is_baseline:
             axis.axvline(mean, color=look.colour, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     axis.set_yticks(range(len(rows)), [f"{looks[r.arm.key].label}  (n = {r.test.n})" for r in rows])
     axis.set_ylim(len(rows) - 0.45, -0.55)
-    axis.set_xlim(*_limits(rows))
+    axis.set_xlim(left, right)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("test accuracy (%)")
     caption = (
@@ -42,6 +46,15 @@ def accuracy(rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure | None:
         )
     (caption,) = in_words([caption], max(row.arm.folds for row in rows))
     return finish(figure, "test_accuracy", caption)
+
+
+def _levels(values: Sequence[float], near: float) -> list[int]:
+    """Return how far down each dot is drawn, from 0: below those that it would cover, of values closer than `near`."""
+    levels = list[int]()
+    for place, value in enumerate(values):
+        taken = {levels[before] for before in range(place) if abs(values[before] - value) < near}
+        levels.append(next(level for level in range(len(values)) if level not in taken) % MOST_LEVELS)
+    return levels
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:

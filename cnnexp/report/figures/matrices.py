@@ -15,6 +15,7 @@ from cnnexp.text import plural
 
 WITH_COUNTS = 20  # classes; more leave no space for a number in each cell
 FEW = 12  # classes whose names and numbers are written larger
+WRITTEN = 10  # %: mistakes whose share is written into a small matrix
 CLASS_LABEL = 16  # characters
 SHARE = "share of the true class (%)"
 
@@ -83,15 +84,16 @@ def side_by_side(results: Sequence[ClassResults], looks: Mapping[str, Look]) -> 
         few, look = len(of_arm.counts) <= FEW, looks[of_arm.arm.key]
         image = _draw(axis, of_arm, 6.5 if few else 4.5)
         axis.set_title(f"{look.label} (n = {of_arm.seeds})", color=look.colour)
-        for k, share in enumerate(np.diag(_shares(of_arm)) if few else ()):
-            _write(axis, k, k, f"{share:.0f}", share, 6)
+        for (true, predicted), share in np.ndenumerate(_shares(of_arm)) if few else ():
+            if true == predicted or share >= WRITTEN:
+                _write(axis, true, predicted, f"{share:.0f}", share, 6).set_in_layout(False)
         if all(other.names == of_arm.names for other in found):
             _keep_outer_names(axis, i, columns, len(found))
     turn_off(axes[len(found) :])
     colour_bar(figure, image, axes, SHARE, shrink=0.6, pad=0.01, aspect=40)
     caption = (
         f"Confusion matrices of {len(found)} arms on one scale, summed over their runs. On the diagonal: the accuracy "
-        "of the class, in %."
+        f"of the class, in %; beside it, shares of {WRITTEN} % or more."
     )
     return finish(figure, "confusion_all", caption, wide=True)
 

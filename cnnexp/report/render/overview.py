@@ -83,7 +83,7 @@ class Line:
         return sum(status in UNFINISHED for status in self.statuses) + len(waiting)
 
     @property
-    def failed(self) -> int:
+    def without_result(self) -> int:
         """Return how many runs ended without a result: failed, diverged, malformed and skipped ones."""
         return sum(status != "done" and status not in UNFINISHED for status in self.statuses)
 
@@ -147,7 +147,7 @@ def render(lines: Sequence[Line], tables: Mapping[str, Table[Any]], command: str
     data, drawn_by = _data(lines), library()
     statuses = [status for line in lines for status in line.statuses]
     parts = {"done": sum(x.done for x in lines), "unfinished": sum(x.unfinished for x in lines)}
-    parts["failed"] = sum(x.failed for x in lines)
+    parts["without a result"] = sum(x.without_result for x in lines)
     context = {
         "lines": lines,
         "total": f"{len(lines):,} studies, {plural(len(statuses), 'run')}: "
@@ -187,7 +187,7 @@ TERMINAL: list[Column[Line]] = [
     Column("", "", lambda line: line.status[1], kind="label", terminal="Status"),
     Column("", "", lambda line: line.done, terminal="Done"),
     Column("", "", lambda line: line.unfinished, terminal="Unfinished"),
-    Column("", "", lambda line: line.failed, terminal="Failed"),
+    Column("", "", lambda line: line.without_result, terminal="No result"),
     Column("", "", lambda line: shorten(line.verdict, MAX_VERDICT), kind="words", terminal="Verdict"),
 ]
 
