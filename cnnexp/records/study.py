@@ -116,13 +116,14 @@ def plan_seeds(old: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], asked:
     """Return a study's plan: the first one, once its present arms were looked at; before that, what is asked for now.
 
     A look at one seed of each arm leaves the plan free, because it cannot be tested. old: study.json's content so far.
-    runs: its entries from now on; their seeds are planned too. The order of the seeds stays.
+    runs: its entries from now on; their seeds are planned too. The order of the seeds stays. A plan that has ended goes
+    on with an arm, or a config of one, that was never looked at.
     """
     present = {identity(run["arm"], run.get("group") or run["fingerprint"]) for run in runs}
     first = read_plan(old)
-    seen = [seeds for look in read_looks(old) for arm, seeds in look["seeds"].items() if arm in present]
-    if first and any(isinstance(seeds, list) and len(seeds) > 1 for seeds in seen):
-        return replace(first, ended=first.ended and not asked.every_seed)
+    seen = [(arm, seeds) for look in read_looks(old) for arm, seeds in look["seeds"].items() if arm in present]
+    if first and any(isinstance(seeds, list) and len(seeds) > 1 for _, seeds in seen):
+        return replace(first, ended=first.ended and not asked.every_seed and present == {arm for arm, _ in seen})
     seeds = sorted(seed for run in runs if type(seed := run.get("seed")) is int)
     return Plan(tuple(dict.fromkeys([*asked.seeds, *seeds])), asked.every_seed)
 

@@ -257,6 +257,8 @@ def test_nothing_is_provisional_once_a_plan_has_ended(tmp_path: Path) -> None:
     listed = [*content["runs"], {**content["runs"][-1], "folder": "next", "seed": 4}]
     assert plan_seeds(content, listed, Plan(())).ended, "runs that are added are expected, other planned seeds are not"
     assert not plan_seeds(content, listed, more).ended, "it is taken up again"
+    changed = [{**run, "fingerprint": f"{run['fingerprint']}0"} if run["arm"] == "up" else run for run in listed]
+    assert not plan_seeds(content, changed, Plan(())).ended, "the config of an arm has changed"
     storage.write_json(folder / "study.json", {**content, "runs": listed})
     assert verdict(look(folder)) == "within noise", "the baseline has no run of that seed"
 
