@@ -15,6 +15,7 @@ from cnnexp.config.words import key_of
 from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.records.names import study_folder
 from cnnexp.records.study import end_plan, read_looks, read_plan, read_study
+from cnnexp.report.analysis.compare import nothing_learned
 from cnnexp.report.analysis.findings import Findings, Question, analyse, questions
 from cnnexp.report.analysis.outlook import MOST_SEEDS
 from cnnexp.report.analysis.sequential import FIRST_LOOK
@@ -164,7 +165,7 @@ def until_decided(plans: list[Plan], sweep: Sweep, budget: int | None = None, fa
     found = look(rounds.folder, seeds=rounds.seeds[:count])
     print()
     print(terminal(found, tables_of(found)))
-    print_end(questions(found), count, len(rounds.seeds))
+    print_end(questions(found), count, len(rounds.seeds), learned=not nothing_learned(found.rows))
     diverged = any(run.status == "diverged" for run in found.study.runs)
     return EXIT_SOME_FAILED if code == EXIT_DONE and diverged else code
 
@@ -181,15 +182,18 @@ def print_look(count: int, news: Sequence[str], still: Sequence[Question], going
     print(visible(f"{line}; going on: {', '.join(going)}" if still and going else line), flush=True)
 
 
-def print_end(asked: Sequence[Question], count: int, most: int) -> None:
-    """Print how many questions are decided, and of the others how many seeds would decide them."""
+def print_end(asked: Sequence[Question], count: int, most: int, learned: bool = True) -> None:
+    """Print how many questions are decided, and of the others how many seeds would decide them.
+
+    learned: False if every run is at chance; then no number of seeds is advised.
+    """
     decided = [question for question in asked if question.decided]
     print(f"{len(decided)} of {plural(len(asked), 'question')} decided, with {count} of at most {most} seeds")
     for question in asked:
         if not question.decided:
             verdict = question.verdict.removesuffix(f" (n = {question.n})")
             words = f"undecided: {question.text}: {verdict} with {plural(question.n, 'seed')}"
-            print(visible(f"{words}{seeds_needed(question.outlook.enough)}"))
+            print(visible(f"{words}{seeds_needed(question.outlook.enough) if learned else ''}"))
 
 
 def seeds_needed(enough: float) -> str:

@@ -217,6 +217,17 @@ def test_at_the_last_seed_it_says_what_is_undecided_and_what_would_decide(
     )
 
 
+def test_no_seeds_are_advised_where_no_network_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "accuracy", lambda plan: 0.1 + 0.001 * (plan.seed % 3))
+    assert until_decided(plans(tmp_path, seeds=3), Pretended(every=3).sweep()) == EXIT_DONE
+    printed = capsys.readouterr().out
+    assert "No network learned: every run is at chance" in printed
+    assert "undecided: nothing: " in printed and "if they go on like this" not in printed
+    assert "look at 3 seeds: decided: nothing new; open: " in printed and "going on" not in printed
+
+
 def test_a_plan_that_was_looked_at_before_keeps_its_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outputs, fixed = tmp_path, plans(tmp_path, seeds=5)
     write_studies(fixed, "cnnexp train")
