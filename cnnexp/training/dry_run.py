@@ -59,8 +59,6 @@ def with_data(
     """
     sides, tried = height_width(config["data"].get("size")) or (), ("own",) if own else ("ours", "torch")
     of = {name: origin(config, name) for name in ("model", "loss", "optimizer", "scheduler", "augmentation")}
-    if 0 < (count := len(data.val)) < FEW_IMAGES and config["keep_epoch"] == "best":
-        warn_once("few", f"cnnexp: chance chooses the best epoch: {plural(count, 'validation image')}{more_of(config)}")
     if of["model"] in tried and (of["model"] != "ours" or data.image != (3, *sides)):
         try_network(config, data.image, len(data.classes))
     if ("own" in (of["optimizer"], of["scheduler"])) == own:
@@ -78,6 +76,8 @@ def with_data(
             raise UserError(f"unfreeze.{name}: given {duration}; allowed: less than epochs, {config['epochs']}")
     if of["augmentation"] != "ours" and of["augmentation"] in tried:
         try_augmentation(config, data)
+    if 0 < (count := len(data.val)) < FEW_IMAGES and config["keep_epoch"] == "best":
+        warn_once("few", f"cnnexp: chance chooses the best epoch: {plural(count, 'validation image')}{more_of(config)}")
 
 
 def more_of(config: Mapping[str, Any]) -> str:
