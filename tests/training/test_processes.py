@@ -357,7 +357,9 @@ def test_preparing_the_data_may_take_longer_than_an_exchange(tiny: list[str], pr
 
 def test_a_mistake_is_one_line_in_all_processes_together(tiny: list[str]) -> None:
     first, *others = ends(by_hand(tiny, "refused", count=3))
-    assert first == (EXIT_REQUEST, "cnnexp: data.root: given 'away'; allowed: a folder\n")
+    *notes, mistake = first[1].splitlines()
+    assert (first[0], mistake) == (EXIT_REQUEST, "cnnexp: data.root: given 'away'; allowed: a folder")
+    assert all("chance chooses the best epoch: 10 validation images" in note for note in notes)
     assert others == [(EXIT_REQUEST, "")] * 2
 
 
