@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     entries = [*of_torchvision(pattern), *of_timm(pattern)]
     if not entries:
         configs = [f"model={name}" for name in choices_of()["model"] if fnmatchcase(name, pattern)]
-        guess = f" ({', '.join(configs)} is a config)" if configs else did_you_mean(given.pattern, names())
+        guess = f"; as configs there are {', '.join(configs)}" if configs else did_you_mean(given.pattern, names())
         raise UserError(f"no network is called '{given.pattern}'{guess}; cnnexp models lists all")
     print(json.dumps([asdict(entry) for entry in entries], indent=1) if given.json else as_text(entries))
     return EXIT_DONE

@@ -34,5 +34,5 @@ def test_timms_are_counted_without_their_weights(cnnexp):
 def test_an_unknown_name_gets_a_guess(cnnexp):
     code, _, error = cnnexp("models", "resnet81")
     assert code == 2 and error.startswith("cnnexp: no network is called 'resnet81' (did you mean 'resnet")
-    assert cnnexp("models", "conv3")[2].endswith("(model=conv3_wide is a config); cnnexp models lists all\n")
+    assert cnnexp("models", "conv3")[2].endswith("; as configs there are model=conv3_wide; cnnexp models lists all\n")
     assert cnnexp("models", "nosuch")[2] == "cnnexp: no network is called 'nosuch'; cnnexp models lists all\n"
