@@ -14,8 +14,8 @@ from cnnexp.process.limits import cores
 from cnnexp.text import align, csv_text, plain, visible
 
 if TYPE_CHECKING:
+    from cnnexp.data.image_files import Kinds
     from cnnexp.data.images import Pixels
-    from cnnexp.data.tree import Kinds
     from cnnexp.training.inference import TrainedModel
 EXAMPLES = """\
 examples:
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     given = parser.parse_intermixed_args(argv)
     files, others = find_files(given.images)
     from cnnexp.data.decode import HEIC, RAW
-    from cnnexp.data.tree import left_out
+    from cnnexp.data.image_files import left_out
     from cnnexp.training import device, inference
 
     model = inference.load(given.run, given.device, given.allow)
@@ -68,7 +68,7 @@ def find_files(given: list[Path]) -> tuple[list[Path], list[tuple[Path, "Kinds"]
     The files are those that the user named, and the images in the folders.
     Raises UserError for what does not exist, and for a folder without images.
     """
-    from cnnexp.data.tree import find_images
+    from cnnexp.data.image_files import find_images
 
     files: list[Path] = []
     others: list[tuple[Path, Kinds]] = []

@@ -1,43 +1,44 @@
-"""A table of images: a CSV file with the columns path and label, and optionally split."""
+"""A table of images: a CSV file with columns for path and label, and optionally for split and group."""
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cnnexp.data.folders import is_text, nfc, split_of
-from cnnexp.data.tree import File, Found
+from cnnexp.data.image_files import File
+from cnnexp.data.tree import Found
 from cnnexp.errors import UserError, did_you_mean
 from cnnexp.text import at_home, listed, plural, visible
 
-COLUMNS = ("path", "label")
 SPLIT = "split"
 NAMED = 3  # files in a note
-Row = tuple[int, str, str, str]  # line, path, label, split ("" without that column)
+Columns = Mapping[str, str | None]  # {"path", "label", "split", "group": the column's name, None: not read}
+Row = tuple[int, str, str, str, str]  # line, path, label, split and group ("" without that column)
 
 
-def read_table(file: Path, root: Path, skip: bool) -> Found:
+def read_table(file: Path, columns: Columns, root: Path, skip: bool) -> Found:
     """List the images of a table. root: the folder that paths start from. skip: leave out files that are missing.
 
     Classes are sorted, as numbers if all of them are. With a split column, every row names train, val or test; val is
     the test split if there is no test. Raises UserError naming the line for what cannot be read or contradicts.
     """
-    rows = list(_rows(file))
-    names, parts = _classes(rows), {part for *_, part in rows}
+    rows = list(_rows(file, columns))
+    names, parts = _classes(rows), {row[3] for row in rows}
     numbers = {name: number for number, name in enumerate(names)}
     renamed = {"val": "test"} if "test" not in parts else {}
     seen: dict[str, Row] = {}
     files, missing = list[File](), list[str]()
     for row in rows:
-        line, path, label, part = row
+        line, path, label, part, group = row
         if seen.setdefault(path, row) is not row:
             if row[2:] != seen[path][2:]:
-                also = f"is in line {seen[path][0]} too, with another label or split"
+                also = f"is in line {seen[path][0]} too, with another label, split or group"
                 raise UserError(f"{file}: line {line}: {visible(path)} {also}")
             continue
         if (root / path).is_file():
             named = f"{label}/{nfc(path)}"
-            files.append(File(root / path, path, named, renamed.get(part, part) or "train", numbers[label]))
+            files.append(File(root / path, path, named, renamed.get(part, part) or "train", numbers[label], group))
         elif skip:
             missing.append(path)
         else:
@@ -54,29 +55,29 @@ def read_table(file: Path, root: Path, skip: bool) -> Found:
     return Found(root, names, files, parts == {""}, notes)
 
 
-def classes_of(file: Path) -> list[str]:
+def classes_of(file: Path, columns: Columns) -> list[str]:
     """Return the classes of a table. Raises UserError for a table that cannot be read; no image is read."""
-    return _classes(list(_rows(file)))
+    return _classes(list(_rows(file, columns)))
 
 
 def _classes(rows: list[Row]) -> list[str]:
     """Return the labels, sorted; 10 after 9 if all are numbers."""
-    names = {label for _, _, label, _ in rows}
+    names = {label for _, _, label, *_ in rows}
     numbers = all(name.isascii() and name.isdigit() for name in names)
     return sorted(names, key=lambda name: (int(name) if numbers else 0, name))
 
 
-def _rows(file: Path) -> Iterator[Row]:
+def _rows(file: Path, wanted: Columns) -> Iterator[Row]:
     """Yield the rows that are not empty. Commas, semicolons or tabs separate columns."""
     text, given, begun = _text(file), 0, 1
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
-        columns = _columns(file, reader.fieldnames or ())
+        columns = _columns(file, wanted, reader.fieldnames or ())
         begun = reader.line_num + 1
         for row in reader:
-            values = {key: (row[title] or "").strip() for key, title in columns.items() if key in (*COLUMNS, SPLIT)}
+            values = {key: (row[title] or "").strip() for key, title in columns.items()}
             where = f"{file}: line {begun}"
             if any(row.get(None, ())):
                 raise UserError(f"{where}: has more columns than the first line; put a text with separators in quotes")
@@ -94,16 +95,23 @@ def _rows(file: Path) -> Iterator[Row]:
         raise UserError(f"{file}: has no rows below its first line")
 
 
-def _columns(file: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return {"path": the column's name, ...} in lower case. Raises UserError if one is missing, or there twice."""
+def _columns(file: Path, wanted: Columns, names: Sequence[str]) -> dict[str, str]:
+    """Return {"path": the column's title in the file, ...}; case does not count. A column `split` may be missing.
+
+    Raises UserError if another one is missing, or one is there twice.
+    """
     titles = [(title or "").strip().lower() for title in names]
-    columns = dict(zip(titles, names, strict=True))
-    if lacking := [column for column in COLUMNS if column not in columns]:
-        here = f"there are {', '.join(map(visible, columns))}" if any(columns) else "it is empty"
-        guess = did_you_mean(lacking[0], columns)
-        raise UserError(f"{file}: the first line names no column '{lacking[0]}'; {here}{guess}")
-    if twice := [column for column in (*COLUMNS, SPLIT) if titles.count(column) > 1]:
-        raise UserError(f"{file}: the first line names column '{twice[0]}' more than once; rename the others")
+    found, columns = dict(zip(titles, names, strict=True)), dict[str, str]()
+    for key, name in wanted.items():
+        title = (name or "").strip().lower()
+        if titles.count(title) > 1:
+            raise UserError(f"{file}: the first line names column '{name}' more than once; rename the others")
+        if title in found:
+            columns[key] = found[title]
+        elif name is not None and (key, title) != (SPLIT, SPLIT):
+            here = f"there are {', '.join(map(visible, found))}" if any(found) else "it is empty"
+            fix = did_you_mean(title, found) or f"; data.columns.{key}=NAME names another one"
+            raise UserError(f"{file}: the first line names no column '{name}'; {here}{fix}")
     return columns
 
 
@@ -122,15 +130,19 @@ def _text(file: Path) -> str:
     return text
 
 
-def _row(where: str, path: str, label: str, split: str | None = None) -> tuple[str, str, str]:
-    """Return the path, label and split of a row. Raises UserError if one is missing or wrong."""
+def _row(
+    where: str, path: str, label: str, split: str | None = None, group: str | None = None
+) -> tuple[str, str, str, str]:
+    """Return the path, label, split and group of a row. Raises UserError if one is missing or wrong."""
     if not path or not label or not is_text(path + label):
         given = f"path '{visible(path)}', label '{visible(label)}'"
         raise UserError(f"{where}: given {given}; both are needed, as text")
     part = split_of(split or "") or ""
     if split is not None and not part:
         raise UserError(f"{where}: split: given '{visible(split)}'; allowed: train, val, test")
-    return Path(at_home(path)).as_posix(), nfc(label), part
+    if group is not None and not (group and is_text(group)):
+        raise UserError(f"{where}: given group '{visible(group)}'; every row needs one, as text")
+    return Path(at_home(path)).as_posix(), nfc(label), part, nfc(group or "")
 
 
 def _check(file: Path, names: list[str], parts: set[str], files: list[File]) -> None:

@@ -10,13 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cnnexp.config import signature
 from cnnexp.config.signature import Count, Index, Range, Rate
 from cnnexp.config.sizes import Size, height_width
+from cnnexp.data import splits
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import Cut
 from cnnexp.data.digests import content_digest
 from cnnexp.data.download import CIFAR10, CIFAR10_CLASSES, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
 from cnnexp.data.folders import find_tree
+from cnnexp.data.groups import check_pattern
 from cnnexp.data.labels_file import classes_of, read_table
 from cnnexp.data.pixels import stretched
 from cnnexp.data.postcards import POSTCARDS, draw_postcard
@@ -114,6 +117,7 @@ def public_set(name: PublicName, root: str, size: Size | None, resize: Resize, c
 def table(
     name: str,
     file: str,
+    columns: dict[str, str | None],
     root: str | None,
     size: Size,
     resize: Resize,
@@ -132,10 +136,11 @@ def table(
 ) -> Prepared:
     """Read images that a CSV file lists by path and label, and by split if it has that column; else as a flat folder.
 
-    file: the table. root: the folder that its paths start from; null: that of the table. See data/labels_file.py.
+    file: the table. columns: the names of its columns for path, label, split and group; images of one group stay in one
+    split. root: the folder that its paths start from; null: that of the table. See data/labels_file.py.
     """
     cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
-    found = read_table(Path(file), _root_of_table(root, file), on_corrupt == "skip")
+    found = read_table(Path(file), columns, _root_of_table(root, file), on_corrupt == "skip")
     return read_files(name, found, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
 
 
@@ -162,15 +167,17 @@ def folder(
     folds: Folds,
     fold: Index | None,
     cache: str | None,
+    group: str | None = None,
 ) -> Prepared:
     """Read any tree of class folders: root/path/train/<class>/... and test/ or val/ or both, or root/path/<class>/...
 
     With test/ and val/, each is used under its own name. With test/ alone, validation is drawn from train/. With val/
     alone, val/ is the test split and validation is drawn from train/. Of a flat tree, test_fraction of the images are
-    the test split, or the fold is. data/decode.py says how unusual images are read.
+    the test split, or the fold is. Images of one group stay in one split: "folder", of the folder below the class, or
+    a regular expression that finds the group in their paths. data/decode.py says how unusual images are read.
     """
     cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
-    return read_tree(name, _tree(root, path), Reader(size, resize, channels, on_corrupt, bits), cut, cache)
+    return read_tree(name, _tree(root, path), Reader(size, resize, channels, on_corrupt, bits), cut, cache, None, group)
 
 
 def _folder_classes(node: Mapping[str, Any]) -> list[str]:
@@ -186,6 +193,21 @@ def _tree(root: str, path: str) -> Path:
     return tree
 
 
+def _check_table(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    splits.check(where, node, config)
+    signature.check(f"{where}.columns", node["columns"], _columns, inner=True)
+
+
+def _columns(path: str, label: str, split: str | None, group: str | None) -> None:
+    """State the schema of `columns`."""
+
+
+def _check_folder(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    splits.check(where, node, config)
+    check_pattern(f"{where}.group", node.get("group"))
+
+
+vars(table)["check"], vars(folder)["check"] = _check_table, _check_folder
 vars(public_set)["image"] = lambda node: {"size": SETS[node["name"]].size, "channels": SETS[node["name"]].channels}
 # Of a source: what it downloads into its root, and a function from its settings to its classes, which prepares nothing.
 for _source, _place, _classes in (
@@ -194,7 +216,7 @@ for _source, _place, _classes in (
     (imagenette, lambda _: IMAGENETTE.folder, lambda _: list(IMAGENETTE_CLASSES.values())),
     (cifar10, lambda _: CIFAR10.folder, lambda _: CIFAR10_CLASSES),
     (public_set, lambda node: Path(SETS[node["name"]].files[0]).parts[0], None),
-    (table, None, lambda node: classes_of(Path(node["file"]))),
+    (table, None, lambda node: classes_of(Path(node["file"]), node["columns"])),
     (folder, None, _folder_classes),
 ):
     vars(_source).update({"classes": _classes} | ({"place": _place} if _place else {}))

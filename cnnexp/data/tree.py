@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,99 +15,16 @@ from PIL import features
 from cnnexp.config.sizes import Size
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, Parts, assign, keep_together
-from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, decode, is_gray, is_image
+from cnnexp.data.decode import HEIF, decode, is_gray
 from cnnexp.data.digests import content_digest
-from cnnexp.data.folders import Tree, alike, find_tree, is_ignored, nfc
+from cnnexp.data.folders import alike, find_tree
+from cnnexp.data.groups import group_of, joined, numbered
+from cnnexp.data.image_files import SHOWN, File, Kinds, left_out, list_files
 from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
 from cnnexp.storage import StorageError
 from cnnexp.text import listed, plural
-
-Kinds = Counter[str]  # of files that are no images: {".txt": 3}
-SHOWN = 3  # names in a note
-KINDS_SHOWN = 6
-
-
-@dataclass(frozen=True)
-class File:
-    """An image file. id: its path relative to the tree's root. name: its class and its path within the class."""
-
-    path: Path
-    id: str
-    name: str
-    part: str
-    label: int
-
-
-def image_files(folder: Path) -> tuple[list[Path], Kinds]:
-    """Return the images below a folder, sorted by path, and the kinds of all other files.
-
-    Hidden files, and those of file managers, are ignored. Links to folders are followed, to each folder once.
-    """
-    found, seen, kinds = list[Path](), set[str](), Kinds()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        here = os.path.realpath(place)
-        folders[:] = [] if here in seen else [f for f in folders if not is_ignored(f)]
-        names = [] if here in seen else names
-        seen.add(here)
-        for path in (Path(place, name) for name in names if not is_ignored(name)):
-            if is_image(path):
-                found.append(path)
-            else:
-                kinds[path.suffix.lower() or "without suffix"] += 1
-    return sorted(found, key=lambda path: (nfc(path.as_posix()), path)), kinds
-
-
-def find_images(folder: Path) -> tuple[list[Path], Kinds]:
-    """Return the images below a folder, sorted, and the kinds of its other files. Raises UserError if it has none."""
-    found, kinds = image_files(folder)
-    if not found:
-        raise UserError(
-            f"{folder}: has no images ({' '.join(SUFFIXES)}){_others(kinds)}; add some, or remove the folder"
-        )
-    return found, kinds
-
-
-def _others(kinds: Kinds) -> str:
-    return f", but {', '.join(_counts(kinds))}" if kinds else ""
-
-
-def _counts(kinds: Kinds) -> list[str]:
-    """Return "2 .heic: install pillow-heif", "40 .txt", the most frequent first."""
-    fixes = dict.fromkeys(HEIC, ": install pillow-heif") if not HEIF else {}
-    fixes |= dict.fromkeys(RAW, ": convert these camera files to JPEG")
-    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    kept = [f"{count:,} {kind}{fixes.get(kind, '')}" for kind, count in ordered[:KINDS_SHOWN]]
-    return kept + [plural(len(kinds) - KINDS_SHOWN, "other kind")] * (len(kinds) > KINDS_SHOWN)
-
-
-def list_files(root: Path, tree: Tree) -> tuple[list[File], Kinds, list[str]]:
-    """Return the images of a tree, part by part and class by class, the kinds of other files, and notes.
-
-    Raises UserError if a class has no training images, or a part no images.
-    """
-    files, others, notes = list[File](), Kinds(), list[str]()
-    for part, place in tree.parts.items():
-        empty = []
-        for label, title in enumerate(tree.classes):
-            folder = tree.folders[part].get(title)
-            found, kinds = image_files(folder) if folder else ([], Kinds())
-            others += kinds
-            if not found:
-                empty.append(title)
-                if part == "train" and folder:
-                    find_images(folder)  # says so
-            for path in found:
-                inside = nfc(path.relative_to(folder or root).as_posix())
-                files.append(File(path, path.relative_to(root).as_posix(), f"{title}/{inside}", part, label))
-        if len(empty) == len(tree.classes):
-            raise UserError(f"{place}: has no images in any class folder")
-        if empty:
-            notes.append(
-                f"no image in {place.name}/ of {listed(empty, SHOWN)}: the network is trained on these, not tested"
-            )
-    return files, others, notes
 
 
 @dataclass(frozen=True)
@@ -176,14 +91,22 @@ class Found:
 
 
 def read_tree(
-    name: str, root: Path, reader: Reader, cut: Cut, cache: str | None, rename: Mapping[str, str] | None = None
+    name: str,
+    root: Path,
+    reader: Reader,
+    cut: Cut,
+    cache: str | None,
+    rename: Mapping[str, str] | None = None,
+    group: str | None = None,
 ) -> Prepared:
-    """List, divide, decode and cache a tree of class folders. rename: {folder name: class name}.
+    """List, divide, decode and cache a tree of class folders. rename: {folder name: class name}. group: see `group_of`.
 
     Raises UserError for a root, class or image that cannot be used; see `find_tree`, `list_files` and `read_files`.
     """
     tree = find_tree(root)
     files, others, notes = list_files(root, tree)
+    if group is not None:
+        files = [replace(file, group=group_of(group, file.name)) for file in files]
     classes = [(rename or {}).get(folder, folder) for folder in tree.classes]
     return read_files(name, Found(root, classes, files, tree.flat, [*tree.notes, *notes], others), reader, cut, cache)
 
@@ -194,11 +117,12 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     Which files those are depends on the fold, and the prepared images are those of all folds.
     Raises UserError for a class or image that cannot be used; see `decode`.
     """
-    files, classes, root, notes = found.files, found.classes, found.root, list[str]()
+    files, classes, root = found.files, found.classes, found.root
     cut = cut if found.flat else replace(cut, test_fraction=0.0)
     labels = np.array([file.label for file in files], np.int64)
     parts = np.array([PARTS.index(file.part) for file in files], np.uint8)
-    assigned = assign([file.name for file in files], labels, parts, cut, len(classes))
+    groups = [file.group for file in files] if any(file.group for file in files) else None
+    assigned = assign([file.name for file in files], labels, parts, cut, len(classes), groups)
     if not cut.folds:
         files = [file for file, part in zip(files, assigned, strict=True) if part != LEFT_OUT]
         assigned = assigned[assigned != LEFT_OUT]
@@ -208,52 +132,73 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     prepared = prepare(name, key, cache, lambda: reader.listing(classes, files))
 
     kept = ~np.isin([file.id for file in files], prepared.skipped)
-    assigned, movable = assigned[kept], prepared.parts != TEST if cut.folds else prepared.parts == TRAIN
-    names = [file.name for file, is_kept in zip(files, kept, strict=True) if is_kept]
-    used = assigned != LEFT_OUT
-    copies = find_copies(prepared.images, prepared.sums, np.flatnonzero(used))
-    together = assigned.copy()
-    moved = keep_together(together, movable, copies, names)
-    if moved and not _missing(classes, prepared.labels, together):
-        assigned = together
-        notes.append(f"{plural(moved, 'image')} moved to another split, where an equal image is: copies stay together")
-    odd = [str(prepared.ids[i]) for group in copies if len(set(prepared.labels[group].tolist())) > 1 for i in group]
-    if odd:
-        notes.append(f"{len(odd)} images equal one of another class: {listed(odd, SHOWN)}; keep each in one class")
+    total, files = len(files), [file for file, is_kept in zip(files, kept, strict=True) if is_kept]
+    assigned, notes = _with_copies(prepared, files, assigned[kept], classes, cut)
     if missing := _missing(classes, prepared.labels, assigned):
-        raise UserError(f"data: {name}: {missing}")
-    tested = set(prepared.labels[assigned == TEST])
-    if absent := [title for label, title in enumerate(classes) if found.flat and label not in tested]:
-        notes.append(
-            f"no image in the test split of {listed(absent, SHOWN)}: the network is trained on these, not tested"
-        )
-    elif found.flat and (
-        uneven := _uneven(
-            prepared.labels[used], assigned[used] == TEST, 1 / cut.folds if cut.folds else cut.test_fraction
-        )
-    ):
-        notes.append(uneven)
-    notes = [
-        *found.notes,
-        *alike(classes),
-        *_left_out(prepared.skipped, found.others, len(files)),
-        *notes,
-        *prepared.notes,
-    ]
+        hint = "; a class needs images of two groups or more" if groups else ""
+        raise UserError(f"data: {name}: {missing}{hint}")
+    notes += _of_test(classes, prepared.labels, assigned, cut) if found.flat else []
+    notes += _of_groups(files, assigned) if groups else []
+    others = _left_out(prepared.skipped, found.others, total)
+    notes = [*found.notes, *alike(classes), *others, *notes, *prepared.notes]
     for note in notes:
         logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
-    pairs = [(int(label), title) for label, title in zip(prepared.labels, names, strict=True)] if cut.folds else None
-    drawn = _drawn_by_names(pairs, assigned, prepared.parts, found.flat)
+    drawn = _drawn_by_names(files if cut.folds else None, assigned, prepared.parts, found.flat)
     return replace(prepared, files=str(root), assigned=assigned, notes=notes, drawn=drawn)
 
 
-def _drawn_by_names(
-    folds_of: list[tuple[int, str]] | None, assigned: Parts, parts: Parts, flat: bool
-) -> dict[str, str]:
-    """Return `ImageData.drawn`. folds_of: label and name of each image, from which all folds are cut; None without."""
+def _with_copies(
+    prepared: Prepared, files: list[File], assigned: Parts, classes: list[str], cut: Cut
+) -> tuple[Parts, list[str]]:
+    """Move equal images, with their groups, into one split, if each class keeps a training image; return also notes."""
+    movable = prepared.parts != TEST if cut.folds else prepared.parts == TRAIN
+    copies = find_copies(prepared.images, prepared.sums, np.flatnonzero(assigned != LEFT_OUT))
+    sets, notes, found = copies, list[str](), assigned
+    if copies and any(file.group for file in files):
+        movable = movable & (assigned != LEFT_OUT)
+        sets = joined(copies, numbered([file.group for file in files])[1])
+    for preferred in (None, TEST):  # into the test split, if it would have no image left
+        together = assigned.copy()
+        moved = keep_together(together, movable, sets, [file.name for file in files], preferred)
+        if moved and not _missing(classes, prepared.labels, together):
+            found = together
+            where = "moved to another split, where an equal image is: copies stay together"
+            notes.append(f"{plural(moved, 'image')} {where}")
+            break
+    odd = [str(prepared.ids[i]) for same in copies if len(set(prepared.labels[same].tolist())) > 1 for i in same]
+    if odd:
+        notes.append(f"{len(odd)} images equal one of another class: {listed(odd, SHOWN)}; keep each in one class")
+    return found, notes
+
+
+def _of_test(classes: list[str], labels: Integers, assigned: Parts, cut: Cut) -> list[str]:
+    """Say which classes have no image in a test split that was drawn, or far fewer or more than their share."""
+    tested, used = assigned == TEST, assigned != LEFT_OUT
+    if absent := [title for label, title in enumerate(classes) if label not in set(labels[tested])]:
+        shown = listed(absent, SHOWN)
+        return [f"no image in the test split of {shown}: the network is trained on these, not tested"]
+    uneven = _uneven(labels[used], tested[used], 1 / cut.folds if cut.folds else cut.test_fraction)
+    return [uneven] if uneven else []
+
+
+def _of_groups(files: list[File], assigned: Parts) -> list[str]:
+    """Say how many groups each split has, and which groups are in more than one."""
+    found = [{file.group for file, part in zip(files, assigned, strict=True) if part == p} for p in range(len(PARTS))]
+    train, val, test = map(len, found)
+    groups = plural(len(set().union(*found)), "group")
+    notes = [f"{groups} of images: {train} for training, {val} for validation, {test} for the test"]
+    if split := sorted((found[0] & found[1]) | (found[0] & found[2]) | (found[1] & found[2])):
+        verb = "is" if len(split) == 1 else "are"
+        notes.append(f"group {listed(split, SHOWN)} {verb} in more than one split; keep all images of a group in one")
+    return notes
+
+
+def _drawn_by_names(folds_of: list[File] | None, assigned: Parts, parts: Parts, flat: bool) -> dict[str, str]:
+    """Return `ImageData.drawn`. folds_of: the files from which all folds are cut; None without folds."""
     if folds_of is None and np.array_equal(assigned, parts):
         return {}
-    content = assigned.tobytes() if folds_of is None else json.dumps(folds_of).encode()
+    named = [(file.label, file.name, *([file.group] if file.group else [])) for file in folds_of or []]
+    content = assigned.tobytes() if folds_of is None else json.dumps(named).encode()
     return {"split" if flat else "validation": hashlib.blake2b(content, digest_size=16).hexdigest()}
 
 
@@ -276,11 +221,6 @@ def _missing(classes: list[str], labels: Iterable[int], assigned: Iterable[int])
     if without:
         return f"class '{without[0]}' has no image left for training"
     return "" if any(part == TEST for part, _ in found) else "no image is left for the test split"
-
-
-def left_out(others: Kinds) -> str:
-    """Return "3 files left out: 2 .heic: install pillow-heif, 1 .txt"."""
-    return f"{plural(others.total(), 'file')} left out: {', '.join(_counts(others))}"
 
 
 def _left_out(skipped: list[str], others: Kinds, total: int) -> list[str]:

@@ -103,7 +103,7 @@ def test_quoted_names_and_repeated_lines(photos):
         ("p\0a\0t\0h\0,\0l\0a\0b\0e\0l\0\n\0", r"labels.csv is not UTF-8 text; save it as CSV UTF-8"),
         (lines("img/99.png,cat"), r"labels.csv: line 42: there is no file .*img/99.png; data.root=DIR"),
         (lines("img\\99.png,cat"), r"line 42: there is no file .*; write / instead of \\, data.root=DIR"),
-        (lines("img/1.png,dog"), r"line 42: img/1.png is in line 3 too, with another label or split"),
+        (lines("img/1.png,dog"), r"line 42: img/1.png is in line 3 too, with another label, split or group"),
         (lines("img/1.png,"), r"line 42: given path 'img/1.png', label ''; both are needed"),
         (lines("img/1.png,c\x07t"), r"line 42: given path 'img/1.png', label 'c\\x07t'"),
         (
