@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
     if given.out or not (given.no_page or given.json):
         from cnnexp.explore import page  # imports matplotlib
 
-        out = given.out or Path(config["outputs"], "data", distinct_slug(data.name))
+        out = given.out or Path(config["outputs"], "data", distinct_slug(_page_name(config["data"], data.name)))
         augmented = _augmented(config, overrides, given.config_dir)
         written = page.write(found, augmented, out, in_shell(["cnnexp", "data", *argv]))
         if not given.json:
@@ -99,6 +100,14 @@ def verified(found: "Facts") -> str:
         return "the images are in memory: nothing to verify"
     read = f"{found.files.count:,} files were read again; " if found.files else ""
     return f"verified: {read}{mib(verify(Path(found.data.cache)))} match their checksums"
+
+
+def _page_name(node: Mapping[str, Any], name: str) -> str:
+    """Return the name of a data set's page: with its folder or table, if it has no name of its own."""
+    if name not in ("folder", "csv"):
+        return name
+    place = Path(node["file"]).stem if "file" in node else Path(node["root"], node["path"]).resolve().name
+    return f"{name}-{place}"
 
 
 def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], Path | None]:

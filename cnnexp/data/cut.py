@@ -158,7 +158,7 @@ def keep_together(
         drawn = group[movable[group]]
         if len(drawn) > 1:
             first = min(drawn, key=lambda i: (len(names[i]), names[i]))
-            part = into if into in found[drawn] else found[first]
+            part = int(found[first]) if into is None or into not in found[drawn] else into
             moved += int((found[drawn] != part).sum())
             found[drawn] = part
     return moved

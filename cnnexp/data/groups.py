@@ -58,22 +58,23 @@ def draw(pool: NDArray[np.bool_], labels: Integers, groups: Integers, order: Int
     """
     counts = _counts(pool, labels, groups)
     total, drawn = counts.sum(axis=0), np.zeros(len(counts), bool)
+    have, due = np.zeros_like(total), share * total
 
     def can_go(group: int) -> bool:
-        left = total - counts[drawn].sum(axis=0) - counts[group]
+        """Return whether the group has images, is not drawn, and leaves an image of every class."""
+        left = total - have - counts[group]
         return bool(counts[group].any() and not drawn[group] and left[total > 0].all())
 
-    def distance(chosen: NDArray[np.bool_]) -> float:
-        return float(np.abs(counts[chosen].sum(axis=0) - share * total).sum())
-
     for group in order:
-        with_it = drawn.copy()
-        with_it[group] = True
-        if can_go(group) and distance(with_it) < distance(drawn):
-            drawn = with_it
-    for label in np.flatnonzero(share * total >= 0.5):
-        if not counts[drawn, label].any():
-            drawn[[group for group in order if counts[group, label] and can_go(group)][:1]] = True
+        nearer = np.abs(have + counts[group] - due).sum() < np.abs(have - due).sum()
+        if nearer and can_go(group):
+            drawn[group] = True
+            have += counts[group]
+    for label in np.flatnonzero((due >= 0.5) & (have == 0)):
+        group = next((g for g in order if counts[g, label] and can_go(g)), None)
+        if group is not None and not have[label]:
+            drawn[group] = True
+            have += counts[group]
     return np.flatnonzero(pool & drawn[groups])
 
 

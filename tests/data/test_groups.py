@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from image_folders import build, picture, settings
 
@@ -23,6 +24,7 @@ def splits_of(found, of):
     return {name: {int(p) for p, g in zip(found, of, strict=True) if g == name and p != LEFT_OUT} for name in set(of)}
 
 
+@examples(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 11)), min_size=40, max_size=120),
     st.integers(0, 50),
@@ -40,6 +42,7 @@ def test_no_group_is_in_two_splits_and_each_class_is_trained_on(images, seed, te
     assert {label for label, part in zip(labels, found, strict=True) if part == TRAIN} == {0, 1, 2}
 
 
+@examples(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=60, max_size=120), st.integers(0, 50), st.integers(2, 5))
 def test_folds_test_each_image_once_and_no_group_twice(of_group, seed, folds):
     of = [f"plot{g}" for g in of_group]

@@ -62,7 +62,7 @@ def call(tmp_path, capsys):
 
 def test_the_page_is_where_the_command_says(call, tmp_path):
     printed = call()
-    index = tmp_path / "out/data/folder/index.html"
+    index = tmp_path / "out/data/folder-tree/index.html"
     assert printed.splitlines()[-1] == f"{'page':12} {index}" and index.exists()
     assert "augmented by +aug=full, as an example" in Page(index.read_text()).text
     assert "Your own images:" in index.read_text() and "From: your disk." not in printed
