@@ -18,7 +18,7 @@ DIGITS = 4  # of a proposed number
 FORMS = "a list of values, or {low: 0.001, high: 0.1}, with log: true or step: 0.1"
 NOT_COMPARABLE = (  # what decides on which images, and by what, trials are compared
     *("data", "data.val_fraction", "data.val_limit", "data.split_seed", "data.test_limit", "data.test_fraction"),
-    *("data.folds", "data.fold", "data.file", "data.path", "data.name", "data.splits"),
+    *("data.folds", "data.fold", "data.group", "data.file", "data.path", "data.name", "data.splits"),
     *("validate_on", "monitor", "keep_epoch", "final_test", "shift_pixels"),
 )
 
@@ -102,7 +102,7 @@ def read_space(node: Any) -> dict[str, Dimension]:
         if key == "seed" or key.startswith("study"):
             fix = "the winner is retrained on new ones" if key == "seed" else "arms are compared without a search"
             raise UserError(f"search.space.{key}: is not a setting to choose; leave it out: {fix}")
-        if key in NOT_COMPARABLE or is_below(key, ("search", "hydra")):
+        if key in NOT_COMPARABLE or is_below(key, ("search", "hydra", "data.columns")):
             raise UserError(f"search.space.{key}: trials that differ in it cannot be compared; leave it out")
         if not counts(key, "fingerprint"):
             raise UserError(f"search.space.{key}: changes no result; leave it out")

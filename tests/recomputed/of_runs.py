@@ -15,7 +15,7 @@ from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from recomputed.arithmetic import accuracy_and_loss
 
 CLOSE = 1e-9  # of the larger of the two: sums in another order round otherwise; what was changed is farther off
-DRAWN_BY = ("split_seed", "val_fraction")  # the settings that choose validation images
+DRAWN_BY = ("split_seed", "val_fraction", "group", "columns")  # the settings that choose validation images
 TINY = 1e-12  # below it both are 0, but for rounding
 
 

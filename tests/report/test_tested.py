@@ -81,7 +81,7 @@ VALIDATED = ("a.val_accuracy > b.val_accuracy", "a.val_loss < b.val_loss", "a > 
              "a converges faster than b", "a.epochs_to_plateau < b.epochs_to_plateau")  # fmt: skip
 
 
-def validated(tmp_path, protocol=None, split_seed=0, **data):
+def validated(tmp_path, protocol=None, draws=None, **data):
     """Write two arms, three seeds each, the second with other fields; return the study, with claims about both."""
     for arm, accuracy in (("a", 0.7), ("b", 0.6)):
         for seed in range(3):
@@ -89,7 +89,7 @@ def validated(tmp_path, protocol=None, split_seed=0, **data):
             record = write_run(tmp_path, arm, seed, accuracy + 0.001 * seed * other)
             with record.held():
                 record.info.pop("files", None)
-                record.write_config({"seed": seed, "data": {"split_seed": split_seed if other else 0}})
+                record.write_config({"seed": seed, "data": {"split_seed": 0} | ((draws or {}) if other else {})})
                 record.update(
                     data={**record.info["data"], **(data if other else {})}, protocol=protocol if other else {}
                 )
@@ -101,7 +101,14 @@ def validated(tmp_path, protocol=None, split_seed=0, **data):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"val": 60}, {"validation": "other"}, {"split_seed": 1}, {"protocol": {"validate_on": "test"}}]
+    "fields",
+    [
+        {"val": 60},
+        {"validation": "other"},
+        {"draws": {"split_seed": 1}},
+        {"draws": {"group": "folder"}},
+        {"protocol": {"validate_on": "test"}},
+    ],
 )
 def test_other_validation_images_get_no_verdict(tmp_path, fields):
     read = validated(tmp_path, **fields)

@@ -64,6 +64,7 @@ def test_groups_are_chosen_before_keys_below_them() -> None:
         ({"model.norm": ["none", "none"]}, "search.space.model.norm: given twice the same in"),
         ({"seed": [0, 1]}, "search.space.seed: is not a setting to choose; leave it out: the winner is"),
         ({"study.name": ["a", "b"]}, "search.space.study.name: is not a setting to choose"),
+        ({"data.group": ["folder", "plot"]}, "search.space.data.group: trials that differ in it cannot be compared"),
         ({"outputs": ["a", "b"]}, "search.space.outputs: changes no result; leave it out"),
         ({"device.kind": ["cpu", "cuda"]}, "search.space.device.kind: changes no result"),
         ({"data.val_fraction": [0.1, 0.2]}, "trials that differ in it cannot be compared"),

@@ -22,6 +22,7 @@ MAX_NUMBER = 1e30  # no measurement is larger, and arithmetic on larger numbers 
 MAX_EPOCH = 10**9
 MAX_CLASSES = 4096  # of a confusion matrix, which then takes 128 MiB
 PLATEAU_MARGIN = 0.01  # one point below its best validation accuracy, a run is on its plateau
+DRAWN_BY = ("split_seed", "val_fraction", "group", "columns")  # settings of the data that draw its splits
 UNFINISHED = {
     "running": "a process is working on it",
     "interrupted": "not finished; the same command goes on with it",
@@ -189,12 +190,12 @@ class Run:
 
     @cached_property
     def drawn_by(self) -> dict[str, Any]:
-        """Return the settings that draw the validation images: split_seed and val_fraction; {} if not known."""
+        """Return the settings that draw the validation images, those of DRAWN_BY; {} if not known."""
         try:
             data = self.record.config().get("data")
         except (UserError, OSError):
             return {}
-        return {key: data.get(key) for key in ("split_seed", "val_fraction")} if isinstance(data, dict) else {}
+        return {key: data.get(key) for key in DRAWN_BY} if isinstance(data, dict) else {}
 
     @cached_property
     def confusion(self) -> Array | None:
