@@ -192,7 +192,8 @@ def print_end(asked: Sequence[Question], count: int, most: int, learned: bool = 
     for question in asked:
         if not question.decided:
             verdict = question.verdict.removesuffix(f" (n = {question.n})")
-            words = f"undecided: {question.text}: {verdict} with {plural(question.n, 'seed')}"
+            seeds = f" with {plural(question.n, 'seed')}" if question.n else ""
+            words = f"undecided: {question.text}: {verdict}{seeds}"
             print(visible(f"{words}{seeds_needed(question.outlook.enough) if learned else ''}"))
 
 

@@ -148,7 +148,8 @@ class Answered(Calibrated):
         """Return the arms that answered the baseline's images, with the baseline's classes."""
         base = self.base
         others = [s for s in self.seen.values() if base is not None and s.arm is not base.arm]
-        return [s for s in others if base is not None and self.as_base(s) is not None]
+        near = [s for s in others if base is not None and not self.apart(s.arm, base.arm)]
+        return [s for s in near if self.as_base(s) is not None]
 
     @property
     def base(self) -> Seen | None:
@@ -224,6 +225,8 @@ class Answered(Calibrated):
         """Return an arm's lines of per_class_difference.csv; none of the baseline, or of an arm with other classes."""
         base = self.study.baseline
         if base is None or arm is base or not class_names(base) or class_names(arm) != class_names(base):
+            return []
+        if self.apart(arm, base):
             return []
         lines = []
         for label, name in enumerate(class_names(base)):

@@ -22,8 +22,9 @@ class Effects(Tested):
         base = self.study.baseline
         if base is None or not base.runs:
             return {}
-        changes = {a.label: set(a.first.texts("changes")) - set(base.first.texts("changes")) for a in self.study.arms}
-        arms = {arm.label: arm for arm in self.study.arms if arm is not base and arm.runs and changes[arm.label]}
+        near = [arm for arm in self.study.arms if not self.apart(arm, base)]
+        changes = {a.label: set(a.first.texts("changes")) - set(base.first.texts("changes")) for a in near}
+        arms = {arm.label: arm for arm in near if arm is not base and arm.runs and changes[arm.label]}
         arms = {name: arm for name, arm in arms.items() if sum(changes[o] == changes[name] for o in arms) == 1}
         below = {name: [other for other in arms if changes[other] < changes[name]] for name in arms}
         made = {name for name in arms if set().union(*(changes[other] for other in below[name])) == changes[name]}

@@ -176,6 +176,22 @@ class Recomputed:
         logits, labels, ids = self.answers
         return np.asarray((logits.argmax(axis=1) == labels)[ids.argsort(kind="stable")])
 
+    def leaves(self) -> dict[str, Any]:
+        """Return {"model.norm": "none", ...}: the values of the config by dotted key."""
+        found: dict[str, Any] = {}
+        left: list[tuple[str, Any]] = [("", self.run.record.config())]
+        for where, value in left:
+            if isinstance(value, dict) and value:
+                left += [(f"{where}.{key}".lstrip("."), below) for key, below in value.items()]
+            else:
+                found[where] = value
+        return found
+
+    def sets(self, key: str) -> bool:
+        """Tell whether the run's arm sets a key, or something above or below it, by its recorded changes."""
+        own = [change.split("=")[0].lstrip("+~") for change in self.run.get("changes") or []]
+        return any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in own)
+
     def drew_apart(self, other: "Recomputed") -> bool:
         """Tell whether two runs were validated on different images, by their number, settings and digest."""
         mine, theirs = ({**(run.run.record.info.get("data") or {})} for run in (self, other))

@@ -96,6 +96,8 @@ class Tables(Answered):
         base = self.study.baseline
         if base is None or arm is base:
             return ""
+        if apart := self.apart(arm, base):
+            return f"not comparable: {apart}"
         return (
             verdict_of(found, limit, len(arm.diverged), len(base.diverged), BETTER) if arm.runs else "all runs diverged"
         )

@@ -1,5 +1,6 @@
 """What a study tests, computed a second time: differences from the baseline, claims, and Holm over both."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 
 from cnnexp.claims.grammar import STD, Claim, Term, members, parse
 from cnnexp.claims.metrics import metric as metric_of
+from cnnexp.config.keys import ALL, counts
 from cnnexp.errors import UserError
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
@@ -67,8 +69,21 @@ class Tested:
         """Return {seed: value} of one of METRICS, in its unit."""
         return self.values(arm, lambda run: run.metric(name))
 
+    def apart(self, arm: Arm, other: Arm) -> str:
+        """Return "epochs 3ep and 6ep" of two arms whose first runs have other settings that neither sets, else ""."""
+        if arm.name == other.name or not arm.runs or not other.runs:
+            return ""
+        pair = [self.runs[id(a.runs[0])] for a in (arm, other)]
+        mine, theirs = (run.leaves() for run in pair)
+        keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+        keys = [key for key in keys if all(counts(key, purpose) for purpose in ALL)]
+        keys = [key for key in keys if not any(run.sets(key) for run in pair)]
+        return "; ".join(f"{key} {mine.get(key)} and {theirs.get(key)}" for key in keys)
+
     def against_baseline(self, arm: Arm, base: Arm) -> Spread:
-        """Return the differences in points, paired by seed."""
+        """Return the differences in points, paired by seed; none of arms that are apart."""
+        if self.apart(arm, base):
+            return spread({})
         mine, theirs = self.metric(arm, "test_accuracy"), self.metric(base, "test_accuracy")
         return spread({seed: mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()})
 
@@ -102,7 +117,7 @@ class Tested:
     def tested(self, stated: Stated) -> Spread:
         """Return the numbers of a claim."""
         claim = stated.claim
-        if claim is None or not stated.arms or self.validated_apart(stated):
+        if claim is None or not stated.arms or self.validated_apart(stated) or self.claims_apart(stated):
             return spread({})
         if claim.kind == "convergence":
             return spread(self.epochs_apart(*(stated.arms[term][0] for term in claim.terms)))
@@ -116,6 +131,11 @@ class Tested:
             return ratio(*([value[seed] for seed in seeds] for value in values))
         sums = {seed: sum(t.times * v[seed] for t, v in zip(claim.terms, values, strict=True)) for seed in seeds}
         return spread(sums, claim.threshold)
+
+    def claims_apart(self, stated: Stated) -> bool:
+        """Tell whether two arms of a claim have other settings that neither sets."""
+        arms = [arm for of_term in stated.arms.values() for arm in of_term]
+        return any(self.apart(*pair) for pair in itertools.combinations(arms, 2))
 
     def validated_apart(self, stated: Stated) -> bool:
         """Tell whether a claim compares numbers of different validation images, for a seed that two arms share."""
@@ -178,10 +198,8 @@ class Tested:
             limit = corrected[_claimed(stated)] if can_decide(stated, test) else math.nan
             numbers = {f"{k}{limits(k)}": test[k] for k in COLUMNS}
             line = {"claim": stated.text, "unit": claim.unit if claim else "", "reported": self.reported(claim)}
-            verdict = verdict_on(stated, test, limit)
-            of_a_mean = (
-                claim is not None and claim.kind in ("mean", "convergence") and verdict not in (*DECIDED, "not tested")
-            )
+            verdict = "not comparable" if self.claims_apart(stated) else verdict_on(stated, test, limit)
+            of_a_mean = claim is not None and claim.kind in ("mean", "convergence") and verdict not in UNTESTED
             detectable = smallest_found(test, limit) if of_a_mean else math.nan
             lines.append({**line, **numbers, **decided(test, limit), "detectable": detectable, "verdict": verdict})
         return lines
@@ -206,6 +224,7 @@ def can_decide(stated: Stated, test: Spread) -> bool:
 
 
 DECIDED = ("holds", "does not hold", "better", "worse")
+UNTESTED = (*DECIDED, "not tested", "not comparable")
 
 
 def limits_of(tests: Mapping[Any, tuple[Spread, bool]]) -> dict[Any, float]:

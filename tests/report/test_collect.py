@@ -299,7 +299,7 @@ def test_an_arm_that_was_made_otherwise_is_noted(tmp_path):
         run.write_config({"epochs": epochs, "model": {"dropout": dropout}, "data": {"root": f"/{epochs}"}})
         run.update(changes=["model.dropout=0.3"] if run.info["arm"] == "dropout" else [])
     (note,) = study_of(folder).notes
-    assert note == "dropout differs from baseline in more than its own changes: also in epochs."
+    assert note.startswith("Not compared with baseline: dropout (epochs 12ep and 1ep). No arm sets what differs here,")
     for run in record.find_runs(folder):
         run.update(changes=["model.dropout=0.3", "epochs=12ep"] if run.info["arm"] == "dropout" else [])
     assert study_of(folder).notes == []
@@ -318,12 +318,30 @@ def test_arms_that_were_made_otherwise_are_one_note(tmp_path):
         run.write_config({"epochs": epochs[run.info["arm"]]})
         run.update(changes=[])
     (note,) = study_of(folder).notes
-    assert note == "a, b, c differ from baseline in more than their own changes: also in epochs."
+    assert note.startswith("Not compared with baseline: a, b, c (epochs 2ep and 1ep). ")
     for run in record.find_runs(folder):
         if run.info["arm"] == "c":
             run.write_config({"epochs": "1ep", "clip_norm": 1.0})
     (note,) = study_of(folder).notes
-    assert note == "3 arms differ from baseline in more than their own changes: a, b: epochs; c: clip_norm."
+    assert note.startswith("Not compared with baseline: a, b (epochs 2ep and 1ep); c (clip_norm 1.0 and none). ")
+    for run in record.find_runs(folder):  # of what changes no number
+        other = {"c": {"data": {"file": "c.csv"}}, "baseline": {}}.get(run.info["arm"], {"eval_batch_size": 8})
+        run.write_config({"epochs": "1ep", **other})
+    (note,) = study_of(folder).notes
+    assert note == "3 arms differ from baseline in more than their own changes: a, b: eval_batch_size; c: data.file."
+
+
+def test_settings_that_change_no_number_do_not_bar_a_comparison(tmp_path):
+    folder = write_study(tmp_path, TWO, seeds=3)
+    for run in record.find_runs(folder):
+        other = run.info["arm"] == "dropout"
+        run.write_config({"eval_batch_size": 8 if other else 64, "data": {"file": "a.csv" if other else "b.csv"}})
+        run.update(changes=[])
+    study = study_of(folder)
+    assert analyse(study).rows[1].verdict == "better"
+    assert study.notes == [
+        "dropout differs from baseline in more than its own changes: also in eval_batch_size, data.file."
+    ]
 
 
 def test_few_test_images_and_contradictory_labels_are_noted_once(tmp_path):

@@ -90,6 +90,7 @@ def validated(tmp_path, protocol=None, draws=None, **data):
             with record.held():
                 record.info.pop("files", None)
                 record.write_config({"seed": seed, "data": {"split_seed": 0} | ((draws or {}) if other else {})})
+                record.update(changes=[f"data.{key}={value}" for key, value in (draws or {}).items()] if other else [])
                 record.update(
                     data={**record.info["data"], **(data if other else {})}, protocol=protocol if other else {}
                 )

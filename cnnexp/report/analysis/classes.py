@@ -8,6 +8,7 @@ import numpy as np
 
 from cnnexp.metrics import by_class
 from cnnexp.report.analysis.statistics import Estimate, paired, summarise
+from cnnexp.report.read.comparable import settings_apart
 from cnnexp.report.read.study import Arm
 from cnnexp.report.read.tested import same_test_images
 from cnnexp.text import plural
@@ -72,7 +73,9 @@ def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None)
 
 
 def _is_comparable(found: ClassResults, base: ClassResults) -> bool:
-    return found is not base and found.names == base.names and same_test_images(found.arm, base.arm)
+    if found is base or found.names != base.names or settings_apart(found.arm, base.arm):
+        return False
+    return same_test_images(found.arm, base.arm)
 
 
 @dataclass(frozen=True)

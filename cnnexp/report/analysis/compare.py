@@ -10,6 +10,7 @@ from cnnexp.report.analysis.decisions import NO_DECISION, Decision, compared_wit
 from cnnexp.report.analysis.judge import against_baseline
 from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook
 from cnnexp.report.analysis.statistics import Estimate, McNemar, paired, summarise
+from cnnexp.report.read.comparable import NOT_COMPARABLE, why_not
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
 
@@ -18,6 +19,7 @@ VERDICTS = {  # what a verdict begins with, in the order of the summary; every o
     "worse": "Worse than {}",
     "within noise": "No detectable difference from {}",
     "not decided": "Not decided",
+    NOT_COMPARABLE: "Not comparable with {}",
     "provisional": "Provisional",
 }
 
@@ -77,6 +79,8 @@ def _row(arm: Arm, base: Arm | None, decisions: Mapping[str, Decision], outlooks
     test = summarise(arm.values("result", "test_accuracy"))
     if base is None or arm is base:
         return Row(arm, test, is_baseline=arm is base)
+    if reason := why_not(arm, base):
+        return Row(arm, test, verdict=reason)
     if not same_test_images(arm, base):
         return Row(arm, test, verdict="other test images: no verdict")
     name, sign = against_baseline(arm, base)

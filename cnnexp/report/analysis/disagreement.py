@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.report.analysis.statistics import Estimate, summarise
+from cnnexp.report.read.comparable import settings_apart
 from cnnexp.report.read.predictions import Predictions, rows_of
 from cnnexp.report.read.run_predictions import Array
 from cnnexp.report.read.study import Arm
@@ -38,12 +39,12 @@ class Disagreement:
 def disagreements(predictions: Mapping[str, Predictions], baseline: Arm | None) -> list[Disagreement]:
     """Compare every arm with the baseline; [] without one. predictions: by arm.key.
 
-    An arm that was tested on other images or classes is left out.
+    An arm that was tested on other images or classes, or has other settings than it sets, is left out.
     """
     base = predictions.get(baseline.key) if baseline else None
     if base is None:
         return []
-    others = [other for other in predictions.values() if other is not base]
+    others = [other for other in predictions.values() if other is not base and not settings_apart(other.arm, base.arm)]
     return [found for other in others if (found := compare_predictions(other, base))]
 
 

@@ -14,6 +14,7 @@ from cnnexp.report.analysis.decisions import BOTH_SIDES, NO_DECISION, Decision, 
 from cnnexp.report.analysis.evidence import by_seed
 from cnnexp.report.analysis.sequential import anytime_p
 from cnnexp.report.analysis.statistics import Estimate, estimate
+from cnnexp.report.read.comparable import settings_apart
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
 
@@ -87,7 +88,8 @@ def layout(study: Study) -> Layout:
     if not (base := study.baseline) or not base.runs:
         return {}
     common = set(base.first.texts("changes"))
-    others = [a for a in study.arms if a is not base and a.runs and same_test_images(a, base)]
+    others = [a for a in study.arms if a is not base and a.runs and not settings_apart(a, base)]
+    others = [a for a in others if same_test_images(a, base)]
     changed = {a.label: frozenset(a.first.texts("changes")) - common for a in others}
     changed = {label: own for label, own in changed.items() if own and list(changed.values()).count(own) == 1}
     parts = {label: _parts(own, changed) for label, own in changed.items()}

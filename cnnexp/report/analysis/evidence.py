@@ -12,6 +12,7 @@ from cnnexp.errors import UserError, did_you_mean
 from cnnexp.report.analysis import paired_runs, statistics
 from cnnexp.report.analysis.sequential import anytime_p
 from cnnexp.report.analysis.statistics import EpochTests, Estimate, estimate
+from cnnexp.report.read.comparable import NOT_COMPARABLE, why_not_all
 from cnnexp.report.read.folds import count_of
 from cnnexp.report.read.runs import PLATEAU_MARGIN, Run
 from cnnexp.report.read.study import Arm, Study
@@ -42,6 +43,11 @@ class Evidence:
     reported: float = math.nan
     reason: str = ""
     paired_runs: str = ""
+
+    @property
+    def is_apart(self) -> bool:
+        """Tell whether the claim is about arms that have different settings, which none of them sets."""
+        return self.reason.startswith(NOT_COMPARABLE)
 
     @property
     def decisive(self) -> Estimate:
@@ -76,7 +82,7 @@ def _evidence(study: Study, text: str) -> Evidence:
     if missing := [reason for term in claim.terms for reason in _missing(study, term, names[term])]:
         return replace(found, reason="; ".join(dict.fromkeys(missing)))
     arms = {term: [study.named(name)[0] for name in names[term]] for term in claim.terms}
-    if other := _other_images(claim, arms):
+    if other := why_not_all([arm for of_term in arms.values() for arm in of_term]) or _other_images(claim, arms):
         return replace(found, arms=arms, reason=other)
     if claim.kind == "curve":
         leads = _leads(claim, arms)

@@ -12,10 +12,11 @@ from cnnexp.report.analysis.evidence import Evidence
 from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook
 from cnnexp.report.analysis.sequential import anytime_p
 from cnnexp.report.analysis.statistics import NO_SPREAD, Estimate, paired
+from cnnexp.report.read.comparable import NOT_COMPARABLE, settings_apart
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
 
-VERDICTS = ("holds", "does not hold", "not decided", "within noise", "provisional", "not tested")
+VERDICTS = ("holds", "does not hold", "not decided", "within noise", "provisional", "not tested", NOT_COMPARABLE)
 Hypothesis = tuple[str, int]  # a text that names it in study.json, and the side of it that the asked side is, 1 or -1
 
 
@@ -39,7 +40,7 @@ def comparison_tests(study: Study) -> dict[str, Test]:
         return {}
     found = {}
     for arm in study.arms:
-        if arm is not base and same_test_images(arm, base):
+        if arm is not base and not settings_apart(arm, base) and same_test_images(arm, base):
             name, sign = against_baseline(arm, base)
             test = paired(mine := arm.accuracies(), theirs := base.accuracies())
             waits, total = study.schedule.seeds_of([arm.name, base.name])
@@ -60,7 +61,7 @@ def claim_tests(study: Study, evidence: Sequence[Evidence], compared: Mapping[st
     found: dict[str, Test] = {}
     for of_claim in evidence:
         name, sign = hypothesis_of(of_claim)
-        if (claim := of_claim.claim) is None or name in compared or name in found:
+        if (claim := of_claim.claim) is None or of_claim.is_apart or name in compared or name in found:
             continue
         waits, total = study.schedule.seeds_of(_names(study, of_claim))
         if not of_claim.reason:
@@ -142,6 +143,8 @@ def _judged(evidence: Evidence, decisions: Mapping[str, Decision], outlooks: Map
     claim, (name, sign) = evidence.claim, hypothesis_of(evidence)
     decision = decisions.get(name, NO_DECISION)
     if claim is None or evidence.reason:
+        if evidence.is_apart:
+            return Judged(evidence, decision, NOT_COMPARABLE, evidence.reason.removeprefix(f"{NOT_COMPARABLE}: "))
         remark = ". ".join(part for part in (evidence.reason, evidence.paired_runs) if part)
         return Judged(evidence, decision, decision.provisional or "not tested", remark)
     measured = _measured(evidence, claim)

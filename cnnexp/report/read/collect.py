@@ -3,6 +3,7 @@
 No run is fatal: one that cannot be used is left out of the table, and listed with the reason.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cnnexp.records.identical import sentences
 from cnnexp.records.names import arm_folder, same_numbers
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.study import read_crossings, read_looks, read_plan, read_study, read_tested
+from cnnexp.report.read.comparable import not_compared, now_other
 from cnnexp.report.read.notes import compare_notes, take_notes
 from cnnexp.report.read.runs import UNFINISHED, Run, read_run
 from cnnexp.report.read.study import Arm, LeftOut, Schedule, Study, set_labels
@@ -63,8 +65,11 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
     chosen = _baseline(arms, baseline, study, notes)
     if chosen:
         arms.sort(key=lambda a: a is not chosen)
-        firsts = [(a.label, a.runs[0]) for a in arms if a.runs]
+        apart = not_compared(arms, chosen)
+        barred = {arm.label for of_reason in apart.values() for arm in of_reason}
+        firsts = [(a.label, a.runs[0]) for a in arms if a.runs and a.label not in barred]
         notes += compare_notes(firsts, firsts[0]) if chosen.runs else []
+        notes += [_not_compared(apart, chosen)] if apart else []
     return Study(
         folder=folder,
         name=plain(study.get("name") or next((name for r in runs if (name := r.text("study"))), folder.name)),
@@ -143,9 +148,7 @@ def _group(runs: list[Run], planned: list[dict[str, Any]]) -> tuple[list[Arm], l
     for run in sorted((run for run in runs if not run.reason), key=lambda r: (r.unit, r.folder.name)):
         identity = (run.arm, run.fingerprint, run.unit)
         if run.arm in present and run.text("fingerprint") not in present[run.arm]:
-            fingerprints = ", ".join(sorted(present[run.arm]))
-            reason = f"its config, data or user code is not the arm's present one (fingerprint {fingerprints})"
-            left_out.append(_left_out(run, "superseded", reason))
+            left_out.append(_left_out(run, "superseded", _why_superseded(run, runs, present[run.arm])))
         elif identity in seen:
             left_out.append(_left_out(run, "copy", f"the same arm, config and seed as {seen[identity]}"))
         else:
@@ -153,6 +156,14 @@ def _group(runs: list[Run], planned: list[dict[str, Any]]) -> tuple[list[Arm], l
             arm = arms.setdefault(identity[:2], Arm(run.arm, run.fingerprint))
             (arm.diverged if run.status == "diverged" else arm.runs).append(run)
     return list(arms.values()), left_out
+
+
+def _why_superseded(run: Run, runs: list[Run], present: set[str]) -> str:
+    """Say what the runs of an arm's present config have otherwise. present: their fingerprints."""
+    newer = (r for r in runs if r.arm == run.arm and r.text("fingerprint") in present)
+    if changed := next((words for other in newer if (words := now_other(run, other))), ""):
+        return f"made with other settings than its arm has now: {changed}"
+    return f"its config, data or user code is not the arm's present one (fingerprint {', '.join(sorted(present))})"
 
 
 def _left_out(run: Run, status: str, reason: str) -> LeftOut:
@@ -199,6 +210,15 @@ def _baseline(arms: list[Arm], asked: str | None, study: dict[str, Any], notes: 
     elif study:
         notes.append(f"No comparison: the baseline '{plain(name)}' has no finished run.")
     return None
+
+
+def _not_compared(apart: Mapping[str, list[Arm]], baseline: Arm) -> str:
+    """Say which arms are not compared with the baseline, by reason, and why not."""
+    each = "; ".join(f"{_listed(arms)} ({reason})" for reason, arms in apart.items())
+    return (
+        f"Not compared with {baseline.label}: {each}. No arm sets what differs here, so a difference would be one of "
+        "these settings too: runs of before and after a change of the study."
+    )
 
 
 def _names(arm: Arm) -> set[str]:

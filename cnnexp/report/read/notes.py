@@ -4,8 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from cnnexp.config.keys import is_below
-from cnnexp.records.identical import differing
+from cnnexp.report.read.comparable import beyond
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.tested import mixed_tests
 from cnnexp.text import plain, plural
@@ -81,24 +80,6 @@ def compare_notes(arms: Sequence[tuple[str, Run]], baseline: tuple[str, Run]) ->
         return [f"{', '.join(names)} {own.format(baseline[0])}: also in {keys}."]
     each = "; ".join(f"{', '.join(labels)}: {keys}" for keys, labels in found.items())
     return [f"{len(names)} arms {own.format(baseline[0])}: {each}."]
-
-
-def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
-    """Return the keys in which an arm's config differs from the baseline's, without the arm's own changes.
-
-    First those that neither changes: the two were made by different commands. Then those that only the baseline
-    changes: a second difference. Both are [] if a config cannot be read.
-    """
-    own, of_baseline = _changed(arm), _changed(baseline)
-    keys = differing([arm.record, baseline.record], "difference")
-    keys = tuple(key for key in keys if not is_below(key, own) and not any(is_below(change, [key]) for change in own))
-    return [key for key in keys if not is_below(key, of_baseline)], [key for key in keys if is_below(key, of_baseline)]
-
-
-def _changed(run: Run) -> set[str]:
-    """Return the keys that a run records as its changes."""
-    changes = [change for change in run.get("changes") or [] if isinstance(change, str)]
-    return {change.lstrip("+~").partition("=")[0] for change in changes}
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.claims.metrics import SCORES
+from cnnexp.config.keys import flatten
 from cnnexp.errors import UserError
 from cnnexp.metrics import by_class
 from cnnexp.records.convergence import at_chance
@@ -187,6 +188,14 @@ class Run:
         content = hashlib.blake2b(self.text("data", "name").encode(), digest_size=16)
         content.update(found.ids[order].tobytes() + found.labels[order].astype("<i8").tobytes())
         return content.hexdigest()
+
+    @cached_property
+    def settings(self) -> dict[str, Any] | None:
+        """Return the config by dotted key; None if it cannot be read."""
+        try:
+            return flatten(self.record.config())
+        except (UserError, OSError):
+            return None
 
     @cached_property
     def drawn_by(self) -> dict[str, Any]:

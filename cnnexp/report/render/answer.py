@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from cnnexp.report.analysis.compare import Row, in_short, kind_of, nothing_learned
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged, against_baseline
+from cnnexp.report.analysis.left_out import same_settings
 from cnnexp.report.analysis.plan import NO_PLAN, STOPPED, ended, more_seeds, seeds_beyond
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
+from cnnexp.report.read.comparable import NOT_COMPARABLE
 from cnnexp.report.render.claim_tables import shown_difference
 from cnnexp.text import in_shell, number, percent, plural
 
@@ -25,6 +27,7 @@ DIVERGED = (
 )
 LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
+PROVISIONAL = "Provisional"
 TOO_FEW_FOLDS = "Too few folds"
 SEEDS = 5  # of an arm, advised where there are too few to test
 TICKS = 4  # wanted on the axis
@@ -103,7 +106,10 @@ def status(findings: Findings) -> tuple[str, str, str]:
     if findings.baseline is None:
         return "none", "No comparison", "There is no baseline, so nothing is tested."
     if any(kind_of(row.verdict) == "provisional" for row in findings.rows) or study.planned_waiting:
-        return "provisional", "Provisional", f"{_done(findings)}. Verdicts may change until all are done."
+        return "provisional", PROVISIONAL, f"{_done(findings)}. Verdicts may change until all are done."
+    if apart := sum(kind_of(row.verdict) == NOT_COMPARABLE for row in findings.rows):
+        arms = f"{plural(apart, 'arm')} {'has' if apart == 1 else 'have'}"
+        return "provisional", "Mixed settings", f"{arms} other settings than {findings.baseline.label}: not compared."
     if test.n < FIRST_LOOK:
         few = TOO_FEW_FOLDS if test.folds else TOO_FEW
         return "none", few, f"{test.units} cannot show whether a difference would come again."
@@ -214,7 +220,9 @@ def _images(findings: Findings) -> str:
 
 def _next(findings: Findings, now: tuple[str, str, str]) -> tuple[str, str] | None:
     study = findings.study
-    unfinished = now[0] == "provisional" or not any(row.test.n for row in findings.rows)
+    if advice := same_settings(findings):
+        return advice
+    unfinished = now[1] == PROVISIONAL or not any(row.test.n for row in findings.rows)
     if unfinished and study.command.startswith("cnnexp train "):
         return "Finish the planned runs:", study.command
     if nothing_learned(findings.rows):

@@ -24,6 +24,7 @@ CLAIM_NOTES = {  # each with a pattern of the claims, verdicts or remarks that i
     "own; one that repeats a comparison with the baseline has that verdict. holds / does not hold: p below the limit, "
     "by the side of the claimed number.": "",
     "provisional: {planned} are not done.": "^provisional",
+    "not comparable: arms of the claim differ in settings that none of them sets.": "^not comparable",
     "within noise: p >= 0.05.": "^within noise",
     "not decided: p < 0.05 but above the limit, or too few {units}, or no spread.": r"^not decided(?! \(\d+ diverged)",
     "not decided (diverged): p below the limit, but diverged runs, which weaken it, are left out.": r"\(\d+ diverged",

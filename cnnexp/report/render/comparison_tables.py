@@ -9,6 +9,7 @@ from cnnexp.report.analysis.compare import Row
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import Estimate, summarise
 from cnnexp.report.analysis.units import in_words
+from cnnexp.report.read.comparable import NOT_COMPARABLE
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import LeftOut, Study
 from cnnexp.report.render.formats import decimals, decision_columns, interval, or_dash, percent, points
@@ -56,6 +57,7 @@ def folds_of(rows: Sequence[Row]) -> int:
 VERDICT_NOTES = (
     ({"better", "worse"}, "better / worse: p below the limit, and no diverged run on the winning side."),
     ({"provisional"}, "provisional: {planned} are not done."),
+    ({NOT_COMPARABLE}, "not comparable: the arm and the baseline differ in settings that neither sets."),
     ({"within noise"}, "within noise: no detectable difference, p >= 0.05."),
     ({"not decided"}, "not decided: p < 0.05 but above the limit, or too few {units}."),
     (

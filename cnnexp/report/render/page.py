@@ -14,6 +14,7 @@ from cnnexp.report.analysis.cost import COSTS
 from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
+from cnnexp.report.analysis.left_out import superseded
 from cnnexp.report.analysis.plan import more_seeds, rules_in_words
 from cnnexp.report.analysis.units import in_words
 from cnnexp.report.read import unfinished
@@ -133,6 +134,7 @@ def render(
         "diagnostics_notes": diagnostics.NOTES,
         "environment": _environment(runs),
         "left_out": Table(comparison_tables.LEFT_OUT, study.left_out),
+        "superseded": superseded(study),
         "commands": list(dict.fromkeys(text for text in (study.command, *(r.text("command") for r in runs)) if text)),
         "repeats": _repeats(runs),
         "report_command": command,

@@ -16,6 +16,7 @@ from cnnexp.report import Report
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
+from cnnexp.report.analysis.left_out import same_settings, superseded
 from cnnexp.report.analysis.plan import more_seeds, rules_in_words
 from cnnexp.report.analysis.units import in_words
 from cnnexp.report.figures.images import TestImages, fetch
@@ -206,7 +207,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
     if rules := rules_in_words(findings):
         lines += textwrap.wrap(f"Judged: {' '.join(rules)}", TERMINAL_WIDTH, subsequent_indent="  ")
-    if advice := more_seeds(findings):
+    if advice := same_settings(findings) or more_seeds(findings):
         lines += [advice[0], f"  {advice[1]}"]
     lines += [f"Read with care: {note}" for note in findings.warnings]
     if study.left_out:
@@ -214,4 +215,5 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines.append(
             f"Not in the table: {plural(len(study.left_out), 'run')} ({', '.join(kinds)}); the page gives the reasons."
         )
+        lines += [said] if (said := superseded(study)) else []
     return "\n".join(lines) + "\n"
