@@ -167,7 +167,7 @@ def folder(
     folds: Folds,
     fold: Index | None,
     cache: str | None,
-    group: str | None = None,
+    group: str | None,
 ) -> Prepared:
     """Read any tree of class folders: root/path/train/<class>/... and test/ or val/ or both, or root/path/<class>/...
 

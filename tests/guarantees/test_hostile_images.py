@@ -59,7 +59,14 @@ def read(root: Path, tmp_path: Path, on_corrupt: str = "error", path: str = ".")
     }
     limits = {"train_limit": None, "val_limit": None, "test_limit": None, "normalize": "dataset"}
     return sources.folder(
-        name="folder", root=str(root), path=path, **settings, **limits, on_corrupt=on_corrupt, cache=str(tmp_path / "c")
+        name="folder",
+        root=str(root),
+        path=path,
+        **settings,
+        **limits,
+        on_corrupt=on_corrupt,
+        group=None,
+        cache=str(tmp_path / "c"),
     )
 
 
