@@ -77,15 +77,20 @@ def with_data(
     if of["augmentation"] != "ours" and of["augmentation"] in tried:
         try_augmentation(config, data)
     if 0 < (count := len(data.val)) < FEW_IMAGES and config["keep_epoch"] == "best":
-        warn_once("few", f"cnnexp: chance chooses the best epoch: {plural(count, 'validation image')}{more_of(config)}")
+        warn_once(
+            "few", f"cnnexp: chance chooses the best epoch: {plural(count, 'validation image')}{more_of(config, data)}"
+        )
 
 
-def more_of(config: Mapping[str, Any]) -> str:
-    """Return what to type for more validation images, where they are drawn from the training images."""
+def more_of(config: Mapping[str, Any], data: "ImageData") -> str:
+    """Return what to type for more validation images, where they are drawn from the training images.
+
+    With folds, the fold is the validation split; of images without a test split of their own it is the test split.
+    """
     node = config["data"]
     if node.get("val_limit"):
         return "; raise data.val_limit"
-    if node.get("folds"):
+    if node.get("folds") and "split" not in data.drawn:
         return "; lower data.folds"
     return "; raise data.val_fraction, unless the validation split is your own"
 

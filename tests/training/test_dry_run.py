@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from cnnexp import cli, errors
-from cnnexp.training import dry_run_schedule
+from cnnexp.training import dry_run, dry_run_schedule
 
 Train = Callable[..., int]
 
@@ -115,6 +117,13 @@ def test_few_validation_images_are_noted(
     assert train(*words) == 0
     error = capsys.readouterr().err
     assert (f"chance chooses the best epoch: {note}; raise data.val_limit" in error) if note else "chance" not in error
+
+
+@pytest.mark.parametrize(("drawn", "fix"), [({}, "lower data.folds"), ({"split": "of all"}, "raise data.val_fraction")])
+def test_few_validation_images_of_a_fold_name_the_setting_that_helps(drawn: dict[str, str], fix: str) -> None:
+    """Of images without a test split, the fold is the test split, and a fraction of the rest is for validation."""
+    data: Any = SimpleNamespace(drawn=drawn)
+    assert fix in dry_run.more_of({"data": {"val_limit": None, "folds": 3}}, data)
 
 
 @pytest.mark.parametrize(
