@@ -137,7 +137,7 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     if missing := _missing(classes, prepared.labels, assigned):
         hint = "; a class needs images of two groups or more" if groups else ""
         raise UserError(f"data: {name}: {missing}{hint}")
-    notes += _of_test(classes, prepared.labels, assigned, cut) if found.flat else []
+    notes += _of_test(classes, prepared.labels, assigned, cut, groups is not None) if found.flat else []
     notes += _of_groups(files, assigned) if groups else []
     others = _left_out(prepared.skipped, found.others, total)
     notes = [*found.notes, *alike(classes), *others, *notes, *prepared.notes]
@@ -171,14 +171,20 @@ def _with_copies(
     return found, notes
 
 
-def _of_test(classes: list[str], labels: Integers, assigned: Parts, cut: Cut) -> list[str]:
+def _of_test(classes: list[str], labels: Integers, assigned: Parts, cut: Cut, grouped: bool) -> list[str]:
     """Say which classes have no image in a test split that was drawn, or far fewer or more than their share."""
     tested, used = assigned == TEST, assigned != LEFT_OUT
     if absent := [title for label, title in enumerate(classes) if label not in set(labels[tested])]:
         shown = listed(absent, SHOWN)
         return [f"no image in the test split of {shown}: the network is trained on these, not tested"]
-    uneven = _uneven(labels[used], tested[used], 1 / cut.folds if cut.folds else cut.test_fraction)
-    return [uneven] if uneven else []
+    if not _is_uneven(labels[used], tested[used], 1 / cut.folds if cut.folds else cut.test_fraction):
+        return []
+    counts = np.bincount(labels[tested])
+    drawn = "in complete groups" if grouped else "by their names, so that no file moves another"
+    return [
+        f"of a class, {counts.min()} to {counts.max()} images are for the test: drawn {drawn}; data.split_seed=1 draws "
+        "others, folders train/ and test/ are a split of your own"
+    ]
 
 
 def _of_groups(files: list[File], assigned: Parts) -> list[str]:
@@ -202,16 +208,11 @@ def _drawn_by_names(folds_of: list[File] | None, assigned: Parts, parts: Parts, 
     return {"split" if flat else "validation": hashlib.blake2b(content, digest_size=16).hexdigest()}
 
 
-def _uneven(labels: Integers, tested: NDArray[np.bool_], share: float) -> str:
-    """Say so if a class has far fewer test images than its share, or far more; "" if not."""
+def _is_uneven(labels: Integers, tested: NDArray[np.bool_], share: float) -> bool:
+    """Tell whether a class has far fewer test images than its share, or far more."""
     counts, images = np.bincount(labels[tested]), np.bincount(labels)
     due = share * images[: len(counts)]
-    if not ((counts <= np.minimum(due / 2, due - 2)) | (counts >= np.maximum(2 * due, due + 3))).any():
-        return ""
-    return (
-        f"of a class, {counts.min()} to {counts.max()} images are for the test: drawn by their names, so that no file "
-        "moves another; data.split_seed=1 draws others, folders train/ and test/ are a split of your own"
-    )
+    return bool(((counts <= np.minimum(due / 2, due - 2)) | (counts >= np.maximum(2 * due, due + 3))).any())
 
 
 def _missing(classes: list[str], labels: Iterable[int], assigned: Iterable[int]) -> str:

@@ -39,7 +39,7 @@ def beyond(arm: Run, baseline: Run) -> tuple[list[str], list[str]]:
 def settings_apart(arm: Arm, other: Arm) -> list[str]:
     """Return the settings that neither of two arms sets, in which their runs differ, and which can change a result.
 
-    Arms of one name are told apart by these settings, so they have none.
+    Arms of one name are separate because of these settings, so there are none between them.
     """
     if arm is other or arm.name == other.name or not arm.runs or not other.runs:
         return []
