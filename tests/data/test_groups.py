@@ -234,3 +234,16 @@ def test_a_row_without_group_and_a_null_label_are_refused(photos):
         build("csv", columns=columns | {"label": None})
     with pytest.raises(UserError, match=r"data.columns.lable"):
         build("csv", columns=columns | {"lable": "x"})
+
+
+def test_uneven_test_images_are_said_to_be_drawn_by_groups(tmp_path):
+    """Two plots of a class, one of them large: its images cannot be divided."""
+    for name, sizes in (("oak", (30, 2)), ("ash", (16, 16))):
+        for plot, size in enumerate(sizes):
+            place = tmp_path / name / f"{name}{plot}"
+            place.mkdir(parents=True)
+            for i in range(size):
+                picture(1000 * len(name) * (name == "oak") + 100 * plot + i, size=(12, 12)).save(place / f"{i}.png")
+    notes = load(root=str(tmp_path), group="folder", test_fraction=0.3, val_fraction=0).notes
+    assert any("images are for the test: drawn in complete groups; data.split_seed=1" in note for note in notes)
+    assert not any("moves another" in note for note in notes)
