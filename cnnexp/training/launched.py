@@ -22,11 +22,15 @@ class Place:
 
 
 def place_of(environ: Mapping[str, str] = os.environ) -> Place | None:
-    """Return the place that torchrun or srun gives this process; None if it is alone. Raises UserError."""
+    """Return the place that torchrun or srun gives this process; None if it is alone. Raises UserError.
+
+    Spaces around a number are ignored, and an empty variable is one that is not set.
+    """
+    environ = {name: text.strip() for name, text in environ.items() if text.strip()}
 
     def number(name: str, default: int) -> int:
         text = environ.get(name, str(default))
-        if not re.fullmatch(r"\d{1,18}", text):
+        if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
             raise UserError(f"{name}: given {text!r} in the environment; allowed: a whole number, or unset it")
         return int(text)
 
@@ -37,10 +41,19 @@ def place_of(environ: Mapping[str, str] = os.environ) -> Place | None:
     if number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in environ:  # not those of a batch script
         job, step = number("SLURM_JOB_ID", 0), number("SLURM_STEP_ID", 0)
         address = f"{first_host(environ.get('SLURM_STEP_NODELIST', 'localhost'))}:{20000 + (job * 31 + step) % 20000}"
-        each = environ.get("SLURM_STEP_TASKS_PER_NODE", environ["SLURM_STEP_NUM_TASKS"])
-        local = number("SLURM_LOCALID", 0), int(re.split(r"\D", each)[0])
+        local = number("SLURM_LOCALID", 0), tasks_per_node(environ)
         return Place("srun", number("SLURM_PROCID", 0), number("SLURM_STEP_NUM_TASKS", 1), *local, address)
     return None
+
+
+def tasks_per_node(environ: Mapping[str, str]) -> int:
+    """Return the number of processes of a step of srun on its first node: 2 of "2(x3),1". Raises UserError."""
+    text = environ.get("SLURM_STEP_TASKS_PER_NODE", environ["SLURM_STEP_NUM_TASKS"])
+    found = re.match(r"(\d{1,9})(?:\(x\d+\))?(?:,|$)", text, re.ASCII)
+    if found is None:
+        fix = "allowed: numbers as srun writes them, such as 2(x3), or unset it"
+        raise UserError(f"SLURM_STEP_TASKS_PER_NODE: given {text!r} in the environment; {fix}")
+    return int(found[1])
 
 
 def first_host(nodes: str) -> str:

@@ -322,6 +322,15 @@ def test_torchrun_and_srun_are_detected() -> None:
     }
     found = place_of(batch | step | {"SLURM_STEP_NODELIST": "gpu[03-04]", "SLURM_STEP_ID": "0"})
     assert found == Place("srun", 3, 4, 1, 2, "gpu03:20217")
+    padded = run | {"WORLD_SIZE": " 8", "RANK": "5\n", "LOCAL_WORLD_SIZE": ""}
+    assert place_of(padded) == Place("torchrun", 5, 8, 1, 1, "h:1")
+    assert place_of(run | {"WORLD_SIZE": ""}) is None  # as if it were not set
+    for each, local in (("", 4), ("1(x2),2", 1), ("3,1", 3), (" 4 ", 4)):
+        found = place_of(batch | step | {"SLURM_STEP_TASKS_PER_NODE": each})
+        assert found is not None and found.local_count == local
+    for each in ("x2", "2x", "-1", "(x2)"):
+        with pytest.raises(UserError, match=r"SLURM_STEP_TASKS_PER_NODE: given '.*' in the environment; allowed: num"):
+            place_of(batch | step | {"SLURM_STEP_TASKS_PER_NODE": each})
     assert [first_host(nodes) for nodes in ("a", "a,b", "n[1,3-4],m", "n[07-09]-x")] == ["a", "a", "n1", "n07-x"]
 
 
