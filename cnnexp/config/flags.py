@@ -11,6 +11,7 @@ from cnnexp.config.habits import check_flag
 from cnnexp.config.words import (
     SAMPLERS,
     check_overrides,
+    check_readable,
     choices_of,
     config_folders,
     folder,
@@ -98,6 +99,7 @@ def read(argv: list[str]) -> Request:
             given[flag.partition("=")[0]] = flag
         else:
             overrides.append(word)
+    check_readable(config_folders(argv))
     check_overrides(overrides, config_folders(argv))
     prints = [flag for name, flag in given.items() if name in (*PRINTS, *TO_PRINT)]
     flags = set(OF_SWEEPS) & set(given)

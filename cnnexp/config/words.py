@@ -1,6 +1,7 @@
 """The words of a command before Hydra sees them: short names, several presets as one, quotes, what wins over what."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -44,6 +45,16 @@ def config_folders(words: Sequence[str]) -> list[Path]:
     found = [word.partition("=")[2] for word in words if word.startswith(("--config-dir=", "-cd="))]
     found += [following for word, following in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
     return [Path(folder).resolve() for folder in found if folder]
+
+
+def check_readable(places: Iterable[Path]) -> None:
+    """Raise UserError if a folder of configs, or a group's folder in one, exists and cannot be read."""
+    groups = [entry.name for entry in folder().iterdir() if entry.is_dir()]
+    for place in (found for given in places for found in (given, *(given / group for group in groups))):
+        if os.access(place, os.F_OK) and place.is_dir() and not os.access(place, os.R_OK | os.X_OK):
+            raise UserError(
+                f"--config-dir: {place} cannot be read; allow it: {in_shell(['chmod', 'u+rX', str(place)])}"
+            )
 
 
 def key_of(word: str) -> str:

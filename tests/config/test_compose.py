@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import shlex
 import shutil
 from collections.abc import Callable
@@ -319,3 +320,23 @@ def test_a_missing_folder_of_configs_is_one_line(
 ) -> None:
     assert train(*f"--config-dir{between}{tmp_path / 'conff'}".split(" ")) == 2
     assert capsys.readouterr().err == f"cnnexp: --config-dir: {tmp_path / 'conff'} is not a folder\n"
+
+
+@pytest.mark.parametrize("closed", ["conff", "conff/model"])
+def test_a_folder_of_configs_that_cannot_be_read_is_one_line(
+    closed: str,
+    train: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The administrator, who runs some of these tests, may read every folder."""
+    (tmp_path / "conff" / "model").mkdir(parents=True)
+    may = os.access
+    monkeypatch.setattr(
+        "os.access",
+        lambda path, mode, **more: may(path, mode, **more) and (mode == os.F_OK or Path(path) != tmp_path / closed),
+    )
+    assert train("--config-dir", str(tmp_path / "conff"), "model=mine") == 2
+    place = tmp_path / closed
+    assert capsys.readouterr().err == f"cnnexp: --config-dir: {place} cannot be read; allow it: chmod u+rX {place}\n"
