@@ -80,14 +80,16 @@ def test_the_report_says_so_everywhere(changed: Path, tmp_path: Path) -> None:
     assert said["dropout"]["test_accuracy_mean_percent"] != ""
     assert [row["verdict"] for row in rows_of(tables / "claims.csv")] == ["holds", "not comparable", "holds"]
     text = made.terminal
-    assert "Better than baseline: batchnorm. Not comparable with baseline: dropout, combined." in text
+    assert (
+        "Better than baseline: batchnorm. Not comparable with baseline: dropout, combined (epochs 3ep and 6ep)." in text
+    )
     assert "Claims: 2 hold, 1 not comparable." in text
     assert "Not compared with baseline: dropout, combined (epochs 3ep and 6ep)." in text
     again = "cnnexp train +study=demo"
     assert f"Make all arms with the same settings; runs that have them are not repeated:\n  {again}\n" in text
     page = made.index.read_text()
     assert "Mixed settings" in page and "2 arms have other settings than baseline: not compared." in page
-    assert "Not comparable with baseline: dropout, combined." in page and APART in page
+    assert "Not comparable with baseline: dropout, combined (epochs 3ep and 6ep)." in page and APART in page
     assert wrong(changed) == [] and len(check(changed)) > 300
     assert verify(changed, changed / "report").wrong == []
 

@@ -13,6 +13,7 @@ from cnnexp.report.analysis.statistics import Estimate, McNemar, paired, summari
 from cnnexp.report.read.comparable import NOT_COMPARABLE, why_not
 from cnnexp.report.read.study import Arm, Study
 from cnnexp.report.read.tested import same_test_images
+from cnnexp.text import shorten
 
 VERDICTS = {  # what a verdict begins with, in the order of the summary; every other is not decided
     "better": "Better than {}",
@@ -23,6 +24,7 @@ VERDICTS = {  # what a verdict begins with, in the order of the summary; every o
     "provisional": "Provisional",
 }
 
+MAX_REASON = 60  # characters of why an arm is in no comparison
 NOTHING_LEARNED = "No network learned: every run is at chance, not better than one answer for all images."
 
 
@@ -125,9 +127,9 @@ def in_short(study: Study, rows: Sequence[Row], most: int = 6) -> str:
 
 
 def _summary(others: Sequence[Row], baseline: str, most: int = 0) -> str:
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in others:
-        groups.setdefault(kind_of(row.verdict), []).append(row.arm.label)
+        groups.setdefault(kind_of(row.verdict), []).append(row)
     return " ".join(
         f"{VERDICTS[kind].format(baseline)}: {_listed(groups[kind], most)}." for kind in VERDICTS if kind in groups
     )
@@ -138,10 +140,21 @@ def kind_of(verdict: str) -> str:
     return next((kind for kind in VERDICTS if verdict.startswith(kind)), "not decided")
 
 
-def _listed(labels: Sequence[str], most: int) -> str:
-    if not most or len(labels) <= most:
-        return ", ".join(labels)
-    return f"{', '.join(labels[: most - 1])} and {len(labels) - most + 1} more"
+def _listed(rows: Sequence[Row], most: int) -> str:
+    """Name arms: "a, b (all runs diverged); c and 2 more", with the reason of those that are in no comparison."""
+    shown = rows if not most or len(rows) <= most else rows[: most - 1]
+    reasons: dict[str, list[str]] = {}
+    for row in shown:
+        reasons.setdefault(_why_left_out(row), []).append(row.arm.label)
+    named = "; ".join(", ".join(labels) + (f" ({why})" if why else "") for why, labels in reasons.items())
+    return named + (f" and {len(rows) - len(shown)} more" if len(shown) < len(rows) else "")
+
+
+def _why_left_out(row: Row) -> str:
+    """Return why an arm has no difference from the baseline, shortened; "" if it has one, or waits for planned runs."""
+    if row.difference is not None or kind_of(row.verdict) not in ("not decided", NOT_COMPARABLE):
+        return ""
+    return shorten(row.verdict.removeprefix(f"{NOT_COMPARABLE}: ").removesuffix(": no verdict"), MAX_REASON)
 
 
 def _sentence(row: Row, baseline: str) -> str:

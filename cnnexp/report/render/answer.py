@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cnnexp.report.analysis.compare import Row, in_short, kind_of, nothing_learned
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged, against_baseline
-from cnnexp.report.analysis.left_out import same_settings
+from cnnexp.report.analysis.left_out import same_settings, without_result
 from cnnexp.report.analysis.plan import NO_PLAN, STOPPED, ended, more_seeds, seeds_beyond
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
@@ -80,7 +80,7 @@ def answer(findings: Findings) -> Answer:
     now = status(findings)
     claims = sorted(findings.judged, key=lambda judged: not judged.verdict.startswith(("holds", "does not hold")))
     return Answer(
-        verdict=in_short(findings.study, findings.rows),
+        verdict=f"{in_short(findings.study, findings.rows)} {without_result(findings.study)}".rstrip(),
         held=_of_claims(claims),
         status=now,
         forest=_forest(findings),

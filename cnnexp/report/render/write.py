@@ -16,7 +16,7 @@ from cnnexp.report import Report
 from cnnexp.report.analysis.compare import sentences
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
-from cnnexp.report.analysis.left_out import same_settings, superseded
+from cnnexp.report.analysis.left_out import same_settings, superseded, without_result
 from cnnexp.report.analysis.plan import more_seeds, rules_in_words
 from cnnexp.report.analysis.units import in_words
 from cnnexp.report.figures.images import TestImages, fetch
@@ -194,7 +194,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines.append(to_terminal(made["comparison.md"]))
         if findings.baseline:
             lines += in_words(["Difference: points against the baseline, {paired}. [ ]: 95 % intervals."], study.folds)
-    lines.append(sentences(study, findings.rows)[0])
+    lines.append(f"{sentences(study, findings.rows)[0]} {without_result(study)}".rstrip())
     if findings.judged:
         lines += ["", to_terminal(made["claims.md"])]
         lines += [f"Claims: {summary(findings.judged)}. Reasons: tables/claims.md"]
