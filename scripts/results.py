@@ -131,7 +131,7 @@ def _headline(folders: list[Path]) -> str:
             found = f"{claim['mean']:+.1f} \\[{claim['low95']:+.1f}, {claim['high95']:+.1f}\\] {claim['unit']}"
             source = str(study.get("source") or "").removeprefix("report ").split(",")[0]
             text = f"`{claim['claim']}`"
-            verdict = f"**{claim['verdict']}**" if claim["verdict"] in DECIDED else claim["verdict"]
+            verdict = f"**{claim['verdict']}**" if claim["verdict"].startswith(DECIDED) else claim["verdict"]
             rows.append([source, text, verdict, reported, found, str(int(claim["n"])), _scale(runs)])
     heads = ["Report", "Claim", "Verdict", "Reported", "Here, with its 95 % interval", "Seeds", "Scale"]
     return _markdown(heads, rows)
@@ -142,7 +142,7 @@ def _sizes(folders: list[Path]) -> str:
     for folder in folders:
         runs = find_runs(folder)
         minutes = sum(r.info["seconds"]["train"] for r in runs if r.status == "done") / 60
-        verdicts = [v for v in _claims(folder)["verdict"] if v in DECIDED] if _has_claims(folder) else []
+        verdicts = [v for v in _claims(folder)["verdict"] if v.startswith(DECIDED)] if _has_claims(folder) else []
         claims = f"{len(verdicts)} of {len(_claims(folder))}" if _has_claims(folder) else "no claim"
         rows.append([folder.name, _scale(runs), str(len(runs)), f"{minutes:,.1f}", claims])
     return _markdown(["Study", "Scale", "Runs", "Training (min)", "Claims decided"], rows)

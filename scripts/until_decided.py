@@ -69,7 +69,7 @@ def replay(runs: Runs, seeds: range, fixed: bool) -> tuple[Counter[str], dict[st
         else:
             until_decided(asked, Sweep(lambda here: write_studies(here, "", tuple(seeds)), finish))
         found = questions(look(asked[0].folder.parent))
-    return made, {q.text: (q.verdict if q.decided else "undecided", q.n) for q in found}
+    return made, {q.text: (q.verdict.partition(" (at ")[0] if q.decided else "undecided", q.n) for q in found}
 
 
 def main() -> None:

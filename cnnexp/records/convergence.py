@@ -27,7 +27,7 @@ MIN_FOR_SCATTER = 5  # epochs
 MIN_RISE = 0.005  # half a point
 MIN_FALL = 0.05  # of the loss
 SLOPE_LEVEL, CHANCE_LEVEL = 0.025, 0.01  # of one-sided tests
-AT_CHANCE = "at chance: not better than one answer for all images"
+AT_CHANCE = "at chance: not significantly better than one answer for all images"
 ONE_EPOCH = "one epoch cannot show whether it still improves; train longer"
 IMPROVING = "still improving at the last epoch; train longer"
 

@@ -40,7 +40,7 @@ class Effects(Tested):
     def effects(self) -> Table:
         """Return what effects.csv should hold."""
         arms = self.layout()
-        found = [(name, self.effect(weights, arms), words) for name, weights, words in weighted(arms)]
+        found = [(name, self.effect(weights, arms), words) for name, weights, words in weighted(arms, techniques(arms))]
         diverged = sum(len(arm.diverged) for arm in arms.values())
         corrected = limits_of({name: (points, diverged > 0) for name, points, words in found if words})
         lines: list[dict[str, Any]] = []
@@ -58,7 +58,22 @@ class Effects(Tested):
         return spread({seed: sum(w * values[members][seed] for members, w in weights.items()) for seed in seeds})
 
 
-def weighted(arms: Mapping[Members, Arm]) -> Iterator[tuple[str, Weights, tuple[str, str] | None]]:
+def techniques(arms: Mapping[Members, Arm]) -> dict[str, str]:
+    """Return the name of each technique: of a grid's arm what it alone sets, without the first part of each key."""
+    found = {}
+    shared = set(arms[Members()].first.texts("changes")) if arms else set()
+    for members, arm in arms.items():
+        if len(members) == 1:
+            own = [change.split("=", 1) for change in arm.first.texts("changes") if change not in shared]
+            short = [{"augmentation": "aug"}.get(key.lstrip("+"), key.split(".", 1)[-1]) for key, _ in own]
+            sets = " ".join(f"{key}={value}" for key, (_, value) in zip(short, own, strict=True))
+            found[arm.label] = sets if "=" in arm.name else arm.label
+    return found
+
+
+def weighted(
+    arms: Mapping[Members, Arm], names: Mapping[str, str]
+) -> Iterator[tuple[str, Weights, tuple[str, str] | None]]:
     """Yield each effect: its name, how much each arm counts, and the words of its verdict, None if it is not tested.
 
     A full factorial has contrasts: half of the arms, by the parity of the techniques that they lack, against the rest.
@@ -71,7 +86,7 @@ def weighted(arms: Mapping[Members, Arm]) -> Iterator[tuple[str, Weights, tuple[
                 lacks = {members: len(set(chosen) - members) for members in arms}
                 signs = {members: (-1 if lacks[members] % 2 else 1) / (len(arms) / 2) for members in arms}
                 words = (BETTER, MORE)[size - 1] if size < 3 else ("above 0", "below 0")
-                yield " x ".join(chosen), signs, words
+                yield " x ".join(names[label] for label in chosen), signs, words
     else:
         for members, arm in arms.items():
             if members:

@@ -68,7 +68,7 @@ def test_runs_at_chance_mark_the_interval(tmp_path):
     text = Page(written.index.read_text()).text
     for line in (
         "baseline: 2 of 3 runs at chance (seeds 1, 2): mean and interval mix runs that learned with runs that did not.",
-        "dropout: at chance: not better than one answer for all images.",
+        "dropout: at chance: not significantly better than one answer for all images.",
     ):
         assert line in written.terminal and line in text
     row = next(line for line in written.terminal.splitlines() if line.startswith("baseline  "))

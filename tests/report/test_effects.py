@@ -105,6 +105,43 @@ def test_the_sum_of_the_parts_by_hand():
     assert analyse(study).effects[-1].verdict == "not decided (1 diverged)"
 
 
+def test_an_effect_of_a_grid_is_named_by_what_it_sets_and_not_by_an_arm():
+    arms = [(norm, aug) for norm in ("none", "batch") for aug in ("null", "full")]
+    swept = {f"model.norm={n},augmentation={a}": [f"model.norm={n}", f"augmentation={a}"] for n, a in arms}
+    found = effects(of(swept))
+    assert [effect.name for effect in found] == ["aug=full", "norm=batch", "aug=full x norm=batch"]
+    assert found[0].formula == "mean of the arms with it - mean of those without"
+    long = {name: [*own, "epochs=3"] for name, own in swept.items()}
+    assert [effect.name for effect in effects(of(long))] == ["aug=full", "norm=batch", "aug=full x norm=batch"]
+
+
+def test_an_effect_says_at_how_many_seeds_it_was_decided(tmp_path):
+    changes = {"base": [], "n": ["n=1"], "d": ["d=1"], "nd": ["n=1", "d=1"]}
+    gains = {"base": 0.0, "n": 0.05, "d": 0.0, "nd": 0.05}
+    noise = [[0.0, 0.01, 0.0, 0.01], [0.01, 0.0, 0.01, 0.0], [0.0, 0.0, 0.01, 0.01]]
+    later = [[0.0, -0.3, 0.0, -0.3], [0.0, 0.3, 0.0, 0.2]]  # with them no effect of n could be seen
+    entries = []
+    for seed, of_seed in enumerate([*noise, *later]):
+        for arm, more in zip(changes, of_seed, strict=True):
+            run = write_run(tmp_path, arm, seed, 0.5 + gains[arm] + more, changes=changes[arm], epochs=1, images=100)
+            entries.append({"folder": run.folder.name, **{k: run.info[k] for k in ("arm", "seed", "fingerprint")}})
+        if seed == 2 or seed == 4:
+            content = study_file.read_study(tmp_path / "demo") or {} if seed == 4 else {}
+            plan = {"seeds": [0, 1, 2], "every_seed": False}
+            study_file.write_study(
+                tmp_path / "demo",
+                {"name": "demo", "baseline": "base", "arms": list(changes), "plan": plan, **content, "runs": entries},
+            )
+            written = report.write(tmp_path / "demo", figures=False)
+    lines = list(csv.DictReader(io.StringIO((written.index.parent / "tables" / "effects.csv").read_text())))
+    n = next(line for line in lines if line["effect"] == "n")
+    assert (n["verdict"], n["n"], n["seeds_compared"]) == ("better (at 3 seeds)", "5", "3")
+    assert float(n["points_low95"]) < 0 < float(n["points_high95"])
+    assert "better (at 3 seeds)" in written.terminal
+    page = written.index.read_text()
+    assert '<td class="better">better (at 3 seeds)</td>' in page and "what is decided stays, whatever later" in page
+
+
 def test_two_techniques_have_no_sum_beside_their_interaction():
     changes = {"base": [], "n": ["n=1"], "d": ["d=1"], "nd": ["n=1", "d=1"]}
     seeds = {"base": [0.50, 0.51, 0.52], "n": [0.60, 0.61, 0.63], "d": [0.55, 0.57, 0.57], "nd": [0.60, 0.61, 0.62]}

@@ -223,7 +223,7 @@ def test_no_seeds_are_advised_where_no_network_learned(
     monkeypatch.setattr(sys.modules[__name__], "accuracy", lambda plan: 0.1 + 0.001 * (plan.seed % 3))
     assert until_decided(plans(tmp_path, seeds=3), Pretended(every=3).sweep()) == EXIT_DONE
     printed = capsys.readouterr().out
-    assert "No network learned: every run is at chance" in printed
+    assert "Nothing shows that a network learned: every run is at chance" in printed
     assert "undecided: nothing: " in printed and "if they go on like this" not in printed
     assert "look at 3 seeds: decided: nothing new; open: " in printed and "going on" not in printed
 

@@ -205,4 +205,4 @@ def test_a_run_whose_curve_is_too_short_says_so_at_its_end(
 ) -> None:
     train("epochs=1ep", "data.num_test=200", "optimizer.lr=1e-9")
     name = f"{only().info['arm']}, seed 0"
-    assert f"\n{name}: at chance: not better than one answer for all images\n" in capsys.readouterr().out
+    assert f"\n{name}: at chance: not significantly better than one answer for all images\n" in capsys.readouterr().out

@@ -25,7 +25,9 @@ VERDICTS = {  # what a verdict begins with, in the order of the summary; every o
 }
 
 MAX_REASON = 60  # characters of why an arm is in no comparison
-NOTHING_LEARNED = "No network learned: every run is at chance, not better than one answer for all images."
+NOTHING_LEARNED = (
+    "Nothing shows that a network learned: every run is at chance, not significantly better than one answer for all."
+)
 
 
 @dataclass(frozen=True)

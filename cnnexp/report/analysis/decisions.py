@@ -20,6 +20,7 @@ from cnnexp.records.study import Crossing, Plan
 from cnnexp.report.analysis.sequential import FIRST_LOOK, linear_limits, spending_limits
 from cnnexp.report.analysis.statistics import LEVEL, Estimate, beside_limit
 from cnnexp.report.read.folds import count_of, fold_of
+from cnnexp.text import plural
 
 AT_PLAN, WITH_LOOKS = 0.8, 0.95  # of the level: spent when the plan is done, and up to the last look
 MIN_LAST_LOOK = 10
@@ -98,6 +99,7 @@ class Decision:
 
 
 BOTH_SIDES = frozenset({1, -1})
+BEFORE_NOTE = "(at ... seeds): decided at a look with so many; what is decided stays, whatever later seeds say."
 NO_TEST, NO_DECISION = Test((), math.nan, math.nan, 0), Decision()
 
 
@@ -234,7 +236,7 @@ def in_words(test: Estimate, decision: Decision, side: int, words: tuple[str, st
     diverged: runs on the side that would win. They are left out of the mean, which flatters the arm that they are of.
     """
     if side:
-        return (words[0] if side > 0 else words[1]) + over_folds(test)
+        return (words[0] if side > 0 else words[1]) + over_folds(test) + decided_before(test.n, decision)
     if decision.crossed and diverged:
         return f"not decided ({diverged} diverged)"
     return decision.provisional or why_undecided(test)
@@ -243,6 +245,11 @@ def in_words(test: Estimate, decision: Decision, side: int, words: tuple[str, st
 def over_folds(test: Estimate) -> str:
     """Return " over 5 folds"; "" without cross-validation."""
     return f" over {test.units}" if test.folds else ""
+
+
+def decided_before(n: int, decision: Decision) -> str:
+    """Return " (at 3 seeds)" of a verdict that stays from a look with fewer than the n seeds of now; else ""."""
+    return f" (at {plural(decision.n, 'seed')})" if 0 < decision.n < n and decision.rule != FOLDS else ""
 
 
 def compared_with(decision: Decision) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cnnexp.records.names import arm_labels, settings_of
 from cnnexp.records.study import identity
 from cnnexp.report.analysis.decisions import BOTH_SIDES, NO_DECISION, Decision, Test, in_words
 from cnnexp.report.analysis.evidence import by_seed
@@ -150,7 +151,7 @@ def _contrasts(arms: Layout, singles: list[str]) -> list[Effect]:
     multiply to +1, minus the mean of the other half. So the interaction of two techniques is half of what one gains
     with the other beyond what it gains without.
     """
-    found = []
+    found, techniques = [], _techniques(arms, singles)
     for size in range(1, len(singles) + 1):
         for chosen in itertools.combinations(singles, size):
             times = {m: (-1) ** (size - len(m & set(chosen))) / 2 ** (len(singles) - 1) for m in arms}
@@ -160,8 +161,23 @@ def _contrasts(arms: Layout, singles: list[str]) -> list[Effect]:
                 count = " or ".join(str(n) for n in range(size % 2, size + 1, 2))  # of arms with sign +1: "0 or 2"
                 formula = f"mean of the arms with {count} of them - mean of the others"
                 words = SUM_WORDS if size == 2 else ("above 0", "below 0")
-            found.append(_effect(" x ".join(chosen), formula, arms, times, words))
+            name = " x ".join(techniques[single] for single in chosen)
+            found.append(_effect(name, formula, arms, times, words))
     return found
+
+
+def _techniques(arms: Layout, singles: Sequence[str]) -> dict[str, str]:
+    """Return what to call the technique of each single arm, by the arm's label.
+
+    Of a grid, whose arms' names consist of settings, it is what the arm sets that the baseline does not: an arm
+    "norm=none aug=full" beside a baseline "norm=none aug=null" is where "aug=full" alone is added.
+    """
+    names, common = [], set(arms[frozenset()].first.texts("changes"))
+    for single in singles:
+        arm = arms[frozenset({single})]
+        own = [change for change in arm.first.texts("changes") if change not in common]
+        names.append(",".join(own) if settings_of(arm.name) else arm.label)
+    return dict(zip(singles, arm_labels(names, [[]] * len(names)), strict=True))
 
 
 def _judged(effect: Effect, decision: Decision, diverged: int) -> Effect:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from cnnexp.claims.grammar import STD, Claim, members
 from cnnexp.claims.metrics import metric as metric_of
 from cnnexp.records.study import identity
-from cnnexp.report.analysis.decisions import BOTH_SIDES, NO_DECISION, Decision, Test, over_folds, why_undecided
+from cnnexp.report.analysis.decisions import (
+    BOTH_SIDES,
+    NO_DECISION,
+    Decision,
+    Test,
+    decided_before,
+    over_folds,
+    why_undecided,
+)
 from cnnexp.report.analysis.evidence import Evidence
 from cnnexp.report.analysis.outlook import NO_OUTLOOK, Outlook
 from cnnexp.report.analysis.sequential import anytime_p
@@ -150,7 +158,8 @@ def _judged(evidence: Evidence, decisions: Mapping[str, Decision], outlooks: Map
     measured = _measured(evidence, claim)
     if decision.side:
         verdict = "holds" if sign * decision.side == claim.direction else "does not hold"
-        return Judged(evidence, decision, verdict + over_folds(evidence.test), measured)
+        stands = over_folds(evidence.test) + decided_before(len(evidence.seeds), decision)
+        return Judged(evidence, decision, verdict + stands, measured)
     outlook = outlooks.get(name, NO_OUTLOOK)
     side = _side(evidence.test.mean - claim.threshold, claim, evidence.test)
     if decision.crossed and (biased := _biased(evidence, claim, side)):

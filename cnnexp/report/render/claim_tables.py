@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cnnexp.claims.metrics import metric
 from cnnexp.pages.tables import Column, Table, csv_columns
+from cnnexp.report.analysis.decisions import BEFORE_NOTE
 from cnnexp.report.analysis.effects import Effect
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import Judged
@@ -25,6 +26,7 @@ CLAIM_NOTES = {  # each with a pattern of the claims, verdicts or remarks that i
     "by the side of the claimed number.": "",
     "provisional: {planned} are not done.": "^provisional",
     "not comparable: arms of the claim differ in settings that none of them sets.": "^not comparable",
+    BEFORE_NOTE: r" \(at \d",
     "within noise: p >= 0.05.": "^within noise",
     "not decided: p < 0.05 but above the limit, or too few {units}, or no spread.": r"^not decided(?! \(\d+ diverged)",
     "not decided (diverged): p below the limit, but diverged runs, which weaken it, are left out.": r"\(\d+ diverged",
@@ -154,7 +156,8 @@ def claim_notes(judged: Sequence[Judged]) -> list[str]:
 def effects(findings: Findings) -> Table[Effect]:
     """Return the effects with their verdicts."""
     factorial = any(" x " in effect.name for effect in findings.effects)
-    notes = in_words(EFFECT_NOTES, findings.study.folds)
+    before = [BEFORE_NOTE] * any(" (at " in effect.verdict for effect in findings.effects)
+    notes = in_words([*EFFECT_NOTES, *before], findings.study.folds)
     return Table(EFFECTS, findings.effects, [*notes, FACTORIAL_NOTE] if factorial else notes)
 
 

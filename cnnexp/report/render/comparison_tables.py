@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cnnexp.claims.metrics import SCORES
 from cnnexp.pages.tables import Column, Table, csv_columns
 from cnnexp.report.analysis.compare import Row
+from cnnexp.report.analysis.decisions import BEFORE_NOTE
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.statistics import Estimate, summarise
 from cnnexp.report.analysis.units import in_words
@@ -23,7 +24,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     own_images = any(row.arm.fold_is_test for row in rows)
     verdicts = {_kind(row.verdict) for row in rows}
     diverged = " (+1 div.): one more run diverged." if any(row.diverged for row in rows) else ""
-    chance = " At chance: runs that are not better than one answer for all images."
+    chance = " At chance: runs that are not significantly better than one answer for all images."
     found = [
         f"Accuracies in %: mean ± sample standard deviation {{over}}. n: number of {{units}}.{diverged}",
         "95 % interval: {t} over the {units}, cut at 0 and 100."
@@ -36,6 +37,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
             "what p must be below for a verdict."
         )
         found += [" ".join(words for kinds, words in VERDICT_NOTES if kinds & verdicts)]
+        found += [BEFORE_NOTE] * any(" (at " in row.verdict for row in rows)
     if any(math.isfinite(row.outlook.detectable) for row in rows):
         found.append(
             "Detectable: the smallest true difference that these {units} would find with probability 0.8, with the "
