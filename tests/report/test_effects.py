@@ -139,6 +139,8 @@ def test_an_effect_says_at_how_many_seeds_it_was_decided(tmp_path):
     assert float(n["points_low95"]) < 0 < float(n["points_high95"])
     assert "better (at 3 seeds)" in written.terminal
     page = written.index.read_text()
+    first = page[: page.index("</header>")]
+    assert '<span class="said-of">better (at 3 seeds)</span> n <span class="soft">' in first
     assert '<td class="better">better (at 3 seeds)</td>' in page and "what is decided stays, whatever later" in page
 
 

@@ -13,7 +13,7 @@ from cnnexp.report.analysis.plan import NO_PLAN, STOPPED, ended, more_seeds, see
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.report.read.comparable import NOT_COMPARABLE
-from cnnexp.report.render.claim_tables import shown_difference
+from cnnexp.report.render.claim_tables import effects_in_short, shown_difference
 from cnnexp.text import in_shell, number, percent, plural
 
 KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
@@ -62,7 +62,7 @@ class Answer:
     """What the first screen says. status: (kind, one or two words, a sentence). next: (a sentence, a command).
 
     held: how many claims hold. explained: what verdicts of the figure mean. claims: (text, verdict, its difference),
-    those that are decided first.
+    those that are decided first. effects: the same of what the techniques add, averaged or beyond their sum.
     """
 
     verdict: str
@@ -72,6 +72,7 @@ class Answer:
     explained: Sequence[str]
     facts: dict[str, str]
     claims: Sequence[tuple[str, str, str]]
+    effects: Sequence[tuple[str, str, str]]
     next: tuple[str, str] | None
 
 
@@ -87,6 +88,9 @@ def answer(findings: Findings) -> Answer:
         explained=_explained(findings),
         facts=_facts(findings),
         claims=[(j.evidence.text, j.verdict.replace(*WITHIN_NOISE), shown_difference(j)) for j in claims],
+        effects=[
+            (name, verdict.replace(*WITHIN_NOISE), points) for name, verdict, points in effects_in_short(findings)
+        ],
         next=_next(findings, now),
     )
 
