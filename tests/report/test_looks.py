@@ -180,6 +180,17 @@ def test_arms_that_are_added_after_a_look_are_named(tmp_path: Path) -> None:
     assert said.startswith("An earlier report had 1 comparison, and this one 2.")
 
 
+def test_what_an_earlier_report_had_is_counted_in_tests_and_called_so(tmp_path: Path) -> None:
+    claims = ["up > baseline", "up - baseline > 1 points", "baseline - up < -1 points"]
+    folder = study(tmp_path, 5, claims=claims)  # the first is the comparison; the others are one test
+    look(folder)
+    content = storage.read_json(folder / "study.json")
+    storage.write_json(folder / "study.json", {**content, "claims": [*claims, "up - baseline > 2 points"]})
+    rules = rules_in_words(look(folder))
+    assert any(rule.startswith("An earlier report had 1 claim test, and this one 2.") for rule in rules)
+    assert any("0.05 for all 2 claim tests together" in rule for rule in rules)
+
+
 def test_a_look_that_tested_nothing_is_no_other_family(tmp_path: Path) -> None:
     folder = study(tmp_path, 5)
     look(folder)
@@ -341,6 +352,21 @@ def test_the_rules_are_one_line_and_more_seeds_are_a_command(tmp_path: Path) -> 
     listed = ",".join(map(str, seeds)) if len(seeds) <= 8 else f"range(5,{seeds[-1] + 1})"
     assert shlex.split(command) == ["cnnexp", "train", "+study=demo", "study.question=why?", f"seed={listed}"]
     assert f"<code>{command.strip()}</code><button" in html.unescape(written.index.read_text())
+
+
+def test_all_open_tests_are_named_or_counted_once(tmp_path: Path) -> None:
+    arms = ["baseline", *(f"a{n}" for n in range(6))]
+    fields = {"claims": ["a0 > baseline", "a0 - a1 > 1 points"], "command": "cnnexp train +study=demo"}
+    for seeds, more in ((3, 3), (5, 2)):  # with 5, one is decided
+        folder = write_study(tmp_path, dict.fromkeys(arms, (0.5, 0.1, 9.0)), seeds, **fields)
+        storage.write_json(
+            folder / "study.json", storage.read_json(folder / "study.json") | {"plan": {"seeds": [*range(5)]}}
+        )
+        text = report.write(folder, figures=False).terminal
+        (said,) = (line for line in text.splitlines() if line.startswith("Still open: "))
+        assert re.match(
+            rf"Still open: a0, a1, a2, a3 and {more} more. Soonest a.*: \d+ more seeds? would decide it", said
+        ), said
 
 
 def test_missing_planned_seeds_are_the_ones_to_make(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cnnexp.report.analysis.disagreement import Disagreement, disagreements
 from cnnexp.report.analysis.effects import Effect, effect_tests, effects, judge_effects
 from cnnexp.report.analysis.evidence import Evidence, gather_evidence
 from cnnexp.report.analysis.examples import Examples, find_examples
-from cnnexp.report.analysis.judge import Judged, claim_tests, comparison_tests, hypothesis_of, judge
+from cnnexp.report.analysis.judge import Judged, against_baseline, claim_tests, comparison_tests, hypothesis_of, judge
 from cnnexp.report.analysis.outlook import NO_CHANCE, NO_OUTLOOK, Outlook, outlooks
 from cnnexp.report.analysis.reported_comparison import ReportedComparison, compare_reported
 from cnnexp.report.analysis.sequential import FIRST_LOOK
@@ -150,7 +150,8 @@ class Question:
     """A comparison or a claim of a study, and whether it is decided.
 
     text: the arm's label or the claim. arms: the names of its arms. rule: that judges it, "" if nothing can be compared
-    yet. n: its seeds. outlook: what further seeds would decide; where no seed differs, none do.
+    yet. n: its seeds. outlook: what further seeds would decide; where no seed differs, none do. hypothesis: that is
+    tested: a claim may be the same test as a comparison.
     """
 
     text: str
@@ -160,6 +161,7 @@ class Question:
     rule: str
     n: int
     outlook: Outlook = NO_OUTLOOK
+    hypothesis: str = ""
 
 
 def questions(findings: Findings) -> list[Question]:
@@ -168,18 +170,26 @@ def questions(findings: Findings) -> list[Question]:
     for row in findings.rows:
         if findings.baseline and not row.is_baseline:
             arms, test = (row.arm.name, findings.baseline.name), row.difference or Estimate()
-            found.append(_question(row.arm.label, arms, row.verdict, row.decision, row.outlook, test))
+            name, _ = against_baseline(row.arm, findings.baseline)
+            found.append(_question(row.arm.label, arms, row.verdict, row.decision, row.outlook, test, name))
     for judged in findings.judged:
         evidence = judged.evidence
         names = tuple(dict.fromkeys(arm.name for arms in evidence.arms.values() for arm in arms))
-        outlook = findings.outlooks.get(hypothesis_of(evidence)[0], NO_OUTLOOK)
-        found.append(_question(evidence.text, names, judged.verdict, judged.decision, outlook, evidence.test))
+        name, _ = hypothesis_of(evidence)
+        outlook = findings.outlooks.get(name, NO_OUTLOOK)
+        found.append(_question(evidence.text, names, judged.verdict, judged.decision, outlook, evidence.test, name))
     return found
 
 
 def _question(
-    text: str, arms: tuple[str, ...], verdict: str, decision: Decision, outlook: Outlook, test: Estimate
+    text: str,
+    arms: tuple[str, ...],
+    verdict: str,
+    decision: Decision,
+    outlook: Outlook,
+    test: Estimate,
+    hypothesis: str,
 ) -> Question:
     if test.n >= FIRST_LOOK and test.std <= NO_SPREAD and test.p == 1.0:  # a difference without a spread may get one
         outlook = NO_CHANCE
-    return Question(text, arms, bool(decision.side), verdict, decision.rule, int(test.n), outlook)
+    return Question(text, arms, bool(decision.side), verdict, decision.rule, int(test.n), outlook, hypothesis)

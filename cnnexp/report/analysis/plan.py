@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from cnnexp.report.analysis.decisions import ANYTIME, AT_PLAN
-from cnnexp.report.analysis.findings import Findings, questions
+from cnnexp.report.analysis.findings import Findings, Question, questions
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL
-from cnnexp.text import in_shell, plural
+from cnnexp.text import in_shell, listed, plural
 
+MAX_OPEN = 4  # tests that are named
 MAX_LISTED = 8  # seeds of a command; more are a range
 FIXED_TEST = (
     " All folds have the same test images, for which the correction is an approximation; the intervals leave out the "
@@ -19,7 +20,7 @@ NO_PLAN = (
     "look (alpha spending)."
 )
 STOPPED = "the rest would decide nothing, or hardly anything"
-FAMILIES = ("comparison", "claim", "effect")
+FAMILIES = ("comparison", "claim test", "effect test")  # a claim that repeats a comparison is no test of its own
 
 
 def rules_in_words(findings: Findings) -> list[str]:
@@ -48,7 +49,7 @@ def rules_in_words(findings: Findings) -> list[str]:
 
 
 def _and_for(counts: Sequence[str]) -> str:
-    """Return "all 6 comparisons together, 0.05 for all 5 claims together, 0.05 for the effect"."""
+    """Return "all 6 comparisons together, 0.05 for all 5 claim tests together, 0.05 for the effect test"."""
     together = [f"the {count[2:]}" if count.startswith("1 ") else f"all {count} together" for count in counts]
     return f", {LEVEL:g} for ".join(together)
 
@@ -73,11 +74,21 @@ def more_seeds(findings: Findings) -> tuple[str, str] | None:
     waiting = sorted(set[int]().union(*schedule.waiting.values()))
     seeds = waiting or [*range(max(_seeds(findings)) + 1, max(_seeds(findings)) + 1 + soonest.outlook.more)]
     listed = ",".join(map(str, seeds)) if len(seeds) <= MAX_LISTED else f"range({seeds[0]},{seeds[-1] + 1})"
-    advice = f"Still open: {soonest.text}. {soonest.outlook.advice}:"
+    advice = f"Still open: {_open_tests(open_ones, soonest)}{soonest.outlook.advice}:"
     if schedule.plan and schedule.plan.every_seed:  # the same command goes on
         return advice, command
     words = [word for word in shlex.split(command) if not word.startswith(("seed=", "--plan"))]
     return advice, in_shell([*words, f"seed={listed}"])
+
+
+def _open_tests(open_ones: Sequence[Question], soonest: Question) -> str:
+    """Return "up. ", or "up, down and 4 more. Soonest up: " of several. A claim that repeats another is not counted."""
+    once: dict[str, Question] = {}
+    for question in open_ones:
+        once.setdefault(question.hypothesis, question)
+    if len(once) == 1:
+        return f"{soonest.text}. "
+    return f"{listed([question.text for question in once.values()], MAX_OPEN)}. Soonest {soonest.text}: "
 
 
 def _of_plan(findings: Findings) -> str:
