@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnexp import storage
 from cnnexp.data.decode import SUFFIXES
 from cnnexp.data.images import PARTS
 from cnnexp.errors import UserError
@@ -82,8 +83,12 @@ def is_ignored(name: str) -> bool:
 
 
 def subfolders(path: Path) -> list[Path]:
-    """Return the folders in a folder, sorted by name, without those that file managers add."""
-    found = [folder for folder in path.iterdir() if not is_ignored(folder.name) and folder.is_dir()]
+    """Return the folders in a folder, sorted by name, without those that file managers add.
+
+    Raises StorageError if the folder cannot be listed.
+    """
+    with storage.reading(path):
+        found = [folder for folder in path.iterdir() if not is_ignored(folder.name) and folder.is_dir()]
     return sorted(found, key=lambda folder: (nfc(folder.name), folder.name))
 
 
@@ -193,5 +198,7 @@ def _not_read(root: Path, parts: dict[str, Path]) -> list[str]:
 
 
 def _loose_images(path: Path) -> str:
-    found = [f for f in path.iterdir() if f.name.lower().endswith(SUFFIXES) and not is_ignored(f.name) and f.is_file()]
+    with storage.reading(path):
+        names = [f for f in path.iterdir() if f.name.lower().endswith(SUFFIXES) and not is_ignored(f.name)]
+        found = [f for f in names if f.is_file()]
     return f"not read, because in no class folder: {plural(len(found), 'image')} directly in {path}" if found else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from cnnexp.data.decode import HEIC, HEIF, RAW, SUFFIXES, is_image
 from cnnexp.data.folders import Tree, is_ignored, nfc
 from cnnexp.errors import UserError
+from cnnexp.storage import StorageError
 from cnnexp.text import listed, plural
 
 Kinds = Counter[str]  # of files that are no images: {".txt": 3}
@@ -34,9 +35,14 @@ def image_files(folder: Path) -> tuple[list[Path], Kinds]:
     """Return the images below a folder, sorted by path, and the kinds of all other files.
 
     Hidden files, and those of file managers, are ignored. Links to folders are followed, to each folder once.
+    Raises StorageError for a folder that cannot be listed: its images would be missing without a word.
     """
     found, seen, kinds = list[Path](), set[str](), Kinds()
-    for place, folders, names in os.walk(folder, followlinks=True):
+
+    def stop(error: OSError) -> None:
+        raise StorageError(error.filename or folder, error, "read") from error
+
+    for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):
         here = os.path.realpath(place)
         folders[:] = [] if here in seen else [f for f in folders if not is_ignored(f)]
         names = [] if here in seen else names
@@ -50,7 +56,10 @@ def image_files(folder: Path) -> tuple[list[Path], Kinds]:
 
 
 def find_images(folder: Path) -> tuple[list[Path], Kinds]:
-    """Return the images below a folder, sorted, and the kinds of its other files. Raises UserError if it has none."""
+    """Return the images below a folder, sorted, and the kinds of its other files.
+
+    Raises UserError if it has none, or if a folder below it cannot be listed.
+    """
     found, kinds = image_files(folder)
     if not found:
         raise UserError(

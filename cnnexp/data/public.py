@@ -2,8 +2,9 @@
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,19 @@ def files_of(name: str, root: Path) -> list[Path]:
 
 
 def _present(name: str, root: Path) -> list[Path]:
-    return sorted(path for pattern in SETS[name].files for path in root.glob(pattern) if path.is_file())
+    found = (path for pattern in SETS[name].files for path in _matching(root, Path(pattern).parts))
+    return sorted(path for path in found if path.is_file())
+
+
+def _matching(folder: Path, pattern: Sequence[str]) -> list[Path]:
+    """Return the paths below a folder that match a pattern's parts. Raises StorageError if a folder cannot be listed.
+
+    Path.glob would leave out what is in such a folder.
+    """
+    with storage.reading(folder):
+        inside = list(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in inside if fnmatch(path.name, pattern[0])]
+    return [below for path in found for below in _matching(path, pattern[1:])] if pattern[1:] else found
 
 
 def _datasets(name: str, root: Path, download: bool = False) -> dict[str, Any]:
