@@ -34,7 +34,7 @@ WRONG: dict[str, tuple[str, ...]] = {  # request: what its message must name
     "model=custm": ("model", "'custm'", "conv4_unpadded_norm, custom", "did you mean 'custom'"),
     "model.kernels=[99,5,3]": ("model.kernels.0", "99", "24x24"),
     "model.kernels=4": ("model.kernels:", "4", "odd"),
-    "model.channels=[8,16]": ("model.kernels", "given 3 for 2 channels", "one number, or a list of 2"),
+    "model.channels=[8,16]": ("model.kernels", "given 3 numbers for 2 layers", "one number, or a list of 2"),
     "model.channels=[8,0,16]": ("model.channels", "[8, 0, 16]", "a list of a whole number >= 1"),
     "model.pool.kernle=2": ("model.pool.kernle", "did you mean 'model.pool.kernel'"),
     "model.norm={conv:batch}": ("model.norm.fc", "is missing"),

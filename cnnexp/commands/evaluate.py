@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cnnexp.training.device import Device
     from cnnexp.training.inference import TrainedModel
 
+_PLACES = tuple(f"{place}=" for place in PLACES)
 EXAMPLES = """\
 examples:
   cnnexp evaluate latest                                     its own test split: the recorded accuracy again
@@ -56,13 +57,17 @@ def main(argv: list[str]) -> int:
     batch_size: Any = model.config.get("eval_batch_size")
     check_value("eval_batch_size", batch_size, Count | Literal["auto"])
     numbers = measure(model, *Evaluation(data, model.device, batch_size).logits(model.model, split))
-    own_data = all(o.startswith(tuple(f"{place}=" for place in PLACES)) for o in given.overrides)
-    if any(o.startswith("data.file=") for o in given.overrides):  # a table that has moved, or another one
-        own_data &= (model.record.info.get("data") or {}).get("fingerprint") == data.fingerprint
+    places_only = all(o.startswith(_PLACES) for o in given.overrides)
+    own_data = not given.overrides or (places_only and _same_images(model, data))
+    if places_only and not own_data:
+        print("cnnexp: other images than the run's, so the recorded accuracy is not compared", file=sys.stderr)
     recorded = _recorded_accuracy(model, given.split) if own_data else None
     reproduced = None if recorded is None else numbers["accuracy"] == recorded
+    trained_on = None
+    if given.split != "train" and not places_only:
+        trained_on = _trained_on(model, data, given.split, given.overrides, given.allow)
     facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **matched, **numbers}
-    facts |= {"device": model.device.record(), "reproduced": reproduced}
+    facts |= {"device": model.device.record(), "reproduced": reproduced, "trained_on": trained_on}
     if given.json:
         print(json.dumps(facts, indent=1))
     else:
@@ -71,6 +76,39 @@ def main(argv: list[str]) -> int:
             print("as recorded" if reproduced else f"not as recorded: {percent(recorded)}; {_changes(model, data)}")
     exact = is_exact(model.device, model.record.info.get("device") or {})
     return EXIT_SOME_FAILED if reproduced is False and exact else EXIT_DONE
+
+
+def _same_images(model: "TrainedModel", data: "ImageData") -> bool:
+    return bool((model.record.info.get("data") or {}).get("fingerprint") == data.fingerprint)
+
+
+def _trained_on(
+    model: "TrainedModel", data: "ImageData", split: str, overrides: list[str], allow: list[str]
+) -> int | None:
+    """Return how many images of a split, drawn anew from the run's own images, it was trained on; say so if any.
+
+    None where that is not known: of other images, and if the run's own data cannot be read.
+    """
+    other = any(o.startswith("data=") for o in overrides)
+    if other and not _same_images(model, data):
+        return None
+    try:
+        own = data_of(model, [o for o in overrides if o.startswith(_PLACES) and not other], allow)
+    except UserError:
+        return None
+    if own.fingerprint != data.fingerprint and (data.files is None or data.files != own.files):
+        return None  # ids name the same images only within the same files
+    import numpy as np
+
+    chosen = data.splits()[split]
+    count = int(np.isin(chosen.ids, own.train.ids).sum())
+    if count:
+        print(
+            f"cnnexp: {count} of these {plural(len(chosen), 'image')} were training images of this run, so this is not "
+            f"the accuracy on new images",
+            file=sys.stderr,
+        )
+    return count
 
 
 def is_exact(device: "Device", then: dict[str, Any]) -> bool:
@@ -119,6 +157,7 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
         node = configs.resolve(configs.compose(overrides))["data"]
         channels, *sides = model.transform.image
         shape = {"size": as_size(*sides), "resize": model.transform.resize, "channels": channels}
+        shape["bits"] = model.transform.bits
         node.update({k: v for k, v in shape.items() if k in node and f"data.{k}" not in typed})
     else:
         node = dict(model.config["data"])

@@ -8,6 +8,7 @@ from cnnexp.config import signature
 from cnnexp.config.signature import Count
 from cnnexp.errors import UserError
 from cnnexp.models.layout import Block
+from cnnexp.text import plural
 
 STACK = ("channels", "kernels", "stride", "padding", "pool", "fc")
 
@@ -30,8 +31,8 @@ def stacked(
     sizes = [kernels] * len(channels) if isinstance(kernels, int) else list(kernels)
     if len(sizes) != len(channels):
         raise UserError(
-            f"{where}.kernels: given {len(sizes)} for {len(channels)} channels; allowed: one number, or a list of "
-            f"{len(channels)}, one for each of {where}.channels"
+            f"{where}.kernels: given {plural(len(sizes), 'number')} for {plural(len(channels), 'layer')}; allowed: one "
+            f"number, or a list of {len(channels)}, one for each of {where}.channels"
         )
     if pool is not None:
         signature.check(f"{where}.pool", pool, _pool, inner=True)

@@ -4,7 +4,7 @@ import copy
 import functools
 import hashlib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,9 @@ from cnnexp.training.probes import PROBES
 
 if TYPE_CHECKING:
     from cnnexp.training.device import Device, Target
+
+DEFAULT_ROOTS = ("data", None)  # of the groups in configs/data
+PUBLIC = {f"cnnexp.data.sources.{name}" for name in ("cifar10", "imagenette", "public_set")}  # may share a folder
 
 
 @dataclass
@@ -286,13 +289,25 @@ def _hash_file(file: Path, state: tuple[int, ...]) -> str:
 
 
 def _upstream(name: str, config: dict[str, Any], command: str, target: "Target | None") -> Plan:
-    """Plan the run that `weights: {config: NAME}` names, on the same device and with the same folders."""
+    """Plan the run that `weights: {config: NAME}` names, on the same device and with the same outputs."""
     overrides = [f"+pretrain={name}"]
     upstream = configs.resolve(configs.compose([*overrides, *configs.search_path(shlex.split(command))]))
     upstream["outputs"] = config["outputs"]
     upstream["device"] = copy.deepcopy(config["device"])
-    for place in ("root", "cache"):
-        if place in upstream["data"] and place in config["data"]:
-            upstream["data"][place] = config["data"][place]
+    take_over_places(upstream["data"], config["data"])
     checks.check(upstream)
     return plan(upstream, overrides, overrides, command, target=target)
+
+
+def take_over_places(upstream: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Give an upstream's data the cache and the root of the run's data, where its config leaves them at the default.
+
+    The root only if both have the same images, or are public data sets, which may share a folder: `data.root=photos`
+    of a person's own images is not where another data set is.
+    """
+    if "cache" in upstream and upstream["cache"] is None:
+        upstream["cache"] = data.get("cache")
+    if "root" in upstream and "root" in data and upstream["root"] in DEFAULT_ROOTS:
+        same = all(upstream.get(key) == data.get(key) for key in ("_target_", "name", "path", "file"))
+        if same or {upstream["_target_"], data["_target_"]} <= PUBLIC:
+            upstream["root"] = data["root"]

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ import torch
 from hostile import edit_config
 from PIL import Image
 
-from cnnexp import load, metrics, storage
+from cnnexp import cli, load, metrics, storage
 from cnnexp.commands.evaluate import is_exact, with_classes_of
-from cnnexp.records.run_record import RunRecord
-from cnnexp.training.build import build_data
+from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.training.build import build_data, forget_data
 from cnnexp.training.device import Device
 
 pytest_plugins = ["trained_runs"]
@@ -152,3 +153,86 @@ def test_a_wrong_number_of_classes_is_refused_before_anything_is_prepared(cnnexp
     root = tree(tmp_path / "tree", ["cat", "dog"])
     code, _, err = cnnexp("evaluate", trained_run, "data=folder", f"data.root={root}", "data.val_fraction=0")
     assert code == 2 and "folder has 2 classes; the run was trained on 10" in err
+
+
+@pytest.fixture(scope="module")
+def made_of_photos(tmp_path_factory):
+    """Return (a run that was trained on 40 images of two classes, their folder); a fifth of them are test images."""
+    place = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (place / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = draw.integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(place / "photos" / name / f"{i:02d}.png")
+    words = [
+        "data=folder",
+        f"data.root={place / 'photos'}",
+        "data.size=8",
+        "epochs=1ep",
+        "model.blocks=[{fc: {out: 4}}]",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNEXP_CACHE", str(place / "cache"))
+        assert cli.main(["train", *words, f"outputs={place / 'outputs'}", "batch_size=4", "device.kind=cpu"]) == 0
+    (run,) = find_runs(place / "outputs")
+    return run.folder, place
+
+
+@pytest.fixture
+def at_photos(made_of_photos, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(made_of_photos[1] / "cache"))
+    return made_of_photos
+
+
+@pytest.mark.parametrize(
+    "given", [["data.split_seed=1"], ["data.test_fraction=0.5"], ["data.split_seed=1", "data.resize=squash"]]
+)
+def test_evaluate_counts_training_images_in_a_split_that_is_drawn_anew(cnnexp, at_photos, given):
+    run, _ = at_photos
+    own, config = build_data(load(run).config), load(run).config
+    typed = {word.split("=")[0].removeprefix("data."): word.split("=")[1] for word in given}
+    numbers = {key: value if key == "resize" else float(value) for key, value in typed.items()}
+    drawn = build_data({"data": config["data"] | {k: int(v) if k == "split_seed" else v for k, v in numbers.items()}})
+    expected = len(set(own.train.ids) & set(drawn.test.ids))
+    code, out, err = cnnexp("evaluate", run, *given, "--json")
+    assert expected > 0 and code == 0 and json.loads(out)["trained_on"] == expected
+    assert f"{expected} of these {len(drawn.test)} images were training images of this run" in err
+    code, out, err = cnnexp("evaluate", run, "--json")
+    assert (code, err, json.loads(out)["trained_on"]) == (0, "", None)
+
+
+def test_evaluate_counts_training_images_in_the_same_images_under_another_name(cnnexp, at_photos):
+    run, place = at_photos
+    given = ["data=folder", f"data.root={place / 'photos'}", "data.split_seed=1"]
+    assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0
+
+
+def test_evaluate_of_other_images_in_another_place_is_no_failed_reproduction(cnnexp, at_photos, tmp_path):
+    run, place = at_photos
+    shutil.copytree(place / "photos", tmp_path / "moved")
+    code, out, err = cnnexp("evaluate", run, f"data.root={tmp_path / 'moved'}")
+    assert (code, out.splitlines()[-1], err) == (0, "as recorded", "")
+    for file in (tmp_path / "moved").rglob("*.png"):
+        Image.new("L", (8, 8), len(file.name) + int(file.stem)).save(file)
+    forget_data()
+    code, out, err = cnnexp("evaluate", run, f"data.root={tmp_path / 'moved'}")
+    assert code == 0 and "as recorded" not in out
+    assert "cnnexp: other images than the run's, so the recorded accuracy is not compared" in err
+
+
+def test_evaluate_reads_other_images_with_the_bits_of_the_run(cnnexp, at_photos, tmp_path):
+    run = Path(shutil.copytree(at_photos[0], tmp_path / "runs" / at_photos[0].name))
+    edit_config(run, "bits: null", "bits: 12")
+    for name in ("cat", "dog"):
+        for i in range(4):
+            (tmp_path / "new" / "test" / name).mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(i).integers(0, 4096, (8, 8)).astype(np.uint16)
+            Image.fromarray(pixels).save(tmp_path / "new" / "test" / name / f"{i}.png")
+            (tmp_path / "new" / "train" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[::-1].copy()).save(tmp_path / "new" / "train" / name / f"{i}.png")
+    model = load(run)
+    files = [tmp_path / "new" / "test" / name / f"{i}.png" for name in ("cat", "dog") for i in range(4)]
+    expected = metrics.cross_entropy(model.logits(files), np.arange(2).repeat(4))
+    out = cnnexp("evaluate", run, "data=folder", f"data.root={tmp_path / 'new'}", "data.val_fraction=0", "--json")[1]
+    assert json.loads(out)["loss"] == pytest.approx(expected, rel=1e-5)

@@ -24,7 +24,7 @@ from cnnexp.config.signature import Count, Duration, NonNegative, Positive, Prob
 from cnnexp.errors import UserError
 from cnnexp.optim import optimizers
 from cnnexp.records.run_record import RunRecord
-from cnnexp.training.plan import Plan, quoted
+from cnnexp.training.plan import Plan, quoted, take_over_places
 
 Plans = Callable[..., Plan]
 
@@ -144,6 +144,23 @@ def test_weights_that_a_run_makes_are_part_of_the_fingerprint(plan: Plans) -> No
     assert chosen.config["model"]["weights"] == str(chosen.upstream.folder)
     assert chosen.upstream.folder.parent.name == "pretrain"
     assert [needed.arm for needed in chosen.chain()] == ["resnet18_textures", chosen.arm]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "root", "cache"),
+    [
+        ("data=folder data.root=big data.cache=own", "data=folder data.root=photos data.cache=here", "big", "own"),
+        ("data=imagenette", "data=folder data.root=photos data.cache=here", "data", "here"),
+        ("data=cifar10_jpeg", "data=folder data.root=photos", "data", None),
+        ("data=folder", "data=folder data.root=photos", "photos", None),
+        ("data=imagenette", "data=cifar10 data.root=public", "public", None),
+        ("data=imagenette data.root=mine", "data=imagenette data.root=public", "mine", None),
+    ],
+)
+def test_an_upstream_keeps_the_places_that_its_config_names(first: str, second: str, root: str, cache: Any) -> None:
+    upstream, data = (config.resolve(config.compose(shlex.split(typed)))["data"] for typed in (first, second))
+    take_over_places(upstream, data)
+    assert (upstream["root"], upstream["cache"]) == (root, cache)
 
 
 def test_a_parameter_added_later_changes_no_fingerprint(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
