@@ -52,6 +52,9 @@ def main(argv: list[str]) -> int:
 
     folder = given.to if model.weights.name == "best.pt" else f"{given.to}-{model.weights.stem}"
     file = (given.out or model.record.folder / "export" / folder) / f"model.{formats.FORMATS[given.to].suffix}"
+    suffixes = [form.suffix for form in formats.FORMATS.values() if form.suffix != file.suffix[1:]]
+    if other := next((o for o in (file.with_name(f"model.{s}") for s in suffixes) if o.exists()), None):
+        raise UserError(f"--out: {visible(other)} is there, with its {CARD}; choose another folder for each format")
     content = formats.FORMATS[given.to].write(again())
     pixels, what = images_of(model, given.overrides, given.allow)
     found = check.check(given.to, content, model, pixels, what)

@@ -91,11 +91,14 @@ def unfreezing(model: nn.Module, when: Mapping[str, int | str], steps_per_epoch:
 def set_batch_norm(model: nn.Module, mode: Literal["train", "stats", "frozen"]) -> None:
     """Set the mode of all batch normalisation layers of a new network, in place.
 
-    Raises UserError for `stats` and `frozen` if the network has none, and for `frozen` if one stores no statistics.
+    Raises UserError for `stats` if the network has none, and for `frozen` if one stores no statistics, or if it has
+    none and learns: of a network without batch norm whose backbone is frozen, nothing below the head adapts.
     """
     if mode == "train":
         return
     norms = _batch_norms(model)
+    if not norms and mode == "frozen" and not all(p.requires_grad for p in model.parameters()):
+        return
     if not norms:
         raise UserError(f"model.bn: given {mode}, but the network has no batch normalisation; allowed here: train")
     for _, norm in norms:

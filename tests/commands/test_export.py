@@ -85,6 +85,16 @@ def test_another_checkpoint_has_a_folder_and_a_card_of_its_own(cnnexp, made):
     assert said["weights"] == "final.pt"
 
 
+def test_a_folder_of_one_format_is_not_used_for_another(cnnexp, trained_run, tmp_path):
+    pytest.importorskip("safetensors.torch")
+    assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0
+    card = (tmp_path / "model_card.md").read_text()
+    code, _, error = cnnexp("export", trained_run, "--to", "safetensors", "--out", tmp_path)
+    assert code == 2 and "model.pt2 is there, with its model_card.md; choose another folder for each format" in error
+    assert (tmp_path / "model_card.md").read_text() == card and not (tmp_path / "model.safetensors").exists()
+    assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0, "the same format again"
+
+
 def test_a_library_that_is_missing_is_one_line(cnnexp, trained_run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, error = cnnexp("export", trained_run, "--to", "onnx")

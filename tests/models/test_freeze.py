@@ -114,6 +114,12 @@ def test_a_batch_norm_mode_without_batch_norm_is_an_error() -> None:
     message = "model.bn: given stats, but the network has no batch normalisation; allowed here: train"
     with pytest.raises(UserError, match=message):
         set_batch_norm(nn.Sequential(nn.Linear(2, 2)), "stats")
+    learns, frozen = (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)) for _ in range(2))
+    with pytest.raises(UserError, match=r"model\.bn: given frozen, but the network has no batch normalisation"):
+        set_batch_norm(learns, "frozen")
+    freeze_weights(frozen, "backbone", head="2")
+    set_batch_norm(frozen, "frozen")  # nothing below the head adapts, so that its features can be computed once
+    assert [name for name, p in frozen.named_parameters() if p.requires_grad] == ["2.weight", "2.bias"]
     stateless = nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False))
     with pytest.raises(UserError, match=r"model\.bn: frozen is not possible for BatchNorm2d without stored statistics"):
         set_batch_norm(stateless, "frozen")
