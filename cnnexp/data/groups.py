@@ -83,17 +83,26 @@ def in_fold(
 ) -> Integers:
     """Return which images of a pool are in a fold; (n,) indices. Raises UserError for more folds than groups.
 
-    The largest groups are dealt out first: each to an empty fold, else to the one that has least of its classes.
+    The only group of a class is in no fold: it is trained on in all of them. The largest groups are dealt out first:
+    each to an empty fold, else to the one that has least of its classes, and never to one that has all other images of
+    a class, if another fold has not.
     """
     counts = _counts(pool, labels, groups)
-    if (given := int(counts.any(axis=1).sum())) < folds:
-        raise UserError(f"data.folds: given {folds}; allowed: at most {given}, one for each group")
-    shares = counts / np.maximum(counts.sum(axis=0), 1)
-    filled, number = np.zeros((folds, counts.shape[1])), np.full(len(counts), -1)
+    total, present = counts.sum(axis=0), counts.any(axis=1)
+    dealt = present & ~((counts == total) & (total > 0)).any(axis=1)
+    for given, which in ((present, ""), (dealt, " that is not the only one of a class")):
+        if (most := int(given.sum())) < folds:
+            raise UserError(f"data.folds: given {folds}; allowed: at most {most}, one for each group{which}")
+    shares = counts / np.maximum(total, 1)
+    filled, held = np.zeros((folds, len(total))), np.zeros((folds, len(total)), np.int64)
+    number = np.full(len(counts), -1)
     for group in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
-        added = ((filled + shares[group]) ** 2 - filled**2).sum(axis=1)
-        number[group] = np.lexsort((filled.sum(axis=1), added, filled.any(axis=1)))[0]
-        filled[number[group]] += shares[group]
+        if dealt[group]:
+            added = ((filled + shares[group]) ** 2 - filled**2).sum(axis=1)
+            takes_all = ((held + counts[group] == total) & (counts[group] > 0)).any(axis=1)
+            number[group] = np.lexsort((filled.sum(axis=1), added, filled.any(axis=1), takes_all))[0]
+            filled[number[group]] += shares[group]
+            held[number[group]] += counts[group]
     return np.flatnonzero(pool & (number[groups] == fold))
 
 

@@ -1,5 +1,7 @@
 """Splits by group: no group is in two splits, classes have their share, and folds test each image once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,7 +50,7 @@ def test_folds_test_each_image_once_and_no_group_twice(of_group, seed, folds):
     of = [f"plot{g}" for g in of_group]
     labels = [i % 2 for i in range(len(of))]
     tested = np.zeros(len(of), int)
-    if len(set(of)) < folds:
+    if len(set(of)) < folds or any(len(set(of[label::2])) < 2 for label in (0, 1)):
         return
     for fold in range(folds):
         found = cut(labels, of, seed=seed, val=0, folds=folds, fold=fold)
@@ -100,6 +102,30 @@ def test_a_class_of_one_group_is_not_tested_and_one_group_alone_is_refused():
         cut([0] * 10 + [1] * 10, ["a"] * 10 + ["b"] * 10)
     with pytest.raises(UserError, match=r"data.folds: given 3; allowed: at most 2, one for each group"):
         cut([0, 1] * 10, ["a", "b"] * 10, folds=3, fold=0)
+
+
+@pytest.mark.parametrize("own_test", [False, True])
+def test_the_only_group_of_a_class_is_trained_on_in_every_fold(own_test):
+    labels = np.array([0] * 10 + [1] * 30 + [2] * 30)
+    of = ["a"] * 10 + [f"plot{i // 10}" for i in range(60)]
+    rules = Cut(0.0 if own_test else 0.2, 0.0, 0, None, None, None, 3, 0)
+    names, parts = [f"{label}/{i}.png" for i, label in enumerate(labels)], np.zeros(70, np.uint8)
+    held_out = np.zeros(70, int)
+    for fold in range(3):
+        found = assign(names, labels, parts, replace(rules, fold=fold), 3, of)
+        assert set(labels[found == TRAIN]) == {0, 1, 2}
+        held_out += found == (VAL if own_test else TEST)
+    assert (held_out == (labels > 0)).all()
+    with pytest.raises(UserError, match=r"given 7; allowed: at most 6, one for each group that is not the only one"):
+        assign(names, labels, parts, replace(rules, folds=7, fold=0), 3, of)
+
+
+def test_a_fold_never_has_all_images_of_a_class_where_groups_allow():
+    """Plot a fits best beside plot b, by the numbers of images; then that fold would have all of class 0."""
+    labels, of = [0] + [1] * 2 + [0] * 9 + [1] + [1] * 5, ["a"] * 3 + ["b"] * 10 + ["c"] * 5
+    for fold in (0, 1):
+        found = cut(labels, of, val=0, folds=2, fold=fold)
+        assert {labels[i] for i in np.flatnonzero(found == TRAIN)} == {0, 1}
 
 
 @pytest.mark.parametrize(
