@@ -175,9 +175,8 @@ def _of_seeds(record: RunRecord) -> list[tuple[str, str]]:
     if len(found) < MIN_SEEDS:
         return []
     mean = estimate([float(value) for value in found.values()])
-    return [
-        (f"test accuracy, mean of {mean.n} seeds", f"{percent(mean.mean)} [{percent(mean.low)}, {percent(mean.high)}]")
-    ]
+    interval = f"({mean.all_equal})" if mean.all_equal else f"[{percent(mean.low)}, {percent(mean.high)}]"
+    return [(f"test accuracy, mean of {mean.n} seeds", f"{percent(mean.mean)} {interval}")]
 
 
 def _limits(model: TrainedModel) -> list[str]:

@@ -57,7 +57,8 @@ def sentence(found: Calibration) -> str:
         by = f"{abs(100 * gap.mean):.2f} points"
         one = "fold" if gap.folds else "seed"
         return f"{found.arm.label}: at its one {one} {words} by {by} ({numbers}); no interval."
-    numbers += f"; {100 * gap.mean:+.2f} points, 95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f}"
+    interval = f"95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f}"
+    numbers += f"; {100 * gap.mean:+.2f} points, {gap.all_equal or interval}"
     if gap.low <= 0 <= gap.high:
         words = "no detectable difference between confidence and accuracy"
     return f"{found.arm.label}: {words} ({numbers})."

@@ -171,10 +171,9 @@ def _sentence(row: Row, baseline: str) -> str:
         one = "fold" if difference.folds else "seed"
         return f"{label}: {points} at the one {one} they share: {verdict}.{pair}{diverged}"
     interval = f"95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
-    return (
-        f"{label}: {row.verdict}; {points} ({interval}, {difference.n} shared "
-        f"{'folds' if difference.folds else 'seeds'}{compared_with(row.decision)}).{_outlook(row.outlook)}{diverged}"
-    )
+    units = f"{difference.n} shared {'folds' if difference.folds else 'seeds'}"
+    over = f"at each of {units}" if difference.all_equal else f"{interval}, {units}"
+    return f"{label}: {row.verdict}; {points} ({over}{compared_with(row.decision)}).{_outlook(row.outlook)}{diverged}"
 
 
 def _outlook(outlook: Outlook) -> str:

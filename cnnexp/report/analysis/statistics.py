@@ -46,6 +46,13 @@ class Estimate:
         """Return "5 seeds", or "5 folds"."""
         return plural(self.n, "fold" if self.folds else "seed")
 
+    @property
+    def all_equal(self) -> str:
+        """Return "all 5 seeds equal" of several values without spread, which an interval of width 0 hides; else ""."""
+        if not self.std <= NO_SPREAD:
+            return ""
+        return f"both {self.units.split()[1]} equal" if self.n == 2 else f"all {self.units} equal"
+
 
 @dataclass(frozen=True)
 class McNemar:

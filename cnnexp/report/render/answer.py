@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnexp.report.analysis.compare import Row, in_short, kind_of, nothing_learned
@@ -14,47 +14,21 @@ from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.report.read.comparable import NOT_COMPARABLE
 from cnnexp.report.render.claim_tables import effects_in_short, shown_difference
+from cnnexp.report.render.forest import WITHIN_NOISE, Forest, forest
 from cnnexp.text import in_shell, number, percent, plural
 
-KINDS = {"better": "better", "worse": "worse", "within noise": "noise", "not decided": "open", "provisional": "open"}
-WITHIN_NOISE = ("within noise", "no detectable difference")  # a verdict's words where they are read for the first time
 NOT_NONE = "No detectable difference does not mean none: these runs fit every difference within the interval."
 CORRECTED = "Not decided: alone, this test would decide; corrected for {} comparisons, it does not."
 LOOKS = "Not decided: p is below 0.05, but not below its limit, because other numbers of seeds are looked at too."
+SAME = "Not decided (no spread): the difference is the same each time, and a t-test needs differences that vary."
 DIVERGED = (
     "Not decided (diverged): p is below its limit, but diverged runs are left out of the side that is ahead, which "
     "flatters it. More seeds do not change that."
 )
-LEVELS = ("Test accuracy (%)", "Validation accuracy (%)")
 TOO_FEW = "Too few seeds"
 PROVISIONAL = "Provisional"
 TOO_FEW_FOLDS = "Too few folds"
 SEEDS = 5  # of an arm, advised where there are too few to test
-TICKS = 4  # wanted on the axis
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A line of the figure. at, start, width: the mean and the interval, in % of the axis; nan where there is none."""
-
-    label: str
-    verdict: str
-    kind: str
-    value: str
-    interval: str
-    at: float = math.nan
-    start: float = math.nan
-    width: float = math.nan
-
-
-@dataclass(frozen=True)
-class Forest:
-    """The figure. heading: of its values. zero: where no difference is, in %; nan without one. ticks: (in %, label)."""
-
-    heading: str
-    bars: Sequence[Bar]
-    zero: float
-    ticks: Sequence[tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +58,7 @@ def answer(findings: Findings) -> Answer:
         verdict=f"{in_short(findings.study, findings.rows)} {without_result(findings.study)}".rstrip(),
         held=_of_claims(claims),
         status=now,
-        forest=_forest(findings),
+        forest=forest(findings),
         explained=_explained(findings),
         facts=_facts(findings),
         claims=[(j.evidence.text, j.verdict.replace(*WITHIN_NOISE), shown_difference(j)) for j in claims],
@@ -157,15 +131,22 @@ def _explained(findings: Findings) -> list[str]:
     rows = [row for row in findings.rows if row.verdict and row.difference]
     said = {_why_open(findings, row, tests) for row in rows if kind_of(row.verdict) == "not decided"}
     return [
-        *(sentence for sentence in (CORRECTED.format(tests), LOOKS, DIVERGED) if sentence in said),
+        *(sentence for sentence in (CORRECTED.format(tests), LOOKS, DIVERGED, SAME) if sentence in said),
         *([f"Each interval is for one arm alone; verdicts are corrected for {tests} comparisons."] * (tests > 1)),
-        *([NOT_NONE] * any(kind_of(row.verdict) == "within noise" for row in rows)),
+        *([NOT_NONE] * any(kind_of(row.verdict) == "within noise" and not _is_same(row) for row in rows)),
     ]
+
+
+def _is_same(row: Row) -> bool:
+    """Tell whether the difference is the same at every seed, so that there is no interval."""
+    return row.difference is not None and bool(row.difference.all_equal)
 
 
 def _why_open(findings: Findings, row: Row, tests: int) -> str:
     """Return the sentence for a comparison that is not decided although its interval does not contain 0."""
     assert findings.baseline is not None and row.difference is not None
+    if math.isnan(row.difference.p) and row.difference.all_equal:
+        return SAME
     if row.decision.crossed or math.isnan(row.decision.limit) or not row.difference.p < LEVEL:
         return DIVERGED if row.decision.crossed else ""
     name, _ = against_baseline(row.arm, findings.baseline)
@@ -247,59 +228,3 @@ def _next(findings: Findings, now: tuple[str, str, str]) -> tuple[str, str] | No
             ["cnnexp", "verify", str(study.folder)]
         )
     return None
-
-
-def _forest(findings: Findings) -> Forest | None:
-    compared = findings.baseline is not None and any(row.difference for row in findings.rows)
-    rows = [row for row in findings.rows if not (compared and row.is_baseline)]
-    choice = findings.study.is_choice  # test accuracies are not what a setting is chosen by
-    values = [(row, row.difference if compared else _level(row, choice)) for row in rows]
-    numbers = [100 * value.mean for _, value in values if value and value.n]
-    if not numbers:
-        return None
-    ends = [100 * end for _, v in values if v for end in (v.low, v.high) if math.isfinite(end)]
-    low, high = _limits(numbers, ends, compared)
-
-    def place(value: float) -> float:
-        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
-
-    bars = [_bar(row, value, place, compared) for row, value in values]
-    base = findings.baseline.label if findings.baseline and compared else ""
-    heading = f"Difference from {base} in points of test accuracy" if compared else LEVELS[choice]
-    ticks = [(place(tick), f"{tick:+g}" if compared and tick else f"{tick:g}") for tick in _ticks(low, high)]
-    return Forest(heading, bars, place(0.0) if compared else math.nan, ticks)
-
-
-def _level(row: Row, validation: bool) -> Estimate:
-    return row.over_seeds("result", "val_accuracy") if validation else row.test
-
-
-def _limits(means: Sequence[float], ends: Sequence[float], compared: bool) -> tuple[float, float]:
-    """Return the ends of the axis. An interval much wider than the distance between the means is cut."""
-    inner = [*means, 0.0] if compared else means
-    spread = max(max(inner) - min(inner), 1.0)
-    low = max(min([*inner, *ends]), min(inner) - spread)
-    high = min(max([*inner, *ends]), max(inner) + spread)
-    margin = 0.04 * (high - low) or 1.0
-    return low - margin, high + margin
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    rough = (high - low) / TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _bar(row: Row, value: Estimate | None, place: Callable[[float], float], compared: bool) -> Bar:
-    kind = KINDS.get(kind_of(row.verdict), "open") if row.verdict else "plain"
-    verdict = row.verdict.replace(*WITHIN_NOISE).replace("n = ", "n\u00a0=\u00a0")
-    if value is None or not value.n:
-        return Bar(row.arm.label, verdict, kind, "-", "")
-    mean, low, high = (100 * x for x in (value.mean, value.low, value.high))
-    words = f"{mean:+.2f}" if compared else f"{mean:.2f}"
-    if math.isnan(low):
-        return Bar(row.arm.label, verdict, kind, words, f"n = {value.n}", place(mean))
-    interval = f"{low:+.2f} to {high:+.2f}" if compared else f"{low:.2f} to {high:.2f}"
-    at, start = place(mean), place(low)
-    return Bar(row.arm.label, verdict, kind, words, interval, at, start, round(place(high) - start, 2))

@@ -78,6 +78,8 @@ def _limits(judged: Judged) -> str:
 
 def _reproduced_in_short(judged: Judged) -> str:
     test = judged.evidence.test
+    if test.all_equal:
+        return f"{_amount(judged, test.mean)} {_unit(judged)} ({test.all_equal})"
     interval = "" if math.isnan(test.low) else f" {_limits(judged)}"
     return f"{_amount(judged, test.mean)}{interval} {_unit(judged)}" if test.n else DASH
 

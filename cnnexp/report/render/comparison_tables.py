@@ -61,7 +61,7 @@ VERDICT_NOTES = (
     ({"provisional"}, "provisional: {planned} are not done."),
     ({NOT_COMPARABLE}, "not comparable: the arm and the baseline differ in settings that neither sets."),
     ({"within noise"}, "within noise: no detectable difference, p >= 0.05."),
-    ({"not decided"}, "not decided: p < 0.05 but above the limit, or too few {units}."),
+    ({"not decided"}, "not decided: p < 0.05 but above the limit, or too few {units}, or no spread."),
     (
         {"diverged"},
         "not decided (diverged): p below the limit, but the arm that is ahead has diverged runs, which are left out.",

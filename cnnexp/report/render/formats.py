@@ -36,17 +36,19 @@ def score(summary: Estimate) -> str:
 
 
 def interval(summary: Estimate) -> str:
-    """Format the 95 % interval of accuracies as "[75.10, 76.24]", cut at 0 and 100; "n = 1" where there is none."""
-    if summary.n < 2:
-        return f"n = {summary.n}"
+    """Format the 95 % interval of accuracies as "[75.10, 76.24]", cut at 0 and 100; words where there is none."""
+    if summary.n < 2 or summary.all_equal:
+        return summary.all_equal or f"n = {summary.n}"
     return f"[{100 * max(summary.low, 0):.2f}, {100 * min(summary.high, 1):.2f}]"
 
 
 def points(difference: Estimate | None) -> str:
-    """Format a difference of fractions as "+1.20 [+0.40, +2.00]"; without the interval at n = 1."""
+    """Format a difference of fractions as "+1.20 [+0.40, +2.00]", or "+1.20 (all 3 seeds equal)"; "+1.20" at n = 1."""
     if difference is None or not difference.n:
         return DASH
     mean, low, high = (100 * x for x in (difference.mean, difference.low, difference.high))
+    if difference.all_equal:
+        return f"{mean:+.2f} ({difference.all_equal})"
     return f"{mean:+.2f}" + ("" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
 
 
@@ -61,9 +63,9 @@ def with_std(mean: float, std: float, unit: str, signed: bool = False) -> str:
 
 
 def limits(test: Estimate, unit: str, signed: bool = True) -> str:
-    """Format "[+1.10, +3.90]", or "n = 1" where there is no interval."""
-    if math.isnan(test.low):
-        return f"n = {test.n}"
+    """Format "[+1.10, +3.90]"; "n = 1" or "all 3 seeds equal" where there is no interval."""
+    if math.isnan(test.low) or test.all_equal:
+        return test.all_equal or f"n = {test.n}"
     return f"[{amount(test.low, unit, signed)}, {amount(test.high, unit, signed)}]"
 
 

@@ -74,6 +74,7 @@ def _arms(findings: Findings, arms: Sequence[Arm], every: int) -> list[dict[str,
         place = order.index(arm.key) if arm.key in order else 0
         mine, row, base = look[arm.key], rows.get(arm.key), arm is findings.baseline
         test = row.test if row else None
+        ends = () if not test else (math.nan, math.nan) if test.all_equal else (test.low, test.high)
         found.append(
             {
                 "key": arm.key,
@@ -83,7 +84,7 @@ def _arms(findings: Findings, arms: Sequence[Arm], every: int) -> list[dict[str,
                 "dash": ("solid", "dash", "dot", "dashdot")[place // len(COLOURS) % 4],
                 "baseline": base,
                 "n": test.n if test else 0,
-                "test": [rounded(100 * x) for x in (test.mean, test.low, test.high)] if test else [None] * 3,
+                "test": [rounded(100 * x) for x in (test.mean, *ends)] if test else [None] * 3,
                 "costs": {
                     name: rounded(cost.of_arm(row), COST_DIGITS) if row else None for name, cost in COSTS.items()
                 },

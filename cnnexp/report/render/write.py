@@ -1,6 +1,7 @@
 """Write a report: of one study, or of several with an index that leads to them."""
 
 import functools
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -180,10 +181,11 @@ def _write_group(findings: Findings, out: Path, options: Options, made_of: str) 
     return terminal(findings, made)
 
 
-MEANINGS = {  # of the verdicts that are easily misread, by how they start
-    "within noise": "these {units} show no difference; that does not prove that there is none",
-    "not decided (n": "these {units} are too few for a verdict{more}",
-}
+MEANINGS = (  # of the verdicts that are easily misread: verdict, the pattern it is found by, what it means
+    ("within noise", "within noise", "these {units} show no difference; that does not prove that there is none"),
+    ("not decided", r"not decided \(n = \d+\)", "these {units} are too few for a verdict{more}"),
+    ("no spread", r"not decided \(n = \d+, no spread\)", "all {units} are equal, and a t-test needs values that vary"),
+)
 
 
 def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
@@ -202,7 +204,8 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += [f"Reported: {study.source or 'the source is not given'}"]
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
-    meanings = [f"{verdict.split(' (')[0]}: {why}." for verdict, why in MEANINGS.items() if verdict in "\n".join(lines)]
+    said = "\n".join(lines)
+    meanings = [f"{verdict}: {why}." for verdict, pattern, why in MEANINGS if re.search(pattern, said)]
     lines += in_words(meanings, study.folds)
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
     if rules := rules_in_words(findings):
