@@ -126,6 +126,7 @@ def planned(composed: "DictConfig") -> "Plan":
     from cnnexp.config import compose as configs
     from cnnexp.config.arms import arm_changes, read_arms
     from cnnexp.config.set_by_data import print_set_by_data
+    from cnnexp.records.names import check_study_name
 
     as_composed, hydra_node = configs.resolve(composed), composed.hydra
     config = copy.deepcopy(as_composed)
@@ -138,8 +139,9 @@ def planned(composed: "DictConfig") -> "Plan":
 
     from cnnexp.trackers.follow import check_setting
     from cnnexp.training import dry_run
-    from cnnexp.training.plan import plan
+    from cnnexp.training.plan import plan, print_folders
 
+    check_study_name(config["study"]["name"])
     check_setting(config["tracker"])
     launched.check_gpus(config)
     dry_run.before_data(config)
@@ -154,6 +156,7 @@ def planned(composed: "DictConfig") -> "Plan":
     if made.continues:
         print(f"goes on from {visible(made.folder.parent / made.continues)}")
     print_set_by_data([(config, hydra_node)])
+    print_folders([made])
     return made
 
 

@@ -10,6 +10,7 @@ from cnnexp.commands.arguments import PLACES, PLACES_TYPED
 from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.find import find_run
+from cnnexp.records.names import RERUNS
 from cnnexp.records.run_record import RunRecord
 from cnnexp.text import at_home, in_shell, plain, shorten, visible
 
@@ -24,7 +25,7 @@ examples:
 
 exit codes: 0 the same to the last bit, 3 not (it prints what differs in code, versions, device or data)
 """
-STUDY = "rerun"
+STUDY = RERUNS
 SAME_CONDITIONS = "code, versions, device and data are unchanged"
 EXACT = ("best_epoch", "epochs", "stopped")  # results that are compared, besides losses and accuracies
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -10,12 +11,24 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import Container, DictConfig, OmegaConf
 
 from cnnexp.config.keys import counts, flatten
-from cnnexp.config.schema import RunConfig
-from cnnexp.config.words import ALIASES, GROUPS, OWN, SAMPLERS, as_text, key_of
+from cnnexp.config.schema import CLOSED, RunConfig, Study
+from cnnexp.config.words import ALIASES, GROUPS, OWN, SAMPLERS, as_text, choices_of, key_of
 from cnnexp.errors import UserError, unknown
 
 CHOSEN = (*GROUPS, "device", "probes")  # the groups that an arm can choose from
 KEYS = [field.name for field in fields(RunConfig) if field.name not in ("seed", "study", "outputs", "slots")]
+OF_STUDY = {field.name for field in fields(Study)}
+EXAMPLES = {  # of the settings of a node, for who gives it another value
+    "augmentation": "{ops: [{flip: {p: 0.5}}, {crop: {padding: 4}}]}",
+    "optimizer": "{lr: 0.01}",
+    "mix": "{mixup: 0.2}",
+    "ema": "{decay: 0.99}",
+    "param_groups": "{no_decay: true}",
+    "early_stopping": "{patience: 5}",
+    "checkpoint": "{every: 2ep}",
+    "log": "{steps: 10st}",
+    "backbone": "{weights: imagenet}",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,44 @@ def read_arms(study: Any) -> dict[str, Arm]:
 def _read(name: Any) -> Any:
     """Return what YAML and then Hydra read an arm's name as: 2 for "2", True for on."""
     return OverridesParser.create().parse_override(f"arm={name}").value() if isinstance(name, str) else name
+
+
+def check_file(study: str, config: Mapping[str, Any], places: Iterable[Path] = ()) -> None:
+    """Check the file of a study, where Hydra takes every value. Raises UserError for a wrong one, with its place.
+
+    config: as composed with this study alone, not resolved. places: further folders of configs.
+    """
+    where = f"study/{study}.yaml"
+    if odd := [key for key in config if key in OF_STUDY and key not in KEYS]:
+        raise UserError(f"{where}: {odd[0]}: belongs below study:, indented, as every key of a study")
+    node = config.get("study")
+    if isinstance(node, Mapping) and isinstance(node.get("arm"), (Mapping, list)):
+        raise UserError(f"{where}: study.arm: lists the arms; write arms:, with an s")
+    for key in dict.fromkeys((*CHOSEN, *CLOSED)):
+        value = config.get(key, {})
+        if key in CHOSEN and isinstance(value, str) and not value.startswith("${"):
+            if value not in (names := choices_of(places).get(key, [])):
+                raise unknown(f"{where}: {key}", "choice", value, names)
+            fix = f"defaults: [{{override /{key}: {value}}}]"
+            raise UserError(f"{where}: {key}: given {value!r}; to choose it, write {fix} above study:")
+        if key != "study":
+            check_kind(f"{where}: {key}", key, value)
+
+
+def check_kind(where: str, key: str, value: Any, word: bool = False) -> None:
+    """Raise UserError for a node of the config that is given as something else than a mapping or a reference.
+
+    key: of the node. word: a word is allowed too, if the node is of a group: it chooses from that.
+    """
+    if isinstance(value, Mapping) or (isinstance(value, str) and (value.startswith("${") or (word and key in CHOSEN))):
+        return
+    names = choices_of().get(key, []) if word and key in CHOSEN else []
+    wanted = value if isinstance(value, list) else [] if value else ["none"]
+    likely = [name for name in wanted if name in names] or [name for name in names if name != "none"]
+    ways = [f"one choice, such as {key}: {likely[0]}, or "] if likely else []
+    ways += ["settings by key", f", such as {key}: {EXAMPLES[key]}" if key in EXAMPLES else ""]
+    shown = as_text(value) if value is None or isinstance(value, bool) else repr(value)
+    raise UserError(f"{where}: given {shown}; allowed: {''.join(ways)}")
 
 
 def register(arms: Mapping[str, Arm]) -> None:
@@ -112,6 +163,8 @@ def _settings(name: str, named: Mapping[str, Any], above: tuple[str, ...]) -> It
                     raise UserError(f"{where}.seed: all arms of a study have the same seeds; list them in study.seeds")
                 if first not in KEYS:
                     raise unknown(f"{where}.{key}", "key", first, KEYS)
+                if not below and first in (*CHOSEN, *CLOSED):
+                    check_kind(f"{where}.{key}", first, value, word=True)
                 yield ".".join([first, *below]), value
         elif isinstance(content, list) and str(part) in named:
             yield from _settings(str(part), named, (*above, name))

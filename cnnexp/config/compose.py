@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnexp.config.arms import CHOSEN, read_arms, register
+from cnnexp.config.arms import CHOSEN, check_file, read_arms, register
 from cnnexp.config.checks import LOADING
 from cnnexp.config.hydra_node import check_names, check_node
 from cnnexp.config.model_images import follow_model
@@ -60,8 +60,7 @@ def compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
 
 def prepare(overrides: list[str]) -> list[str]:
     """Return overrides as Hydra reads them, sorted by what wins, and make the arms of their study known to Hydra."""
-    places = [Path(found) for word in overrides for found in re.findall(r"file://([^'\],]+)", word)]
-    check_overrides(overrides, places)
+    check_overrides(overrides, folders_of(overrides))
     words = [readable(word) for word in replacing(in_order(overrides))]
     check_hydra(words)
     register_arms(words)
@@ -106,9 +105,13 @@ def register_arms(words: list[str], places: list[str] | None = None) -> None:
         return
     places = places or [word for word in words if word.startswith("hydra.searchpath=")]
     with loader() as configs:
-        node = load(configs, [f"+study={study}", *places]).get("study")
+        config = load(configs, [f"+study={study}", *places])
+    node = config.get("study")
     if isinstance(node, DictConfig) and "study" in node:
         raise UserError(f"study/{study}.yaml: its first line must be '# @package _global_'")
+    unresolved = OmegaConf.to_container(without_hydra(config))
+    assert isinstance(unresolved, dict)
+    check_file(study, {str(key): value for key, value in unresolved.items()}, folders_of(places))
     register(read_arms(node))
 
 
@@ -141,6 +144,11 @@ def search_path(words: list[str]) -> list[str]:
     """
     folders = [quoted(f"file://{folder}") for folder in config_folders(words)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+
+
+def folders_of(words: Iterable[str]) -> list[Path]:
+    """Return the folders of configs that `search_path` has put into words."""
+    return [Path(found) for word in words for found in re.findall(r"file://([^'\],]+)", word)]
 
 
 def check_search_path(words: list[str]) -> None:

@@ -6,17 +6,31 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from cnnexp.config.checks import target
-from cnnexp.config.compose import compose, resolve, search_path
+from cnnexp.config.compose import compose, parse, resolve, search_path
 from cnnexp.config.habits import KEYS, REAL, instead
 from cnnexp.config.keys import flatten
 from cnnexp.config.signature import parameters_of
-from cnnexp.config.words import FIRST, OWN, choices_of, folder, key_of, no_use, quoted
+from cnnexp.config.words import (
+    FIRST,
+    OWN,
+    choices_of,
+    config_folders,
+    folder,
+    full_name,
+    key_of,
+    no_use,
+    quoted,
+    study_of,
+)
 from cnnexp.errors import UserError, did_you_mean, unknown
 from cnnexp.text import in_shell
 
@@ -45,7 +59,11 @@ def translate(error: Exception, typed: list[str]) -> UserError:
             wrong = unknown(group, "choice", choice, [option for option in error.options if option != OWN])
             file = next(Path().glob(f"*/{group}/{choice}.yaml"), None) if re.fullmatch(r"[\w-]+", choice) else None
             add = in_shell(["--config-dir", str(file.parents[1])]) if file else ""
-            return UserError(f"{wrong}; to use {file}, add {add}") if file else wrong
+            return (
+                UserError(f"{wrong}; to use {file}, add {add}")
+                if file
+                else UserError(f"{wrong}{_chosen_in(group, choice, typed)}")
+            )
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
@@ -55,6 +73,21 @@ def translate(error: Exception, typed: list[str]) -> UserError:
         elif value.startswith("[") and value.endswith("]"):
             fix = f"""; in a list, write a text with spaces or signs in double quotes: '{key}=["a > b"]'"""
         return UserError(f"{error.override}: cannot be read as key=value ({text.splitlines()[0]}){fix}")
+    if isinstance(cause := error.__cause__, GrammarParseError):
+        given = f"given {cause.value!r}; " if hasattr(cause, "value") else ""
+        where = cause.full_key or _culprit(error, typed)
+        return UserError(f"{where}: {given}a reference to another key is written ${{KEY}}, such as ${{optimizer.lr}}")
+    if "Config group override must be a string" in text:
+        of_groups = [word for word in typed if key_of(word).lstrip("+") in choices_of()]
+        if word := next((word for word in of_groups if not isinstance(parse([word])[0].value(), str)), ""):
+            key, _, value = word.lstrip("+").partition("=")
+            return UserError(f"{key}: given {value}; allowed: one of {', '.join(choices_of()[key])}")
+    if found := re.fullmatch(r"Error merging override ([^=]+)=(.*)", text):
+        allowed = "a list" if "object_type=list" in str(cause) else "settings by key"
+        why = f"allowed: {allowed}" if "Cannot merge" in str(cause) else str(cause).partition("\n")[0]
+        return UserError(f"{found[1]}: given {found[2]}; {why}")
+    if "Cannot merge" in text and (clash := _wrong_kind(text, typed)):
+        return clash
     if found := re.search(r"Multiple values for ([\w/]+)\.", text):
         word = next((w for w in typed if w.startswith(f"+{found[1]}=")), f"+{found[1]}=...")
         return UserError(f"{found[1]}: is chosen already; type {word[1:]}, without the plus")
@@ -64,6 +97,62 @@ def translate(error: Exception, typed: list[str]) -> UserError:
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text):
         return _wrong_key(found.group(1), text, typed)
     return UserError(_named(error, typed))
+
+
+def _chosen_in(group: str, choice: str, typed: list[str]) -> str:
+    """Return " (in study/mine.yaml)" or " (in +arm=two)", where a choice was not typed, but is made there; else ""."""
+    if f"{group}={choice}" in map(full_name, typed):
+        return ""
+    with suppress(Exception):  # several studies, or a file that cannot be read: other errors
+        study = study_of(typed)
+        if study and [{f"override /{group}": choice}] == _overridden(_content("study", study, typed), group):
+            return f" (in study/{study}.yaml)"
+        for name, entry in ConfigStore.instance().repo["arm"].items() if study else ():
+            if [{f"override /{group}": choice}] == _overridden(OmegaConf.to_container(entry.node), group):
+                return f" (in +arm={name.removesuffix('.yaml')})"
+    return ""
+
+
+def _overridden(content: Any, group: str) -> list[dict[str, str]]:
+    """Return the entries of the defaults list of a file's content that choose from a group."""
+    return [entry for entry in content.get("defaults", ()) if isinstance(entry, dict) and f"override /{group}" in entry]
+
+
+def _content(group: str, name: str, typed: list[str]) -> Any:
+    """Return the content of a file of configs, or of an arm, which is registered as one."""
+    if group == "arm":
+        return OmegaConf.to_container(ConfigStore.instance().load(f"arm/{name}.yaml").node)
+    places = (*config_folders(typed), folder())
+    file = next(file for place in places if (file := place / group / f"{name}.yaml").exists())
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _wrong_kind(text: str, typed: list[str]) -> UserError | None:
+    """Return the error for a list in the place of a mapping, in an arm or a file of configs; None if it is not found.
+
+    Hydra says in which, but not at which key.
+    """
+    found = re.search(r"In '(\w+)/([^']+)'", text)
+    with suppress(Exception):  # a file that cannot be read, or composed without this one: another error
+        group, name = (found[1], found[2]) if found else ("", "")
+        content = _content(group, name, typed)
+        entries = content.pop("defaults", []) if isinstance(content, dict) else []
+        pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+        words = [f"{key.rpartition('/')[2]}={choice}" for key, choice in pairs]
+        base = OmegaConf.to_container(compose([*words, *search_path(typed)]))
+        key, value = next(_clashes(content, base))
+        where = f"study.arms.{name}.{key}" if group == "arm" else f"{group}/{name}.yaml: {key}".removesuffix(": ")
+        return UserError(f"{where}: given {value!r}; allowed: settings by key")
+    return None
+
+
+def _clashes(given: Any, base: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys, with their values, where a list is given and the config has a mapping."""
+    if isinstance(given, list) and isinstance(base, dict):
+        yield key, given
+    if isinstance(given, dict) and isinstance(base, dict):
+        for name, below in given.items():
+            yield from _clashes(below, base.get(name), f"{key}.{name}".lstrip("."))
 
 
 def as_text(key: str, value: str) -> str:
@@ -89,7 +178,7 @@ def _named(error: Exception, typed: list[str]) -> str:
 def _culprit(error: Exception, typed: list[str]) -> str:
     """Return the first typed word that causes the same kind of error by itself; all of them if none does."""
     where = search_path(typed)
-    overrides = [word for word in typed[1:] if word and word[0] != "-"]
+    overrides = [word for word in typed[1:] if "=" in word and word[0] != "-"]
     for word in overrides:
         try:
             resolve(compose([word, *where]))

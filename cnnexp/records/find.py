@@ -26,9 +26,9 @@ MAX_LISTED = 6
 def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = False) -> RunRecord:
     """Return the run that `given` names; see above. Names are looked up below outputs/, or below a folder before them.
 
-    Runs that are superseded are only meant if no other run has the name. Raises UserError, listing candidates, if there
-    is none or several. what: may be named, for its message. done: `latest` is the latest run that is done; otherwise it
-    is the latest one that was not skipped.
+    Runs that are superseded, or made by `cnnexp rerun`, are only meant if no other run has the name. Raises UserError,
+    listing candidates, if there is none or several. what: may be named, for its message. done: `latest` is the latest
+    run that is done; otherwise it is the latest one that was not skipped.
     """
     text = at_home(os.fspath(given))
     there = Path(text).exists()
@@ -38,8 +38,8 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
     for place, name in _places(text):
         runs = find_runs(place)
         ended = [run for run in runs if (run.status == "done" if done else run.status != "skipped")]
-        newest = _newest(ended or ([] if done else runs))
-        found = newest if name == LATEST else [run for run in runs if _is_called(run, name)]
+        newest = _newest(_first_made(ended or ([] if done else runs)))
+        found = newest if name == LATEST else _first_made([run for run in runs if _is_called(run, name)])
         if len(found) > 1:
             found = [run for run in found if not _superseded(run)] or found
         if len(found) > 1:
@@ -126,6 +126,11 @@ def _is_called(run: RunRecord, name: str) -> bool:
         return False
     known |= {f"{study}/{arm}" for study in (info.get("study"), folder.parent.name) for arm in known}
     return same_numbers(place) in known
+
+
+def _first_made(runs: list[RunRecord]) -> list[RunRecord]:
+    """Return the runs but for those that repeat another one; these if there are no others."""
+    return [run for run in runs if not run.is_rerun] or runs
 
 
 def _newest(runs: Sequence[RunRecord]) -> list[RunRecord]:

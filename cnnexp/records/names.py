@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from cnnexp.errors import UserError
+
+RERUNS = "rerun"  # the folder of what `cnnexp rerun` makes, and the study of these runs
 SHORT = {"augmentation": "aug", "weight_decay": "wd"}  # how a key is called in names and labels
 MAX_BYTES = 60  # of an arm in a folder's name
 SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/-]*(?:\[\d+\][\w.]*)*)=(.*)", re.DOTALL)
@@ -133,6 +136,14 @@ def study_folder(outputs: Path, study: str) -> Path:
         return outputs / name
     alike = name not in present and any(_nfc(other).casefold() == name.casefold() for other in present)
     return outputs / (with_digest if with_digest in present or alike else name)
+
+
+def check_study_name(name: str) -> None:
+    """Raise UserError for a name that a new study cannot have."""
+    if not name.strip():
+        raise UserError(f"study.name: given {name!r}; allowed: a name, such as study.name=first-try")
+    if name == RERUNS:
+        raise UserError(f"study.name: {name} is where `cnnexp rerun` writes; type another, such as study.name={name}s")
 
 
 def run_folder(outputs: Path, study: str, arm: str, seed: int, fingerprint: str, distinct: bool = False) -> Path:

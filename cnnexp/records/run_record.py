@@ -15,6 +15,7 @@ from typing import Any
 from cnnexp import storage
 from cnnexp.errors import UserError, warn_once
 from cnnexp.records import fields, files, provenance
+from cnnexp.records.names import RERUNS
 from cnnexp.storage.untrusted import checked_file, checked_folder
 from cnnexp.text import visible
 
@@ -66,6 +67,11 @@ class RunRecord:
     def identity(self) -> str:
         """Return <fingerprint>-s<seed>, which identifies the run wherever its folder is."""
         return f"{self.info.get('fingerprint')}-s{self.info.get('seed')}"
+
+    @property
+    def is_rerun(self) -> bool:
+        """Tell whether `cnnexp rerun` has made the run, to compare it with another."""
+        return self.info.get("study") == RERUNS and str(self.info.get("command")).startswith("cnnexp rerun ")
 
     @property
     def metrics(self) -> Path:

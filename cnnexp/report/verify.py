@@ -16,7 +16,7 @@ from cnnexp.records.fields import RESULT_FILES
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis.decisions import ANYTIME
 from cnnexp.report.analysis.findings import analyse, tests_with
-from cnnexp.report.read.collect import collect, find_groups
+from cnnexp.report.read.collect import collect, find_groups, without_reruns
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Study
 from cnnexp.report.render.tables import tables_of, tables_of_studies
@@ -78,14 +78,17 @@ def check(folder: Path, report: Path) -> Checked:
     A damaged or malformed file is a value that does not agree. Raises UserError if the folder holds no runs.
     """
     groups, done, studies = find_groups(folder), Checked(), []
+    reported = [path for path, _ in without_reruns(groups)]
     for path, records in groups:
         name = path.relative_to(folder).as_posix() if path != folder else "runs-here"
-        tables = (report if len(groups) == 1 else report / name) / "tables"
+        tables = (report if reported == [path] else report / name) / "tables"
         try:
             study = _study(path, records, tables / "comparison.csv")
             for run in study.runs:
                 done.values += _check_run(run)
                 done.runs += run.status == "done"
+            if path not in reported:
+                continue
             done.values += _check_decided(study)
             if not is_search(path):
                 studies.append(analyse(study))
@@ -96,7 +99,7 @@ def check(folder: Path, report: Path) -> Checked:
                 done.without_report.append(tables.parent)
         except UserError as error:  # a file that cannot be read at all, such as a link
             done.values.append(Value(str(path), "records", str(error), "readable"))
-    if len(groups) > 1 and len(done.without_report) < len(groups):
+    if len(reported) > 1 and len(done.without_report) < len(reported):
         _check_tables(report / "tables", to_texts(tables_of_studies(studies)), done)
     return done
 

@@ -10,8 +10,9 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cnnexp.config import signature
+from cnnexp.config.arms import CHOSEN
 from cnnexp.config.schema import SWEEP, Study
-from cnnexp.config.words import as_text, in_order, key_of
+from cnnexp.config.words import as_text, choices_of, in_order, key_of
 from cnnexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def axes(study: Any) -> dict[str, str]:
         found = {str(key): values for key, values in grid.items()}
         for key, values in found.items():
             signature.check_value(f"study.grid.{key}", values, list[int | float | str | bool | None])
+            if key in CHOSEN and (odd := [value for value in values if not isinstance(value, str)]):
+                example = ", ".join(choices_of()[key][:2])
+                raise UserError(f"study.grid.{key}: given {as_text(odd[0])}; allowed: choices, such as [{example}]")
     if seeds:
         found["seed"] = seeds
     return {key: ",".join(map(as_text, values)) for key, values in found.items()}

@@ -39,7 +39,7 @@ from cnnexp.sweep.times import Times
 from cnnexp.text import duration, in_shell, plural
 from cnnexp.trackers.follow import check_setting, follow_study
 from cnnexp.training import dry_run
-from cnnexp.training.plan import Plan, unfinished
+from cnnexp.training.plan import Plan, print_folders, unfinished
 
 
 def launch(words: list[str], request: Request) -> int:
@@ -63,6 +63,7 @@ def launch(words: list[str], request: Request) -> int:
         check_open_files(len(slots))
     plans = plan_all(composed, runs, read_arms(study), target, arms_of_grid(study))
     print_set_by_data(composed)
+    print_folders(plans)
     return (show if request.plan else start)(plans, slots, cluster, request)
 
 

@@ -23,8 +23,8 @@ from cnnexp.config.schema import Cluster
 from cnnexp.config.words import as_typed, key_of
 from cnnexp.data import tree
 from cnnexp.errors import UserError
-from cnnexp.records.names import study_folder
-from cnnexp.records.provenance import command
+from cnnexp.records.names import check_study_name, study_folder
+from cnnexp.records.provenance import TYPED, command
 from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.expand import expand
 from cnnexp.sweep.slots import Slot, resolve
@@ -105,6 +105,8 @@ def cluster_of(composed: Sequence[Composed]) -> dict[str, Any]:
 def check_request(request: Request, cluster: dict[str, Any], composed: Sequence[Composed]) -> None:
     """Raise UserError for flags, and for a cluster, that a sweep or a search cannot have."""
     engine, searches = cluster["engine"], request.search is not None
+    for name in {config["study"]["name"] for config, _ in composed}:
+        check_study_name(name)
     if request.max_seeds and searches:
         raise UserError(
             "--until-decided: adds seeds to the arms of a study; a search has trials; leave one of them out"
@@ -209,13 +211,34 @@ def with_upstream(plans: list[Plan]) -> list[Plan]:
 
 
 def check(each: Callable[[dict[str, Any]], None], jobs: Sequence[tuple[dict[str, Any], Sequence[str]]]) -> None:
-    """Check the runs' configs, given with their overrides. Raises UserError, which names the run's arm."""
+    """Check the runs' configs, given with their overrides. Raises UserError, which names the arm or file at fault."""
     for config, overrides in jobs:
         try:
             each(config)
         except UserError as error:
-            arm = [f" (in {word})" for word in overrides if key_of(word) == "+arm"]
-            raise UserError(f"{error}{''.join(arm)}") from error
+            raise UserError(f"{error}{at_fault(each, str(error), overrides)}") from error
+
+
+def at_fault(each: Callable[[dict[str, Any]], None], message: str, overrides: Sequence[str]) -> str:
+    """Return " (in study/mine.yaml)" or " (in +arm=two)", whichever causes an error; "" for another word.
+
+    each: raises it. message: its text. overrides: of the run. The config is composed again without the others.
+    """
+    study = next((word for word in overrides if key_of(word) == "+study"), "")
+    arm = next((word for word in overrides if key_of(word) == "+arm"), "")
+    if not study or message.startswith("study."):
+        return ""
+
+    def is_same(words: Sequence[str]) -> bool:
+        try:
+            each(configs.resolve(configs.compose([*configs.search_path(TYPED), *words])))
+        except Exception as error:  # of the user's code too
+            return str(error).partition(";")[0] == message.partition(";")[0]
+        return False
+
+    if is_same([study]):
+        return f" (in study/{study.partition('=')[2]}.yaml)"
+    return f" (in {arm})" if arm and not is_same([word for word in overrides if word != arm]) else ""
 
 
 def shared(composed: Sequence[Composed], key: str) -> Any:

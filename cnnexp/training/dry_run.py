@@ -82,6 +82,14 @@ def with_data(
         )
 
 
+def note_patience(config: Mapping[str, Any], epochs: int) -> None:
+    """Say that a run can never stop early, because it has fewer epochs than its patience."""
+    patience = config["early_stopping"]["patience"]
+    if patience is not None and patience > epochs:
+        line = f"given {patience}, longer than the {plural(epochs, 'epoch')} of the run, which never stops early"
+        warn_once("patience", f"cnnexp: early_stopping.patience: {line}")
+
+
 def more_of(config: Mapping[str, Any], data: "ImageData") -> str:
     """Return what to type for more validation images, where they are drawn from the training images.
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import math
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from cnnexp.records.find import weights_path
 from cnnexp.records.names import run_folder
 from cnnexp.records.provenance import folder_flags
 from cnnexp.records.run_record import RunRecord
-from cnnexp.text import in_shell
+from cnnexp.text import in_shell, visible
 from cnnexp.training import dry_run
 from cnnexp.training.build import build_data
 from cnnexp.training.check_data import check_data
@@ -163,6 +164,13 @@ def unfinished(plans: Iterable[Plan]) -> list[Plan]:
     return [plan for plan in plans if not plan.is_final()]
 
 
+def print_folders(plans: Iterable[Plan]) -> None:
+    """Print the folders of studies whose names have characters that no folder here has, such as a space."""
+    for study, folder in dict.fromkeys((plan.study, plan.folder.parent) for plan in plans):
+        if folder.name != study:
+            print(visible(f"study.name: the folder of '{study}' is {folder}"), flush=True)
+
+
 def plan(
     config: dict[str, Any],
     overrides: list[str],
@@ -196,6 +204,8 @@ def plan(
     steps_per_epoch = len(data.train) // config["batch_size"]
     total_steps = steps(config["epochs"], steps_per_epoch)
     dry_run.with_data(config, data, steps_per_epoch, total_steps)
+    if not choices.get("preset"):  # which may make a run shorter, to try it
+        dry_run.note_patience(config, math.ceil(total_steps / max(1, steps_per_epoch)))
     if (
         upstream is None
         and weights

@@ -211,11 +211,12 @@ def test_several_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     for name in ("one", "two"):
         arms = {"baseline": (0.5, 0.3, 10.0), "other": (0.6, 0.3, 10.0)}
         write_study(tmp_path, arms, study=name, claims=["other > baseline"])
+    write_run(tmp_path, "other", study="rerun", command="cnnexp rerun one/other/0")  # in no report, but recomputed
     make_consistent(tmp_path, {})
     report.write(tmp_path, figures=False)
     done = check(tmp_path, tmp_path / "report")
     files = [file for file in (tmp_path / "report").rglob("tables/*") if file.is_file()]
-    assert (done.runs, done.tables, done.wrong, done.without_report) == (12, len(files), [], [])
+    assert (done.runs, done.tables, done.wrong, done.without_report) == (13, len(files), [], [])
     change_a_cell(tmp_path / "report" / "tables" / "claims.csv", "mean")
     assert [value.name for value in check(tmp_path, tmp_path / "report").wrong] == ["mean"]
     assert cli.main(["verify", str(tmp_path / "three")]) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from cnnexp import cli
 from cnnexp.config import compose as config
-from cnnexp.config.arms import Arm, arm_changes, read_arms
+from cnnexp.config.arms import EXAMPLES, Arm, arm_changes, read_arms
 from cnnexp.config.keys import COUNTS, counts
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
@@ -73,6 +73,21 @@ WRONG: list[tuple[Any, str]] = [
     ),
     ({"a": {"optimzer.lr": 1}}, "(did you mean 'optimizer'?)"),
     ({"a": {"seed": 1}}, "study.arms.a.seed: all arms of a study have the same seeds"),
+    *(
+        ({"a": {key: value}}, f"study.arms.a.{key}: given {shown}; allowed: {allowed}")
+        for key, value, shown, allowed in (
+            ("augmentation", ["flip", "crop"], "['flip', 'crop']", "one choice, such as augmentation: flip, or set"),
+            ("aug", ["flip"], "['flip']", "one choice, such as augmentation: flip, or settings by key, such as augm"),
+            ("augmentation", None, "null", "one choice, such as augmentation: none, or settings by key"),
+            ("augmentation", False, "false", "one choice, such as augmentation: none, or settings by key"),
+            ("optimizer", 3, "3", "one choice, such as optimizer: adagrad, or settings by key, such as optimizer: {lr"),
+            ("model", ["resnet18"], "['resnet18']", "one choice, such as model: resnet18, or settings by key"),
+            ("device", 3, "3", "one choice, such as device: auto, or settings by key"),
+            ("mix", "mixup", "'mixup'", "settings by key, such as mix: {mixup: 0.2}"),
+            ("early_stopping", 5, "5", "settings by key, such as early_stopping: {patience: 5}"),
+            ("log", None, "null", "settings by key, such as log: {steps: 10st}"),
+        )
+    ),
     ({"a": {"defaults": ["b"]}}, "study.arms.a.defaults: unknown key 'defaults'"),
 ]
 
@@ -229,6 +244,92 @@ def test_a_wrong_study_is_one_line(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("cnnexp: ") and message in error
     assert not plans
+
+
+ONE = "# @package _global_\nstudy: {name: mine, arms: {a: {}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ONE.replace("arms", "arm"), "study/mine.yaml: study.arm: lists the arms; write arms:, with an s"),
+        (ONE + "arms: {a: {}}\n", "study/mine.yaml: arms: belongs below study:, indented, as every key of a study"),
+        (ONE + "seeds: [1]\n", "study/mine.yaml: seeds: belongs below study:"),
+        (ONE + "model: [1]\n", "study/mine.yaml: model: given [1]; allowed: settings by key"),
+        (ONE + "model: null\n", "study/mine.yaml: model: given null; allowed: settings by key"),
+        (ONE + "mix: 3\n", "study/mine.yaml: mix: given 3; allowed: settings by key, such as mix: {mixup: 0.2}"),
+        (
+            ONE + "model: resnet18\n",
+            "study/mine.yaml: model: given 'resnet18'; to choose it, write defaults: [{override /model: resnet18}]",
+        ),
+        (ONE + "model: resnet19\n", "study/mine.yaml: model: unknown choice 'resnet19'; choose one of conv2_norm, "),
+        ("# @package _global_\n- a\n", "study/mine.yaml: given ['a']; allowed: settings by key"),
+        ("# @package _global_\nstudy: [1]\n", "study/mine.yaml: study: given [1]; allowed: settings by key"),
+        (
+            ONE.replace("{}", "{model.dropout: [0.5]}"),
+            "study.arms.a.model.dropout: given [0.5]; allowed: settings by k",
+        ),
+        (ONE.replace("{}", "{epochs: '${'}"), "study.arms.a.epochs: given '${'; a reference to another key is written"),
+        (
+            "# @package _global_\nstudy: {name: mine, grid: {augmentation: [1, null]}}\n",
+            "study.grid.augmentation: given 1; allowed: choices, such as [crop, flip]",
+        ),
+        (ONE + "data: {sise: 8}\n", "data.sise: unknown key 'sise'; choose one of num_train, ... (in study/mine.yaml)"),
+        (ONE + "epoch: 1\n", "epoch: unknown key 'epoch'; ... (did you mean 'epochs'?) (in study/mine.yaml)"),
+        (ONE + "epochs: x\n", "epochs: given 'x'; allowed: a duration of ... (in study/mine.yaml)"),
+        (ONE.replace("{}", "{epochs: x}"), "epochs: given 'x'; allowed: a duration of ... (in +arm=a)"),
+        (ONE + "defaults: [{override /loss: mse}]\n", "loss: unknown choice 'mse'; ... focal (in study/mine.yaml)"),
+        (ONE.replace("{}", "{loss: mse}"), "loss: unknown choice 'mse'; choose one of ... focal (in +arm=a)"),
+    ],
+)
+def test_a_wrong_value_is_said_to_be_where_it_is(
+    own: Callable[..., list[str]], plans: list[Plan], capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    assert cli.main(own(text)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    first, _, last = message.partition("... ")
+    assert error.startswith(f"cnnexp: {first}") and (not last or error.endswith(last)) and not plans
+
+
+def test_a_wrong_word_is_no_error_of_an_arm_or_a_study(
+    own: Callable[..., list[str]], plans: list[Plan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*own(ONE), "epochs=x"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("epochs (15ep) or steps (500st)")
+
+
+def test_what_messages_name_as_an_example_can_be_written(own: Callable[..., list[str]], plans: list[Plan]) -> None:
+    numbered = enumerate(EXAMPLES.items(), 4)  # some change no number of a run by themselves
+    arms = "".join(f"    a_{key}: {{{key}: {value}, batch_size: {number}}}\n" for number, (key, value) in numbered)
+    chosen = "defaults: [{override /model: mlp}]"
+    assert cli.main(own(f"# @package _global_\n{chosen}\nstudy:\n  name: mine\n  arms:\n{arms}")) == 0
+    assert len(plans) == len(EXAMPLES)
+
+
+def test_the_folder_of_a_name_with_other_characters_is_printed(
+    own: Callable[..., list[str]], plans: list[Plan], outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, folder in (("my study", r"my-study-\w{8}"), ("../x", r"x-\w{8}")):
+        assert cli.main(own(ONE.replace("name: mine", f"name: '{name}'"))) == 0
+        line = rf"study.name: the folder of '{re.escape(name)}' is {re.escape(str(outputs))}/{folder}\n"
+        assert re.search(line, capsys.readouterr().out)
+    assert cli.main(own(ONE)) == 0 and "study.name" not in capsys.readouterr().out
+
+
+def test_a_patience_that_never_ends_a_run_is_noted(
+    own: Callable[..., list[str]],
+    plans: list[Plan],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cnnexp.errors._warned", set())
+    words = ["batch_size=8", "early_stopping.patience=3"]
+    for more in (["epochs=3"], ["epochs=30st"], ["+preset=small", "epochs=1"]):
+        assert cli.main([*own(ONE), *words, *more]) == 0
+        assert "patience" not in capsys.readouterr().err
+    assert cli.main([*own(ONE), *words, "epochs=2"]) == 0
+    given = "cnnexp: early_stopping.patience: given 3, longer than the 2 epochs of the run, which never stops early\n"
+    assert capsys.readouterr().err.count(given) == 1
 
 
 def test_an_own_study_is_trained_from_an_empty_folder(

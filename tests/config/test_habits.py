@@ -57,6 +57,15 @@ ANSWERS = {
     "optimizer.momentum=0.9": "it needs optimizer=momentum or optimizer=reference_momentum or optimizer=ref",
     "study.arms.dropout.model.dropout.fc=0.3": "no such key (did you mean 'model.dropout.fc'?)",
     "name=Hello,": "write the values of a sweep without spaces: a,b; if it is a text, type \"study.arm='Hello,'\"",
+    "aug=[flip,crop]": "one choice; for several, type its operations: 'augmentation.ops=[{flip:{p:0.5}},{crop:",
+    "model=3": "model: given 3; allowed: one of conv2_norm, conv3_wide",
+    "optimizer=null": "optimizer: given null; allowed: one of adagrad, adam, ",
+    "mix=[a]": "mix: given [a]; allowed: settings by key",
+    "augmentation.ops={a:1}": "augmentation.ops: given {a:1}; allowed: a list",
+    "optimizer.lr=${": "optimizer.lr: given '${'; a reference to another key is written ${KEY}",
+    "study.name=rerun": "study.name: rerun is where `cnnexp rerun` writes; type another, such as study.name=reruns",
+    "study.name=": "study.name: given ''; allowed: a name",
+    "-m study.name=rerun": "study.name: rerun is where `cnnexp rerun` writes",
     "+study=study/mine.yaml": "+study=study/mine.yaml: no such file",
 }
 

@@ -125,6 +125,16 @@ def test_the_present_run_of_an_arm_is_meant_not_a_superseded_one():
     assert find_run("a/wide/0").folder == new.folder and find_run("a/wide-s0-1").folder == old.folder
 
 
+def test_a_run_that_repeats_another_is_meant_only_by_a_name_of_its_own(made):
+    of_last = {"fingerprint": "ffff000011", "started": "2025-04-01", "command": "cnnexp rerun latest"}
+    again = write_run(Path("outputs"), "猫 wide", 0, study="rerun", **of_last)
+    for name in ("latest", "ffff", "猫-wide/0", made["last"].folder.name):
+        assert find_run(name).folder == made["last"].folder
+    assert find_run("rerun/猫-wide/0").folder == again.folder
+    own = write_run(Path("outputs"), "mine", 0, study="rerun", started="2025-05-01", command="cnnexp train")
+    assert find_run("latest").folder == own.folder
+
+
 def test_a_study_is_found_by_its_name(made):
     assert find_place("my cats") == made["last"].folder.parent and find_place("elsewhere") == Path("elsewhere")
     assert find_place("latest") == made["last"].folder

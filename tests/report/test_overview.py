@@ -44,6 +44,12 @@ def test_a_row_has_question_verdict_status_data_runs_size_and_link(outputs):
     assert "Provisional" not in written.terminal and "Better than baseline: dropout." in written.terminal
 
 
+def test_runs_that_repeat_others_are_no_study(outputs):
+    write_run(outputs, "dropout", 1, 0.6, study="rerun", command="cnnexp rerun one/dropout/1", images=100)
+    assert set(rows(write(outputs))) == {"one", "two"}
+    assert "dropout" in write(outputs / "rerun").index.read_text()
+
+
 def test_a_damaged_study_is_a_row_with_its_reason(outputs, monkeypatch):
     (outputs / "one" / "study.json").write_text("{")
     write_study(outputs, TWO, study="three", images=100)

@@ -41,6 +41,11 @@ def find_groups(folder: Path) -> list[tuple[Path, list[RunRecord]]]:
     return sorted(groups.items())
 
 
+def without_reruns(groups: list[tuple[Path, list[RunRecord]]]) -> list[tuple[Path, list[RunRecord]]]:
+    """Return groups but for those that `cnnexp rerun` made, to repeat runs of others; these if there are no others."""
+    return [group for group in groups if not group[1] or not all(run.is_rerun for run in group[1])] or groups
+
+
 def collect(folder: Path, records: list[RunRecord], baseline: str | None = None) -> Study:
     """Sort the runs of one group into arms and those left out.
 

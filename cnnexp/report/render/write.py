@@ -24,7 +24,7 @@ from cnnexp.report.figures.images import TestImages, fetch
 from cnnexp.report.look import look
 from cnnexp.report.read import unfinished
 from cnnexp.report.read.changes import stamp
-from cnnexp.report.read.collect import find_groups
+from cnnexp.report.read.collect import find_groups, without_reruns
 from cnnexp.report.render import overview, page
 from cnnexp.report.render.claim_tables import tested_effects
 from cnnexp.report.render.tables import tables_of
@@ -51,7 +51,7 @@ class Options:
 
 def write_groups(folder: Path, out: Path, options: Options) -> Report:
     """Write the report of every group at or below `folder`; see cnnexp.report.write."""
-    groups = find_groups(folder)
+    groups = without_reruns(find_groups(folder))
     options = replace(options, command=options.command or in_shell(["cnnexp", "report", str(folder)]))
     if len(groups) == 1 and is_search(groups[0][0]):
         return Report(out / "index.html", _write_search(groups[0][0], out, options, ""))
