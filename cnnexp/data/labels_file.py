@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cnnexp.data.folders import is_text, nfc, split_of
 from cnnexp.data.image_files import File
+from cnnexp.data.images import PARTS
 from cnnexp.data.tree import Found
 from cnnexp.errors import UserError, did_you_mean
 from cnnexp.text import at_home, listed, plural, visible
@@ -21,7 +22,8 @@ def read_table(file: Path, columns: Columns, root: Path, skip: bool) -> Found:
     """List the images of a table. root: the folder that paths start from. skip: leave out files that are missing.
 
     Classes are sorted, as numbers if all of them are. With a split column, every row names train, val or test; val is
-    the test split if there is no test. Raises UserError naming the line for what cannot be read or contradicts.
+    the test split if there is no test. Raises UserError naming the line for what cannot be read or contradicts, and for
+    a column with train and test that is not read, unless columns["split"] is None.
     """
     rows = list(_rows(file, columns))
     names, parts = _classes(rows), {row[3] for row in rows}
@@ -75,6 +77,8 @@ def _rows(file: Path, wanted: Columns) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         columns = _columns(file, wanted, reader.fieldnames or ())
+        others = [title for title in reader.fieldnames or () if title not in columns.values()]
+        unread = dict.fromkeys(others if wanted.get(SPLIT) and SPLIT not in columns else (), frozenset[str]())
         begun = reader.line_num + 1
         for row in reader:
             values = {key: (row[title] or "").strip() for key, title in columns.items()}
@@ -86,6 +90,8 @@ def _rows(file: Path, wanted: Columns) -> Iterator[Row]:
                 raise UserError(f"{where}: a quote that begins there goes on to line {reader.line_num}; close it there")
             if any(values.values()):
                 given += 1
+                named = ((title, parts, split_of((row[title] or "").strip())) for title, parts in unread.items())
+                unread = {title: parts | {part} for title, parts, part in named if part}
                 yield reader.line_num, *_row(where, **values)
             begun = reader.line_num + 1
     except csv.Error as error:
@@ -93,6 +99,7 @@ def _rows(file: Path, wanted: Columns) -> Iterator[Row]:
         raise UserError(f"{file}: line {begun}: cannot be read as CSV ({error}); {fix}") from error
     if not given:
         raise UserError(f"{file}: has no rows below its first line")
+    _check_unread(file, unread)
 
 
 def _columns(file: Path, wanted: Columns, names: Sequence[str]) -> dict[str, str]:
@@ -113,6 +120,15 @@ def _columns(file: Path, wanted: Columns, names: Sequence[str]) -> dict[str, str
             fix = did_you_mean(title, found) or f"; data.columns.{key}=NAME names another one"
             raise UserError(f"{file}: the first line names no column '{name}'; {here}{fix}")
     return columns
+
+
+def _check_unread(file: Path, unread: Mapping[str, frozenset[str]]) -> None:
+    """Raise UserError if a column that is not read has the splits. unread: {title: its splits}, if it has no others."""
+    for title, parts in unread.items():
+        if "train" in parts and len(parts) > 1:
+            name, given = visible(title.strip()), ", ".join(part for part in PARTS if part in parts)
+            fix = f"type data.columns.split={name} to use them, data.columns.split=null to draw others"
+            raise UserError(f"{file}: column '{name}' looks like splits ({given}): {fix}")
 
 
 def _text(file: Path) -> str:

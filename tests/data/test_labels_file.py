@@ -55,6 +55,33 @@ def test_with_splits_they_are_its_own(photos):
     assert len(alone.test) == 10 and {int(name[4:-4]) % 4 for name in alone.test.ids} == {2}  # val/ alone is the test
 
 
+@pytest.mark.parametrize("title", ["subset", " Set "])
+def test_a_column_that_looks_like_splits_is_refused_until_it_is_read_or_not(photos, title):
+    parts = ("train", "train", "Validation", "testing")
+    rows = "".join(f"img/{i}.png,{i % 2},{parts[i // 2 % 4]}\n" for i in range(40))
+    text = f"path,label,{title}\n" + rows.replace(",1,", ",b,").replace(",0,", ",a,")
+    columns = {"path": "path", "label": "label", "split": "split", "group": None}
+    name = title.strip()
+    with pytest.raises(UserError) as caught:
+        load(photos, text)
+    assert f"labels.csv: column '{name}' looks like splits (train, val, test): " in str(caught.value)
+    fix = f"type data.columns.split={name} to use them, data.columns.split=null to draw others"
+    assert str(caught.value).endswith(fix) and "\n" not in str(caught.value)
+    given = load(photos, text, columns=columns | {"split": name})
+    assert [len(split) for split in given.splits().values()] == [20, 10, 10]
+    drawn = load(photos, text, columns=columns | {"split": None})
+    for other in (
+        text.replace("testing\n", "field\n"),
+        text.replace("Validation", "train").replace("testing", "train"),
+    ):
+        assert set(load(photos, other).test.ids) == set(drawn.test.ids)
+    beside = (
+        text.replace(f"label,{title}", f"label,{title},split").replace("\n", ",train\n").replace("split,train", "split")
+    )
+    with pytest.raises(UserError, match="its splits are train; train is needed"):  # the column split is read
+        load(photos, beside)
+
+
 @pytest.mark.parametrize("mark", [";", "\t"])
 def test_other_separators_line_ends_marks_and_columns_are_read(photos, mark):
     text = lines(end="\r\n", columns=" Label , id,PATH").replace("img/", "")
