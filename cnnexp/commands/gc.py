@@ -24,6 +24,7 @@ kinds:
   final         the state at the end of done runs; without it a run with more epochs starts anew
   leftovers     resume files of runs that are done or diverged; temporary files older than an hour
   cache         prepared images that this version cannot use, or that were never finished
+  outdated      prepared images of a folder that has changed since, or is gone; pages of earlier runs show these images
   compiled      code that torch's compiler made for device.compile; skipped while a run of FOLDER is in progress
 
 examples:
@@ -31,7 +32,7 @@ examples:
   cnnexp gc outputs/ablation --superseded       list one kind
   cnnexp gc --leftovers --cache --delete        delete these
 """
-KINDS = ("superseded", "checkpoints", "final", "leftovers", "cache", "compiled")
+KINDS = ("superseded", "checkpoints", "final", "leftovers", "cache", "outdated", "compiled")
 HARMLESS = ("leftovers", "cache")  # deleted by --delete alone: no result and no resumed run needs them
 STOPPED = ("failed", "oom", "skipped", "interrupted")
 OF_RUNS = (  # kinds of files of runs: of runs with which status, their names, and why they can be deleted
@@ -120,6 +121,7 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
         excluded = {run.folder for run in every} - {run.folder for run in rest}
         items += temporary(folder, excluded)
     items += unusable_cache() if "cache" in kinds else []
+    items += outdated_cache() if "outdated" in kinds else []
     return items + (compiled() if "compiled" in kinds and not held else [])
 
 
@@ -165,6 +167,19 @@ def unusable_cache() -> list[Item]:
         lock = folder.parent / f".{name}.lock"
         if (folder.name != name or load(folder) is None) and not storage.is_locked(lock):
             items.append(Item("cache", folder, "unfinished, damaged or of another version", lock=lock))
+    return items
+
+
+def outdated_cache() -> list[Item]:
+    """Return the prepared data sets whose images have changed since, or are gone."""
+    from cnnexp.data.cache import cached, load
+    from cnnexp.data.outdated import why_outdated
+
+    items = []
+    for folder, _ in cached(None):
+        lock = folder.parent / f".{folder.name}.lock"
+        if folder.name[0] != "." and not storage.is_locked(lock) and load(folder) and (why := why_outdated(folder)):
+            items.append(Item("outdated", folder, why, lock=lock))
     return items
 
 

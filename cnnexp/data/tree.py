@@ -21,6 +21,7 @@ from cnnexp.data.folders import alike, find_tree
 from cnnexp.data.groups import group_of, joined, numbered
 from cnnexp.data.image_files import SHOWN, File, Kinds, left_out, list_files
 from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
+from cnnexp.data.outdated import names_digest, note_source
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.errors import UserError, one_line
 from cnnexp.storage import StorageError
@@ -80,6 +81,7 @@ class Found:
     """Images and their classes, before they are divided. flat: the test split is drawn, because none is given.
 
     notes: what is not read, and of which classes a part has no image. others: the kinds of files that are no images.
+    is_tree: these are all images below `root`.
     """
 
     root: Path
@@ -88,6 +90,7 @@ class Found:
     flat: bool
     notes: list[str] = field(default_factory=list)
     others: Kinds = field(default_factory=Kinds)
+    is_tree: bool = False
 
 
 def read_tree(
@@ -108,7 +111,9 @@ def read_tree(
     if group is not None:
         files = [replace(file, group=group_of(group, file.name)) for file in files]
     classes = [(rename or {}).get(folder, folder) for folder in tree.classes]
-    return read_files(name, Found(root, classes, files, tree.flat, [*tree.notes, *notes], others), reader, cut, cache)
+    return read_files(
+        name, Found(root, classes, files, tree.flat, [*tree.notes, *notes], others, True), reader, cut, cache
+    )
 
 
 def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | None) -> Prepared:
@@ -133,6 +138,8 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
 
     kept = ~np.isin([file.id for file in files], prepared.skipped)
     total, files = len(files), [file for file, is_kept in zip(files, kept, strict=True) if is_kept]
+    of_kept = content if len(files) == total else content_digest([file.path for file in files], cache)
+    note_source(prepared, root, of_kept, names_digest(file.id for file in found.files) if found.is_tree else None)
     assigned, notes = _with_copies(prepared, files, assigned[kept], classes, cut)
     if missing := _missing(classes, prepared.labels, assigned):
         hint = "; a class needs images of two groups or more" if groups else ""

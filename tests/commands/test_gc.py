@@ -1,18 +1,29 @@
 """`cnnexp gc`: what it lists, what it deletes, and what it leaves."""
 
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 from fake_records import write_run
+from PIL import Image
 
 from cnnexp import runs, storage
 from cnnexp.commands import gc
+from cnnexp.config import compose as configs
 from cnnexp.records import study as study_file
 from cnnexp.records.run_record import RunRecord
-from cnnexp.training.build import build_data
+from cnnexp.text import mib
+from cnnexp.training.build import build_data, forget_data
 
 pytest_plugins = ["trained_runs"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Let no prepared images of other tests count."""
+    monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
 
 
 def put(path, size=1000, age=0.0):
@@ -143,6 +154,51 @@ def test_gc_finds_prepared_images_that_cannot_be_used(cnnexp, tmp_path, monkeypa
         assert gc.find(outputs, {"compiled"}) == [], "a run that is under way may need it"
     cnnexp("gc", outputs, "--compiled", "--delete")
     assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["else", good.rpartition("/")[2]]
+
+
+def test_gc_finds_prepared_images_of_a_folder_that_has_changed(cnnexp, tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
+    photos, table = tmp_path / "photos", tmp_path / "photos.csv"
+    for number in range(12):
+        image = photos / ["cat", "dog"][number % 2] / f"{number}.png"
+        storage.make_folder(image.parent)
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(image)
+    (photos / "cat" / "broken.png").write_bytes(b"no image")
+    rows = [f"photos/{image.parent.name}/{image.name},{image.parent.name}" for image in photos.glob("*/[0-9]*.png")]
+    table.write_text("\n".join(["path,label", *rows]))
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    monkeypatch.setattr("cnnexp.data.digests.SETTLE_SECONDS", 0.0)
+
+    def prepared(*words):
+        node = configs.resolve(configs.compose(["data.size=8", "data.test_fraction=0.3", *words]))
+        forget_data()
+        return Path(build_data(node).cache)
+
+    def found():
+        return {item.path: item.why for item in gc.find(outputs, {"outdated"})}
+
+    of_tree = prepared("data=folder", f"data.root={photos}", "data.on_corrupt=skip")
+    of_table = prepared("data=csv", f"data.file={table}")
+    assert found() == {}
+    Image.new("RGB", (8, 8), (255, 255, 255)).save(photos / "cat" / "more.png")
+    assert found() == {of_tree: f"of {photos}, where images were added, removed or renamed since"}
+    assert prepared("data=folder", f"data.root={photos}", "data.on_corrupt=skip") != of_tree
+    assert list(found()) == [of_tree], "the later one is of the folder as it is"
+    copy = shutil.copytree(photos, tmp_path / "copy")
+    (copy / "cat" / "more.png").unlink()
+    assert prepared("data=folder", f"data.root={copy}", "data.on_corrupt=skip") == of_tree
+    assert found() == {}, "it stands for equal images in another folder"
+    shutil.rmtree(copy)
+    (photos / "dog" / "1.png").write_bytes((photos / "cat" / "0.png").read_bytes())
+    changed = found()
+    assert changed[of_table] == f"of {table.parent}, where images have changed since"
+    assert len(changed) == 3 and f"of {copy}, which is gone" in changed[of_tree]
+    size = sum(file.stat().st_size for file in of_table.iterdir())
+    code, out, _ = cnnexp("gc", outputs, "--outdated")
+    assert code == 0 and f"{mib(size)}  outdated     {of_table}  (of " in out
+    assert cnnexp("gc", outputs, "--delete")[0] == 0 and of_table.exists(), "an earlier run's page shows these images"
+    assert cnnexp("gc", outputs, "--outdated", "--delete")[0] == 0 and found() == {} and not of_table.exists()
 
 
 @pytest.mark.parametrize("target", ["nowhere", "last.pt", "."])
