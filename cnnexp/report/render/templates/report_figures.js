@@ -187,7 +187,7 @@ function cost() {
     const on = front.includes(arm) ? "<br>on the Pareto front" : "";
     traces.push({
       type: "scatter",
-      mode: arms.length > 14 || innerWidth < 600 ? "markers" : "markers+text",
+      mode: "markers",
       x: [arm.costs[name]],
       y: [arm.test[0]],
       marker: {
@@ -197,21 +197,78 @@ function cost() {
         line: { width: front.includes(arm) ? 2 : 0, color: colours().ink },
       },
       text: [`${text}<br>mean ${fixed(arm.test[0])} %, ${shownCost(arm.costs[name])}${on}`],
-      texttemplate: label(shortened(arm.label, 22)),
-      textposition: ["top right", "bottom left", "top left", "bottom right"][order.indexOf(arm) % 4],
       ...HOVER,
       cliponaxis: false,
     });
   }
+  const margin = { l: 56, r: 40, t: 26, b: 48 },
+    height = 430,
+    across = (value) => (state.log ? Math.log10(value) : value);
+  const shown = traces.flatMap((trace) => trace.x.map((x, i) => [across(x), trace.y[i]])).filter(([x]) => isFinite(x));
+  const ends = (values) => [Math.min(...values), Math.max(...values)];
+  const widened = ([low, high], share, least) => {
+    const more = Math.max(share * (high - low), least);
+    return [low - more, high + more];
+  };
+  const rangeX = shown.length ? widened(ends(shown.map(([x]) => x)), 0.05, 1e-3) : [0, 1],
+    rangeY = shown.length ? widened(ends(shown.map(([, y]) => y)), 0.08, 0.5) : [0, 1];
+  if (!state.log) rangeX[0] = 0;
+  const width = (document.getElementById("plot-cost").clientWidth || 700) - margin.l - margin.r,
+    high = height - margin.t - margin.b;
+  const placed = order.filter((arm) => isFinite(across(arm.costs[name])));
+  const points = placed.map((arm) => ({
+    x: across(arm.costs[name]),
+    y: arm.test[0],
+    left: ((across(arm.costs[name]) - rangeX[0]) / (rangeX[1] - rangeX[0])) * width,
+    top: ((rangeY[1] - arm.test[0]) / (rangeY[1] - rangeY[0])) * high,
+    text: shortened(arm.label, 22),
+  }));
   return {
     data: traces,
     layout: {
-      height: 430,
-      margin: { l: 56, r: 40, t: 26, b: 48 },
-      xaxis: { title: { text: data.costs[name] }, type: state.log ? "log" : "linear", rangemode: "tozero" },
-      yaxis: { title: { text: "test accuracy (%)" } },
+      height,
+      margin,
+      annotations: arms.length > 14 || innerWidth < 600 ? [] : namesBeside(points, width, high),
+      xaxis: { title: { text: data.costs[name] }, type: state.log ? "log" : "linear", range: rangeX },
+      yaxis: { title: { text: "test accuracy (%)" }, range: rangeY },
     },
   };
+}
+
+// The names of points, each at the nearest place beside its point where it covers no other name and no point. A name
+// that is moved up or down has a line to its point. left, top: of a point, and width, height: of the plot, in pixels.
+function namesBeside(points, width, height) {
+  const pen = document.createElement("canvas").getContext("2d"),
+    line = 17,
+    gap = 9,
+    near = 11; // above or below the height of the point, where the dashed line is
+  pen.font = `12.5px ${getComputedStyle(document.body).fontFamily}`;
+  const marks = points.map((p) => [p.left - 7, p.left + 7, p.top - 7, p.top + 7]),
+    taken = [];
+  const covers = (a, b) => a[0] < b[1] && b[0] < a[1] && a[2] < b[3] && b[2] < a[3];
+  const shifts = points.flatMap((_, i) => [-near - i * line, near + i * line]);
+  const places = shifts.flatMap((shift) => [1, -1].map((side) => ({ shift, side })));
+  return [...points]
+    .sort((a, b) => a.top - b.top)
+    .map((p) => {
+      const wide = pen.measureText(p.text).width + 6;
+      const boxOf = ({ shift, side }) => {
+        const start = side > 0 ? p.left + gap : p.left - gap - wide;
+        return [start, start + wide, p.top + shift - line / 2, p.top + shift + line / 2];
+      };
+      const isInside = (box) => box[0] >= 0 && box[1] <= width + 40 && box[2] >= -26 && box[3] <= height;
+      const isFree = (box) => isInside(box) && ![...marks, ...taken].some((other) => covers(box, other));
+      const place = places.find((one) => isFree(boxOf(one))) || places[0];
+      taken.push(boxOf(place));
+      const { shift, side } = place;
+      const ends = { arrowhead: 0, arrowwidth: 1, arrowcolor: colours().soft, standoff: 6 };
+      const moved =
+        Math.abs(shift) > near
+          ? { showarrow: true, ...ends, ax: side * gap, ay: shift }
+          : { showarrow: false, xshift: side * gap, yshift: -shift };
+      const anchors = { xanchor: side > 0 ? "left" : "right", yanchor: "middle" };
+      return { x: p.x, y: p.y, text: label(p.text), ...anchors, ...moved };
+    });
 }
 
 function reliability() {
