@@ -19,6 +19,7 @@ from cnnexp.errors import UserError
 from cnnexp.text import plural
 
 Folds = Annotated[int, Range(low=2, high=100)] | None
+DEFAULTS = {"val_fraction": 0.1, "test_fraction": 0.2}  # those of configs/data
 VALIDATION, LIMIT = 1, 2  # purposes of a draw: different numbers, so that the draws are independent
 
 
@@ -102,6 +103,13 @@ def in_fold(labels: Integers, folds: int, fold: int, seed: int) -> NDArray[np.bo
     return np.asarray(numbers == fold)
 
 
+def without_effect(key: str, given: float, part: str) -> list[str]:
+    """Return a note on a fraction that is not the default, of a data set whose `part` images are its own."""
+    if given == DEFAULTS[key]:
+        return []
+    return [f"data.{key}={given:g} has no effect: the data set has its own {part} images"]
+
+
 def _leaving_one(counts: Integers, total: int) -> Integers:
     share = apportion(counts, total, least=0)
     share = np.minimum(share, counts - 1)
@@ -150,6 +158,11 @@ def make_splits(
     parts = _draw(
         prepared, val_fraction, split_seed, (folds, fold), {"train": train_limit, "val": val_limit, "test": test_limit}
     )
+    notes = list[str]()
+    if prepared.assigned is None and folds is None and (prepared.parts == PARTS.index("val")).any():
+        notes = without_effect("val_fraction", val_fraction, "validation")
+    for note in notes:
+        logging.getLogger(__name__).warning("data: %s", note)
     _, height, width, channels = prepared.images.shape
     if isinstance(normalize, str):
         mean, std = statistics(prepared.sums[parts["train"]], height * width)
@@ -169,7 +182,7 @@ def make_splits(
         cache=str(prepared.folder),
         copies=find_copies(images, prepared.sums, np.concatenate(list(parts.values()))),
         files=prepared.files,
-        notes=prepared.notes,
+        notes=[*prepared.notes, *notes],
         drawn=prepared.drawn,
         **splits,
     )

@@ -23,6 +23,7 @@ from cnnexp.data.image_files import SHOWN, File, Kinds, left_out, list_files
 from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
 from cnnexp.data.outdated import names_digest, note_source
 from cnnexp.data.prepare import Listing, prepare
+from cnnexp.data.splits import without_effect
 from cnnexp.errors import UserError, one_line
 from cnnexp.storage import StorageError
 from cnnexp.text import listed, plural
@@ -123,6 +124,7 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     Raises UserError for a class or image that cannot be used; see `decode`.
     """
     files, classes, root = found.files, found.classes, found.root
+    unused = _without_effect(found, cut)
     cut = cut if found.flat else replace(cut, test_fraction=0.0)
     labels = np.array([file.label for file in files], np.int64)
     parts = np.array([PARTS.index(file.part) for file in files], np.uint8)
@@ -147,11 +149,21 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     notes += _of_test(classes, prepared.labels, assigned, cut, groups is not None) if found.flat else []
     notes += _of_groups(files, assigned) if groups else []
     others = _left_out(prepared.skipped, found.others, total)
-    notes = [*found.notes, *alike(classes), *others, *notes, *prepared.notes]
+    notes = [*found.notes, *unused, *alike(classes), *others, *notes, *prepared.notes]
     for note in notes:
         logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
     drawn = _drawn_by_names(files if cut.folds else None, assigned, prepared.parts, found.flat)
     return replace(prepared, files=str(root), assigned=assigned, notes=notes, drawn=drawn)
+
+
+def _without_effect(found: Found, cut: Cut) -> list[str]:
+    """Say which fractions, other than the defaults, are not used, because the images have splits of their own."""
+    notes = list[str]()
+    if not found.flat and cut.test_fraction:  # 0: the source has no such setting
+        notes += without_effect("test_fraction", cut.test_fraction, "test")
+    if cut.folds is None and any(file.part == "val" for file in found.files):
+        notes += without_effect("val_fraction", cut.val_fraction, "validation")
+    return notes
 
 
 def _with_copies(

@@ -18,7 +18,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Val", "dev", "VALID"])
 def test_every_name_of_the_validation_split_is_read(tmp_path, name):
-    data = folder(tree(tmp_path / "tree", parts=("train", name, "test")))
+    data = folder(tree(tmp_path / "tree", parts=("train", name, "test")), val_fraction=0.1)
     assert [len(split) for split in data.splits().values()] == [10, 10, 10]
     assert all(image.startswith(f"{name}/") for image in data.val.ids) and data.notes == []
 
@@ -143,7 +143,7 @@ def test_a_class_may_be_absent_from_test_and_val_and_is_named(tmp_path):
     shutil.rmtree(root / "test/bee")
     for image in (root / "val/cow").iterdir():
         image.unlink()
-    data = folder(root)
+    data = folder(root, val_fraction=0.1)
     assert data.classes == ["ant", "bee", "cow"] and set(data.test.labels) == {0, 2} and set(data.val.labels) == {0, 1}
     assert data.notes == [
         "no image in val/ of cow: the network is trained on these, not tested",

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_folders import build as shipped
+from image_folders import folder, tree
+from image_folders import settings as node
+from public_sets import DRAWN
 
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
@@ -144,3 +148,33 @@ def test_a_class_of_one_image_has_no_folds():
     allowed = "at most as many folds as images, and every class needs two images"
     with pytest.raises(UserError, match=rf"data.folds: given 2; allowed: {allowed} \(4 images, 1 of the smallest"):
         splits.in_fold(np.array([0, 0, 0, 1]), 2, 0, 0)
+
+
+def test_fractions_without_effect_are_noted_only_if_they_are_not_the_defaults(tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
+    own = tree(tmp_path / "own", parts=("train", "val", "test"))
+    drawn = tree(tmp_path / "drawn", count=10)
+    val = "data.val_fraction=0.3 has no effect: the data set has its own validation images"
+    test = "data.test_fraction=0.25 has no effect: the data set has its own test images"
+    assert folder(own, val_fraction=0.1).notes == [] == folder(drawn, val_fraction=0.3).notes
+    assert folder(own, val_fraction=0.3, folds=2, fold=0).notes == []  # the fold is the validation split
+    assert not [text for text in caplog.messages if "no effect" in text]
+    assert folder(own, val_fraction=0.3, test_fraction=0.25).notes == [test, val]
+    assert [text for text in caplog.messages if "no effect" in text] == [f"data: {test}", f"data: {val}"]
+    assert folder(drawn, val_fraction=0.3, test_fraction=0.25).notes == [test]
+
+
+def test_a_public_set_with_validation_images_notes_a_fraction_without_effect(tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("torchvision.datasets.flowers102.check_integrity", lambda path, md5=None: True)
+    for name in ("Flowers102", "MNIST"):
+        DRAWN[name](tmp_path)
+    flowers, digits = ({"name": name, "root": str(tmp_path), "size": 8} for name in ("Flowers102", "MNIST"))
+    assert shipped("torchvision", **flowers).notes == [] == shipped("torchvision", **digits, val_fraction=0.3).notes
+    note = "data.val_fraction=0.3 has no effect: the data set has its own validation images"
+    assert shipped("torchvision", **flowers, val_fraction=0.3).notes == [note] and f"data: {note}" in caplog.messages
+
+
+@pytest.mark.parametrize("name", ["folder", "csv"])
+def test_the_defaults_are_those_of_the_configs(name):
+    assert {key: node(name)[key] for key in splits.DEFAULTS} == splits.DEFAULTS
