@@ -82,9 +82,9 @@ def check_overrides(overrides: Sequence[str], places: Iterable[Path]) -> None:
     for word in map(full_name, overrides):
         check_override(word, choices)
         key, _, values = word.partition("=")
-        if key == "augmentation" and values.startswith("["):  # Hydra would take the operations of the last one
-            fix = "type its operations: 'augmentation.ops=[{flip:{p:0.5}},{crop:{padding:4}}]'"
-            raise UserError(f"augmentation: given {values}; allowed: one choice; for several, {fix}")
+        if key in (*GROUPS, "device") and values.startswith("["):  # Hydra would merge them: the last one's settings
+            several = "; for several, type its operations: 'augmentation.ops=[{flip:{p:0.5}},{crop:{padding:4}}]'"
+            raise UserError(f"{key}: given {values}; allowed: one choice{several * (key == 'augmentation')}")
         for value in values.strip("[]").split(",") if re.fullmatch(r"\+?\w+", key) else ():
             _check_file(word, value.strip(" '\""), places, choices)
 

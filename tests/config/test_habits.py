@@ -57,6 +57,8 @@ ANSWERS = {
     "optimizer.momentum=0.9": "it needs optimizer=momentum or optimizer=reference_momentum or optimizer=ref",
     "study.arms.dropout.model.dropout.fc=0.3": "no such key (did you mean 'model.dropout.fc'?)",
     "name=Hello,": "write the values of a sweep without spaces: a,b; if it is a text, type \"study.arm='Hello,'\"",
+    "model=[custom]": "model: given [custom]; allowed: one choice",
+    "data=[postcards,textures]": "data: given [postcards,textures]; allowed: one choice",
     "aug=[flip,crop]": "one choice; for several, type its operations: 'augmentation.ops=[{flip:{p:0.5}},{crop:",
     "model=3": "model: given 3; allowed: one of conv2_norm, conv3_wide",
     "optimizer=null": "optimizer: given null; allowed: one of adagrad, adam, ",
