@@ -5,12 +5,17 @@ from typing import Any
 
 from cnnexp.claims.grammar import parse
 from cnnexp.data.images import ImageData
-from cnnexp.errors import UserError, unknown
+from cnnexp.errors import UserError, unknown, warn_once
 from cnnexp.training.probes import OF_A_PASS
+
+MOST_LEFT_OUT = 0.1  # of the training images, by an epoch, before it is remarked
 
 
 def check_data(config: dict[str, Any], data: ImageData) -> None:
-    """Raise UserError for a batch larger than the data, and for a setting that needs a missing validation split."""
+    """Raise UserError for a batch larger than the data, and for a setting that needs a missing validation split.
+
+    A remark says if an epoch leaves out many images, because they fill no batch.
+    """
     if config["batch_size"] > len(data.train):
         raise UserError(
             f"batch_size: given {config['batch_size']}; allowed: at most {len(data.train)}, the training images; "
@@ -25,6 +30,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
     if "top5" in (config["monitor"], config["scheduler"].get("monitor")) and len(data.classes) <= 5:
         raise UserError(f"monitor: top5 is always 100 % of {len(data.classes)} classes; give another metric")
     check_claims(config, data)
+    if config["sampling"] == "shuffle" and (remark := left_out_remark(len(data.train), config["batch_size"])):
+        warn_once("left out", f"cnnexp: {remark}")
     if len(data.val):
         return
     if watched := [name for name in OF_A_PASS if config["probes"][name]]:
@@ -35,6 +42,18 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
         raise UserError("monitor: there is no validation split to look at; set data.val_fraction above 0")
     if config["scheduler"]["_target_"].endswith((".plateau", ".ReduceLROnPlateau")):
         raise UserError("scheduler: plateau watches the validation loss; set data.val_fraction above 0")
+
+
+def left_out_remark(images: int, batch_size: int) -> str:
+    """Say how many of the training images an epoch leaves out; "" unless they are more than MOST_LEFT_OUT."""
+    left = images % batch_size
+    if left <= MOST_LEFT_OUT * images:
+        return ""
+    fits = next(size for size in range(batch_size - 1, 0, -1) if images % size <= MOST_LEFT_OUT * images)
+    return (
+        f"each epoch leaves out {left} of {images} training images, others each time, because they fill no "
+        f"batch of {batch_size}; batch_size={fits} leaves out {images % fits}"
+    )
 
 
 def check_claims(config: dict[str, Any], data: ImageData) -> None:

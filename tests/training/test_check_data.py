@@ -1,10 +1,13 @@
-"""What a study claims of a run is there when the run is done."""
+"""What a config asks of its data: claims of what a run will have, and batches that most images fill."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+from cnnexp import errors
+from cnnexp.training.check_data import left_out_remark
 
 Train = Callable[..., int]
 
@@ -31,3 +34,38 @@ def test_a_claim_about_what_runs_will_not_have_is_refused_before_they_train(
     assert train("--config-dir", str(tmp_path), "--plan", "+study=c", *words) == (2 if message else 0)
     error = capsys.readouterr().err
     assert (f"study.claims: '{claim}': {message}" in error) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "left", "better"),
+    [
+        (100, 64, 36, "batch_size=50 leaves out 0"),
+        (43, 32, 11, "batch_size=21 leaves out 1"),
+        (3, 2, 1, "batch_size=1 "),
+    ],
+)
+def test_many_images_that_fill_no_batch_are_remarked_with_a_batch_size_that_leaves_few(
+    images: int, batch_size: int, left: int, better: str
+) -> None:
+    said = left_out_remark(images, batch_size)
+    assert (
+        said.startswith(f"each epoch leaves out {left} of {images} training images, others each time")
+        and better in said
+    )
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(70, 64), (64, 64), (200, 16), (40, 36), (5, 1)])
+def test_few_images_that_fill_no_batch_are_not(images: int, batch_size: int) -> None:
+    assert left_out_remark(images, batch_size) == ""
+
+
+def test_the_remark_is_one_line_when_a_run_or_a_sweep_is_planned(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["seed=0"], ["-m", "seed=0,1"]):
+        errors._warned.clear()
+        assert train("--plan", "batch_size=24", *words) == 0
+        assert capsys.readouterr().err.count("cnnexp: each epoch leaves out 16 of 40 training images") == 1
+    errors._warned.clear()
+    assert train("--plan", "batch_size=24", "sampling=balanced") == 0 and train("--plan") == 0
+    assert "leaves out" not in capsys.readouterr().err
