@@ -57,6 +57,7 @@ def cores() -> int:
     """Return the number of CPU cores that this process may use.
 
     A container's quota (docker --cpus) is one limit, OMP_THREAD_LIMIT of the environment another; of 0 it is ignored.
+    OMP_NUM_THREADS is none: torchrun sets it to 1, and of another number of threads a run would be another run.
     """
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(max(1, min(found, cpu_quota(), openmp_number("OMP_THREAD_LIMIT", 0) or math.inf)))

@@ -86,4 +86,5 @@ def test_a_quota_of_a_container_limits_the_cores(
     assert limits.cpu_quota(tmp_path) == allowed
     monkeypatch.setattr(limits, "cpu_quota", lambda: allowed)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # as a launcher sets it: the same study has the same numbers
     assert limits.cores() == {2.5: 2, 0.5: 1, float("inf"): 64}[allowed]
