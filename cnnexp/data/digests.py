@@ -8,6 +8,7 @@ another time, so nothing is remembered of it.
 """
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -20,12 +21,13 @@ from cnnexp.data.cache import cache_root
 from cnnexp.data.decode import raise_if_transient
 from cnnexp.errors import UserError
 
+States = dict[Path, tuple[int, int]]  # of files: size in bytes, time of modification in ns
 UNREADABLE = bytes(hashlib.sha256().digest_size)  # in place of the digest of such a file
 SETTLE_SECONDS = 2.0  # the coarsest times of a file system are FAT's, of 2 s
 
 
-def content_digest(files: Sequence[Path], cache: str | None) -> str:
-    """Return a digest of the content of files, in their order.
+def content_digest(files: Sequence[Path], cache: str | None, states: States | None = None) -> str:
+    """Return a digest of the content of files, in their order. states: gets the state of each, before it is read.
 
     Measured on Imagenette (13,394 files, 101 MB, 2 cores): 1.9 s to read them, 0.2 s if they are remembered. SHA-256,
     because most processors have instructions for it: 1,520 MB/s of a core here, and 680 MB/s of BLAKE2.
@@ -33,7 +35,9 @@ def content_digest(files: Sequence[Path], cache: str | None) -> str:
     now = time.time()
     known, newest = hashlib.blake2b(digest_size=8), 0
     for path in files:
-        status = path.stat() if path.exists() else path.lstat()  # decoding reports a dangling link
+        status = _status(path)
+        if states is not None:
+            states[path] = status.st_size, status.st_mtime_ns
         newest = max(newest, status.st_ctime_ns)
         state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         known.update(f"{path.absolute()}\0{state}\0".encode(errors="surrogateescape"))
@@ -49,6 +53,26 @@ def content_digest(files: Sequence[Path], cache: str | None) -> str:
             storage.make_folder(record.parent)
             storage.write_text(record, digest)
     return digest
+
+
+def check_unchanged(states: States) -> None:
+    """Raise UserError naming a file that is gone, or whose state is another one now.
+
+    What was read of such a file is not what its digest says.
+    """
+    for path, state in states.items():
+        try:
+            status = _status(path)
+            unchanged = (status.st_size, status.st_mtime_ns) == state
+        except OSError as error:
+            raise_if_transient(path, error)
+            unchanged = False
+        if not unchanged:
+            raise UserError(f"{path}: changed while the images were prepared; run the same command again")
+
+
+def _status(path: Path) -> os.stat_result:
+    return path.stat() if path.exists() else path.lstat()  # decoding reports a dangling link
 
 
 def forget(cache: str | None) -> None:

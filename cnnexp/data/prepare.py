@@ -36,7 +36,8 @@ class Listing:
     """The images to decode: M images with their labels, parts (indices into images.PARTS) and ids.
 
     `decode(i)` returns image i as (H, W, C) uint8, all of one shape, or None to skip it; threads call it. `notes()`
-    returns what to know of the images, after all are decoded.
+    returns what to know of the images, after all are decoded. `check()` is called then: if it raises UserError, nothing
+    is kept.
     """
 
     classes: list[str]
@@ -45,6 +46,7 @@ class Listing:
     ids: list[str]
     decode: Callable[[int], Pixels | None]
     notes: Callable[[], list[str]] = list
+    check: Callable[[], object] = bool
 
 
 def prepare(name: str, key: Any, cache: str | None, scan: Callable[[], Listing]) -> Prepared:
@@ -80,6 +82,7 @@ def _write(folder: Path, name: str, listing: Listing) -> float:
     try:
         storage.make_folder(temporary)
         kept = _write_arrays(temporary, name, listing, started)
+        listing.check()
     except BaseException:
         storage.remove(temporary)
         raise

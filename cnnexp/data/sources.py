@@ -7,6 +7,7 @@ is the folder of prepared images; None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from cnnexp.config.sizes import Size, height_width
 from cnnexp.data import splits
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import Cut
-from cnnexp.data.digests import content_digest
+from cnnexp.data.digests import States, check_unchanged, content_digest
 from cnnexp.data.download import CIFAR10, CIFAR10_CLASSES, IMAGENETTE, IMAGENETTE_CLASSES, cifar10_listing, find
 from cnnexp.data.folders import find_tree
 from cnnexp.data.groups import check_pattern
@@ -108,8 +109,10 @@ def public_set(name: PublicName, root: str, size: Size | None, resize: Resize, c
     """
     place, size = Path(root), size or SETS[name].size
     reader = Reader(size, resize, SETS[name].channels, "error")
-    key = [content_digest(files_of(name, place), cache), reader.key()]
-    prepared = prepare(name, key, cache, lambda: public_listing(name, place, size, resize))
+    states = States()
+    key = [content_digest(files_of(name, place), cache, states), reader.key()]
+    check = partial(check_unchanged, states)
+    prepared = prepare(name, key, cache, lambda: replace(public_listing(name, place, size, resize), check=check))
     return replace(prepared, files=root if (place / str(prepared.ids[0])).is_file() else None)
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from cnnexp.config.sizes import Size
 from cnnexp.data.cache import Prepared
 from cnnexp.data.cut import LEFT_OUT, TEST, TRAIN, Cut, Parts, assign, keep_together
 from cnnexp.data.decode import HEIF, decode, is_gray
-from cnnexp.data.digests import content_digest
+from cnnexp.data.digests import States, check_unchanged, content_digest
 from cnnexp.data.folders import alike, find_tree
 from cnnexp.data.groups import group_of, joined, numbered
 from cnnexp.data.image_files import SHOWN, File, Kinds, left_out, list_files
@@ -134,9 +135,11 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
         files = [file for file, part in zip(files, assigned, strict=True) if part != LEFT_OUT]
         assigned = assigned[assigned != LEFT_OUT]
 
-    content = content_digest([file.path for file in files], cache)
+    states = States()
+    content = content_digest([file.path for file in files], cache, states)
     key = [content, [(file.part, file.id) for file in files], classes, reader.key()]
-    prepared = prepare(name, key, cache, lambda: reader.listing(classes, files))
+    check = partial(check_unchanged, states)
+    prepared = prepare(name, key, cache, lambda: replace(reader.listing(classes, files), check=check))
 
     kept = ~np.isin([file.id for file in files], prepared.skipped)
     total, files = len(files), [file for file, is_kept in zip(files, kept, strict=True) if is_kept]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_folders import folder, settings, tree
+from image_folders import build, folder, picture, settings, tree
+from public_sets import DRAWN
 
 from cnnexp import storage
 from cnnexp.data import cache as caches
@@ -149,6 +150,47 @@ def test_a_failure_or_a_full_disk_leaves_nothing(root, cache, monkeypatch):
     assert entries(cache) == []
     with pytest.raises(UserError, match=r"cannot make this folder .*; choose .* data.cache=DIR or CNNEXP_CACHE"):
         folder(root, cache=str(root / "train/dog/1.png"))
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted", "same size"])
+def test_nothing_is_kept_if_a_file_changes_while_images_are_prepared(root, cache, monkeypatch, change):
+    """Its new pixels would be found under the digest of the old ones, for good."""
+    first, file, really = folder(root, cache=cache), root / "train/cat/5.png", prepare._write_arrays
+    caches.clear_cache(cache)
+    old = file.read_bytes()
+
+    def meanwhile(*given):
+        if change == "replaced":
+            picture(999, size=(30, 30)).save(file)
+        elif change == "deleted":
+            file.unlink()
+        else:
+            os.utime(file, ns=(0, 10**18))
+        return really(*given)
+
+    monkeypatch.setattr(prepare, "_write_arrays", meanwhile)
+    with pytest.raises(
+        UserError, match=r"train/cat/5.png: changed while the images were prepared; run the same"
+    ) as one:
+        folder(root, cache=cache, on_corrupt="skip")
+    assert "\n" not in str(one.value) and entries(cache) == []
+    monkeypatch.undo()
+    second = folder(root, cache=cache)
+    assert (second.fingerprint == first.fingerprint) == (change == "same size")
+    file.write_bytes(old)
+    assert folder(root, cache=cache).fingerprint == first.fingerprint
+
+
+def test_nothing_of_a_public_set_is_kept_if_it_changes_while_it_is_prepared(tmp_path, cache, monkeypatch):
+    DRAWN["EuroSAT"](tmp_path)
+    file, really = tmp_path / "eurosat/2750/River/River_3.jpg", prepare._write_arrays
+    given = {"name": "EuroSAT", "root": str(tmp_path), "cache": cache}
+    monkeypatch.setattr(prepare, "_write_arrays", lambda *all_: picture(9).save(file) or really(*all_))
+    with pytest.raises(UserError, match=r"River_3.jpg: changed while the images were prepared; run the same"):
+        build("torchvision", **given)
+    assert entries(cache) == []
+    monkeypatch.undo()
+    assert build("torchvision", **given).prepare_seconds > 0
 
 
 def test_the_rest_of_a_killed_process_is_deleted(root, cache):
