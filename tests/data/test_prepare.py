@@ -16,7 +16,7 @@ from public_sets import DRAWN
 
 from cnnexp import storage
 from cnnexp.data import cache as caches
-from cnnexp.data import prepare
+from cnnexp.data import outdated, prepare
 from cnnexp.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_decoding_happens_once_and_is_shared(root, cache):
     assert first.fingerprint == second.fingerprint and first.cache == second.cache == str(entries(cache)[0])
     assert isinstance(second.train.images, np.memmap) and not second.train.images.flags.writeable
     assert second.train.images is second.val.images
-    assert sorted(f.name for f in entries(cache)[0].iterdir()) == sorted([*caches.ARRAYS, "meta.json"])
+    assert sorted(f.name for f in entries(cache)[0].iterdir()) == sorted([*caches.ARRAYS, "meta.json", outdated.FILE])
 
 
 def test_a_command_that_stops_waits_for_one_image_of_each_thread_only(monkeypatch):
