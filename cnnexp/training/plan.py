@@ -5,7 +5,7 @@ import functools
 import hashlib
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from cnnexp import storage
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
+from cnnexp.config.places import take_over_places
 from cnnexp.config.schema import GIVEN
 from cnnexp.config.signature import steps
 from cnnexp.config.user_code import changed_since_import, user_code
@@ -33,9 +34,6 @@ from cnnexp.training.probes import PROBES
 
 if TYPE_CHECKING:
     from cnnexp.training.device import Device, Target
-
-DEFAULT_ROOTS = ("data", None)  # of the groups in configs/data
-PUBLIC = {f"cnnexp.data.sources.{name}" for name in ("cifar10", "imagenette", "public_set")}  # may share a folder
 
 
 @dataclass
@@ -307,17 +305,3 @@ def _upstream(name: str, config: dict[str, Any], command: str, target: "Target |
     take_over_places(upstream["data"], config["data"])
     checks.check(upstream)
     return plan(upstream, overrides, overrides, command, target=target)
-
-
-def take_over_places(upstream: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """Give an upstream's data the cache and the root of the run's data, where its config leaves them at the default.
-
-    The root only if both have the same images, or are public data sets, which may share a folder: `data.root=photos`
-    of a person's own images is not where another data set is.
-    """
-    if "cache" in upstream and upstream["cache"] is None:
-        upstream["cache"] = data.get("cache")
-    if "root" in upstream and "root" in data and upstream["root"] in DEFAULT_ROOTS:
-        same = all(upstream.get(key) == data.get(key) for key in ("_target_", "name", "path", "file"))
-        if same or {upstream["_target_"], data["_target_"]} <= PUBLIC:
-            upstream["root"] = data["root"]

@@ -105,6 +105,7 @@ def test_the_bootstrap_over_images_against_scipy():
         paired=True,
         method="percentile",
         n_resamples=10_000,
+        rng=np.random.default_rng(1),
     )
     assert low == pytest.approx(drawn.confidence_interval.low, abs=0.004)
     assert high == pytest.approx(drawn.confidence_interval.high, abs=0.004)
