@@ -156,8 +156,8 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "I
     if "data" in typed:
         node = configs.resolve(configs.compose(overrides))["data"]
         channels, *sides = model.transform.image
-        shape = {"size": as_size(*sides), "resize": model.transform.resize, "channels": channels}
-        shape["bits"] = model.transform.bits
+        transform = model.transform
+        shape = {"size": as_size(*sides), "resize": transform.resize, "channels": channels, "bits": transform.bits}
         node.update({k: v for k, v in shape.items() if k in node and f"data.{k}" not in typed})
     else:
         node = dict(model.config["data"])

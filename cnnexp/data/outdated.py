@@ -62,17 +62,20 @@ def _sources(folder: Path) -> dict[str, Any]:
 
 
 def _change(folder: Path, root: Path, entry: dict[str, Any], cache: str | None) -> str:
-    """Say how the images below a folder differ from those that were prepared, "" if they do not."""
-    try:
+    """Say how the images below a folder differ from those that were prepared, "" if they do not.
+
+    Also "" for what cannot be read now: a fault of a disk or a mount may pass.
+    """
+    with suppress(OSError, ValueError, UserError):
         if not root.is_dir():
             return f"of {root}, which is gone"
+        ids = np.load(folder / "ids.npy", allow_pickle=False).tolist()
+        if not all((root / name).exists() for name in ids):
+            return f"of {root}, where images were removed or renamed since"
         if entry.get("listed") is not None:
             files, _, _ = list_files(root, find_tree(root))
             if names_digest(file.id for file in files) != entry["listed"]:
                 return f"of {root}, where images were added, removed or renamed since"
-        ids = np.load(folder / "ids.npy", allow_pickle=False).tolist()
         if content_digest([root / name for name in ids], cache) != entry.get("content"):
             return f"of {root}, where images have changed since"
-    except (OSError, ValueError, UserError):
-        return f"of {root}, whose images are gone, or cannot be read"
     return ""

@@ -14,6 +14,7 @@ from cnnexp.commands import gc
 from cnnexp.config import compose as configs
 from cnnexp.records import study as study_file
 from cnnexp.records.run_record import RunRecord
+from cnnexp.storage import StorageError
 from cnnexp.text import mib
 from cnnexp.training.build import build_data, forget_data
 
@@ -194,6 +195,13 @@ def test_gc_finds_prepared_images_of_a_folder_that_has_changed(cnnexp, tmp_path,
     changed = found()
     assert changed[of_table] == f"of {table.parent}, where images have changed since"
     assert len(changed) == 3 and f"of {copy}, which is gone" in changed[of_tree]
+    with monkeypatch.context() as patch:  # a mount that fails for a moment is no change
+
+        def refuse(*_):
+            raise StorageError(photos, OSError(5, "Input/output error"), "read")
+
+        patch.setattr("cnnexp.data.outdated.content_digest", refuse)
+        assert of_table not in found()
     size = sum(file.stat().st_size for file in of_table.iterdir())
     code, out, _ = cnnexp("gc", outputs, "--outdated")
     assert code == 0 and f"{mib(size)}  outdated     {of_table}  (of " in out
