@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     check_value("eval_batch_size", batch_size, Count | Literal["auto"])
     numbers = measure(model, *Evaluation(data, model.device, batch_size).logits(model.model, split))
     places_only = all(o.startswith(_PLACES) for o in given.overrides)
-    own_data = not given.overrides or (places_only and _same_images(model, data))
+    elsewhere = any(o.startswith(("data.root=", "data.file=")) for o in given.overrides)
+    own_data = places_only and (not elsewhere or _same_images(model, data))
     if places_only and not own_data:
         print("cnnexp: other images than the run's, so the recorded accuracy is not compared", file=sys.stderr)
     recorded = _recorded_accuracy(model, given.split) if own_data else None

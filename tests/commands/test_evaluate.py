@@ -221,6 +221,22 @@ def test_evaluate_of_other_images_in_another_place_is_no_failed_reproduction(cnn
     assert "cnnexp: other images than the run's, so the recorded accuracy is not compared" in err
 
 
+def test_evaluate_of_the_runs_own_images_that_have_changed_is_a_failed_reproduction(cnnexp, at_photos, tmp_path):
+    run = Path(shutil.copytree(at_photos[0], tmp_path / "runs" / at_photos[0].name))
+    photos = Path(shutil.copytree(at_photos[1] / "photos", tmp_path / "photos"))
+    edit_config(run, str(at_photos[1] / "photos"), str(photos))
+    draw = np.random.default_rng(1)
+    for file in photos.rglob("*.png"):
+        Image.fromarray(draw.integers(0, 256, (8, 8), np.uint8)).save(file)
+    edited = storage.read_json(run / "run.json")
+    edited["result"]["test_accuracy"] = 0.123
+    storage.write_json(run / "run.json", edited)
+    for given in ([], [f"data.cache={tmp_path / 'cache'}"]):
+        forget_data()
+        code, out, _ = cnnexp("evaluate", run, *given)
+        assert code == 3 and "not as recorded: 12.30%; the data has changed" in out
+
+
 def test_evaluate_reads_other_images_with_the_bits_of_the_run(cnnexp, at_photos, tmp_path):
     run = Path(shutil.copytree(at_photos[0], tmp_path / "runs" / at_photos[0].name))
     edit_config(run, "bits: null", "bits: 12")

@@ -73,12 +73,12 @@ def more_seeds(findings: Findings) -> tuple[str, str] | None:
     soonest = min(open_ones, key=lambda question: (question.outlook.more, -question.outlook.chance))
     waiting = sorted(set[int]().union(*schedule.waiting.values()))
     seeds = waiting or [*range(max(_seeds(findings)) + 1, max(_seeds(findings)) + 1 + soonest.outlook.more)]
-    listed = ",".join(map(str, seeds)) if len(seeds) <= MAX_LISTED else f"range({seeds[0]},{seeds[-1] + 1})"
+    typed = ",".join(map(str, seeds)) if len(seeds) <= MAX_LISTED else f"range({seeds[0]},{seeds[-1] + 1})"
     advice = f"Still open: {_open_tests(open_ones, soonest)}{soonest.outlook.advice}:"
     if schedule.plan and schedule.plan.every_seed:  # the same command goes on
         return advice, command
     words = [word for word in shlex.split(command) if not word.startswith(("seed=", "--plan"))]
-    return advice, in_shell([*words, f"seed={listed}"])
+    return advice, in_shell([*words, f"seed={typed}"])
 
 
 def _open_tests(open_ones: Sequence[Question], soonest: Question) -> str:

@@ -84,6 +84,11 @@ def _reproduced_in_short(judged: Judged) -> str:
     return f"{_amount(judged, test.mean)}{interval} {_unit(judged)}" if test.n else DASH
 
 
+def _points_in_short(effect: Effect) -> str:
+    given = limits(effect.points, "points")
+    return f"{amount(effect.points.mean, 'points', True)} {f'({given})' if effect.points.all_equal else given}"
+
+
 def shown_difference(judged: Judged) -> str:
     """Return the difference that a claim is about, such as "+7.64 points"; "" of a claim that is not tested."""
     mean = judged.evidence.test.mean
@@ -111,9 +116,7 @@ EFFECTS: list[Column[Effect]] = [
     Column("Effect", "effect", lambda e: e.name, kind="label", terminal="Effect"),
     Column("", "formula", lambda e: e.formula),
     Column("Points", "", lambda e: with_std(e.points.mean, e.points.std, "points", signed=True)),
-    Column(
-        "", "", lambda e: f"{amount(e.points.mean, 'points', True)} {limits(e.points, 'points')}", terminal="Points"
-    ),
+    Column("", "", _points_in_short, terminal="Points"),
     Column("95 % interval", "", lambda e: limits(e.points, "points")),
     *csv_columns("points_{}", ("mean", "std", "low", "high"), lambda e: e.points),
     Column("n", "n", lambda e: e.points.n, terminal="n"),

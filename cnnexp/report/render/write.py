@@ -204,8 +204,8 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += [f"Reported: {study.source or 'the source is not given'}"]
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
-    said = "\n".join(lines)
-    meanings = [f"{verdict}: {why}." for verdict, pattern, why in MEANINGS if re.search(pattern, said)]
+    above = "\n".join(lines)
+    meanings = [f"{verdict}: {why}." for verdict, pattern, why in MEANINGS if re.search(pattern, above)]
     lines += in_words(meanings, study.folds)
     lines += [said] if (said := unfinished.sentence([*study.arms, *study.under_way])) else []
     if rules := rules_in_words(findings):
