@@ -186,6 +186,13 @@ def test_without_a_factorial_only_the_tested_effect_is_in_the_terminal():
     assert len(notes) == 2 and "share a level of their own" in notes[1]
 
 
+def test_an_effect_that_is_the_same_at_every_seed_has_no_interval():
+    changes = {"base": [], "n": ["n=1"], "d": ["d=1"], "nd": ["n=1", "d=1"]}
+    seeds = {"base": [0.5] * 3, "n": [0.52] * 3, "d": [0.5] * 3, "nd": [0.52] * 3}
+    text = to_terminal(claim_tables.tested_effects(analyse(study_in_memory(seeds, changes))))
+    assert "+2.00 (all 3 seeds equal)" in text and "[" not in text
+
+
 def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_cover():
     studies, generator = 300, np.random.default_rng(5)
     wrong, covered = 0, []
