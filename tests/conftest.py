@@ -1,5 +1,6 @@
 """What the tests share: their own cache of prepared images, one thread, and the smallest run that has everything."""
 
+import copy
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from cnnexp.records.run_record import RunRecord, find_runs
 
 if TYPE_CHECKING:
     from forks import Forks
+    from omegaconf import DictConfig
 
     from cnnexp.training.plan import Plan
 
@@ -35,6 +37,31 @@ def own_cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     before = Path.cwd()
     yield
     assert Path.cwd() == before, "the test left another working directory behind"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Let Hydra compose the same words once in this process: without this, the tests would mostly compose.
+
+    Words that name other folders of configs, whose files may change, are composed each time.
+    """
+    from cnnexp.config import compose
+
+    load, known = compose.load, dict[tuple[object, ...], "DictConfig"]()
+
+    def load_once(configs: Any, words: list[str], *mode: Any) -> "DictConfig":
+        if any(word.startswith("hydra.") for word in words):
+            return load(configs, words, *mode)
+        key = (compose.folder(), Path.cwd(), *mode, *words)
+        if key not in known:
+            if len(known) == 100:
+                known.clear()  # each takes about a megabyte
+            known[key] = load(configs, words, *mode)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "load", load_once)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ The engine escapes, and a name that a template does not get is an error. The pol
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ SHARED = Path(__file__).parent / "templates"  # base.html.j2, its style and scri
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src"
 
 
+@cache
 def engine(*folders: Path) -> Environment:
-    """Return an engine that looks for templates in `folders`, then among the shared ones."""
+    """Return an engine that looks for templates in `folders`, then among the shared ones, and compiles each once."""
     made = Environment(
         loader=FileSystemLoader([*folders, SHARED]),
         autoescape=True,

@@ -110,7 +110,7 @@ def test_without_escaping_it_does(word):
 @pytest.mark.slow
 def test_without_the_engine_s_escaping_the_page_is_theirs(tmp_path, monkeypatch):
     """The control of the page: the same records, the engine told not to escape."""
-    engine = template.engine(page.TEMPLATES)
+    engine = template.engine.__wrapped__(page.TEMPLATES)  # not the one that is kept
     engine.autoescape = False
     monkeypatch.setattr(template, "engine", lambda *folders: engine)
     html = write(hostile_study(tmp_path), figures=False).index.read_text()

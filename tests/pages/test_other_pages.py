@@ -129,7 +129,7 @@ def test_nothing_of_a_record_runs_and_without_a_defence_it_would(
     engine = template.engine
 
     def careless(*folders: Path) -> Any:
-        made = engine(*folders)
+        made = engine.__wrapped__(*folders)  # not the one that is kept
         made.autoescape = False
         return made
 
