@@ -73,7 +73,7 @@ def read_plans(folder: Path) -> tuple[list[Plan], dict[Path, str | None]]:
     plans, before = list[Plan](), dict[Path, str | None]()
     try:
         for entry in content["runs"].values():
-            plans.append(from_json(entry["plan"], outputs))
+            plans.append(from_json(entry["plan"], outputs, folder.resolve().name))
             before |= dict(zip([link.folder for link in plans[-1].chain()], entry["before"], strict=True))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / NAME}: is not a plan ({error}); {PLANNED_AGAIN}") from error
@@ -99,16 +99,19 @@ def as_json(plan: Plan, outputs: Path) -> dict[str, Any]:
     return plain | {"folder": str(plan.folder.relative_to(outputs)), "upstream": upstream}
 
 
-def from_json(plain: dict[str, Any], outputs: Path) -> Plan:
+def from_json(plain: dict[str, Any], outputs: Path, study: str | None) -> Plan:
     """Return the Plan whose fields `as_json` has returned, in this folder of studies.
 
+    study: the name of the study's folder. None: any study below `outputs`, as for the run that another one needs.
     Raises KeyError, TypeError or ValueError for other fields, and for a folder that is not STUDY/RUN.
     """
-    study, run = Path(plain["folder"]).parts
-    if ".." in (study, run):
-        raise ValueError("a run's folder")
-    plan = Plan(**{**plain, "folder": outputs / study / run, "upstream": None})
+    folder = Path(plain["folder"])
+    if folder.is_absolute() or len(folder.parts) != 2 or ".." in folder.parts:
+        raise ValueError(f"{folder}: a run's folder is STUDY/RUN")
+    if study not in (None, folder.parts[0]):
+        raise ValueError(f"{folder}: lies in another study than {study}")
+    plan = Plan(**{**plain, "folder": outputs / folder, "upstream": None})
     if plain["upstream"]:
-        plan.upstream = from_json(plain["upstream"], outputs)
+        plan.upstream = from_json(plain["upstream"], outputs, None)
         plan.config["model"]["weights"] = str(plan.upstream.folder)
     return plan

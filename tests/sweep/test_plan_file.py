@@ -120,6 +120,20 @@ def run_of(content: dict[str, Any]) -> dict[str, Any]:
         (lambda content: run_of(content).update(folder="../x"), "is not a plan"),
         (lambda content: run_of(content).update(folder="/etc/passwd/x"), "is not a plan"),
         (lambda content: run_of(content).update(folder="s/../../x"), "is not a plan"),
+        (
+            lambda content: run_of(content).update(folder="/evil"),
+            r"is not a plan \(/evil: a run's folder is STUDY/RUN\)",
+        ),
+        (lambda content: run_of(content).update(folder="other/x"), r"is not a plan \(other/x: lies in another study"),
+        (lambda content: run_of(content).update(folder="s"), "is not a plan"),
+        (
+            lambda content: run_of(content).update(upstream={**run_of(content), "folder": "/evil"}),
+            r"is not a plan \(/evil: ",
+        ),
+        (
+            lambda content: run_of(content).update(upstream={**run_of(content), "folder": "s/.."}),
+            r"is not a plan \(s/\.\.: ",
+        ),
     ],
 )
 def test_what_is_not_a_plan_is_refused(
