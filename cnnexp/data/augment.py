@@ -94,12 +94,13 @@ def blur(kernel: Count, sigma: tuple[Positive, Positive]) -> Operation:
 def erase(p: Probability, scale: tuple[Share, Share], ratio: tuple[Positive, Positive]) -> Operation:
     """Set a box of each image to 0 (black) with probability p (Zhong et al. 2020, arXiv 1708.04896).
 
-    scale: [low, high] of the box's share of the image. ratio: [low, high] of its width to its height.
+    scale: [low, high] of the box's share of the image. ratio: [low, high] of its height to its width. An image into
+    which no box fits stays as it is. The draws are those of torchvision's RandomErasing.
     """
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
         chosen = draw_mask(len(x), p, generator)
-        found, fits = boxes.draw_boxes(len(x), x.shape[2], x.shape[3], scale, ratio, generator)
+        found, fits = boxes.draw_erased(len(x), x.shape[2], x.shape[3], scale, ratio, generator)
         return boxes.erase(x, found, chosen & fits)
 
     return apply
@@ -108,11 +109,13 @@ def erase(p: Probability, scale: tuple[Share, Share], ratio: tuple[Positive, Pos
 def resized_crop(scale: tuple[Share, Share], ratio: tuple[Positive, Positive]) -> Operation:
     """Crop each image to a random box and resize it to its size (Szegedy et al. 2015, arXiv 1409.4842).
 
-    scale: [low, high] of the box's share of the image. ratio: [low, high] of its width to its height.
+    scale: [low, high] of the box's share of the image. ratio: [low, high] of its width to its height. An image into
+    which no box fits has its largest centred crop of such a ratio. The draws are those of torchvision's
+    RandomResizedCrop.
     """
 
     def apply(x: "Tensor", generator: "Generator") -> "Tensor":
-        found, _ = boxes.draw_boxes(len(x), x.shape[2], x.shape[3], scale, ratio, generator)
+        found = boxes.draw_crops(len(x), x.shape[2], x.shape[3], scale, ratio, generator)
         return boxes.crop_and_resize(x, found)
 
     return apply

@@ -1,6 +1,6 @@
 """Random boxes in images: erasing them, and cropping to them. The draws are those of torchvision, for complete batches.
 
-A box has an area drawn uniformly from `scale`, as a fraction of the image's, and a ratio of width to height drawn
+A box has an area drawn uniformly from `scale`, as a fraction of the image's, and a ratio of its sides drawn
 log-uniformly from `ratio`. As in torchvision, up to ten are drawn for an image until one fits into it.
 """
 
@@ -16,33 +16,65 @@ TRIES = 10
 Bounds = tuple[float, float]
 
 
-def draw_boxes(
-    count: int, height: int, width: int, scale: Bounds, ratio: Bounds, generator: "Generator"
-) -> "tuple[Tensor, Tensor]":
-    """Draw the box of each of `count` images: (count, 4) int64 top, left, height, width, on the CPU.
+def draw_crops(count: int, height: int, width: int, scale: Bounds, ratio: Bounds, generator: "Generator") -> "Tensor":
+    """Draw the crop of each of `count` images: (count, 4) int64 top, left, height, width, on the CPU.
 
-    Also returns which images have one that fits: (count,) bool. The others have the complete image.
+    ratio: of width to height, as in torchvision's RandomResizedCrop. An image into which no box fits has its largest
+    centred crop of a ratio in `ratio`: the complete image if its own ratio is allowed.
     """
     import torch
 
+    sides, place = _draw(count, height, width, scale, ratio, generator)
+    fits = ((sides >= 1) & (sides <= torch.tensor([height, width]))).all(-1)
+    found, box = _first(sides, fits, place, height, width)
+    middle_height = min(height, max(round(width / ratio[0]), 1))
+    middle_width = min(width, max(round(height * ratio[1]), 1))
+    top_left = [(height - middle_height) // 2, (width - middle_width) // 2]
+    return torch.where(found[:, None], box, torch.tensor([*top_left, middle_height, middle_width]))
+
+
+def draw_erased(
+    count: int, height: int, width: int, scale: Bounds, ratio: Bounds, generator: "Generator"
+) -> "tuple[Tensor, Tensor]":
+    """Draw the box to erase of each of `count` images: (count, 4) int64 top, left, height, width, on the CPU.
+
+    ratio: of height to width, as in torchvision's RandomErasing and Zhong et al.; a box fits if both sides are shorter
+    than the image's. Also returns which images have one that fits: (count,) bool.
+    """
+    import torch
+
+    sides, place = _draw(count, height, width, scale, (1 / ratio[1], 1 / ratio[0]), generator)
+    found, box = _first(sides, (sides < torch.tensor([height, width])).all(-1), place, height, width)
+    return box, found
+
+
+def _draw(
+    count: int, height: int, width: int, scale: Bounds, ratio: Bounds, generator: "Generator"
+) -> "tuple[Tensor, Tensor]":
+    """Draw heights and widths (count, TRIES, 2) int64 and places (2, count) in [0, 1). ratio: of width to height."""
+    import torch
+
     area, shape = torch.rand(2, count, TRIES, generator=generator)
-    top_left = torch.rand(2, count, generator=generator)
+    place = torch.rand(2, count, generator=generator)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
     low, high = math.log(ratio[0]), math.log(ratio[1])
     shape = (low + (high - low) * shape).exp()
-    sides = torch.stack([(area / shape).sqrt(), (area * shape).sqrt()], dim=-1).round().long()  # (count, TRIES, 2)
-    fits = ((sides >= 1) & (sides <= torch.tensor([height, width]))).all(-1)
-    found = fits.any(1)
-    chosen = sides[torch.arange(count), fits.int().argmax(1)]
-    chosen = torch.where(found[:, None], chosen, torch.tensor([height, width]))
-    start = (top_left.T * (torch.tensor([height, width]) - chosen + 1)).long()
-    return torch.cat([start, chosen], dim=1), found
+    return torch.stack([(area / shape).sqrt(), (area * shape).sqrt()], dim=-1).round().long(), place
+
+
+def _first(sides: "Tensor", fits: "Tensor", place: "Tensor", height: int, width: int) -> "tuple[Tensor, Tensor]":
+    """Return which images have a box that fits (N,), and the first such box (N, 4), put at `place`."""
+    import torch
+
+    chosen = sides[torch.arange(len(sides)), fits.int().argmax(1)]
+    start = (place.T * (torch.tensor([height, width]) - chosen + 1)).long()
+    return fits.any(1), torch.cat([start, chosen], dim=1)
 
 
 def erase(x: "Tensor", boxes: "Tensor", chosen: "Tensor") -> "Tensor":
     """Set a box of the images of x (N, C, H, W) to 0 (black) where `chosen` (N,) bool is true; in place.
 
-    boxes: (N, 4) as `draw_boxes` gives them. Both are on the CPU.
+    boxes: (N, 4) as `draw_erased` gives them. Both are on the CPU.
     """
     import torch
 
