@@ -72,8 +72,8 @@ def main(argv: list[str]) -> int:
 
 def images_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> "tuple[Pixels, str]":
     """Return images to compare with, and their kind: test images, or noise if the run's data is not there."""
-    from cnnexp.commands.evaluate import data_of
     from cnnexp.export import check
+    from cnnexp.training.other_data import data_of
 
     try:
         return check.some_of(data_of(model, overrides, allow).test), "test image"

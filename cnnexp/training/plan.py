@@ -1,8 +1,6 @@
 """A run before it starts: its checked config, its fingerprint, its folder, and the run that it needs first."""
 
 import copy
-import functools
-import hashlib
 import math
 import shlex
 from collections.abc import Iterable
@@ -10,11 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnexp import storage
 from cnnexp.config import checks
-from cnnexp.config import compose as configs
 from cnnexp.config.fingerprint import fingerprint_of
-from cnnexp.config.places import take_over_places
 from cnnexp.config.schema import GIVEN
 from cnnexp.config.signature import steps
 from cnnexp.config.user_code import changed_since_import, user_code
@@ -22,7 +17,6 @@ from cnnexp.config.words import quoted
 from cnnexp.data.images import ImageData
 from cnnexp.errors import UserError
 from cnnexp.records.fields import FINAL
-from cnnexp.records.find import weights_path
 from cnnexp.records.names import run_folder
 from cnnexp.records.provenance import folder_flags
 from cnnexp.records.run_record import RunRecord
@@ -31,6 +25,7 @@ from cnnexp.training import dry_run
 from cnnexp.training.build import build_data
 from cnnexp.training.check_data import check_data
 from cnnexp.training.probes import PROBES
+from cnnexp.training.start_weights import find_weights, upstream_config
 
 if TYPE_CHECKING:
     from cnnexp.training.device import Device, Target
@@ -123,7 +118,7 @@ class Plan:
         changed += changed_since_import(now)
         changed += ["the data"] if data.fingerprint != self.facts["data"] else []
         changed += [_split(key) for key, drawn in data.drawn.items() if self.facts.get(key) != drawn]
-        if self.upstream is None and _weights(self.config, self.command)[1] != self.facts["weights"]:
+        if self.upstream is None and find_weights(self.config) != self.facts["weights"]:
             changed.append(f"model.weights: {self.config['model']['weights']}")
         if changed:
             raise UserError(f"{changed[0]}: has changed since this run was planned; the same command plans it again")
@@ -272,36 +267,10 @@ def _user_code(config: dict[str, Any]) -> dict[str, str]:
     return user_code(nodes)
 
 
-def _weights(config: dict[str, Any], command: str, target: "Target | None" = None) -> tuple[Plan | None, str | None]:
-    """Resolve `model.weights`: plan the run that makes them, or hash the file. Returns (upstream, fingerprint)."""
-    weights = config["model"].get("weights")
-    if isinstance(weights, dict):
-        upstream = _upstream(str(weights["config"]), config, command, target)
+def _weights(config: dict[str, Any], command: str, target: "Target | None") -> tuple[Plan | None, str | None]:
+    """Plan the run that makes the weights, or hash their file. Returns (that run, a fingerprint of the weights)."""
+    if needed := upstream_config(config, command):
+        upstream = plan(*needed, needed[1], command, target=target)
         config["model"]["weights"] = str(upstream.folder)
-        return upstream, f"{upstream.fingerprint}-s{upstream.seed}"
-    if weights in (None, "none", "imagenet"):
-        return None, None
-    path = weights_path(weights)
-    config["model"]["weights"] = str(path)  # `latest` may be another run tomorrow
-    file = path / "checkpoints" / "best.pt" if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"model.weights: given '{weights}'; allowed: imagenet, none, a checkpoint or a finished run")
-    state = file.stat()
-    return None, _hash_file(file, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
-
-
-@functools.lru_cache(maxsize=64)
-def _hash_file(file: Path, state: tuple[int, ...]) -> str:
-    with storage.reading(file), open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
-
-
-def _upstream(name: str, config: dict[str, Any], command: str, target: "Target | None") -> Plan:
-    """Plan the run that `weights: {config: NAME}` names, on the same device and with the same outputs."""
-    overrides = [f"+pretrain={name}"]
-    upstream = configs.resolve(configs.compose([*overrides, *configs.search_path(shlex.split(command))]))
-    upstream["outputs"] = config["outputs"]
-    upstream["device"] = copy.deepcopy(config["device"])
-    take_over_places(upstream["data"], config["data"])
-    checks.check(upstream)
-    return plan(upstream, overrides, overrides, command, target=target)
+        return upstream, upstream.identity
+    return None, find_weights(config)

@@ -13,10 +13,11 @@ from hostile import edit_config
 from PIL import Image
 
 from cnnexp import cli, load, metrics, storage
-from cnnexp.commands.evaluate import is_exact, with_classes_of
+from cnnexp.commands.evaluate import is_exact
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.training.build import build_data, forget_data
 from cnnexp.training.device import Device
+from cnnexp.training.other_data import with_classes_of
 
 pytest_plugins = ["trained_runs"]
 

@@ -7,9 +7,9 @@ import pytest
 
 from cnnexp import cli
 from cnnexp.api.words import words_of
-from cnnexp.commands.evaluate import _change
 from cnnexp.config import compose as configs
 from cnnexp.config.words import as_typed, as_word
+from cnnexp.training.other_data import _change
 
 NAMES = [
     "photos (1)",

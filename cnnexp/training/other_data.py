@@ -1,0 +1,102 @@
+"""Data for a trained model: its own with some settings changed, or other data; with its classes and normalisation."""
+
+import sys
+import unicodedata
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnexp.config import checks
+from cnnexp.config import compose as configs
+from cnnexp.config.sizes import as_size
+from cnnexp.data.images import ImageData, Split
+from cnnexp.errors import UserError, did_you_mean
+from cnnexp.text import at_home, plural, visible
+from cnnexp.training import build
+from cnnexp.training.allowed import check_targets, confined_data
+
+if TYPE_CHECKING:
+    from cnnexp.training.inference import TrainedModel
+
+
+def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> ImageData:
+    """Build the run's data with some settings changed, or other data in the size and channels of the run's images.
+
+    Raises UserError for an override that is not of the data, and for data that is missing or of another shape.
+    """
+    if wrong := [o for o in overrides if not o.startswith(("data=", "data."))]:
+        raise UserError(f"{wrong[0]}: allowed: data=NAME and data.KEY=VALUE; all else is the run's own")
+    typed = {o.partition("=")[0] for o in overrides}
+    if "data" in typed:
+        node = configs.resolve(configs.compose(overrides))["data"]
+        channels, *sides = model.transform.image
+        transform = model.transform
+        shape = {"size": as_size(*sides), "resize": transform.resize, "channels": channels, "bits": transform.bits}
+        node.update({k: v for k, v in shape.items() if k in node and f"data.{k}" not in typed})
+    else:
+        node = dict(model.config["data"])
+        _change(node, overrides)
+        check_targets("data", node, allow)
+        node = confined_data(node, typed, allow)
+    checks.check_node("data", node, {**model.config, "data": node})
+    classes_of = getattr(checks.target("data", node), "classes", None)
+    if classes_of:  # before anything is prepared
+        match_classes(model.classes, classes_of(node), node.get("name", "it"))
+    data = build.build_data({"data": node})
+    if data.image != model.transform.image:
+        given, wanted = ("x".join(map(str, shape)) for shape in (data.image, model.transform.image))
+        raise UserError(f"data: {data.name} has images of {given} (C x H x W); the run's network takes {wanted}")
+    return data
+
+
+def _change(node: dict[str, Any], overrides: list[str]) -> None:
+    for override in configs.parse(overrides):
+        key = override.key_or_group.removeprefix("data.")
+        if key not in node or override.is_delete() or override.is_add():
+            known = [k for k in node if k != "_target_"]
+            raise UserError(f"data.{key}: no such key; the run's data has {', '.join(known)}{did_you_mean(key, known)}")
+        value = override.value()
+        node[key] = at_home(value) if isinstance(value, str) else value
+
+
+def match_classes(run: list[str], data: list[str], name: str) -> tuple[list[int], str]:
+    """Return the run's class of each class of the data, -1 for none, and "name" or "position".
+
+    Classes of equal names belong together. If no name is the same, and there are as many, they are matched by position.
+    Raises UserError otherwise.
+    """
+    known = {unicodedata.normalize("NFC", title): number for number, title in enumerate(run)}
+    order = [known.get(unicodedata.normalize("NFC", title), -1) for title in data]
+    if any(number >= 0 for number in order):
+        return order, "name"
+    if len(run) != len(data):
+        here = f"data: {name} has {plural(len(data), 'class')}; the run was trained on {len(run)}"
+        raise UserError(f"{here}, and no name is the same: {', '.join(data[:3])}; {', '.join(run[:3])}")
+    return list(range(len(run))), "position"
+
+
+def with_classes_of(model: "TrainedModel", data: ImageData) -> tuple[ImageData, dict[str, Any]]:
+    """Return data whose labels and normalisation are the model's, without the images of classes that it does not know.
+
+    Also returns what --json says of it: how classes were matched, and which were left out. Raises UserError as
+    `match_classes` does.
+    """
+    order, by = match_classes(model.classes, data.classes, data.name)
+    left_out = [title for title, number in zip(data.classes, order, strict=True) if number < 0]
+    if by == "position":
+        pairs = ", ".join(f"{a} for {b}" for a, b in zip(data.classes, model.classes, strict=True))
+        print(
+            f"cnnexp: no class has the name of one of the run's; matched by position: {visible(pairs)}", file=sys.stderr
+        )
+    if left_out:
+        print(f"cnnexp: not among the run's classes, and left out: {visible(', '.join(left_out))}", file=sys.stderr)
+    splits: dict[str, Any] = {name: _relabelled(split, order) for name, split in data.splits().items()}
+    changed = replace(data, classes=model.classes, mean=model.transform.mean, std=model.transform.std, **splits)
+    return changed, {"classes_matched_by": by, "classes_left_out": left_out}
+
+
+def _relabelled(split: Split, order: list[int]) -> Split:
+    labels = np.array(order, np.int64)[split.labels]
+    kept = labels >= 0
+    return replace(split, indices=split.indices[kept], labels=labels[kept], ids=split.ids[kept])
