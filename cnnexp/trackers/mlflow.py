@@ -1,8 +1,10 @@
 """MLflow: an experiment per study; a run per run, found again by a tag with its identity."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from cnnexp import storage
@@ -10,7 +12,10 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.trackers import plain, results, started
 
 IDENTITY, ROWS = "cnnexp.identity", "cnnexp.rows"
-BATCH = 1000  # metrics in a request, the most that a server takes
+MAX_METRICS = 999  # in a request: a server takes 1000 metrics, params and tags in all, and one may be a tag
+MAX_PARAMS = 100  # in a request
+MAX_KEY, MAX_VALUE = 250, 500  # characters of a param
+REFUSED = re.compile(r"[^/\w.\- ]")  # characters in a name
 ENDED = {"done": "FINISHED", "interrupted": "KILLED", "running": "RUNNING"}  # other ends are failures
 
 
@@ -33,7 +38,7 @@ class MLflow:
         self.known: dict[str, Any] = {}
 
     def begin(self, run: RunRecord, config: Mapping[str, Any]) -> int:
-        """Find or make a run; return how many of its rows the server has."""
+        """Find or make a run, send the settings that the server lacks, and return how many of the rows it has."""
         from mlflow.entities import Param
 
         found = self._find(str(run.info.get("study")), run.identity)
@@ -41,9 +46,10 @@ class MLflow:
             tags = {IDENTITY: run.identity, "cnnexp.folder": str(run.folder.resolve()), "arm": str(run.info.get("arm"))}
             experiment, start = self._experiment(str(run.info.get("study"))), int(1000 * started(run))
             found = self.client.create_run(experiment, start_time=start, run_name=run.name, tags=tags)
-            params = [Param(key, str(plain(value))[:500]) for key, value in config.items()]
-            for first in range(0, len(params), 100):
-                self.client.log_batch(found.info.run_id, params=params[first : first + 100])
+        settings = zip(names(config), config.values(), strict=True)
+        params = [Param(key, str(plain(value))[:MAX_VALUE]) for key, value in settings if key not in found.data.params]
+        for batch in batches(params, MAX_PARAMS):
+            self.client.log_batch(found.info.run_id, params=batch)
         self.known[run.identity] = found
         return int(found.data.tags.get(ROWS, "0"))
 
@@ -54,9 +60,9 @@ class MLflow:
         metrics = [
             Metric(name, value, int(1000 * at), step) for values, step, at in rows for name, value in values.items()
         ]
-        batches = [metrics[first : first + BATCH] for first in range(0, len(metrics), BATCH)]
-        for number, batch in enumerate(batches, 1):
-            tags = [RunTag(ROWS, str(count))] if number == len(batches) else []
+        sent = batches(metrics, MAX_METRICS) or [[]]
+        for number, batch in enumerate(sent, 1):
+            tags = [RunTag(ROWS, str(count))] if number == len(sent) else []
             self.client.log_batch(self.known[run.identity].info.run_id, metrics=batch, tags=tags)
 
     def end(self, run: RunRecord) -> None:
@@ -97,3 +103,27 @@ class MLflow:
     def _find(self, study: str, identity: str) -> Any:
         query = f"tags.`{IDENTITY}` = '{identity}'"
         return next(iter(self.client.search_runs([self._experiment(study)], query)), None)
+
+
+def batches(items: list[Any], size: int) -> list[list[Any]]:
+    """Return the items in lists of at most `size`."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def names(keys: Iterable[str]) -> list[str]:
+    """Return each key as a name that MLflow takes; all differ.
+
+    MLflow takes letters, digits and `_-. /` only, and no name that reads as another path, such as `a//b`. Other
+    characters become `_`. Of keys that become equal, the later ones end in a number.
+    """
+    found: dict[str, None] = {}
+    for key in keys:
+        name, number = REFUSED.sub("_", key)[:MAX_KEY], 1
+        if normpath(name) != name or name == "." or name.startswith(("..", "/")):
+            name = f"_{name.replace('/', '_')}"[:MAX_KEY]
+        different = name
+        while different in found:
+            number += 1
+            different = f"{name[: MAX_KEY - len(str(number)) - 1]}_{number}"
+        found[different] = None
+    return list(found)

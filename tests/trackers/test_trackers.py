@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import stub_mlflow
 
 from cnnexp import cli, storage, trackers
 from cnnexp.records.run_record import RunRecord, find_runs
@@ -359,3 +360,87 @@ def test_two_that_send_at_once_send_every_row_once(study: Path, monkeypatch: pyt
     for thread in two:
         thread.join()
     assert len(sent) == len(storage.read_rows(first.metrics))
+
+
+def recorded(folder: Path, config: dict[str, Any], epochs: int = 1, status: str = "done") -> RunRecord:
+    """Write a run directory as training does. Each epoch has a row of `train` and one of `val`, of the same step."""
+    run = RunRecord(folder / "s" / "a-s0-0123456789")
+    storage.make_folder(run.folder)
+    run.write_config(config)
+    run.update(status=status, study="s", arm="a", seed=0, fingerprint="0123456789", started="2026-01-01T00:00:00+00:00")
+    for epoch in range(1, epochs + 1):
+        append_train(run, epoch)
+        append_val(run, epoch)
+    return run
+
+
+def append_train(run: RunRecord, epoch: int) -> None:
+    values = {"loss": 1 / epoch, "accuracy": 0.5, "learning_rate": 0.1, "images_per_second": 10.0, "seconds": 1.0}
+    run.append(kind="epoch", epoch=epoch, step=10 * epoch, split="train", **values)
+
+
+def append_val(run: RunRecord, epoch: int) -> None:
+    run.append(kind="epoch", epoch=epoch, step=10 * epoch, split="val", loss=2 / epoch, accuracy=0.4, seconds=1.0)
+
+
+@pytest.fixture
+def mlflow_server(monkeypatch: pytest.MonkeyPatch) -> stub_mlflow.Server:
+    """Return a server that `to_mlflow` sends to."""
+    server = stub_mlflow.Server()
+    server.install(monkeypatch)
+    monkeypatch.setattr(trackers, "check", lambda name: None)
+    return server
+
+
+def to_mlflow(folder: Path) -> tuple[int, int]:
+    """Send runs to the server of the fixture, as a command of its own."""
+    return trackers.replay(folder, trackers.tracker("mlflow", folder, "http://localhost:5000"))
+
+
+ILLEGAL = {"layer[34].*": 1, "layer_34_._": 2, "/": 3, "..": 4, "a//b": 5, "": 6, "x" * 300: 7, "x" * 301: 8}
+
+
+@pytest.mark.parametrize("lost", range(1, 9))
+def test_mlflow_has_every_setting_whichever_request_is_lost(
+    tmp_path: Path, mlflow_server: stub_mlflow.Server, lost: int
+) -> None:
+    """Also settings whose keys MLflow refuses; they have other names there."""
+    config = {"model": {"norm": "none"}, "unfreeze": ILLEGAL, "more": {f"k{n}": n for n in range(150)}}
+    recorded(tmp_path, config)
+    mlflow_server.fail_at = {lost}
+    with pytest.raises(ConnectionError):
+        to_mlflow(tmp_path)
+    assert to_mlflow(tmp_path)[0] == 1
+    run = mlflow_server.only_run()
+    assert run.data.params["model.norm"] == "none" and run.data.params["more.k149"] == "149"
+    assert run.data.params["unfreeze.layer_34_._"] == "1" and run.data.params["unfreeze.layer_34_.__2"] == "2"
+    assert len(run.data.params) == 1 + len(ILLEGAL) + 150 and run.info.status == "FINISHED"
+    assert {m.key: m.value for m in mlflow_server.history[run.info.run_id] if m.step == 10}["val/loss"] == 2.0
+    assert to_mlflow(tmp_path) == (1, 0), "the next time adds nothing"
+
+
+@pytest.mark.parametrize("names", [list(ILLEGAL), ["a" * 249 + "/b", "a" * 250, "a" * 251, "é b-c/d.e", "a\n", "./a"]])
+def test_names_are_those_that_mlflow_takes(names: list[str]) -> None:
+    from cnnexp.trackers import mlflow
+
+    found = mlflow.names(names)
+    assert len(set(found)) == len(names) and mlflow.names(found) == found
+    for name in found:
+        stub_mlflow.check_name(name)
+
+
+@pytest.mark.parametrize("rows", [249, 250, 251, 500])
+def test_mlflow_gets_requests_that_it_takes(tmp_path: Path, mlflow_server: stub_mlflow.Server, rows: int) -> None:
+    """1000 metrics, four a row, and one tag are more than a request may have."""
+    run = recorded(tmp_path, {"seed": 0}, epochs=0)
+    for epoch in range(1, rows + 1):
+        append_train(run, epoch)
+    assert to_mlflow(tmp_path) == (1, rows)
+    assert to_mlflow(tmp_path) == (1, 0), "the number of rows has arrived with them"
+    assert len(mlflow_server.history[mlflow_server.only_run().info.run_id]) == 4 * rows
+
+
+def test_mlflow_gets_rows_without_metrics_once(tmp_path: Path, mlflow_server: stub_mlflow.Server) -> None:
+    recorded(tmp_path, {"seed": 0}, epochs=0).append(kind="epoch", epoch=1, step=10, split="train")
+    assert to_mlflow(tmp_path) == (1, 1)
+    assert to_mlflow(tmp_path) == (1, 0)
