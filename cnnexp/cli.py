@@ -12,6 +12,7 @@ from cnnexp.errors import (
     EXIT_INTERRUPTED,
     EXIT_REQUEST,
     EXIT_SOME_FAILED,
+    STOPPED,
     Interrupted,
     UserError,
     did_you_mean,
@@ -86,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as error:
         return fail(error, error.exit_code)
     except KeyboardInterrupt as error:
-        return fail("interrupted", error.exit_code if isinstance(error, signals.Stop) else EXIT_INTERRUPTED)
+        words = STOPPED if argv[0] in ("train", "work") else "interrupted"
+        return fail(words, error.exit_code if isinstance(error, signals.Stop) else EXIT_INTERRUPTED)
     except Exception as error:
         if "hydra" in sys.modules and (message := in_user_code(error)):
             print(message, file=sys.stderr)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from fake_records import write_run
 from cnnexp import __version__, cli
 from cnnexp.config.flags import read
 from cnnexp.config.words import in_order
-from cnnexp.errors import UserError
+from cnnexp.errors import STOPPED, UserError
 from cnnexp.records.run_record import RunRecord
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -203,3 +204,16 @@ def test_flags_say_what_is_asked_for(typed: list[str], expected: dict[str, Any])
 def test_a_budget_is_a_time(time: str) -> None:
     with pytest.raises(UserError, match=r"--budget: given '.*'; allowed: a time such as 90s, 30m, 1.5h or 1h30m"):
         read([f"--budget={time}"])
+
+
+@pytest.mark.parametrize(("command", "words"), [("train", STOPPED), ("work", STOPPED), ("report", "interrupted")])
+def test_an_interrupted_command_says_what_to_do(
+    command: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "ends_early", SimpleNamespace(main=interrupted))
+    monkeypatch.setitem(cli.COMMANDS, command, ("ends_early", ""))
+    assert cli.main([command]) == 130
+    assert capsys.readouterr().err == f"cnnexp: {words}\n"

@@ -105,6 +105,8 @@ class LocalEngine:
         self.dismiss(worker)
         if code is None:
             yield Lost(plan, "its process ended with the server of the workers", "node")
+        elif code == -signal.SIGTERM and self.kill_at < math.inf:
+            yield Ended(plan, "interrupted", "it had not begun")  # to answer the signal
         else:
             unasked = code == -signal.SIGKILL and self.kill_at == math.inf
             yield Lost(plan, exit_cause(code) + (" (out of memory?)" if unasked else ""), "run")

@@ -229,6 +229,15 @@ def test_baseline_missing(tmp_path):
         study_of(folder, "dropuot")
 
 
+def test_another_baseline_than_the_study_s_is_remarked_on(tmp_path):
+    folder = write_study(tmp_path, TWO, 3)
+    arm = next(name for name in TWO if name != "baseline")
+    note = f"The study's own baseline is baseline; {arm} was chosen for this report. Its verdicts are right in 95 %"
+    assert any(n.startswith(note) for n in study_of(folder, arm).notes)
+    for own in (None, "baseline"):
+        assert not any("own baseline" in n for n in study_of(folder, own).notes)
+
+
 @pytest.mark.parametrize("typed", ["lr=1e-3,size=16", "lr=0.0010,size=16.0", "lr=0.001,size=16"])
 def test_a_baseline_may_write_its_numbers_otherwise(tmp_path, typed):
     study = study_of(

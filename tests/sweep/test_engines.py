@@ -2,20 +2,24 @@
 
 import re
 import select
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cnnexp.records.run_record import find_runs
 from cnnexp.sweep import launcher, local
+from cnnexp.sweep.engine import Ended, Lost
 from cnnexp.sweep.server import CONTEXT, METHOD, import_ahead, without_main
 from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.worker import Worker
 from cnnexp.training.plan import Plan
 
+BEFORE = "it had not begun"
 DOCS = Path(__file__).parents[2] / "docs" / "engines.md"
 
 
@@ -52,6 +56,20 @@ def test_the_documented_call_plans_and_makes_runs(
     exec(call.replace('"device=cpu"', f"*{small}"), names)
     found = find_runs(outputs / "norm")
     assert len(found) == 4 and {run.status for run in found} == {"done"}
+
+
+def test_a_worker_that_is_stopped_before_it_has_begun_was_not_killed(
+    plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no handler for the signal yet that `stop` sends."""
+    engine = local.LocalEngine([Slot("cpu", 1)])
+    monkeypatch.setattr(engine, "dismiss", lambda worker: None)
+    one = plan()
+    for stopped, cause in ((False, Lost(one, "killed by SIGTERM", "run")), (True, Ended(one, "interrupted", BEFORE))):
+        if stopped:
+            engine.stop(now=False)
+        worker: Any = SimpleNamespace(plan=one, exit_code=lambda: -signal.SIGTERM)
+        assert list(engine.on_exit(worker)) == [cause]
 
 
 def deaf(slot: Slot) -> Worker:

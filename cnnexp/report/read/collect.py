@@ -68,6 +68,12 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
     notes += [f"{plain(sentence)}." for sentence in sentences([(label, run.record) for label, run in used])]
     notes += _plan_notes(arms, folder, bool(study), order if study.get("question") else [])
     chosen = _baseline(arms, baseline, study, notes)
+    own = not (baseline and study.get("baseline")) or chosen is _baseline(arms, None, study, [])
+    if chosen and not own:
+        notes.append(
+            f"The study's own baseline is {plain(study['baseline'])}; {chosen.label} was chosen for this report. Its "
+            "verdicts are right in 95 % of studies only if that choice does not follow from these results."
+        )
     if chosen:
         arms.sort(key=lambda a: a is not chosen)
         apart = not_compared(arms, chosen)
@@ -91,7 +97,7 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
         is_choice=chosen is None and is_choice(study, [arm.name for arm in (*arms, *under_way)]),
         under_way=under_way,
         schedule=_schedule(study, runs),
-        has_own_baseline=not (baseline and study.get("baseline")) or chosen is _baseline(arms, None, study, []),
+        has_own_baseline=own,
     )
 
 
