@@ -4,7 +4,6 @@ outputs/<search>/search.json     what is searched: FIELDS
 outputs/<search>/trials.jsonl    a row per trial as it is proposed: number, params, folder
 """
 
-import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,8 @@ FIELDS: dict[str, type] = {  # of search.json
     "words": list,  # of the command, without those of the search
 }
 RETRAIN_SEEDS = 5
+RETRAINED = "best"  # the arm of the winner, trained again
+OF_RETRAINED = f"-{RETRAINED}"  # its study is named as the search, and this
 BEST_OF_MANY = "its validation result was chosen as the best of many, so it is too good"
 State = Literal["complete", "pruned", "unfit", "failed", "open"]
 
@@ -203,10 +204,15 @@ def winner(search: Search, trials: Sequence[Trial]) -> Trial | None:
 def retrain_words(search: Search, best: Trial, seeds: int = 0) -> list[str]:
     """Return the words of `cnnexp train` that train the best settings on new seeds, RETRAIN_SEEDS of them if 0."""
     new = [search.seed + 1 + index for index in range(seeds or RETRAIN_SEEDS)]
-    given = [f"seed={','.join(map(str, new))}", f"study.name={search.folder.name}-best", "name=best"]
+    given = [f"seed={','.join(map(str, new))}", f"study.name={search.folder.name}{OF_RETRAINED}", f"name={RETRAINED}"]
     return ["-m", *search.words, *as_words(best.params), *given]
 
 
+def retrained_folder(folder: Path) -> Path:
+    """Return the folder of the study that the words of `retrain_words` make. folder: of the search."""
+    return folder.with_name(f"{folder.name}{OF_RETRAINED}")
+
+
 def retrained(folder: Path) -> list[Path]:
-    """Return the folders of the runs that the words of `retrain_words` have made."""
-    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}-best/best-s*"))
+    """Return the folders of the runs that the words of `retrain_words` have made, also of earlier winners."""
+    return sorted(retrained_folder(folder).glob(f"{RETRAINED}-s*"))

@@ -1,7 +1,7 @@
 """What a sweep records: the runs that a study calls for now, in study.json, and the ends of runs left without one."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ def write_studies(plans: Iterable[Plan], command: str, every_seed: Sequence[int]
 
     every_seed: plan these seeds, with a look at each number of them, unless the study was looked at before; (): plan
     the seeds of the study and of these runs, with a look when they are done.
-    Arms without a name, those of `-m model.norm=none,batch`, supersede nothing: their config identifies them.
+    Arms without a name, those of `-m model.norm=none,batch`, supersede nothing: their config identifies them. Of an arm
+    with several configs, the runs that were asked for last are the last ones.
     """
     for folder, here in by_folder(plans).items():
         with storage.lock(folder / ".lock", wait=True):
@@ -120,14 +121,26 @@ def _write(folder: Path, plans: list[Plan], command: str, every_seed: Sequence[i
     ]
     of_study = plans[0].config["study"]
     asked = study_file.Plan(tuple(every_seed or of_study.get("seeds") or ()), bool(every_seed))
-    planned = study_file.plan_seeds(old, kept + new, asked)
+    runs = in_order_asked(kept + new, {plan.folder.name for plan in plans})
+    planned = study_file.plan_seeds(old, runs, asked)
     looked_at: dict[str, Any] = {key: old[key] for key in ("looks", "decided", "tested") if key in old}
     content = {key: of_study[key] for key in COPIED} | {
         "command": command,
         "arms": list(dict.fromkeys([*old["arms"], *(plan.arm for plan in plans)])),
-        "runs": kept + new,
+        "runs": runs,
         "plan": asdict(planned) | {"seeds": list(planned.seeds)},
         **looked_at,
     }
     if {**old, "written": None} != {**content, "written": None}:
         study_file.write_study(folder, {**content, "written": now()})
+
+
+def in_order_asked(runs: Sequence[Mapping[str, Any]], asked: Collection[str]) -> list[Mapping[str, Any]]:
+    """Return runs of study.json with those of `asked` last where their arm has several configs.
+
+    asked: names of folders.
+    """
+    configs: dict[str, set[str]] = {}
+    for run in runs:
+        configs.setdefault(run["arm"], set()).add(str(run.get("group") or run["fingerprint"]))
+    return sorted(runs, key=lambda run: len(configs[run["arm"]]) > 1 and run["folder"] in asked)

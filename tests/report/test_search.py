@@ -14,6 +14,7 @@ from fake_searches import SPACE, made
 
 from cnnexp import cli
 from cnnexp.records.run_record import RunRecord
+from cnnexp.records.study import read_study, write_study
 from cnnexp.report import write
 from cnnexp.report.render import overview
 from cnnexp.report.search.figures import line_of
@@ -72,23 +73,83 @@ def test_a_search_of_one_trial_and_of_none(tmp_path: Path) -> None:
     assert "No trial is complete yet: 1 trial (1 open)." in write(tmp_path / "none").terminal
 
 
+def retrained(folder: Path, seed: int, accuracy: float | None, config: str = "abc", norm: str = "") -> RunRecord:
+    """Record a run of the best settings, called for by study.json; accuracy: None if it diverged."""
+    best = read_found(folder).best
+    assert best is not None
+    study = folder.with_name(f"{folder.name}-best")
+    run = RunRecord(study / f"best-s{seed}-{config}")
+    run.folder.mkdir(parents=True)
+    end = {"status": "diverged"} if accuracy is None else {"status": "done", "result": {"test_accuracy": accuracy}}
+    run.update(**end, seed=seed, changes=["optimizer.lr=0.01", f"model.norm={norm or best.params['model.norm']}"])
+    called = (read_study(study) or {"runs": []})["runs"]
+    entry = {"folder": run.folder.name, "arm": "best", "seed": seed, "fingerprint": config}
+    write_study(study, {"runs": [*called, entry], "arms": ["best"]})
+    return run
+
+
 def test_the_retrained_winner_is_named(tmp_path: Path) -> None:
     search = made(tmp_path / "s", 11)
-    best = read_found(search.folder).best
-    assert best is not None
     for seed, accuracy in ((1, 0.70), (2, 0.74)):
-        run = tmp_path / "s-best" / f"best-s{seed}-abc"
-        run.mkdir(parents=True)
-        changes = ["optimizer.lr=0.01", f"model.norm={best.params['model.norm']}"]
-        RunRecord.read(run).update(status="done", result={"test_accuracy": accuracy}, changes=changes)
+        run = retrained(search.folder, seed, accuracy)
     report = write(search.folder)
     assert "Retrained on 2 new seeds: test accuracy 72.00 ± 2.83 %." in report.terminal
     for text in (report.terminal, report.index.read_text()):
         assert "rain the best settings on new seeds, and test once" not in text
-    RunRecord.read(run).update(changes=["optimizer.lr=0.5"])  # of an earlier winner: only seed 1 counts
+    run.update(changes=["optimizer.lr=0.5"])  # of an earlier winner: only seed 1 counts
     assert "Retrained on 1 new seed: test accuracy 70.00 %." in write(search.folder).terminal
-    RunRecord.read(run.with_name("best-s1-abc")).update(changes=["optimizer.lr=0.5"])
+    RunRecord.read(run.folder.with_name("best-s1-abc")).update(changes=["optimizer.lr=0.5"])
     assert "Retrained" not in write(search.folder).terminal
+
+
+def test_retrained_runs_of_another_config_are_another_experiment(tmp_path: Path) -> None:
+    folder = made(tmp_path / "s", 11).folder
+    for seed, accuracy in ((1, 0.10), (2, 0.14)):
+        retrained(folder, seed, accuracy, "one epoch")
+    for seed, accuracy in ((1, 0.70), (2, 0.74)):
+        retrained(folder, seed, accuracy, "three epochs")
+    assert "Retrained on 2 new seeds: test accuracy 72.00 ± 2.83 %." in write(folder, figures=False).terminal
+    study = folder.with_name("s-best")
+    called = (read_study(study) or {})["runs"]
+    write_study(study, {"runs": called[2:], "arms": ["best"]})  # the others are superseded
+    assert "Retrained on 2 new seeds: test accuracy 72.00 ± 2.83 %." in write(folder, figures=False).terminal
+    write_study(study, {"runs": [*called[2:], *called[:2]], "arms": ["best"]})  # one epoch was asked for again
+    assert "Retrained on 2 new seeds: test accuracy 12.00 ± 2.83 %." in write(folder, figures=False).terminal
+
+
+def test_a_seed_counts_once_and_that_of_the_trials_is_not_new(tmp_path: Path) -> None:
+    folder = made(tmp_path / "s", 11).folder
+    retrained(folder, 0, 0.99)
+    retrained(folder, 1, 0.70)
+    copy = retrained(folder, 1, 0.90, "copy")
+    study = folder.with_name("s-best")
+    write_study(study, {"runs": (read_study(study) or {})["runs"][:2], "arms": ["best"]})
+    assert copy.folder.exists()
+    assert "Retrained on 1 new seed: test accuracy 70.00 %." in write(folder, figures=False).terminal
+
+
+def test_retrained_runs_that_diverged_are_counted(tmp_path: Path) -> None:
+    folder = made(tmp_path / "s", 11).folder
+    retrained(folder, 1, None)
+    report = write(folder, figures=False)
+    assert "Retrained on 1 new seed: it diverged." in report.terminal
+    assert "rain the best settings on new seeds, and test once" not in report.terminal + report.index.read_text()
+    retrained(folder, 2, None)
+    assert "Retrained on 2 new seeds: all diverged." in write(folder, figures=False).terminal
+    for seed, accuracy in ((3, 0.70), (4, 0.74)):
+        retrained(folder, seed, accuracy)
+    said = "Retrained on 4 new seeds, 2 of which diverged: test accuracy of the others 72.00 ± 2.83 %."
+    assert said in write(folder, figures=False).terminal
+
+
+def test_folds_of_a_retrained_seed_are_one_result(tmp_path: Path) -> None:
+    folder = made(tmp_path / "s", 11).folder
+    retrained(folder, 1, 0.70, "fold-0")
+    retrained(folder, 1, 0.74, "fold-1")
+    study = folder.with_name("s-best")
+    called = (read_study(study) or {})["runs"]
+    write_study(study, {"runs": [{**run, "group": "both"} for run in called], "arms": ["best"]})
+    assert "Retrained on 1 new seed: test accuracy 72.00 %." in write(folder, figures=False).terminal
 
 
 def test_searches_and_studies_have_one_index(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +195,8 @@ def test_the_page_of_a_search_is_made_again_when_its_trials_or_its_retrained_run
     run.mkdir(parents=True)
     RunRecord.read(run).update(status="running")
     assert "a" in is_made_again() and "a" not in is_made_again()
+    write_study(tmp_path / "a-best", {"runs": [], "arms": []})
+    assert "a" in is_made_again()
 
 
 def test_a_setting_that_decides_has_the_importance_and_noise_has_none() -> None:

@@ -25,6 +25,7 @@ from cnnexp import cli, storage
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.under_way import SEARCH_LOCK
+from cnnexp.report.search.findings import read_found
 from cnnexp.search.space import read_space
 from cnnexp.search.trials import Search, Trials, read_search, trial_name, winner
 from cnnexp.sweep import search_scheduler
@@ -152,6 +153,26 @@ def test_retrain_trains_the_winner_on_new_seeds(train: Train, outputs: Path) -> 
     runs = find_runs(outputs / "search-best")
     assert [(run.info["arm"], run.info["seed"]) for run in runs] == [("best", 1), ("best", 2)]
     assert all("test_accuracy" in run.info["result"] for run in runs)
+
+
+def test_the_report_has_the_runs_of_the_retraining_that_was_asked_for_last(
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*THREE, "search.trials=1") == 0
+    (command,) = re.findall(r"^  cnnexp (train -m .*)$", capfd.readouterr().out, re.MULTILINE)
+    words = shlex.split(command.replace("1,2,3,4,5", "1,2"))
+
+    def accuracies(epochs: str) -> list[float]:
+        assert cli.main([*(word for word in words if not word.startswith("epochs=")), f"epochs={epochs}"]) == 0
+        return list(read_found(outputs / "search").retrained.accuracies)
+
+    one = accuracies("1ep")
+    two = accuracies("2ep")
+    runs = {run.folder: run.info["result"] for run in find_runs(outputs / "search-best")}
+    assert len(runs) == 4
+    for epochs, found in ((1, one), (2, two), (1, accuracies("1ep"))):
+        assert found == [result["test_accuracy"] for result in runs.values() if result["epochs"] == epochs]
+        assert len(found) == 2
 
 
 def test_more_trials_go_on_as_one_search(train: Train, outputs: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnexp.records.provenance import PACKAGE, code
 from cnnexp.records.run_record import RunRecord
-from cnnexp.search.trials import SEARCH, TRIALS, is_search, retrained
+from cnnexp.search.trials import SEARCH, TRIALS, is_search, retrained, retrained_folder
 
 FILES = ("run.json", "metrics.jsonl", "predictions.npz", "probes.jsonl", "config.yaml")  # of a run, in a report
 
@@ -19,7 +19,7 @@ def stamp(folder: Path, records: Iterable[RunRecord], *options: object) -> str:
     """Return the stamp of a study's or search's report: of its records, the options, and the code that makes it."""
     files = [folder / name for name in ("study.json", SEARCH, TRIALS)]
     if is_search(folder):
-        files += [run / "run.json" for run in retrained(folder)]
+        files += [retrained_folder(folder) / "study.json", *(run / "run.json" for run in retrained(folder))]
     parts = [repr((code()["digest"], makers(PACKAGE), options, list(map(_state, files))))]
     parts += [repr((run.folder.name, run.status, [_state(run.folder / name) for name in FILES])) for run in records]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()

@@ -9,17 +9,19 @@ from functools import cached_property
 from pathlib import Path
 
 from cnnexp.records.run_record import RunRecord
+from cnnexp.records.study import read_study
 from cnnexp.search.optuna_study import is_installed, shares
 from cnnexp.search.space import as_words
 from cnnexp.search.trials import (
     BEST_OF_MANY,
+    RETRAINED,
     Search,
     Trial,
     Trials,
     counts,
     read_search,
     retrain_words,
-    retrained,
+    retrained_folder,
     winner,
 )
 from cnnexp.text import in_shell, plural
@@ -40,13 +42,37 @@ class Importance:
 
 
 @dataclass(frozen=True)
+class Retrained:
+    """The best settings on new seeds. accuracies: of the test images, one for each seed. diverged: how many seeds."""
+
+    accuracies: Sequence[float] = ()
+    diverged: int = 0
+
+    @property
+    def count(self) -> int:
+        """Return how many seeds have ended."""
+        return len(self.accuracies) + self.diverged
+
+    def sentence(self) -> str:
+        """Return what a reader must know of these seeds; at least one has ended."""
+        seeds, n = f"Retrained on {plural(self.count, 'new seed')}", len(self.accuracies)
+        if not n:
+            return f"{seeds}: {'all' if self.count > 1 else 'it'} diverged."
+        spread = f" ± {100 * statistics.stdev(self.accuracies):.2f}" if n > 1 else ""
+        accuracy = f"{100 * statistics.mean(self.accuracies):.2f}{spread} %"
+        if self.diverged:
+            return f"{seeds}, {self.diverged} of which diverged: test accuracy of the others {accuracy}."
+        return f"{seeds}: test accuracy {accuracy}."
+
+
+@dataclass(frozen=True)
 class Found:
-    """A search as a report shows it. images: of the validation split; 0: unknown. tested: results of the winner."""
+    """A search as a report shows it. images: of the validation split; 0: unknown. retrained: the best trial."""
 
     search: Search
     trials: list[Trial]
     images: int
-    tested: list[float]
+    retrained: Retrained
 
     @cached_property
     def best(self) -> Trial | None:
@@ -94,10 +120,8 @@ class Found:
         settings = " ".join(as_words(self.best.params))
         value = f"{self.search.metric} {self.shown(self.best.value)}"
         found = [f"Best of {counts(self.trials)}: {settings}, {value} ({self.best.name})."]
-        if self.tested:
-            mean, n = statistics.mean(self.tested), len(self.tested)
-            spread = f" ± {100 * statistics.stdev(self.tested):.2f}" if n > 1 else ""
-            found.append(f"Retrained on {plural(n, 'new seed')}: test accuracy {100 * mean:.2f}{spread} %.")
+        if self.retrained.count:
+            found.append(self.retrained.sentence())
         else:
             found.append(f"{BEST_OF_MANY.capitalize()}; only new seeds and one test say how good it is.")
         if not math.isnan(self.error):
@@ -120,16 +144,27 @@ def read_found(folder: Path) -> Found:
     infos = (RunRecord.read(trial.folder).info for trial in trials)
     images = next((info["data"]["val"] for info in infos if isinstance(info.get("data"), dict)), 0)
     best = winner(search, trials)
-    return Found(search, trials, images, results_of(folder, as_words(best.params)) if best else [])
+    return Found(search, trials, images, read_retrained(search, best) if best else Retrained())
 
 
-def results_of(folder: Path, words: Sequence[str]) -> list[float]:
-    """Return the test accuracies of the retrained runs that have these settings: an earlier winner had others."""
-    runs = map(RunRecord.read, retrained(folder))
-    made = [
-        run for run in runs if run.status == "done" and run.is_tested and set(words) <= {*run.info.get("changes", ())}
-    ]
-    return [run.info["result"]["test_accuracy"] for run in made]
+def read_retrained(search: Search, best: Trial) -> Retrained:
+    """Read the runs of the best settings that study.json calls for: of one config, with one result for each seed.
+
+    Several configs with these settings, such as of more epochs, are several experiments: the one asked for last counts.
+    A seed of the trials is not a new one. Raises UserError if study.json cannot be read.
+    """
+    folder, words, config = retrained_folder(search.folder), {*as_words(best.params)}, ""
+    found: dict[str, dict[int, list[RunRecord]]] = {}  # by config and seed: of every fold
+    for entry in (read_study(folder) or {"runs": []})["runs"]:
+        run = RunRecord.read(folder / Path(entry["folder"]).name)
+        seed, has_settings = run.info.get("seed"), words <= {*run.info.get("changes", ())}
+        if entry["arm"] == RETRAINED and has_settings and type(seed) is int and seed != search.seed:
+            config = str(entry.get("group") or entry["fingerprint"])
+            found.setdefault(config, {}).setdefault(seed, []).append(run)
+    seeds = found.get(config, {}).values()
+    done = [runs for runs in seeds if all(run.status == "done" and run.is_tested for run in runs)]
+    accuracies = [statistics.mean(run.info["result"]["test_accuracy"] for run in runs) for runs in done]
+    return Retrained(accuracies, sum(any(run.status == "diverged" for run in runs) for runs in seeds))
 
 
 def importances(search: Search, complete: Sequence[Trial]) -> list[Importance]:

@@ -44,7 +44,7 @@ def render(
         "name": plain(found.search.folder.name),
         "sentences": [plain(sentence) for sentence in found.sentences()],
         "best": plain(found.command),
-        "tested": found.tested,
+        "retrained": found.retrained.count,
         "space": space_table(found),
         "tables": tables,
         "figures": {figure.name: figure for figure in drawn},
@@ -70,7 +70,7 @@ def terminal(found: Found, made: dict[str, Table[Any]]) -> str:
         lines += ["", to_terminal(Table(trial_table(found).columns, found.complete[:TOP]))]
     if "importances.md" in made:
         lines += [to_terminal(made["importances.md"])]
-    if found.command and not found.tested:
+    if found.command and not found.retrained.count:
         lines += ["train the best settings on new seeds, and test once:", f"  {plain(found.command)}"]
     return "\n".join(lines) + "\n"
 
