@@ -35,6 +35,14 @@ sys.stderr.write(json.dumps([code, [name for name in {HEAVY} if name in sys.modu
 """
 
 
+@pytest.mark.parametrize("command", ["evaluate", "predict", "mistakes", "export", "rerun", "diff"])
+def test_the_help_says_every_way_to_name_a_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    ways = "its folder, its name=, study/arm/seed, the first digits of its fingerprint, or latest"
+    assert ways in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

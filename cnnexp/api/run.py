@@ -43,7 +43,7 @@ class Run(InFolder):
     """
 
     def __init__(self, run: str | os.PathLike[str]):
-        """run: a run directory, study/arm/seed, the first digits of a fingerprint, or "latest".
+        """run: a run directory, its name=, study/arm/seed, the first digits of a fingerprint, or "latest".
 
         Raises UserError if there is no such run, or a damaged one.
         """

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from cnnexp.errors import EXIT_REQUEST, one_line
 
-RUN = "its folder, study/arm/seed, the first digits of its fingerprint, or latest"
+RUN = "its folder, its name=, study/arm/seed, the first digits of its fingerprint, or latest"
 PLACES = ("data.root", "data.cache", "data.file")  # settings that say where the data is, and not what it is
 PLACES_TYPED = "data.root=DIR, data.cache=DIR, data.file=FILE"
 

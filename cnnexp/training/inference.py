@@ -140,9 +140,9 @@ def load(run: str | os.PathLike[str], device: str = "cpu", allow: Iterable[str] 
     """Rebuild the network of a run with its best weights, in eval mode.
 
     torch.jit.trace, torch.export (with any batch size) and torch.onnx.export accept its `model`.
-    run: a run directory, a checkpoint in it, or another name of a run: study/arm/seed, the first digits of its
-    fingerprint, `latest`; these are looked up below outputs/. device: cpu, cuda, mps, cuda:1 or auto. allow: names of
-    the user's functions that its config may build; cnnexp's builders and torchvision's networks are allowed.
+    run: a run directory, a checkpoint in it, or another name of a run: its name=, study/arm/seed, the first digits of
+    its fingerprint, `latest`; these are looked up below outputs/. device: cpu, cuda, mps, cuda:1 or auto. allow: names
+    of the user's functions that its config may build; cnnexp's builders and torchvision's networks are allowed.
     Raises UserError if there is no such run, if it has no weights, or if its config names what is not allowed.
     """
     record, weights = find(Path(at_home(os.fspath(run))))
