@@ -81,10 +81,16 @@ def _enough(family: Family, name: str, share: int) -> float:
     level = (2 if test.one_sided else 1) * LEVEL / share
     reference = math.copysign(test.reference, test.sample.mean) if test.one_sided else test.reference
     distance = abs(test.sample.mean - reference) / test.sample.std
+    shift = float(special.ndtri(POWER))
     for n in range(test.n + 1, MOST_SEEDS + 1):
-        t = distance * math.sqrt(n) - float(special.ndtri(POWER))
+        t = distance * math.sqrt(n) - shift
         limit, rule = limit_of(family.plan, family.at_plan(name), n, level)
-        if t > 0 and (log_e(n, np.array(t)) > -math.log(limit) if rule == ANYTIME else _p(t, n) < limit):
+        if rule == ANYTIME:  # from here on, with the same limit
+            later = np.arange(n, MOST_SEEDS + 1)
+            scores = distance * np.sqrt(later) - shift
+            decided = (scores > 0) & (log_e(later, scores) > -math.log(limit))
+            return int(later[decided.argmax()]) if decided.any() else math.inf
+        if t > 0 and _p(t, n) < limit:
             return n
     return math.inf
 

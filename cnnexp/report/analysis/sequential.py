@@ -52,10 +52,10 @@ def anytime_p(test: Estimate, reference: float = 0.0) -> float:
     return min(1.0, math.exp(-float(log_e(n, np.array(t)))))
 
 
-def log_e(n: int, t: Array) -> Array:
-    """Return the logarithm of the e-process of a t test with n values, at t of any shape."""
+def log_e(n: int | Array, t: Array) -> Array:
+    """Return the logarithm of the e-process of a t test with n values, at t of any shape. n: one, or one for each t."""
     square, wider = t * t / (n - 1), 1 + n * PRIOR_VARIANCE
-    return np.asarray(n / 2 * (np.log1p(square) - np.log1p(square / wider)) - math.log(wider) / 2)
+    return np.asarray(n / 2 * (np.log1p(square) - np.log1p(square / wider)) - np.log(wider) / 2)
 
 
 @lru_cache(maxsize=4096)
