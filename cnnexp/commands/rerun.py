@@ -93,6 +93,7 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
     if isinstance(weights := config["model"].get("weights"), dict):  # a record has the path that the mapping led to
         raise UserError(f"model.weights: given {weights!r}; allowed in a record: imagenet, none, a checkpoint or a run")
     config["study"] = {**config["study"], "name": STUDY}
+    config |= {"search": of_search(record)} if config.pop("search", None) else {}
     recorded = record.info.get("device") or {}
     config["device"]["kind"] = device or recorded.get("kind") or config["device"]["kind"]
 
@@ -104,6 +105,14 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
     again = plan(config, words, list(record.info.get("changes") or []), command)
     again.fingerprint, again.continues = fingerprint(again), None
     return again
+
+
+def of_search(record: RunRecord) -> dict[str, Any]:
+    """Return the `search` node for the rerun of a trial: it asks no other trials, and ends where a pruned one ended."""
+    result = record.info.get("result") or {}
+    if result.get("stopped") == "pruned" and type(result.get("epochs")) is int:
+        return {"prune": True, "pruned_after": result["epochs"]}
+    return {"prune": False}
 
 
 def check_nodes(config: dict[str, Any], allow: list[str]) -> None:

@@ -15,6 +15,17 @@ from cnnexp.search.trials import Trials, read_search
 SHARE, FEWEST = 0.25, 2  # of its epochs, and how many, that a trial makes before it is pruned: min_epochs: auto
 
 
+class PrunedBefore:
+    """Ends the rerun of a pruned trial where the trial ended, without its search. epoch: 1-based."""
+
+    def __init__(self, record: RunRecord, epoch: int):
+        self.record, self.epoch = record, epoch
+
+    def stops(self) -> bool:
+        """Tell whether the run is to stop after the epoch whose row was written last."""
+        return bool(self.record.rows(split="val")[-1]["epoch"] >= self.epoch)
+
+
 class Pruner:
     """Asks Optuna about the run of a trial. node: what its config says under `search`: min_epochs."""
 
@@ -31,3 +42,10 @@ class Pruner:
         search = self.trials.search
         curve = {row["epoch"]: row[search.monitor] for row in self.record.rows(split="val")}
         return len(curve) >= self.min_epochs and is_worth_pruning(search, self.trials.read(), curve, self.min_epochs)
+
+
+def pruner_of(record: RunRecord, epochs: int, node: Mapping[str, Any]) -> Pruner | PrunedBefore:
+    """Return what prunes a run. node: what its config says under `search`: min_epochs, or for a rerun pruned_after."""
+    if "pruned_after" in node:
+        return PrunedBefore(record, node["pruned_after"])
+    return Pruner(record, epochs, node)

@@ -22,9 +22,9 @@ class Recorder:
         self.patience = setup.config["early_stopping"]["patience"]
         self.pruner = None
         if (of_search := setup.config.get("search")) and of_search["prune"]:
-            from cnnexp.search.pruner import Pruner
+            from cnnexp.search.pruner import pruner_of
 
-            self.pruner = Pruner(setup.record, setup.settings.epochs, of_search)
+            self.pruner = pruner_of(setup.record, setup.settings.epochs, of_search)
         self.keeps_last, self.monitor = setup.config["keep_epoch"] == "last", setup.config["monitor"]
 
     def row(self, state: TrainState, **fields: Any) -> dict[str, Any]:

@@ -275,6 +275,22 @@ def test_bad_trials_are_pruned(train: Train, outputs: Path, capfd: pytest.Captur
     assert [trial.state for trial in trials(outputs)] == ["complete"] * 9
 
 
+def test_a_trial_is_rerun_without_its_search_and_a_pruned_one_ends_where_it_ended(
+    train: Train, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnexp.search.pruner.is_worth_pruning", lambda search, known, *rest: len(known) == 2)
+        assert train(*THREE, "search.trials=2", "search.min_epochs=2") == 0
+    assert [(trial.state, trial.epochs) for trial in trials(outputs)] == [("complete", 3), ("pruned", 2)]
+    for trial, metric_rows in zip(trials(outputs), (6, 4), strict=True):
+        for original in (trial.folder, tmp_path / trial.name):  # a rerun is rerun, too
+            again = original.with_name("again") if original == tmp_path / trial.name else tmp_path / trial.name
+            capfd.readouterr()
+            assert cli.main(["rerun", str(original), "--out", str(again)]) == 0
+            assert f"the same to the last bit: {metric_rows} metric rows\n" in capfd.readouterr().out
+        shutil.rmtree(again)
+
+
 def test_settings_that_the_data_refuses_are_named_before_the_search(
     train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
