@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnexp.data.arrays import fingerprint_of, image_data
+from cnnexp.data.folders import split_of
 from cnnexp.data.images import ImageData, Integers, Pixels
 from cnnexp.data.splits import check, in_fold, validation
 from cnnexp.errors import UserError
@@ -22,15 +23,14 @@ def from_datasets(
     """Return the images of torch data sets; None if `given` is something else.
 
     given: {"train": ..., "test": ...}, with "val" or without; (train, test) or (train, test, val); or one data set, of
-    which a stratified `test_fraction`, or one of `folds`, is the test split. splitting: more settings of `image_data`.
+    which a stratified `test_fraction`, or one of `folds`, is the test split. The names of splits are those of folders,
+    and as there, without "test" the "val" is used as test. splitting: more settings of `image_data`.
     An item is (image, label). An image is a PIL image, an array (H, W, C) or (H, W), or a tensor (C, H, W); its numbers
     are 0 to 255, or floats in [0, 1]. All images have one size.
-    Raises UserError for other items.
+    Raises UserError for other items, and for splits with other names or too many of them.
     """
-    if isinstance(given, (tuple, list)):
-        given = dict(zip(("train", "test", "val"), given, strict=False))
-    parts = given if isinstance(given, Mapping) else {"train": given}
-    if "train" not in parts or not all(hasattr(p, "__getitem__") and hasattr(p, "__len__") for p in parts.values()):
+    parts = _splits(given)
+    if parts is None:
         return None
     read = {part: read_items(f"data ({part})", dataset) for part, dataset in parts.items()}
     count = 1 + max(int(labels.max(initial=0)) for _, labels in read.values())
@@ -39,6 +39,8 @@ def from_datasets(
     for part, dataset in parts.items() if named else ():
         names = [str(found) for found in getattr(dataset, "classes", None) or classes]
         read[part] = read[part][0], _in_order_of(f"data ({part})", classes, names, read[part][1])
+    if "test" not in read and "val" in read:
+        read["test"] = read.pop("val")
     fingerprint = None
     if "test" not in read:
         images, labels = read["train"]
@@ -51,6 +53,26 @@ def from_datasets(
         read = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
     data = image_data(name, classes, read["train"], read["test"], read.get("val"), split_seed=split_seed, **splitting)
     return replace(data, fingerprint=fingerprint) if fingerprint else data  # one of all folds, which are one arm
+
+
+def _splits(given: Any) -> dict[str, Any] | None:
+    """Return {"train", "test" or "val": its data set}; None if `given` is something else."""
+    named = given if isinstance(given, Mapping) else {"train": given}
+    if isinstance(given, (tuple, list)):
+        named = dict(zip(("train", "test", "val", *range(3, len(given))), given, strict=False))
+    if not named or not all(hasattr(found, "__getitem__") and hasattr(found, "__len__") for found in named.values()):
+        return None
+    if isinstance(given, (tuple, list)) and len(given) > 3:
+        raise UserError(f"data: gives {len(given)} data sets; allowed: (train, test) or (train, test, val)")
+    names = dict[str, Any]()
+    for name in named:
+        part = split_of(str(name))
+        if part is None:
+            raise UserError(f"data: gives the split {shorten(repr(name), 60)}; allowed: train, test and val")
+        if part in names:
+            raise UserError(f"data: gives the {part} split twice, as {names[part]!r} and {name!r}; keep one")
+        names[part] = name
+    return {part: named[name] for part, name in names.items()} if "train" in names else None
 
 
 def _in_order_of(where: str, classes: list[str], names: list[str], labels: Integers) -> Integers:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
 
+from cnnexp.data.images import Split
 from cnnexp.data.torch_dataset import from_datasets
 from cnnexp.data.user_augmentation import UserAugmentation
 from cnnexp.errors import UserError
@@ -187,6 +189,62 @@ def test_items_of_a_data_set_are_read_exactly() -> None:
         assert data is not None
         np.testing.assert_array_equal(data.test.images[data.test.indices], arrays)
         np.testing.assert_array_equal(data.test.labels, labels)
+
+
+def shades(count: int, first: int) -> list[tuple[Any, int]]:
+    """Return items of two classes, whose images are all of one brightness, from `first` on."""
+    return [(np.full((4, 4), first + n, np.uint8), n % 2) for n in range(count)]
+
+
+def brightnesses(split: Split) -> list[int]:
+    return sorted(split.images[split.indices].max((1, 2, 3)).tolist())
+
+
+TRAIN, VAL, TEST = shades(40, 0), shades(20, 100), shades(10, 200)
+
+
+@pytest.mark.parametrize(
+    ("given", "val", "test"),
+    [
+        ({"train": TRAIN, "test": TEST, "val": VAL}, VAL, TEST),
+        ({"train": TRAIN, "validation": VAL, "test": TEST}, VAL, TEST),
+        ({"Training": TRAIN, "valid": VAL, "testing": TEST}, VAL, TEST),
+        ((TRAIN, TEST, VAL), VAL, TEST),
+        ({"train": TRAIN, "test": TEST}, None, TEST),
+        ({"train": TRAIN, "val": VAL}, None, VAL),
+        ({"train": TRAIN, "dev": VAL}, None, VAL),
+    ],
+)
+def test_every_data_set_that_is_given_is_used(given: Any, val: Any, test: Any) -> None:
+    """As with folders: without a test split, val is used as test. Without another, val is drawn from train."""
+    data = from_datasets("own", given)
+    assert data is not None
+    assert brightnesses(data.test) == [int(image.max()) for image, _ in test]
+    if val:
+        assert brightnesses(data.val) == list(range(100, 120)) and brightnesses(data.train) == list(range(40))
+    else:
+        assert len(data.val) == 4 and sorted(brightnesses(data.train) + brightnesses(data.val)) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train", "test", "extra"), r"^data: gives the split 'extra'; allowed: train, test and val$"),
+        (("trian", "test"), r"^data: gives the split 'trian'; allowed: train, test and val$"),
+        (("train", 3), r"^data: gives the split 3; allowed: train, test and val$"),
+        (("train", "val", "valid"), r"^data: gives the val split twice, as 'val' and 'valid'; keep one$"),
+        (4, r"^data: gives 4 data sets; allowed: \(train, test\) or \(train, test, val\)$"),
+    ],
+)
+def test_a_data_set_of_an_unknown_split_is_refused(names: Any, message: str) -> None:
+    items = shades(20, 0)
+    with pytest.raises(UserError, match=message):
+        from_datasets("own", (items,) * 4 if names == 4 else dict.fromkeys(names, items))
+
+
+def test_without_training_images_it_is_no_data_set() -> None:
+    for given in ({"test": shades(20, 0)}, {}, (), 3, {"train": 3}, (3, 4, 5, 6)):
+        assert from_datasets("own", given) is None
 
 
 @pytest.mark.parametrize(
