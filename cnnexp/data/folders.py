@@ -42,6 +42,14 @@ class Tree:
     folders: dict[str, dict[str, Path]]
     notes: list[str]
 
+    @property
+    def val_as_test(self) -> dict[str, str]:
+        """Return what messages call train, val and test if val/ is used as test, such as {"val": "valid/"}; else {}."""
+        test = self.parts.get("test")
+        if test is None or split_of(test.name) != "val":
+            return {}
+        return {"train": f"{self.parts['train'].name}/", "val": f"{test.name}/", "test": "test/"}
+
 
 def find_tree(root: Path) -> Tree:
     """Find the splits and classes of a tree. Without test/, its val/ is used as test.

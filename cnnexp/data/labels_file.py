@@ -54,7 +54,8 @@ def read_table(file: Path, columns: Columns, root: Path, skip: bool) -> Found:
         notes.append(
             f"{plural(len(missing), 'file')} of {file.name} left out, which are not there: {listed(missing, NAMED)}"
         )
-    return Found(root, names, files, parts == {""}, notes)
+    val_as_test = {part: f"{SPLIT} {part}" for part in PARTS} if parts == {"train", "val"} else {}
+    return Found(root, names, files, parts == {""}, notes, val_as_test=val_as_test)
 
 
 def classes_of(file: Path, columns: Columns) -> list[str]:

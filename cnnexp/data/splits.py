@@ -103,11 +103,14 @@ def in_fold(labels: Integers, folds: int, fold: int, seed: int) -> NDArray[np.bo
     return np.asarray(numbers == fold)
 
 
-def without_effect(key: str, given: float, part: str) -> list[str]:
-    """Return a note on a fraction that is not the default, of a data set whose `part` images are its own."""
+def without_effect(key: str, given: float, part: str, why: str = "") -> list[str]:
+    """Return a note on a fraction that is not the default, of a data set whose `part` images are its own.
+
+    why: another reason, which is said in place of that.
+    """
     if given == DEFAULTS[key]:
         return []
-    return [f"data.{key}={given:g} has no effect: the data set has its own {part} images"]
+    return [f"data.{key}={given:g} has no effect: {why or f'the data set has its own {part} images'}"]
 
 
 def _leaving_one(counts: Integers, total: int) -> Integers:

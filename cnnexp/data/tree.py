@@ -83,7 +83,8 @@ class Found:
     """Images and their classes, before they are divided. flat: the test split is drawn, because none is given.
 
     notes: what is not read, and of which classes a part has no image. others: the kinds of files that are no images.
-    is_tree: these are all images below `root`.
+    is_tree: these are all images below `root`. val_as_test: if val is used as test, what messages call train, val and
+    test, such as {"val": "val/"}; else {}.
     """
 
     root: Path
@@ -93,6 +94,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
     others: Kinds = field(default_factory=Kinds)
     is_tree: bool = False
+    val_as_test: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_tree(
@@ -113,9 +115,8 @@ def read_tree(
     if group is not None:
         files = [replace(file, group=group_of(group, file.name)) for file in files]
     classes = [(rename or {}).get(folder, folder) for folder in tree.classes]
-    return read_files(
-        name, Found(root, classes, files, tree.flat, [*tree.notes, *notes], others, True), reader, cut, cache
-    )
+    found = Found(root, classes, files, tree.flat, [*tree.notes, *notes], others, True, tree.val_as_test)
+    return read_files(name, found, reader, cut, cache)
 
 
 def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | None) -> Prepared:
@@ -125,7 +126,7 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     Raises UserError for a class or image that cannot be used; see `decode`.
     """
     files, classes, root = found.files, found.classes, found.root
-    unused = _without_effect(found, cut)
+    own = _of_own_splits(found, cut)
     cut = cut if found.flat else replace(cut, test_fraction=0.0)
     labels = np.array([file.label for file in files], np.int64)
     parts = np.array([PARTS.index(file.part) for file in files], np.uint8)
@@ -152,18 +153,23 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     notes += _of_test(classes, prepared.labels, assigned, cut, groups is not None) if found.flat else []
     notes += _of_groups(files, assigned) if groups else []
     others = _left_out(prepared.skipped, found.others, total)
-    notes = [*found.notes, *unused, *alike(classes), *others, *notes, *prepared.notes]
+    notes = [*found.notes, *own, *alike(classes), *others, *notes, *prepared.notes]
     for note in notes:
         logging.getLogger(__name__).warning("%s", one_line(f"data: {note}"))
     drawn = _drawn_by_names(files if cut.folds else None, assigned, prepared.parts, found.flat)
     return replace(prepared, files=str(root), assigned=assigned, notes=notes, drawn=drawn)
 
 
-def _without_effect(found: Found, cut: Cut) -> list[str]:
-    """Say which fractions, other than the defaults, are not used, because the images have splits of their own."""
-    notes = list[str]()
-    if not found.flat and cut.test_fraction:  # 0: the source has no such setting
-        notes += without_effect("test_fraction", cut.test_fraction, "test")
+def _of_own_splits(found: Found, cut: Cut) -> list[str]:
+    """Say if val is used as test, and which fractions, other than the defaults, are not used: splits are given."""
+    notes, names = list[str](), found.val_as_test
+    if names and cut.test_fraction:  # 0: the source has no such setting, and its val is known to be the test split
+        drawn = cut.folds is not None or cut.val_fraction
+        val = f"; the validation images are taken from {names['train']}" if drawn else ""
+        notes.append(f"the test images are those of {names['val']}, because there is no {names['test']}{val}")
+    if not found.flat and cut.test_fraction:
+        why = f"{names['val']} is used as test" if names else ""
+        notes += without_effect("test_fraction", cut.test_fraction, "test", why)
     if cut.folds is None and any(file.part == "val" for file in found.files):
         notes += without_effect("val_fraction", cut.val_fraction, "validation")
     return notes

@@ -53,6 +53,10 @@ def test_with_splits_they_are_its_own(photos):
     assert {int(name[4:-4]) % 4 for name in data.test.ids} == {3}
     alone = load(photos, ("path,label,split\n" + "\n".join(rows) + "\n").replace(",test", ",train"))
     assert len(alone.test) == 10 and {int(name[4:-4]) % 4 for name in alone.test.ids} == {2}  # val/ alone is the test
+    note = "the test images are those of split val, because there is no split test; "
+    assert alone.notes == [f"{note}the validation images are taken from split train"]
+    again = load(photos, (photos / "labels.csv").read_text(), test_fraction=0.5)
+    assert "data.test_fraction=0.5 has no effect: split val is used as test" in again.notes
 
 
 @pytest.mark.parametrize("title", ["subset", " Set "])

@@ -67,6 +67,18 @@ def test_without_test_val_is_the_test_split(tmp_path):
     assert all(i.startswith("val/") for i in data.test.ids) and all(i.startswith("train/") for i in data.val.ids)
 
 
+def test_a_note_says_that_val_is_the_test_split(tmp_path, caplog):
+    root = tree(tmp_path / "tree", parts=("Training", "valid"))
+    note = "the test images are those of valid/, because there is no test/"
+    taken = f"{note}; the validation images are taken from Training/"
+    assert folder(root).notes == folder(root, folds=2, fold=0).notes == [taken]
+    assert f"data: {taken}" in caplog.messages
+    assert folder(root, val_fraction=0.0).notes == [note]
+    unused = "data.test_fraction=0.5 has no effect: valid/ is used as test"
+    assert folder(root, test_fraction=0.5).notes == [taken, unused]
+    assert folder(tree(tmp_path / "three", parts=("train", "val", "test")), val_fraction=0.1).notes == []
+
+
 def test_statistics_are_those_of_the_training_split(tmp_path):
     data = folder(tree(tmp_path / "tree"), train_limit=5)
     pixels = data.train.images[data.train.indices].astype(np.float64) / 255
@@ -236,6 +248,7 @@ def test_imagenette_is_unpacked_from_an_archive(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "digest_of", lambda path, like: like)
     data = build("imagenette", root=str(root), size=8, val_fraction=0.2)
     assert data.classes == ["tench", "parachute"] and [len(s) for s in data.splits().values()] == [7, 3, 10]
+    assert not [note for note in data.notes if "there is no test/" in note], "that is how Imagenette is used"
 
 
 def test_constants_are_those_of_torchvision():
