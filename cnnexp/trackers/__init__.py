@@ -160,7 +160,7 @@ def plain(value: Any) -> str | int | float | bool:
 
 
 class Sent:
-    """What was sent of each run, in a file beside what a tracker keeps."""
+    """What was sent of each run, in a file beside what a tracker keeps. Several processes may write it at a time."""
 
     def __init__(self, file: Path):
         self.file = file
@@ -175,10 +175,10 @@ class Sent:
 
     def set(self, key: str, **values: Any) -> None:
         """Remember what was sent of a run."""
-        try:
-            known = storage.read_json(self.file)
-        except UserError:
-            known = {}
-        known = known if isinstance(known, dict) else {}
-        storage.make_folder(self.file.parent)
-        storage.write_json(self.file, {**known, key: {**self.of(key), **values}})
+        with storage.lock(self.file.with_suffix(".lock"), wait=True):
+            try:
+                known = storage.read_json(self.file)
+            except UserError:
+                known = {}
+            known = known if isinstance(known, dict) else {}
+            storage.write_json(self.file, {**known, key: {**self.of(key), **values}})

@@ -11,6 +11,7 @@ from cnnexp.storage import make_folder
 from cnnexp.trackers import Sent, place_of, plain, results
 
 SPACE = 2**20  # bytes
+STEP = "global_step"  # the optimiser step, the x-axis of charts
 
 
 class WandB:
@@ -30,13 +31,16 @@ class WandB:
         return int(self.sent.of(place_of(run)).get("rows", 0))
 
     def rows(self, run: RunRecord, rows: list[tuple[dict[str, float], int, float]], count: int) -> None:
-        """Write rows; those of one step are one entry."""
-        by_step: dict[int, dict[str, float]] = {}
-        for metrics, step, _ in rows:
-            by_step.setdefault(step, {}).update(metrics)
+        """Write rows. W&B's own step is the row's number, from 1; the charts show metrics over STEP.
+
+        W&B drops what is logged for a step below the one after the last of an earlier session. The rows of one
+        optimiser step can come in two sessions. A row that was sent before is dropped, so it is there once.
+        """
         with self._open(run) as opened:
-            for step, metrics in by_step.items():
-                opened.log(metrics, step=step)
+            opened.define_metric(STEP)
+            opened.define_metric("*", step_metric=STEP)
+            for number, (metrics, step, _) in enumerate(rows, count - len(rows) + 1):
+                opened.log({**metrics, STEP: step}, step=number)
         self._check_space()
         self.sent.set(place_of(run), rows=count)
 

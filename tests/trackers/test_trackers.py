@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic, sleep
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import stub_mlflow
+import stub_wandb
 
 from cnnexp import cli, storage, trackers
 from cnnexp.records.run_record import RunRecord, find_runs
@@ -444,3 +446,71 @@ def test_mlflow_gets_rows_without_metrics_once(tmp_path: Path, mlflow_server: st
     recorded(tmp_path, {"seed": 0}, epochs=0).append(kind="epoch", epoch=1, step=10, split="train")
     assert to_mlflow(tmp_path) == (1, 1)
     assert to_mlflow(tmp_path) == (1, 0)
+
+
+@pytest.fixture
+def wandb_server(monkeypatch: pytest.MonkeyPatch) -> stub_wandb.Server:
+    """Return a server that `to_wandb` sends to."""
+    server = stub_wandb.Server()
+    server.install(monkeypatch)
+    monkeypatch.setattr(trackers, "check", lambda name: None)
+    return server
+
+
+def to_wandb(folder: Path) -> int:
+    """Send runs to the server of the fixture, as a command of its own; return how many rows were new."""
+    return trackers.replay(folder, trackers.tracker("wandb", folder, None))[1]
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+def test_wandb_has_every_row_whenever_it_was_looked_at(
+    tmp_path: Path, wandb_server: stub_wandb.Server, status: str
+) -> None:
+    """A look between the two rows of an epoch, and one before the first row."""
+    run = recorded(tmp_path, {"seed": 0}, epochs=0, status="running")
+    with run.held() if status == "running" else nullcontext():
+        assert run.status == status and to_wandb(tmp_path) == 0
+        for epoch in (1, 2, 3):
+            append_train(run, epoch)
+            assert to_wandb(tmp_path) == 1
+            append_val(run, epoch)
+            assert to_wandb(tmp_path) == 1
+    run.update(status="done", result={"test_accuracy": 0.5})
+    assert to_wandb(tmp_path) == 0
+    kept = wandb_server.only_run()
+    assert kept.points("train/loss") == [(10, 1.0), (20, 1 / 2), (30, 1 / 3)]
+    assert kept.points("val/loss") == [(10, 2.0), (20, 2 / 2), (30, 2 / 3)]
+    assert kept.summary["status"] == "done" and not wandb_server.dropped
+
+
+def test_wandb_has_rows_once_that_are_sent_again(tmp_path: Path, wandb_server: stub_wandb.Server) -> None:
+    """A process was killed after it sent them, before it noted that it had."""
+    run = recorded(tmp_path, {"seed": 0}, epochs=2)
+    assert to_wandb(tmp_path) == 4
+    (tmp_path / "wandb" / "sent.json").unlink()
+    append_train(run, 3)
+    append_val(run, 3)
+    assert to_wandb(tmp_path) == 6
+    kept = wandb_server.only_run()
+    assert kept.points("val/loss") == [(10, 2.0), (20, 2 / 2), (30, 2 / 3)]
+    assert kept.points("train/loss") == [(10, 1.0), (20, 1 / 2), (30, 1 / 3)]
+
+
+def test_two_folders_of_runs_that_are_sent_to_one_place_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a lock of its own, but both note in the same file what was sent."""
+    write = storage.write_json
+
+    def slowly(file: Path, content: Any) -> None:
+        sleep(0.05)
+        write(file, content)
+
+    monkeypatch.setattr(storage, "write_json", slowly)
+    sent = {f"study{n}/run": trackers.Sent(tmp_path / "place" / "sent.json") for n in range(4)}
+    threads = [threading.Thread(target=file.set, args=[key], kwargs={"rows": 7}) for key, file in sent.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert storage.read_json(tmp_path / "place" / "sent.json") == {key: {"rows": 7} for key in sent}
