@@ -7,7 +7,8 @@ A run still improves if three things hold over its last quarter of epochs, at le
   at the end of a cosine schedule;
 - the best epoch is in that last quarter.
 With fewer than MIN_FOR_SCATTER epochs there is no scatter to compare with. Then the last epoch must have the highest
-accuracy, and a validation loss at least MIN_FALL below all earlier ones.
+accuracy, above that of the first one, and a validation loss at least MIN_FALL below all earlier ones.
+A run that has reached an accuracy of 1 cannot improve.
 A run is at chance if its number of correct test images is not significantly above what one answer for all would get.
 The thresholds were compared with what training twice as long gained (docs/architecture.md, Convergence).
 """
@@ -35,8 +36,10 @@ IMPROVING = "still improving at the last epoch; train longer"
 def still_improving(accuracies: Sequence[float], losses: Sequence[float]) -> bool:
     """Return whether a curve still improves at its end: validation accuracy (a fraction) and loss of each epoch."""
     length = len(accuracies)
+    if max(accuracies, default=0.0) >= 1:
+        return False
     if length < MIN_FOR_SCATTER:
-        best = length > 1 and accuracies[-1] >= max(accuracies)
+        best = length > 1 and accuracies[-1] >= max(accuracies) and accuracies[-1] > accuracies[0]
         return best and len(losses) == length and losses[-1] <= (1 - MIN_FALL) * min(losses[:-1])
     window = min(length, max(MIN_WINDOW, math.ceil(length / 4)))
     end = math.ceil(window / 4)
@@ -96,4 +99,6 @@ def sentence(record: RunRecord) -> str:
 
 def of_curve(accuracies: Sequence[float], losses: Sequence[float]) -> str:
     """Return ONE_EPOCH, IMPROVING or ""; see still_improving. Not for runs that early stopping has ended."""
-    return ONE_EPOCH if len(accuracies) == 1 else IMPROVING if still_improving(accuracies, losses) else ""
+    if len(accuracies) == 1 and accuracies[0] < 1:
+        return ONE_EPOCH
+    return IMPROVING if still_improving(accuracies, losses) else ""

@@ -63,6 +63,13 @@ def test_of_few_epochs_the_last_must_be_the_best_in_accuracy_and_clearly_in_loss
     assert not improves([0.3, 0.4], []), "a loss that is not finite is in no curve"
 
 
+def test_a_curve_that_cannot_rise_or_has_not_risen_does_not_improve():
+    assert not improves([1.0, 1.0, 1.0], [0.2, 0.1, 0.05]) and not improves([0.8, 0.9, 1.0], [0.5, 0.3, 0.1])
+    assert not improves(np.linspace(0.3, 1.0, 8)) and improves(np.linspace(0.3, 0.99, 8))
+    assert not improves([0.5, 0.5, 0.5], [1.4, 1.06, 0.84]) and improves([0.5, 0.49, 0.52], [1.4, 1.06, 0.84])
+    assert of_curve([1.0], [0.1]) == "" and of_curve([0.99], [0.1]) == ONE_EPOCH
+
+
 def test_what_is_said_of_a_curve():
     assert of_curve([0.3], [2.0]) == ONE_EPOCH and of_curve([], []) == ""
     assert of_curve([0.3, 0.5, 0.7], [2.0, 1.0, 0.5]) == IMPROVING and of_curve([0.3, 0.3], [1.0, 1.0]) == ""
