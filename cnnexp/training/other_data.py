@@ -2,6 +2,7 @@
 
 import sys
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +52,26 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> Im
 
 
 def _change(node: dict[str, Any], overrides: list[str]) -> None:
+    """Change settings of `node` that exist, data.KEY=VALUE and data.KEY.SUB=VALUE. Raises UserError for others."""
     for override in configs.parse(overrides):
-        key = override.key_or_group.removeprefix("data.")
-        if key not in node or override.is_delete() or override.is_add():
-            known = [k for k in node if k != "_target_"]
-            raise UserError(f"data.{key}: no such key; the run's data has {', '.join(known)}{did_you_mean(key, known)}")
+        *outer, key = override.key_or_group.removeprefix("data.").split(".")
+        place, held, owner = "data", node, "the run's data"
+        for name in outer:
+            _check_key(place, held, owner, name)
+            inner, place = held[name], f"{place}.{name}"
+            held[name] = held = dict(inner) if isinstance(inner, Mapping) else {}  # a copy: the node may share it
+            owner = place
+        _check_key(place, held, owner, key, refused=override.is_delete() or override.is_add())
         value = override.value()
-        node[key] = at_home(value) if isinstance(value, str) else value
+        held[key] = at_home(value) if isinstance(value, str) else value
+
+
+def _check_key(place: str, held: Mapping[str, Any], owner: str, key: str, refused: bool = False) -> None:
+    if key in held and not refused:
+        return
+    known = [name for name in held if name != "_target_"]
+    has = f"{', '.join(known)}{did_you_mean(key, known)}" if known else "no keys"
+    raise UserError(f"{place}.{key}: no such key; {owner} has {has}")
 
 
 def match_classes(run: list[str], data: list[str], name: str) -> tuple[list[int], str]:

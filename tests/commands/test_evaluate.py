@@ -113,6 +113,7 @@ def test_evaluate_matches_classes_by_name_or_says_so(cnnexp, trained_run, tmp_pa
     [
         (["seed=1"], "seed=1: allowed: data=NAME and data.KEY=VALUE"),
         (["data.sise=8"], r"data.sise: no such key.*did you mean 'size'"),
+        (["data.size.height=9"], r"data.size.height: no such key; data.size has no keys"),
         (["data.size=9"], "images of 3x9x9 (C x H x W); the run's network takes 3x8x8"),
         (["data.num_test=-1"], "data.num_test: given -1; allowed"),
         (["data=postcard"], "did you mean 'postcards'"),

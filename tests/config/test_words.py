@@ -1,5 +1,6 @@
 """Values as people type them: paths with every character, the home folder, and folders of configs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from cnnexp import cli
 from cnnexp.api.words import words_of
 from cnnexp.config import compose as configs
 from cnnexp.config.words import as_typed, as_word
+from cnnexp.errors import UserError
 from cnnexp.training.other_data import _change
 
 NAMES = [
@@ -35,6 +37,23 @@ def test_a_text_needs_no_quotes(name: str) -> None:
     node = {"root": "."}
     _change(node, [f"data.root={name}"])
     assert node == {"root": name}
+
+
+def test_a_key_within_a_key_of_the_data_is_changed() -> None:
+    recorded = {"columns": {"path": "path", "split": "split"}, "size": 8}
+    node = dict(recorded)
+    _change(node, ["data.columns.split=null", "data.columns.path=~/x", "data.size=9"])
+    assert node == {"columns": {"path": str(Path.home() / "x"), "split": None}, "size": 9}
+    assert recorded == {"columns": {"path": "path", "split": "split"}, "size": 8}
+    known = re.escape("data.columns.spilt: no such key; data.columns has path, split") + ".*did you mean 'split'"
+    for word, message in {
+        "data.columns.spilt=null": known,
+        "data.column.split=null": "data.column: no such key; the run's data has columns, size",
+        "+data.columns.other=x": "data.columns.other: no such key; data.columns has path, split",
+        "data.columns.split.inner=x": "data.columns.split.inner: no such key; data.columns.split has no keys",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            _change(dict(node), [word])
 
 
 @pytest.mark.parametrize(
