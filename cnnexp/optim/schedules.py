@@ -157,15 +157,16 @@ def cosine(
 def onecycle(optimizer: "Optimizer", total_steps: int, rise: Rate, start: Probability, end: Probability) -> Schedule:
     """Rise from `start` to 1 over a fraction `rise` of the steps, then fall to `end`; the momentum stays.
 
-    The rates are those of torch's OneCycleLR, with cycle_momentum=False.
+    The rates are those of torch's OneCycleLR, with cycle_momentum=False: the peak is at step `rise * total_steps - 1`,
+    so that below 1 / `rise` steps all fall. A single step, which torch gives the rate of the end, has that of the peak.
     """
     peak = rise * total_steps - 1
-    last = max(total_steps - 1, 1)
+    fall = total_steps - 1 - peak
 
     def curve(step: int) -> float:
         if step < peak:
             return half_cosine(start, 1.0, step / peak)
-        return half_cosine(1.0, end, (step - max(peak, 0)) / max(last - max(peak, 0), 1))
+        return half_cosine(1.0, end, (step - peak) / fall) if total_steps > 1 else 1.0
 
     return Schedule(optimizer, curve)
 
