@@ -17,7 +17,8 @@ class UserAugmentation:
     """Calls an augmentation from outside this package: one of (images, generator), or torchvision's, image by image.
 
     It may draw from the generator that it gets, or from the global ones of torch, NumPy and Python, as most libraries
-    do: these are seeded with the generator's seed before each call, so that a resumed run draws the same batches.
+    do: before each call these are seeded with a draw of the generator. So a resumed run draws the same batches, and an
+    operation that is called twice for a batch draws anew.
     """
 
     def __init__(self, augmentation: Callable[..., Any]):
@@ -29,7 +30,7 @@ class UserAugmentation:
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Augment x (N, C, H, W). Raises UserError unless the result is a tensor of the same shape and dtype."""
-        seed = generator.initial_seed()
+        seed = int(torch.randint(2**63 - 1, (), generator=generator))
         seed_device(x.device, seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)

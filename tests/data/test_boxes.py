@@ -133,4 +133,6 @@ def test_torchvisions_policies_draw_from_the_generator(name: str) -> None:
     operation = augment.OPERATIONS[name](**settings)
     first, again, other = (operation(IMAGES.clone(), torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
+    generator = torch.Generator().manual_seed(3)
+    assert not torch.equal(*(operation(IMAGES.clone(), generator) for _ in range(2))), "twice in a pipeline"
     assert first.shape == IMAGES.shape and first.min() >= 0 and first.max() <= 1

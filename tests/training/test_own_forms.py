@@ -1,5 +1,6 @@
 """The forms that an own augmentation and an own data set can have, and one line for a wrong one."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,25 @@ def test_torchvision_draws_for_each_image_and_repeatably() -> None:
     one, same, other = (augment(x.clone(), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
     assert len({image.numpy().tobytes() for image in one}) > 1, "each image has its own rectangle"
+
+
+def test_an_operation_that_is_called_twice_draws_anew_and_repeatably() -> None:
+    def drawn(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        own = torch.rand(images.shape, generator=generator)
+        numpys = torch.from_numpy(np.random.rand(*images.shape)).float()
+        pythons = torch.tensor([random.random() for _ in range(images.numel())]).view(images.shape)
+        return torch.cat([own, torch.rand(images.shape), numpys, pythons])[:: len(images)]
+
+    x = torch.ones(4, 3, 16, 16)
+    for augmentation in (v2.RandomErasing(p=1.0), drawn):
+        runs = []
+        for _ in range(2):
+            augment, generator = UserAugmentation(augmentation), torch.Generator().manual_seed(0)
+            runs.append([augment(x.clone(), generator) for _ in range(2)])
+        (first, second), (again, second_again) = runs
+        assert torch.equal(first, again) and torch.equal(second, second_again)
+        assert not any(torch.equal(a, b) for a in first for b in second)
+    assert len({image.numpy().tobytes() for image in first}) == 4, "no generator repeats the draws of another"
 
 
 def test_items_of_a_data_set_are_read_exactly() -> None:
