@@ -24,6 +24,10 @@ class Skipped(UserError):
     """A run cannot start here because something is missing, such as pretrained weights; the message names it."""
 
 
+class BudgetTooShort(UserError):
+    """The budget of a sweep lets none of its runs start."""
+
+
 class Diverged(RuntimeError):
     """The loss is no longer finite. The run keeps its last good checkpoint and is recorded as `diverged`.
 

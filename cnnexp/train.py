@@ -18,7 +18,7 @@ if __name__ == "__main__":  # as a script, this folder must not hide other modul
 
 from cnnexp.config.flags import Request, help_text, read
 from cnnexp.config.words import as_typed
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, Diverged, ProcessLost, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, BudgetTooShort, Diverged, ProcessLost, UserError
 from cnnexp.records import provenance
 from cnnexp.storage import StorageError
 from cnnexp.text import percent, visible
@@ -46,10 +46,7 @@ def main(argv: list[str]) -> int:
 
         return ask_hydra([*request.prints, *words])
     if request.search:
-        from cnnexp.sweep.search import launch as search
-
-        code, retrain = search(words, request)
-        return max(code, main(retrain)) if retrain else code
+        return search(words, request)
     if request.sweep:
         from cnnexp.sweep.launcher import launch, show_plan
 
@@ -62,6 +59,22 @@ def main(argv: list[str]) -> int:
 
         return follow(place)
     return processes.lead(place, lambda: run_one(words)) if place else run_one(words)
+
+
+def search(words: list[str], request: Request) -> int:
+    """Make the trials of a search, and retrain its winner where that is asked for; returns the exit code."""
+    from cnnexp.sweep.search import CONTINUES, launch
+
+    made = launch(words, request)
+    if not made.retrain:
+        return made.code
+    try:
+        return max(made.code, main([*made.retrain]))
+    except BudgetTooShort as error:
+        if not made.has_made:
+            raise
+        print(f"{error}; {CONTINUES}")
+        return max(made.code, EXIT_PREEMPTED)
 
 
 def requested(argv: list[str]) -> tuple[Request, list[str]]:

@@ -4,7 +4,7 @@ outputs/<search>/search.json     what is searched: FIELDS
 outputs/<search>/trials.jsonl    a row per trial as it is proposed: number, params, folder
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -211,6 +211,13 @@ def retrain_words(search: Search, best: Trial, seeds: int = 0) -> list[str]:
 def retrained_folder(folder: Path) -> Path:
     """Return the folder of the study that the words of `retrain_words` make. folder: of the search."""
     return folder.with_name(f"{folder.name}{OF_RETRAINED}")
+
+
+def searches_of(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders of the searches whose winners are trained again in these folders of studies."""
+    names = {folder: folder.name.removesuffix(OF_RETRAINED) for folder in folders}
+    found = [folder.with_name(name) for folder, name in names.items() if name not in ("", folder.name)]
+    return [folder for folder in found if is_search(folder)]
 
 
 def retrained(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED
 from cnnexp.process.limits import check_open_files
 from cnnexp.records.identical import sentences
 from cnnexp.records.provenance import command, digest
+from cnnexp.search.trials import searches_of
 from cnnexp.storage.presence import at_work
 from cnnexp.storage.space import check_writable
 from cnnexp.sweep.board import plan_table
@@ -188,7 +189,8 @@ def finish(
     Other arguments: `Scheduler`.
     """
     folders = by_folder(plans)
-    scheduler = Scheduler(plans, engine, Times(folders), budget, fail_fast, before)
+    times = Times([*folders, *searches_of(folders)])
+    scheduler = Scheduler(plans, engine, times, budget, fail_fast, before)
     left = len(scheduler.queue)
     print(f"{plural(len(plans), 'run')}, {len(plans) - left} done before, on {engine.describe()}", flush=True)
     if unprobed := sum(plan.lacks_probes() for plan in plans):
@@ -217,7 +219,8 @@ def first_as_baseline(plans: Sequence[Plan]) -> list[str]:
 
 def show_plan(plans: list[Plan], slots: int) -> None:
     """Print every run, which are done, and an estimate of the time that is left."""
-    statuses, times = {}, Times(by_folder(plans))
+    folders = by_folder(plans)
+    statuses, times = {}, Times([*folders, *searches_of(folders)])
     for plan in plans:
         info = plan.record()
         statuses[str(plan.folder)] = status = info.status if info.info else "to do"

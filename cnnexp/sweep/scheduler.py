@@ -10,7 +10,7 @@ from time import monotonic
 from types import FrameType
 
 from cnnexp import storage
-from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, STOPPED, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, STOPPED, BudgetTooShort
 from cnnexp.process.signals import CODES, release_terminal, sent_to
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord
@@ -75,7 +75,7 @@ class Scheduler:
     def run(self) -> int:
         """Run until nothing is left, or a signal comes; returns the exit code. Nothing that was started outlives this.
 
-        Raises UserError if the budget let nothing start.
+        Raises BudgetTooShort if the budget let nothing start.
         """
         with sent_to(self.ask):
             try:
@@ -96,7 +96,7 @@ class Scheduler:
             known = self.times.shortest(self.over_budget.values())
             least = "" if known is None else f"; the shortest may take {duration(known)}"
             runs = "the run" if len(self.over_budget) == 1 else f"any of the {len(self.over_budget)} runs"
-            raise UserError(f"--budget: too short for {runs} left{least}")
+            raise BudgetTooShort(f"--budget: too short for {runs} left{least}")
         return EXIT_PREEMPTED if self.over_budget or self.held or len(self.queue) else EXIT_DONE
 
     def ask(self, number: int, frame: FrameType | None) -> None:

@@ -3,8 +3,9 @@
 A trial is recorded as it is proposed (search/trials.py), so the same command goes on from the records.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -12,7 +13,7 @@ from cnnexp import storage
 from cnnexp.config import compose as configs
 from cnnexp.config.flags import Request
 from cnnexp.config.set_by_data import print_set_by_data
-from cnnexp.errors import EXIT_DONE, EXIT_SOME_FAILED, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, UserError
 from cnnexp.process.limits import check_open_files
 from cnnexp.records.under_way import SEARCH_LOCK
 from cnnexp.search.optuna_study import check_installed
@@ -33,14 +34,25 @@ from cnnexp.text import duration, in_shell, plural, visible
 from cnnexp.trackers.follow import check_setting, follow_study
 from cnnexp.training.plan import Plan
 
+CONTINUES = "the same command continues"
 SAME = ("sampler", "space", "monitor", "keep_epoch", "seed")  # of a search that goes on
 
 
-def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
+@dataclass(frozen=True)
+class Searched:
+    """What a command for a search has done. code: its exit code. retrain: the words of `cnnexp train` that retrain the
+    winner; [] if it is not to be retrained now. has_made: whether a trial has ended meanwhile.
+    """
+
+    code: int
+    retrain: Sequence[str] = ()
+    has_made: bool = False
+
+
+def launch(words: list[str], request: Request) -> Searched:
     """Make the trials of a search that are not done, or print what it would do.
 
-    words: prepared. Returns the exit code, and the words of `cnnexp train` that retrain the winner, [] if it is not to
-    be retrained now. Raises UserError for the first thing that is wrong, before anything is made.
+    words: prepared. Raises UserError for the first thing that is wrong, before anything is made.
     """
     check_installed()
     start = monotonic()
@@ -52,7 +64,7 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
         trials = Trials(search)
         if request.plan:
             print_plan(planner, trials, at_a_time(slots, cluster))
-            return EXIT_DONE, []
+            return Searched(EXIT_DONE)
         check_open_files(len(slots))
         check_writable(search.folder)
         with proposing(search):
@@ -60,16 +72,26 @@ def launch(words: list[str], request: Request) -> tuple[int, list[str]]:
             engine = LocalEngine(slots) if slots else on_ray(planner, trials, unfinished, cluster)
             search.write()  # now that nothing is refused any more
             follow_study(planner.base[0]["tracker"], search.folder)
-            code = make(planner, trials, unfinished, engine, request)
+            scheduler = scheduled(planner, trials, unfinished, engine, request)
+            code = scheduler.run()
     made = trials.read()
     best = winner(search, made)
     print_end(search, made, best)
     if best is None and code == EXIT_DONE:
         code = EXIT_SOME_FAILED
     if best is None or not planner.node.retrain or code not in (EXIT_DONE, EXIT_SOME_FAILED):
-        return code, []
-    left = [] if request.budget is None else [f"--budget={max(int(request.budget - (monotonic() - start)), 1)}"]
-    return code, [*retrain_words(search, best, planner.node.retrain), *left]
+        return Searched(code)
+    if scheduler.over_budget or (request.fail_fast and scheduler.failed):
+        return Searched(code)
+    has_made = bool(scheduler.ended) or scheduler.waited
+    flags = ["--fail-fast"] * request.fail_fast
+    if request.budget is not None:
+        left = int(request.budget - (monotonic() - start)) if has_made else request.budget
+        if left < 1:
+            print(f"not started: the retraining, because the budget is spent; {CONTINUES}", flush=True)
+            return Searched(max(code, EXIT_PREEMPTED))
+        flags += [f"--budget={left}"]
+    return Searched(code, [*retrain_words(search, best, planner.node.retrain), *flags], has_made)
 
 
 def checked(planner: TrialPlanner, cluster: dict[str, Any], request: Request) -> list[Slot]:
@@ -127,14 +149,15 @@ def on_ray(planner: TrialPlanner, trials: Trials, unfinished: list[Plan], cluste
     return isolated_engine(cluster, example, left)
 
 
-def make(planner: TrialPlanner, trials: Trials, unfinished: list[Plan], engine: Engine, request: Request) -> int:
-    """Make trials; returns the exit code."""
+def scheduled(
+    planner: TrialPlanner, trials: Trials, unfinished: list[Plan], engine: Engine, request: Request
+) -> SearchScheduler:
+    """Return the scheduler of a search, and print what it is going to do."""
     search, made = trials.search, len(trials.read()) - len(unfinished)
     print(f"search {search.folder}: {described(search)}")
     print(f"{plural(search.trials, 'trial')}, {made} done before, on {engine.describe()}", flush=True)
     times = Times([search.folder])
-    scheduler = SearchScheduler(trials, planner.propose, unfinished, engine, times, request.budget, request.fail_fast)
-    return scheduler.run()
+    return SearchScheduler(trials, planner.propose, unfinished, engine, times, request.budget, request.fail_fast)
 
 
 def described(search: Search) -> str:

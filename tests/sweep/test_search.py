@@ -22,6 +22,7 @@ from thread_workers import use_threads
 from tiny import DIVERGE, TINY
 
 from cnnexp import cli, storage
+from cnnexp.config.flags import Request
 from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.records.under_way import SEARCH_LOCK
@@ -153,6 +154,62 @@ def test_retrain_trains_the_winner_on_new_seeds(train: Train, outputs: Path) -> 
     runs = find_runs(outputs / "search-best")
     assert [(run.info["arm"], run.info["seed"]) for run in runs] == [("best", 1), ("best", 2)]
     assert all("test_accuracy" in run.info["result"] for run in runs)
+
+
+def test_nothing_is_retrained_after_a_failure_with_fail_fast(train: Train, outputs: Path) -> None:
+    with second_raises(RuntimeError("cosmic ray")):
+        assert train(*THREE, "search.retrain=2", "--fail-fast") == 3
+    assert [trial.state for trial in trials(outputs)] == ["complete", "failed"]
+    assert not (outputs / "search-best").exists()
+
+
+@contextmanager
+def spent_in_the_search(seconds: float) -> Iterator[None]:
+    """Let the search take so long."""
+    clock = iter([0.0, seconds])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnnexp.sweep.search.monotonic", lambda: next(clock))
+        yield
+
+
+def test_the_retraining_has_the_flags_of_the_search(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+    monkeypatch.setattr("cnnexp.sweep.launcher.launch", lambda words, request: asked.append(request) or 0)
+    words = (*THREE, "search.trials=1", "search.retrain=2")
+    with spent_in_the_search(3000.4):
+        assert train(*words, "--fail-fast", "--budget=1h") == 0
+    assert train(*words, "--budget=1h") == 0  # no trial is left to make
+    assert [(request.fail_fast, request.budget) for request in asked] == [(True, 599), (False, 3600)]
+
+
+def test_nothing_is_retrained_when_the_budget_is_spent(
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = (*THREE, "search.trials=1", "search.retrain=1", "--budget=1h")
+    with spent_in_the_search(3600.5):
+        assert train(*words) == 75
+    assert "not started: the retraining, because the budget is spent; the same command" in capfd.readouterr().out
+    assert not (outputs / "search-best").exists()
+    assert train(*words) == 0
+    assert [run.status for run in find_runs(outputs / "search-best")] == ["done"]
+
+
+def test_no_retrained_run_starts_that_would_not_end_within_the_budget(
+    train: Train, outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*THREE, "search.trials=1") == 0
+    for run in find_runs(outputs):  # as if a trial took an hour
+        run.update(seconds={"total": 3600.0})
+    (command,) = re.findall(r"^  cnnexp (train -m .*)$", capfd.readouterr().out, re.MULTILINE)
+    assert cli.main([*shlex.split(command), "--plan"]) == 0
+    assert "5 to do: about 5 h 0 min on" in capfd.readouterr().out
+    assert train(*THREE, "search.trials=1", "search.retrain=2", "--budget=10s") == 2  # none can start
+    assert "--budget: too short for any of the 2 runs left; the shortest may take 60 min" in capfd.readouterr().err
+    with spent_in_the_search(7190):
+        assert train(*THREE, "search.trials=2", "search.retrain=2", "--budget=2h") == 75
+    assert "--budget: too short for any of the 2 runs left" in capfd.readouterr().out
+    assert not find_runs(outputs / "search-best")
+    assert [trial.state for trial in trials(outputs)] == ["complete"] * 2
 
 
 def test_the_report_has_the_runs_of_the_retraining_that_was_asked_for_last(
