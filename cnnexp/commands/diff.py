@@ -106,7 +106,7 @@ def result_rows(first: RunRecord, second: RunRecord) -> list[Row]:
     for name, (factor, decimals, unit, unit_of_difference) in RESULTS.items():
         a, b = (v if v is not None and abs(v) < MAX_VALUE else None for v in (result[name] for result in results))
         texts = ["-" if value is None else f"{factor * value:.{decimals}f}{unit}" for value in (a, b)]
-        difference = "" if a is None or b is None else f"{factor * (b - a):+.{decimals}f}{unit_of_difference}"
+        difference = "" if a is None or b is None else f"{factor * (b - a):+z.{decimals}f}{unit_of_difference}"
         if texts != ["-", "-"]:
             rows.append((name, *texts, difference))
     return rows
@@ -131,7 +131,7 @@ def same_images(first: RunRecord, second: RunRecord) -> str:
     test = mcnemar(a.right[mine], b.right[theirs])
     points = 100 * (b.right[theirs].mean() - a.right[mine].mean())
     return (
-        f"{len(shared)} shared: {test.only_first} only a has right, {test.only_second} only b; b - a: {points:+.2f} "
+        f"{len(shared)} shared: {test.only_first} only a has right, {test.only_second} only b; b - a: {points:+z.2f} "
         f"points, McNemar's exact p {p_value(test.p, equals=True)}\n"
         "  (this compares these two networks only; `cnnexp report` compares arms over their seeds)"
     )

@@ -96,7 +96,16 @@ def translate(error: Exception, typed: list[str]) -> UserError:
         return UserError(f"{found[1]}: given '{found[2]}'; {fix}")
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text):
         return _wrong_key(found.group(1), text, typed)
-    return UserError(_named(error, typed))
+    return UserError(f"{_named(error, typed)}{_needs_quotes(error)}")
+
+
+def _needs_quotes(error: Exception) -> str:
+    """Return a hint if YAML cannot read a line that has a text with brackets, such as a claim, in a list; else ""."""
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    with suppress(OSError, UnicodeError, IndexError):
+        if mark and re.search(r"\w\[", Path(mark.name).read_text(encoding="utf-8").splitlines()[mark.line]):
+            return """; inside [ ], write a text that has brackets in quotes: ["a.recall[x] > b.recall[x]"]"""
+    return ""
 
 
 def _chosen_in(group: str, choice: str, typed: list[str]) -> str:

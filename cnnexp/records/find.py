@@ -55,7 +55,8 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
     studies = [] if what == "run" else sorted({_with_place(run, "").rstrip("/") for run in others})
     names = [*studies, *typed_names(others).values()]
     near = difflib.get_close_matches(text, names, n=MAX_LISTED, cutoff=0.4)
-    near = list(dict.fromkeys([*near, *studies])) or names
+    few = names if what == "run" and len(names) <= MAX_LISTED else studies
+    near = list(dict.fromkeys([*near, *few])) or names
     named = "a run is named by its folder, its name=, study/arm/seed, the first digits of its fingerprint, or latest"
     raise UserError(f"{text}: no such {what}; {named}; there are {_listed(near)}")
 

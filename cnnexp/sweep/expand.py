@@ -49,12 +49,19 @@ def axes(study: Any) -> dict[str, str]:
         found = {str(key): values for key, values in grid.items()}
         for key, values in found.items():
             signature.check_value(f"study.grid.{key}", values, list[int | float | str | bool | None])
+            _check_not_empty(f"study.grid.{key}", values)
             if key in CHOSEN and (odd := [value for value in values if not isinstance(value, str)]):
                 example = ", ".join(choices_of()[key][:2])
                 raise UserError(f"study.grid.{key}: given {as_text(odd[0])}; allowed: choices, such as [{example}]")
-    if seeds:
+    if seeds is not None:
+        _check_not_empty("study.seeds", seeds)
         found["seed"] = seeds
     return {key: ",".join(map(as_text, values)) for key, values in found.items()}
+
+
+def _check_not_empty(where: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise UserError(f"{where}: given []; allowed: at least one value")
 
 
 def check_size(overrides: Sequence["Override"]) -> None:

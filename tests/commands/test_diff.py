@@ -28,6 +28,14 @@ def test_diff_of_runs_of_different_studies(cnnexp, trained_run, other_run):
     assert "differ first in row 1 (epoch 1, train): loss " in out
 
 
+def test_no_difference_is_a_negative_zero(tmp_path):
+    first, second = write_run(tmp_path, "a", 0, 0.9), write_run(tmp_path, "b", 0, 0.9)
+    for run, speed, accuracy in ((first, 9000.4, 0.900001), (second, 9000.1, 0.9)):
+        run.update(result={**run.info["result"], "images_per_second": speed, "test_accuracy": accuracy})
+    rows = {name: difference for name, _, _, difference in diff.result_rows(first, second)}
+    assert rows["images_per_second"] == "+0" and rows["test_accuracy"] == "+0.00 points"
+
+
 def test_diff_tests_the_shared_images_exactly(tmp_path):
     first, second = write_run(tmp_path, "a", 0, 0.9, images=100), write_run(tmp_path, "b", 0, 0.8, images=60)
     logits, labels, ids = predictions(0.8, 3, images=60)

@@ -106,6 +106,8 @@ def test_what_is_wrong_names_the_arm(given: Any, message: str) -> None:
         ({"grid": {"model.norm": ["none", None], "x": [0.001, True]}}, {"model.norm": "none,null", "x": "0.001,true"}),
         ({"arms": {"a": {}}, "grid": {"x": [1]}}, "study.grid: given beside study.arms; allowed: one of them"),
         ({"grid": {"x": 1}}, "study.grid.x: given 1; allowed: a list of"),
+        ({"grid": {"x": []}}, "study.grid.x: given []; allowed: at least one value"),
+        ({"arms": {"a": {}}, "seeds": []}, "study.seeds: given []; allowed: at least one value"),
         ({"seeds": 3}, "study.seeds: given 3; allowed: a list of a whole number or null"),
         ({"nme": 3}, "study.nme: unknown key 'nme'"),
         (3, "study: given 3; allowed: a mapping"),

@@ -332,6 +332,19 @@ def test_half_a_character_is_told_with_its_key(
     assert not outputs.exists()
 
 
+def test_a_claim_with_brackets_that_lacks_quotes_is_explained(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "own" / "study").mkdir(parents=True)
+    file = tmp_path / "own" / "study" / "odd.yaml"
+    hint = """; inside [ ], write a text that has brackets in quotes: ["a.recall[x] > b.recall[x]"]"""
+    for claims, hinted in (("[a.recall[cat] > b.recall[cat]]", True), ("[a > b", False)):
+        file.write_text(f"# @package _global_\nstudy:\n  name: odd\n  claims: {claims}\n")
+        assert train("--config-dir", str(tmp_path / "own"), "+study=odd") == 2
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 1 and f'{file}", line ' in told[0] and told[0].endswith(hint) == hinted
+
+
 @pytest.mark.parametrize("between", [" ", "="])
 def test_a_missing_folder_of_configs_is_one_line(
     between: str, train: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -84,6 +84,13 @@ def test_what_names_no_run_or_several_lists_candidates(made, typed, line):
     assert line in str(raised.value) and str(raised.value).startswith(f"{typed}: ")
 
 
+def test_few_runs_are_all_listed_the_closest_first():
+    for arm in ("default", "wide"):
+        write_run(Path("outputs"), arm, 0, study="s1")
+    with pytest.raises(UserError, match=r"there are s1/wide/0, s1/default/0$"):
+        find_run("wide/1")
+
+
 def test_weights_come_from_the_latest_run_that_is_done(made):
     write_run(
         Path("outputs"), "failed", 0, study="runs", started="2025-04-01", status="failed", fingerprint="abcdabcd01"
