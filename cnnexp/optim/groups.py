@@ -54,7 +54,9 @@ def layer_numbers(model: "nn.Module") -> dict[str, int]:
     """Return the number of each parameter's layer, from the input; a residual block or a transformer block is one.
 
     A network of timm numbers its own. Elsewhere names tell: a layer is named up to its first number, as layer1.0 of
-    layer1.0.conv2.weight, conv1 and features.3. Norms belong to the layer before them.
+    layer1.0.conv2.weight, conv1 and features.3; and further in a sequence of modules of one class, as the
+    block2.block2-0 of a RegNet and the denseblock1.denselayer1 of a DenseNet. Norms belong to the layer before them.
+    torchvision's MaxViT has its blocks within numbered stages: each stage is one layer.
     """
     if callable(matcher := getattr(model, "group_matcher", None)):
         from timm.models import group_parameters
@@ -63,8 +65,9 @@ def layer_numbers(model: "nn.Module") -> dict[str, int]:
         return found
     members: dict[str, list[str]] = {}
     shapes = {name: p.ndim for name, p in model.named_parameters()}
+    stages = {name for name, module in model.named_modules() if _is_stage(module)}
     for name in shapes:
-        members.setdefault(_layer(name), []).append(name)
+        members.setdefault(_layer(name, stages), []).append(name)
     numbers, count = dict[str, int](), -1
     for names in members.values():
         count += count < 0 or any(shapes[name] > 1 for name in names)
@@ -72,10 +75,31 @@ def layer_numbers(model: "nn.Module") -> dict[str, int]:
     return numbers
 
 
-def _layer(name: str) -> str:
-    """Return the name of a parameter's layer: to the end of its first number, else without its last part."""
+def _layer(name: str, stages: Collection[str]) -> str:
+    """Return the name of a parameter's layer: to the end of its first number, else without its last part.
+
+    stages: modules in which each module with a number in its name is a layer.
+    """
     found = re.match(r"(?:[^.\d]+\.)*[^.\d]*\d[^.]*(?:\.\d+)*(?=\.)", name)
-    return found[0] if found else name.rpartition(".")[0] or name
+    if not found:
+        return name.rpartition(".")[0] or name
+    layer = found[0]
+    while layer in stages and (within := re.match(r"\.[^.]*\d[^.]*(?=\.)", name[len(layer) :])):
+        layer += within[0]
+    return layer
+
+
+def _is_stage(module: "nn.Module") -> bool:
+    """Return whether a module applies two or more modules of one class in turn, as a RegNet's stage its blocks.
+
+    That is a Sequential that does nothing else, or a ModuleDict with its own `forward`, as a DenseNet's dense block.
+    """
+    from torch import nn
+
+    inside, kind = list(module.children()), type(module)
+    is_sequential = getattr(kind, "forward", None) is nn.Sequential.forward
+    in_turn = is_sequential or (isinstance(module, nn.ModuleDict) and kind is not nn.ModuleDict)
+    return in_turn and len(inside) > 1 and len({type(child) for child in inside}) == 1
 
 
 def _is_part(part: str, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Parameter groups: which parameters get which learning rate and weight decay."""
 
 import importlib
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -60,6 +61,67 @@ def test_a_block_is_one_layer_and_norms_belong_to_the_layer_before() -> None:
     assert found[3] == {f"layer2.0.{part}" for part in ("conv1", "bn1", "conv2", "bn2", "downsample.0", "downsample.1")}
     small = layers(models.mobilenet_v3_small())
     assert small[0] == {"features.0.0", "features.0.1"} and small[-2:] == [{"classifier.0"}, {"classifier.3"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "blocks", "layers_in_all"),
+    [
+        ("regnet_x_400mf", "ResBottleneckBlock", 22, 24),
+        ("regnet_y_400mf", "ResBottleneckBlock", 16, 18),
+        ("densenet121", "_DenseLayer", 58, 63),  # three transitions
+        ("resnet50", "Bottleneck", 16, 18),
+        ("mnasnet0_5", "_InvertedResidual", 16, 21),
+        ("efficientnet_b0", "MBConv", 16, 19),
+        ("convnext_tiny", "CNBlock", 18, 23),  # three downsamplings
+        ("swin_t", "SwinTransformerBlock", 12, 17),  # three mergings of patches
+        ("vit_b_32", "EncoderBlock", 12, 16),  # the class token and the positions are two layers
+        ("googlenet", "Inception", 9, 13),
+    ],
+)
+def test_each_block_of_torchvisions_networks_is_one_layer(
+    name: str, block: str, blocks: int, layers_in_all: int
+) -> None:
+    settings = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    model = models.get_model(name, weights=None, num_classes=3, **settings)
+    numbers = layer_numbers(model)
+    found = [
+        {numbers[f"{where}.{parameter}"] for parameter, _ in module.named_parameters()}
+        for where, module in model.named_modules()
+        if type(module).__name__ == block
+    ]
+    assert len(found) == blocks and all(len(of_block) == 1 for of_block in found)
+    assert len(set.union(*found)) == blocks, "no two blocks are one layer"
+    assert set(numbers.values()) == set(range(layers_in_all))
+
+
+def test_what_is_within_an_own_block_stays_one_layer() -> None:
+    """Modules of one class are layers where a sequence holds them, not in a residual block or in parallel branches."""
+
+    class Residual(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.relu(super().forward(x))  # type: ignore[no-untyped-call]
+
+    class Parallel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2 = (nn.Sequential(nn.Conv2d(4, 4, 1)) for _ in range(2))
+
+    def convs() -> OrderedDict[str, nn.Module]:
+        return OrderedDict(conv1=nn.Conv2d(4, 4, 1), conv2=nn.Conv2d(4, 4, 1))
+
+    blocks = {
+        "block1": Residual(convs()),
+        "block2": Parallel(),
+        "block3": nn.ModuleDict(convs()),
+        "block4": nn.Sequential(convs()),
+    }
+    assert layers(nn.Sequential(OrderedDict(blocks))) == [
+        {"block1.conv1", "block1.conv2"},
+        {"block2.conv1.0", "block2.conv2.0"},
+        {"block3.conv1", "block3.conv2"},
+        {"block4.conv1"},
+        {"block4.conv2"},
+    ]
 
 
 def test_transformer_blocks_have_the_rates_that_timm_gives_them() -> None:
