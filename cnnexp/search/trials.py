@@ -204,13 +204,15 @@ def winner(search: Search, trials: Sequence[Trial]) -> Trial | None:
 def retrain_words(search: Search, best: Trial, seeds: int = 0) -> list[str]:
     """Return the words of `cnnexp train` that train the best settings on new seeds, RETRAIN_SEEDS of them if 0."""
     new = [search.seed + 1 + index for index in range(seeds or RETRAIN_SEEDS)]
-    given = [f"seed={','.join(map(str, new))}", f"study.name={search.folder.name}{OF_RETRAINED}", f"name={RETRAINED}"]
+    study = retrained_folder(search.folder).name
+    given = [f"seed={','.join(map(str, new))}", f"study.name={study}", f"name={RETRAINED}"]
     return ["-m", *search.words, *as_words(best.params), *given]
 
 
 def retrained_folder(folder: Path) -> Path:
     """Return the folder of the study that the words of `retrain_words` make. folder: of the search."""
-    return folder.with_name(f"{folder.name}{OF_RETRAINED}")
+    named = folder.resolve() if folder.name in ("", "..") else folder
+    return named.with_name(f"{named.name}{OF_RETRAINED}")
 
 
 def searches_of(folders: Iterable[Path]) -> list[Path]:

@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,14 @@ def test_the_retrained_winner_is_named(tmp_path: Path) -> None:
     assert "Retrained on 1 new seed: test accuracy 70.00 %." in write(search.folder).terminal
     RunRecord.read(run.folder.with_name("best-s1-abc")).update(changes=["optimizer.lr=0.5"])
     assert "Retrained" not in write(search.folder).terminal
+
+
+def test_a_search_is_found_in_its_own_folder(tmp_path: Path) -> None:
+    folder = made(tmp_path / "s", 11).folder
+    with chdir(folder):
+        assert " study.name=s-best name=best" in write(Path(), figures=False).terminal
+        retrained(folder, 1, 0.70)
+        assert "Retrained on 1 new seed: test accuracy 70.00 %." in write(Path(), figures=False).terminal
 
 
 def test_retrained_runs_of_another_config_are_another_experiment(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from fake_records import write_run, write_study
+from fake_searches import made
 
 from cnnexp import report, storage
 from cnnexp.records import under_way
@@ -63,6 +64,21 @@ def test_between_two_runs_of_a_sweep_it_goes_on(tmp_path, pages, monkeypatch):
     assert under_way.is_under_way(folder), "a run is left, and files have just changed"
     monkeypatch.setattr(under_way, "QUIET_SECONDS", -1)
     assert not under_way.is_under_way(folder)
+
+
+def test_the_retraining_of_a_search_is_watched_too(tmp_path, pages):
+    folder = made(tmp_path / "s", 3).folder
+    run = write_run(tmp_path, "best", 1, 0.7, study="s-best", status="running")
+    with storage.lock(run.folder / ".lock"):
+        said, written = pages(
+            folder,
+            [
+                lambda: run.append(kind="epoch", epoch=4, step=280, split="train", loss=1.0, accuracy=0.5),
+                lambda: run.update(status="diverged", error={"message": "no"}),
+            ],
+        )
+    assert said == ["3 done, 1 running", "3 done, 1 diverged"]
+    assert len(written) == 3
 
 
 def test_ctrl_c_ends_it_with_130(tmp_path):
