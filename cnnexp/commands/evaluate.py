@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     from cnnexp.config.signature import Count, check_value
     from cnnexp.training import device, inference
     from cnnexp.training.evaluation import Evaluation
-    from cnnexp.training.other_data import data_of, with_classes_of
+    from cnnexp.training.other_data import data_of, is_recorded, own_data_of, with_classes_of
 
     check_parts(given.run, given.overrides, given.allow)
     model = inference.load(given.run, given.device or _recorded_device(given.run), given.allow)
@@ -56,16 +56,18 @@ def main(argv: list[str]) -> int:
     batch_size: Any = model.config.get("eval_batch_size")
     check_value("eval_batch_size", batch_size, Count | Literal["auto"])
     numbers = measure(model, *Evaluation(data, model.device, batch_size).logits(model.model, split))
-    places_only = all(o.startswith(_PLACES) for o in given.overrides)
+    places = [o for o in given.overrides if o.startswith(_PLACES)]
+    places_only = len(places) == len(given.overrides)
     elsewhere = any(o.startswith(("data.root=", "data.file=")) for o in given.overrides)
     own_data = places_only and (not elsewhere or _same_images(model, data))
-    if places_only and not own_data:
-        print("cnnexp: other images than the run's, so the recorded accuracy is not compared", file=sys.stderr)
+    not_compared = places_only and not own_data
     recorded = _recorded_accuracy(model, given.split) if own_data else None
     reproduced = None if recorded is None else numbers["accuracy"] == recorded
     trained_on = None
-    if given.split != "train" and not places_only:
-        trained_on = _trained_on(model, data, given.split, given.overrides, given.allow)
+    if not_compared or not (given.split == "train" or (places_only and is_recorded(model, data))):
+        other = any(o.startswith("data=") for o in given.overrides)
+        own = own_data_of(model, [] if other else places, given.allow)
+        trained_on = _trained_on(model, data, given.split, own, not_compared)
     facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **matched, **numbers}
     facts |= {"device": model.device.record(), "reproduced": reproduced, "trained_on": trained_on}
     if given.json:
@@ -83,34 +85,41 @@ def _same_images(model: "TrainedModel", data: "ImageData") -> bool:
 
 
 def _trained_on(
-    model: "TrainedModel", data: "ImageData", split: str, overrides: list[str], allow: list[str]
+    model: "TrainedModel", data: "ImageData", split: str, own: "ImageData | None", not_compared: bool
 ) -> int | None:
-    """Return how many images of a split, drawn anew from the run's own images, it was trained on; say so if any.
+    """Return how many images of a split the run was trained on; say so if any, or that nothing is compared.
 
-    None where that is not known: of other images, and if the run's own data cannot be read.
+    own: the run's own data, None if it cannot be read. An image counts if it equals a training image in every pixel, or
+    is of the same file, read in another way. None where that is not known, and of training images.
     """
-    other = any(o.startswith("data=") for o in overrides)
-    if other and not _same_images(model, data):
-        return None
-    from cnnexp.training.other_data import data_of
+    from cnnexp.data.images import equal_to_any
+    from cnnexp.training.other_data import is_recorded
 
-    try:
-        own = data_of(model, [o for o in overrides if o.startswith(_PLACES) and not other], allow)
-    except UserError:
-        return None
-    if own.fingerprint != data.fingerprint and (data.files is None or data.files != own.files):
-        return None  # ids name the same images only within the same files
+    chosen, count, line = data.splits()[split], None, ""
+    if own is not None and split != "train":
+        count = int((equal_to_any(chosen, own.train) | _same_files(data, split, own)).sum())
+    if count and own is not None:
+        were = "were training images of this run"
+        were = were if is_recorded(model, own) else "are training images in this run's data, which has changed since"
+        line = f"{count} of these {plural(len(chosen), 'image')} {were}, so this is not the accuracy on new images"
+        line += ", and it is not compared with the recorded one" if not_compared else ""
+    elif not_compared:
+        other = own is not None and not any(equal_to_any(chosen, part).any() for part in own.splits().values())
+        images = "other images than the run's" if other else "not the images and labels that the run recorded"
+        line = f"{images}, so the recorded accuracy is not compared"
+    if line:
+        print(f"cnnexp: {line}", file=sys.stderr)
+    return count if count or (own is not None and is_recorded(model, own)) else None  # 0 says nothing of changed data
+
+
+def _same_files(data: "ImageData", split: str, own: "ImageData") -> "NDArray[np.bool_]":
+    """Return which images of a split are of the same files as training images, by their ids: (N,)."""
     import numpy as np
 
-    chosen = data.splits()[split]
-    count = int(np.isin(chosen.ids, own.train.ids).sum())
-    if count:
-        print(
-            f"cnnexp: {count} of these {plural(len(chosen), 'image')} were training images of this run, so this is not "
-            f"the accuracy on new images",
-            file=sys.stderr,
-        )
-    return count
+    ids = data.splits()[split].ids
+    if data.files is None or own.files is None or Path(data.files).resolve() != Path(own.files).resolve():
+        return np.zeros(len(ids), bool)
+    return np.isin(ids, own.train.ids)
 
 
 def is_exact(device: "Device", then: dict[str, Any]) -> bool:

@@ -84,9 +84,23 @@ def find_copies(images: Pixels, sums: Integers, indices: Integers) -> list[Integ
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     groups: dict[bytes, list[int]] = {}
     for index in indices[counts[inverse.reshape(-1)] > 1]:
-        digest = hashlib.sha256(np.ascontiguousarray(images[index]).data).digest()
-        groups.setdefault(digest, []).append(int(index))
+        groups.setdefault(_digest(images[index]), []).append(int(index))
     return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
+
+
+def equal_to_any(split: Split, others: Split) -> NDArray[np.bool_]:
+    """Return which images of a split equal one of another split, of any data set, in every pixel: (N,).
+
+    Both have images of one shape. One image is read at a time; 32 bytes of each stay in memory.
+    """
+    ours, theirs = (
+        np.fromiter((_digest(part.images[i]) for i in part.indices), "S32", len(part)) for part in (split, others)
+    )
+    return np.isin(ours, theirs)
+
+
+def _digest(image: Pixels) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(image).data).digest()
 
 
 def leaked(data: ImageData, split: Literal["val", "test"] = "test") -> int:

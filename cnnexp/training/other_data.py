@@ -1,8 +1,10 @@
 """Data for a trained model: its own with some settings changed, or other data; with its classes and normalisation."""
 
+import logging
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,40 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> Im
         given, wanted = ("x".join(map(str, shape)) for shape in (data.image, model.transform.image))
         raise UserError(f"data: {data.name} has images of {given} (C x H x W); the run's network takes {wanted}")
     return data
+
+
+def own_data_of(model: "TrainedModel", places: list[str], allow: list[str]) -> ImageData | None:
+    """Return the data that a model was trained on, from its recorded place, or else from `places`; None if unreadable.
+
+    places: overrides of data.root, data.file and data.cache. If it has changed at both places, the recorded one is
+    used; `is_recorded` tells. Its notes are not logged: the user may have asked for other data.
+    """
+    cache = [o for o in places if o.startswith("data.cache=")]
+    found = list[ImageData]()
+    for typed in (cache, places) if places != cache else (cache,):
+        with _without_notes(), suppress(UserError):
+            data = data_of(model, typed, allow)
+            if is_recorded(model, data):
+                return data
+            found.append(data)
+    return found[0] if found else None
+
+
+def is_recorded(model: "TrainedModel", data: ImageData) -> bool:
+    """Tell whether data has the images, the labels and the draw of test and validation that a run recorded."""
+    before: dict[str, Any] = model.record.info.get("data") or {}
+    return all(before.get(key) == value for key, value in {"fingerprint": data.fingerprint, **data.drawn}.items())
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    logger = logging.getLogger("cnnexp.data")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _change(node: dict[str, Any], overrides: list[str]) -> None:

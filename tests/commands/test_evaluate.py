@@ -254,3 +254,122 @@ def test_evaluate_reads_other_images_with_the_bits_of_the_run(cnnexp, at_photos,
     expected = metrics.cross_entropy(model.logits(files), np.arange(2).repeat(4))
     out = cnnexp("evaluate", run, "data=folder", f"data.root={tmp_path / 'new'}", "data.val_fraction=0", "--json")[1]
     assert json.loads(out)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def marked(table, rows):
+    """Write a table of the files and labels of `rows`: (path, label, split)."""
+    table.write_text("path,label,split\n" + "".join(f"{path},{label},{split}\n" for path, label, split in rows))
+    return table
+
+
+@pytest.fixture(scope="module")
+def made_of_a_table(tmp_path_factory):
+    """Return (a run of a table of 40 images, 24 x 16, 28 of them for training, 4 validation, 8 test; its folder)."""
+    place = tmp_path_factory.mktemp("table")
+    draw, rows = np.random.default_rng(0), []
+    for name in ("cat", "dog"):
+        for i in range(20):
+            Image.fromarray(draw.integers(0, 256, (16, 24, 3), np.uint8)).save(place / f"{name}{i:02d}.png")
+            rows.append((f"{name}{i:02d}.png", name, "train" if i < 14 else "val" if i < 16 else "test"))
+    words = ["data=csv", f"data.file={marked(place / 'labels.csv', rows)}", "data.size=8", "epochs=1ep"]
+    words += ["model.blocks=[{fc: {out: 4}}]", f"outputs={place / 'outputs'}", "batch_size=4", "device.kind=cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNEXP_CACHE", str(place / "cache"))
+        assert cli.main(["train", *words]) == 0
+    (run,) = find_runs(place / "outputs")
+    return run.folder, place, rows
+
+
+@pytest.fixture
+def at_table(made_of_a_table, monkeypatch):
+    monkeypatch.setenv("CNNEXP_CACHE", str(made_of_a_table[1] / "cache"))
+    return made_of_a_table
+
+
+def leaking(rows):
+    """Return the rows with half of the training images as the test images; the former test images are left out."""
+    kept = [row for row in rows if row[2] != "test"]
+    return [(path, name, "test" if int(path[3:5]) < 7 else split) for path, name, split in kept]
+
+
+def lines(err):
+    """Return what `cnnexp evaluate` says of the data, without the preparing of images and the edited config."""
+    return [line for line in err.splitlines() if line.startswith("cnnexp: ") and "config.yaml" not in line]
+
+
+def test_evaluate_counts_training_images_that_another_table_tests(cnnexp, at_table):
+    run, place, rows = at_table
+    table = marked(place / "leak.csv", leaking(rows))
+    code, out, err = cnnexp("evaluate", run, f"data.file={table}", "--json")
+    facts = json.loads(out)
+    assert (code, facts["n"], facts["trained_on"], facts["reproduced"]) == (0, 14, 14, None)
+    assert lines(err) == [
+        "cnnexp: 14 of these 14 images were training images of this run, so this is not the accuracy on new images, "
+        "and it is not compared with the recorded one"
+    ]
+    code, out, err = cnnexp("evaluate", run, f"data.file={table}", "data.resize=squash", "--json")
+    assert json.loads(out)["trained_on"] == 14, "the same files, read in another way"
+    (line,) = lines(err)
+    assert line.startswith("cnnexp: 14 of these 14 images were training images of this run")
+    assert (
+        json.loads(cnnexp("evaluate", run, f"data.file={table}", "--split", "train", "--json")[1])["trained_on"] is None
+    )
+    assert json.loads(cnnexp("evaluate", run, f"data.file={table}", "--split", "val", "--json")[1])["trained_on"] == 0
+
+
+def test_evaluate_does_not_call_the_runs_images_others(cnnexp, at_table):
+    run, place, rows = at_table
+    table = marked(place / "fewer.csv", [row for row in rows if row[2] != "train" or int(row[0][3:5]) < 9])
+    code, out, err = cnnexp("evaluate", run, f"data.file={table}", "--json")
+    assert (code, json.loads(out)["trained_on"], json.loads(out)["n"]) == (0, 0, 8)
+    line = "not the images and labels that the run recorded, so the recorded accuracy is not compared"
+    assert lines(err) == [f"cnnexp: {line}"]
+
+
+@pytest.mark.parametrize("extra", [[], ["zebra"]])
+def test_evaluate_counts_copies_of_training_images_in_another_tree(cnnexp, at_table, tmp_path, extra):
+    run, place, rows = at_table
+    for split in ("train", "test"):
+        for name in ("dog", "cat", *extra):
+            (tmp_path / "other" / split / name).mkdir(parents=True)
+    for path, name, split in rows:
+        part = "test" if split != "train" or int(path[3:5]) < 5 else "train"
+        shutil.copy(place / path, tmp_path / "other" / part / name / f"copy of {path}")
+    for title in extra:  # a training image among those that are left out, and one that has another class here
+        for part in ("train", "test"):
+            shutil.copy(place / "cat00.png", tmp_path / "other" / part / title)
+    shutil.copy(place / "cat13.png", tmp_path / "other" / "test" / "dog")
+    given = ["data=folder", f"data.root={tmp_path / 'other'}", "data.val_fraction=0"]
+    code, out, err = cnnexp("evaluate", run, *given, "--json")
+    facts = json.loads(out)
+    assert (code, facts["n"], facts["trained_on"]) == (0, 23, 11)
+    assert "cnnexp: 11 of these 23 images were training images of this run, so this is not the accuracy on" in err
+
+
+def test_evaluate_knows_nothing_of_training_images_without_the_runs_data(cnnexp, at_table, tmp_path):
+    _, place, rows = at_table
+    moved = Path(shutil.copytree(place, tmp_path / "moved", ignore=shutil.ignore_patterns("cache", "outputs")))
+    run = Path(shutil.copytree(at_table[0], tmp_path / "runs" / at_table[0].name))
+    edit_config(run, str(place / "labels.csv"), str(tmp_path / "gone.csv"))
+    leak = marked(moved / "leak.csv", leaking(rows))
+    code, out, err = cnnexp("evaluate", run, f"data.file={leak}", "--json")
+    assert (code, json.loads(out)["trained_on"]) == (0, None)
+    line = "not the images and labels that the run recorded, so the recorded accuracy is not compared"
+    assert lines(err) == [f"cnnexp: {line}"]
+    given = [f"data.file={moved / 'labels.csv'}", "data.columns.split=null"]
+    assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0, "its own data, moved"
+
+
+def test_evaluate_says_that_the_training_images_are_those_of_changed_data(cnnexp, at_table, tmp_path):
+    _, place, rows = at_table
+    moved = Path(shutil.copytree(place, tmp_path / "moved", ignore=shutil.ignore_patterns("cache", "outputs")))
+    run = Path(shutil.copytree(at_table[0], tmp_path / "runs" / at_table[0].name))
+    edit_config(run, str(place / "labels.csv"), str(moved / "labels.csv"))
+    marked(moved / "labels.csv", leaking(rows))
+    out, err = cnnexp("evaluate", run, "--json")[1:]
+    assert (json.loads(out)["trained_on"], lines(err)) == (None, []), "which images it was trained on is not known"
+    drawn = [(path, name, "train" if 10 <= int(path[3:5]) < 14 else "test") for path, name, _ in rows]
+    nearly_all = marked(moved / "all.csv", drawn)
+    out, err = cnnexp("evaluate", run, f"data.file={nearly_all}", "--json")[1:]
+    assert json.loads(out)["trained_on"] == 6
+    assert "6 of these 32 images are training images in this run's data, which has changed since" in err

@@ -7,7 +7,7 @@ import pytest
 from image_folders import folder, picture, tree
 
 from cnnexp.data.arrays import image_data
-from cnnexp.data.images import find_copies, leaked
+from cnnexp.data.images import equal_to_any, find_copies, leaked
 from cnnexp.explore import duplicates
 
 
@@ -117,3 +117,14 @@ def test_gray_pictures_are_compared_too(tmp_path):
     root = tree(tmp_path / "tree", mode="L")
     picture(0, mode="L").save(root / "test/cat/same.png")
     assert leaked(folder(root, val_fraction=0)) == 1
+
+
+def test_images_of_two_data_sets_are_compared_by_their_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), np.uint8)
+    labels = np.arange(30) % 2
+    one, other = (
+        image_data("own", ["a", "b"], (images[train], labels[train]), (images[test], labels[test]), val_fraction=0)
+        for train, test in ((np.arange(10), np.arange(10, 20)), (np.arange(20, 30), np.arange(19, 4, -1)))
+    )
+    assert equal_to_any(other.test, one.train).tolist() == [False] * 10 + [True] * 5
+    assert not equal_to_any(other.train, one.train).any()
