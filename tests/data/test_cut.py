@@ -5,7 +5,8 @@ import pytest
 from image_folders import folder, picture
 
 from cnnexp import cli
-from cnnexp.data.cut import LEFT_OUT, Cut, assign, keep_together
+from cnnexp.config.words import folder as folder_of_configs
+from cnnexp.data.cut import LEFT_OUT, VAL, Cut, assign, keep_together
 from cnnexp.data.images import contradictory
 from cnnexp.errors import UserError
 
@@ -192,3 +193,14 @@ def test_copies_stay_in_one_fold(tmp_path):
         sides = {str(name): part for part, split in data.splits().items() for name in split.ids}
         assert len(data.test) > 5 and len(data.val) > 0
         assert all(sides[f"cat/a copy of {i}.bmp"] == sides[f"cat/{i}.png"] for i in range(20))
+
+
+def test_a_class_gets_about_its_share_of_validation_files_and_the_settings_say_so():
+    names = [f"{title}/{i}.jpg" for title in "abc" for i in range(20)]
+    labels = np.repeat([0, 1, 2], 20)
+    numbers = Cut(0.0, 0.1, 0, None, None, None)
+    found = assign(names, labels, np.zeros(60, np.uint8), numbers, 3)
+    assert len(set(np.bincount(labels[found == VAL]).tolist())) > 1, "not stratified"
+    text = (folder_of_configs() / "data/shared/splits.yaml").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("val_fraction:")]
+    assert "of files (folder, csv, imagenette) about so many of each class, drawn by their names" in line
