@@ -65,8 +65,9 @@ def main(argv: list[str]) -> int:
     reproduced = None if recorded is None else numbers["accuracy"] == recorded
     trained_on = None
     if not_compared or not (given.split == "train" or (places_only and is_recorded(model, data))):
-        other = any(o.startswith("data=") for o in given.overrides)
-        own = own_data_of(model, [] if other else places, given.allow)
+        if any(o.startswith("data=") for o in given.overrides):  # the root is that of the other data
+            places = [o for o in places if o.startswith("data.cache=")]
+        own = own_data_of(model, places, given.allow)
         trained_on = _trained_on(model, data, given.split, own, not_compared)
     facts = {"run": str(model.record.folder), "data": data.name, "split": given.split, **matched, **numbers}
     facts |= {"device": model.device.record(), "reproduced": reproduced, "trained_on": trained_on}
@@ -95,31 +96,43 @@ def _trained_on(
     from cnnexp.data.images import equal_to_any
     from cnnexp.training.other_data import is_recorded
 
-    chosen, count, line = data.splits()[split], None, ""
+    chosen, count, line = data.splits()[split], 0, ""
+    known = own is not None and is_recorded(model, own)
     if own is not None and split != "train":
-        count = int((equal_to_any(chosen, own.train) | _same_files(data, split, own)).sum())
-    if count and own is not None:
+        count = int(_in_training(data, split, own).sum())
+    if count:
         were = "were training images of this run"
-        were = were if is_recorded(model, own) else "are training images in this run's data, which has changed since"
+        were = were if known else "are training images in this run's data, which has changed since"
         line = f"{count} of these {plural(len(chosen), 'image')} {were}, so this is not the accuracy on new images"
         line += ", and it is not compared with the recorded one" if not_compared else ""
     elif not_compared:
-        other = own is not None and not any(equal_to_any(chosen, part).any() for part in own.splits().values())
+        parts = (own.val, own.test, *([own.train] if split == "train" else [])) if own and known else ()
+        other = known and not any(equal_to_any(chosen, part).any() for part in parts)
         images = "other images than the run's" if other else "not the images and labels that the run recorded"
         line = f"{images}, so the recorded accuracy is not compared"
+        if not known and split != "train":
+            line += "; the run's own data cannot be read or has changed, so some may be its training images"
     if line:
         print(f"cnnexp: {line}", file=sys.stderr)
-    return count if count or (own is not None and is_recorded(model, own)) else None  # 0 says nothing of changed data
+    return count if split != "train" and (count or known) else None
 
 
-def _same_files(data: "ImageData", split: str, own: "ImageData") -> "NDArray[np.bool_]":
-    """Return which images of a split are of the same files as training images, by their ids: (N,)."""
+def _in_training(data: "ImageData", split: str, own: "ImageData") -> "NDArray[np.bool_]":
+    """Return which images of a split equal a training image of `own`, or are of the same file: (N,)."""
     import numpy as np
 
-    ids = data.splits()[split].ids
+    from cnnexp.data.images import equal_to_any
+
+    chosen = data.splits()[split]
     if data.files is None or own.files is None or Path(data.files).resolve() != Path(own.files).resolve():
-        return np.zeros(len(ids), bool)
-    return np.isin(ids, own.train.ids)
+        return equal_to_any(chosen, own.train)
+    if data.fingerprint != own.fingerprint:
+        return equal_to_any(chosen, own.train) | np.isin(chosen.ids, own.train.ids)
+    trained = np.zeros(len(own.train.images), bool)  # of the same prepared images, whose copies are known
+    trained[own.train.indices] = True
+    for group in (*own.copies, *data.copies):
+        trained[group] = trained[group].any()
+    return np.asarray(trained[chosen.indices])
 
 
 def is_exact(device: "Device", then: dict[str, Any]) -> bool:

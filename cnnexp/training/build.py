@@ -139,10 +139,7 @@ def make_data(node: dict[str, Any], splits: list[str] | None) -> Any:
     names = {split_of(name) or name: name for name in splits or ("train", "test")}
     if "train" not in names or set(names) - set(PARTS):
         raise UserError(f"data.splits: given {splits}; allowed: train, val and test, as the Dataset calls them")
-    built = {part: make("data", {**node, key: name}) for part, name in names.items()}
-    if "test" not in built and "val" in built:
-        built["test"] = built.pop("val")
-    return built
+    return {part: make("data", {**node, key: name}) for part, name in names.items()}
 
 
 def build_model(config: Any, image: tuple[int, int, int], classes: int) -> "nn.Module":

@@ -54,20 +54,20 @@ def data_of(model: "TrainedModel", overrides: list[str], allow: list[str]) -> Im
 
 
 def own_data_of(model: "TrainedModel", places: list[str], allow: list[str]) -> ImageData | None:
-    """Return the data that a model was trained on, from its recorded place, or else from `places`; None if unreadable.
+    """Return the data that a model was trained on, from `places`, or else from its recorded place; None if unreadable.
 
     places: overrides of data.root, data.file and data.cache. If it has changed at both places, the recorded one is
     used; `is_recorded` tells. Its notes are not logged: the user may have asked for other data.
     """
     cache = [o for o in places if o.startswith("data.cache=")]
     found = list[ImageData]()
-    for typed in (cache, places) if places != cache else (cache,):
-        with _without_notes(), suppress(UserError):
+    for typed in [places] * (places != cache) + [cache]:
+        with _without_notes(), suppress(Exception):  # of any kind, by a user's own code
             data = data_of(model, typed, allow)
             if is_recorded(model, data):
                 return data
             found.append(data)
-    return found[0] if found else None
+    return found[-1] if found else None
 
 
 def is_recorded(model: "TrainedModel", data: ImageData) -> bool:

@@ -15,6 +15,7 @@ from PIL import Image
 from cnnexp import cli, load, metrics, storage
 from cnnexp.commands.evaluate import is_exact
 from cnnexp.records.run_record import RunRecord, find_runs
+from cnnexp.training import other_data
 from cnnexp.training.build import build_data, forget_data
 from cnnexp.training.device import Device
 from cnnexp.training.other_data import with_classes_of
@@ -210,6 +211,22 @@ def test_evaluate_counts_training_images_in_the_same_images_under_another_name(c
     assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0
 
 
+def test_evaluate_counts_training_images_in_a_copy_that_is_read_in_another_way(cnnexp, at_photos, tmp_path):
+    """The run's own images are still where they were; those of the copy have other pixels, but the same names."""
+    run, place = at_photos
+    shutil.copytree(place / "photos", tmp_path / "copy")
+    given = [f"data.root={tmp_path / 'copy'}", "data.resize=squash", "data.split_seed=1"]
+    assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0
+
+
+def test_data_that_a_user_s_code_cannot_read_any_more_is_not_known(at_photos, monkeypatch):
+    def gone(*given):
+        raise FileNotFoundError("/old/images")
+
+    monkeypatch.setattr(other_data, "data_of", gone)
+    assert other_data.own_data_of(load(at_photos[0]), ["data.root=/new"], []) is None
+
+
 def test_evaluate_of_other_images_in_another_place_is_no_failed_reproduction(cnnexp, at_photos, tmp_path):
     run, place = at_photos
     shutil.copytree(place / "photos", tmp_path / "moved")
@@ -354,8 +371,10 @@ def test_evaluate_knows_nothing_of_training_images_without_the_runs_data(cnnexp,
     leak = marked(moved / "leak.csv", leaking(rows))
     code, out, err = cnnexp("evaluate", run, f"data.file={leak}", "--json")
     assert (code, json.loads(out)["trained_on"]) == (0, None)
-    line = "not the images and labels that the run recorded, so the recorded accuracy is not compared"
-    assert lines(err) == [f"cnnexp: {line}"]
+    line = (
+        "not the images and labels that the run recorded, so the recorded accuracy is not compared; the run's own data"
+    )
+    assert lines(err) == [f"cnnexp: {line} cannot be read or has changed, so some may be its training images"]
     given = [f"data.file={moved / 'labels.csv'}", "data.columns.split=null"]
     assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0, "its own data, moved"
 

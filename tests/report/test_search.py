@@ -157,8 +157,12 @@ def test_folds_of_a_retrained_seed_are_one_result(tmp_path: Path) -> None:
     retrained(folder, 1, 0.74, "fold-1")
     study = folder.with_name("s-best")
     called = (read_study(study) or {})["runs"]
-    write_study(study, {"runs": [{**run, "group": "both"} for run in called], "arms": ["best"]})
+    of_both = [{**run, "group": "both"} for run in called]
+    write_study(study, {"runs": of_both, "arms": ["best"]})
     assert "Retrained on 1 new seed: test accuracy 72.00 %." in write(folder, figures=False).terminal
+    waits = {**of_both[0], "folder": "best-s1-fold-2", "fingerprint": "fold-2"}
+    write_study(study, {"runs": [*of_both, waits], "arms": ["best"]})
+    assert "Retrained" not in write(folder, figures=False).terminal, "a fold that has not begun is missing"
 
 
 def test_searches_and_studies_have_one_index(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

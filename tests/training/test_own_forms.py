@@ -246,6 +246,17 @@ def test_every_data_set_that_is_given_is_used(given: Any, val: Any, test: Any) -
         assert len(data.val) == 4 and sorted(brightnesses(data.train) + brightnesses(data.val)) == list(range(40))
 
 
+def test_val_that_is_used_as_test_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    from_datasets("own", {"train": TRAIN, "val": VAL}, test_fraction=0.3)
+    assert caplog.messages == [
+        "data: the test images are those of val, because there is no test; the validation images are taken from train",
+        "data: data.test_fraction=0.3 has no effect: val is used as test",
+    ]
+    caplog.clear()
+    from_datasets("own", {"train": TRAIN, "val": VAL, "test": TEST})
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -69,7 +69,7 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
     notes += _plan_notes(arms, folder, bool(study), order if study.get("question") else [])
     chosen = _baseline(arms, baseline, study, notes)
     own = not (baseline and study.get("baseline")) or chosen is _baseline(arms, None, study, [])
-    if chosen and not own:
+    if chosen and not own and chosen.name != study["baseline"]:  # else one of its several configs
         notes.append(
             f"The study's own baseline is {plain(study['baseline'])}; {chosen.label} was chosen for this report. Its "
             "verdicts are right in 95 % of studies only if that choice does not follow from these results."

@@ -154,13 +154,14 @@ def read_retrained(search: Search, best: Trial) -> Retrained:
     A seed of the trials is not a new one. Raises UserError if study.json cannot be read.
     """
     folder, words, config = retrained_folder(search.folder), {*as_words(best.params)}, ""
-    found: dict[str, dict[int, list[RunRecord]]] = {}  # by config and seed: of every fold
+    found: dict[str, dict[int, list[RunRecord]]] = {}  # by config and seed: of every fold, made or not
     for entry in (read_study(folder) or {"runs": []})["runs"]:
-        run = RunRecord.read(folder / Path(entry["folder"]).name)
-        seed, has_settings = run.info.get("seed"), words <= {*run.info.get("changes", ())}
-        if entry["arm"] == RETRAINED and has_settings and type(seed) is int and seed != search.seed:
-            config = str(entry.get("group") or entry["fingerprint"])
-            found.setdefault(config, {}).setdefault(seed, []).append(run)
+        seed, run = entry.get("seed"), RunRecord.read(folder / Path(entry["folder"]).name)
+        has_settings = words <= {*run.info.get("changes", ())}
+        if entry["arm"] == RETRAINED and type(seed) is int and seed != search.seed and (has_settings or not run.info):
+            of_entry = str(entry.get("group") or entry["fingerprint"])
+            found.setdefault(of_entry, {}).setdefault(seed, []).append(run)
+            config = of_entry if has_settings else config
     seeds = found.get(config, {}).values()
     done = [runs for runs in seeds if all(run.status == "done" and run.is_tested for run in runs)]
     accuracies = [statistics.mean(run.info["result"]["test_accuracy"] for run in runs) for runs in done]
