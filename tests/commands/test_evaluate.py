@@ -211,14 +211,6 @@ def test_evaluate_counts_training_images_in_the_same_images_under_another_name(c
     assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0
 
 
-def test_evaluate_counts_training_images_in_a_copy_that_is_read_in_another_way(cnnexp, at_photos, tmp_path):
-    """The run's own images are still where they were; those of the copy have other pixels, but the same names."""
-    run, place = at_photos
-    shutil.copytree(place / "photos", tmp_path / "copy")
-    given = [f"data.root={tmp_path / 'copy'}", "data.resize=squash", "data.split_seed=1"]
-    assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0
-
-
 def test_data_that_a_user_s_code_cannot_read_any_more_is_not_known(at_photos, monkeypatch):
     def gone(*given):
         raise FileNotFoundError("/old/images")
@@ -361,6 +353,14 @@ def test_evaluate_counts_copies_of_training_images_in_another_tree(cnnexp, at_ta
     facts = json.loads(out)
     assert (code, facts["n"], facts["trained_on"]) == (0, 23, 11)
     assert "cnnexp: 11 of these 23 images were training images of this run, so this is not the accuracy on" in err
+
+
+def test_evaluate_counts_training_images_in_a_copy_that_is_read_in_another_way(cnnexp, at_table, tmp_path):
+    """The run's own images are still where they were; those of the copy have other pixels, but the same names."""
+    run, place, _ = at_table
+    copy = Path(shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "outputs")))
+    given = [f"data.file={copy / 'labels.csv'}", "data.resize=squash", "data.columns.split=null"]
+    assert json.loads(cnnexp("evaluate", run, *given, "--json")[1])["trained_on"] > 0
 
 
 def test_evaluate_knows_nothing_of_training_images_without_the_runs_data(cnnexp, at_table, tmp_path):
