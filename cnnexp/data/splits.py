@@ -103,6 +103,12 @@ def in_fold(labels: Integers, folds: int, fold: int, seed: int) -> NDArray[np.bo
     return np.asarray(numbers == fold)
 
 
+def val_as_test(train: str, val: str, test: str, drawn: bool) -> str:
+    """Return a note on a data set without a test split. The splits as it calls them; drawn: if validation is drawn."""
+    source = f"; the validation images are taken from {train}" if drawn else ""
+    return f"the test images are those of {val}, because there is no {test}{source}"
+
+
 def without_effect(key: str, given: float, part: str, why: str = "") -> list[str]:
     """Return a note on a fraction that is not the default, of a data set whose `part` images are its own.
 

@@ -10,13 +10,12 @@ import numpy as np
 from cnnexp.data.arrays import fingerprint_of, image_data
 from cnnexp.data.folders import split_of
 from cnnexp.data.images import ImageData, Integers, Pixels
-from cnnexp.data.splits import check, in_fold, validation, without_effect
+from cnnexp.data.splits import DEFAULTS, check, in_fold, val_as_test, validation, without_effect
 from cnnexp.errors import UserError
 from cnnexp.text import shorten, visible
 
 READ_TWICE = 32  # items, to find random changes
 TEST_FRACTION = 0.2  # of a data set that is not divided
-VAL_AS_TEST = "the test images are those of val, because there is no test; the validation images are taken from train"
 
 
 def from_datasets(
@@ -43,7 +42,9 @@ def from_datasets(
         read[part] = read[part][0], _in_order_of(f"data ({part})", classes, names, read[part][1])
     if "test" not in read and "val" in read:
         read["test"] = read.pop("val")
-        for note in (VAL_AS_TEST, *without_effect("test_fraction", test_fraction, "test", "val is used as test")):
+        drawn = splitting.get("folds") is not None or splitting.get("val_fraction", DEFAULTS["val_fraction"]) > 0
+        said = val_as_test("train", "val", "test", drawn)
+        for note in (said, *without_effect("test_fraction", test_fraction, "test", "val is used as test")):
             logging.getLogger(__name__).warning("data: %s", note)
     fingerprint = None
     if "test" not in read:

@@ -24,7 +24,7 @@ from cnnexp.data.image_files import SHOWN, File, Kinds, left_out, list_files
 from cnnexp.data.images import PARTS, Integers, Pixels, find_copies
 from cnnexp.data.outdated import names_digest, note_source
 from cnnexp.data.prepare import Listing, prepare
-from cnnexp.data.splits import without_effect
+from cnnexp.data.splits import val_as_test, without_effect
 from cnnexp.errors import UserError, one_line
 from cnnexp.storage import StorageError
 from cnnexp.text import listed, plural
@@ -164,9 +164,8 @@ def _of_own_splits(found: Found, cut: Cut) -> list[str]:
     """Say if val is used as test, and which fractions, other than the defaults, are not used: splits are given."""
     notes, names = list[str](), found.val_as_test
     if names and cut.test_fraction:  # 0: the source has no such setting, and its val is known to be the test split
-        drawn = cut.folds is not None or cut.val_fraction
-        val = f"; the validation images are taken from {names['train']}" if drawn else ""
-        notes.append(f"the test images are those of {names['val']}, because there is no {names['test']}{val}")
+        drawn = cut.folds is not None or cut.val_fraction > 0
+        notes.append(val_as_test(**names, drawn=drawn))
     if not found.flat and cut.test_fraction:
         why = f"{names['val']} is used as test" if names else ""
         notes += without_effect("test_fraction", cut.test_fraction, "test", why)

@@ -253,6 +253,9 @@ def test_val_that_is_used_as_test_is_noted(caplog: pytest.LogCaptureFixture) -> 
         "data: data.test_fraction=0.3 has no effect: val is used as test",
     ]
     caplog.clear()
+    from_datasets("own", {"train": TRAIN, "val": VAL}, val_fraction=0.0)
+    assert caplog.messages == ["data: the test images are those of val, because there is no test"]
+    caplog.clear()
     from_datasets("own", {"train": TRAIN, "val": VAL, "test": TEST})
     assert caplog.messages == []
 
