@@ -93,7 +93,8 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
     if isinstance(weights := config["model"].get("weights"), dict):  # a record has the path that the mapping led to
         raise UserError(f"model.weights: given {weights!r}; allowed in a record: imagenet, none, a checkpoint or a run")
     config["study"] = {**config["study"], "name": STUDY}
-    config |= {"search": of_search(record)} if config.pop("search", None) else {}
+    if config.get("search"):
+        config["search"] = of_search(record)
     recorded = record.info.get("device") or {}
     config["device"]["kind"] = device or recorded.get("kind") or config["device"]["kind"]
 
