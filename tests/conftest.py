@@ -55,7 +55,7 @@ def composed_once() -> Iterator[None]:
         key = (compose.folder(), Path.cwd(), *mode, *words)
         if key not in known:
             if len(known) == 100:
-                known.clear()  # each takes about a megabyte
+                known.clear()  # each takes 0.2 MiB, and later tests have other words
             known[key] = load(configs, words, *mode)
         return copy.deepcopy(known[key])
 

@@ -385,12 +385,16 @@ def append_val(run: RunRecord, epoch: int) -> None:
     run.append(kind="epoch", epoch=epoch, step=10 * epoch, split="val", loss=2 / epoch, accuracy=0.4, seconds=1.0)
 
 
+def install(server: stub_mlflow.Server | stub_wandb.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trackers send to a server, whether its library is installed or not."""
+    server.install(monkeypatch)
+    monkeypatch.setattr(trackers, "check", lambda name: None)
+
+
 @pytest.fixture
 def mlflow_server(monkeypatch: pytest.MonkeyPatch) -> stub_mlflow.Server:
     """Return a server that `to_mlflow` sends to."""
-    server = stub_mlflow.Server()
-    server.install(monkeypatch)
-    monkeypatch.setattr(trackers, "check", lambda name: None)
+    install(server := stub_mlflow.Server(), monkeypatch)
     return server
 
 
@@ -451,9 +455,7 @@ def test_mlflow_gets_rows_without_metrics_once(tmp_path: Path, mlflow_server: st
 @pytest.fixture
 def wandb_server(monkeypatch: pytest.MonkeyPatch) -> stub_wandb.Server:
     """Return a server that `to_wandb` sends to."""
-    server = stub_wandb.Server()
-    server.install(monkeypatch)
-    monkeypatch.setattr(trackers, "check", lambda name: None)
+    install(server := stub_wandb.Server(), monkeypatch)
     return server
 
 
