@@ -52,7 +52,7 @@ report: $(STAMP)  ## the report of the last ablation (DATA=...)
 bench: $(STAMP)  ## measure against plain PyTorch, Lightning, fastai: 30 minutes (ROWS="C1 C3" ARGS="--data DIR")
 	@$(BIN)/python scripts/benchmark.py $(ROWS) $(ARGS)
 
-test: $(STAMP)  ## the fast tests: 5 to 40 minutes on two cores, by processor
+test: $(STAMP)  ## the fast tests: 25 to 40 minutes on a slow 2-core CPU, less on others
 	@$(BIN)/python -m pytest -q -n 2
 
 reliability: $(STAMP)  ## every kill, fault and damaged file, counted into docs/reliability.md (minutes)
