@@ -1,8 +1,9 @@
 """The data sources that configs name: each a function from its YAML to ImageData. Only CIFAR-10 imports torch.
 
 A source is written as a function that prepares images; `@with_splits` adds the parameters that all sources share:
-val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold and normalize (see splits.make_splits). cache
-is the folder of prepared images; None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp.
+val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold and normalize (see splits.make_splits). One
+that divides its images itself takes `**splitting`: all of these but normalize. cache is the folder of prepared images;
+None: $CNNEXP_CACHE, $XDG_CACHE_HOME/cnnexp or ~/.cache/cnnexp.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cnnexp.config import signature
-from cnnexp.config.signature import Count, Index, Range, Rate
+from cnnexp.config.signature import Count, Range
 from cnnexp.config.sizes import Size, height_width
 from cnnexp.data import splits
 from cnnexp.data.cache import Prepared
@@ -26,13 +27,16 @@ from cnnexp.data.pixels import stretched
 from cnnexp.data.postcards import POSTCARDS, draw_postcard
 from cnnexp.data.prepare import Listing, prepare
 from cnnexp.data.public import SETS, files_of, public_listing
-from cnnexp.data.splits import Folds, with_splits
+from cnnexp.data.splits import with_splits
 from cnnexp.data.textures import TEXTURES, draw_texture
 from cnnexp.data.tree import Reader, read_files, read_tree
 from cnnexp.errors import UserError
 
 Resize = Literal["crop", "squash"]
 OnCorrupt = Literal["error", "skip"]
+Channels = Literal["auto", 1, 3]
+Bits = Annotated[int, Range(low=8, high=31)] | None
+TestFraction = Annotated[float, Range(above=0, below=1)]
 PublicName = Literal[
     "MNIST", "FashionMNIST", "CIFAR100", "SVHN", "STL10", "Flowers102", "Food101", "OxfordIIITPet", "EuroSAT"
 ]  # fmt: skip
@@ -73,26 +77,15 @@ def _drawn(classes: list[str], num_train: int, num_test: int, size: Size, draw: 
 
 @with_splits
 def imagenette(
-    root: str,
-    size: Size,
-    resize: Resize,
-    on_corrupt: OnCorrupt,
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    val_limit: Count | None,
-    test_limit: Count | None,
-    folds: Folds,
-    fold: Index | None,
-    cache: str | None,
+    root: str, size: Size, resize: Resize, on_corrupt: OnCorrupt, cache: str | None, **splitting: Any
 ) -> Prepared:
     """Imagenette v2, 160 px, from root/imagenette2-160; downloaded into `root` if it is not there.
 
     Its 3,925 validation images are the test split, as is usual; validation is drawn from its 9,469 training images.
     """
     tree = find(IMAGENETTE, Path(root))
-    cut = Cut(0.0, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
-    return read_tree("imagenette", tree, Reader(size, resize, 3, on_corrupt), cut, cache, IMAGENETTE_CLASSES)
+    reader, cut = Reader(size, resize, 3, on_corrupt), Cut(0.0, **splitting)
+    return read_tree("imagenette", tree, reader, cut, cache, IMAGENETTE_CLASSES)
 
 
 @with_splits
@@ -124,25 +117,19 @@ def table(
     root: str | None,
     size: Size,
     resize: Resize,
-    channels: Literal["auto", 1, 3],
-    bits: Annotated[int, Range(low=8, high=31)] | None,
+    channels: Channels,
+    bits: Bits,
     on_corrupt: OnCorrupt,
-    test_fraction: Annotated[float, Range(above=0, below=1)],
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    val_limit: Count | None,
-    test_limit: Count | None,
-    folds: Folds,
-    fold: Index | None,
+    test_fraction: TestFraction,
     cache: str | None,
+    **splitting: Any,
 ) -> Prepared:
     """Read images that a CSV file lists by path and label, and by split if it has that column; else as a flat folder.
 
     file: the table. columns: the names of its columns for path, label, split and group; images of one group stay in one
     split. root: the folder that its paths start from; null: that of the table. See data/labels_file.py.
     """
-    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
+    cut = Cut(test_fraction, **splitting)
     found = read_table(Path(file), columns, _root_of_table(root, file), on_corrupt == "skip")
     return read_files(name, found, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
 
@@ -158,19 +145,13 @@ def folder(
     path: str,
     size: Size,
     resize: Resize,
-    channels: Literal["auto", 1, 3],
-    bits: Annotated[int, Range(low=8, high=31)] | None,
+    channels: Channels,
+    bits: Bits,
     on_corrupt: OnCorrupt,
-    test_fraction: Annotated[float, Range(above=0, below=1)],
-    val_fraction: Rate,
-    split_seed: Index,
-    train_limit: Count | None,
-    val_limit: Count | None,
-    test_limit: Count | None,
-    folds: Folds,
-    fold: Index | None,
+    test_fraction: TestFraction,
     cache: str | None,
     group: str | None,
+    **splitting: Any,
 ) -> Prepared:
     """Read any tree of class folders: root/path/train/<class>/... and test/ or val/ or both, or root/path/<class>/...
 
@@ -179,7 +160,7 @@ def folder(
     the test split, or the fold is. Images of one group stay in one split: "folder", of the folder below the class, or
     a regular expression that finds the group in their paths. data/decode.py says how unusual images are read.
     """
-    cut = Cut(test_fraction, val_fraction, split_seed, train_limit, val_limit, test_limit, folds, fold)
+    cut = Cut(test_fraction, **splitting)
     return read_tree(name, _tree(root, path), Reader(size, resize, channels, on_corrupt, bits), cut, cache, None, group)
 
 

@@ -226,16 +226,17 @@ def with_splits(prepares: Callable[..., Prepared]) -> Callable[..., ImageData]:
     """Make a data source of a function that prepares images: it also takes the parameters of `make_splits`.
 
     Its signature, which is the schema of its YAML, names both. All are given by name. A function that divides the
-    images itself names the parameters that it needs, and returns them `assigned`.
+    images itself takes `**splitting`, these parameters without `normalize`, and returns the images `assigned`.
     """
     own, shared = (dict(inspect.signature(function).parameters) for function in (prepares, make_splits))
     del shared["prepared"]
+    dividing = shared.keys() - {"normalize"} if own.pop("splitting", None) else set[str]()
     joined = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (own | shared).values()])
 
     @functools.wraps(prepares)
     def source(**settings: Any) -> ImageData:
         joined.bind(**settings)  # a TypeError before anything is prepared
-        prepared = prepares(**{name: settings[name] for name in own})
+        prepared = prepares(**{name: settings[name] for name in own.keys() | dividing})
         return make_splits(prepared, **{name: settings[name] for name in shared})
 
     vars(source).update(__signature__=joined, check=check)
