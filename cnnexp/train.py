@@ -25,9 +25,8 @@ from cnnexp.text import percent, visible
 from cnnexp.training import launched, processes
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from cnnexp.records.run_record import RunRecord
+    from cnnexp.sweep.compose import ComposedRun
     from cnnexp.training.plan import Plan
     from cnnexp.training.progress import Progress
 
@@ -48,10 +47,11 @@ def main(argv: list[str]) -> int:
     if request.search:
         return search(words, request)
     if request.sweep:
+        from cnnexp.sweep.compose import compose_run
         from cnnexp.sweep.launcher import launch, show_plan
 
         if request.one:
-            show_plan(planned(composed_of(words)).chain(), 1)
+            show_plan(planned(compose_run(words)).chain(), 1)
             return EXIT_DONE
         return launch(words, request)
     if place and place.rank:
@@ -93,18 +93,12 @@ def requested(argv: list[str]) -> tuple[Request, list[str]]:
 
 def run_one(words: list[str]) -> int:
     """Compose one run, and make it; returns the exit code."""
-    return single(composed_of(words))
+    from cnnexp.sweep.compose import compose_run
+
+    return single(compose_run(words))
 
 
-def composed_of(words: list[str]) -> "DictConfig":
-    """Compose the config of one run, with its `hydra` node."""
-    from cnnexp.config import compose as configs
-
-    with configs.loader() as hydra:
-        return configs.load(hydra, words)
-
-
-def single(composed: "DictConfig") -> int:
+def single(composed: "ComposedRun") -> int:
     """Plan and make the run of a composed config, after the runs that it needs; returns the exit code."""
     from cnnexp.trackers.follow import follow_study
 
@@ -133,16 +127,14 @@ def without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def planned(composed: "DictConfig") -> "Plan":
+def planned(composed: "ComposedRun") -> "Plan":
     """Check and plan the run of a composed config. Raises UserError for the first thing that is wrong."""
     from cnnexp.config import checks
-    from cnnexp.config import compose as configs
     from cnnexp.config.arms import arm_changes, read_arms
     from cnnexp.config.set_by_data import print_set_by_data
     from cnnexp.records.names import check_study_name
 
-    as_composed, hydra_node = configs.resolve(composed), composed.hydra
-    config = copy.deepcopy(as_composed)
+    config = copy.deepcopy(composed.config)
     config["device"]["processes"] = launched.check_count(config["device"]["processes"])
     checks.check(config)
     if config["cluster"]["engine"] != "local":
@@ -158,17 +150,15 @@ def planned(composed: "DictConfig") -> "Plan":
     check_setting(config["tracker"])
     launched.check_gpus(config)
     dry_run.before_data(config)
-    overrides, choices = as_typed(hydra_node.overrides.task), dict(hydra_node.runtime.choices)
+    overrides = as_typed(word for word in composed.words if not word.startswith("hydra."))
+    choices = dict(composed.hydra.runtime.choices)
     changes = arm_changes(read_arms(composed.study), choices.get("arm"), overrides)
     if "arm" not in choices:
-        from cnnexp.sweep.compose import without_defaults
-
-        places = configs.search_path(provenance.TYPED)
-        changes = without_defaults(changes, [*places, *overrides], as_composed)
+        changes = composed.without_defaults(changes)
     made = plan(config, overrides, changes, provenance.command(), choices)
     if made.continues:
         print(f"goes on from {visible(made.folder.parent / made.continues)}")
-    print_set_by_data([(config, hydra_node)])
+    print_set_by_data([(config, composed.hydra)])
     print_folders([made])
     return made
 

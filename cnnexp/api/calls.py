@@ -37,7 +37,8 @@ def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
     words = words_of(overrides, settings)
     with unchanged(), translated(words), torch_unchanged(), signals_passed_on():
         from cnnexp.config.user_code import check_as_imported
-        from cnnexp.train import check_folder, composed_of, diverged_before, planned, requested, run
+        from cnnexp.sweep.compose import compose_run
+        from cnnexp.train import check_folder, diverged_before, planned, requested, run
         from cnnexp.training.launched import place_of
         from cnnexp.training.progress import Progress, for_terminal
 
@@ -51,7 +52,7 @@ def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
             raise UserError(
                 f"{place.program}: shares runs of the command `cnnexp train` only; or give device.processes"
             )
-        plan = planned(composed_of(prepared))
+        plan = planned(compose_run(prepared))
         check_as_imported(plan.facts["user_code"])
         for needed in plan.chain():
             check_folder(needed)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,7 @@ def parse(overrides: list[str]) -> list["Override"]:
     return OverridesParser.create().parse_overrides([readable(word) for word in overrides])
 
 
+@lru_cache(1000)
 def readable(word: str) -> str:
     """Return an override with quotes around a text that Hydra cannot read without: data.root=photos (1), outputs=~/x.
 

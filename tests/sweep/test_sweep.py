@@ -18,11 +18,9 @@ from urllib.error import URLError
 import pytest
 import torch
 import yaml
-from hydra.errors import ConfigCompositionException
 from plain_plans import finish, plain_plan
 from thread_workers import use_threads
 
-from cnnexp.config import compose as configs
 from cnnexp.errors import UserError
 from cnnexp.process.limits import cores
 from cnnexp.records.run_record import RunRecord, find_runs
@@ -31,7 +29,6 @@ from cnnexp.report.look import look
 from cnnexp.storage import StorageError
 from cnnexp.sweep import local, scheduler
 from cnnexp.sweep import worker as workers
-from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.engine import Event, Lost
 from cnnexp.sweep.local import LocalEngine
 from cnnexp.sweep.planning import at_a_time, machine
@@ -801,35 +798,6 @@ def test_slots(
 ) -> None:
     monkeypatch.setattr("cnnexp.process.limits.cores", lambda: cores)
     assert [(slot.device, slot.threads) for slot in resolve(slots, kind)] == expected
-
-
-TYPED = [
-    ["+study=ablation", "+arm=combined", "seed=3"],
-    ["+study=ablation", "+arm=combined", "seed=4", "model.dropout.fc=0.1", "optimizer.lr=1e-3"],
-    ["+study=ablation", "+arm=resnet18_frozen_bn", "seed=3", "backbone.weights=none"],
-    ["data=textures", "model.norm=batch", "epochs=3", "study.name='its name'"],
-    ["data=postcards", "+model.extra=false", "device=cpu", "device.threads=3"],
-    ["data=postcards", "augmentation.ops=[{flip:{p:0.1}}]", "~scheduler.warmup", "early_stopping={patience:3}"],
-    ["outputs=elsewhere", "data.cache=${outputs}/cache", "study.name=${data.cache}"],
-    ["data=postcards", "study.name=${outputs}", "seed=3", "model.channels=[8,16]", "backbone.weights=none"],
-    ["data=postcards", "model.channels=[8]", "optimizer.lr=${seed}"],
-    ["data=postcards"],
-]
-
-
-def test_plain_values_set_one_after_another_make_the_configs_that_hydra_composes() -> None:
-    configs.prepare(["+study=ablation"])  # its arms
-    with configs.loader() as loader:
-        compose = Composer(loader)
-        for overrides in TYPED + TYPED:
-            mine, node = compose(overrides)
-            expected = configs.load(loader, overrides)
-            assert mine == configs.resolve(expected)
-            assert node.runtime.choices == expected.hydra.runtime.choices
-        assert len(compose.composed) == 7, "the first two are composed once, and the last three"
-        with pytest.raises(ConfigCompositionException, match=r"optimizer\.lrr"):
-            compose(["seed=9", "optimizer.lrr=3"])
-        assert compose(["data=postcards"])[0] == configs.resolve(configs.load(loader, ["data=postcards"]))
 
 
 @pytest.mark.parametrize(("stated", "expected"), [([1], 1), ([3, 3], 3), (["auto"], cores()), ([1, 3], cores())])
