@@ -44,11 +44,7 @@ def test_a_grid_has_at_most_four_panels_in_a_row() -> None:
     assert [grid_of(panels) for panels in (1, 4, 5, 6, 9)] == [(1, 1), (1, 4), (2, 3), (2, 4), (3, 4)]
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "ipympl", "nonsense"])
-@pytest.mark.parametrize("rc", ["text.usetex: True", "no.such.key: 1", "axes.facecolor: red\nfigure.dpi: 3", "\udcff"])
-@pytest.mark.parametrize("place", [".", "home/.config/matplotlib"])
-def test_figures_do_not_depend_on_the_users_settings(tmp_path: Path, backend: str, rc: str, place: str) -> None:
-    draw = """
+DRAW = """
 import hashlib, os
 from cnnexp.pages.style import canvas, finish, style
 with style():
@@ -58,15 +54,41 @@ with style():
     made = finish(figure, "name", "caption")
 print(hashlib.sha256(made.png + made.svg[:0]).hexdigest(), os.environ.get("MPLBACKEND"))
 """
+
+
+def drawn(folder: Path, **more: str) -> list[str]:
+    """Return the hash of a figure that a process draws in a folder, and the backend that its user asks for."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(cnnexp.__file__).parent.parent), **more}
+    command = [sys.executable, "-c", DRAW]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def figure_without_settings() -> str:
+    return drawn(Path(__file__).parent)[0]
+
+
+INLINE, RED = "module://matplotlib_inline.backend_inline", "axes.facecolor: red\nfigure.dpi: 3"
+HOME = "home/.config/matplotlib"
+
+
+@pytest.mark.parametrize(
+    ("backend", "rc", "place"),
+    [
+        (INLINE, "text.usetex: True", "."),
+        ("ipympl", RED, HOME),
+        ("nonsense", "no.such.key: 1", "."),
+        (INLINE, "\udcff", HOME),
+        ("ipympl", "no.such.key: 1", HOME),
+        ("nonsense", RED, "."),
+    ],
+)
+def test_figures_do_not_depend_on_the_users_settings(
+    tmp_path: Path, figure_without_settings: str, backend: str, rc: str, place: str
+) -> None:
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     (tmp_path / place / "matplotlibrc").write_bytes(rc.encode(errors="surrogateescape"))
-    found = []
-    for more in ({}, {"HOME": str(tmp_path / "home"), "MPLBACKEND": backend}):
-        environment = {**os.environ, "PYTHONPATH": str(Path(cnnexp.__file__).parent.parent), **more}
-        folder = tmp_path if more else Path(__file__).parent
-        done = subprocess.run(
-            [sys.executable, "-c", draw], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
-        )
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        found.append(done.stdout.split())
-    assert found[0][0] == found[1][0] and found[1][1] == backend
+    own = drawn(tmp_path, HOME=str(tmp_path / "home"), MPLBACKEND=backend)
+    assert own == [figure_without_settings, backend]
