@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnexp import storage
+from cnnexp.config.schema import RunConfig
 from cnnexp.errors import UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord
@@ -23,6 +24,13 @@ from cnnexp.training.plan import Plan
 
 NAME = "plan.json"
 PLANNED_AGAIN = "the command that planned these runs writes it again"
+MALFORMED = (KeyError, TypeError, ValueError)
+KINDS = {
+    **{"config": dict, "overrides": list, "changes": list, "facts": dict, "fingerprint": str, "folder": str},
+    **{"command": str, "choices": dict, "continues": str | None},
+}
+SETTINGS = {field.name for field in fields(RunConfig)} - {"search"}  # which only a trial has
+FACTS = {"device", "precision", "threads", "data", "weights", "user_code"}  # of every run
 
 
 def write_plans(plans: Sequence[Plan]) -> None:
@@ -52,8 +60,18 @@ def still_wanted(folder: Path) -> dict[str, Any]:
     return {
         name: entry
         for name, entry in earlier.items()
-        if name in called and RunRecord.read(folder / name).info.get("status") not in FINAL
+        if name in called
+        and RunRecord.read(folder / name).info.get("status") not in FINAL
+        and is_readable(entry, folder)
     }
+
+
+def is_readable(entry: Any, folder: Path) -> bool:
+    """Tell whether a run of an earlier plan.json can be read: another version of cnnexp may have planned it."""
+    with suppress(*MALFORMED):
+        from_json(entry["plan"], folder.parent, folder.name)
+        return True
+    return False
 
 
 def read_plans(folder: Path) -> tuple[list[Plan], dict[Path, str | None]]:
@@ -75,7 +93,9 @@ def read_plans(folder: Path) -> tuple[list[Plan], dict[Path, str | None]]:
         for entry in content["runs"].values():
             plans.append(from_json(entry["plan"], outputs, folder.resolve().name))
             before |= dict(zip([link.folder for link in plans[-1].chain()], entry["before"], strict=True))
-    except (KeyError, TypeError, ValueError) as error:
+        if not plans:
+            raise ValueError("it has no run")
+    except MALFORMED as error:
         raise UserError(f"{folder / NAME}: is not a plan ({error}); {PLANNED_AGAIN}") from error
     return plans, before
 
@@ -103,8 +123,14 @@ def from_json(plain: dict[str, Any], outputs: Path, study: str | None) -> Plan:
     """Return the Plan whose fields `as_json` has returned, in this folder of studies.
 
     study: the name of the study's folder. None: any study below `outputs`, as for the run that another one needs.
-    Raises KeyError, TypeError or ValueError for other fields, and for a folder that is not STUDY/RUN.
+    Raises KeyError, TypeError or ValueError for other fields or settings, and for a folder that is not STUDY/RUN.
     """
+    for name, kind in KINDS.items():
+        if not isinstance(plain[name], kind):
+            raise TypeError(f"{name}: given {plain[name]!r}")
+    for name, needed in (("config", SETTINGS), ("facts", FACTS)):
+        if missing := needed - plain[name].keys():
+            raise ValueError(f"{name}: lacks {', '.join(sorted(missing))}")
     folder = Path(plain["folder"])
     if folder.is_absolute() or len(folder.parts) != 2 or ".." in folder.parts:
         raise ValueError(f"{folder}: a run's folder is STUDY/RUN")

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from cnnexp.records.run_record import now
 from cnnexp.sweep.engine import Ended, Event, Lost
+from cnnexp.sweep.plan_file import FACTS, SETTINGS
 from cnnexp.training.plan import Plan
 
 
 def plain_plan(folder: Path, arm: str, seed: int = 0, upstream: Plan | None = None) -> Plan:
     """Return a Plan of a study `s` whose fingerprint is its arm."""
-    config = {"study": {"name": "s", "arm": arm}, "seed": seed, "device": {"kind": "cpu", "threads": 1}}
-    return Plan(config, [], [], {"user_code": {}}, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
+    device = {"device": {"kind": "cpu", "threads": 1}}
+    config = {**dict.fromkeys(SETTINGS, {}), "study": {"name": "s", "arm": arm}, "seed": seed, **device}
+    facts = {**dict.fromkeys(FACTS), "user_code": {}}
+    return Plan(config, [], [], facts, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
 
 
 def finish(plan: Plan, status: str, seconds: float = 1.0) -> None:

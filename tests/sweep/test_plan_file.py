@@ -89,6 +89,20 @@ def test_a_later_command_adds_its_runs_and_drops_those_that_are_done_or_supersed
     assert ask(planned("a", 0, "2" * 10)) == {other.folder.name, "a-s0-2222222222"}
 
 
+def test_runs_that_another_version_has_planned_are_planned_again_or_left_out(tmp_path: Path) -> None:
+    old, new = plain_plan(tmp_path, "old"), plain_plan(tmp_path, "new")
+    for plan in (old, new):
+        replan(plan, **dict.fromkeys(("question", "baseline", "reported", "source", "claims")))
+    write_studies([old], "")
+    write_plans([old])
+    spoil(tmp_path / "s", lambda content: run_of(content)["config"].pop("tracker"))
+    write_studies([new], "")
+    write_plans([new])
+    assert [plan.arm for plan in read_plans(tmp_path / "s")[0]] == ["new"]
+    write_plans([old])
+    assert [plan.arm for plan in read_plans(tmp_path / "s")[0]] == ["new", "old"]
+
+
 def test_it_says_when_the_last_attempt_had_ended(tmp_path: Path) -> None:
     failed = plain_plan(tmp_path, "a")
     finish(failed, "failed")
@@ -117,6 +131,13 @@ def run_of(content: dict[str, Any]) -> dict[str, Any]:
         (lambda content: content["runs"].update(a=3), "is not a plan"),
         (lambda content: run_of(content).pop("config"), "is not a plan"),
         (lambda content: run_of(content).update(more=1), "is not a plan"),
+        (lambda content: content.update(runs={}), r"is not a plan \(it has no run\)"),
+        (lambda content: run_of(content)["config"].pop("tracker"), r"is not a plan \(config: lacks tracker\)"),
+        (lambda content: run_of(content)["facts"].pop("device"), r"is not a plan \(facts: lacks device\)"),
+        *[
+            (lambda content, name=name: run_of(content).update({name: 3}), rf"is not a plan \({name}: given 3\)")
+            for name in plan_file.KINDS
+        ],
         (lambda content: run_of(content).update(folder="../x"), "is not a plan"),
         (lambda content: run_of(content).update(folder="/etc/passwd/x"), "is not a plan"),
         (lambda content: run_of(content).update(folder="s/../../x"), "is not a plan"),
