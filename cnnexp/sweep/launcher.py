@@ -131,7 +131,13 @@ def batch_script(plans: list[Plan], cluster: dict[str, Any], request: Request) -
     """Return the script for SLURM whose workers make planned runs."""
     from cnnexp.sweep.slurm import script
 
-    return script(plans, cluster, ["--fail-fast"] * request.fail_fast)
+    return script(plans, at_most(plans, cluster), ["--fail-fast"] * request.fail_fast)
+
+
+def at_most(plans: list[Plan], cluster: dict[str, Any]) -> dict[str, Any]:
+    """Return the `cluster` node with no more workers than runs are left: others would hold their GPUs for nothing."""
+    workers = min(cluster["workers"], max(len(unfinished(with_upstream(plans))), 1))
+    return {**cluster, "workers": workers}
 
 
 def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
@@ -141,7 +147,8 @@ def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
     """
     from cnnexp.sweep.slurm import SlurmEngine
 
-    engine = SlurmEngine(batch_script(plans, cluster, request), cluster["workers"])
+    text, workers = batch_script(plans, cluster, request), at_most(plans, cluster)["workers"]
+    engine = SlurmEngine(text, workers, with_upstream(plans))
     with present(plans):
         write(plans)
         if not unfinished(plans):
@@ -150,7 +157,9 @@ def submit(plans: list[Plan], cluster: dict[str, Any], request: Request) -> int:
         if request.no_wait and (tracker := plans[0].config["tracker"]) != "none":
             again = in_shell(["cnnexp", "track", str(plans[0].folder.parent), "--to", tracker, "--follow"])
             print(f"{tracker} gets no runs that start more than a minute from now; when they run, type: {again}")
-        return EXIT_DONE if request.no_wait else finish(with_upstream(plans), engine)
+        if request.no_wait:
+            return EXIT_DONE
+        return finish(with_upstream(plans), engine, fail_fast=request.fail_fast)
 
 
 def on_ray(plans: list[Plan], cluster: dict[str, Any]) -> Engine:

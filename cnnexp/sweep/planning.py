@@ -128,6 +128,10 @@ def check_request(request: Request, cluster: dict[str, Any], composed: Sequence[
     for flag, given in (("--budget", request.budget is not None), ("--fail-fast", request.fail_fast)):
         if engine == "by_hand" and given:
             raise UserError(f"{flag}: given with cluster=by_hand, which only plans; type it for `cnnexp work`")
+    if engine == "slurm":
+        from cnnexp.sweep.slurm import resources
+
+        resources(cluster)  # or it says what is wrong
     studies = {str(study_folder(Path(config["outputs"]), config["study"]["name"])) for config, _ in composed}
     if engine == "slurm" and len(studies) > 1:
         raise UserError(
@@ -145,15 +149,17 @@ def elsewhere(composed: Sequence[Composed], cluster: dict[str, Any]) -> "Target"
     if cluster["engine"] in ("slurm", "ray"):
         device["kind"] = ("cuda" if cluster["gpus"] else "cpu") if device["kind"] == "auto" else device["kind"]
         device["threads"] = cluster["cpus"] if device["threads"] == "auto" else device["threads"]
+        if device["kind"].startswith("cuda") and not cluster["gpus"]:
+            raise UserError(f"cluster.gpus: given 0 with device.kind={device['kind']}; a run would see no GPU")
     if cluster["engine"] == "ray":
         from cnnexp.sweep.ray import needs_of
 
-        needs_of(cluster, device["kind"])
+        needs_of(cluster)
     if cluster["engine"] == "slurm":
-        from cnnexp.sweep.slurm import probe_there
+        from cnnexp.sweep.slurm import precision_there
 
         if device["precision"] == "auto" and device["kind"].startswith("cuda"):
-            device["precision"] = probe_there(cluster)["precision"]
+            device["precision"] = precision_there(cluster)
     return stated(device, f"cluster={cluster['engine']}")
 
 

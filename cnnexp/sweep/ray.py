@@ -34,20 +34,18 @@ def isolated_engine(cluster: Mapping[str, Any], plans: Sequence[Plan], runs: int
     slot = Slot("cuda:0" if kind.startswith("cuda") else kind, cluster["cpus"])  # the first that Ray makes visible
     environment = {name: value for name, value in os.environ.items() if name.startswith("CNNEXP_")}
     of_agents = slot, folders, presence.own_name(), digest(), Path.cwd(), sys.path, environment
-    make = partial(RayEngine, cluster, needs_of(cluster, kind), of_agents, runs)
+    make = partial(RayEngine, cluster, needs_of(cluster), of_agents, runs)
     return Isolated(make, "the Ray cluster", folders[0] / "ray.log")
 
 
-def needs_of(cluster: Mapping[str, Any], kind: str) -> dict[str, float]:
-    """Return what Ray reserves for a run: {"CPU": 1, "GPU": 0.5, "memory": bytes}. kind: of device.
+def needs_of(cluster: Mapping[str, Any]) -> dict[str, float]:
+    """Return what Ray reserves for a run: {"CPU": 1, "GPU": 0.5, "memory": bytes}.
 
     Raises UserError if Ray is not installed, or cannot reserve that.
     """
     if version_of("ray") is None:
         raise UserError("cluster=ray: Ray is not installed; type: pip install 'cnnexp[ray]'")
     gpus, memory = cluster["gpus"], cluster["memory"]
-    if kind.startswith("cuda") and not gpus:
-        raise UserError(f"cluster.gpus: given 0 with device.kind={kind}; a run would see no GPU")
     if gpus > 1 and gpus != int(gpus):
         raise UserError(f"cluster.gpus: given {gpus}; allowed: a whole number, or a part of one GPU, such as 0.25")
     if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", memory or "0")) is None:

@@ -10,7 +10,7 @@ from time import monotonic
 from types import FrameType
 
 from cnnexp import storage
-from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, STOPPED, BudgetTooShort
+from cnnexp.errors import EXIT_DONE, EXIT_PREEMPTED, EXIT_SOME_FAILED, STOPPED, BudgetTooShort, Interrupted
 from cnnexp.process.signals import CODES, release_terminal, sent_to
 from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord
@@ -75,13 +75,18 @@ class Scheduler:
     def run(self) -> int:
         """Run until nothing is left, or a signal comes; returns the exit code. Nothing that was started outlives this.
 
-        Raises BudgetTooShort if the budget let nothing start.
+        Raises BudgetTooShort if the budget let nothing start, and what the engine raises.
         """
         with sent_to(self.ask):
             try:
                 while self.goes_on():
                     for event in self.engine.news(NEWS_SECONDS):
                         self.handle(event)
+            except Interrupted:  # nothing computes any more
+                print_summary(self.ended, 0, len(self.over_budget), 0)
+                if self.fail_fast and self.failed:
+                    return EXIT_SOME_FAILED
+                raise
             finally:
                 self.engine.close()
                 self.board.close()

@@ -18,22 +18,27 @@ from cnnexp.config.schema import GIVEN
 from cnnexp.errors import EXIT_PREEMPTED, Interrupted, UserError
 from cnnexp.records.fields import FINAL
 from cnnexp.sweep.engine import Ended, Event, Progress
+from cnnexp.text import in_shell
 from cnnexp.training.allowed import shipped
 from cnnexp.training.plan import Plan
 
 LOOK_SECONDS = 2.0  # between two looks at the runs
 ASK_SECONDS = 15.0  # between two questions to SLURM
+LATE_SECONDS = 60.0  # a network mount may show so late what a worker has written
+FEWEST_MINUTES = 2  # of a worker: in the last one it saves
 SCRIPT = """\
 #!/bin/bash
 {options}
 {setup}
 cd {cwd}
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 srun {work}
 code=$?
 # 75: the time is up, or another job needs the place (it has no --budget). A job that was cancelled is not RUNNING.
 job=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
-if [ $code = 75 ] && [ "$(squeue -h -j $job -o %T)" = RUNNING ]; then
-  scontrol requeue $job
+again() {{ state=$(squeue -h -j $job -o %T) && {{ [ "$state" != RUNNING ] || scontrol requeue $job; }}; }}
+if [ $code = 75 ]; then
+  for pause in 2 5 10; do again && break; sleep $pause; done  # the controller may be busy
 fi
 exit $code
 """
@@ -46,6 +51,11 @@ def resources(cluster: Mapping[str, Any]) -> list[str]:
     limit = cluster["time"]
     if limit is not None and not re.fullmatch(r"(\d+-)?\d+(:\d+){1,2}|\d+-\d+", limit):  # as SLURM writes it
         limit = math.ceil(seconds(limit, "cluster.time") / 60)
+        if limit < FEWEST_MINUTES:
+            raise UserError(
+                f"cluster.time: given {cluster['time']}; allowed: {FEWEST_MINUTES}m or more, because a worker saves and "
+                "ends a minute before its time is up"
+            )
     named = {
         "cpus-per-task": cluster["cpus"],
         "gres": f"gpu:{int(cluster['gpus'])}" if cluster["gpus"] else None,
@@ -54,7 +64,13 @@ def resources(cluster: Mapping[str, Any]) -> list[str]:
         **{key: cluster[key] for key in ("partition", "account", "qos")},
     }
     given = [f"--{name}={value}" for name, value in named.items() if value is not None]
-    return ["--nodes=1", "--ntasks=1", *given, *(cluster["options"] or [])]
+    for option in cluster["options"] or []:
+        try:
+            shlex.split(option)
+        except ValueError as error:
+            raise UserError(f"cluster.options: given {option}: {error}") from error
+        given.append(option)
+    return ["--nodes=1", "--ntasks=1", *given]
 
 
 def script(plans: Sequence[Plan], cluster: Mapping[str, Any], flags: Iterable[str] = ()) -> str:
@@ -87,12 +103,16 @@ def all_shipped() -> set[str]:
     return set().union(*shipped().values())
 
 
-def probe_there(cluster: Mapping[str, Any]) -> dict[str, str]:
-    """Ask a compute node for its device: {"kind": "cuda", "precision": "bf16"}."""
-    setup = "; ".join([*(cluster["setup"] or []), shlex.join([sys.executable, "-m", "cnnexp", "work", "--probe"])])
-    out = call(["srun", *resources(cluster), "bash", "-c", setup])
-    words = [word.partition("=") for word in out.split() if word.startswith("device.")]
-    return {key.removeprefix("device."): value for key, _, value in words}
+def precision_there(cluster: Mapping[str, Any]) -> str:
+    """Ask a compute node for the precision of its GPU, such as "bf16". Raises UserError if torch sees none there."""
+    lines = [*(cluster["setup"] or []), shlex.join([sys.executable, "-m", "cnnexp", "work", "--probe"])]
+    words = shlex.split(" ".join(resources(cluster)))  # as sbatch reads its lines
+    out = call(["srun", *words, "bash", "-c", "\n".join(lines)])
+    found = dict(word.split("=", 1) for word in out.split() if word.startswith("device.") and "=" in word)
+    if found.get("device.kind") != "cuda" or "device.precision" not in found:
+        fix = "see cluster.setup and cluster.options, or type device.precision=bf16"
+        raise UserError(f"device.kind: on the compute node that was asked, torch sees no GPU; {fix}")
+    return found["device.precision"]
 
 
 def call(words: Sequence[str], text: str | None = None) -> str:
@@ -106,17 +126,19 @@ def call(words: Sequence[str], text: str | None = None) -> str:
 
 
 class SlurmEngine:
-    """Submits the workers with the first run, and follows what they record; see `Engine`.
+    """Submits the workers, and follows what they record; see `Engine`.
 
-    A signal to this command does not stop the workers.
+    A signal to this command does not stop the workers. plans: of runs that they may end before `start`.
     """
 
-    def __init__(self, text: str, workers: int):
+    def __init__(self, text: str, workers: int, plans: Iterable[Plan] = ()):
         self.text, self.workers = text, workers
-        self.job = ""
+        self.before = {plan.folder: plan.record().info.get("finished") for plan in plans}
+        self.job, self.cluster = "", list[str]()
+        self.logs = Path()
         self.watched: dict[Path, tuple[Plan, str | None]] = {}  # in order, each with the end of its last attempt
         self.seen: set[Path] = set()  # runs that a worker was making
-        self.ask_at = 0.0
+        self.ask_at, self.gone_at = 0.0, math.inf
         self.stopping = False
 
     def free(self) -> int:
@@ -125,15 +147,18 @@ class SlurmEngine:
 
     def start(self, plan: Plan) -> None:
         """Follow a run."""
-        self.watched[plan.folder] = plan, plan.record().info.get("finished")
+        self.watched[plan.folder] = plan, self.before.setdefault(plan.folder, plan.record().info.get("finished"))
 
     def submit(self, folder: Path) -> None:
         """Submit the workers, and print how to look at them and how to end them. folder: of the study."""
-        storage.make_folder(folder / "slurm")
-        self.job = call(["sbatch", "--parsable"], self.text).strip().partition(";")[0]
+        self.logs = folder / "slurm"
+        storage.make_folder(self.logs)
+        self.job, _, cluster = call(["sbatch", "--parsable"], self.text).strip().partition(";")
+        self.cluster = ["-M", cluster] if cluster else []  # one of several, of --clusters
         self.ask_at = monotonic() + ASK_SECONDS
-        print(f"submitted {self.workers} worker(s) as job {self.job}; their output: {folder / 'slurm'}")
-        print(f"look at them: squeue -j {self.job}\nend them:     scancel {self.job}", flush=True)
+        print(f"submitted {self.workers} worker(s) as job {self.job}; their output: {self.logs}")
+        print(f"look at them: {in_shell(['squeue', *self.cluster, '-j', self.job])}")
+        print(f"end them:     {in_shell(['scancel', *self.cluster, self.job])}", flush=True)
 
     def news(self, timeout: float) -> list[Event]:
         """Look at the runs that are being made, and at those that come next.
@@ -143,11 +168,14 @@ class SlurmEngine:
         if self.stopping:
             return [Ended(plan, "interrupted", f"goes on in job {self.job}") for plan, _ in self.watched.values()]
         sleep(min(timeout, LOOK_SECONDS))
-        gone = monotonic() > self.ask_at and not self.has_workers()
+        if monotonic() > self.ask_at:
+            self.ask_at = monotonic() + ASK_SECONDS
+            self.gone_at = math.inf if self.has_workers() else min(self.gone_at, monotonic() + LATE_SECONDS)
+        gone = monotonic() >= self.gone_at
         coming = list(self.watched)[: 3 * self.workers + 32]
         events = [event for folder in dict.fromkeys([*self.seen, *coming]) if (event := self.look(folder))]
         if gone and not any(isinstance(event, Ended) for event in events) and self.watched:
-            print(f"no worker of job {self.job} is left, and {len(self.watched)} run(s) are not done")
+            print(f"no worker of job {self.job} is left, and {len(self.watched)} run(s) are not done; see {self.logs}")
             raise Interrupted(EXIT_PREEMPTED)
         return events
 
@@ -160,7 +188,7 @@ class SlurmEngine:
             del self.watched[folder]
             self.seen.discard(folder)
             return Ended(plan, status, (info.get("error") or {}).get("message", ""))
-        with suppress(storage.StorageError):  # the next look may succeed
+        with suppress(UserError):  # the next look may succeed
             if status == "running" and storage.is_locked(folder / ".lock"):
                 self.seen.add(folder)
                 rows = storage.read_rows(plan.record().metrics)
@@ -170,11 +198,10 @@ class SlurmEngine:
 
     def has_workers(self) -> bool:
         """Tell whether a worker waits or runs. A question that SLURM does not answer counts as yes."""
-        self.ask_at = monotonic() + ASK_SECONDS
-        words = ["squeue", "-h", "-j", self.job, "-o", "%T"]
+        words = ["squeue", "-h", *self.cluster, "-j", self.job, "-o", "%T"]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         unknown = done.returncode != 0 and "Invalid job id" not in done.stderr
-        return unknown or bool(done.stdout.strip())
+        return unknown or any(not line.startswith("CLUSTER:") for line in done.stdout.split("\n") if line.strip())
 
     def stop(self, now: bool) -> None:
         """Stop following."""
@@ -185,4 +212,4 @@ class SlurmEngine:
 
     def describe(self) -> str:
         """Return "2 worker(s) of SLURM, job 17"."""
-        return f"{self.workers} worker(s) of SLURM, job {self.job}"
+        return f"{self.workers} worker(s) of SLURM" + (f", job {self.job}" if self.job else "")

@@ -46,13 +46,14 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(slurm, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "LATE_SECONDS", 0.0)
 
 
 def test_the_plan_shows_the_script_and_submits_nothing(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path]
 ) -> None:
     log = commands(sbatch="echo 1")
-    more = ["cluster.workers=3", "cluster.cpus=4", "cluster.gpus=2", "cluster.time=90m", "cluster.memory=8G"]
+    more = ["seed=0,1,2,3", "cluster.workers=3", "cluster.cpus=4", "cluster.gpus=2", "cluster.time=90m", "cluster.memory=8G"]
     more += ["cluster.partition=gpu", "cluster.qos=long", "cluster.options=['--constraint=a100']"]
     more += ["cluster.setup=[module load cuda]", "device.kind=cuda", "device.precision=bf16", "--fail-fast"]
     assert train(*SWEEP, *more, "--plan") == 0
@@ -102,11 +103,121 @@ def test_a_login_node_asks_a_compute_node_for_its_precision(
     assert submitted == "sbatch --parsable"
 
 
+def test_the_question_for_a_precision_has_the_words_of_the_script(
+    train: Train, outputs: Path, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = 'for word; do echo "<$word>" >> $(dirname $0)/../words; done; eval "${@: -1}"'
+    commands(srun=script, sbatch="cat > /dev/null; echo 7")
+    more = ["cluster.gpus=1", "device.kind=cuda", "device.precision=auto"]
+    more += ["cluster.options=[\"--comment='two words'\", '--constraint a100']"]
+    more += ["cluster.setup=['export OWN=1  # of this machine', 'test $OWN = 1 || exit 9']"]
+    assert train(*SWEEP, *more, "--no-wait") == 2, "it asks this machine, which has no GPU"
+    fix = "see cluster.setup and cluster.options, or type device.precision=bf16"
+    err = f"cnnexp: device.kind: on the compute node that was asked, torch sees no GPU; {fix}\n"
+    assert capsys.readouterr().err == err and not outputs.exists()
+    words = (outputs.parent / "words").read_text()
+    assert "<--comment=two words>\n<--constraint>\n<a100>\n<bash>\n" in words
+
+
+def run_script(text: str, folder: Path, **more: str) -> "subprocess.CompletedProcess[str]":
+    """Run a batch script as SLURM does in the first job of the array 7, on four cores."""
+    job = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "SLURM_CPUS_PER_TASK": "4", **more}
+    environment = {**os.environ, **job}
+    return subprocess.run(["bash"], input=text, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def text_of(plan: Callable[..., Any], **more: Any) -> str:
+    """Return the batch script of a tiny run."""
+    cluster: dict[str, Any] = {"workers": 1, "cpus": 4, "gpus": 0, "time": None, "options": None, "setup": None}
+    return slurm.script([plan()], {**cluster, **dict.fromkeys(("memory", "partition", "account", "qos")), **more})
+
+
+def test_a_worker_has_all_cores_of_its_job(plan: Callable[..., Any], commands: Callable[..., Path], tmp_path: Path) -> None:
+    """srun has not taken over --cpus-per-task since SLURM 22.05: where tasks are bound, it would have one core."""
+    log = commands(srun='echo "cores $SRUN_CPUS_PER_TASK" >> $(dirname $0)/../log')
+    assert run_script(text_of(plan), tmp_path).returncode == 0
+    assert log.read_text().endswith("\ncores 4\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "queued"),
+    [(75, "RUNNING", True), (75, "COMPLETING", False), (3, "RUNNING", False), (130, "RUNNING", False)],
+)
+def test_a_worker_is_queued_again_if_it_was_stopped_and_not_cancelled(
+    plan: Callable[..., Any], commands: Callable[..., Path], tmp_path: Path, code: int, state: str, queued: bool
+) -> None:
+    log = commands(srun=f"exit {code}", squeue=f"echo {state}", scontrol="", sleep="")
+    assert run_script(text_of(plan), tmp_path).returncode == code
+    assert ("scontrol requeue 7_1" in log.read_text()) == queued and "sleep" not in log.read_text()
+
+
+@pytest.mark.parametrize("busy", ["squeue", "scontrol"])
+def test_a_worker_asks_a_busy_controller_again(
+    plan: Callable[..., Any], commands: Callable[..., Path], tmp_path: Path, busy: str
+) -> None:
+    bodies = {"squeue": "echo RUNNING", "scontrol": "true"}
+    bodies[busy] = f"mkdir {tmp_path}/asked 2> /dev/null && exit 1; {bodies[busy]}"
+    log = commands(srun="exit 75", sleep="", **bodies)
+    assert run_script(text_of(plan), tmp_path).returncode == 75
+    words = [line.partition(" ")[0] for line in log.read_text().splitlines()]
+    expected = ["squeue", "scontrol"] if busy == "scontrol" else ["squeue"]
+    assert words == ["srun", *expected, "sleep", "squeue", "scontrol"]
+
+
+def test_no_more_workers_than_runs_are_left(
+    train: Train, outputs: Path, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    commands(sbatch=f"cat > {tmp_path}/script; echo 7")
+    assert train(*SWEEP[:4], "seed=0,1,2", "slots=cpu:1") == 0
+    assert train(*SWEEP, "seed=0,1,2,3", "cluster.workers=8", "--no-wait") == 0
+    assert "#SBATCH --array=1-1\n" in (tmp_path / "script").read_text()
+    assert "submitted 1 worker(s) as job 7" in capsys.readouterr().out
+
+
+def test_nothing_is_submitted_when_all_is_done(
+    train: Train, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = commands(sbatch="exit 1")
+    assert train(*SWEEP[:4], "seed=0", "slots=cpu:1") == 0
+    capsys.readouterr()
+    assert train(*SWEEP, "seed=0") == 0
+    assert "1 run, 1 done before, on 1 worker(s) of SLURM\n" in capsys.readouterr().out and not log.exists()
+
+
+def test_a_cluster_among_several(
+    train: Train, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = commands(sbatch="cat > /dev/null; echo '7;lab'", squeue="echo CLUSTER: lab")
+    assert train(*SWEEP, "cluster.options=['--clusters=lab']") == 75
+    out = capsys.readouterr().out
+    assert "look at them: squeue -M lab -j 7\nend them:     scancel -M lab 7\n" in out
+    assert log.read_text().splitlines()[1] == "squeue -h -M lab -j 7 -o %T"
+
+
+@pytest.mark.parametrize(("flags", "code"), [(["--fail-fast"], 3), ([], 75)])
+def test_a_failure_is_told_when_no_worker_is_left(
+    train: Train, outputs: Path, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str], flags: list[str],
+    code: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def submit(engine: SlurmEngine, folder: Path) -> None:
+        engine.job = "7"
+        plan = next(plan for plan in read_plans(folder)[0] if plan.seed == 0)
+        finish(plan, "failed")
+        plan.record().update(error={"message": "why"})
+
+    monkeypatch.setattr(SlurmEngine, "submit", submit)
+    commands(squeue="")
+    assert train(*SWEEP, "seed=0,1,2", *flags) == code
+    out = capsys.readouterr().out
+    assert "no worker of job 7 is left, and 2 run(s) are not done; see " in out
+    assert "\nfailed: a, seed 0: why; log: " in out
+
+
 def test_it_submits_and_returns(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path], tmp_path: Path
 ) -> None:
     commands(sbatch=f"cat > {tmp_path}/script; echo 7")
-    assert train(*SWEEP, "cluster.workers=2", "--no-wait") == 0
+    assert train(*SWEEP, "seed=0,1,2", "cluster.workers=2", "--no-wait") == 0
     out = capsys.readouterr().out
     assert f"submitted 2 worker(s) as job 7; their output: {outputs / 'study' / 'slurm'}" in out
     assert "look at them: squeue -j 7\nend them:     scancel 7\n" in out
@@ -138,6 +249,9 @@ def test_a_tracker_of_jobs_that_nobody_waits_for(
         (("cluster=slurm",), "cluster: given 'slurm' for a single run; add -m"),
         ((*SWEEP, "study.name=of-${seed}", "seed=3,4"), "study.name: given several with cluster=slurm"),
         ((*SWEEP, "cluster.time=90"), "cluster.time: given 90"),
+        ((*SWEEP, "cluster.time=1m"), "cluster.time: given 1m; allowed: 2m or more, because a worker saves and"),
+        ((*SWEEP, "cluster.options=[\"--comment=it's\"]"), "cluster.options: given --comment=it's: No closing quotation"),
+        ((*SWEEP, "device.kind=cuda", "device.precision=bf16"), "cluster.gpus: given 0 with device.kind=cuda"),
         ((*SWEEP, "--budget=1h"), "--budget: given with cluster=slurm, whose workers are queued again until all is"),
     ],
 )
@@ -150,7 +264,15 @@ def test_wrong_requests(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [("-m", "--no-wait"), (*SWEEP, "study.name=of-${seed}", "seed=3,4")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "--no-wait"),
+        (*SWEEP, "study.name=of-${seed}", "seed=3,4"),
+        (*SWEEP, "cluster.gpus=0.5", "--plan"),
+        (*SWEEP, "cluster.workers=auto"),
+    ],
+)
 def test_a_wrong_request_is_refused_before_the_data(
     train: Train, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +347,31 @@ class TestFollowing:
         with pytest.raises(Interrupted) as raised:
             engine.news(0.0)
         assert raised.value.exit_code == 75
+
+    def test_runs_that_a_network_mount_shows_late_are_waited_for(
+        self, engine: SlurmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(slurm, "LATE_SECONDS", 0.5)
+        plan = plain_plan(tmp_path, "a")
+        engine.start(plan)
+        (tmp_path / "queue").write_text("")
+        assert engine.news(0.0) == []
+        (tmp_path / "queue").write_text("PENDING\n")
+        assert engine.news(0.0) == [], "queued again: it was not listed for a moment"
+        (tmp_path / "queue").write_text("")
+        time.sleep(0.6)
+        assert engine.news(0.0) == []
+        finish(plan, "done")
+        assert engine.news(0.0) == [Ended(plan, "done", "")]
+
+    def test_a_run_that_fails_before_it_is_followed(self, tmp_path: Path, commands: Callable[..., Path]) -> None:
+        plan = plain_plan(tmp_path, "a")
+        commands(sbatch="cat > /dev/null; echo 7", squeue="echo RUNNING")
+        engine = SlurmEngine("", 1, [plan])
+        engine.submit(tmp_path / "s")
+        finish(plan, "failed")
+        engine.start(plan)
+        assert engine.news(0.0) == [Ended(plan, "failed", "")]
 
     def test_a_signal_leaves_the_workers_alone(
         self, engine: SlurmEngine, tmp_path: Path, commands: Callable[..., Path]
