@@ -52,10 +52,8 @@ def resources(cluster: Mapping[str, Any]) -> list[str]:
     if limit is not None and not re.fullmatch(r"(\d+-)?\d+(:\d+){1,2}|\d+-\d+", limit):  # as SLURM writes it
         limit = math.ceil(seconds(limit, "cluster.time") / 60)
         if limit < FEWEST_MINUTES:
-            raise UserError(
-                f"cluster.time: given {cluster['time']}; allowed: {FEWEST_MINUTES}m or more, because a worker saves and "
-                "ends a minute before its time is up"
-            )
+            why = "a worker saves and ends a minute before its time is up"
+            raise UserError(f"cluster.time: given {cluster['time']}; allowed: {FEWEST_MINUTES}m or more; {why}")
     named = {
         "cpus-per-task": cluster["cpus"],
         "gres": f"gpu:{int(cluster['gpus'])}" if cluster["gpus"] else None,

@@ -4,6 +4,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cnnexp.records.run_record import now
 from cnnexp.sweep.engine import Ended, Event, Lost
@@ -13,8 +14,8 @@ from cnnexp.training.plan import Plan
 
 def plain_plan(folder: Path, arm: str, seed: int = 0, upstream: Plan | None = None) -> Plan:
     """Return a Plan of a study `s` whose fingerprint is its arm."""
-    device = {"device": {"kind": "cpu", "threads": 1}}
-    config = {**dict.fromkeys(SETTINGS, {}), "study": {"name": "s", "arm": arm}, "seed": seed, **device}
+    config: dict[str, Any] = {name: {} for name in SETTINGS}
+    config |= {"study": {"name": "s", "arm": arm}, "seed": seed, "device": {"kind": "cpu", "threads": 1}}
     facts = {**dict.fromkeys(FACTS), "user_code": {}}
     return Plan(config, [], [], facts, arm, folder / "s" / f"{arm}-s{seed}-{arm}", "cnnexp train", upstream)
 

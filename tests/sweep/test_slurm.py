@@ -53,7 +53,14 @@ def test_the_plan_shows_the_script_and_submits_nothing(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path]
 ) -> None:
     log = commands(sbatch="echo 1")
-    more = ["seed=0,1,2,3", "cluster.workers=3", "cluster.cpus=4", "cluster.gpus=2", "cluster.time=90m", "cluster.memory=8G"]
+    more = [
+        "seed=0,1,2,3",
+        "cluster.workers=3",
+        "cluster.cpus=4",
+        "cluster.gpus=2",
+        "cluster.time=90m",
+        "cluster.memory=8G",
+    ]
     more += ["cluster.partition=gpu", "cluster.qos=long", "cluster.options=['--constraint=a100']"]
     more += ["cluster.setup=[module load cuda]", "device.kind=cuda", "device.precision=bf16", "--fail-fast"]
     assert train(*SWEEP, *more, "--plan") == 0
@@ -123,7 +130,9 @@ def run_script(text: str, folder: Path, **more: str) -> "subprocess.CompletedPro
     """Run a batch script as SLURM does in the first job of the array 7, on four cores."""
     job = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "SLURM_CPUS_PER_TASK": "4", **more}
     environment = {**os.environ, **job}
-    return subprocess.run(["bash"], input=text, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["bash"], input=text, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def text_of(plan: Callable[..., Any], **more: Any) -> str:
@@ -132,7 +141,9 @@ def text_of(plan: Callable[..., Any], **more: Any) -> str:
     return slurm.script([plan()], {**cluster, **dict.fromkeys(("memory", "partition", "account", "qos")), **more})
 
 
-def test_a_worker_has_all_cores_of_its_job(plan: Callable[..., Any], commands: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_worker_has_all_cores_of_its_job(
+    plan: Callable[..., Any], commands: Callable[..., Path], tmp_path: Path
+) -> None:
     """srun has not taken over --cpus-per-task since SLURM 22.05: where tasks are bound, it would have one core."""
     log = commands(srun='echo "cores $SRUN_CPUS_PER_TASK" >> $(dirname $0)/../log')
     assert run_script(text_of(plan), tmp_path).returncode == 0
@@ -249,8 +260,11 @@ def test_a_tracker_of_jobs_that_nobody_waits_for(
         (("cluster=slurm",), "cluster: given 'slurm' for a single run; add -m"),
         ((*SWEEP, "study.name=of-${seed}", "seed=3,4"), "study.name: given several with cluster=slurm"),
         ((*SWEEP, "cluster.time=90"), "cluster.time: given 90"),
-        ((*SWEEP, "cluster.time=1m"), "cluster.time: given 1m; allowed: 2m or more, because a worker saves and"),
-        ((*SWEEP, "cluster.options=[\"--comment=it's\"]"), "cluster.options: given --comment=it's: No closing quotation"),
+        ((*SWEEP, "cluster.time=1m"), "cluster.time: given 1m; allowed: 2m or more; a worker saves and ends"),
+        (
+            (*SWEEP, 'cluster.options=["--comment=it\'s"]'),
+            "cluster.options: given --comment=it's: No closing quotation",
+        ),
         ((*SWEEP, "device.kind=cuda", "device.precision=bf16"), "cluster.gpus: given 0 with device.kind=cuda"),
         ((*SWEEP, "--budget=1h"), "--budget: given with cluster=slurm, whose workers are queued again until all is"),
     ],
