@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     budget = None if given.budget is None else seconds(given.budget)
     places = dict(read_word(word) for word in given.words)
 
+    from cnnexp.process.limits import check_open_files
     from cnnexp.storage.presence import at_work
     from cnnexp.sweep.launcher import finish
     from cnnexp.sweep.local import LocalEngine
@@ -58,7 +59,9 @@ def main(argv: list[str]) -> int:
         plans = with_upstream(planned)
         for plan in plans:
             check_plan(plan, given.allow, places)
-        engine = LocalEngine(slots_for(plans, places.get("slots", "auto")))
+        slots = slots_for(plans, places.get("slots", "auto"))
+        check_open_files(len(slots))
+        engine = LocalEngine(slots)
         if planned[0].config["cluster"]["engine"] != "slurm":  # there the command that submits this follows all workers
             follow_study(planned[0].config["tracker"], folder)
         return finish(plans, engine, budget, given.fail_fast, before)

@@ -65,3 +65,4 @@ class Engine(Protocol):
 
 
 GRACE_SECONDS = 25.0  # between asking a run to stop and ending it: a sweep ends within 30 s
+LATE_SECONDS = 60.0  # a network mount may show so late what another machine has written

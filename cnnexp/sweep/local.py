@@ -137,4 +137,7 @@ class LocalEngine:
 
 def exit_cause(code: int) -> str:
     """Say how a process ended. code: its exit code, or the negative number of the signal that killed it."""
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended its process with code {code}"
+    if code >= 0:
+        return f"it ended its process with code {code}"
+    names = {number.value: number.name for number in signal.Signals}  # some numbers between have none
+    return f"killed by {names.get(-code, f'signal {-code}')}"

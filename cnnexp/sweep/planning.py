@@ -26,7 +26,7 @@ from cnnexp.errors import UserError
 from cnnexp.records.names import check_study_name, study_folder
 from cnnexp.records.provenance import TYPED, command
 from cnnexp.sweep.compose import Composer
-from cnnexp.sweep.expand import expand
+from cnnexp.sweep.expand import axes, expand
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.study import check_arms
 from cnnexp.training.plan import Plan
@@ -51,6 +51,7 @@ def compose_all(words: list[str], max_seeds: int = 0) -> tuple[Any, list[list[st
         if max_seeds:
             from cnnexp.sweep.until import seed_word  # its report takes a second to import
 
+            axes(study)  # or it says what is wrong
             swept.append(seed_word(swept, whole, max_seeds))
         runs = expand(swept, study, hydra)
         compose = Composer(hydra, places)

@@ -93,7 +93,7 @@ class RayEngine:
         self.plans: dict[Any, Plan | None] = {}  # of each agent that is ready
         self.calls: dict[Any, tuple[Any, str, tuple[Any, ...]]] = {}  # the agent, method and arguments of an answer
         self.queue: list[Plan] = []
-        self.stopping, self.failures = False, 0
+        self.stopping, self.failures, self.size = False, 0, ""
         self.look()
 
     def look(self) -> None:
@@ -101,10 +101,11 @@ class RayEngine:
         self.look_at = monotonic() + LOOK_SECONDS
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         room = sum(min(int(node.get(name, 0) / need) for name, need in self.needs.items()) for node in nodes)
-        self.size = f"{len(nodes)} node(s), with room for {room} run(s) at a time"
+        begun, self.size = bool(self.size), f"{len(nodes)} node(s), with room for {room} run(s) at a time"
         if not room and not self.fixed:
             needs = ", ".join(f"{name} {need:g}" for name, need in self.needs.items())
-            raise UserError(f"cluster=ray: no node of the cluster has what a run needs: {needs}")
+            message = f"cluster=ray: no node of the cluster has what a run needs: {needs}"
+            raise RuntimeError(message) if begun else UserError(message)  # all are lost: the command ends with 75
         for _ in range((self.most if self.fixed else min(room, self.most)) - len(self.attempts)):
             agent = self.agent.remote(*self.of_agents)
             self.attempts[agent] = 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 
 from cnnexp import storage
@@ -16,7 +16,7 @@ from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord
 from cnnexp.sweep import study
 from cnnexp.sweep.board import Board, print_summary, where_to_look
-from cnnexp.sweep.engine import GRACE_SECONDS, Engine, Event, Lost, Progress
+from cnnexp.sweep.engine import GRACE_SECONDS, LATE_SECONDS, Engine, Event, Lost, Progress
 from cnnexp.sweep.queue import Queue
 from cnnexp.sweep.times import Times
 from cnnexp.text import duration, percent
@@ -234,14 +234,25 @@ class Scheduler:
     def note(self, plan: Plan, status: str, message: str, seconds: float, where: str = "") -> None:
         """Note how a run ended, and print it. where: "" if it was made here."""
         record = plan.record()
-        if status == "done" and record.problem:  # such as a disk that fails: the same command looks again
-            status, message = "failed", record.problem
+        if status == "done":
+            record = self.done_record(plan)
+            if record.info.get("status") != "done":  # such as a disk that fails: the same command looks again
+                status, message = "failed", record.problem or f"{plan.folder / 'run.json'}: says {record.status}"
         self.ended.append((plan, status, message))
         self.queue.ended(plan)
         self.failed |= status not in self.HARMLESS
         if status == "done" and record.info["result"].get("stopped") != "pruned":
             self.times.learn(plan.fingerprint, self.times.work_of(plan), record.info["seconds"]["total"])
         self.board.ended(plan, status, self.line(plan, status, message, where or duration(seconds), record))
+
+    def done_record(self, plan: Plan) -> RunRecord:
+        """Return the record of a run that is done, perhaps on another machine: a network mount may show that late."""
+        until = monotonic() + LATE_SECONDS
+        while (record := plan.record()).info.get("status") != "done" and self.signal is None and monotonic() < until:
+            if record.problem and (plan.folder / "run.json").exists():
+                break
+            sleep(0.1)
+        return record
 
     def line(self, plan: Plan, status: str, message: str, where: str, record: RunRecord) -> str:
         """Return what is printed of a run that has ended. where: it was made, or in what time."""

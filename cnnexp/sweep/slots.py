@@ -26,7 +26,7 @@ def resolve(slots: str | list[str], kind: str, processes: int = 1) -> list[Slot]
     named = [] if slots == "auto" else [slots] if isinstance(slots, str) else slots
     devices = [device for entry in named for device in _expand(entry)]
     if not devices and slots != "auto":
-        raise UserError("slots: given an empty list; allowed: auto, cpu:2, [cuda:0, cuda:1]")
+        raise UserError("slots: given an empty list; allowed: auto, cpu:2, [cuda:0,cuda:1]")
     if devices and kind != "auto" and kind.split(":")[0] != devices[0].split(":")[0]:
         raise UserError(f"slots: given {slots} with device.kind={kind}; name the same kind of device, or leave one out")
     if len({device.split(":")[0] for device in devices}) > 1:

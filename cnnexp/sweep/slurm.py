@@ -17,14 +17,13 @@ from cnnexp.config.flags import seconds
 from cnnexp.config.schema import GIVEN
 from cnnexp.errors import EXIT_PREEMPTED, Interrupted, UserError
 from cnnexp.records.fields import FINAL
-from cnnexp.sweep.engine import Ended, Event, Progress
+from cnnexp.sweep.engine import LATE_SECONDS, Ended, Event, Progress
 from cnnexp.text import in_shell
 from cnnexp.training.allowed import shipped
 from cnnexp.training.plan import Plan
 
 LOOK_SECONDS = 2.0  # between two looks at the runs
 ASK_SECONDS = 15.0  # between two questions to SLURM
-LATE_SECONDS = 60.0  # a network mount may show so late what a worker has written
 FEWEST_MINUTES = 2  # of a worker: in the last one it saves
 SCRIPT = """\
 #!/bin/bash

@@ -1,6 +1,7 @@
 """Runs that are planned in one place and made in another: the same bits, one maker, and nothing built unasked."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -297,3 +298,23 @@ def test_a_run_whose_worker_ends_is_finished_by_another(
     assert [run.status for run in found] == ["done", "done"]
     assert sorted(run.info["resumed"] for run in found) == [0, 1]
     assert all(len(run.rows()) == 2 * 60 for run in found), json.dumps([len(run.rows()) for run in found])
+
+
+def test_too_few_open_files_are_refused_before_the_first_run(
+    train: Train, outputs: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*BY_HAND) == 0
+    monkeypatch.setattr("cnnexp.process.limits.FILES_OF_A_SLOT", 100_000)
+    monkeypatch.setattr("resource.getrlimit", lambda _: (64, 64))
+    real, opened = os.open, list[int]()
+
+    def few(path: Any, *more: Any, **named: Any) -> int:
+        opened.append(0)
+        if path == os.devnull and len(opened) > 200:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", few)
+    assert work(outputs) == 2
+    assert "ulimit -n: the limit of 64 open files is too low for this sweep" in capsys.readouterr().err
+    assert runs() == {}

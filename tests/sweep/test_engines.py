@@ -109,3 +109,12 @@ def test_all_processes_share_one_deadline(
     assert [worker.process.exitcode for worker in workers] == [-9] * 3
     assert 2.0 <= took < 5.0  # one after another: 6 s
     assert {event.cause for event in events} <= {"killed by SIGKILL"}
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [(3, "it ended its process with code 3"), (-9, "killed by SIGKILL"), (-37, "killed by signal 37")],
+)
+def test_how_a_process_ended(code: int, cause: str) -> None:
+    """Signals between the first and the last of real time have no name."""
+    assert local.exit_cause(code) == cause

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from same_runs import assert_same_runs
 from tiny import with_tiny
 
 from cnnexp import storage
+from cnnexp.errors import UserError
 from cnnexp.process.signals import children
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.storage import presence
+from cnnexp.sweep.ray import RayEngine
 
 Train = Callable[..., int]
 SWEEP = ("-m", "study.name=study", "study.arm=a")
@@ -70,6 +73,26 @@ def test_the_plan_of_a_machine_with_gpus_is_made_without_one(
     gpu = ["device=auto", "device.precision=bf16", "cluster.gpus=0.25", "cluster.cpus=2", "device.threads=auto"]
     assert train(*SWEEP, "cluster=ray", *gpu, "--plan") == 0
     assert "1 to do" in capsys.readouterr().out and not outputs.exists()
+
+
+def test_a_cluster_that_loses_its_last_node_is_no_wrong_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a cluster that never had room is refused with 2; otherwise the command ends with 75, and can go on."""
+    node = {"Alive": True, "Resources": {"CPU": 1.0}}
+
+    class Agent:
+        ready = SimpleNamespace(remote=object)
+
+    made = SimpleNamespace(remote=lambda *_: Agent())
+    pretended = SimpleNamespace(nodes=lambda: [node], remote=lambda **_: lambda _: made)
+    monkeypatch.setitem(sys.modules, "ray", pretended)
+    monkeypatch.setattr("cnnexp.sweep.ray.join", lambda address: None)
+    engine = RayEngine({"address": "auto", "workers": "auto"}, {"CPU": 1}, (), 2)
+    node["Alive"] = False
+    with pytest.raises(RuntimeError, match="no node of the cluster has what a run needs: CPU 1") as raised:
+        engine.look()
+    assert not isinstance(raised.value, UserError)
+    with pytest.raises(UserError, match="no node of the cluster has what a run needs: CPU 1"):
+        RayEngine({"address": "auto", "workers": "auto"}, {"CPU": 1}, (), 2)
 
 
 # Real clusters.

@@ -18,6 +18,7 @@ from cnnexp.errors import UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.storage import files
 from cnnexp.sweep import scheduler as scheduling
+from cnnexp.sweep.engine import Ended
 from cnnexp.sweep.scheduler import MAX_LOSSES, Scheduler
 from cnnexp.sweep.times import Times
 from cnnexp.training.plan import Plan
@@ -191,6 +192,24 @@ def test_after_waiting_a_budget_is_not_called_too_short(tmp_path: Path) -> None:
 def test_the_budget_ends_the_waiting_for_a_slot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Scheduler([plain_plan(tmp_path, "a")], FakeEngine(0, done), Times([]), budget=1).run() == 75
     assert "not started: 1 run; the same command continues" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shown", [None, "running"])
+@pytest.mark.parametrize("later", [True, False])
+def test_a_record_that_a_network_mount_shows_late(
+    tmp_path: Path, shown: str | None, later: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scheduling, "LATE_SECONDS", 60.0 if later else 0.5)
+    plan, engine = plain_plan(tmp_path, "a"), FakeEngine(1, done)
+    if shown:
+        finish(plan, shown)
+    visible = threading.Timer(1.0, finish, (plan, "done"))
+    if later:
+        visible.start()
+    monkeypatch.setattr(engine, "news", lambda timeout: [Ended(plan, "done", "")])
+    assert Scheduler([plan], engine, Times([])).run() == (0 if later else 3)
+    out = capsys.readouterr().out
+    assert ("done    a, seed 0: validation 50.00%" if later else "failed  a, seed 0: ") in out
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, None])
