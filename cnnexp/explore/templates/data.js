@@ -31,11 +31,8 @@ function classes() {
     const axis = panel ? panel + 1 : "",
       total = counts.reduce((a, b) => a + b, 0),
       inner = panel % columns > 0;
-    layout[`xaxis${axis}`] = {
-      title: { text: `${split} images (${total.toLocaleString("en")})` },
-      nticks: 4,
-      rangemode: "tozero",
-    };
+    const title = { text: `${split} images (${total.toLocaleString("en")})` };
+    layout[`xaxis${axis}`] = { title, nticks: 4, rangemode: "tozero" };
     layout[`yaxis${axis}`] = {
       ...ticks,
       ...(inner ? { title: { text: "" } } : {}),
@@ -46,16 +43,7 @@ function classes() {
     };
     const mean = total / order.length,
       line = { color: colours().ink, dash: "dot", width: 1 };
-    layout.shapes.push({
-      type: "line",
-      x0: mean,
-      x1: mean,
-      y0: 0,
-      y1: 1,
-      xref: `x${axis}`,
-      yref: `y${axis} domain`,
-      line,
-    });
+    layout.shapes.push({ ...upright(mean), xref: `x${axis}`, yref: `y${axis} domain`, line });
     const colour = colours()[SPLITS[split]];
     const look = named
       ? { type: "bar", orientation: "h", marker: { color: colour }, textposition: "none" }
@@ -68,16 +56,15 @@ function classes() {
 
 function pixels() {
   const step = 256 / data.pixels[0].shares.length;
-  const traces = data.pixels.map(({ name, shares }) => ({
-    type: "scatter",
-    mode: "lines",
-    x: [...shares.map((_, bin) => bin * step), 256], // to the end of the last bin
-    y: [...shares, shares.at(-1)],
-    text: shares.map((share, bin) => `${name}, ${bin * step} to ${(bin + 1) * step - 1}: ${share} %`),
-    ...HOVER,
-    name,
-    line: { color: CHANNELS[name][page.isDark() ? 1 : 0], shape: "hv", width: 1.8 },
-  }));
+  const traces = data.pixels.map(({ name, shares }) => {
+    const places = [...shares.map((_, bin) => bin * step), 256]; // to the end of the last bin
+    return scatter("lines", places, [...shares, shares.at(-1)], {
+      text: shares.map((share, bin) => `${name}, ${bin * step} to ${(bin + 1) * step - 1}: ${share} %`),
+      ...HOVER,
+      name,
+      line: { color: CHANNELS[name][page.isDark() ? 1 : 0], shape: "hv", width: 1.8 },
+    });
+  });
   const layout = {
     height: 340,
     showlegend: traces.length > 1,

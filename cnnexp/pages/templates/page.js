@@ -12,8 +12,10 @@ const make = (tag, attributes = {}, ...children) => {
   made.append(...children);
   return made;
 };
-const tableOf = (name, heads, rows) => {
-  const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
+// heads: of the columns, as texts; those after the first `words` are of numbers.
+const tableOf = (name, heads, rows, words = heads.length) => {
+  const head = heads.map((text, i) => make("th", { scope: "col", class: i < words ? null : "number", text }));
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
   const scroll = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, table);
   return make("div", { class: "table" }, scroll);
 };

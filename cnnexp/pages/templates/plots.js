@@ -8,6 +8,10 @@ const faded = (colour, share) =>
     .toString(16)
     .padStart(2, "0");
 const HOVER = { hovertemplate: "%{text}<extra></extra>" };
+// One of Plotly's traces. mode: lines, markers, or lines+markers. more: its other settings.
+const scatter = (mode, x, y, more) => ({ type: "scatter", mode, x, y, ...more });
+const dashed = (x, y, line) =>
+  scatter("lines", x, y, { line: { color: colours().soft, dash: "dash", ...line }, hoverinfo: "skip" });
 const coarse = matchMedia("(pointer: coarse)").matches; // a finger: it scrolls the page, and does not drag in a figure
 const plots = new Map(); // element: {build, select}
 const unpacked = new Promise((resolve) => {
@@ -23,6 +27,9 @@ const unpacked = new Promise((resolve) => {
   };
   addEventListener("load", () => setTimeout(start, 50));
 });
+
+// A line from the bottom to the top of a figure, for its `shapes`.
+const upright = (x) => ({ type: "line", x0: x, x1: x, y0: 0, y1: 1 });
 
 function startLibrary() {
   if (window.Plotly || !page.library) return Boolean(window.Plotly);

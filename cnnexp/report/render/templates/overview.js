@@ -43,16 +43,9 @@ function cost() {
     points = shownPoints(),
     front = paretoFront(points, name),
     dark = page.isDark() ? 1 : 0;
-  const traces = [
-    {
-      type: "scatter",
-      mode: "lines",
-      x: front.map((p) => p.costs[name]),
-      y: front.map((p) => p.test),
-      line: { color: colours().soft, dash: "dash", width: 1.4, shape: "hv" },
-      hoverinfo: "skip",
-    },
-  ];
+  const across = (points) => points.map((p) => p.costs[name]),
+    tests = (points) => points.map((p) => p.test);
+  const traces = [dashed(across(front), tests(front), { width: 1.4, shape: "hv" })];
   for (const study of new Set(points.map((point) => point.study))) {
     const own = points.filter((point) => point.study === study);
     const words = own.map(
@@ -60,36 +53,30 @@ function cost() {
         `${label(p.name)}: ${label(p.arm)}<br>${p.test.toFixed(2)} %, ${shownCost(p.costs[name])}, n = ${p.n}` +
         (front.includes(p) ? "<br>on the Pareto front" : ""),
     );
-    traces.push({
-      type: "scatter",
-      mode: "markers+text",
-      x: own.map((p) => p.costs[name]),
-      y: own.map((p) => p.test),
-      text: words,
-      ...HOVER,
-      cliponaxis: false,
-      textposition: own.map((p) => (front.indexOf(p) % 2 ? "bottom right" : "top left")),
-      texttemplate: own.map((p) =>
-        front.length < 9 && front.includes(p) ? label(shortened(`${p.name}: ${p.arm}`, 30)) : "",
-      ),
-      marker: {
-        color: COLOURS[study % COLOURS.length][dark],
-        symbol: SYMBOLS[study % SYMBOLS.length],
-        size: 9,
-        line: { color: colours().ink, width: own.map((p) => (front.includes(p) ? 2 : 0)) },
-      },
-    });
+    const named = (p) => (front.length < 9 && front.includes(p) ? label(shortened(`${p.name}: ${p.arm}`, 30)) : "");
+    traces.push(
+      scatter("markers+text", across(own), tests(own), {
+        text: words,
+        ...HOVER,
+        cliponaxis: false,
+        textposition: own.map((p) => (front.indexOf(p) % 2 ? "bottom right" : "top left")),
+        texttemplate: own.map(named),
+        marker: {
+          color: COLOURS[study % COLOURS.length][dark],
+          symbol: SYMBOLS[study % SYMBOLS.length],
+          size: 9,
+          line: { color: colours().ink, width: own.map((p) => (front.includes(p) ? 2 : 0)) },
+        },
+      }),
+    );
   }
+  const type = field("log-axis").checked ? "log" : "linear";
   return {
     data: traces,
     layout: {
       height: 430,
       margin: { l: 56, r: 60, t: 26, b: 48 },
-      xaxis: {
-        title: { text: data.costs[name] },
-        type: field("log-axis").checked ? "log" : "linear",
-        rangemode: "tozero",
-      },
+      xaxis: { title: { text: data.costs[name] }, type, rangemode: "tozero" },
       yaxis: { title: { text: "test accuracy (%)" } },
     },
   };
@@ -98,9 +85,7 @@ function cost() {
 function frontTable() {
   const name = field("cost-axis").value,
     rows = paretoFront(shownPoints(), name);
-  const heads = ["Study", "Arm", data.costs[name], "Test (%)", "n"].map((text, i) =>
-    make("th", { scope: "col", class: i > 1 ? "number" : "", text }),
-  );
+  const heads = ["Study", "Arm", data.costs[name], "Test (%)", "n"];
   const lines = rows.map((p) =>
     make(
       "tr",
@@ -110,7 +95,7 @@ function frontTable() {
       ...[shownCost(p.costs[name]), p.test.toFixed(2), p.n].map((text) => make("td", { class: "number", text })),
     ),
   );
-  field("front").replaceChildren(tableOf("Arms on the Pareto front", heads, lines));
+  field("front").replaceChildren(tableOf("Arms on the Pareto front", heads, lines, 2));
 }
 
 if (data.points.length) {

@@ -28,17 +28,14 @@ function curveTraces(arm, split, metric) {
     unit = metric === "accuracy" ? " %" : "";
   const what = split === "train" ? "training" : "validation",
     digits = metric === "accuracy" ? 2 : 4;
-  const line = (x, y, words, width, opacity = 1, pattern = dash) => ({
-    type: "scatter",
-    mode: x.length < 2 ? "markers" : "lines+markers",
-    x,
-    y,
-    opacity,
-    ...HOVER,
-    line: { color: colour, width, dash: pattern },
-    marker: { color: colour, symbol: arm.symbol, size: split === "val" ? 6 : 0.1, maxdisplayed: 9 },
-    text: x.map((epoch, i) => `${name}, ${what}<br>epoch ${epoch}: ${fixed(y[i], digits)}${unit}${words(i)}`),
-  });
+  const line = (x, y, words, width, opacity = 1, pattern = dash) =>
+    scatter(x.length < 2 ? "markers" : "lines+markers", x, y, {
+      opacity,
+      ...HOVER,
+      line: { color: colour, width, dash: pattern },
+      marker: { color: colour, symbol: arm.symbol, size: split === "val" ? 6 : 0.1, maxdisplayed: 9 },
+      text: x.map((epoch, i) => `${name}, ${what}<br>epoch ${epoch}: ${fixed(y[i], digits)}${unit}${words(i)}`),
+    });
   const having = arm.runs.filter((run) => run[split].epoch.length),
     done = having.filter((run) => run.done),
     traces = [];
@@ -46,21 +43,10 @@ function curveTraces(arm, split, metric) {
   const single = (run, width) =>
     line(run[split].epoch, run[split][metric], words(run), width, 0.75, run.done ? dash : "dot");
   if (state.seeds) return having.map((run) => single(run, 1.3));
-  const { epoch, mean, low, high } = meanCurve(
-    done.map((run) => run[split]),
-    metric,
-  );
+  const { epoch, mean, low, high } = meanCurve(done.map((run) => run[split]), metric);
   if (done.length > 1 && split === "val" && state.shown.size <= MAX_BANDS) {
-    traces.push({
-      type: "scatter",
-      mode: "lines",
-      x: [...epoch, ...epoch.slice().reverse()],
-      y: [...high, ...low.slice().reverse()],
-      fill: "toself",
-      fillcolor: faded(colour, 0.14),
-      line: { width: 0 },
-      hoverinfo: "skip",
-    });
+    const band = { fill: "toself", fillcolor: faded(colour, 0.14), line: { width: 0 }, hoverinfo: "skip" };
+    traces.push(scatter("lines", [...epoch, ...epoch.toReversed()], [...high, ...low.toReversed()], band));
   }
   const of = (i) => `<br>mean of ${done.length} ${RUNS}, ${fixed(low[i], digits)} to ${fixed(high[i], digits)}`;
   if (epoch.length) traces.push(line(epoch, mean, done.length > 1 ? of : words(done[0]), split === "val" ? 2.4 : 1.4));
@@ -72,17 +58,9 @@ function curves(metric) {
     ...(state.training ? curveTraces(arm, "train", metric) : []),
     ...curveTraces(arm, "val", metric),
   ]);
-  return {
-    data: traces,
-    layout: {
-      height: 420,
-      xaxis: { title: { text: "epoch" } },
-      yaxis: {
-        title: { text: metric === "accuracy" ? "accuracy (%)" : "loss (nats)" },
-        type: state.log ? "log" : "linear",
-      },
-    },
-  };
+  const title = { text: metric === "accuracy" ? "accuracy (%)" : "loss (nats)" };
+  const yaxis = { title, type: state.log ? "log" : "linear" };
+  return { data: traces, layout: { height: 420, xaxis: { title: { text: "epoch" } }, yaxis } };
 }
 
 function accuracy() {
@@ -96,110 +74,67 @@ function accuracy() {
       interval = low == null ? "" : `<br>95 % interval ${fixed(Math.max(low, 0))} to ${fixed(Math.min(high, 100))}`;
     const done = arm.runs.filter((run) => run.done);
     if (low != null)
-      traces.push({
-        type: "scatter",
-        mode: "lines",
-        x: [Math.max(low, 0), Math.min(high, 100)],
-        y: [place, place],
-        line: { color: faded(colour, 0.45), width: 7 },
-        hoverinfo: "skip",
-      });
-    traces.push({
-      type: "scatter",
-      mode: "markers",
-      x: done.map((run) => run.test),
-      y: done.map(() => place + 0.24),
-      marker: { color: colour, symbol: `${arm.symbol}-open`, size: 6 },
-      text: done.map((run) => `${name}, seed ${run.seed}: ${fixed(run.test)} %`),
-      ...HOVER,
-    });
-    traces.push({
-      type: "scatter",
-      mode: "markers",
-      x: [mean],
-      y: [place],
-      marker: { color: colour, symbol: arm.symbol, size: 11 },
-      text: [`${name}: mean ${fixed(mean)} %, n = ${arm.n}${interval}`],
-      ...HOVER,
-    });
+      traces.push(
+        scatter("lines", [Math.max(low, 0), Math.min(high, 100)], [place, place], {
+          line: { color: faded(colour, 0.45), width: 7 },
+          hoverinfo: "skip",
+        }),
+      );
+    const places = done.map(() => place + 0.24);
+    traces.push(
+      scatter("markers", done.map((run) => run.test), places, {
+        marker: { color: colour, symbol: `${arm.symbol}-open`, size: 6 },
+        text: done.map((run) => `${name}, seed ${run.seed}: ${fixed(run.test)} %`),
+        ...HOVER,
+      }),
+      scatter("markers", [mean], [place], {
+        marker: { color: colour, symbol: arm.symbol, size: 11 },
+        text: [`${name}: mean ${fixed(mean)} %, n = ${arm.n}${interval}`],
+        ...HOVER,
+      }),
+    );
   });
   const base = arms.find((arm) => arm.baseline);
-  const shapes = base
-    ? [
-        {
-          type: "line",
-          x0: base.test[0],
-          x1: base.test[0],
-          y0: 0,
-          y1: 1,
-          yref: "paper",
-          line: { dash: "dot", width: 1, color: colourOf(base) },
-        },
-      ]
-    : [];
-  const yaxis = {
-    tickvals: arms.map((_, i) => i),
-    ticktext: names,
-    range: [arms.length - 0.45, -0.55],
-    showgrid: false,
-  };
-  return {
-    data: traces,
-    layout: {
-      height: 90 + 36 * Math.max(arms.length, 2),
-      shapes,
-      xaxis: { title: { text: "test accuracy (%)" } },
-      yaxis,
-    },
-  };
+  const dotted = base && { line: { dash: "dot", width: 1, color: colourOf(base) } };
+  const shapes = base ? [{ ...upright(base.test[0]), yref: "paper", ...dotted }] : [];
+  const range = [arms.length - 0.45, -0.55];
+  const yaxis = { tickvals: arms.map((_, i) => i), ticktext: names, range, showgrid: false };
+  const height = 90 + 36 * Math.max(arms.length, 2);
+  return { data: traces, layout: { height, shapes, xaxis: { title: { text: "test accuracy (%)" } }, yaxis } };
 }
 
 function cost() {
   const name = state.cost,
-    arms = shownArms().filter((arm) => arm.n && arm.costs[name] != null),
-    traces = [];
+    arms = shownArms().filter((arm) => arm.n && arm.costs[name] != null);
   const shownCost = (value) => (name === "seconds" ? `${fixed(value, 1)} s` : Intl.NumberFormat("en").format(value));
   const order = [...arms].sort((a, b) => a.costs[name] - b.costs[name]);
   const front = data.fronts[name].map((key) => byKey.get(key));
-  traces.push({
-    type: "scatter",
-    mode: "lines",
-    x: front.map((arm) => arm.costs[name]),
-    y: front.map((arm) => arm.test[0]),
-    line: { color: colours().soft, dash: "dash", width: 1.4, shape: "hv" },
-    hoverinfo: "skip",
-  });
+  const accuracies = front.map((arm) => arm.test[0]);
+  const traces = [dashed(front.map((arm) => arm.costs[name]), accuracies, { width: 1.4, shape: "hv" })];
   for (const arm of arms) {
     const colour = colourOf(arm),
       text = label(arm.label),
       done = arm.runs.filter((run) => run.done && run.costs[name] != null);
     if (state.seeds || name === "seconds")
-      traces.push({
-        type: "scatter",
-        mode: "markers",
-        x: done.map((run) => run.costs[name]),
-        y: done.map((run) => run.test),
-        opacity: 0.55,
-        marker: { color: colour, symbol: `${arm.symbol}-open`, size: 6 },
-        text: done.map((run) => `${text}, seed ${run.seed}<br>${fixed(run.test)} %, ${shownCost(run.costs[name])}`),
+      traces.push(
+        scatter("markers", done.map((run) => run.costs[name]), done.map((run) => run.test), {
+          opacity: 0.55,
+          marker: { color: colour, symbol: `${arm.symbol}-open`, size: 6 },
+          text: done.map((run) => `${text}, seed ${run.seed}<br>${fixed(run.test)} %, ${shownCost(run.costs[name])}`),
+          ...HOVER,
+        }),
+      );
+    const on = front.includes(arm);
+    const line = { width: on ? 2 : 0, color: colours().ink };
+    const words = `${text}<br>mean ${fixed(arm.test[0])} %, ${shownCost(arm.costs[name])}`;
+    traces.push(
+      scatter("markers", [arm.costs[name]], [arm.test[0]], {
+        marker: { color: colour, symbol: arm.symbol, size: 12, line },
+        text: [`${words}${on ? "<br>on the Pareto front" : ""}`],
         ...HOVER,
-      });
-    const on = front.includes(arm) ? "<br>on the Pareto front" : "";
-    traces.push({
-      type: "scatter",
-      mode: "markers",
-      x: [arm.costs[name]],
-      y: [arm.test[0]],
-      marker: {
-        color: colour,
-        symbol: arm.symbol,
-        size: 12,
-        line: { width: front.includes(arm) ? 2 : 0, color: colours().ink },
-      },
-      text: [`${text}<br>mean ${fixed(arm.test[0])} %, ${shownCost(arm.costs[name])}${on}`],
-      ...HOVER,
-      cliponaxis: false,
-    });
+        cliponaxis: false,
+      }),
+    );
   }
   const margin = { l: 56, r: 40, t: 26, b: 48 },
     height = 430,
@@ -272,16 +207,7 @@ function namesBeside(points, width, height) {
 }
 
 function reliability() {
-  const traces = [
-    {
-      type: "scatter",
-      mode: "lines",
-      x: [0, 100],
-      y: [0, 100],
-      line: { color: colours().soft, dash: "dash", width: 1 },
-      hoverinfo: "skip",
-    },
-  ];
+  const traces = [dashed([0, 100], [0, 100], { width: 1 })];
   for (const arm of shownArms().filter((one) => data.reliability[one.key])) {
     const bins = data.reliability[arm.key],
       name = label(arm.label);
@@ -289,16 +215,14 @@ function reliability() {
       `${name}<br>confidence ${fixed(sure, 1)} %, ` +
       `accuracy ${fixed(right, 1)} %<br>${images} images a ${RUNS.slice(0, -1)}`;
     const size = bins.map(([, , images]) => 5 + Math.min(9, Math.sqrt(images) / 3));
-    traces.push({
-      type: "scatter",
-      mode: "lines+markers",
-      x: bins.map(([sure]) => sure),
-      y: bins.map(([, right]) => right),
-      line: { color: colourOf(arm), dash: arm.dash, width: 1.6 },
-      marker: { color: colourOf(arm), symbol: arm.symbol, size },
-      text: bins.map(words),
-      ...HOVER,
-    });
+    traces.push(
+      scatter("lines+markers", bins.map(([sure]) => sure), bins.map(([, right]) => right), {
+        line: { color: colourOf(arm), dash: arm.dash, width: 1.6 },
+        marker: { color: colourOf(arm), symbol: arm.symbol, size },
+        text: bins.map(words),
+        ...HOVER,
+      }),
+    );
   }
   return {
     data: traces,

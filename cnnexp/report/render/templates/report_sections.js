@@ -9,15 +9,9 @@ function timeToAccuracy() {
   const thinned =
     `The page holds one in ${data.every} epochs of these curves: a run may have reached the level up to ` +
     `${data.every - 1} epochs earlier.`;
+  const validated = (arm) => arm.runs.filter((run) => run.done).map((run) => run.val);
   const best = data.arms
-    .map((arm) =>
-      Math.max(
-        ...meanCurve(
-          arm.runs.filter((run) => run.done).map((run) => run.val),
-          "accuracy",
-        ).mean,
-      ),
-    )
+    .map((arm) => Math.max(...meanCurve(validated(arm), "accuracy").mean))
     .filter(Number.isFinite)
     .sort((a, b) => a - b);
   field.value = best.length ? Math.floor(best[Math.floor((best.length - 1) / 2)]) : 50;
@@ -41,11 +35,9 @@ function timeToAccuracy() {
       [fixed(row.seconds, 1), fixed(row.epochs, 1), `${row.reached} of ${row.n}`].map((text) =>
         make("td", { class: "number", text }),
       );
-    const heads = ["Arm", "Training (s)", "Epochs", "Runs that reach it"].map((text, i) =>
-      make("th", { scope: "col", class: i ? "number" : "", text }),
-    );
+    const heads = ["Arm", "Training (s)", "Epochs", "Runs that reach it"];
     const lines = rows.map((row) => make("tr", {}, make("th", { scope: "row", text: row.arm.label }), ...cells(row)));
-    const table = tableOf("Time to accuracy", heads, lines);
+    const table = tableOf("Time to accuracy", heads, lines, 1);
     improve(table);
     holder.replaceChildren(table, ...(data.every > 1 ? [make("p", { class: "soft", text: thinned })] : []));
   };
@@ -158,11 +150,7 @@ function mistakes() {
   const holder = document.getElementById("mistakes-shown"),
     having = data.arms.filter((arm) => data.mistakes[arm.key]?.length);
   if (!holder || !having.length) return;
-  const field = choose(
-    "mistakes-arm",
-    having,
-    having.find((arm) => !arm.baseline),
-  );
+  const field = choose("mistakes-arm", having, having.find((arm) => !arm.baseline));
   const fill = () => holder.replaceChildren(gallery(data.mistakes[field.value]));
   field.addEventListener("change", fill);
   fill();
@@ -177,9 +165,7 @@ function settings() {
     second = choose("settings-second", arms, arms[1] || arms[0]);
   const fill = () => {
     const rows = Object.entries(data.settings).filter(([, values]) => values[first.value] !== values[second.value]);
-    const heads = ["Setting", byKey.get(first.value).label, byKey.get(second.value).label].map((text) =>
-      make("th", { scope: "col", text }),
-    );
+    const heads = ["Setting", byKey.get(first.value).label, byKey.get(second.value).label];
     const body = rows.map(([key, values]) =>
       make(
         "tr",

@@ -23,22 +23,19 @@ const share = (trial) => {
 const colourOf = (trial) => (trial.best ? colours().best : faded(colours().blue, 0.3 + 0.6 * share(trial)));
 const words = (trial) =>
   [`trial ${trial.number} (${trial.best ? "the best" : trial.state})`, ...trial.words].map(label).join("<br>");
-const markers = (trials, x, y, marker = {}) => ({
-  type: "scatter",
-  mode: "markers",
-  x: trials.map(x),
-  y: trials.map(y),
-  text: trials.map(words),
-  customdata: trials.map((trial) => trial.number),
-  ...HOVER,
-  marker: {
-    color: trials.map((trial) => (trial.best ? colours().best : colours().blue)),
-    opacity: 0.8,
-    size: trials.map((trial) => (trial.best ? 14 : 8)),
-    symbol: trials.map((trial) => (trial.best ? "star" : "circle")),
-    ...marker,
-  },
-});
+const markers = (trials, x, y, marker = {}) =>
+  scatter("markers", trials.map(x), trials.map(y), {
+    text: trials.map(words),
+    customdata: trials.map((trial) => trial.number),
+    ...HOVER,
+    marker: {
+      color: trials.map((trial) => (trial.best ? colours().best : colours().blue)),
+      opacity: 0.8,
+      size: trials.map((trial) => (trial.best ? 14 : 8)),
+      symbol: trials.map((trial) => (trial.best ? "star" : "circle")),
+      ...marker,
+    },
+  });
 const valueAxis = () => ({ title: { text: label(data.name) } });
 
 function progress() {
@@ -54,19 +51,13 @@ function progress() {
   const low = Math.min(...trials.map(value).filter((one) => one != null));
   const line = { color: colours().ink, width: 1.2, shape: "hv" };
   const traces = [
-    { type: "scatter", mode: "lines", x: complete.map(number), y: best, line, hoverinfo: "skip" },
+    scatter("lines", complete.map(number), best, { line, hoverinfo: "skip" }),
     markers(pruned, number, value, { color: colours().purple, symbol: "x", size: 8 }),
     markers(others, number, () => low, { color: colours().soft, symbol: "triangle-down-open", size: 9 }),
     markers(drawnLast(complete), number, value),
   ];
-  return {
-    data: traces,
-    layout: {
-      height: 380,
-      xaxis: { title: { text: "trial" }, ...(data.trials.length < 12 ? { dtick: 1 } : {}) },
-      yaxis: valueAxis(),
-    },
-  };
+  const xaxis = { title: { text: "trial" }, ...(data.trials.length < 12 ? { dtick: 1 } : {}) };
+  return { data: traces, layout: { height: 380, xaxis, yaxis: valueAxis() } };
 }
 
 function curves() {
@@ -75,20 +66,13 @@ function curves() {
     const [color, dash] = trial.complete
       ? [colourOf(trial), "solid"]
       : (looks[trial.state] ?? [colours().soft, "dashdot"]);
-    return {
-      type: "scatter",
-      mode: "lines+markers",
-      x: trial.epochs,
-      y: trial.curve,
+    const size = trial.epochs.map((_, i) => (trial.state === "pruned" && i === trial.epochs.length - 1 ? 8 : 0.1));
+    return scatter("lines+markers", trial.epochs, trial.curve, {
       ...HOVER,
       line: { color, dash, width: trial.best ? 3 : 1.3 },
-      marker: {
-        color,
-        symbol: "x",
-        size: trial.epochs.map((_, i) => (trial.state === "pruned" && i === trial.epochs.length - 1 ? 8 : 0.1)),
-      },
+      marker: { color, symbol: "x", size },
       text: trial.epochs.map((epoch, i) => `${words(trial)}<br>epoch ${epoch}: ${trial.curve[i]}`),
-    };
+    });
   });
   return { data: traces, layout: { height: 380, xaxis: { title: { text: "epoch" } }, yaxis: valueAxis() } };
 }
@@ -96,35 +80,21 @@ function curves() {
 function importances() {
   const [names, shares, lows, highs] = [0, 1, 2, 3].map((place) => data.importances.map((one) => one[place]));
   const text = names.map((name, i) => `${label(name)}: ${shares[i]} %<br>95 % interval ${lows[i]} to ${highs[i]} %`);
-  const trace = {
-    type: "bar",
-    orientation: "h",
-    x: shares,
-    y: names.map((_, i) => i),
-    width: 0.55,
-    text,
-    textposition: "none",
-    ...HOVER,
-    marker: { color: colours().blue },
-    error_x: {
-      type: "data",
-      symmetric: false,
-      color: colours().ink,
-      thickness: 1.6,
-      array: highs.map((high, i) => high - shares[i]),
-      arrayminus: lows.map((low, i) => shares[i] - low),
-    },
+  const error_x = {
+    type: "data",
+    symmetric: false,
+    color: colours().ink,
+    thickness: 1.6,
+    array: highs.map((high, i) => high - shares[i]),
+    arrayminus: lows.map((low, i) => shares[i] - low),
   };
-  const yaxis = {
-    tickvals: trace.y,
-    ticktext: names.map((name) => label(shortened(name, 30))),
-    showgrid: false,
-    range: [names.length - 0.4, -0.6],
-  };
-  return {
-    data: [trace],
-    layout: { height: 90 + 40 * names.length, xaxis: { title: { text: "importance (%)" }, range: [0, 102] }, yaxis },
-  };
+  const y = names.map((_, i) => i);
+  const bars = { type: "bar", orientation: "h", x: shares, y, width: 0.55, marker: { color: colours().blue }, error_x };
+  const trace = { ...bars, text, textposition: "none", ...HOVER };
+  const ticktext = names.map((name) => label(shortened(name, 30)));
+  const yaxis = { tickvals: y, ticktext, showgrid: false, range: [names.length - 0.4, -0.6] };
+  const xaxis = { title: { text: "importance (%)" }, range: [0, 102] };
+  return { data: [trace], layout: { height: 90 + 40 * names.length, xaxis, yaxis } };
 }
 
 // Where a setting's values are: numbers from end to end, words at whole numbers.
@@ -152,20 +122,10 @@ function settings() {
   const traces = data.settings.map((setting, place) => {
     const axis = place ? place + 1 : "";
     layout[`xaxis${axis}`] = settingAxis(setting);
-    layout[`yaxis${axis}`] = {
-      ...(place % columns ? {} : valueAxis()),
-      matches: "y",
-      showticklabels: !(place % columns),
-    };
-    return {
-      ...markers(
-        trials,
-        (trial) => trial.at[place],
-        (trial) => trial.value,
-      ),
-      xaxis: `x${axis}`,
-      yaxis: `y${axis}`,
-    };
+    const inner = place % columns > 0;
+    layout[`yaxis${axis}`] = { ...(inner ? {} : valueAxis()), matches: "y", showticklabels: !inner };
+    const points = markers(trials, (trial) => trial.at[place], (trial) => trial.value);
+    return { ...points, xaxis: `x${axis}`, yaxis: `y${axis}` };
   });
   delete layout.yaxis.matches;
   return { data: traces, layout };
@@ -180,17 +140,13 @@ function parallel() {
     .map((trial) => {
       const y = [...trial.heights, heightOf(trial)],
         color = colourOf(trial);
-      return {
-        type: "scatter",
-        mode: "lines+markers",
-        x: y.map((_, i) => i),
-        y,
+      return scatter("lines+markers", y.map((_, i) => i), y, {
         text: y.map(() => words(trial)),
         customdata: y.map(() => trial.number),
         ...HOVER,
         line: { color, width: trial.best ? 3 : 1.4 },
         marker: { color, size: trial.best ? 8 : 5 },
-      };
+      });
     });
   const ends = [low, high].map((value, y) => [y, Number(value.toPrecision(4))]);
   const ticks = [...data.settings.map((setting) => setting.ticks), ends];
@@ -206,14 +162,7 @@ function parallel() {
       bgcolor: faded(ink.paper, 0.75),
     })),
   );
-  const shapes = ticks.map((_, x) => ({
-    type: "line",
-    x0: x,
-    x1: x,
-    y0: 0,
-    y1: 1,
-    line: { color: ink.soft, width: 1 },
-  }));
+  const shapes = ticks.map((_, x) => ({ ...upright(x), line: { color: ink.soft, width: 1 } }));
   const names = [...data.settings.map((setting) => setting.name), data.name].map((name) =>
     label(shortened(name, 26)).replace(" (", "<br>("),
   );
