@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnexp.data.batches import Normalise
 from cnnexp.reference.layers import BY_FORMULA
 from cnnexp.training.bf16 import IN_FP32
 from cnnexp.training.inference import TrainedModel, Transform
@@ -22,10 +23,9 @@ class Portable(nn.Module):
     def __init__(self, model: TrainedModel):
         """model: on the CPU; its network becomes a part of this one, and its layers torch's own."""
         super().__init__()
-        scale = 1 / torch.tensor(model.transform.std, dtype=torch.float64)
-        shift = -torch.tensor(model.transform.mean, dtype=torch.float64) * scale
-        for name, values in (("scale", scale), ("shift", shift)):
-            self.register_buffer(name, values.view(1, -1, 1, 1).to(torch.float32))
+        normalise = Normalise(model.transform.mean, model.transform.std, torch.device("cpu"))
+        self.register_buffer("scale", normalise.scale)
+        self.register_buffer("shift", normalise.shift)
         self.network = model.model.eval()
         for module in self.network.modules():
             module.__class__ = TORCHS.get(type(module), type(module))

@@ -30,8 +30,8 @@ def propose(search: Search, trials: Sequence[Trial], number: int) -> Params | No
     study = study_of(search, trials)
     for attempt in range(ATTEMPTS):
         seed = fold(search.seed, "search", number, attempt) % 2**32
-        asked = optuna.samplers.TPESampler(seed=seed) if search.sampler == "tpe" else None
-        study.sampler = asked or optuna.samplers.RandomSampler(seed=seed)
+        sampler = optuna.samplers.TPESampler if search.sampler == "tpe" else optuna.samplers.RandomSampler
+        study.sampler = sampler(seed=seed)
         drawn = study.ask(distributions(search)).params
         params = {key: from_optuna(search, key, drawn[key]) for key in search.space}
         if tuple(as_words(params)) not in tried:

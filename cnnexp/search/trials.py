@@ -150,16 +150,15 @@ class Trials:
                 raise UserError(
                     f"{self.folder / TRIALS}: has a row that a search has not written; use another study.name"
                 )
-            if number not in self.ended:
-                if error := row.get("error"):
-                    trial = Trial(number, params, self.folder, "unfit", status="refused", message=str(error))
-                else:
-                    trial = read_trial(self.search, number, params, self.folder / Path(str(name)).name)
-                if trial.state == "unfit" or trial.status in FINAL:
-                    self.ended[number] = trial
-                found[number] = trial
+            if number in self.ended:
+                trial = self.ended[number]
+            elif error := row.get("error"):
+                trial = Trial(number, params, self.folder, "unfit", status="refused", message=str(error))
             else:
-                found[number] = self.ended[number]
+                trial = read_trial(self.search, number, params, self.folder / Path(str(name)).name)
+            if trial.state == "unfit" or trial.status in FINAL:
+                self.ended[number] = trial
+            found[number] = trial
         return [found[number] for number in sorted(found)]
 
     def add(self, number: int, params: Params, folder: Path | None = None, error: str = "") -> None:

@@ -20,6 +20,10 @@ const tableOf = (name, heads, rows, words = heads.length) => {
   return make("div", { class: "table" }, scroll);
 };
 const find = (selector, within = document) => [...within.querySelectorAll(selector)];
+const setOpen = (parts, open) =>
+  parts.forEach((part) => {
+    part.open = open;
+  });
 const say = (text) => {
   document.getElementById("live").textContent = text;
 };
@@ -65,11 +69,7 @@ document.addEventListener("click", async (event) => {
 function openTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
-  find("details.part", target)
-    .slice(0, 1)
-    .forEach((part) => {
-      part.open = true;
-    });
+  setOpen(find("details.part", target).slice(0, 1), true);
   for (let part = target; part; part = part.parentElement) if (part.matches("details")) part.open = true;
   target.scrollIntoView();
 }
@@ -80,9 +80,7 @@ document.addEventListener("click", (event) => {
 document.getElementById("open-all")?.addEventListener("click", (event) => {
   const parts = find("details.part"),
     open = parts.some((part) => !part.open);
-  parts.forEach((part) => {
-    part.open = open;
-  });
+  setOpen(parts, open);
   event.target.textContent = open ? "Close all sections" : "Open all sections";
 });
 
@@ -187,16 +185,12 @@ find(".table:not(header *)").forEach(improve); // those of the first screen are 
 addEventListener("beforeprint", () => {
   page.remember.open = find("details.part, details.print").filter((part) => !part.open);
   page.remember.theme = document.documentElement.dataset.theme;
-  page.remember.open.forEach((part) => {
-    part.open = true;
-  });
+  setOpen(page.remember.open, true);
   document.documentElement.dataset.theme = "light";
   page.beforePrint.forEach((draw) => draw());
 });
 addEventListener("afterprint", () => {
-  page.remember.open.forEach((part) => {
-    part.open = false;
-  });
+  setOpen(page.remember.open, false);
   if (page.remember.theme) document.documentElement.dataset.theme = page.remember.theme;
   else delete document.documentElement.dataset.theme;
   page.redraw.forEach((draw) => draw());

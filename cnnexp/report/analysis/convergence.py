@@ -7,6 +7,7 @@ import numpy as np
 from cnnexp.records.convergence import AT_CHANCE, of_curve
 from cnnexp.report.read.runs import Run
 from cnnexp.report.read.study import Arm
+from cnnexp.text import listed
 
 MAX_NAMED = 8  # arms of one sentence
 
@@ -17,7 +18,7 @@ def sentences(arms: list[Arm]) -> list[str]:
     for arm in arms:
         for said in _of_arm(arm):
             found.setdefault(said, []).append(arm.label)
-    return [f"{_listed(labels)}: {said}." for said, labels in found.items()]
+    return [f"{listed(labels, MAX_NAMED)}: {said}." for said, labels in found.items()]
 
 
 def _of_arm(arm: Arm) -> Iterator[str]:
@@ -44,8 +45,3 @@ def _of_curves(runs: list[Run]) -> str:
 def _mean(curves: list[list[float]]) -> list[float]:
     length = min((len(curve) for curve in curves if curve), default=0)
     return list(map(float, np.mean([curve[:length] for curve in curves if curve] or [[]], axis=0)))
-
-
-def _listed(labels: list[str]) -> str:
-    more = len(labels) - MAX_NAMED
-    return ", ".join(labels[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

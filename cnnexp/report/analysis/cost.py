@@ -1,6 +1,6 @@
 """Cost against accuracy: which arms no other beats in both."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnexp.report.analysis.compare import Row
@@ -9,25 +9,24 @@ from cnnexp.report.read.runs import Run
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost of an arm. of_arm: its mean over the seeds; of_run: of one run; nan where it is not recorded."""
+    """A cost, nan where it is not recorded. path: of its field in run.json."""
 
     heading: str
-    of_run: Callable[[Run], float]
     path: tuple[str, str]
+
+    def of_run(self, run: Run) -> float:
+        """Return the cost of one run."""
+        return run.number(*self.path)
 
     def of_arm(self, row: Row) -> float:
         """Return the mean over the arm's done runs."""
         return row.mean(*self.path)
 
 
-def _cost(heading: str, *path: str) -> Cost:
-    return Cost(heading, lambda run: run.number(*path), (path[0], path[1]))
-
-
 COSTS: Mapping[str, Cost] = {
-    "seconds": _cost("Training time (s)", "seconds", "train"),
-    "parameters": _cost("Parameters", "model", "parameters"),
-    "macs": _cost("Multiply-accumulates (MACs)", "model", "macs"),
+    "seconds": Cost("Training time (s)", ("seconds", "train")),
+    "parameters": Cost("Parameters", ("model", "parameters")),
+    "macs": Cost("Multiply-accumulates (MACs)", ("model", "macs")),
 }
 
 COST_DIGITS = 12  # of the data of a figure, where seconds, parameters and operations are shown in full
@@ -45,9 +44,8 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     Points with nan are on no front.
     """
     known = {name: point for name, point in points.items() if point[0] == point[0] and point[1] == point[1]}
-    ordered = sorted(known, key=lambda name: (known[name][0], -known[name][1]))
     found: list[str] = []
-    for name in ordered:
+    for name in sorted(known, key=lambda name: (known[name][0], -known[name][1])):
         if not found or known[name][1] > known[found[-1]][1] or known[name] == known[found[-1]]:
             found.append(name)
     return found

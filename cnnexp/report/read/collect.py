@@ -57,9 +57,12 @@ def collect(folder: Path, records: list[RunRecord], baseline: str | None = None)
         study = {}
     runs = [read_run(r) for r in records]
     planned, order = study.get("runs", []), study.get("arms", [])
-    arms, left_out = _group(runs, planned)
+    present: dict[str, set[str]] = {}  # the fingerprints that each arm of study.json has now
+    for entry in planned:
+        present.setdefault(entry["arm"], set()).add(entry["fingerprint"])
+    arms, left_out = _group(runs, present)
     arms.sort(key=lambda a: (order.index(a.name) if a.name in order else len(order), a.name, a.fingerprint))
-    under_way = add_unfinished(arms, runs, planned)
+    under_way = add_unfinished(arms, runs, present)
     set_labels([*arms, *under_way])
     left_out += [_diverged(run, arm.label) for arm in arms for run in arm.diverged]
     left_out += _not_run(planned, {r.folder.name for r in runs})
@@ -148,12 +151,9 @@ def _claims(node: Any, notes: list[str]) -> list[str]:
     return []
 
 
-def _group(runs: list[Run], planned: list[dict[str, Any]]) -> tuple[list[Arm], list[LeftOut]]:
+def _group(runs: list[Run], present: Mapping[str, set[str]]) -> tuple[list[Arm], list[LeftOut]]:
     """Group usable runs. Those that the present configs no longer produce, and copies, are left out too."""
     left_out = [_left_out(run, run.status, run.reason) for run in runs if run.reason]
-    present: dict[str, set[str]] = {}
-    for entry in planned:
-        present.setdefault(entry["arm"], set()).add(entry["fingerprint"])
     arms: dict[tuple[str, str], Arm] = {}
     seen: dict[tuple[str, str, int], str] = {}  # by unit: runs of several folds are one arm
     for run in sorted((run for run in runs if not run.reason), key=lambda r: (r.unit, r.folder.name)):

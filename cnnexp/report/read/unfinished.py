@@ -1,6 +1,6 @@
 """Runs that are not finished: they are listed, and their curves are drawn, but no number or verdict comes from them."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from cnnexp.report.read.runs import UNFINISHED, Run
 from cnnexp.report.read.study import Arm
@@ -8,14 +8,11 @@ from cnnexp.report.read.study import Arm
 MAX_NAMED = 6  # runs in the sentence
 
 
-def add_unfinished(arms: list[Arm], runs: list[Run], planned: list[dict[str, Any]]) -> list[Arm]:
+def add_unfinished(arms: list[Arm], runs: list[Run], present: Mapping[str, set[str]]) -> list[Arm]:
     """Give each arm its unfinished runs; return the arms of those that belong to none. Superseded runs are left out.
 
-    planned: the runs of study.json.
+    present: the fingerprints that each arm of study.json has now.
     """
-    present: dict[str, set[str]] = {}
-    for entry in planned:
-        present.setdefault(entry["arm"], set()).add(entry["fingerprint"])
     by_identity = {(arm.name, arm.fingerprint): arm for arm in arms}
     for run in sorted((r for r in runs if r.status in UNFINISHED and r.fingerprint), key=lambda r: r.seed):
         if run.text("fingerprint") in present.get(run.arm, {run.text("fingerprint")}):

@@ -93,11 +93,6 @@ class Line:
         return f"{datetime.datetime.fromtimestamp(self.changed):%Y-%m-%d %H:%M}" if self.changed else ""
 
     @property
-    def megabytes(self) -> str:
-        """Return the disk use."""
-        return mib(self.size)
-
-    @property
     def command(self) -> str:
         """Return the command that makes the study's page."""
         return in_shell(["cnnexp", "report", str(self.folder)])
@@ -112,8 +107,7 @@ def line(
     others: Collection[Path],
 ) -> Line:
     """Return a study's line, without its link. others: folders below it that are not part of it."""
-    read = [run.status for run in findings.study.runs] if findings else None
-    statuses = read if read is not None else [record.status for record in records]
+    statuses = [run.status for run in (findings.study.runs if findings else records)]
     size, changed = _size(folder, others), _changed(records)
     return Line(folder, statuses, findings, problem, "", size, changed, search)
 
@@ -150,6 +144,7 @@ def render(lines: Sequence[Line], tables: Mapping[str, Table[Any]], command: str
     parts["without a result"] = sum(x.without_result for x in lines)
     context = {
         "lines": lines,
+        "mib": mib,
         "total": f"{len(lines):,} studies, {plural(len(statuses), 'run')}: "
         f"{', '.join(f'{n:,} {name}' for name, n in parts.items())}. {mib(sum(x.size for x in lines))} on disk.",
         "missing": [x for x in lines if not x.link and x.findings],
