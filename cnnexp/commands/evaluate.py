@@ -59,7 +59,8 @@ def main(argv: list[str]) -> int:
     places = [o for o in given.overrides if o.startswith(_PLACES)]
     places_only = len(places) == len(given.overrides)
     elsewhere = any(o.startswith(("data.root=", "data.file=")) for o in given.overrides)
-    own_data = places_only and (not elsewhere or _same_images(model, data))
+    fingerprint = (model.record.info.get("data") or {}).get("fingerprint")
+    own_data = places_only and (not elsewhere or fingerprint == data.fingerprint)
     not_compared = places_only and not own_data
     recorded = _recorded_accuracy(model, given.split) if own_data else None
     reproduced = None if recorded is None else numbers["accuracy"] == recorded
@@ -79,10 +80,6 @@ def main(argv: list[str]) -> int:
             print("as recorded" if reproduced else f"not as recorded: {percent(recorded)}; {_changes(model, data)}")
     exact = is_exact(model.device, model.record.info.get("device") or {})
     return EXIT_SOME_FAILED if reproduced is False and exact else EXIT_DONE
-
-
-def _same_images(model: "TrainedModel", data: "ImageData") -> bool:
-    return bool((model.record.info.get("data") or {}).get("fingerprint") == data.fingerprint)
 
 
 def _trained_on(

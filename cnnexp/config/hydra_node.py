@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnexp.config.words import folder, key_of, no_use
 from cnnexp.errors import UserError
-
-
-def _at(node: Any, key: str) -> Any:
-    """Return the value at a dotted key."""
-    return reduce(lambda inner, name: inner[name], key.split("."), node)
-
 
 NOW = "${now:%Y-%m-%d}/${now:%H-%M-%S}"
 WITHOUT_EFFECT: dict[str, Any] = {  # settings of Hydra's, with its defaults; a config file that sets another is refused
@@ -45,9 +40,10 @@ def check_node(node: DictConfig, words: Sequence[str]) -> None:
     for kind in ("launcher", "sweeper"):
         if node[kind]._target_ != f"hydra._internal.core_plugins.basic_{kind}.Basic{kind.title()}":
             raise no_use(f"hydra/{kind}", "in a config file")
-    given = OmegaConf.to_container(node)
+    given: Any = OmegaConf.to_container(node)
     for key, default in WITHOUT_EFFECT.items():
-        if _at(given, key) != default and f"hydra.{key}" not in (key_of(word).lstrip("+") for word in words):
+        changed = reduce(getitem, key.split("."), given) != default
+        if changed and f"hydra.{key}" not in (key_of(word).lstrip("+") for word in words):
             raise no_use(f"hydra.{key}".replace("hydra.runtime.choices.", ""), "in a config file")
 
 

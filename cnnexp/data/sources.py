@@ -129,13 +129,9 @@ def table(
     file: the table. columns: the names of its columns for path, label, split and group; images of one group stay in one
     split. root: the folder that its paths start from; null: that of the table. See data/labels_file.py.
     """
-    cut = Cut(test_fraction, **splitting)
-    found = read_table(Path(file), columns, _root_of_table(root, file), on_corrupt == "skip")
+    cut, place = Cut(test_fraction, **splitting), Path(file).parent if root is None else Path(root)
+    found = read_table(Path(file), columns, place, on_corrupt == "skip")
     return read_files(name, found, Reader(size, resize, channels, on_corrupt, bits), cut, cache)
-
-
-def _root_of_table(root: str | None, file: str) -> Path:
-    return Path(file).parent if root is None else Path(root)
 
 
 @with_splits
@@ -162,10 +158,6 @@ def folder(
     """
     cut = Cut(test_fraction, **splitting)
     return read_tree(name, _tree(root, path), Reader(size, resize, channels, on_corrupt, bits), cut, cache, None, group)
-
-
-def _folder_classes(node: Mapping[str, Any]) -> list[str]:
-    return find_tree(_tree(node["root"], node["path"])).classes
 
 
 def _tree(root: str, path: str) -> Path:
@@ -201,6 +193,6 @@ for _source, _place, _classes in (
     (cifar10, lambda _: CIFAR10.folder, lambda _: CIFAR10_CLASSES),
     (public_set, lambda node: Path(SETS[node["name"]].files[0]).parts[0], None),
     (table, None, lambda node: classes_of(Path(node["file"]), node["columns"])),
-    (folder, None, _folder_classes),
+    (folder, None, lambda node: find_tree(_tree(node["root"], node["path"])).classes),
 ):
     vars(_source).update({"classes": _classes} | ({"place": _place} if _place else {}))

@@ -65,17 +65,12 @@ def class_differences(results: Mapping[str, ClassResults], baseline: Arm | None)
     base = results.get(baseline.key) if baseline else None
     if base is None:
         return {}
-    others = {key: found for key, found in results.items() if _is_comparable(found, base)}
+    others = {key: found for key, found in results.items() if found is not base and found.names == base.names}
     return {
         key: [paired(mine, theirs) for mine, theirs in zip(found.by_seed, base.by_seed, strict=True)]
         for key, found in others.items()
+        if not settings_apart(found.arm, base.arm) and same_test_images(found.arm, base.arm)
     }
-
-
-def _is_comparable(found: ClassResults, base: ClassResults) -> bool:
-    if found is base or found.names != base.names or settings_apart(found.arm, base.arm):
-        return False
-    return same_test_images(found.arm, base.arm)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def comparison_tests(study: Study) -> dict[str, Test]:
             waits, total = study.schedule.seeds_of([arm.name, base.name])
             seeds, side = tuple(sorted(mine.keys() & theirs.keys())), sign * _side(test.mean)
             barred = frozenset(sign * won for won, winner in ((1, arm), (-1, base)) if winner.diverged)
-            found[name] = Test(seeds, test.p, anytime_p(test), side, False, barred, waits, total, _in_points(test))
+            in_points = replace(test, mean=100 * test.mean, std=100 * test.std)
+            found[name] = Test(seeds, test.p, anytime_p(test), side, False, barred, waits, total, in_points)
     for name in study.schedule.waiting.keys() - {arm.name for arm in study.arms}:  # arms without a run yet
         waits, total = study.schedule.seeds_of([name, base.name])
         found[f"mean: {name}"] = Test((), math.nan, math.nan, 0, waits=waits, total=total)
@@ -84,10 +85,6 @@ def claim_tests(study: Study, evidence: Sequence[Evidence], compared: Mapping[st
         elif waits and all(arm in study.schedule.listed for arm in _names(study, of_claim)):
             found[name] = Test(of_claim.seeds, math.nan, math.nan, 0, waits=waits, total=total)
     return found
-
-
-def _in_points(test: Estimate) -> Estimate:
-    return replace(test, mean=100 * test.mean, std=100 * test.std)
 
 
 def _side(lead: float, claim: Claim | None = None, test: Estimate | None = None) -> int:

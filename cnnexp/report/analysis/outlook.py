@@ -90,13 +90,9 @@ def _enough(family: Family, name: str, share: int) -> float:
             scores = distance * np.sqrt(later) - shift
             decided = (scores > 0) & (log_e(later, scores) > -math.log(limit))
             return int(later[decided.argmax()]) if decided.any() else math.inf
-        if t > 0 and _p(t, n) < limit:
+        if t > 0 and 2 * float(special.stdtr(n - 1, -t)) < limit:
             return n
     return math.inf
-
-
-def _p(t: float, n: int) -> float:
-    return 2 * float(special.stdtr(n - 1, -t))
 
 
 def detectable(n: int, std: float, limit: float) -> float:

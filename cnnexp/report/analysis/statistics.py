@@ -131,24 +131,14 @@ def ratio_of_deviations(first: Sequence[float], second: Sequence[float]) -> Esti
     n = len(first)
     if n < 2 or min(np.std(first), np.std(second)) <= NO_SPREAD:
         return Estimate(n)
-    ratio, unexplained = _ratio_and_unexplained(first, second)
+    ratio = float(np.std(first, ddof=1) / np.std(second, ddof=1))
+    unexplained = 1 - float(np.corrcoef(first, second)[0, 1]) ** 2  # 1 - r^2, r: the correlation of the pairs
     if n < MIN_SEEDS_FOR_RATIO or unexplained <= NO_SPREAD:
         return Estimate(n, ratio)
     t = abs(ratio - 1 / ratio) * math.sqrt((n - 2) / (4 * unexplained))
-    factor = float(_ratio_factor(np.array(n), unexplained, LEVEL))
+    k = 1 + 2 * unexplained * special.stdtrit(n - 2, 1 - LEVEL / 2) ** 2 / (n - 2)
+    factor = float(np.sqrt(k + np.sqrt(k * k - 1)))  # between the ratio and its limits
     return Estimate(n, ratio, ratio / factor, ratio * factor, float(2 * special.stdtr(n - 2, -t)))
-
-
-def _ratio_and_unexplained(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Return the ratio of the deviations, and 1 - r^2 with r the correlation of the pairs."""
-    ratio = float(np.std(first, ddof=1) / np.std(second, ddof=1))
-    return ratio, 1 - float(np.corrcoef(first, second)[0, 1]) ** 2
-
-
-def _ratio_factor(n: np.ndarray, unexplained: float, level: float) -> np.ndarray:
-    """Return the factor between the ratio and its limits: the root of k + sqrt(k^2 - 1)."""
-    k = 1 + 2 * unexplained * special.stdtrit(n - 2, 1 - level / 2) ** 2 / (n - 2)
-    return np.asarray(np.sqrt(k + np.sqrt(k * k - 1)))
 
 
 @dataclass(frozen=True)

@@ -129,17 +129,13 @@ def _explained(findings: Findings) -> list[str]:
     """Return a sentence for each kind of verdict that its interval alone does not explain."""
     tests = findings.families[0].tests if findings.families else 0
     rows = [row for row in findings.rows if row.verdict and row.difference]
+    noise = [row for row in rows if kind_of(row.verdict) == "within noise"]
     said = {_why_open(findings, row, tests) for row in rows if kind_of(row.verdict) == "not decided"}
     return [
         *(sentence for sentence in (CORRECTED.format(tests), LOOKS, DIVERGED, SAME) if sentence in said),
         *([f"Each interval is for one arm alone; verdicts are corrected for {tests} comparisons."] * (tests > 1)),
-        *([NOT_NONE] * any(kind_of(row.verdict) == "within noise" and not _is_same(row) for row in rows)),
+        *([NOT_NONE] * any(row.difference and not row.difference.all_equal for row in noise)),
     ]
-
-
-def _is_same(row: Row) -> bool:
-    """Tell whether the difference is the same at every seed, so that there is no interval."""
-    return row.difference is not None and bool(row.difference.all_equal)
 
 
 def _why_open(findings: Findings, row: Row, tests: int) -> str:

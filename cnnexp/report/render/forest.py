@@ -43,7 +43,8 @@ def forest(findings: Findings) -> Forest | None:
     compared = findings.baseline is not None and any(row.difference for row in findings.rows)
     rows = [row for row in findings.rows if not (compared and row.is_baseline)]
     choice = findings.study.is_choice  # test accuracies are not what a setting is chosen by
-    values = [(row, row.difference if compared else _level(row, choice)) for row in rows]
+    levels = [row.over_seeds("result", "val_accuracy") if choice else row.test for row in rows]
+    values = [(row, row.difference if compared else level) for row, level in zip(rows, levels, strict=True)]
     numbers = [100 * value.mean for _, value in values if value and value.n]
     if not numbers:
         return None
@@ -58,10 +59,6 @@ def forest(findings: Findings) -> Forest | None:
     heading = f"Difference from {base} in points of test accuracy" if compared else LEVELS[choice]
     ticks = [(place(tick), f"{tick:+g}" if compared and tick else f"{tick:g}") for tick in _ticks(low, high)]
     return Forest(heading, bars, place(0.0) if compared else math.nan, ticks)
-
-
-def _level(row: Row, validation: bool) -> Estimate:
-    return row.over_seeds("result", "val_accuracy") if validation else row.test
 
 
 def _limits(means: Sequence[float], ends: Sequence[float], compared: bool) -> tuple[float, float]:
