@@ -85,10 +85,5 @@ def write(found: "RangeTest", out: Path) -> None:
     header = ["learning_rate", *(f"loss_{index}" for index in range(len(found.losses))), "smoothed"]
     table = csv_text([header, *zip(found.rates, *found.losses, found.smooth, strict=True)])
     storage.make_folder(out)
-    for ending, content in (
-        ("png", drawn.png),
-        ("svg", drawn.svg),
-        ("pdf", drawn.pdf),
-        ("csv", table.encode()),
-    ):
+    for ending, content in (("png", drawn.png), ("svg", drawn.svg), ("pdf", drawn.pdf), ("csv", table.encode())):
         storage.write_bytes(out / f"lr_find.{ending}", content)

@@ -25,9 +25,7 @@ examples:
 def main(argv: list[str]) -> int:
     """List the runs. Raises UserError if there is no such folder or status."""
     parser = arguments.parser(
-        "runs",
-        "List the runs below a folder, under names that commands take, with status and results.",
-        EXAMPLES,
+        "runs", "List the runs below a folder, under names that commands take, with status and results.", EXAMPLES
     )
     parser.add_argument("folder", nargs="?", default="outputs", metavar="FOLDER")
     parser.add_argument("--status", action="append", metavar="STATUS", help="only runs with this status; repeatable")

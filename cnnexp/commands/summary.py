@@ -37,10 +37,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--image", help="CxHxW (default: data.size, with 3 channels unless data.channels is a number)")
     parser.add_argument(
-        "--classes",
-        type=int,
-        metavar="K",
-        help=f"number of classes (default: the data's, or {CLASSES})",
+        "--classes", type=int, metavar="K", help=f"number of classes (default: the data's, or {CLASSES})"
     )
     arguments.add_config_dir(parser)
     given = parser.parse_intermixed_args(argv)

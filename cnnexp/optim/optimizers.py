@@ -63,12 +63,7 @@ sgd.check = _check_sgd  # type: ignore[attr-defined]
 
 
 def rmsprop(
-    params: Iterable["Parameter"],
-    lr: Positive,
-    alpha: Rate,
-    eps: Positive,
-    momentum: Rate,
-    weight_decay: NonNegative,
+    params: Iterable["Parameter"], lr: Positive, alpha: Rate, eps: Positive, momentum: Rate, weight_decay: NonNegative
 ) -> "Optimizer":
     """RMSprop (Tieleman & Hinton 2012): the gradient over the root of its running mean square."""
     from torch.optim import RMSprop

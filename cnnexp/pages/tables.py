@@ -13,7 +13,7 @@ from cnnexp import text
 R = TypeVar("R")
 Kind = Literal["number", "label", "words", "reason", "verdict"]
 DASH = "-"  # a cell without a value
-GAP = "  "
+GAP = "  "  # as text.align leaves between columns
 MIN_FIRST_WIDTH = 14  # characters of the first column of a table in a terminal
 TERMINAL_WIDTH = 120  # characters
 
@@ -119,14 +119,7 @@ def to_terminal(table: Table[Any], width: int = TERMINAL_WIDTH) -> str:
     widths[0] = max(map(len, firsts))
     lines = [[first, *line[1:]] for first, line in zip(firsts, lines, strict=True)]
     lines.insert(1, ["-" * w for w in widths])
-    aligned = (
-        [
-            cell.rjust(w) if column.kind == "number" else cell.ljust(w)
-            for cell, w, column in zip(line, widths, columns, strict=True)
-        ]
-        for line in lines
-    )
-    return "".join(GAP.join(line).rstrip() + "\n" for line in aligned)
+    return text.align(lines, [i for i, column in enumerate(columns) if column.kind == "number"]) + "\n"
 
 
 def csv_cells(table: Table[Any]) -> list[list[str]]:

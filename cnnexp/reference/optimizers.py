@@ -40,12 +40,7 @@ sgd.check = _check_sgd  # type: ignore[attr-defined]
 
 
 def rmsprop(
-    params: Iterable["Parameter"],
-    lr: Positive,
-    alpha: Rate,
-    eps: Positive,
-    momentum: Rate,
-    weight_decay: NonNegative,
+    params: Iterable["Parameter"], lr: Positive, alpha: Rate, eps: Positive, momentum: Rate, weight_decay: NonNegative
 ) -> "Optimizer":
     """RMSProp (Tieleman & Hinton 2012) from its formula."""
     from cnnexp.reference import update_rules as rules

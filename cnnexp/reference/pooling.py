@@ -58,7 +58,4 @@ def backward_columns(upstream: Tensor, x: Tensor, kernel: Pair, stride: Pair) ->
     return from_columns(gradient, (x.shape[2], x.shape[3]), geometry)
 
 
-MAX_POOLS = {
-    "loops": MaxPool(forward_loops, backward_loops),
-    "im2col": MaxPool(forward_columns, backward_columns),
-}
+MAX_POOLS = {"loops": MaxPool(forward_loops, backward_loops), "im2col": MaxPool(forward_columns, backward_columns)}

@@ -81,12 +81,7 @@ class Evaluation:
 
 
 def logits_of(
-    model: torch.nn.Module,
-    inputs: Iterable[Tensor],
-    device: Device,
-    count: int,
-    batch_size: int,
-    ranks: Ranks = ALONE,
+    model: torch.nn.Module, inputs: Iterable[Tensor], device: Device, count: int, batch_size: int, ranks: Ranks = ALONE
 ) -> NDArray[np.float32]:
     """Return the logits (N, K) of `count` images in batches of `batch_size`. Leaves the model in eval mode.
 

@@ -158,14 +158,7 @@ class CompleteBatch(TorchFunctionMode):
         fill(complete, *args, generator=self.generator, **kwargs)
         return complete[self.first * each : (self.first + self.own) * each]
 
-    def dropout(
-        self,
-        func: Any,
-        input: Tensor,
-        p: float = 0.5,
-        training: bool = True,
-        inplace: bool = False,
-    ) -> Tensor:
+    def dropout(self, func: Any, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         """Drop numbers, or channels, as torch does."""
         if not training or p in (0.0, 1.0) or not self.is_shared(input):
             return cast(Tensor, func(input, p, training, inplace))

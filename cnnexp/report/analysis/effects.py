@@ -111,11 +111,7 @@ def _parts(own: frozenset[str], changed: Mapping[str, frozenset[str]]) -> set[st
 
 
 def _effect(
-    name: str,
-    formula: str,
-    arms: Layout,
-    times: Mapping[frozenset[str], float],
-    words: tuple[str, str] | None = None,
+    name: str, formula: str, arms: Layout, times: Mapping[frozenset[str], float], words: tuple[str, str] | None = None
 ) -> Effect:
     """Return a weighted sum of the arms' test accuracies, in points, over the seeds that all of them have."""
     values = {members: by_seed(arms[members], "test_accuracy") for members in times}

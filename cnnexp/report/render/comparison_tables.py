@@ -113,11 +113,7 @@ ARM: list[Column[Row]] = [
     Column("", "seeds", lambda r: " ".join(dict.fromkeys(str(run.seed) for run in r.arm.runs))),
 ]
 VALIDATION: Column[Row] = Column(
-    "Validation accuracy (%)",
-    "",
-    lambda r: r.over_seeds("result", "val_accuracy"),
-    percent,
-    terminal="Validation (%)",
+    "Validation accuracy (%)", "", lambda r: r.over_seeds("result", "val_accuracy"), percent, terminal="Validation (%)"
 )
 ACCURACY: list[Column[Row]] = [
     Column("Test accuracy (%)", "", lambda r: r.test, percent, terminal="Test (%)"),

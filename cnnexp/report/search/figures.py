@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from matplotlib import colormaps
@@ -53,24 +54,16 @@ def history(found: Found) -> Figure:
     figure, (axis,) = canvas(7.2, 3.4)
     pruned = [trial for trial in found.trials if trial.state == "pruned"]
     complete = sorted(found.complete, key=lambda trial: trial.number)
-    axis.plot(
-        [t.number for t in complete],
-        [scaled(found, t.value or 0) for t in complete],
-        "o",
-        color=COLOURS[0],
-        label="complete",
-    )
+    numbers, values = [trial.number for trial in complete], [scaled(found, trial.value or 0.0) for trial in complete]
+    axis.plot(numbers, values, "o", color=COLOURS[0], label="complete")
     if pruned:
-        values = [scaled(found, trial.curve[trial.epochs]) for trial in pruned]
-        axis.plot([trial.number for trial in pruned], values, "x", color=PRUNED, label="pruned: its last value")
+        lasts = [scaled(found, trial.curve[trial.epochs]) for trial in pruned]
+        axis.plot([trial.number for trial in pruned], lasts, "x", color=PRUNED, label="pruned: its last value")
     for trial in found.trials:
         if trial.state in ("unfit", "failed"):
             axis.axvline(trial.number, ymax=0.03, color=BEST, linewidth=2)
-    best, steps = -math.inf, list[float]()
-    for trial in complete:
-        best = max(best, found.search.sign * (trial.value or 0.0))
-        steps.append(scaled(found, found.search.sign * best))
-    axis.step([trial.number for trial in complete], steps, where="post", color=INK, linewidth=1, label="best so far")
+    best = list(accumulate(values, max if found.search.sign > 0 else min))
+    axis.step(numbers, best, where="post", color=INK, linewidth=1, label="best so far")
     name_axes(axis, "trial", found)
     caption = (
         "History: the value of each trial. Marks at the bottom: trials that diverged, ran out of memory or failed."
@@ -151,17 +144,9 @@ def parallel(found: Found) -> Figure | None:
     low, high = min(values), max(values)
     colours, norm = colormaps["viridis"], Normalize(*colour_ends(found, values), clip=True)
     for trial, value in reversed(list(zip(found.complete, values, strict=True))):
-        heights = [
-            *(height(dimension, trial.params[key]) for key, dimension in space.items()),
-            fraction(value, low, high),
-        ]
-        best = trial is found.complete[0]
-        axis.plot(
-            heights,
-            color=BEST if best else colours(norm(value)),
-            linewidth=2.2 if best else 1,
-            alpha=1 if best else 0.7,
-        )
+        heights = [height(dimension, trial.params[key]) for key, dimension in space.items()]
+        colour, width, alpha = (BEST, 2.2, 1.0) if trial is found.complete[0] else (colours(norm(value)), 1.0, 0.7)
+        axis.plot([*heights, fraction(value, low, high)], color=colour, linewidth=width, alpha=alpha)
     short = short_keys(space)
     axis.set_xticks(
         range(len(space) + 1), [*labels([short[key] for key in space], 18), name_of(found).replace(" (", "\n(")]
