@@ -2,11 +2,8 @@
 // Figures by Plotly, whose script the page carries packed. It is unpacked while the page is idle and runs when the
 // first figure comes into view. Plotly reads a part of HTML in labels: every text of a record passes through `label`.
 const label = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const faded = (colour, share) =>
-  colour +
-  Math.round(255 * share)
-    .toString(16)
-    .padStart(2, "0");
+const hexadecimal = (number) => Math.round(number).toString(16).padStart(2, "0");
+const faded = (colour, share) => `${colour}${hexadecimal(255 * share)}`;
 const HOVER = { hovertemplate: "%{text}<extra></extra>" };
 // One of Plotly's traces. mode: lines, markers, or lines+markers. more: its other settings.
 const scatter = (mode, x, y, more) => ({ type: "scatter", mode, x, y, ...more });
@@ -38,27 +35,18 @@ function startLibrary() {
   return Boolean(window.Plotly);
 }
 
-function colours() {
-  return page.isDark()
-    ? {
-        ink: "#e7eaf0",
-        soft: "#a3adbb",
-        grid: "#2b323c",
-        paper: "#12151a",
-        blue: "#4ba3e3",
-        best: "#f08a4b",
-        purple: "#d68fb5",
-      }
-    : {
-        ink: "#1b2130",
-        soft: "#586173",
-        grid: "#e4e8ee",
-        paper: "#ffffff",
-        blue: "#0072b2",
-        best: "#d55e00",
-        purple: "#a8527f",
-      };
-}
+// On light and on dark paper.
+const COLOURS_OF_PAGE = {
+  ink: ["#1b2130", "#e7eaf0"],
+  soft: ["#586173", "#a3adbb"],
+  grid: ["#e4e8ee", "#2b323c"],
+  paper: ["#ffffff", "#12151a"],
+  blue: ["#0072b2", "#4ba3e3"],
+  best: ["#d55e00", "#f08a4b"],
+  purple: ["#a8527f", "#d68fb5"],
+};
+const colours = () =>
+  Object.fromEntries(Object.entries(COLOURS_OF_PAGE).map(([name, both]) => [name, both[page.isDark() ? 1 : 0]]));
 
 function layoutOf(own) {
   const c = colours();

@@ -16,15 +16,11 @@ const shownCost = (value) =>
   field("cost-axis").value === "seconds" ? `${value.toFixed(1)} s` : Intl.NumberFormat("en").format(value);
 
 function shownPoints() {
-  const shown = new Set(
-    find("#studies tr[data-study]")
-      .filter((row) => !row.hidden)
-      .map((row) => Number(row.dataset.study)),
-  );
-  return data.points.filter(
-    (point) =>
-      shown.has(point.study) && point.group === field("group").value && point.costs[field("cost-axis").value] != null,
-  );
+  const rows = find("#studies tr[data-study]").filter((row) => !row.hidden);
+  const shown = new Set(rows.map((row) => Number(row.dataset.study)));
+  const group = field("group").value,
+    name = field("cost-axis").value;
+  return data.points.filter((point) => shown.has(point.study) && point.group === group && point.costs[name] != null);
 }
 
 // Those that no other beats in one and equals in the other, the cheapest first, as in report/analysis/cost.py.
@@ -86,15 +82,11 @@ function frontTable() {
   const name = field("cost-axis").value,
     rows = paretoFront(shownPoints(), name);
   const heads = ["Study", "Arm", data.costs[name], "Test (%)", "n"];
-  const lines = rows.map((p) =>
-    make(
-      "tr",
-      {},
-      make("th", { scope: "row", text: p.name }),
-      make("td", { class: "words", text: p.arm }),
-      ...[shownCost(p.costs[name]), p.test.toFixed(2), p.n].map((text) => make("td", { class: "number", text })),
-    ),
-  );
+  const lines = rows.map((p) => {
+    const numbers = [shownCost(p.costs[name]), p.test.toFixed(2), p.n];
+    const cells = [make("th", { scope: "row", text: p.name }), make("td", { class: "words", text: p.arm })];
+    return make("tr", {}, ...cells, ...numbers.map((text) => make("td", { class: "number", text })));
+  });
   field("front").replaceChildren(tableOf("Arms on the Pareto front", heads, lines, 2));
 }
 

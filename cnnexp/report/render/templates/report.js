@@ -2,13 +2,7 @@
 // What a report shows: its arms and options, which act on all figures and matrices, and how an arm is marked.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byKey = new Map(data.arms.map((arm) => [arm.key, arm]));
-const state = {
-  shown: new Set(data.arms.map((arm) => arm.key)),
-  seeds: false,
-  training: false,
-  log: false,
-  cost: "seconds",
-};
+const state = { shown: new Set(byKey.keys()), seeds: false, training: false, log: false, cost: "seconds" };
 const shownArms = () => data.arms.filter((arm) => state.shown.has(arm.key));
 const colourOf = (arm) => arm.colour[page.isDark() ? 1 : 0];
 const RUNS = data.folds ? "runs" : "seeds"; // what single points are
@@ -25,44 +19,27 @@ function showArms() {
 // The legend of all figures: a button switches an arm off or on in all of them.
 function armSwitches() {
   const holder = document.getElementById("arm-switches");
-  const set = (keys) => {
-    state.shown = new Set(keys);
+  const set = (arms) => {
+    state.shown = new Set(arms.map((arm) => arm.key));
     showArms();
   };
-  const every = data.arms.map((arm) => arm.key),
-    base = data.arms.filter((arm) => arm.baseline).map((arm) => arm.key);
   const flip = (arm) => {
     state.shown[state.shown.has(arm.key) ? "delete" : "add"](arm.key);
     showArms();
   };
-  holder.append(
-    ...data.arms.map((arm) =>
-      make(
-        "button",
-        {
-          type: "button",
-          class: "switch",
-          "data-arm": arm.key,
-          title: "Show or hide this arm in all figures",
-          onclick: () => flip(arm),
-        },
-        mark(arm),
-        make("span", { text: shortened(arm.label, 34) }),
-      ),
-    ),
-  );
-  document.getElementById("all-arms").addEventListener("click", () => set(every));
-  document.getElementById("no-arms").addEventListener("click", () => set(base));
-  for (const [id, name] of [
-    ["single-seeds", "seeds"],
-    ["training-curves", "training"],
-    ["log-axis", "log"],
-  ]) {
+  const look = { type: "button", class: "switch", title: "Show or hide this arm in all figures" };
+  for (const arm of data.arms) {
+    const name = make("span", { text: shortened(arm.label, 34) });
+    holder.append(make("button", { ...look, "data-arm": arm.key, onclick: () => flip(arm) }, mark(arm), name));
+  }
+  document.getElementById("all-arms").addEventListener("click", () => set(data.arms));
+  document.getElementById("no-arms").addEventListener("click", () => set(data.arms.filter((arm) => arm.baseline)));
+  const options = { "single-seeds": "seeds", "training-curves": "training", "log-axis": "log" };
+  for (const [id, name] of Object.entries(options))
     document.getElementById(id).addEventListener("change", (event) => {
       state[name] = event.target.checked;
       redraw();
     });
-  }
   showArms();
 }
 

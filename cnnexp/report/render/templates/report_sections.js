@@ -67,39 +67,28 @@ function matrix(arm) {
     wide = names.length > 15;
   const rows = counts.map((row, t) => {
     const total = row.reduce((a, b) => a + b) || 1;
-    return make(
-      "tr",
-      {},
-      make("th", { scope: "row", title: names[t], text: shortened(names[t], 14) }),
-      ...row.map((count, p) => {
-        const share = count / total,
-          words = `${names[t]} classified as ${names[p]}: ${count} (${(100 * share).toFixed(1)} %)`;
-        const button = make("button", {
-          type: "button",
-          title: words,
-          "aria-label": words,
-          class: t === p ? "right" : "wrong",
-          text: wide || !count ? "" : String(Math.round(100 * share)),
-          onclick: () => showCell(arm, t, p, words),
-        });
-        button.style.setProperty("--share", `${Math.round(100 * Math.sqrt(share))}%`);
-        if (share > 0.45) button.classList.add("full");
-        return make("td", {}, button);
-      }),
-    );
+    const cells = row.map((count, p) => {
+      const share = count / total,
+        words = `${names[t]} classified as ${names[p]}: ${count} (${(100 * share).toFixed(1)} %)`;
+      const button = make("button", {
+        type: "button",
+        title: words,
+        "aria-label": words,
+        class: t === p ? "right" : "wrong",
+        text: wide || !count ? "" : String(Math.round(100 * share)),
+        onclick: () => showCell(arm, t, p, words),
+      });
+      button.style.setProperty("--share", `${Math.round(100 * Math.sqrt(share))}%`);
+      if (share > 0.45) button.classList.add("full");
+      return make("td", {}, button);
+    });
+    return make("tr", {}, make("th", { scope: "row", title: names[t], text: shortened(names[t], 14) }), ...cells);
   });
-  const head = make(
-    "tr",
-    {},
-    make("td"),
-    ...names.map((name) => make("th", { scope: "col", title: name }, make("span", { text: shortened(name, 14) }))),
-  );
-  return make(
-    "div",
-    { class: wide ? "matrix wide" : "matrix" },
-    make("h4", {}, mark(arm), make("span", { text: arm.label })),
-    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))),
-  );
+  const headOf = (name) => make("th", { scope: "col", title: name }, make("span", { text: shortened(name, 14) }));
+  const head = make("thead", {}, make("tr", {}, make("td"), ...names.map(headOf)));
+  const title = make("h4", {}, mark(arm), make("span", { text: arm.label }));
+  const scroll = make("div", { class: "scroll" }, make("table", {}, head, make("tbody", {}, ...rows)));
+  return make("div", { class: wide ? "matrix wide" : "matrix" }, title, scroll);
 }
 function showCell(arm, t, p, words) {
   const images = data.cells[arm.key]?.[`${t},${p}`] || [],
@@ -114,30 +103,24 @@ function showCell(arm, t, p, words) {
   say(`${arm.label}: ${words}. ${images.length} images.`);
 }
 function gallery(examples) {
-  return make(
-    "ul",
-    { class: "gallery" },
-    ...examples.map((one) => {
-      const picture =
-        one.image == null
-          ? make("div", { class: "picture soft", text: "no image" })
-          : make("img", {
-              class: "picture",
-              src: data.images[one.image],
-              alt: `${one.true}, predicted ${one.predicted}`,
-            });
-      const seeds = one.seeds > 1 ? `${one.wrong} of ${one.seeds} ${RUNS}` : "";
-      return make(
-        "li",
-        {},
-        picture,
-        make("b", { text: one.true }),
-        make("span", { text: `→ ${one.predicted}` }),
-        make("span", { class: "soft", text: `${fixed(one.probability, 1)} % ${seeds}` }),
-        make("code", { text: one.file }),
-      );
-    }),
-  );
+  const cards = examples.map((one) => {
+    const alt = `${one.true}, predicted ${one.predicted}`;
+    const picture =
+      one.image == null
+        ? make("div", { class: "picture soft", text: "no image" })
+        : make("img", { class: "picture", src: data.images[one.image], alt });
+    const seeds = one.seeds > 1 ? `${one.wrong} of ${one.seeds} ${RUNS}` : "";
+    return make(
+      "li",
+      {},
+      picture,
+      make("b", { text: one.true }),
+      make("span", { text: `→ ${one.predicted}` }),
+      make("span", { class: "soft", text: `${fixed(one.probability, 1)} % ${seeds}` }),
+      make("code", { text: one.file }),
+    );
+  });
+  return make("ul", { class: "gallery" }, ...cards);
 }
 
 function choose(id, arms, picked) {
@@ -166,21 +149,14 @@ function settings() {
   const fill = () => {
     const rows = Object.entries(data.settings).filter(([, values]) => values[first.value] !== values[second.value]);
     const heads = ["Setting", byKey.get(first.value).label, byKey.get(second.value).label];
-    const body = rows.map(([key, values]) =>
-      make(
-        "tr",
-        {},
-        make("th", { scope: "row" }, make("code", { text: key })),
-        ...[first, second].map((field) =>
-          make("td", { class: "words" }, make("code", { text: values[field.value] ?? "" })),
-        ),
-      ),
-    );
+    const body = rows.map(([key, values]) => {
+      const cellOf = (field) => make("td", { class: "words" }, make("code", { text: values[field.value] ?? "" }));
+      return make("tr", {}, make("th", { scope: "row" }, make("code", { text: key })), cellOf(first), cellOf(second));
+    });
     const table = tableOf("Settings in which the two arms differ", heads, body);
     improve(table);
-    holder.replaceChildren(
-      rows.length ? table : make("p", { class: "soft", text: "These two have the same settings." }),
-    );
+    const none = make("p", { class: "soft", text: "These two have the same settings." });
+    holder.replaceChildren(rows.length ? table : none);
   };
   first.addEventListener("change", fill);
   second.addEventListener("change", fill);

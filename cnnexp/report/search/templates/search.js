@@ -150,17 +150,9 @@ function parallel() {
     });
   const ends = [low, high].map((value, y) => [y, Number(value.toPrecision(4))]);
   const ticks = [...data.settings.map((setting) => setting.ticks), ends];
+  const look = { showarrow: false, xanchor: "left", xshift: 5, font: { size: 11 }, bgcolor: faded(ink.paper, 0.75) };
   const annotations = ticks.flatMap((texts, x) =>
-    texts.map(([y, text]) => ({
-      x,
-      y,
-      text: label(shortened(String(text), 14)),
-      showarrow: false,
-      xanchor: "left",
-      xshift: 5,
-      font: { size: 11 },
-      bgcolor: faded(ink.paper, 0.75),
-    })),
+    texts.map(([y, text]) => ({ x, y, text: label(shortened(String(text), 14)), ...look })),
   );
   const shapes = ticks.map((_, x) => ({ ...upright(x), line: { color: ink.soft, width: 1 } }));
   const names = [...data.settings.map((setting) => setting.name), data.name].map((name) =>
