@@ -13,7 +13,6 @@ from cnnexp.errors import Interrupted
 from cnnexp.records import provenance
 
 ONE_CALL = threading.RLock()  # runs share torch's threads and its random state, so a process makes one at a time
-FLAGS = ("cudnn.benchmark", "cudnn.deterministic", "cudnn.allow_tf32", "cuda.matmul.allow_tf32")  # torch.backends
 
 
 @contextmanager
@@ -44,7 +43,9 @@ def torch_unchanged() -> Iterator[None]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     states: Any = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.is_available()
-    flags = {name: _flag(name) for name in FLAGS} if cuda else {}
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    owned = [(cudnn, "benchmark"), (cudnn, "deterministic"), (cudnn, "allow_tf32"), (matmul, "allow_tf32")]
+    flags = [(owner, name, getattr(owner, name)) for owner, name in owned] if cuda else []
     began = cuda and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     device, cuda_states = (torch.cuda.current_device(), torch.cuda.get_rng_state_all()) if began else (0, [])
     try:
@@ -57,8 +58,8 @@ def torch_unchanged() -> Iterator[None]:
         torch.set_num_threads(threads)
         if torch.are_deterministic_algorithms_enabled() != deterministic:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        for name, value in flags.items():
-            _flag(name, value)
+        for owner, name, value in flags:
+            setattr(owner, name, value)
         if began:
             torch.cuda.set_device(device)
             torch.cuda.set_rng_state_all(cuda_states)
@@ -92,20 +93,6 @@ def torch_defaults() -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
         for kind in autocast:
             torch.set_autocast_enabled(kind, True)
-
-
-def _flag(name: str, value: bool | None = None) -> bool:
-    """Return a flag of torch.backends, and set it if there is a value."""
-    import torch
-
-    *owners, last = name.split(".")
-    owner: Any = torch.backends
-    for part in owners:
-        owner = getattr(owner, part)
-    before = bool(getattr(owner, last))
-    if value is not None:
-        setattr(owner, last, value)
-    return before
 
 
 @contextmanager
