@@ -14,6 +14,8 @@ NO_WORKERS = "there are no loader workers: images are decoded once; leave it out
 RESUMES = "is not needed; the same command continues where it stopped"
 BF16, ON_GPU = "device.precision=bf16", "device=cuda"
 PRETRAINED = "model=resnet18 model.weights=imagenet"
+CALLBACKS = "there are no callbacks to name; see early_stopping.patience=5, ema.decay=0.99, checkpoint.every=1ep"
+PUBLIC_SETS = ("MNIST", "FashionMNIST", "CIFAR100", "SVHN", "STL10", "Flowers102", "Food101", "OxfordIIITPet", "EuroSAT")
 
 # Keys and flags that do not exist.
 KEYS = {
@@ -41,6 +43,7 @@ KEYS = {
     **dict.fromkeys(("num_workers", "workers", "num-workers", "j", "pin_memory", "data.num_workers"), NO_WORKERS),
     **dict.fromkeys(("amp", "fp16", "bf16", "mixed_precision", "half", "precision"), BF16),
     **dict.fromkeys(("pretrained", "weights"), PRETRAINED),
+    "model.pretrained": "model.weights=imagenet",
     **dict.fromkeys(("gpu", "gpus", "cuda", "use_cuda"), ON_GPU),
     **dict.fromkeys(("no-cuda", "no_cuda", "cpu"), "device=cpu"),
     **dict.fromkeys(("patience", "early-stopping"), "early_stopping.patience={}"),
@@ -48,9 +51,13 @@ KEYS = {
     **dict.fromkeys(("norm", "batch_norm", "batchnorm"), "model.norm=batch"),
     **dict.fromkeys(("seeds", "random_state", "random-seed", "manual_seed"), "seed={}"),
     **dict.fromkeys(("o", "out", "output", "output_dir", "output-dir", "save_dir", "log_dir"), "outputs={}"),
-    **dict.fromkeys(("experiment", "exp_name", "project"), "study.name={}"),
+    **dict.fromkeys(("exp_name", "project", "task_name"), "study.name={}"),
+    "experiment": "study.name={} (or a study's file, with +study)",
+    **dict.fromkeys(("logger", "loggers"), "tracker=wandb (or tensorboard, mlflow)"),
+    **dict.fromkeys(("callback", "callbacks"), CALLBACKS),
     **dict.fromkeys(("name", "run_name", "run-name"), "name={}"),
     **dict.fromkeys(("resume", "resume_from", "checkpoint_path"), RESUMES),
+    **dict.fromkeys(("ckpt", "ckpt_path"), "model.weights={} (to go on with a run, type its command again)"),
     **dict.fromkeys(("clip", "grad_clip", "gradient_clip_val", "max_norm"), "clip_norm={}"),
     **dict.fromkeys(("sched", "lr_scheduler"), "scheduler={}"),
     **dict.fromkeys(("transform", "transforms", "augment"), "augmentation={}"),
@@ -73,10 +80,16 @@ VALUES = [
     ("device", r"(?i)gpu|cuda:\d+|\d+", "device=cuda (or device.kind=cuda:1)"),
     ("data", r"(?i)imagefolder", "data=folder data.root=DIR"),
     ("data", r"[./~].*", "data=folder data.root={}"),
-    ("scheduler", r"(?i)cosineannealing\w*|CosineLR", "scheduler=cosine"),
-    ("scheduler", r"(?i)onecycle\w*", "scheduler=onecycle"),
+    *(("data", f"(?i){name}", f"data=torchvision data.name={name}") for name in PUBLIC_SETS),
+    ("trainer", r"(?i)gpu|ddp\w*", ON_GPU),
+    ("trainer", r"(?i)cpu|mps", "device={}"),
+    ("device.precision", r"16(?:-mixed|-true)?", "device.precision=fp16"),
+    ("device.precision", r"bf16-(?:mixed|true)", BF16),
+    ("device.precision", r"32(?:-true)?", "device.precision=fp32"),
+    ("scheduler", r"(?i)cosine_?annealing\w*|cosine_?lr", "scheduler=cosine"),
+    ("scheduler", r"(?i)one_?cycle\w*", "scheduler=onecycle"),
     ("scheduler", r"(?i)reducelronplateau|reduce\w*", "scheduler=plateau"),
-    ("scheduler", r"(?i)(?:multi)?steplr", "scheduler=step"),
+    ("scheduler", r"(?i)(?:multi_?)?step_?lr", "scheduler=step"),
     ("slots", r"[\w:*]+(?:,[\w:*]+)+", "slots=[{}]"),
 ]  # fmt: skip
 SEED_LIST = r"(\d+)\s*(?:-|:|\.\.)\s*(\d+)"
