@@ -80,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (RuntimeError, ImportError)) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-MAX_NAMES = 30  # longer lists of names are shortened to the closest ones
+MAX_NAMES = 40  # longer lists of names are shortened to the closest ones
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def translate(error: Exception, typed: list[str]) -> UserError:
         return UserError(f"{error.missing_cfg_file}: no such config file")
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
+        if not re.search(r"[=~+]", str(error.override)):
+            following = next((after for word, after in pairwise(typed) if word == key), "")
+            value = following if following[:1].isalnum() and "=" not in following else "VALUE"
+            return UserError(f"{key}: cannot be read as key=value; type {key}={value}")
+        if re.search(r"\s", key):
+            return UserError(f"{error.override}: cannot be read as key=value; a key has no spaces")
         fix = f"; if it is a text, type {as_text(key, value)}" if equals and value else ""
         if value.endswith(","):
             fix = f"; write the values of a sweep without spaces: a,b{fix}"
@@ -96,6 +103,8 @@ def translate(error: Exception, typed: list[str]) -> UserError:
         return UserError(f"{found[1]}: given '{found[2]}'; {fix}")
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text):
         return _wrong_key(found.group(1), text, typed)
+    if group := next((word[1:] for word in typed if word[:1] == "~" and word[1:] in choices_of()), ""):
+        return UserError(f"~{group}: cannot be left out; type {group}=CHOICE, one of {', '.join(choices_of()[group])}")
     return UserError(f"{_named(error, typed)}{_needs_quotes(error)}")
 
 

@@ -150,7 +150,7 @@ def read_files(name: str, found: Found, reader: Reader, cut: Cut, cache: str | N
     if missing := _missing(classes, prepared.labels, assigned):
         hint = "; a class needs images of two groups or more" if groups else ""
         raise UserError(f"data: {name}: {missing}{hint}")
-    notes += _of_test(classes, prepared.labels, assigned, cut, groups is not None) if found.flat else []
+    notes += _of_test(found, classes, prepared.labels, assigned, cut, groups is not None) if found.flat else []
     notes += _of_groups(files, assigned) if groups else []
     others = _left_out(prepared.skipped, found.others, total)
     notes = [*found.notes, *own, *alike(classes), *others, *notes, *prepared.notes]
@@ -198,7 +198,7 @@ def _with_copies(
     return found, notes
 
 
-def _of_test(classes: list[str], labels: Integers, assigned: Parts, cut: Cut, grouped: bool) -> list[str]:
+def _of_test(found: Found, classes: list[str], labels: Integers, assigned: Parts, cut: Cut, grouped: bool) -> list[str]:
     """Say which classes have no image in a test split that was drawn, or far fewer or more than their share."""
     tested, used = assigned == TEST, assigned != LEFT_OUT
     if absent := [title for label, title in enumerate(classes) if label not in set(labels[tested])]:
@@ -208,9 +208,10 @@ def _of_test(classes: list[str], labels: Integers, assigned: Parts, cut: Cut, gr
         return []
     counts = np.bincount(labels[tested])
     drawn = "in complete groups" if grouped else "by their names, so that no file moves another"
+    own = "folders train/ and test/ are" if found.is_tree else "a column split with train and test is"
     return [
         f"of a class, {counts.min()} to {counts.max()} images are for the test: drawn {drawn}; data.split_seed=1 draws "
-        "others, folders train/ and test/ are a split of your own"
+        f"others, {own} a split of your own"
     ]
 
 

@@ -93,7 +93,8 @@ def warnings(facts: Facts) -> list[str]:
     found = duplicates.warnings(facts.duplicates)
     ratio = counts.imbalance(facts.counts["train"])
     if ratio is not None and ratio >= 3:
-        found.append(f"Imbalance: the largest class has {ratio:.1f} times as many training images as the smallest.")
+        larger = f"the largest class has {ratio:.1f} times as many training images as the smallest"
+        found.append(f"Imbalance: {larger}; see loss.class_weights=balanced and monitor=balanced_accuracy.")
     return found + [f"{note[0].upper()}{note[1:]}." for note in facts.data.notes]
 
 

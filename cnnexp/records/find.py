@@ -58,7 +58,8 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
     few = names if what == "run" and len(names) <= MAX_LISTED else studies
     near = list(dict.fromkeys([*near, *few])) or names
     named = "a run is named by its folder, its name=, study/arm/seed, the first digits of its fingerprint, or latest"
-    raise UserError(f"{text}: no such {what}; {named}; there are {_listed(near)}")
+    here = ("the studies are" if len(near) > 1 else "the only study is") if set(near) <= set(studies) else "there are"
+    raise UserError(f"{text}: no such {what}; {named}; {here} {_listed(near)}")
 
 
 def find_place(given: str | os.PathLike[str]) -> Path:

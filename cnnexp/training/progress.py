@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from cnnexp.training.loop import Settings, TrainState
 
 
+def resumed_line(settings: "Settings", state: "TrainState") -> str:
+    """Return "continues after epoch 3 of 15", or "... after step 46 of epoch 4 of 15"; "" of a run at its start."""
+    if not state.step:
+        return ""
+    epochs, steps = divmod(state.step, settings.steps_per_epoch)
+    if not steps:
+        return f"continues after epoch {epochs} of {settings.epochs}"
+    return f"continues after step {steps} of epoch {epochs + 1} of {settings.epochs}"
+
+
 class Progress:
     """Receives the progress of a run and shows nothing; its subclasses show it."""
 
@@ -44,8 +54,10 @@ class Lines(Progress):
     """A plain line per epoch, for logs and pipes."""
 
     def start(self, title: str, settings: "Settings", state: "TrainState") -> None:
-        """Print the run's title."""
+        """Print the run's title, and where it continues."""
         print(visible(title), flush=True)
+        if line := resumed_line(settings, state):
+            print(line, flush=True)
 
     def epoch(self, line: str, state: "TrainState") -> None:
         """Print the epoch's line."""
@@ -61,6 +73,8 @@ class Bars(Progress):
         """Open the bars."""
         self.settings, self.refreshed = settings, monotonic()
         print(visible(title))
+        if line := resumed_line(settings, state):
+            print(line)
         every = settings.steps_per_epoch
         self.epochs = bars.bar(total=settings.epochs, initial=state.step // every, unit="epoch", position=1)
         done = state.step % every

@@ -55,6 +55,10 @@ ANSWERS = {
     "device.precision=16-mixed": "type device.precision=fp16",
     "scheduler=cosine_annealing": "type scheduler=cosine",
     "scheduler=one_cycle": "type scheduler=onecycle",
+    "model.norm batch": "model.norm: cannot be read as key=value; type model.norm=batch",
+    "outputs epochs=2": "outputs: cannot be read as key=value; type outputs=VALUE",
+    "+foo=1": "foo: unknown key 'foo'; choose one of data, model, augmentation, mix, loss, optimizer",
+    "~model": "~model: cannot be left out; type model=CHOICE, one of conv2_norm, conv3_wide",
     "trainer.max_epochs=3": "trainer.max_epochs: given '3'; type epochs=3",
     "trainer.devices=2": "type device.processes=2",
     "trainer.accumulate_grad_batches=2": "type accumulate=2",
@@ -89,6 +93,11 @@ def test_what_to_type_is_said(typed: str, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["train", *typed.split()]) == 2
     error = capsys.readouterr().err
     assert ANSWERS[typed] in error and error.count("\n") == 1
+
+
+def test_a_space_in_a_key_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "batch size=3"]) == 2
+    assert capsys.readouterr().err == "cnnexp: batch size=3: cannot be read as key=value; a key has no spaces\n"
 
 
 def test_a_range_of_seeds_is_a_list() -> None:

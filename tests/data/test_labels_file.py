@@ -45,6 +45,12 @@ def test_without_splits_it_is_divided_as_a_flat_folder(photos):
     assert set(fewer.test.ids) == {name for name in data.test.ids if int(name[4:-4]) < 30}
 
 
+def test_uneven_numbers_of_test_images_name_the_column_that_states_a_split(photos):
+    notes = [load(photos, lines(), split_seed=seed).notes for seed in range(5)]
+    said = next(note for found in notes for note in found if "images are for the test" in note)
+    assert said.endswith("data.split_seed=1 draws others, a column split with train and test is a split of your own")
+
+
 def test_with_splits_they_are_its_own(photos):
     rows = [f"img/{i}.png,{i % 2},{('train', 'Train', 'validation', 'test')[i % 4]}" for i in range(40)]
     rows = [row.replace(",1,", ",b,").replace(",0,", ",a,") for row in rows]

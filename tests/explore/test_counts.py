@@ -30,9 +30,9 @@ def test_balance_in_words():
         "the largest class, cat, has 4; dog and 1 other class have none",
         "the largest class, cat, has 4; owl has none",
     ]
-    assert facts.warnings(facts.gather(array_data(names, [9, 3, 6]), None))[0].startswith(
-        "Imbalance: the largest class has 3.0"
-    )
+    (warning,) = facts.warnings(facts.gather(array_data(names, [9, 3, 6]), None))[:1]
+    assert warning.startswith("Imbalance: the largest class has 3.0")
+    assert warning.endswith("; see loss.class_weights=balanced and monitor=balanced_accuracy."), "what to do"
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def test_exit_codes_of_signals(
     assert capsys.readouterr().err.endswith("cnnexp: interrupted; the same command continues from here\n")
     assert {one: signal.getsignal(one) for one in handlers} == handlers
     assert train() == 0
+    assert "\ncontinues after step 1 of epoch 2 of 3\nepoch 2/3" in capsys.readouterr().out
     assert RunRecord.read(folder).info["resumed"] == 1
     assert "resumed after step 6" in (folder / "train.log").read_text()
 

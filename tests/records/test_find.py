@@ -91,6 +91,12 @@ def test_few_runs_are_all_listed_the_closest_first():
         find_run("wide/1")
 
 
+def test_the_only_study_is_called_a_study():
+    write_run(Path("outputs"), "wide", 0, study="runs")
+    with pytest.raises(UserError, match=r"; the only study is runs$"):
+        find_place("nowhere")
+
+
 def test_weights_come_from_the_latest_run_that_is_done(made):
     write_run(
         Path("outputs"), "failed", 0, study="runs", started="2025-04-01", status="failed", fingerprint="abcdabcd01"
@@ -145,9 +151,9 @@ def test_a_run_that_repeats_another_is_meant_only_by_a_name_of_its_own(made):
 def test_a_study_is_found_by_its_name(made):
     assert find_place("my cats") == made["last"].folder.parent and find_place("elsewhere") == Path("elsewhere")
     assert find_place("latest") == made["last"].folder
-    with pytest.raises(UserError, match=r"gone: no such folder, study or run; .*; there are my-cats-\w+, runs$"):
+    with pytest.raises(UserError, match=r"gone: no such folder, study or run; .*; the studies are my-cats-\w+, runs$"):
         find_place("gone")
     with pytest.raises(UserError) as raised:
         find_place("outputs/run")
-    listed = str(raised.value).partition("there are ")[2].split(", ")
+    listed = str(raised.value).partition("the studies are ")[2].split(", ")
     assert listed[0] == "runs" and len(listed) == len(set(listed)), "each once, though outputs/ is looked in twice"
