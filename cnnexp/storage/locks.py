@@ -32,7 +32,7 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
     """
     make_folder(path.parent)
     with _held_file(path, wait) as file:
-        with naming(path):
+        with suppress(OSError):  # of a full disk, on which files can still be deleted
             reach("lock.write", path)
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}".encode())

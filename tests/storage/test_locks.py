@@ -15,6 +15,7 @@ import pytest
 
 from cnnexp import storage
 from cnnexp.errors import UserError
+from cnnexp.storage import failpoints
 
 pytestmark = pytest.mark.counts("operations")
 
@@ -54,6 +55,14 @@ def test_what_is_no_lock_file_is_held_by_nobody(tmp_path: Path, make: Callable[[
     with pytest.raises(UserError, match="is not a lock file, but a link or a folder; delete it") as raised:
         storage.lock(tmp_path / ".lock").__enter__()
     assert not isinstance(raised.value, storage.Locked), "a sweep would wait for its end"
+
+
+def test_a_lock_is_held_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failpoints, "observer", failpoints.parse("lock.write:enospc:1+"))
+    with storage.lock(tmp_path / ".lock"):
+        assert storage.is_locked(tmp_path / ".lock")
+        with pytest.raises(storage.Locked, match="is in use by another process"), storage.lock(tmp_path / ".lock"):
+            pass
 
 
 def test_waiting_for_a_lock(tmp_path: Path) -> None:
