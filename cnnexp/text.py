@@ -180,7 +180,9 @@ def mib(size: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a time as "45 s", "12 min", "3 h 20 min" or "4 d 7 h"."""
+    """Format a time as "45 s", "12 min", "3 h 20 min" or "4 d 7 h"; a dash for what is not finite."""
+    if not math.isfinite(seconds):
+        return DASH
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{max(seconds, 0):.0f} s"

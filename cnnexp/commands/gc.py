@@ -2,7 +2,7 @@
 
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def find(folder: Path, kinds: set[str]) -> list[Item]:
     every = record.find_runs(folder)
     held = {run.folder for run in every if storage.is_locked(run.folder / ".lock")}
     free = [run for run in every if not run.problem and run.folder not in held]
-    items = superseded(free) if "superseded" in kinds else []
+    items = superseded(free, every) if "superseded" in kinds else []
     rest = [run for run in free if run.folder not in {item.path for item in items}]
     for kind, of, patterns, why in OF_RUNS:
         items += [
@@ -131,13 +131,16 @@ def _checkpoints(run: RunRecord, pattern: str) -> list[Path]:
     return [] if folder.is_symlink() else sorted(folder.glob(pattern))
 
 
-def superseded(runs: list[RunRecord]) -> list[Item]:
-    """Return the runs whose arm has another config in study.json now, except those that another run starts from."""
-    configs = {run.folder: _config_text(run) for run in runs}
+def superseded(runs: list[RunRecord], every: list[RunRecord]) -> list[Item]:
+    """Return those of `runs` whose arm has another config in study.json now, except what a run of `every` starts from.
+
+    every: also runs that are under way, or whose run.json cannot be read.
+    """
+    configs = {run.folder: _config_text(run) for run in every}
     items = []
     for run in runs:
         needed = any(run.name in text for folder, text in configs.items() if folder != run.folder)
-        needed = needed or any(run.folder in other.folder.parents for other in runs)
+        needed = needed or any(run.folder in other.folder.parents for other in every)
         if is_superseded(run) and not needed:
             items.append(Item("superseded", run.folder, f"{run.status}", run, run.folder / ".lock"))
     return items
@@ -151,10 +154,14 @@ def _config_text(run: RunRecord) -> str:
 
 
 def temporary(folder: Path, excluded: set[Path]) -> list[Item]:
-    """Return the temporary files that killed processes left behind, except those in the run directories `excluded`."""
-    files = [f for f in sorted(folder.rglob(".*.tmp")) if f.is_file() and not excluded & set(f.parents)]
-    old = [f for f in files if time.time() - f.stat().st_mtime > MIN_AGE_SECONDS]
-    return [Item("leftovers", file, "left by a process that was killed") for file in old]
+    """Return the drafts of files that killed processes left behind, except those in the run directories `excluded`."""
+    items = []
+    for file in sorted(storage.drafts_below(folder)):
+        with suppress(FileNotFoundError):  # its process has finished it meanwhile
+            old = time.time() - file.lstat().st_mtime > MIN_AGE_SECONDS
+            if old and file.is_file() and not excluded & set(file.parents):
+                items.append(Item("leftovers", file, "left by a process that was killed"))
+    return items
 
 
 def unusable_cache() -> list[Item]:

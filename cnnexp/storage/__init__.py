@@ -19,6 +19,7 @@ from cnnexp.storage.files import (
     append_blocks,
     copy,
     draft,
+    drafts_below,
     make_folder,
     publish,
     publish_folder,
@@ -38,7 +39,7 @@ from cnnexp.storage.rows import append_row, append_text, keep_rows, log_descript
 
 __all__ = [
     "MACHINE", "TRANSIENT", "UNREADABLE", "Damaged", "Locked", "StorageError", "append_blocks", "append_row",
-    "append_text", "copy", "crc32_of", "draft", "encode", "holder", "is_locked", "keep_rows", "lock",
+    "append_text", "copy", "crc32_of", "draft", "drafts_below", "encode", "holder", "is_locked", "keep_rows", "lock",
     "log_descriptor", "make_folder", "publish", "publish_folder", "read_json", "read_rows", "reading", "remove",
     "remove_drafts", "rename", "size_bytes", "sync_file", "sync_folder", "sync_tree", "verify_checksum",
     "write_array", "write_bytes", "write_json", "write_text",

@@ -7,7 +7,10 @@ JSON objects carry a checksum (see checksums.py). Folders of arrays are written 
 
 import json
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ from cnnexp.storage.checksums import Damaged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+DRAFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)  # names as `_temporary` makes them
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -147,6 +152,11 @@ def remove_drafts(folder: Path) -> None:
         disk.remove_file(left_over)
 
 
+def drafts_below(folder: Path) -> list[Path]:
+    """Return the drafts at or below `folder`, and no hidden temporary file of another program."""
+    return [file for file in folder.rglob(".*.tmp") if DRAFT.fullmatch(file.name)]
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{disk.TOKEN}.tmp")
 
@@ -161,11 +171,14 @@ def make_folder(path: Path) -> None:
 
 
 def size_bytes(path: Path) -> int:
-    """Return the size of a file, of a link itself, or of all files below a folder."""
+    """Return the size of a file, of a link itself, or of all files below a folder; 0 of what is deleted meanwhile."""
+    total = 0
     with disk.reading(path):
-        if path.is_dir() and not path.is_symlink():
-            return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file())
-        return path.lstat().st_size
+        for file in path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]:
+            with suppress(FileNotFoundError):
+                found = file.lstat()
+                total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    return total
 
 
 def sync_tree(folder: Path) -> None:

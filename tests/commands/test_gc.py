@@ -14,7 +14,7 @@ from cnnexp.commands import gc
 from cnnexp.config import compose as configs
 from cnnexp.records import study as study_file
 from cnnexp.records.run_record import RunRecord
-from cnnexp.storage import StorageError
+from cnnexp.storage import StorageError, failpoints
 from cnnexp.text import mib
 from cnnexp.training.build import build_data, forget_data
 
@@ -49,15 +49,15 @@ def messy(tmp_path):
     study_file.write_study(outputs / "demo", {"name": "demo", "baseline": None, "runs": present})
     put(done.folder / "checkpoints" / "best.pt")
     put(held.folder / "checkpoints" / "last.pt")
-    put(held.folder / ".run.json.7.tmp", age=9999)
-    put(outputs / "demo" / ".study.json.8.tmp")  # as young as one that is being written
+    put(held.folder / ".run.json.7-0a1b2c3d.tmp", age=9999)
+    put(outputs / "demo" / ".study.json.8-0a1b2c3d.tmp")  # as young as one that is being written
     could_go = {
         "superseded": old.folder,
         "failed": put(failed.folder / "checkpoints" / "last.pt"),
         "last": put(done.folder / "checkpoints" / "last.pt"),
         "best": put(done.folder / "checkpoints" / "best-3.pt"),
-        "temporary": put(done.folder / ".run.json.9.tmp", age=9999),
-        "study": put(outputs / "demo" / ".study.json.9.tmp", age=9999),
+        "temporary": put(done.folder / ".run.json.9-0a1b2c3d.tmp", age=9999),
+        "study": put(outputs / "demo" / ".study.json.9-0a1b2c3d.tmp", age=9999),
     }
     with storage.lock(held.folder / ".lock"):
         yield outputs, could_go
@@ -123,6 +123,39 @@ def test_gc_keeps_a_superseded_run_that_another_starts_from(messy):
     later.write_config({"model": {"weights": str(could_go["superseded"])}})
     assert [i.path for i in gc.find(outputs, {"superseded"})] == []
     assert gc.find(outputs, {"leftovers"})
+    with storage.lock(later.folder / ".lock"):
+        assert gc.find(outputs, {"superseded"}) == [], "a run that is under way needs it too"
+    (later.folder / "run.json").write_text("damaged")
+    assert gc.find(outputs, {"superseded"}) == [], "and one that cannot be read may be put back"
+
+
+def test_gc_keeps_a_superseded_run_with_one_under_way_below_it(messy):
+    outputs, could_go = messy
+    inner = write_run(could_go["superseded"], "inner", 0, status="running")
+    with storage.lock(inner.folder / ".lock"):
+        assert gc.find(outputs, {"superseded"}) == []
+
+
+def test_gc_leaves_temporary_files_of_other_programs(cnnexp, tmp_path):
+    run = write_run(tmp_path, "a", 0)
+    theirs = [put(folder / ".mail.tmp", age=9999) for folder in (tmp_path, run.folder)]
+    assert cnnexp("gc", tmp_path, "--delete")[0] == 0 and all(file.exists() for file in theirs)
+
+
+def test_gc_deletes_on_a_full_disk(cnnexp, messy, monkeypatch):
+    outputs, could_go = messy
+    monkeypatch.setattr(failpoints, "observer", failpoints.parse("lock.write:enospc:1+"))
+    assert cnnexp("gc", outputs, "--leftovers", "--checkpoints", "--superseded", "--delete")[0] == 0
+    assert not any(path.exists() for path in could_go.values())
+
+
+def test_gc_passes_over_what_is_gone_meanwhile(cnnexp, messy, monkeypatch):
+    outputs, could_go = messy
+    items = gc.find(outputs, {"leftovers"})
+    could_go["last"].unlink()
+    monkeypatch.setattr(gc, "find", lambda folder, kinds: items)
+    code, out, err = cnnexp("gc", outputs, "--delete")
+    assert (code, err) == (0, "") and not could_go["best"].exists()
 
 
 def test_gc_leaves_what_is_held_or_has_changed_meanwhile(messy):

@@ -39,12 +39,12 @@ def victim(tmp_path):
     """Return a folder of one's own, and hold a test to leaving it as it is."""
     folder = tmp_path / "victim"
     folder.mkdir()
-    for name in ("last.pt", "best.pt", "best-1.pt", ".x.tmp", "notes.txt", "old.png", "metrics.jsonl"):
+    for name in ("last.pt", "best.pt", "best-1.pt", ".x.1-0a1b2c3d.tmp", "notes.txt", "old.png", "metrics.jsonl"):
         (folder / name).write_text("mine\n")
         os.utime(folder / name, (1, 1))
     yield folder
     assert {file.name: file.read_text() for file in folder.iterdir()} == dict.fromkeys(
-        ("last.pt", "best.pt", "best-1.pt", ".x.tmp", "notes.txt", "old.png", "metrics.jsonl"), "mine\n"
+        ("last.pt", "best.pt", "best-1.pt", ".x.1-0a1b2c3d.tmp", "notes.txt", "old.png", "metrics.jsonl"), "mine\n"
     )
 
 
