@@ -93,6 +93,14 @@ def in_shell(words: Sequence[str]) -> str:
     return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!\n') else shlex.quote(w) for w in words)
 
 
+def shell_words(command: str) -> list[str]:
+    """Return the words of a recorded command; [] if its quotes do not close, as of one that was cut."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
 def shorten(text: str, width: int) -> str:
     """Cut `text` to at most `width` characters: an ellipsis replaces the middle, because names differ at their ends."""
     if len(text) <= width:

@@ -20,6 +20,16 @@ def test_durations_have_two_units_at_most(seconds: float, written: str) -> None:
     assert text.duration(seconds) == written
 
 
+@pytest.mark.parametrize("seconds", [math.inf, -math.inf, math.nan])
+def test_a_duration_that_is_not_finite_is_a_dash(seconds: float) -> None:
+    assert text.duration(seconds) == "-"
+
+
+def test_a_recorded_command_whose_quotes_do_not_close_has_no_words() -> None:
+    assert text.shell_words("cnnexp train 'a b'") == ["cnnexp", "train", "a b"]
+    assert text.shell_words("cnnexp train 'a…") == []
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [

@@ -1,7 +1,6 @@
 """`cnnexp rerun`: repeat a run from its record, in a folder of its own, and compare the numbers."""
 
 import copy
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from cnnexp.records.fields import FINAL
 from cnnexp.records.find import find_run
 from cnnexp.records.names import RERUNS
 from cnnexp.records.run_record import RunRecord
-from cnnexp.text import at_home, in_shell, plain, shorten, visible
+from cnnexp.text import at_home, in_shell, plain, shell_words, shorten, visible
 
 if TYPE_CHECKING:
     from cnnexp.training.plan import Plan
@@ -102,7 +101,7 @@ def plan_again(record: RunRecord, places: list[str], device: str | None, allow: 
     from cnnexp.training.plan import plan
 
     checks.check(config)
-    words = shlex.split(str(record.info.get("repeat", "")))[2:]
+    words = shell_words(str(record.info.get("repeat", "")))[2:]
     again = plan(config, words, list(record.info.get("changes") or []), command)
     again.fingerprint, again.continues = fingerprint(again), None
     return again

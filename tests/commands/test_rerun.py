@@ -57,6 +57,11 @@ def change_config(folder: Path, **nodes: dict[str, Any]) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
+def test_a_record_whose_command_was_cut_is_repeated(rerun: Rerun, copied: Path) -> None:
+    RunRecord.read(copied).update(repeat="cnnexp train 'cut")
+    assert rerun(copied)[0] == 0
+
+
 def test_the_same_numbers_again(rerun: Rerun, trained_run: Path, tmp_path: Path) -> None:
     before = contents(trained_run)
     with chdir(tmp_path):

@@ -375,6 +375,12 @@ def test_missing_planned_seeds_are_the_ones_to_make(tmp_path: Path) -> None:
     assert "  cnnexp train +study=demo seed=3,4\n" in text
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_recorded_command_that_was_cut_gives_no_advice(tmp_path: Path, seeds: int) -> None:
+    text = report.write(study(tmp_path, seeds, command="cnnexp train 'cut"), figures=False).terminal
+    assert "seed=" not in text
+
+
 def test_the_notes_of_a_table_are_of_what_is_in_it(tmp_path: Path) -> None:
     def of(name: str, **fields: Any) -> str:
         written = report.write(study(tmp_path / name, 5, claims=["up > baseline"], **fields), figures=False)

@@ -1,12 +1,10 @@
 """What a report leaves out and why, in sentences: arms without a result, runs of earlier settings."""
 
-import shlex
-
 from cnnexp.report.analysis.compare import MAX_REASON, kind_of
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.read.comparable import NOT_COMPARABLE
 from cnnexp.report.read.study import Study
-from cnnexp.text import in_shell, listed, plain, plural, shorten
+from cnnexp.text import in_shell, listed, plain, plural, shell_words, shorten
 
 OF_ARMS = ("+arm=", "arm=")
 MAX_ARMS, MAX_REASONS = 6, 3  # of each reason; named in the sentence
@@ -48,7 +46,7 @@ def superseded(study: Study) -> str:
 
 def same_settings(findings: Findings) -> tuple[str, str] | None:
     """Return how to make the arms that cannot be compared comparable, and the command; None if all can, or unknown."""
-    words = shlex.split(findings.study.command) if findings.study.command.startswith("cnnexp train ") else []
+    words = shell_words(findings.study.command) if findings.study.command.startswith("cnnexp train ") else []
     apart = any(kind_of(row.verdict) == NOT_COMPARABLE for row in findings.rows)
     apart = apart or any(judged.verdict == NOT_COMPARABLE for judged in findings.judged)
     if not apart or not any(word.startswith("+study=") for word in words):

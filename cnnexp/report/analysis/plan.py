@@ -1,13 +1,12 @@
 """The planned seeds of a study, the looks at it and the seeds to add, in words; docs/statistics.md has the rules."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 
 from cnnexp.report.analysis.decisions import ANYTIME, AT_PLAN
 from cnnexp.report.analysis.findings import Findings, Question, questions
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL
-from cnnexp.text import in_shell, listed, plural
+from cnnexp.text import in_shell, listed, plural, shell_words
 
 MAX_OPEN = 4  # tests that are named
 MAX_LISTED = 8  # seeds of a command; more are a range
@@ -68,7 +67,8 @@ def more_seeds(findings: Findings) -> tuple[str, str] | None:
     """Return what more seeds would decide soonest, and the command that makes them; None if it is not known."""
     schedule, command = findings.study.schedule, findings.study.command
     open_ones = [question for question in questions(findings) if question.outlook.more and not question.decided]
-    if not open_ones or not command.startswith("cnnexp train ") or (schedule.plan and schedule.plan.ended):
+    words = [word for word in shell_words(command) if not word.startswith(("seed=", "--plan"))]
+    if not open_ones or words[:2] != ["cnnexp", "train"] or (schedule.plan and schedule.plan.ended):
         return None
     soonest = min(open_ones, key=lambda question: (question.outlook.more, -question.outlook.chance))
     waiting = sorted(set[int]().union(*schedule.waiting.values()))
@@ -77,7 +77,6 @@ def more_seeds(findings: Findings) -> tuple[str, str] | None:
     advice = f"Still open: {_open_tests(open_ones, soonest)}{soonest.outlook.advice}:"
     if schedule.plan and schedule.plan.every_seed:  # the same command goes on
         return advice, command
-    words = [word for word in shlex.split(command) if not word.startswith(("seed=", "--plan"))]
     return advice, in_shell([*words, f"seed={typed}"])
 
 

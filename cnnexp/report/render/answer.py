@@ -1,7 +1,6 @@
 """The first screen of a report: each arm's difference as a figure, what was tested, how far it is, what to do next."""
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.report.read.comparable import NOT_COMPARABLE
 from cnnexp.report.render.claim_tables import effects_in_short, shown_difference
 from cnnexp.report.render.forest import WITHIN_NOISE, Forest, forest
-from cnnexp.text import in_shell, number, percent, plural
+from cnnexp.text import in_shell, number, percent, plural, shell_words
 
 NOT_NONE = "No detectable difference does not mean none: these runs fit every difference within the interval."
 CORRECTED = "Not decided: alone, this test would decide; corrected for {} comparisons, it does not."
@@ -210,8 +209,8 @@ def _next(findings: Findings, now: tuple[str, str, str]) -> tuple[str, str] | No
         return None
     if advice := more_seeds(findings):
         return advice
-    if now[1] == TOO_FEW and study.command.startswith("cnnexp train "):
-        words = [word for word in shlex.split(study.command) if not word.startswith("seed=")]
+    words = [word for word in shell_words(study.command) if not word.startswith("seed=")]
+    if now[1] == TOO_FEW and words[:2] == ["cnnexp", "train"]:
         return f"Make {SEEDS} seeds of every arm, so that a test is possible:", in_shell(
             [*words, f"seed={','.join(map(str, range(SEEDS)))}"]
         )
