@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cnnexp import storage
 from cnnexp.commands import arguments
 from cnnexp.errors import EXIT_DONE
-from cnnexp.text import in_shell, mib, visible
+from cnnexp.text import in_shell, mib, plain, visible
 
 if TYPE_CHECKING:
     from cnnexp.data.images import ImageData
@@ -149,14 +150,18 @@ def _clear(cache: str | None) -> int:
 
 def grid(data: "ImageData") -> bytes:
     """Draw the first training images of every class, a row per class, as a PNG file."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
-    margin = 8 + 6 * max(map(len, data.classes))
+    from cnnexp.pages.fonts import in_one_font
+
+    titles = [in_one_font(plain(name)) for name in data.classes]
+    fonts = {file: ImageFont.truetype(file, 11) for _, file in titles}
+    margin = 8 + math.ceil(max(fonts[file].getlength(title) for title, file in titles))
     picture = Image.new("RGB", (margin + COLUMNS * (SIDE + 2), len(data.classes) * (SIDE + 2)), "white")
     draw = ImageDraw.Draw(picture)
-    for label, title in enumerate(data.classes):
+    for label, (title, file) in enumerate(titles):
         top = label * (SIDE + 2)
-        draw.text((4, top + SIDE // 2 - 6), title, fill="black", font_size=11)
+        draw.text((4, top + SIDE // 2 - 6), title, fill="black", font=fonts[file])
         for column, index in enumerate(data.train.indices[data.train.labels == label][:COLUMNS]):
             image = Image.fromarray(data.train.images[index].squeeze())
             picture.paste(image.resize((SIDE, SIDE), Image.Resampling.NEAREST), (margin + column * (SIDE + 2), top))

@@ -33,11 +33,28 @@ def families() -> list[str]:
 @functools.lru_cache(maxsize=1)
 def _drawn() -> frozenset[int]:
     """Return the characters that the fonts have."""
-    found = set[int]()
-    for name in families():
-        file = font_manager.findfont(font_manager.FontProperties(family=name))
-        found.update(ft2font.FT2Font(file).get_charmap())
-    return frozenset(found)
+    return frozenset[int]().union(*(_characters(_file(name)) for name in families()))
+
+
+def _file(name: str) -> str:
+    return str(font_manager.findfont(font_manager.FontProperties(family=name)))
+
+
+@functools.lru_cache(maxsize=64)
+def _characters(file: str) -> frozenset[int]:
+    return frozenset(ft2font.FT2Font(file).get_charmap())
+
+
+def in_one_font(text: str) -> tuple[str, str]:
+    """Return text and the file of a font that has its characters, for a program that looks into one font only.
+
+    If none has all of them, it is the text as `drawable` gives it, in matplotlib's own font.
+    """
+    characters = set(map(ord, unicodedata.normalize("NFC", text)))
+    for file in map(_file, families()):
+        if characters <= _characters(file):
+            return unicodedata.normalize("NFC", text), file
+    return drawable(text), _file(OWN)
 
 
 def drawable(text: str) -> str:

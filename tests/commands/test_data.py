@@ -1,13 +1,16 @@
 """`cnnexp data`: what it prints, draws and deletes."""
 
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from image_folders import tree
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cnnexp import cli
 from cnnexp.commands import data
+from cnnexp.data.images import Split
 
 
 def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
@@ -28,6 +31,17 @@ def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
     assert data.main(["--clear-cache"]) == 0
     assert "freed in" in capsys.readouterr().out
     assert [f for f in (tmp_path / "cache").iterdir() if f.is_dir()] == []
+
+
+def test_names_of_every_script_are_legible_in_the_grid(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, font, **_: drawn.append((text, font)))
+    images = Split(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2), np.arange(2), np.array(["a", "b"]))
+    data.grid(SimpleNamespace(classes=["Äpfel", "猫"], train=images))
+    for text, font in drawn:
+        boxes = {bytes(font.getmask(character)) for character in text}
+        assert bytes(font.getmask("\uffff")) not in boxes, "a character that the font lacks is an empty box"
+    assert len(drawn) == 2
 
 
 def test_images_in_memory_have_nothing_to_verify(capsys):

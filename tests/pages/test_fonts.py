@@ -33,6 +33,13 @@ def test_what_no_font_has_is_replaced_legibly(text: str, shown: str) -> None:
     assert fonts.drawable(text) == shown
 
 
+@pytest.mark.usefixtures("without_system_fonts")
+def test_one_font_has_all_characters_of_a_text() -> None:
+    for text, shown in {"a\u0308pfel": "äpfel", "Ünï Ω": "Ünï Ω", "猫": "U+732B"}.items():
+        found, file = fonts.in_one_font(text)
+        assert found == shown and {*map(ord, found)} <= {*fonts.ft2font.FT2Font(file).get_charmap()}
+
+
 def test_a_font_of_the_system_is_used_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     class Font:
         name = "Noto Sans CJK JP"
