@@ -47,9 +47,11 @@ def main(argv: list[str]) -> int:
     image = _image(given.image, config["data"])
     classes, assumed = (given.classes, "") if given.classes is not None else _classes(config["data"])
     signature.check_value("--classes", classes, signature.Count)
+    if config["model"].get("weights", "none") != "none":
+        config["model"]["weights"] = "imagenet"  # any that are named: none of them is looked for
+    checks.check_node("model", config["model"], {**config, "data": {"size": list(image[1:])}})
     if "weights" in config["model"]:
         config["model"]["weights"] = "none"
-    checks.check_node("model", config["model"], {**config, "data": {"size": list(image[1:])}})
 
     from cnnexp.models.summary import summarise
     from cnnexp.training.build import build_model

@@ -9,6 +9,7 @@ from own_network import OwnNetwork
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cnnexp import errors
 from cnnexp.commands.summary import as_table, main
 from cnnexp.errors import UserError
 from cnnexp.models.convnet import convnet
@@ -187,6 +188,18 @@ def test_one_line_overrides_reach_the_network(capsys: pytest.CaptureFixture[str]
     assert kinds[:20] == [*stage, *stage, *stage, "Flatten", "Linear", "BatchNorm1d", "GELU", "Linear"]
     assert main(["model=torchvision", "model.name=squeezenet1_1", "model.freeze=backbone"]) == 0
     assert "5,130 of them trainable" in capsys.readouterr().out
+
+
+def test_weights_that_are_named_are_not_said_to_be_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "_warned", set())
+    given = ["model=resnet18", "model.freeze=backbone", "--image", "3x32x32"]
+    for weights in ("imagenet", "/no/such/file", "{config: a}"):
+        assert main([*given, f"model.weights={weights}"]) == 0
+        assert capsys.readouterr().err == ""
+    assert main([*given, "model.weights=none"]) == 0
+    assert "the frozen layers stay random" in capsys.readouterr().err
 
 
 def test_the_command_loads_no_weights(capsys: pytest.CaptureFixture[str]) -> None:
