@@ -41,7 +41,7 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> tuple[Tensor,
     chosen = logits.gather(1, classes.to(logits.device).view(-1, 1)).sum()
     (gradient,) = torch.autograd.grad(chosen, last)
     heat = (gradient.mean((2, 3), keepdim=True) * last).sum(1).relu().detach().float()
-    return heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12), name
+    return heat / heat.amax((1, 2), keepdim=True).clamp_min(torch.finfo(heat.dtype).tiny), name
 
 
 def first_filters(model: nn.Module) -> tuple[Tensor, str]:

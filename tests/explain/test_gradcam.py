@@ -51,6 +51,16 @@ def test_as_captum(name: str, layer: str) -> None:
     torch.testing.assert_close(found, of_one(expected[:, 0].detach()), rtol=1e-4, atol=1e-5)
 
 
+def test_its_scale_does_not_depend_on_that_of_the_logits() -> None:
+    model, images = network("squeezenet1_1"), torch.randn(3, 3, 96, 96)
+    expected, _ = grad_cam(model, images, CLASSES)
+    with torch.no_grad():
+        model.get_submodule("classifier.1").weight.mul_(1e-12)
+        model.get_submodule("classifier.1").bias.mul_(1e-12)
+    found, _ = grad_cam(model, images, CLASSES)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_it_shows_where_the_answer_comes_from() -> None:
     """The second class is for bright pixels, the first for dark ones; only the square is bright."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
