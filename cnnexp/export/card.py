@@ -149,9 +149,9 @@ def _metrics(model: TrainedModel) -> str:
 def _of_classes(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> list[tuple[str, str]]:
     """Return means over the classes; intervals from a bootstrap over the test images (Efron & Tibshirani 1993)."""
     generator, names = np.random.default_rng(0), {"f1": "macro F1", "recall": "balanced accuracy"}
-    drawn = [np.arange(len(labels)), *generator.integers(0, len(labels), (RESAMPLES, len(labels)))]
     found: dict[str, list[float]] = {name: [] for name in names}
-    for chosen in drawn:
+    for number in range(1 + RESAMPLES):
+        chosen = generator.integers(0, len(labels), len(labels)) if number else np.arange(len(labels))
         scores = metrics.by_class(predicted[chosen], labels[chosen], classes)
         present = np.unique(labels[chosen])
         found["f1"].append(float(np.nanmean(scores["f1"])))

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -299,3 +300,13 @@ def test_images_are_taken_from_all_of_a_split(trained_run):
     assert np.array_equal(check.some_of(test), test.images[test.indices])
     many = replace(test, indices=np.arange(2000) % len(test.images))
     assert len(check.some_of(many)) == 500
+
+
+def test_intervals_of_a_card_take_little_memory_for_many_images() -> None:
+    labels = np.arange(20_000) % 3
+    tracemalloc.start()
+    rows = card._of_classes(np.where(labels == 2, 0, labels), labels, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100 * labels.nbytes, "and not a thousand draws at once"
+    assert [name for name, _ in rows] == ["macro F1", "balanced accuracy"]
