@@ -134,8 +134,10 @@ def runs(folder: str | os.PathLike[str] = "outputs", superseded: bool = False) -
     rows = [{**found, **more.get(found["folder"], {})} for found in rows]
     columns = dict.fromkeys([*COLUMNS, "folder", *(key for found in rows for key in found)])
     frame = pd.DataFrame(rows, columns=list(columns))
-    dtypes = {int: "Int64", float: "float64", bool: "bool"}
+    dtypes = {float: "float64", bool: "bool"}
     frame = frame.astype({name: dtypes[kind] for name, (kind, _) in COLUMNS.items() if kind in dtypes})
+    for name in (name for name, (kind, _) in COLUMNS.items() if kind is int):  # beside None, pandas makes them floats
+        frame[name] = pd.array([found[name] for found in rows], dtype="Int64")
     for name in ("started", "finished"):
         frame[name] = pd.to_datetime(frame[name], utc=True, errors="coerce")
     return frame

@@ -24,6 +24,13 @@ def test_runs_are_a_table(tmp_path):
         cnnexp.runs(tmp_path / "gone")
 
 
+def test_large_numbers_are_exact_beside_runs_without_them(tmp_path):
+    write_run(tmp_path, "a", 2**60 + 1)
+    storage.make_folder(tmp_path / "demo" / "torn")
+    storage.write_text(tmp_path / "demo" / "torn" / "run.json", "{")
+    assert cnnexp.runs(tmp_path)["seed"].tolist()[0] == 2**60 + 1
+
+
 def test_a_table_of_no_runs_has_its_columns(tmp_path):
     frame = cnnexp.runs(tmp_path)
     assert len(frame) == 0 and {"study", "test_accuracy", "train_seconds", "folder"} <= set(frame.columns)
