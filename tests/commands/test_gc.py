@@ -154,7 +154,7 @@ def test_gc_passes_over_what_is_gone_meanwhile(cnnexp, messy, monkeypatch):
     items = gc.find(outputs, {"leftovers"})
     could_go["last"].unlink()
     monkeypatch.setattr(gc, "find", lambda folder, kinds: items)
-    code, out, err = cnnexp("gc", outputs, "--delete")
+    code, _, err = cnnexp("gc", outputs, "--delete")
     assert (code, err) == (0, "") and not could_go["best"].exists()
 
 
