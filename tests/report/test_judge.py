@@ -365,6 +365,12 @@ def test_the_report_shows_claims_everywhere(tmp_path):
     assert "a &lt;b&gt;report&lt;/b&gt;" in markdown and "| dropout &gt; baseline |" in markdown
 
 
+def test_claims_of_a_study_without_published_numbers_are_called_claims(tmp_path):
+    folder = write_study(tmp_path, TWO, claims=["dropout > baseline"])
+    page = report.write(folder, figures=False).index.read_text()
+    assert "Reported and reproduced" not in page and "what the study states, and whether it holds" in page
+
+
 def test_without_claims_nothing_is_shown(tmp_path):
     written = report.write(write_study(tmp_path, TWO), figures=False)
     assert "Reported" not in written.terminal and 'id="reported"' not in written.index.read_text()

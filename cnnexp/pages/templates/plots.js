@@ -162,6 +162,51 @@ function readPoint(element, step) {
   say(points[at].text.replace(/<br>/g, ", ").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&"));
 }
 
+// The names of those points that have a text, each at the nearest place beside its point where it covers no other name
+// and no point. A name that is moved up or down has a line to its point. left, top: of a point, and width, height: of
+// the plot, in pixels.
+function namesBeside(points, width, height) {
+  const pen = document.createElement("canvas").getContext("2d"),
+    line = 17,
+    gap = 9,
+    near = 11; // above or below the height of the point, where the dashed line is
+  pen.font = `12.5px ${getComputedStyle(document.body).fontFamily}`;
+  const marks = points.map((p) => [p.left - 7, p.left + 7, p.top - 7, p.top + 7]),
+    taken = [];
+  const covers = (a, b) => a[0] < b[1] && b[0] < a[1] && a[2] < b[3] && b[2] < a[3];
+  const shifts = points.flatMap((_, i) => [-near - i * line, near + i * line]);
+  const places = shifts.flatMap((shift) => [1, -1].map((side) => ({ shift, side })));
+  return points
+    .filter((p) => p.text)
+    .sort((a, b) => a.top - b.top)
+    .map((p) => {
+      const wide = pen.measureText(p.text).width + 6;
+      const boxOf = ({ shift, side }) => {
+        const start = side > 0 ? p.left + gap : p.left - gap - wide;
+        return [start, start + wide, p.top + shift - line / 2, p.top + shift + line / 2];
+      };
+      const isInside = (box) => box[0] >= 0 && box[1] <= width + 40 && box[2] >= -26 && box[3] <= height;
+      const isFree = (box) => isInside(box) && ![...marks, ...taken].some((other) => covers(box, other));
+      const place = places.find((one) => isFree(boxOf(one))) || places[0];
+      taken.push(boxOf(place));
+      const { shift, side } = place;
+      const ends = { arrowhead: 0, arrowwidth: 1, arrowcolor: colours().soft, standoff: 6 };
+      const moved =
+        Math.abs(shift) > near
+          ? { showarrow: true, ...ends, ax: side * gap, ay: shift }
+          : { showarrow: false, xshift: side * gap, yshift: -shift };
+      const anchors = { xanchor: side > 0 ? "left" : "right", yanchor: "middle" };
+      return { x: p.x, y: p.y, text: label(p.text), ...anchors, ...moved };
+    });
+}
+
+// The smallest and the largest value, widened by a share of their distance, and by `least` at least.
+function widened(values, share, least) {
+  const [low, high] = [Math.min(...values), Math.max(...values)],
+    more = Math.max(share * (high - low), least);
+  return [low - more, high + more];
+}
+
 function redraw() {
   for (const element of plots.keys())
     if (element.dataset.drawn && element.clientWidth) {

@@ -47,6 +47,7 @@ SECTIONS = {  # title, and what is in it
     "left-out": ("Runs not in the table", "failed, diverged and superseded ones, with reasons"),
     "runs": ("Runs", "every run, with the command that repeats it"),
 }
+ONLY_CLAIMS = ("Claims", "what the study states, and whether it holds")  # of a study without published numbers
 CURVES = (
     "validation (lines with markers) and, when switched on, training (dotted). Mean over the {runs}; band, of "
     "at most 12 arms: ± 1 standard deviation (of two {runs}: both)."
@@ -140,7 +141,7 @@ def render(
         "report_command": command,
     }
     context["sections"] = _sections(findings, context)
-    context["abouts"] = {name: about for name, (_, about) in SECTIONS.items()}
+    context["abouts"] = {name: about for name, (_, about) in _titled(findings).items()}
     return plotly.render(TEMPLATES, "page.html.j2", context, SCRIPTS, data)
 
 
@@ -160,7 +161,12 @@ def _sections(findings: Findings, context: Mapping[str, Any]) -> dict[str, str]:
     shown |= {name: f"{name}.md" in tables for name in ("effects", "scores", "disagreement", "calibration")}
     shown |= {name: tables[f"{name}.md"].rows for name in ("comparison", "cost", "runs")}
     shown |= {"reported": findings.reported or findings.judged, "left-out": findings.study.left_out}
-    return {name: title for name, (title, _) in SECTIONS.items() if shown[name]}
+    return {name: title for name, (title, _) in _titled(findings).items() if shown[name]}
+
+
+def _titled(findings: Findings) -> dict[str, tuple[str, str]]:
+    """Return SECTIONS with the titles that suit this study."""
+    return SECTIONS if findings.reported else SECTIONS | {"reported": ONLY_CLAIMS}
 
 
 def _confusions(findings: Findings) -> Table[Any] | None:

@@ -49,14 +49,11 @@ function cost() {
         `${label(p.name)}: ${label(p.arm)}<br>${p.test.toFixed(2)} %, ${shownCost(p.costs[name])}, n = ${p.n}` +
         (front.includes(p) ? "<br>on the Pareto front" : ""),
     );
-    const named = (p) => (front.length < 9 && front.includes(p) ? label(shortened(`${p.name}: ${p.arm}`, 30)) : "");
     traces.push(
-      scatter("markers+text", across(own), tests(own), {
+      scatter("markers", across(own), tests(own), {
         text: words,
         ...HOVER,
         cliponaxis: false,
-        textposition: own.map((p) => (front.indexOf(p) % 2 ? "bottom right" : "top left")),
-        texttemplate: own.map(named),
         marker: {
           color: COLOURS[study % COLOURS.length][dark],
           symbol: SYMBOLS[study % SYMBOLS.length],
@@ -66,14 +63,32 @@ function cost() {
       }),
     );
   }
-  const type = field("log-axis").checked ? "log" : "linear";
+  const log = field("log-axis").checked,
+    along = (p) => (log ? Math.log10(p.costs[name]) : p.costs[name]),
+    placed = points.filter((p) => isFinite(along(p))),
+    margin = { l: 56, r: 60, t: 26, b: 48 },
+    height = 430;
+  const rangeX = placed.length ? widened(placed.map(along), 0.05, 1e-3) : [0, 1],
+    rangeY = placed.length ? widened(tests(placed), 0.08, 0.5) : [0, 1];
+  if (!log) rangeX[0] = 0;
+  const width = (field("plot-cost").clientWidth || 700) - margin.l - margin.r,
+    high = height - margin.t - margin.b,
+    isNamed = (p) => front.length < 9 && innerWidth >= 600 && front.includes(p);
+  const marks = placed.map((p) => ({
+    x: along(p),
+    y: p.test,
+    left: ((along(p) - rangeX[0]) / (rangeX[1] - rangeX[0])) * width,
+    top: ((rangeY[1] - p.test) / (rangeY[1] - rangeY[0])) * high,
+    text: isNamed(p) ? shortened(`${p.name}: ${p.arm}`, 30) : "",
+  }));
   return {
     data: traces,
     layout: {
-      height: 430,
-      margin: { l: 56, r: 60, t: 26, b: 48 },
-      xaxis: { title: { text: data.costs[name] }, type, rangemode: "tozero" },
-      yaxis: { title: { text: "test accuracy (%)" } },
+      height,
+      margin,
+      annotations: namesBeside(marks, width, high),
+      xaxis: { title: { text: data.costs[name] }, type: log ? "log" : "linear", range: rangeX },
+      yaxis: { title: { text: "test accuracy (%)" }, range: rangeY },
     },
   };
 }
