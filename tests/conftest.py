@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from cnnexp.training.plan import Plan
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow the cases that a test with `sample(n)` leaves out: by their names, so that a new case moves few."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sample"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for found in cases.values():
+        (number,) = found[0].get_closest_marker("sample").args  # type: ignore[union-attr]
+        for left_out in sorted(found, key=lambda item: sha256(item.nodeid.encode()).digest())[number:]:
+            left_out.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

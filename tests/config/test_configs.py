@@ -54,9 +54,16 @@ def merged(first: Any, second: Any) -> Any:
 
 
 @functools.cache
+def composer() -> Composer:
+    """Return what composes the runs of this file: each choice of groups once, as a command does."""
+    with config.loader() as loader:
+        return Composer(loader)
+
+
+@functools.cache
 def composed(*overrides: str) -> dict[str, Any]:
     """Compose and check."""
-    plain = config.resolve(config.compose(list(overrides)))
+    plain, _ = composer()(config.prepare(list(overrides)))
     checks.check(plain)
     return plain
 
@@ -84,6 +91,7 @@ def test_every_file_says_what_it_is_and_how_to_run_it(name: str) -> None:
     assert header(name).removeprefix("# @package _global_\n").startswith("# ")
 
 
+@pytest.mark.sample(30)
 @pytest.mark.parametrize("name", [name for name in FILES if commands(name)])
 def test_the_commands_of_the_headers_compose(name: str) -> None:
     check_installed(name)
@@ -287,15 +295,6 @@ def changes(study: str, arm: Arm) -> dict[str, Any]:
     return asked
 
 
-@pytest.mark.parametrize(("study", "arm"), [pytest.param(*pair, id=f"{pair[0]} {arm_name(pair[1])}") for pair in ARMS])
-def test_every_override_of_an_arm_takes_effect(study: str, arm: Arm) -> None:
-    plain = composed(f"+study={study}", *arm)
-    leaves = flatten(plain)
-    for key, value in changes(study, arm).items():
-        found = plain["backbone"]["weights"] if value == "${backbone.weights}" else value
-        assert leaves.get(key, plain["model"].get(key.removeprefix("model."))) == found, f"{key} of arm {arm}"
-
-
 @pytest.mark.parametrize(("study", "arm"), NAMED)
 def test_what_an_arm_changes_is_said_once_and_as_it_is(study: str, arm: str) -> None:
     choices, values = parts(study, arm)
@@ -321,8 +320,14 @@ def test_every_setting_of_a_study_takes_effect(study: str) -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_the_arms_of_a_study_are_different_and_have_a_baseline(study: str) -> None:
-    configs = {arm_name(arm): canonical(composed(f"+study={study}", *arm)) for arm in arms(study)}
+def test_every_override_of_an_arm_takes_effect_and_no_two_arms_are_equal(study: str) -> None:
+    composed_arms = {arm: composed(f"+study={study}", *arm) for arm in arms(study)}
+    for arm, plain in composed_arms.items():
+        leaves = flatten(plain)
+        for key, value in changes(study, arm).items():
+            found = plain["backbone"]["weights"] if value == "${backbone.weights}" else value
+            assert leaves.get(key, plain["model"].get(key.removeprefix("model."))) == found, f"{key} of arm {arm}"
+    configs = {arm_name(arm): canonical(plain) for arm, plain in composed_arms.items()}
     for one, other in itertools.combinations(configs, 2):
         assert configs[one] != configs[other], f"{one} and {other}"
     assert STUDIES[study]["study"]["baseline"] in configs

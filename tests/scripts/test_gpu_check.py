@@ -142,6 +142,7 @@ def test_bf16_is_near_fp32(here: Here) -> None:
     }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("wrong", [NOTHING_LEARNED, DOUBLED])
 @pytest.mark.parametrize("where", ["device.precision=bf16", "device.channels_last=false"])
 def test_a_precision_or_layout_that_trains_otherwise_is_far_from_fp32(here: Here, where: str, wrong: str) -> None:

@@ -13,17 +13,20 @@ from cnnexp.training import dry_run, dry_run_schedule
 Train = Callable[..., int]
 
 
+NETWORKS = [
+    (["model.name=alexnet", "data.size=32"], "model: alexnet does not take images of 3x32x32: "),
+    (["model.name=vit_b_32", "data.size=64"], "Expected 224 but got 64!; try data.size=224"),
+    (["model.name=resnet500"], "model.name: torchvision has no classifier 'resnet500' (did you mean 'resnet50'?)"),
+    (["model.name=resnet18", "model.freeze=[layr1]"], "model.freeze: 'layr1' matches no weight"),
+    (["model.name=mobilenet_v2", "batch_size=1"], "batch_size: given 1; allowed with batch norm over a 1 x 1 map"),
+]
+FLAGS: list[list[str]] = [[], ["--plan"], ["-m", "seed=0,1"]]
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["model.name=alexnet", "data.size=32"], "model: alexnet does not take images of 3x32x32: "),
-        (["model.name=vit_b_32", "data.size=64"], "Expected 224 but got 64!; try data.size=224"),
-        (["model.name=resnet500"], "model.name: torchvision has no classifier 'resnet500' (did you mean 'resnet50'?)"),
-        (["model.name=resnet18", "model.freeze=[layr1]"], "model.freeze: 'layr1' matches no weight"),
-        (["model.name=mobilenet_v2", "batch_size=1"], "batch_size: given 1; allowed with batch norm over a 1 x 1 map"),
-    ],
+    ("words", "message", "flags"),
+    [(*network, FLAGS[0]) for network in NETWORKS] + [(*NETWORKS[i], flags) for i, flags in enumerate(FLAGS) if flags],
 )
-@pytest.mark.parametrize("flags", [[], ["--plan"], ["-m", "seed=0,1"]])
 def test_a_network_is_tried_before_any_data_is_read(
     words: list[str], message: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
