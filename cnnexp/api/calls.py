@@ -10,7 +10,7 @@ from cnnexp.api.process import import_matplotlib, server_ended, signals_passed_o
 from cnnexp.api.run import Run
 from cnnexp.api.study import Study
 from cnnexp.api.words import words_of
-from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, Diverged, Incomplete, UserError
+from cnnexp.errors import EXIT_DONE, EXIT_INTERRUPTED, Diverged, Incomplete, Interrupted, UserError
 from cnnexp.text import at_home, in_shell
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ def sweep(
         check_no_search(request, typed)
         if request.prints or request.plan:
             raise UserError(f"{' '.join(words)}: only prints; use the command `cnnexp train`")
-        code = launch(prepared, request)
+        try:
+            code = launch(prepared, request)
+        except Interrupted as error:  # nothing on its cluster makes runs any more
+            code = error.exit_code
         folder = study_folder(*outputs_and_study(prepared))
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt("the runs are saved; the same call goes on")

@@ -26,7 +26,7 @@ from tiny import DIVERGE, TINY
 
 import cnnexp
 from cnnexp import cli
-from cnnexp.errors import Diverged, Incomplete, UserError
+from cnnexp.errors import Diverged, Incomplete, Interrupted, UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import progress
 
@@ -356,3 +356,15 @@ def test_a_missing_run() -> None:
         with pytest.raises(UserError, match="gone"):
             call("gone")
     assert cli.main(["runs", "gone"]) == 2
+
+
+def test_a_sweep_whose_cluster_is_gone_is_incomplete(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> int:
+        raise Interrupted(75)
+
+    monkeypatch.setattr("cnnexp.sweep.launcher.launch", gone)
+    write_run(outputs / "s", "a", 0)
+    words = (*TINY, "seed=0,1", f"outputs={outputs}", "study.name=s")
+    with pytest.raises(Incomplete, match="or are left"):
+        cnnexp.sweep(*words)
+    assert len(cnnexp.sweep(*words, check=False).runs) == 1
