@@ -367,8 +367,11 @@ def test_the_report_shows_claims_everywhere(tmp_path):
 
 def test_claims_of_a_study_without_published_numbers_are_called_claims(tmp_path):
     folder = write_study(tmp_path, TWO, claims=["dropout > baseline"])
-    page = report.write(folder, figures=False).index.read_text()
+    written = report.write(folder, figures=False)
+    page, markdown = (file.read_text() for file in (written.index, written.index.parent / "tables" / "claims.md"))
     assert "Reported and reproduced" not in page and "what the study states, and whether it holds" in page
+    assert re.match(r"\| Claim \| Here \| 95 % interval \|", markdown) and "Here: the claim's left side" in markdown
+    assert not re.search("Reported|Reproduced", markdown + written.terminal)
 
 
 def test_without_claims_nothing_is_shown(tmp_path):

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cnnexp.claims.metrics import metric
 from cnnexp.pages.tables import Column, Table, csv_columns
@@ -15,6 +16,7 @@ from cnnexp.report.analysis.units import in_words
 from cnnexp.report.render.formats import amount, decision_columns, limits, or_dash, with_std
 from cnnexp.text import DASH
 
+REPRODUCED, HERE = "Reproduced", "Here"  # a claim's number in the runs, with and without a published one beside it
 REPORTED_NOTES = (
     "Reproduced: mean ± sample standard deviation {over}. The reported number is copied from its source.",
 )
@@ -100,8 +102,8 @@ CLAIMS: list[Column[Judged]] = [
     Column("", "unit", _unit),
     Column("Reported", "", lambda j: _amount(j, j.evidence.reported), terminal="Reported"),
     Column("", "reported", lambda j: j.evidence.reported),
-    Column("Reproduced", "", _reproduced),
-    Column("", "", _reproduced_in_short, kind="label", terminal="Reproduced"),
+    Column(REPRODUCED, "", _reproduced),
+    Column("", "", _reproduced_in_short, kind="label", terminal=REPRODUCED),
     Column("95 % interval", "", _limits),
     *csv_columns("{}", ("mean", "std", "low", "high"), lambda j: j.evidence.test),
     Column("n", "n", lambda j: j.evidence.test.n, terminal="n"),
@@ -143,7 +145,7 @@ REPORTED: list[Column[ReportedComparison]] = [
     Column("Reported", "", lambda r: with_std(r.reported, r.reported_std, _metric_unit(r))),
     Column("", "reported", lambda r: r.reported),
     Column("", "reported_std", lambda r: r.reported_std),
-    Column("Reproduced", "", _here),
+    Column(REPRODUCED, "", _here),
     *csv_columns("{}", ("mean", "std", "low", "high"), lambda r: r.here),
     Column("Difference", "", lambda r: amount(r.difference, _metric_unit(r), signed=True)),
     Column("n", "n", lambda r: r.here.n),
@@ -151,11 +153,29 @@ REPORTED: list[Column[ReportedComparison]] = [
 ]
 
 
+def claim_columns(judged: Sequence[Judged]) -> list[Column[Judged]]:
+    """Return the columns of claims; where no number is published, none is for it, and nothing is called reproduced."""
+    if _has_reported(judged):
+        return CLAIMS
+    shown = [column for column in CLAIMS if column.heading != "Reported"]
+    names = {REPRODUCED: HERE}
+    return [
+        replace(c, heading=names.get(c.heading, c.heading), terminal=names.get(c.terminal, c.terminal)) for c in shown
+    ]
+
+
 def claim_notes(judged: Sequence[Judged]) -> list[str]:
     """Return what the reader of a table of claims must know, of what occurs in it."""
     folds = max((claim.evidence.test.folds for claim in judged), default=0)
     said = "\n".join(text for claim in judged for text in (claim.evidence.text, claim.verdict, claim.remark))
-    return in_words([note for note, about in CLAIM_NOTES.items() if re.search(about, said, re.MULTILINE)], folds)
+    notes = [note for note, about in CLAIM_NOTES.items() if re.search(about, said, re.MULTILINE)]
+    if not _has_reported(judged):
+        notes[0] = notes[0].replace(REPRODUCED, HERE).partition(" Reported:")[0]
+    return in_words(notes, folds)
+
+
+def _has_reported(judged: Sequence[Judged]) -> bool:
+    return any(math.isfinite(claim.evidence.reported) for claim in judged)
 
 
 def effects(findings: Findings) -> Table[Effect]:

@@ -42,8 +42,9 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         yield "reported", "md csv tex", Table(claim_tables.REPORTED, findings.reported, notes)
     if findings.judged:
         notes = (*source, *claim_tables.claim_notes(findings.judged))
-        yield "claims", "md csv", Table(claim_tables.CLAIMS, findings.judged, notes)
-        in_short = [column for column in claim_tables.CLAIMS if column.kind != "reason"]
+        columns = claim_tables.claim_columns(findings.judged)
+        yield "claims", "md csv", Table(columns, findings.judged, notes)
+        in_short = [column for column in columns if column.kind != "reason"]
         yield "claims", "tex", Table(in_short, findings.judged, notes)
     if findings.effects:
         yield "effects", "md csv tex", claim_tables.effects(findings)
@@ -52,9 +53,8 @@ def _tables(findings: Findings) -> Iterator[tuple[str, str, Table[Any]]]:
         table = diagnostics(findings.probes)
         yield "diagnostics", "md", replace(table, notes=(*said, *table.notes))
     if findings.calibrations:
-        columns = prediction_tables.CALIBRATION
         said = in_words(prediction_tables.CALIBRATION_NOTES, findings.study.folds)
-        yield "calibration", "md csv tex", Table(columns, findings.calibrations, said)
+        yield "calibration", "md csv tex", Table(prediction_tables.CALIBRATION, findings.calibrations, said)
         yield "calibration_bins", "csv", prediction_tables.calibration_bins(findings)
         yield "confusions", "csv", class_tables.confusions_csv(arms)
         yield "mistakes", "csv", prediction_tables.all_mistakes(findings)
@@ -76,8 +76,9 @@ def tables_of_studies(studies: Sequence[Findings]) -> dict[str, Table[Any]]:
     """Return the tables over all studies of a folder by file name."""
     made: dict[str, Table[Any]] = {"studies.md": Table(STUDIES, [f for f in studies if _runs(f)])}
     if claims := [(findings, judged) for findings in studies for judged in findings.judged]:
-        shown = [column for column in claim_tables.CLAIMS if column.heading not in ("p", "Limit")]
-        made["claims.md"] = _of_studies(shown, claims, claim_tables.claim_notes([judged for _, judged in claims]))
+        judged = [judged for _, judged in claims]
+        shown = [column for column in claim_tables.claim_columns(judged) if column.heading not in ("p", "Limit")]
+        made["claims.md"] = _of_studies(shown, claims, claim_tables.claim_notes(judged))
         made["claims.csv"] = _of_studies(claim_tables.CLAIMS, claims)
     if reported := [(findings, row) for findings in studies for row in findings.reported]:
         folds = max(findings.study.folds for findings, _ in reported)
