@@ -42,6 +42,7 @@ STUDIES = {  # folder of the study: what is typed after `cnnexp train`; cheapest
     "tuning-10k": ["+study=tuning", CIFAR, "data.train_limit=10000", "study.name=tuning-10k"],
     "shifts-10k": ["+study=shifts", CIFAR, "data.train_limit=10000", "epochs=15ep", "study.name=shifts-10k"],
     "lenet_vgg-10k": ["+study=lenet_vgg", CIFAR, "data.train_limit=10000", "epochs=15ep", "study.name=lenet_vgg-10k"],
+    "activation-3k": ["+study=activation", "data.train_limit=3000", "study.name=activation-3k"],
     "mlp_norm_batch-all": ["+study=mlp_norm_batch", CIFAR, "data.train_limit=null", "study.name=mlp_norm_batch-all"],
     "activation": ["+study=activation", BF16],
     "ablation-imagenette": [

@@ -75,6 +75,12 @@ def test_a_link_opens_its_section(visit, report_page):
     assert page.locator("#settings-second option:checked").inner_text() == "dropout"
 
 
+def test_few_epochs_have_a_mark_each_and_none_between(visit, report_page):
+    page = visit(report_page)
+    three, many = (page.evaluate(f"counted('epoch', [{{ x: [1, {last}] }}]).dtick") for last in (3, 30))
+    assert (three, many) == (1, None)
+
+
 def test_an_arm_is_switched_off_in_all_figures(visit, report_page):
     page = visit(report_page)
     show(page, "figures")

@@ -9,6 +9,11 @@ const HOVER = { hovertemplate: "%{text}<extra></extra>" };
 const scatter = (mode, x, y, more) => ({ type: "scatter", mode, x, y, ...more });
 const dashed = (x, y, line) =>
   scatter("lines", x, y, { line: { color: colours().soft, dash: "dash", ...line }, hoverinfo: "skip" });
+// An axis of whole numbers, such as epochs: few of them have a mark each.
+const counted = (text, traces) => {
+  const last = traces.flatMap((trace) => trace.x).reduce((most, x) => Math.max(most, x), 0);
+  return { title: { text }, ...(last < 12 ? { dtick: 1 } : {}) };
+};
 const coarse = matchMedia("(pointer: coarse)").matches; // a finger: it scrolls the page, and does not drag in a figure
 const plots = new Map(); // element: {build, select}
 const unpacked = new Promise((resolve) => {

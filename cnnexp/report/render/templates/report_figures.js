@@ -60,7 +60,7 @@ function curves(metric) {
   ]);
   const title = { text: metric === "accuracy" ? "accuracy (%)" : "loss (nats)" };
   const yaxis = { title, type: state.log ? "log" : "linear" };
-  return { data: traces, layout: { height: 420, xaxis: { title: { text: "epoch" } }, yaxis } };
+  return { data: traces, layout: { height: 420, xaxis: counted("epoch", traces), yaxis } };
 }
 
 function accuracy() {

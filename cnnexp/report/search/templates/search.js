@@ -56,8 +56,7 @@ function progress() {
     markers(others, number, () => low, { color: colours().soft, symbol: "triangle-down-open", size: 9 }),
     markers(drawnLast(complete), number, value),
   ];
-  const xaxis = { title: { text: "trial" }, ...(data.trials.length < 12 ? { dtick: 1 } : {}) };
-  return { data: traces, layout: { height: 380, xaxis, yaxis: valueAxis() } };
+  return { data: traces, layout: { height: 380, xaxis: counted("trial", traces), yaxis: valueAxis() } };
 }
 
 function curves() {
@@ -74,7 +73,7 @@ function curves() {
       text: trial.epochs.map((epoch, i) => `${words(trial)}<br>epoch ${epoch}: ${trial.curve[i]}`),
     });
   });
-  return { data: traces, layout: { height: 380, xaxis: { title: { text: "epoch" } }, yaxis: valueAxis() } };
+  return { data: traces, layout: { height: 380, xaxis: counted("epoch", traces), yaxis: valueAxis() } };
 }
 
 function importances() {
