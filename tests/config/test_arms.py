@@ -69,7 +69,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"a": ["a"]}, "study.arms.a: combines itself (a -> a)"),
     (
         {"a": {"optimzer.lr": 1}},
-        "study.arms.a.optimzer.lr: unknown key 'optimzer'; choose one of batch_size, cluster, ",
+        "study.arms.a.optimzer.lr: unknown key 'optimzer'; choose one of data, model, augmentation, ",
     ),
     ({"a": {"optimzer.lr": 1}}, "(did you mean 'optimizer'?)"),
     ({"a": {"seed": 1}}, "study.arms.a.seed: all arms of a study have the same seeds"),
