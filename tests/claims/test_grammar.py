@@ -193,7 +193,15 @@ def test_claims_are_words_only(plan: Callable[..., Plan]) -> None:
     checks.check(before)  # a config that was recorded when there were no claims
 
 
-SMALL = ["data.size=8", "data.num_train=40", "data.num_test=20", "slots=cpu:1", "device=cpu", "batch_size=4"]
+SMALL = [
+    "data.size=8",
+    "data.num_train=40",
+    "data.num_test=20",
+    "slots=cpu:1",
+    "device=cpu",
+    "device.threads=1",
+    "batch_size=4",
+]
 
 
 @pytest.fixture

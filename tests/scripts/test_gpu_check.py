@@ -95,7 +95,7 @@ class Here(Bench):
 
     def cnnexp(self, *words: str, code: int = 0) -> str:
         added = [more for word, more in self.breaks.items() if word in words]
-        cnnexp.train(*words[1:], *added, f"outputs={self.work / 'outputs'}", progress=False)
+        cnnexp.train(*words[1:], *added, "device.threads=1", f"outputs={self.work / 'outputs'}", progress=False)
         return ""
 
     def sweep(self, study: str, *words: str) -> list[Path]:
