@@ -50,8 +50,8 @@ class Composer:
 
     def __call__(self, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
         """Return a run's config, resolved, and its `hydra` node. Raises what Hydra and `compose.resolve` raise."""
-        plain = self.values(overrides)
-        composed = self.before_values(overrides)
+        plain, others = self.divided(overrides)
+        composed = self.compose(others)
         try:
             for override in plain:
                 OmegaConf.update(composed.config, override.key_or_group, override.value(), merge=True)
@@ -69,19 +69,20 @@ class Composer:
             (self.parsed[line],) = configs.parse([line])
         return self.parsed[line]
 
-    def values(self, overrides: Iterable[str]) -> "list[Override]":
-        """Return the overrides that only give a key another value, whatever the others are.
+    def divided(self, overrides: Sequence[str]) -> "tuple[list[Override], tuple[str, ...]]":
+        """Return the overrides that only give a key another value, whatever the others are, and the others.
 
         Where a mapping, or a key that is new or goes, is for the same key, or for one above or below, the order counts.
         """
         read = [self.parse(line) for line in overrides]
         changed = [o.key_or_group for o in read if not self.is_plain(o) and not self.is_group(o.key_or_group)]
-        return [o for o in read if self.is_plain(o) and not any(_related(o.key_or_group, key) for key in changed)]
+        values = [o for o in read if self.is_plain(o) and not any(_related(o.key_or_group, key) for key in changed)]
+        lines = {override.input_line for override in values}
+        return values, tuple(line for line in overrides if line not in lines)
 
     def before_values(self, overrides: Sequence[str]) -> "Composed":
-        """Return what Hydra composes without these."""
-        values = {override.input_line for override in self.values(overrides)}
-        return self.compose(tuple(line for line in overrides if line not in values))
+        """Return what Hydra composes without the overrides that only give a key another value."""
+        return self.compose(self.divided(overrides)[1])
 
     def compose(self, overrides: tuple[str, ...]) -> "Composed":
         """Return what Hydra composes; the same overrides are composed once."""
