@@ -25,8 +25,8 @@ from cnnexp.text import percent, visible
 from cnnexp.training import launched, processes
 
 if TYPE_CHECKING:
+    from cnnexp.config.composer import ComposedRun
     from cnnexp.records.run_record import RunRecord
-    from cnnexp.sweep.compose import ComposedRun
     from cnnexp.training.plan import Plan
     from cnnexp.training.progress import Progress
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if request.search:
         return search(words, request)
     if request.sweep:
-        from cnnexp.sweep.compose import compose_run
+        from cnnexp.config.composer import compose_run
         from cnnexp.sweep.launcher import launch, show_plan
 
         if request.one:
@@ -93,7 +93,7 @@ def requested(argv: list[str]) -> tuple[Request, list[str]]:
 
 def run_one(words: list[str]) -> int:
     """Compose one run, and make it; returns the exit code."""
-    from cnnexp.sweep.compose import compose_run
+    from cnnexp.config.composer import compose_run
 
     return single(compose_run(words))
 

@@ -24,7 +24,7 @@ LAYERS = [  # from the top; a package may import what is below its own line, and
     {"claims", "storage", "process"},
     {"errors", "metrics", "rng", "text", "version"},
 ]
-KNOW_HYDRA = {"training.build", "config.arms", "config.compose", "config.hydra_errors", "train", "sweep"}
+KNOW_HYDRA = {"training.build", "config.arms", "config.compose", "config.composer", "config.hydra_errors", "sweep"}
 KNOW_OMEGACONF = KNOW_HYDRA | {"config.hydra_node", "config.set_by_data", "training.plan", "records.files"}
 MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
 

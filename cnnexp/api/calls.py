@@ -36,8 +36,8 @@ def train(*overrides: Any, progress: bool = True, **settings: Any) -> Run:
     """
     words = words_of(overrides, settings)
     with unchanged(), translated(words), torch_unchanged(), signals_passed_on():
+        from cnnexp.config.composer import compose_run
         from cnnexp.config.user_code import check_as_imported
-        from cnnexp.sweep.compose import compose_run
         from cnnexp.train import check_folder, diverged_before, planned, requested, run
         from cnnexp.training.launched import place_of
         from cnnexp.training.progress import Progress, for_terminal

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config import compose as configs
 from cnnexp.config.arms import Arm, arm_changes
+from cnnexp.config.composer import Composer
 from cnnexp.config.flags import Request
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import Cluster
@@ -25,7 +26,6 @@ from cnnexp.data import tree
 from cnnexp.errors import UserError
 from cnnexp.records.names import check_study_name, study_folder
 from cnnexp.records.provenance import TYPED, command
-from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.expand import axes, expand
 from cnnexp.sweep.slots import Slot, resolve
 from cnnexp.sweep.study import check_arms

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnexp.config import checks, signature
 from cnnexp.config import compose as configs
+from cnnexp.config.composer import Composer
 from cnnexp.config.flags import Request
 from cnnexp.config.hydra_errors import translate
 from cnnexp.config.keys import counts, flatten
@@ -26,7 +27,6 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.search.space import Params, as_words, read_space
 from cnnexp.search.trials import Refused, Search, Trial, trial_name
 from cnnexp.storage import Damaged, Locked
-from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.expand import expand
 from cnnexp.sweep.planning import Composed, varying
 from cnnexp.training import dry_run

@@ -21,13 +21,13 @@ from cnnexp.claims.grammar import parse
 from cnnexp.config import checks
 from cnnexp.config import compose as config
 from cnnexp.config.arms import CHOSEN, read_arms
+from cnnexp.config.composer import Composer
 from cnnexp.config.fingerprint import canonical
 from cnnexp.config.keys import flatten
 from cnnexp.config.schema import GIVEN, SWEEP
 from cnnexp.config.set_by_data import print_set_by_data
 from cnnexp.data.download import IMAGENETTE_CLASSES
 from cnnexp.records.run_record import RunRecord
-from cnnexp.sweep.compose import Composer
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 

@@ -7,9 +7,9 @@ import pytest
 from hydra.errors import ConfigCompositionException
 
 from cnnexp.config import compose as configs
+from cnnexp.config.composer import Composer, compose_run
 from cnnexp.config.keys import counts
 from cnnexp.config.words import key_of
-from cnnexp.sweep.compose import Composer, compose_run
 
 TYPED = [
     ["+study=ablation", "+arm=combined", "seed=3"],
