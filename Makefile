@@ -14,6 +14,8 @@ SEEDS ?=
 ARGS ?=
 # make bench ROWS="C1 C3" ARGS="--data DIR"
 ROWS ?=
+# make test-integration PART=2/3
+PART ?= 1/1
 STUDY := $(if $(filter postcards,$(DATA)),ablation,ablation-$(DATA))
 # On a CPU Imagenette takes 64 px and 15 epochs, on a GPU 160 px and 50, by default.
 HAS_GPU = $(shell $(BIN)/python -c "import torch; print(int(torch.cuda.is_available()))")
@@ -24,7 +26,7 @@ OVERRIDES = data=$(DATA) study.name=$(STUDY) $(SCALE) $(if $(DATA_ROOT),data.roo
 	$(if $(SEEDS),seed=$(SEEDS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablation report bench test test-all fuzz reliability lint format wheel clean-cache clean
+.PHONY: help install ablation report bench test test-integration test-all fuzz reliability lint format wheel clean-cache clean
 
 help:  ## list what can be done
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,14 +54,17 @@ report: $(STAMP)  ## the report of the last ablation (DATA=...)
 bench: $(STAMP)  ## measure against plain PyTorch, Lightning, fastai: 30 minutes (ROWS="C1 C3" ARGS="--data DIR")
 	@$(BIN)/python scripts/benchmark.py $(ROWS) $(ARGS)
 
-test: $(STAMP)  ## the fast tests: 25 to 40 minutes on a slow 2-core CPU, less on others
+test: $(STAMP)  ## the fast tests (minutes)
 	@$(BIN)/python -m pytest -q -n 2
+
+test-integration: $(STAMP)  ## the tests that train, start processes or a browser (PART=1/3: a third of them)
+	@$(BIN)/python -m pytest -q -n 2 -m 'integration and not slow and not cluster' --part $(PART)
 
 reliability: $(STAMP)  ## every kill, fault and damaged file, counted into docs/reliability.md (minutes)
 	@$(BIN)/python scripts/reliability.py $(ROWS)
 
 test-all: $(STAMP)  ## all tests, also on a SLURM of their own if slurm-wlm is installed and you are root, and on Ray if that is
-	@$(BIN)/python -m pytest -q -n 2 -m 'slow or cluster or not slow'
+	@$(BIN)/python -m pytest -q -n 2 -m ''
 
 fuzz: $(STAMP)  ## 10,000 generated requests, right and wrong: none may end in a traceback (minutes)
 	@CNNEXP_FUZZ=10000 $(BIN)/python -m pytest -q -n 2 -m slow tests/guarantees/test_fuzz.py

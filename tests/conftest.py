@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from cnnexp.training.plan import Plan
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow the cases that a test with `sample(n)` leaves out: by their names, so that a new case moves few."""
-    cases: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("sample"):
-            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    for found in cases.values():
-        (number,) = found[0].get_closest_marker("sample").args  # type: ignore[union-attr]
-        for left_out in sorted(found, key=lambda item: sha256(item.nodeid.encode()).digest())[number:]:
-            left_out.add_marker("slow")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--part K/N`, with which only a part of the tests runs."""
+    parser.addoption("--part", default="1/1", metavar="K/N", help="run the K-th of N parts of the tests")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of other parts. Names tell the part of a test, so that a new test moves no other."""
+    part, _, parts = config.getoption("part").partition("/")
+
+    def chosen(item: pytest.Item) -> bool:
+        return int(sha256(item.nodeid.encode()).hexdigest(), 16) % int(parts) == int(part) - 1
+
+    config.hook.pytest_deselected(items=[item for item in items if not chosen(item)])
+    items[:] = [item for item in items if chosen(item)]
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,7 @@ def test_wrong_words_are_one_line_with_an_example(
     assert line in error and f"see cnnexp {words[0]} --help" in error
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_help_is_short_light_and_quick(command: str) -> None:
     words = json.dumps([command, "--help"] if command else ["--help"])
@@ -82,6 +83,7 @@ def test_help_is_short_light_and_quick(command: str) -> None:
     assert statistics.median(seconds) < 1.5  # 0.1 s on an idle machine
 
 
+@pytest.mark.integration
 def test_commands_that_read_records_import_no_torch(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path, "baseline", seed)
@@ -99,6 +101,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == __version__
 
 
+@pytest.mark.integration
 def test_as_a_script(tiny: list[str], only: Callable[[], RunRecord], tmp_path: Path) -> None:
     script = [sys.executable, "-W", "error", REPOSITORY / "cnnexp" / "train.py", *tiny, "epochs=2st"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -125,6 +128,7 @@ def complete(line: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.integration
 def test_completion() -> None:
     assert complete("cnnexp t") == ["train", "track"]
     assert complete("cnnexp ") == list(cli.COMMANDS)

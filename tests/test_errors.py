@@ -112,6 +112,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     return {answer["request"]: answer for answer in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("request_", WRONG)
 def test_a_wrong_request_is_reported_in_one_line(request_: str, answers: dict[str, dict[str, Any]]) -> None:
     answer = answers[request_]
@@ -126,6 +127,7 @@ def test_a_wrong_request_is_reported_in_one_line(request_: str, answers: dict[st
         assert not answer["torch"], "torch was imported before the request was checked"
 
 
+@pytest.mark.integration
 def test_a_wrong_request_is_reported_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cnnexp", "train", "optimizer.lr=abc"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=10)
@@ -133,6 +135,7 @@ def test_a_wrong_request_is_reported_at_once(tmp_path: Path) -> None:
     assert done.stderr == "cnnexp: optimizer.lr: given 'abc'; allowed: a number > 0\n"
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 @pytest.mark.parametrize(
     "more", [["device=cuda"], ["device=cuda", "-m", "seed=0,1"], ["device=auto", "-m", "slots=cuda:0"]]
@@ -147,6 +150,7 @@ def test_a_device_that_is_not_there(
     assert not outputs.exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("batch_size", [41, 1000])
 def test_a_batch_larger_than_the_data(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str], batch_size: int
@@ -202,6 +206,7 @@ def test_a_wrong_word_is_answered_with_the_right_one(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["launcher", "sweeper"])
 @pytest.mark.parametrize(
     "text",
@@ -256,6 +261,7 @@ def test_a_config_file_cannot_set_what_has_no_effect(
     assert error.startswith(f"cnnexp: hydra.{shown}: cnnexp does not use this setting of Hydra's (in a config file)")
 
 
+@pytest.mark.integration
 def test_a_users_config_file_is_never_passed_over_for_one_of_the_package(
     train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,6 +286,7 @@ def test_a_folder_that_hydra_takes_for_a_group_is_reported(tmp_path: Path, capsy
     assert f"outputs: the folder {tmp_path}/outputs would be a group of configs" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_slots_of_a_single_run_are_reported_to_do_nothing(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,17 +294,20 @@ def test_slots_of_a_single_run_are_reported_to_do_nothing(
     assert "cnnexp: slots: are for sweeps (-m)" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_half_precision_on_a_cpu(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert train("device.precision=fp16") == 2
     assert "device.precision: given 'fp16'; allowed on cpu: fp32, bf16" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_a_bug_shows_its_traceback(train: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnexp.training.loop.train_step", None)
     with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         train()
 
 
+@pytest.mark.integration
 def test_a_closed_pipe_is_no_bug() -> None:
     command = f"{sys.executable} -m cnnexp train --cfg job | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)

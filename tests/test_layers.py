@@ -73,12 +73,14 @@ def test_a_report_reads_then_analyses_then_draws_then_renders() -> None:
         ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("library", "allowed"), [("hydra", KNOW_HYDRA), ("omegaconf", KNOW_OMEGACONF)])
 def test_few_know_hydra(library: str, allowed: set[str]) -> None:
     found = {module for module in MODULES for name in imports(module) if name.split(".")[0] == library}
     assert all(module in allowed or room(module) in allowed for module in found), found
 
 
+@pytest.mark.integration
 def test_the_report_reaches_no_torch() -> None:
     reached, new = set(), {module for module in MODULES if room(module) == "report"}
     while new:
@@ -91,6 +93,7 @@ def test_the_report_reaches_no_torch() -> None:
     assert {"records.run_record", "storage.disk", "errors"} <= reached
 
 
+@pytest.mark.integration
 def test_the_package_stays_shallow():
     """At most 10 import levels, 8 modules outside of folders, and no cycle, as `scripts/structure.py` counts them."""
     printed = subprocess.run(

@@ -130,6 +130,7 @@ def test_ece_is_that_of_another_implementation(classes: int, sharpness: float) -
     assert nll == pytest.approx(metrics.cross_entropy(logits, labels))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("images", [200, 20_000])
 def test_a_calibrated_network_has_the_ece_of_chance(images: int) -> None:
     generator = np.random.default_rng(0)

@@ -30,6 +30,8 @@ from cnnexp.errors import Diverged, Incomplete, Interrupted, UserError
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training import progress
 
+pytestmark = pytest.mark.integration
+
 FUNCTIONS = ("load", "report", "runs", "sweep", "train")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 

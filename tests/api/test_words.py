@@ -38,6 +38,7 @@ def test_keywords(settings: dict[str, Any], words: list[str]) -> None:
     assert words_of([], settings) == words
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
@@ -72,6 +73,7 @@ def test_a_list_is_a_value_for_each_run_of_a_sweep() -> None:
     assert words_of([], {"data.classes": [["a", "b"]]}, sweep=True) == ["data.classes=[a,b]"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("text", ["it's", "a=b", "x, y", "[a]", "{a: 1}", " a ", "1e-3", "true", "C:\\x", ""])
 def test_texts_come_back_as_they_are(text: str) -> None:
     config = resolve(compose(words_of([], {"study.source": text})))

@@ -17,6 +17,8 @@ from cnnexp.records.study import read_study
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 TEST, VAL, TRAIN, EPOCHS = "test_accuracy", "val_accuracy", "train_accuracy", "epochs_to_plateau"
 LOSS, VAL_LOSS, TRAIN_LOSS = "test_loss", "val_loss", "train_loss"
 

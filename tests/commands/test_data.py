@@ -13,6 +13,7 @@ from cnnexp.commands import data
 from cnnexp.data.images import Split
 
 
+@pytest.mark.integration
 def test_it_describes_and_draws_and_clears(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
     root = tree(tmp_path / "tree", count=10, mode="L")
@@ -63,6 +64,7 @@ def test_a_grid_that_is_no_png_file_is_refused_before_the_data_is_read(tmp_path,
     assert "--grid g.jpg: the picture is a PNG file; name it g.png" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_wrong_settings_are_reported(tmp_path, capsys):
     for given, message in (
         (["folder", f"data.root={tmp_path}/gone"], r"data.root: .*gone is not a folder"),

@@ -188,6 +188,7 @@ def at_photos(made_of_photos, monkeypatch):
     return made_of_photos
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "given", [["data.split_seed=1"], ["data.test_fraction=0.5"], ["data.split_seed=1", "data.resize=squash"]]
 )
@@ -306,6 +307,7 @@ def lines(err):
     return [line for line in err.splitlines() if line.startswith("cnnexp: ") and "config.yaml" not in line]
 
 
+@pytest.mark.integration
 def test_evaluate_counts_training_images_that_another_table_tests(cnnexp, at_table):
     run, place, rows = at_table
     table = marked(place / "leak.csv", leaking(rows))

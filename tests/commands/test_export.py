@@ -38,6 +38,7 @@ def code_of(text):
     return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
 
 
+@pytest.mark.integration
 def test_pt2_computes_the_recorded_logits_for_any_number_of_images(cnnexp, trained_run, tmp_path):
     code, printed, _ = cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)
     assert code == 0 and "the class of 50 of 50 as with torch" in printed
@@ -50,6 +51,7 @@ def test_pt2_computes_the_recorded_logits_for_any_number_of_images(cnnexp, train
     assert "stretched" in said["resize"]
 
 
+@pytest.mark.integration
 def test_onnx_computes_the_recorded_logits_for_any_number_of_images(cnnexp, trained_run, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
@@ -73,6 +75,7 @@ def test_safetensors_holds_the_weights_of_the_best_epoch(cnnexp, trained_run, tm
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.integration
 def test_another_checkpoint_has_a_folder_and_a_card_of_its_own(cnnexp, made):
     run = made("checkpoints", "model.blocks=[{fc:{out:8}}]")
     best = RunRecord.read(run).info["result"]["best_epoch"]
@@ -86,6 +89,7 @@ def test_another_checkpoint_has_a_folder_and_a_card_of_its_own(cnnexp, made):
     assert said["weights"] == "final.pt"
 
 
+@pytest.mark.integration
 def test_a_folder_of_one_format_is_not_used_for_another(cnnexp, trained_run, tmp_path):
     pytest.importorskip("safetensors.torch")
     assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0
@@ -104,6 +108,7 @@ def test_a_library_that_is_missing_is_one_line(cnnexp, trained_run, monkeypatch)
     )  # fmt: skip
 
 
+@pytest.mark.integration
 def test_a_file_that_differs_is_not_written(cnnexp, trained_run, tmp_path, monkeypatch):
     pt2 = formats.FORMATS["pt2"]
     wrong = replace(pt2, read=lambda content, model: lambda pixels: pt2.read(content, model)(pixels) + 1)
@@ -112,6 +117,7 @@ def test_a_file_that_differs_is_not_written(cnnexp, trained_run, tmp_path, monke
     assert code == 3 and "differs from torch" in error and not list(tmp_path.iterdir())
 
 
+@pytest.mark.integration
 def test_without_its_images_a_run_is_compared_on_noise(cnnexp, copy, tmp_path):
     text = (copy / "config.yaml").read_text().replace("cnnexp.data.sources.postcards", "cnnexp.data.sources.gone")
     (copy / "config.yaml").write_text(text)
@@ -120,6 +126,7 @@ def test_without_its_images_a_run_is_compared_on_noise(cnnexp, copy, tmp_path):
     assert (copy / "export" / "pt2" / "model.pt2").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("setting", ["model.impl=im2col", "device.precision=bf16"])
 def test_other_layers_and_precisions_become_torchs_in_float32(cnnexp, made, tmp_path, setting):
     network = "model.blocks=[{conv:{out:8,kernel:3}},{pool:{kernel:2}},{fc:{out:16}}]"
@@ -133,6 +140,7 @@ def test_other_layers_and_precisions_become_torchs_in_float32(cnnexp, made, tmp_
     assert ("tested in bf16" in (tmp_path / "model_card.md").read_text()) == ("bf16" in setting)
 
 
+@pytest.mark.integration
 def test_the_card_says_what_is_true(cnnexp, trained_run, tmp_path):
     assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0
     card = (tmp_path / "model_card.md").read_text()
@@ -150,6 +158,7 @@ def test_the_card_says_what_is_true(cnnexp, trained_run, tmp_path):
         assert text in card, text
 
 
+@pytest.mark.integration
 def test_the_code_of_the_card_names_the_class(cnnexp, trained_run, tmp_path, capsys):
     assert cnnexp("export", trained_run, "--to", "pt2", "--out", tmp_path)[0] == 0
     photo = tmp_path / "photo.jpg"
@@ -263,6 +272,7 @@ def test_the_code_of_the_card_refuses_pixels_that_it_would_read_otherwise(traine
     assert np.array_equal(read_as_the_card(model, tmp_path / "colours.png")[0], expected)
 
 
+@pytest.mark.integration
 def test_the_card_of_a_fold_names_it(cnnexp, made, tmp_path):
     run = made("fold", "model.blocks=[{fc:{out:8}}]", "data.folds=3", "data.fold=1")
     assert cnnexp("export", run, "--to", "pt2", "--out", tmp_path)[0] == 0
@@ -275,6 +285,7 @@ def test_a_score_without_spread_has_no_bootstrap_interval():
     assert "[" in card._of_classes(np.where(np.arange(30) < 20, labels, 0), labels, 3)[0][1]
 
 
+@pytest.mark.integration
 def test_the_card_has_the_mean_over_the_seeds_of_an_arm(cnnexp, trained_study, tmp_path):
     runs = sorted(trained_study.glob("baseline-s*"))
     assert cnnexp("export", runs[0], "--to", "pt2", "--out", tmp_path)[0] == 0

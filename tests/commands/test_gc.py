@@ -190,6 +190,7 @@ def test_gc_finds_prepared_images_that_cannot_be_used(cnnexp, tmp_path, monkeypa
     assert sorted(f.name for f in cache.iterdir() if f.is_dir()) == ["else", good.rpartition("/")[2]]
 
 
+@pytest.mark.integration
 def test_gc_finds_prepared_images_of_a_folder_that_has_changed(cnnexp, tmp_path, monkeypatch):
     monkeypatch.setenv("CNNEXP_CACHE", str(tmp_path / "cache"))
     photos, table = tmp_path / "photos", tmp_path / "photos.csv"

@@ -63,6 +63,7 @@ def test_wrong_requests_are_one_line(cnnexp, trained_run: Path, copy: Path) -> N
         assert code == 2 and out == "" and message in err and err.count("\n") == 1, err
 
 
+@pytest.mark.integration
 def test_the_page_shows_them(cnnexp, trained_run: Path, tmp_path: Path) -> None:
     code, out, _ = cnnexp("mistakes", trained_run, "--to", tmp_path / "page")
     page = (tmp_path / "page" / "index.html").read_text()
@@ -87,6 +88,7 @@ def own_images(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) ->
     return root, find_runs(outputs)[0].folder
 
 
+@pytest.mark.integration
 def test_own_images_are_named_by_their_path(cnnexp, own_images: tuple[Path, Path], tmp_path: Path) -> None:
     _, run = own_images
     code, out, _ = cnnexp("mistakes", run, "--to", tmp_path / "page")
@@ -101,6 +103,7 @@ def test_own_images_are_named_by_their_path(cnnexp, own_images: tuple[Path, Path
     assert page.count("data:image/png;base64") == len(listed)
 
 
+@pytest.mark.integration
 def test_without_its_prepared_images_the_page_says_so(
     cnnexp, own_images: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +114,7 @@ def test_without_its_prepared_images_the_page_says_so(
     assert "without gradcam: Pictures are left out" in err
 
 
+@pytest.mark.integration
 def test_a_network_that_may_not_be_built_leaves_out_its_figures(cnnexp, own_run: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(own_run, tmp_path / "study" / own_run.name))
     code, _, err = cnnexp("mistakes", place, "--to", tmp_path / "page")

@@ -23,6 +23,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "TIMING_SECONDS", 0.0)
 
 
+@pytest.mark.integration
 def test_one_operation(cnnexp: Cnnexp) -> None:
     code, out, err = cnnexp("ops", "conv")
     lines = [line.split() for line in out.splitlines()]
@@ -36,6 +37,7 @@ def test_one_operation(cnnexp: Cnnexp) -> None:
     assert f"torch {torch.__version__}" in out
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("quick")
 def test_all_operations_are_torchs(cnnexp: Cnnexp) -> None:
     found = json.loads(cnnexp("ops", "--json")[1])

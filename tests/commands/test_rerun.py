@@ -123,6 +123,7 @@ def test_other_numbers_with_nothing_else_changed(rerun: Rerun, copied: Path) -> 
     assert out.endswith("\ncode, versions, device and data are unchanged\n")
 
 
+@pytest.mark.integration
 def test_other_cpu_kernels_are_named(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Torch's plain kernels give other last bits than those for this processor; `rerun` and `diff` say so."""
     if RunRecord.read(copied).info["device"]["instructions"] == "DEFAULT":
@@ -164,6 +165,7 @@ def test_wrong_requests(rerun: Rerun, trained_run: Path, words: list[str], messa
     assert contents(trained_run) == before
 
 
+@pytest.mark.integration
 def test_a_table_that_has_moved(rerun: Rerun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tree(tmp_path / "images", ("",), count=30)
     rows = [f"{k}/{i}.png,{k}" for k in ("cat", "dog") for i in range(30)]
@@ -220,6 +222,7 @@ def test_own_parts_are_allowed_by_name_and_must_be_there(
     assert "model._target_: no module 'no_such_module' for 'no_such_module.Net'; run in its folder, or set" in err
 
 
+@pytest.mark.integration
 def test_a_run_that_diverged_diverges_again(
     rerun: Rerun, train: Callable[..., int], only: Callable[[], RunRecord], tmp_path: Path
 ) -> None:

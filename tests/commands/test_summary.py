@@ -167,6 +167,7 @@ def test_the_command_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{parameters:,} parameters, {parameters:,} of them trainable" in out
 
 
+@pytest.mark.integration
 def test_classes_are_those_of_the_data_or_said_to_be_assumed(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("ant", "bee", "cat"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -229,6 +230,7 @@ def test_a_wrong_request_is_reported_in_one_line(argv: list[str], message: str) 
     assert str(caught.value) == message
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_16"])
 def test_macs_are_half_the_flops_that_torch_counts(name: str) -> None:
     model = torchvision.models.get_model(name, weights=None).eval()

@@ -34,6 +34,7 @@ def places(values: list[Value]) -> list[tuple[str, str]]:
     return [(Path(value.where.partition(", line ")[0]).stem, value.name) for value in values]
 
 
+@pytest.mark.integration
 def test_all_agrees(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["verify", str(demo)]) == 0
     done, files = check(demo, demo / "report"), list((demo / "report" / "tables").iterdir())
@@ -52,12 +53,14 @@ def test_runs_that_were_trained_agree(trained_run: Path, other_run: Path, capsys
         assert printed.err == f"cnnexp: no report in {run / 'report'}: run.json alone is compared\n"
 
 
+@pytest.mark.integration
 def test_a_study_that_was_trained_agrees(trained_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (trained_study / "report" / "tables" / "diagnostics.md").exists()
     assert cli.main(["verify", str(trained_study)]) == 0
     assert " values in 8 runs and 34 tables agree" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_every_changed_cell_is_found_and_no_other(
     study: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
@@ -75,6 +78,7 @@ def test_every_changed_cell_is_found_and_no_other(
     assert out[-2] == "... and 63 more" and out[-1].startswith("73 of ")
 
 
+@pytest.mark.integration
 def test_a_changed_cell_that_follows_from_no_logits_is_found(study: Path) -> None:
     changed = change_cells(study / "report" / "tables", ALSO)
     wrong = check(study, study / "report").wrong
@@ -143,6 +147,7 @@ def test_a_changed_run_is_found(study: Path) -> None:
     assert not untouched & set(of_files)
 
 
+@pytest.mark.integration
 def test_tables_are_rebuilt_from_the_logits_and_not_from_a_changed_record(study: Path) -> None:
     """A report that was made of the changed record agrees with it, but not with the logits."""
     run = next(run for run in find_runs(study) if run.info["status"] == "done")
@@ -152,6 +157,7 @@ def test_tables_are_rebuilt_from_the_logits_and_not_from_a_changed_record(study:
     assert {("comparison", "test_accuracy_mean_percent"), ("runs", "val_accuracy_percent")} <= set(found)
 
 
+@pytest.mark.integration
 def test_a_run_that_is_gone_is_missed(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(find_runs(study)[0].folder)
     assert cli.main(["verify", str(study)]) == 3
@@ -195,6 +201,7 @@ def test_nothing_to_recompute_is_no_agreement(tmp_path: Path, capsys: pytest.Cap
     assert line.endswith("holds no number to recompute: no run is done, and there is no report")
 
 
+@pytest.mark.integration
 def test_a_table_that_is_not_of_these_runs_is_reported(study: Path) -> None:
     plan = storage.read_json(study / "study.json")
     storage.write_json(study / "study.json", {**plan, "claims": [], "reported": {}})

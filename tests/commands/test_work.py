@@ -45,6 +45,7 @@ def work(outputs: Path, *more: str) -> int:
     return cli.main(["work", str(outputs / "study"), *more])
 
 
+@pytest.mark.integration
 def test_runs_planned_here_are_made_there_as_a_sweep_makes_them(
     train: Train, runs: Runs, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_runs_planned_here_are_made_there_as_a_sweep_makes_them(
     assert "2 runs, 2 done before" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_a_cpu_has_as_many_slots_as_its_cores_serve(train: Train, outputs: Path) -> None:
     for threads in (1, 2 * cores()):
         assert train(*BY_HAND, f"device.threads={threads}") == 0
@@ -75,6 +77,7 @@ def test_a_cpu_has_as_many_slots_as_its_cores_serve(train: Train, outputs: Path)
         assert slots == [Slot("cpu", threads)] * max(cores() // threads, 1)
 
 
+@pytest.mark.integration
 def test_a_machine_without_a_gpu_plans_for_one(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], runs: Runs
 ) -> None:
@@ -158,6 +161,7 @@ def test_a_plan_builds_nothing_unasked(
     assert runs() == {}
 
 
+@pytest.mark.integration
 def test_a_run_that_has_failed_since_it_was_planned_is_not_repeated(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_run_that_has_failed_since_it_was_planned_is_not_repeated(
     assert failed.record().status == "done"
 
 
+@pytest.mark.integration
 def test_a_budget(train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(*BY_HAND, "seed=0,1") == 0
     first, _ = read_plans(outputs / "study")[0]
@@ -180,6 +185,7 @@ def test_a_budget(train: Train, outputs: Path, capsys: pytest.CaptureFixture[str
     assert "not made here: 1 run of another command" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_folders_that_are_typed_are_those_of_the_worker(
     train: Train, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +227,7 @@ def test_wrong_requests(
     assert not Path(presence.FOLDER).exists()
 
 
+@pytest.mark.integration
 def test_a_folder_whose_locks_do_not_reach_is_refused(
     train: Train, outputs: Path, runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +263,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.integration
 def test_a_machine_whose_disk_is_full_leaves_the_runs_to_others(
     train: Train, outputs: Path, full_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,8 @@ from cnnexp.sweep.expand import axes
 from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 SMALL = ["data=postcards", "data.size=8", "data.num_train=80", "data.num_test=20", "slots=cpu:1", "device=cpu"]
 

@@ -70,6 +70,7 @@ OTHER = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("more", SAME, ids=" ".join)
 def test_what_cannot_change_a_number_changes_no_fingerprint(plan: Plans, tmp_path: Path, more: list[str]) -> None:
     if "device.kind=auto" in more and (torch.cuda.is_available() or torch.backends.mps.is_available()):
@@ -77,6 +78,7 @@ def test_what_cannot_change_a_number_changes_no_fingerprint(plan: Plans, tmp_pat
     assert plan(*(word.format(cache=tmp_path) for word in more)).fingerprint == plan().fingerprint
 
 
+@pytest.mark.integration
 def test_what_can_change_a_number_changes_the_fingerprint(plan: Plans) -> None:
     prints = {"": plan().fingerprint, **{" ".join(more): plan(*more).fingerprint for more in OTHER}}
     assert len(set(prints.values())) == len(prints), prints
@@ -116,6 +118,7 @@ def tree(root: Path, shade: int) -> Path:
     return root
 
 
+@pytest.mark.integration
 def test_the_fingerprint_follows_the_content_of_the_data_not_its_place(plan: Plans, tmp_path: Path) -> None:
     def print_of(name: str, shade: int) -> str:
         root = tree(tmp_path / name, shade)
@@ -125,6 +128,7 @@ def test_the_fingerprint_follows_the_content_of_the_data_not_its_place(plan: Pla
     assert first == moved != changed
 
 
+@pytest.mark.integration
 def test_the_fingerprint_follows_the_content_of_the_weights_not_their_place(plan: Plans, tmp_path: Path) -> None:
     def print_of(file: Path | str) -> str:
         return plan("model=resnet18", f"model.weights={file}").fingerprint
@@ -138,6 +142,7 @@ def test_the_fingerprint_follows_the_content_of_the_weights_not_their_place(plan
     assert len({first, print_of(file), print_of("none")}) == 3
 
 
+@pytest.mark.integration
 def test_weights_that_a_run_makes_are_part_of_the_fingerprint(plan: Plans) -> None:
     chosen = plan("model=resnet18", "model.weights={config:resnet18_textures}")
     assert chosen.upstream is not None
@@ -164,6 +169,7 @@ def test_an_upstream_keeps_the_places_that_its_config_names(first: str, second: 
     assert (upstream["root"], upstream["cache"]) == (root, cache)
 
 
+@pytest.mark.integration
 def test_a_parameter_added_later_changes_no_fingerprint(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan().fingerprint
 
@@ -178,6 +184,7 @@ def test_a_parameter_added_later_changes_no_fingerprint(plan: Plans, monkeypatch
     assert plan("+optimizer.amsgrad=true").fingerprint != before
 
 
+@pytest.mark.integration
 def test_a_run_says_how_to_repeat_it_alone(
     train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]], tiny: list[str], plan: Plans
 ) -> None:
@@ -193,6 +200,7 @@ def test_a_run_says_how_to_repeat_it_alone(
     assert alone.info["seed"] == 0
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("typed", "arm", "folder"),
     [
@@ -299,6 +307,7 @@ def test_a_missing_key_is_named() -> None:
         signature.check("model", {"size": 3, "image": 5}, builder, given=("image",))
 
 
+@pytest.mark.integration
 def test_checks_leave_the_config_as_it_was(plan: Plans) -> None:
     plain = plan().config
     before = copy.deepcopy(plain)
@@ -318,6 +327,7 @@ def test_an_arms_name_is_quoted_as_hydra_reads_it(text: str) -> None:
     assert str(override.value()) == text
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("text", ["\\ud800", "a\\udbffb", "\\udfff"])
 def test_half_a_character_is_told_with_its_key(
     train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str

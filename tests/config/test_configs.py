@@ -91,7 +91,7 @@ def test_every_file_says_what_it_is_and_how_to_run_it(name: str) -> None:
     assert header(name).removeprefix("# @package _global_\n").startswith("# ")
 
 
-@pytest.mark.sample(30)
+@pytest.mark.integration
 @pytest.mark.parametrize("name", [name for name in FILES if commands(name)])
 def test_the_commands_of_the_headers_compose(name: str) -> None:
     check_installed(name)
@@ -105,6 +105,7 @@ def test_there_are_few_files() -> None:
     assert len(FILES) < 90
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "name", [name for name in FILES if "/" in name and not name.startswith(("data/shared/", "data/of_"))]
 )
@@ -121,6 +122,7 @@ def test_every_choice_composes(name: str) -> None:
         assert group in own or set(found) == set(inherited) | set(own)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", names("augmentation"))
 def test_augmentation_has_a_short_name(name: str) -> None:
     assert composed(f"+aug={name}") == composed(f"aug={name}") == composed(f"augmentation={name}")
@@ -132,6 +134,7 @@ BESIDE_DATA = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("data", BESIDE_DATA)
 def test_what_a_data_set_sets_beside_the_data_loses_to_what_was_typed(
     data: str, capsys: pytest.CaptureFixture[str]
@@ -209,6 +212,7 @@ def small(data: str, root: Path) -> list[str]:
     return [*few, *(drawn if data in ("postcards", "textures") else place)]
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("cifar10")
 @pytest.mark.parametrize("choices", ROWS, ids=" ".join)
 def test_every_choice_trains(choices: list[str], root: Path, outputs: Path, only: Callable[[], RunRecord]) -> None:
@@ -224,6 +228,7 @@ def test_every_choice_trains(choices: list[str], root: Path, outputs: Path, only
     assert [row["split"] for row in run.rows()] == ["train", "val"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", names("pretrain"))
 def test_every_pretraining_trains(name: str, outputs: Path, only: Callable[[], RunRecord]) -> None:
     more = ["data.size=8", "data.num_train=40", "data.num_test=20", f"outputs={outputs}"]
@@ -232,6 +237,7 @@ def test_every_pretraining_trains(name: str, outputs: Path, only: Callable[[], R
     assert only().status == "done"
 
 
+@pytest.mark.integration
 def test_devices_that_are_there_train(train: Callable[..., int], only: Callable[[], RunRecord]) -> None:
     assert train("device=auto", "epochs=2st") == 0
     assert only().info["device"]["kind"] in ("cpu", "cuda", "mps")
@@ -396,6 +402,7 @@ TRAINED = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("study", "arm"), TRAINED)
 def test_every_arm_trains(study: str, arm: Arm, outputs: Path, only: Callable[[], RunRecord]) -> None:
     # The weights that arms start from are not available in a test: those of a fresh network stand in for them.
@@ -445,6 +452,7 @@ def own_study(tmp_path: Path, outputs: Path) -> Iterator[list[str]]:
         yield ["train", "--config-dir", str(tmp_path / "own"), "slots=cpu:1", f"outputs={outputs}", "data.size=8"]
 
 
+@pytest.mark.integration
 def test_study_then_arm_then_what_was_typed(own_study: list[str], plans: list[Plan]) -> None:
     assert cli.main([*own_study, "loss.label_smoothing=0.5", "+study=mine"]) == 0
     assert [(plan.arm, plan.seed) for plan in plans] == [("one", 0), ("two", 0), ("one", 1), ("two", 1)], (
@@ -484,6 +492,7 @@ def test_a_choice_of_another_folder_is_found(own_study: list[str], capsys: pytes
         assert "is typed by its name, --config-dir own +study=mine\n" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("arms", [[], ["+arm=one"], ["+arm=one,two"]])
 def test_a_key_that_only_some_networks_have_is_not_of_some_arms(
     own_study: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arms: list[str]
@@ -508,12 +517,14 @@ def test_what_the_data_gives_is_not_set(own_study: list[str], capsys: pytest.Cap
     assert "model.classes: cnnexp gives it, from the data and the config; leave it out" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("typed", [["batch_size=7", "+study=mine"], ["+study=mine", "batch_size=7"]])
 def test_what_was_typed_wins_wherever_it_stands(own_study: list[str], plans: list[Plan], typed: list[str]) -> None:
     assert cli.main([*own_study, *typed, "seed=4"]) == 0
     assert [(plan.arm, plan.seed, plan.config["batch_size"]) for plan in plans] == [("one", 4, 7), ("two", 4, 7)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("study", [study for study in STUDIES if "+arm" not in axes(study)])
 def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outputs: Path, plans: list[Plan]) -> None:
     tiny = ["data=postcards", "data.size=8", "data.num_train=160", "data.num_test=20", "slots=cpu:1"]
@@ -524,6 +535,7 @@ def test_the_points_of_a_grid_are_arms_and_one_is_the_baseline(study: str, outpu
     assert {plan.seed for plan in plans} == {3}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("where", [0, 1, 2])
 def test_a_preset_wins_over_study_and_arm_and_loses_to_what_was_typed(
     own_study: list[str], plans: list[Plan], where: int
@@ -542,6 +554,7 @@ def passes(leaves: dict[str, Any]) -> int:
     return int(str(leaves["epochs"]).removesuffix("ep")) * (leaves.get("data.train_limit") or 9469)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("preset", ["small", "small_64"])
 def test_a_small_version_is_smaller_than_every_study(preset: str) -> None:
     own = flatten(composed(f"+preset={preset}"))
@@ -555,11 +568,13 @@ def test_a_small_version_is_smaller_than_every_study(preset: str) -> None:
             assert leaves["data.size"] <= 64
 
 
+@pytest.mark.integration
 def test_one_run_of_a_study(own_study: list[str], plans: list[Plan]) -> None:
     assert cli.main([*own_study, "+arm=two", "seed=3", "+study=mine"]) == 0
     assert [(plan.arm, plan.seed, plan.config["epochs"]) for plan in plans] == [("two", 3, "5st")]
 
 
+@pytest.mark.integration
 def test_equal_arms_are_named(own_study: list[str], plans: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*own_study, "+study=mine", "batch_size=7", "optimizer.lr=0.5"]) == 2
     assert "arms 'one' and 'two' are equal after composition" in capsys.readouterr().err

@@ -137,6 +137,7 @@ def test_owners_and_permissions_are_ignored(tmp_path: Path) -> None:
     assert status.st_mode & 0o7111 == 0 and status.st_uid == os.getuid()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("where", ["the compressed file", "the archive in it"])
 def test_damaged_archives_are_never_a_bug(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnexp.storage.sync_folder", lambda folder: None)

@@ -50,6 +50,7 @@ def torchvisions(crop: Any, height: int, width: int, keys: str, count: int = 400
     return torch.tensor([[d[key] for key in keys.split()] for d in drawn])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("scale", "ratio", "height", "width"),
     [
@@ -68,6 +69,7 @@ def test_crops_are_drawn_as_torchvision_draws_them(
     assert (found[:, :2] >= 0).all() and (found[:, :2] + found[:, 2:] <= torch.tensor([height, width])).all()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("scale", "ratio", "height", "width"),
     [((0.02, 0.33), (0.3, 3.3), 64, 64), ((0.1, 0.3), (1.5, 3.0), 20, 64)],

@@ -40,6 +40,7 @@ def test_shares_are_those_of_every_class_within_three_deviations():
     assert found[:12].tolist() == [0, 2, 2, 0, 0, 0, 2, 1, 0, 0, 0, 0]  # for good: runs depend on it
 
 
+@pytest.mark.integration
 def test_one_file_more_or_less_moves_no_other():
     before = dict(zip(NAMES, cut(), strict=True))
     for gone in range(0, 800, 7):
@@ -77,6 +78,7 @@ def test_copies_go_where_the_shortest_name_is():
     assert found.tolist() == [2, 2, 2, 2]
 
 
+@pytest.mark.integration
 def test_a_flat_tree_has_a_test_split_and_copies_stay_in_one(tmp_path, caplog):
     root = flat(tmp_path / "photos")
     data = folder(root)
@@ -104,6 +106,7 @@ def test_every_other_file_stays_where_it_is_when_one_is_added_to_a_tree(tmp_path
     assert {name: after[name] for name in before} == before and len(after) == 51
 
 
+@pytest.mark.integration
 def test_equal_images_in_two_classes_are_named_and_counted_once(tmp_path, caplog):
     root = flat(tmp_path / "photos", 10)
     picture(3).save(root / "dog/same.png")

@@ -71,6 +71,7 @@ def test_content_is_read_again_only_if_the_file_system_says_so(roots, cache, mon
     assert len(read) == seen + len(files)
 
 
+@pytest.mark.integration
 def test_verify_reads_every_file_again(roots, cache, monkeypatch, capsys):
     from cnnexp import cli
     from cnnexp.training import build

@@ -21,6 +21,7 @@ def cache(tmp_path_factory):
         yield
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "fingerprint"),
     [
@@ -81,12 +82,14 @@ def test_every_postcard_shows_its_thing_and_not_the_other(label):
     assert (outlines[label] ^ outlines[label ^ 1]).mean() > 0.02  # the other thing of the same scenery
 
 
+@pytest.mark.integration
 def test_more_images_leave_the_first_ones_as_they_are():
     few, many = build("postcards", num_train=20, num_test=10), build("postcards", num_train=40, num_test=20)
     assert np.array_equal(few.train.images[:20], many.train.images[:20])
     assert np.array_equal(few.test.images[few.test.indices], many.test.images[many.test.indices[:10]])
 
 
+@pytest.mark.integration
 def test_drawing_is_the_same_in_another_process():
     code = "import sys; from cnnexp.data.postcards import draw_postcard as draw\n"
     code += "sys.stdout.buffer.write(draw(8, (0, 8), 32).tobytes())"

@@ -84,6 +84,7 @@ def test_against_counting_every_image_in_a_dictionary(share):
     assert leaked(data) == sum(image.tobytes() in train for image in images[200:])
 
 
+@pytest.mark.integration
 def test_a_leak_is_recorded_logged_and_reported(tmp_path, train, only):
     root = tree(tmp_path / "tree", count=12)
     for name in ("0", "1"):
@@ -98,6 +99,7 @@ def test_a_leak_is_recorded_logged_and_reported(tmp_path, train, only):
     assert f"folder: {sentence}." in collect(record.folder.parent, [record]).notes
 
 
+@pytest.mark.integration
 def test_copies_in_training_and_validation_are_counted_recorded_and_reported(tmp_path, train, only):
     root = tree(tmp_path / "tree", parts=("train", "val", "test"), count=12)  # copies stay where the folders put them
     for name in ("0", "1", "2"):

@@ -26,6 +26,7 @@ def splits_of(found, of):
     return {name: {int(p) for p, g in zip(found, of, strict=True) if g == name and p != LEFT_OUT} for name in set(of)}
 
 
+@pytest.mark.integration
 @examples(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 11)), min_size=40, max_size=120),
@@ -44,6 +45,7 @@ def test_no_group_is_in_two_splits_and_each_class_is_trained_on(images, seed, te
     assert {label for label, part in zip(labels, found, strict=True) if part == TRAIN} == {0, 1, 2}
 
 
+@pytest.mark.integration
 @examples(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=60, max_size=120), st.integers(0, 50), st.integers(2, 5))
 def test_folds_test_each_image_once_and_no_group_twice(of_group, seed, folds):
@@ -184,6 +186,7 @@ def plots(split):
     return {name.split("/")[1] for name in split.ids}
 
 
+@pytest.mark.integration
 def test_folders_below_a_class_stay_in_one_split(photos):
     data = load(root=str(photos), group="folder")
     found = [plots(split) for split in data.splits().values()]
@@ -222,6 +225,7 @@ def test_groups_in_two_given_splits_are_named(photos, tmp_path):
     assert "group plot2 is in more than one split; keep all images of a group in one" in data.notes
 
 
+@pytest.mark.integration
 def test_a_column_of_a_table_names_the_groups(photos):
     rows = [f"{p.relative_to(photos).as_posix()},{p.parts[-3]},{p.parts[-2]}" for p in sorted(photos.rglob("*.png"))]
     (photos / "labels.csv").write_text("file,Species,plot\n" + "\n".join(rows) + "\n")

@@ -149,6 +149,7 @@ def test_files_are_read_by_their_content_and_the_others_counted_by_kind(tmp_path
     assert f"data: {data.notes[0]}" in caplog.messages
 
 
+@pytest.mark.integration
 def test_a_large_jpeg_is_decoded_at_reduced_size(tmp_path):
     """With values of a full decoding but for rounding; other formats, and a JPEG of nearly the size, in full."""
     rng = np.random.default_rng(0)

@@ -37,6 +37,7 @@ def entries(cache: str) -> list[Path]:
     return [f for f in Path(cache).iterdir() if f.is_dir() and f.name != "digests"]
 
 
+@pytest.mark.integration
 def test_of_equal_images_those_of_the_same_data_are_found(root, cache):
     """The same images, read from a table, have the same fingerprint and other names."""
     fingerprint = folder(root, cache=cache).fingerprint
@@ -50,6 +51,7 @@ def test_of_equal_images_those_of_the_same_data_are_found(root, cache):
     assert caches.find(cache, "elsewhere", fingerprint) is not None
 
 
+@pytest.mark.integration
 def test_decoding_happens_once_and_is_shared(root, cache):
     first, second = folder(root, cache=cache), folder(root, cache=cache, val_fraction=0.5)
     assert first.prepare_seconds > 0 and second.prepare_seconds == 0
@@ -91,6 +93,7 @@ def test_a_limit_prepares_its_own_part_alone(cache, tmp_path):
         assert set(split.ids) < set(whole.splits()[name].ids)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("change", ["pixels", "size", "resize", "added", "moved"])
 def test_a_change_of_pixels_prepares_again(root, cache, change):
     first, settings = folder(root, cache=cache), {}
@@ -108,6 +111,7 @@ def test_a_change_of_pixels_prepares_again(root, cache, change):
     assert second.fingerprint != first.fingerprint
 
 
+@pytest.mark.integration
 def test_the_fingerprint_is_of_content_not_of_place(root, cache, tmp_path):
     first = folder(root, cache=cache)
     shutil.copytree(root, tmp_path / "copy")
@@ -117,6 +121,7 @@ def test_the_fingerprint_is_of_content_not_of_place(root, cache, tmp_path):
     assert folder(root, cache=cache).fingerprint != first.fingerprint
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("damage", ["cut", "missing", "meta", "version"])
 def test_a_damaged_cache_is_prepared_again(root, cache, damage):
     first = folder(root, cache=cache)
@@ -213,6 +218,7 @@ print(sources.folder(**{node!r}).fingerprint)
 """
 
 
+@pytest.mark.integration
 def test_two_processes_at_once_end_with_one_cache(root, cache):
     node = settings("folder", root=str(root), size=8, cache=cache)
     node.pop("_target_")

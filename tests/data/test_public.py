@@ -84,6 +84,7 @@ def test_a_set_is_called_damaged_only_if_it_can_be_read(tmp_path, monkeypatch, e
         public.public_listing("MNIST", tmp_path, 8, "crop")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_refused_download_is_one_line_and_leaves_nothing(name, tmp_path, monkeypatch, capsys):
     def refused(*args, **kwargs):

@@ -12,6 +12,8 @@ from cnnexp.records.run_record import find_runs
 from cnnexp.training.build import forget_data
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 SMALL = ["data.size=8", "epochs=1", "batch_size=8", "device=cpu", "device.threads=1", "model=conv2_norm"]
 
 

@@ -65,6 +65,7 @@ def test_a_network_that_is_too_deep_for_one_side_says_so():
         check(compose.resolve(compose.compose(["model=conv4_unpadded", "data.size=[8,64]"])))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model", ["custom", "resnet18"])
 def test_a_run_is_trained_evaluated_and_used(tmp_path, model, capsys):
     for k, title in enumerate(("cat", "dog")):

@@ -36,6 +36,7 @@ def test_every_config_names_all_parameters_of_its_source(name):
     assert all(p.default is p.empty for p in parameters.values()), "a default has one home, the YAML"
 
 
+@pytest.mark.integration
 def test_sources_need_no_torch(tmp_path):
     tree(tmp_path / "tree")
     node = settings("folder", root=str(tmp_path / "tree"), size=8, val_fraction=0.2)
@@ -307,6 +308,7 @@ def test_real_images(tmp_path):
     assert np.array_equal(data.test.images[data.test.indices[0]], untouched)
 
 
+@pytest.mark.integration
 def test_a_warning_of_pillows_names_the_image(tmp_path):
     image = Image.new("P", (8, 8))
     file = saved(tmp_path, image, "a b.png", transparency=bytes([0, 9]))

@@ -65,6 +65,7 @@ def test_limits_are_stratified_nested_and_keep_every_class():
         splits.limit(labels, 2, 3, 0, "train_limit")
 
 
+@pytest.mark.integration
 def test_each_split_has_its_limit(tmp_path):
     words = ["data.num_train=200", "data.num_test=40", "data.size=8", "data.val_fraction=0.1", f"data.cache={tmp_path}"]
 
@@ -102,6 +103,7 @@ def test_folds_are_stratified_and_every_image_is_in_one(counts, folds):
     assert not np.array_equal(masks, [splits.in_fold(labels, folds, fold, 1) for fold in range(folds)])
 
 
+@pytest.mark.integration
 def test_folds_of_drawn_images():
     drawn = ["data.num_train=100", "data.num_test=20", "data.size=8", "data.folds=4"]
     ids = []

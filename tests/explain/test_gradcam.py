@@ -106,6 +106,7 @@ def test_figures_of_an_own_network_need_its_name(own_run: Path) -> None:
     assert Run(own_run).figure("filters", allow=["own_network.OwnNetwork"])
 
 
+@pytest.mark.integration
 def test_a_perceptron_has_neither(made: Callable[..., Path]) -> None:
     run = Run(made("perceptron", "model=mlp"))
     for kind in ("gradcam", "filters"):

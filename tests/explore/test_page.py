@@ -18,6 +18,7 @@ from cnnexp.errors import UserError
 from cnnexp.explore import facts, page
 
 
+@pytest.mark.integration
 def test_a_page_of_hostile_names_is_whole_offline_and_harmless(tmp_path):
     names = [name.replace("/", "") for name in HOSTILE]
     data = array_data(names, [4] * len(names))
@@ -60,6 +61,7 @@ def call(tmp_path, capsys):
     return run
 
 
+@pytest.mark.integration
 def test_the_page_is_where_the_command_says(call, tmp_path):
     printed = call()
     index = tmp_path / "out/data/folder-tree/index.html"
@@ -76,6 +78,7 @@ def asked(monkeypatch):
     return shown
 
 
+@pytest.mark.integration
 def test_what_augments_is_what_was_asked_for(call, asked):
     for given in ([], ["+aug=crop"], ["augmentation=flip", "augmentation.ops.0.flip.p=1.0"], ["+aug=none"]):
         call(*given)
@@ -104,6 +107,7 @@ def test_user_configs_and_their_mistakes(call, asked, tmp_path):
         call("augmentation.ops=[{flop: {p: 1.0}}]")
 
 
+@pytest.mark.integration
 def test_text_alone_imports_neither_torch_nor_matplotlib(tmp_path):
     root = tree(tmp_path / "tree")
     words = ["folder", f"data.root={root}", "data.size=8", "data.val_fraction=0", "--no-page"]

@@ -33,6 +33,7 @@ def raced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return races(tmp_path_factory.mktemp("races"), request.param)
 
 
+@pytest.mark.integration
 def test_of_many_that_want_a_run_one_gets_it(
     raced: tuple[Path, dict[str, Any]], record_property: Callable[[str, object], None]
 ) -> None:

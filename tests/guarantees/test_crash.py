@@ -21,6 +21,8 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.storage.failpoints import ACTIONS, parse
 from cnnexp.training import checkpoint
 
+pytestmark = pytest.mark.integration
+
 SAVES = (4, 8, 12, 15)  # of 15 steps: as `checkpoint.every` asks, and at the end
 RUN = [
     *("augmentation=crop", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.02", "checkpoint.every=4st"),

@@ -186,6 +186,7 @@ def damaged(whole: bytes, other: bytes | None, draw: random.Random) -> tuple[str
             return kind, bytes(now)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.slow)])
 def test_no_damage_is_taken_for_whole(
     targets: list[Target], count: int, record_property: Callable[[str, object], None]
@@ -247,6 +248,7 @@ def damage(file: Path) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("what", ["last.pt", "last.pt, gone", "metrics.jsonl", "probes.jsonl"])
 def test_the_checkpoint_before_steps_in(
     tmp_path: Path, expected: dict[str, Any], capsys: pytest.CaptureFixture[str], what: str
@@ -272,6 +274,7 @@ def test_the_checkpoint_before_steps_in(
     assert sorted(file.name for file in last.parent.iterdir()) == ["best.pt", "final.pt"]
 
 
+@pytest.mark.integration
 def test_the_best_weights_that_the_checkpoint_before_names_are_kept(tmp_path: Path) -> None:
     last_is_best = "data.val_fraction=0"  # so each of the two names other weights
     undisturbed = results(runner.run(planned(tmp_path / "undisturbed", "half", 0, last_is_best), Progress()))
@@ -282,6 +285,7 @@ def test_the_best_weights_that_the_checkpoint_before_names_are_kept(tmp_path: Pa
     assert difference(results(runner.run(own, Progress())), undisturbed) is None
 
 
+@pytest.mark.integration
 def test_the_next_save_keeps_the_checkpoint_that_was_whole(tmp_path: Path, expected: dict[str, Any]) -> None:
     own = half(tmp_path / "outputs")
     folder = own.folder / "checkpoints"
@@ -293,6 +297,7 @@ def test_the_next_save_keeps_the_checkpoint_that_was_whole(tmp_path: Path, expec
     assert difference(results(runner.run(own, Progress())), expected) is None
 
 
+@pytest.mark.integration
 def test_no_checkpoint_is_whole(tmp_path: Path, train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     own = half(tmp_path / "outputs")
     files = [own.folder / "checkpoints" / name for name in ("last.pt", "previous.pt")]
@@ -349,6 +354,7 @@ def test_a_damaged_study_is_not_written_over(tmp_path: Path, capsys: pytest.Capt
     assert study.read_bytes() == before and not list(study.parent.glob("*-s0-*"))
 
 
+@pytest.mark.integration
 def test_a_checkpoint_of_another_run(tmp_path: Path) -> None:
     own, other = half(tmp_path / "outputs"), half(tmp_path / "outputs", seed=1)
     for name in ("last.pt", "previous.pt"):
@@ -372,6 +378,7 @@ def test_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str], do
         assert "resumed after step 12" in (own.folder / "train.log").read_text()
 
 
+@pytest.mark.integration
 def test_a_file_without_its_checksum_is_damaged(tmp_path: Path, expected: dict[str, Any]) -> None:
     own = half(tmp_path / "outputs")
     last = own.folder / "checkpoints" / "last.pt"
@@ -400,6 +407,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert cache.load(folder) is not None
 
 
+@pytest.mark.integration
 def test_large_images_are_verified_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -421,6 +429,7 @@ def test_large_images_are_verified_on_request(
     assert f"{images}: does not match its checksum; delete {images.parent}, and it" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["hash_chain.jsonl", "probes.jsonl"])
 @pytest.mark.parametrize(
     "spoil", ["missing", "empty", "cut", "without a row", "doubled", "last doubled", "swapped", "bit"]

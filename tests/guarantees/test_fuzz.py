@@ -125,6 +125,7 @@ def test_an_error_that_names_less_than_the_key_is_found(told: str) -> None:
     assert fuzzing.named("model.blocks.3.conv") == ("model.blocks.3.conv", "model.blocks[3].conv")
 
 
+@pytest.mark.integration
 @pytest.mark.counts("requests", 15)
 def test_a_few_requests(ask: Callable[[fuzzing.Case], int], capsys: pytest.CaptureFixture[str]) -> None:
     bad, codes = ask_all(range(15), ask, capsys)
@@ -164,6 +165,7 @@ def test_requests_that_are_trained_for_a_step(number: int, train: Callable[..., 
     assert train(*chosen, *words, "epochs=1st", "device=cpu", "device.threads=1") in (0, 2, 3)
 
 
+@pytest.mark.integration
 def test_a_sweep_of_too_many_or_no_values(
     ask: Callable[[fuzzing.Case], int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -250,6 +250,7 @@ def test_class_names_and_paths_of_any_letters(tmp_path: Path) -> None:
         assert np.array_equal(data.test.images[row], decode(root / name, 8, "crop", 3))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "shown"),
     [("a\nb", r"a\nb"), ("a\x1b[31m", r"a\x1b[31m"), ("\udcff", r"\udcff"), ("a\u2028b", r"a\u2028b")],
@@ -264,6 +265,7 @@ def test_class_names_that_cannot_stand_in_a_table(
     assert f"{shown}: its name is that of a class and has control characters; rename it" in message
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
 def test_file_names_that_are_no_text(
     tmp_path: Path, train: Callable[..., int], only: Callable[[], RunRecord], capsys: pytest.CaptureFixture[str]

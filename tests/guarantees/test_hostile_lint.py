@@ -127,6 +127,7 @@ def test_what_is_banned_is_only_in_allowed_files(file):
     assert [(what, line) for what, line in found if where not in ALLOWED[what]] == []
 
 
+@pytest.mark.integration
 def test_every_allowed_file_needs_its_permission():
     found = {(what, str(f.relative_to(ROOT))) for f in FILES for what, _ in banned(ast.parse(f.read_text()))}
     assert {(what, file) for what, files in ALLOWED.items() for file in files} <= found

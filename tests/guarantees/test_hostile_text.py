@@ -90,6 +90,7 @@ def seen(hostile_page):
     return parsed, " ".join(parsed.text.split())
 
 
+@pytest.mark.integration
 def test_the_page_has_no_part_of_a_stranger_s(hostile_page, seen):
     assert seen[0].found == [] and seen[0].styles == 1 and POLICY in unescape(hostile_page)
     assert "49{%" not in hostile_page, "a template in a text is not filled in"

@@ -21,6 +21,8 @@ from cnnexp.training import run as runner
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 Plans = Callable[..., Plan]
 

@@ -13,7 +13,7 @@ from lives import EPOCH, KINDS, difference, everything, last, live
 from cnnexp.training.hash_chain import LINKS
 from cnnexp.training.plan import Plan
 
-pytestmark = pytest.mark.counts("cuts")
+pytestmark = [pytest.mark.counts("cuts"), pytest.mark.integration]
 
 Plans = Callable[..., Plan]
 STEPS = 3 * EPOCH

@@ -15,7 +15,7 @@ from mutants import Place, go_on, live_long, places
 from cnnexp.training import checkpoint
 from cnnexp.training.plan import Plan
 
-pytestmark = pytest.mark.counts("mutations")
+pytestmark = [pytest.mark.counts("mutations"), pytest.mark.integration]
 
 Plans = Callable[..., Plan]
 BASES = {"early stopping": 13, "torch's step": 7, "torch's plateau": 13, "loss scaled": 7, "onecycle": 7}  # kind: step

@@ -44,6 +44,7 @@ def hangups_are_heard() -> Iterator[None]:
 # Within a run, in a process that is forked for it.
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("moment", "number", "step"),
     [
@@ -228,6 +229,7 @@ def everything_but_the_last_checkpoint(run: RunRecord) -> dict[str, Any]:
     return everything(run.folder)
 
 
+@pytest.mark.integration
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_while_data_is_prepared(tmp_path: Path, number: signal.Signals) -> None:
@@ -270,6 +272,7 @@ def in_a_terminal(words: list[str], ready: Callable[[], Any]) -> int:
     return process.wait(60)
 
 
+@pytest.mark.integration
 @needs_proc
 @pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_terminal_that_is_closed(tiny: list[str], outputs: Path, sweep: bool) -> None:
@@ -286,6 +289,7 @@ def test_a_terminal_that_is_closed(tiny: list[str], outputs: Path, sweep: bool) 
     assert all((run.folder / "checkpoints" / "last.pt").exists() for run in found), "saved, and not killed"
 
 
+@pytest.mark.integration
 @needs_proc
 def test_nohup_is_respected(tiny: list[str]) -> None:
     process = subprocess.Popen(

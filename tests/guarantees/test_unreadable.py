@@ -15,6 +15,8 @@ import pytest
 from cnnexp import cli, storage
 from cnnexp.records.run_record import RunRecord, find_runs
 
+pytestmark = pytest.mark.integration
+
 pytest_plugins = ["trained_runs"]
 Train = Callable[..., int]
 

@@ -110,6 +110,7 @@ def test_without_a_network_imagenet_weights_skip_the_run(monkeypatch: pytest.Mon
     )
 
 
+@pytest.mark.integration
 def test_imagenet_weights_are_fetched_once_and_leave_head_and_random_state_alone(
     published: Callable[..., Any], state: dict[str, torch.Tensor]
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_pickle_instead_of_imagenet_weights_does_not_run(
     assert canary.exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["densenet121", pytest.param("vit_b_32", marks=pytest.mark.slow)])
 def test_files_with_the_names_of_older_layers_load(published: Callable[..., Any], name: str) -> None:
     """torchvision's files of these have norm.1 for norm1, and linear_1 for 0."""
@@ -246,6 +248,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         from_file(tmp_path / "pickled.pt")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net.encoder."])
 @pytest.mark.parametrize("holder", [None, "state_dict", "model_state_dict"])
 def test_checkpoints_of_wrappers_are_read(
@@ -275,6 +278,7 @@ def test_a_whole_network_and_weights_that_are_not_numbers_are_named(
         from_file(tmp_path / "nan.pt")
 
 
+@pytest.mark.integration
 def test_a_gray_image_gives_the_logits_of_its_repetition(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     torch.save(state, tmp_path / "w.pt")
     grey = build(image=(1, 32, 32), weights=str(tmp_path / "w.pt")).eval()

@@ -63,6 +63,7 @@ def test_a_block_is_one_layer_and_norms_belong_to_the_layer_before() -> None:
     assert small[0] == {"features.0.0", "features.0.1"} and small[-2:] == [{"classifier.0"}, {"classifier.3"}]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "block", "blocks", "layers_in_all"),
     [

@@ -345,6 +345,7 @@ def test_a_lean_optimizer_is_freed_with_its_run() -> None:
         gc.enable()
 
 
+@pytest.mark.integration
 def test_training_does_not_import_torchs_compiler(tmp_path: Path) -> None:
     code = (
         "import sys; from cnnexp.cli import main; "

@@ -14,6 +14,8 @@ from cnnexp.pages.tables import Column, Table
 from cnnexp.report.analysis.statistics import p_value
 from cnnexp.text import duration
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("plotly", reason="plotly is not installed")
 ARMS = {"baseline": (0.5, 0.3, 60.0), "batchnorm": (0.6, 0.1, 70.0), "dropout": (0.5, 0.1, 30.0)}
 

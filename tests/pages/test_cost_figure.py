@@ -7,6 +7,8 @@ import pytest
 from browsers import show
 from fake_records import write_study
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("plotly", reason="plotly is not installed")
 CLOSE = {f"augmentation_{n}": (0.6 + 0.002 * n, 0.1, 60.0 + n / 2) for n in range(7)}
 ARMS = {"baseline": (0.6, 0.3, 60.0), **CLOSE, "far": (0.5, 0.1, 20.0), "costly": (0.65, 0.1, 160.0)}

@@ -20,6 +20,8 @@ from cnnexp.report.search.findings import read_found
 from cnnexp.report.search.plot_data import page_data
 from cnnexp.search.trials import Search
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("plotly", reason="plotly is not installed")
 Visit = Callable[..., Any]
 LINK = '<a href="https://elsewhere.example/">x</a><b>bold</b>'

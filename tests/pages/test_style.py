@@ -74,6 +74,7 @@ INLINE, RED = "module://matplotlib_inline.backend_inline", "axes.facecolor: red\
 HOME = "home/.config/matplotlib"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("backend", "rc", "place"),
     [

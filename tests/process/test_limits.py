@@ -18,6 +18,7 @@ def limited(limit: str, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("limit", "sweep", "message"),
     [

@@ -46,6 +46,7 @@ def test_an_error_is_printed_on_the_other_stream(tmp_path: Path) -> None:
 BOTH_FULL, BOTH_GONE = ">/dev/full 2>&1", f"{GONE} 2>&1"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("redirection", [">/dev/full", "2>/dev/full", ">&-", "2>&-", GONE, BOTH_FULL, BOTH_GONE])
 @pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_goes_on(tiny: list[str], outputs: Path, redirection: str, sweep: bool) -> None:

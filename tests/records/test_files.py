@@ -23,6 +23,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.integration
 @given(VALUES)
 @example("1e3")
 @example("y")

@@ -12,6 +12,7 @@ from cnnexp.records import provenance
 from cnnexp.version import version_of
 
 
+@pytest.mark.integration
 def test_a_folder_is_no_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tracker_of_nobody").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))

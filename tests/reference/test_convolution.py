@@ -144,6 +144,7 @@ def test_float32_stays_float32(way: str) -> None:
     same(way, shapes_of((2, 3, 6, 5), 4, (3, 3), geometry, True), geometry, torch.float32)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("geometry", [GRID[0], GRID[10], GRID[17]], ids=str)
 def test_gradients_are_the_finite_differences(geometry: Geometry) -> None:
     inputs = [tensor.requires_grad_() for tensor in draw(shapes_of((1, 4, 5, 4), 4, (2, 3), geometry, True))[0]]

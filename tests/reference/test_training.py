@@ -128,6 +128,7 @@ def test_batch_norm_of_one_example_is_refused_and_a_mean_over_all_steps_is_torch
 # By config.
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("plain", "written"),
     [
@@ -155,6 +156,7 @@ def test_training_gives_the_same_losses(
         assert type(model.conv1) is layers.ReferenceConv2d and type(model.norm1) is layers.ReferenceBatchNorm2d
 
 
+@pytest.mark.integration
 def test_torchs_layers_are_the_neutral_choice(plan: Callable[..., Plan]) -> None:
     plain = plan().fingerprint
     assert plan("~model.impl").fingerprint == plan("model.impl=torch").fingerprint == plain

@@ -218,6 +218,7 @@ def test_why_a_comparison_is_open_is_what_keeps_it_open(tmp_path, gains, diverge
     assert said == [sentence] * (sentence is not None), found.rows[1].difference
 
 
+@pytest.mark.integration
 def test_planned_runs_without_a_result_are_counted(tmp_path):
     clear = {"a": CLEAR, "b": CLEAR}
     lost = [(arm, seed) for arm in ("a", "b") for seed in (0, 1)]

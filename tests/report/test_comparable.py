@@ -72,6 +72,7 @@ def test_arms_of_before_and_after_a_change_get_no_verdict(changed: Path) -> None
     assert [family.tests for family in found.families] == [1, 1, 0]
 
 
+@pytest.mark.integration
 def test_the_report_says_so_everywhere(changed: Path, tmp_path: Path) -> None:
     made = report.write(changed, figures=False)
     tables = changed / "report" / "tables"
@@ -105,6 +106,7 @@ def test_no_more_seeds_are_made_of_arms_that_cannot_be_compared(
     assert "3 of 6 questions decided" in said and f"undecided: dropout: {APART}\n" in said
 
 
+@pytest.mark.integration
 def test_earlier_runs_of_an_arm_are_left_out_with_what_has_changed(changed: Path, tmp_path: Path) -> None:
     old = write_run(tmp_path, "baseline", 0, 0.99, fingerprint="0ld")
     with old.held():
@@ -129,6 +131,7 @@ def test_all_arms_made_again_are_compared(changed: Path) -> None:
     assert not any("Not compared" in note for note in found.study.notes)
 
 
+@pytest.mark.integration
 def test_an_old_baseline_is_compared_with_old_arms_only(changed: Path) -> None:
     found = analyse(read(changed, "dropout"))
     assert found.rows[0].arm.label == "dropout"
@@ -204,12 +207,14 @@ def test_many_and_long_values_are_shortened(tmp_path: Path) -> None:
     assert why_not(second, first) == "not comparable: model.blocks; epochs 6ep and 3ep and 2 more"
 
 
+@pytest.mark.integration
 def test_without_a_config_nothing_is_known(changed: Path) -> None:
     for run in find_runs(changed):
         (run.folder / "config.yaml").unlink()
     assert verdicts(analyse(read(changed)))["dropout"] == "better"
 
 
+@pytest.mark.integration
 def test_no_command_is_advised_where_none_is_known(changed: Path) -> None:
     content = storage.read_json(changed / "study.json")
     storage.write_json(changed / "study.json", {**content, "command": "cnnexp train -m model.norm=none,batch"})

@@ -14,6 +14,8 @@ from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.read.collect import collect
 from cnnexp.report.render.answer import answer
 
+pytestmark = pytest.mark.integration
+
 LEARNS = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
 

@@ -142,6 +142,7 @@ def test_histograms_are_added_up_and_shared_out(tmp_path: Path) -> None:
     assert steps == [STEPS] and shares[126 - 3 : 126 - 1, 0].tolist() == [0.2, 0.3] and shares.sum() == 0.5
 
 
+@pytest.mark.integration
 def test_the_page_has_diagnostics_only_of_runs_with_probes(run: RunRecord) -> None:
     page = report.write(run.folder).index
     assert "Diagnostics" not in page.read_text()
@@ -164,6 +165,7 @@ def test_the_page_has_diagnostics_only_of_runs_with_probes(run: RunRecord) -> No
     assert told in plain and "probes_" not in plain
 
 
+@pytest.mark.integration
 def test_rows_that_make_no_sense_are_left_out(run: RunRecord) -> None:
     good: dict[str, Any] = {"epoch": 1, "step": STEPS, "kind": "dead_units", "layer": "act1", "units": 4, "dead": 1}
     odd: list[Any] = [None, "x", [], {}, True, -1, 0, float("nan"), float("inf"), 10**400, {"a": [1]}]

@@ -115,6 +115,7 @@ def test_an_effect_of_a_grid_is_named_by_what_it_sets_and_not_by_an_arm():
     assert [effect.name for effect in effects(of(long))] == ["aug=full", "norm=batch", "aug=full x norm=batch"]
 
 
+@pytest.mark.integration
 def test_an_effect_says_at_how_many_seeds_it_was_decided(tmp_path):
     changes = {"base": [], "n": ["n=1"], "d": ["d=1"], "nd": ["n=1", "d=1"]}
     gains = {"base": 0.0, "n": 0.05, "d": 0.0, "nd": 0.05}
@@ -163,6 +164,7 @@ def test_only_seeds_that_all_arms_have_count():
     }
 
 
+@pytest.mark.integration
 def test_the_report_shows_effects(tmp_path):
     for place, (arm, changes) in enumerate(FULL.items()):
         for seed in range(3):
@@ -193,6 +195,7 @@ def test_an_effect_that_is_the_same_at_every_seed_has_no_interval():
     assert "+2.00 (all 3 seeds equal)" in text and "[" not in text
 
 
+@pytest.mark.integration
 def test_arms_without_effects_get_a_verdict_in_at_most_5_percent_and_intervals_cover():
     studies, generator = 300, np.random.default_rng(5)
     wrong, covered = 0, []

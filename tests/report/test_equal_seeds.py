@@ -23,6 +23,8 @@ from cnnexp.report.render.answer import NOT_NONE, SAME, answer
 from cnnexp.report.render.plot_data import page_data
 from cnnexp.report.verify import check
 
+pytestmark = pytest.mark.integration
+
 BASE = [0.5, 0.52, 0.51, 0.53]
 CLAIMS = ["up > baseline", "flat - baseline > 1 points", "up - baseline > 4 points"]
 

@@ -162,6 +162,7 @@ def test_pictures_are_those_of_the_prepared_data(tmp_path, prepared):
             np.testing.assert_array_equal(images.get(arm, e), pixels(e.id))
 
 
+@pytest.mark.integration
 def test_the_same_pictures_give_the_same_files(tmp_path, prepared):
     data = {"name": "postcards", "fingerprint": prepared(channels=1), "classes": NAMES}
     study = study_of(two_arms(tmp_path, data=data))
@@ -198,6 +199,7 @@ def test_without_pictures_one_line_says_what_to_run(tmp_path, prepared, there, m
     assert table_of(written, "mistakes.csv")
 
 
+@pytest.mark.integration
 def test_a_page_says_in_each_section_why_it_has_no_pictures(tmp_path, prepared):
     folder = two_arms(tmp_path, data={"name": "postcards", "fingerprint": "f00d", "classes": NAMES})
     text = Page(report.write(folder).index.read_text()).text
@@ -249,6 +251,7 @@ def test_large_pictures_are_averaged_down():
     assert shrink(image[:5, :MAX_SIDE_PIXELS]) is not None and shrink(image[:1, :300]).shape[1] <= MAX_SIDE_PIXELS
 
 
+@pytest.mark.integration
 def test_only_the_first_arms_are_looked_at(tmp_path):
     for number in range(14):
         answer(tmp_path, f"arm{number:02d}", 0, [1, 0, 1, 1, 2, 2])
@@ -258,6 +261,7 @@ def test_only_the_first_arms_are_looked_at(tmp_path):
     assert len(table_of(written, "calibration.csv")) == 14
 
 
+@pytest.mark.integration
 def test_many_classes_have_a_table_in_place_of_a_matrix(tmp_path):
     classes = [f"class {i}" for i in range(60)]
     for arm in ("baseline", "other"):
@@ -280,6 +284,7 @@ def test_more_classes_than_a_confusion_matrix_may_have(tmp_path):
     assert not table_of(written, "confusions.csv") and "malformed" not in written.terminal
 
 
+@pytest.mark.integration
 def test_hostile_ids_and_classes(tmp_path, prepared):
     ids, classes = HOSTILE[:6], [*HOSTILE[:2], HOSTILE[6]]
     data = {"name": HOSTILE[0], "fingerprint": prepared(ids=ids), "classes": classes}

@@ -22,6 +22,8 @@ from cnnexp.report.look import look
 from cnnexp.report.read import folds
 from cnnexp.report.render.answer import answer
 
+pytestmark = pytest.mark.integration
+
 GAINS = {"baseline": 0.0, "better": 0.1, "same": 0.0, "both": 0.12}
 CHANGES = {"baseline": [], "better": ["a=1"], "same": ["b=1"], "both": ["a=1", "b=1"]}
 CLAIMS = [

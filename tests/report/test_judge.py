@@ -374,6 +374,7 @@ def test_claims_of_a_study_without_published_numbers_are_called_claims(tmp_path)
     assert not re.search("Reported|Reproduced", markdown + written.terminal)
 
 
+@pytest.mark.integration
 def test_without_claims_nothing_is_shown(tmp_path):
     written = report.write(write_study(tmp_path, TWO), figures=False)
     assert "Reported" not in written.terminal and 'id="reported"' not in written.index.read_text()
@@ -382,6 +383,7 @@ def test_without_claims_nothing_is_shown(tmp_path):
 HOSTILE = "<script>alert(1)</script> > \x1b[31mb\u202e | =cmd {{ 7*7 }}"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "fields",
     [
@@ -409,6 +411,7 @@ def no_outlooks(monkeypatch):
     monkeypatch.setattr("cnnexp.report.analysis.findings.outlooks", lambda family, decisions: {})
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("no_outlooks")
 def test_a_study_of_equal_arms_with_claims_is_decided_in_at_most_5_percent():
     studies, generator = 300, np.random.default_rng(3)
@@ -424,6 +427,7 @@ def test_a_study_of_equal_arms_with_claims_is_decided_in_at_most_5_percent():
 LASTING = ["a > b at every epoch", "a - b < 0 points at every epoch"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("common", [0.0, 0.01])
 @pytest.mark.parametrize("claim", LASTING)
 @pytest.mark.usefixtures("no_outlooks")
@@ -441,6 +445,7 @@ def test_a_lead_of_equal_arms_at_every_epoch_is_decided_in_at_most_5_percent(cla
     assert wrong / studies < 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
 
 
+@pytest.mark.integration
 def test_the_interval_of_a_ratio_covers_as_often_as_promised():
     studies = 1500
     error = 3 * math.sqrt(0.05 * 0.95 / studies)
@@ -459,6 +464,7 @@ def test_tables_of_nothing():
     assert not {"claims.md", "effects.md", "reported.md"} & tables_of(analyse(study)).keys()
 
 
+@pytest.mark.integration
 def test_the_claims_of_several_studies_are_gathered(tmp_path):
     arms = {"baseline": (0.5, 0.1, 9.0), "up": (0.7, 0.1, 9.0)}
     for name, claim in (("first", "up > baseline"), ("second", "baseline > up"), ("third", "nobody > up")):
@@ -481,6 +487,7 @@ def test_the_claims_of_several_studies_are_gathered(tmp_path):
     assert all("| 2 | 5 | 10 |" in line for line in sizes)
 
 
+@pytest.mark.integration
 def test_tables_over_studies_go_when_the_claims_go(tmp_path):
     for name in ("first", "second"):
         write_study(tmp_path, ARMS, 2, name, claims=["up > baseline"])
@@ -517,6 +524,7 @@ def test_a_spread_is_over_the_arms_of_its_name_seed_by_seed():
     assert only(study, 'spread("lr=1") > spread("lr=2")').evidence.test.n == 3
 
 
+@pytest.mark.integration
 def test_a_spread_without_an_arm_that_did_not_finish_is_not_tested(tmp_path):
     arms = {name: (values[0], 0.1, 9.0) for name, values in SPREADS.items()}
     claim = 'spread("norm=batch") < spread("norm=none")'

@@ -37,6 +37,7 @@ LONG: dict[str, Any] = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("ended", "said"),
     [
@@ -66,6 +67,7 @@ def test_it_is_named_where_only_one_arm_has_a_result(tmp_path: Path) -> None:
     assert "nothing to compare it with. No result: dropout (failed" in verdict
 
 
+@pytest.mark.integration
 def test_many_arms_and_reasons_are_counted(tmp_path: Path) -> None:
     ended: dict[str, Any] = {f"a{n}": FAILED for n in range(8)}
     ended |= {f"b{n}": {"status": "oom", "error": {"type": "OOM", "message": str(n)}} for n in range(4)}

@@ -24,6 +24,8 @@ from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.verify import check
 from cnnexp.sweep.until import is_open
 
+pytestmark = pytest.mark.integration
+
 UP = [0.05, 0.08, 0.02, 0.06, 0.04, 0.05, 0.05, 0.04, 0.06, 0.05, 0.05, 0.04]  # what "up" gains, by seed
 BASE = [0.50, 0.51, 0.52, 0.50, 0.49, 0.51, 0.50, 0.52, 0.51, 0.50, 0.49, 0.51]
 

@@ -31,7 +31,7 @@ from cnnexp.report.analysis.statistics import over_epochs
 from cnnexp.report.read.collect import collect, find_groups
 from cnnexp.report.render import tables
 
-pytestmark = pytest.mark.counts("numbers computed twice")
+pytestmark = [pytest.mark.counts("numbers computed twice"), pytest.mark.integration]
 
 pytest_plugins = ["studies", "trained_runs"]
 

@@ -12,6 +12,8 @@ from cnnexp.errors import UserError
 from cnnexp.report.render import overview
 from cnnexp.report.render import write as writing
 
+pytestmark = pytest.mark.integration
+
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
 

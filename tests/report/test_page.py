@@ -19,6 +19,8 @@ from cnnexp.records import study as study_file
 from cnnexp.report.figures import charts
 from cnnexp.report.render import page as page_module
 
+pytestmark = pytest.mark.integration
+
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
 

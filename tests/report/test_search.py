@@ -23,6 +23,8 @@ from cnnexp.report.search.findings import importances, read_found
 from cnnexp.search.space import read_space
 from cnnexp.search.trials import SEARCH, Search, Trial, Trials, trial_name
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("optuna")
 
 

@@ -113,6 +113,7 @@ def test_the_bootstrap_over_images_against_scipy():
     assert image_interval(mcnemar(first, first)) == (0.0, 0.0)
 
 
+@pytest.mark.integration
 def test_two_equal_networks_are_told_apart_in_at_most_5_percent_and_the_bootstrap_covers():
     pairs, images = 500, 500
     error = 3 * math.sqrt(0.05 * 0.95 / pairs)

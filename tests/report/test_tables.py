@@ -55,6 +55,7 @@ def test_terminal_fits(tmp_path):
     assert "…" in printed and ", 2 pairs" in printed
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("classes", [["a", "b"], [f"class {k}" for k in range(60)]])
 def test_the_files_of_a_report_are_the_tables_of_its_findings(tmp_path, classes):
     for arm in TWO:
@@ -71,6 +72,7 @@ def test_the_files_of_a_report_are_the_tables_of_its_findings(tmp_path, classes)
             assert all(len(row) == len(names) for row in rows)
 
 
+@pytest.mark.integration
 def test_the_tables_over_studies_are_of_the_same_columns(tmp_path):
     claims = {"claims": ["dropout > baseline"], "reported": {"dropout": 61.0}, "source": "a report"}
     studies = [findings_of(write_study(tmp_path, TWO, study=name, **claims)) for name in ("one", "two")]
@@ -108,6 +110,7 @@ def test_what_would_have_been_detected_is_in_the_digits_of_its_unit(unit, shown)
     assert column.text(claim) == shown
 
 
+@pytest.mark.integration
 def test_the_table_for_papers_has_what_a_setting_is_chosen_by_and_no_empty_column(tmp_path):
     arms = ("optimizer.lr=0.1", "optimizer.lr=1")
     for arm in arms:
@@ -123,6 +126,7 @@ def test_the_table_for_papers_has_what_a_setting_is_chosen_by_and_no_empty_colum
     assert float(first["val_accuracy_std_percent"]) > 0 and float(first["train_accuracy_std_percent"]) > 0
 
 
+@pytest.mark.integration
 def test_claims_effects_and_reported_numbers_are_latex_too(study):
     report.write(study, figures=False)
     for name in ("claims", "effects", "reported", "comparison"):

@@ -120,6 +120,7 @@ def test_other_validation_images_get_no_verdict(tmp_path, fields):
     assert [line["verdict"] for line in of_tests.Tested(read).claims()] == [one.verdict for one in (*judged, of_test)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fields", [{}, {"validation": "of more training images", "train": 4500}])
 def test_the_same_validation_images_are_judged(tmp_path, fields):
     read = validated(tmp_path, **fields)

@@ -2,6 +2,7 @@
 
 import csv
 
+import pytest
 from fake_records import write_run, write_study
 from pages import Page
 
@@ -10,6 +11,8 @@ from cnnexp.records.run_record import find_runs
 from cnnexp.report.figures import curves
 from cnnexp.report.figures.looks import looks
 from cnnexp.report.read.collect import collect
+
+pytestmark = pytest.mark.integration
 
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 

@@ -14,6 +14,8 @@ from cnnexp import report, storage
 from cnnexp.records import under_way
 from cnnexp.report import watch as watching
 
+pytestmark = pytest.mark.integration
+
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
 

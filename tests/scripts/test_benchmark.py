@@ -240,6 +240,7 @@ def test_the_page() -> None:
         assert f"| {name} | {row['title']}" in text, "every row is in the overview, measured or not"
 
 
+@pytest.mark.integration
 def test_the_page_of_the_repository_is_that_of_its_numbers() -> None:
     """Whoever changes the numbers, the table or the template renders the page again."""
     found = results.read(REPOSITORY / "docs")
@@ -282,6 +283,7 @@ def test_headings_have_their_unit() -> None:
     ]
 
 
+@pytest.mark.integration
 def test_growth_is_drawn_only_if_there_is_some(tmp_path: Path) -> None:
     page.write(tmp_path / "none", {"C1": entry(SERIES)})
     assert not (tmp_path / "none" / "performance-growth.png").exists()
@@ -352,6 +354,7 @@ def test_memory_of_mapped_images_is_counted_separately() -> None:
     assert peaks == {"peak_mib": 6.0, "peak_with_data_mib": 9.0, "main_process_mib": 4.0, "largest_child_mib": 2.0}
 
 
+@pytest.mark.integration
 def test_a_process_is_timed_and_watched(tmp_path: Path) -> None:
     child = "x = b'1' * 2**25; import time; time.sleep(0.6)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); print('[1]')"
@@ -407,6 +410,7 @@ def test_an_epoch_after_the_first_is_training_and_validation() -> None:
     assert two["later_epoch_seconds"] == 6.0  # the sum, as of other times
 
 
+@pytest.mark.integration
 def test_the_plain_loop_prints_the_times_of_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(REPOSITORY / "scripts" / "bench" / "rivals")
     import plain  # type: ignore[import-not-found]
@@ -471,6 +475,7 @@ def test_the_script_measures_a_row_and_renders_the_page_again(tmp_path: Path) ->
     assert (tmp_path / "performance.md").read_text() == text
 
 
+@pytest.mark.integration
 def test_a_wrong_request_is_reported_in_one_line(tmp_path: Path) -> None:
     script = [sys.executable, str(REPOSITORY / "scripts" / "benchmark.py")]
     for words, message in ((["C0"], "no row C0; choose from C1"), (["C6", "--quick"], "add --out DIR")):

@@ -74,6 +74,7 @@ def test_the_readmes_verdicts_come_out_here(demonstration: Any, outputs: Path) -
     assert contradictions((PROJECT / "README.md").read_text(), {name: found[name] for name in expected}) == []
 
 
+@pytest.mark.integration
 def test_the_tables_count_verdicts(demonstration: Any, trained_study: Path) -> None:
     findings = analyse(collect(trained_study, find_runs(trained_study)))
     made = [demonstration.Repetition(seeds, kernels, findings, 3.25) for seeds, kernels in (("0-1", "A"), ("2-3", "B"))]

@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import error_rates
 from error_rates import CASES, COMPARISONS, MAX_SEEDS, RULES, decided, false_verdicts, until_decided
 
+pytestmark = pytest.mark.integration
+
 TODAY, EXTENDED, EVERY_SEED = RULES
 
 

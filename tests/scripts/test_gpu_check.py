@@ -28,6 +28,8 @@ from gpu.rows import extrapolated, judged
 import cnnexp
 from cnnexp.training import loop, setup
 
+pytestmark = pytest.mark.integration
+
 
 def check(out: Path, *words: str, timeout: float = 900) -> tuple[int, str]:
     command = [sys.executable, str(REPOSITORY / "scripts" / "gpu_check.py"), "--out", str(out), *words]
@@ -142,7 +144,6 @@ def test_bf16_is_near_fp32(here: Here) -> None:
     }
 
 
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("wrong", [NOTHING_LEARNED, DOUBLED])
 @pytest.mark.parametrize("where", ["device.precision=bf16", "device.channels_last=false"])
 def test_a_precision_or_layout_that_trains_otherwise_is_far_from_fp32(here: Here, where: str, wrong: str) -> None:

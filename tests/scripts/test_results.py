@@ -12,6 +12,8 @@ from fake_records import write_run, write_study
 
 from cnnexp import report
 
+pytestmark = pytest.mark.integration
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 

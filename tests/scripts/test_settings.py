@@ -22,6 +22,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     return settings
 
 
+@pytest.mark.integration
 def test_the_page_is_up_to_date(settings: Any) -> None:
     assert settings.PAGE.read_text() == settings.page(), "python scripts/settings.py writes it"
 

@@ -46,6 +46,7 @@ def test_the_same_trials_get_the_same_proposal_in_another_process(sampler: str) 
     assert len({str(trial.params) for trial in trials}) == 14
 
 
+@pytest.mark.integration
 def test_tpe_learns_from_the_trials_and_random_does_not() -> None:
     def mean(sampler: str) -> float:
         values = [trial.value or 0.0 for trial in made(search(sampler=sampler), 40)[20:]]
@@ -98,6 +99,7 @@ def test_without_optuna_the_error_says_what_to_install(monkeypatch: pytest.Monke
         optuna_study.check_installed()
 
 
+@pytest.mark.integration
 def test_a_plain_train_does_not_import_optuna(tmp_path: Path) -> None:
     from tiny import TINY
 

@@ -65,6 +65,7 @@ def test_a_lock_is_held_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monke
             pass
 
 
+@pytest.mark.integration
 def test_waiting_for_a_lock(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
     hold = HOLD.replace("time.sleep(60)", "time.sleep(0.3)")

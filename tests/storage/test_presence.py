@@ -61,6 +61,7 @@ def test_processes_whose_locks_reach_each_other_work_side_by_side(tmp_path: Path
     assert [presence.host_and_pid(Path(name)) for name in files(tmp_path)] == [f"{socket.gethostname()}-{other.pid}"]
 
 
+@pytest.mark.integration
 def test_a_folder_whose_locks_do_not_reach_is_refused(tmp_path: Path, start: Start) -> None:
     other = start("no locks")
     message = f"locks of files do not reach {socket.gethostname()}-{other.pid}, which works in this folder too; .*NFS"
@@ -70,6 +71,7 @@ def test_a_folder_whose_locks_do_not_reach_is_refused(tmp_path: Path, start: Sta
     assert left.startswith(f"{socket.gethostname()}-{other.pid}-"), "it has left, and the other is there"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("host", ["here", "elsewhere"])
 def test_what_a_killed_process_has_left_is_removed(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, host: str

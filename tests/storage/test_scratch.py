@@ -41,6 +41,7 @@ def short() -> "Path":
     return Path(tempfile.mkdtemp(dir="/tmp"))
 
 
+@pytest.mark.integration
 def test_folders_of_killed_processes_are_deleted_and_no_others(short: Path) -> None:
     own = short / "cnnexp-process-mine"
     own.mkdir()
@@ -66,6 +67,7 @@ def test_folders_of_killed_processes_are_deleted_and_no_others(short: Path) -> N
             process.communicate()
 
 
+@pytest.mark.integration
 def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 100)
     deep.mkdir()

@@ -28,6 +28,8 @@ from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 from cnnexp.training.run import run
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 
 

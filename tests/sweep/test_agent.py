@@ -58,6 +58,7 @@ def test_the_first_question_starts_a_run_and_the_last_answer_is_repeated(make: M
     assert os.environ["CNNEXP_X"] == "1"
 
 
+@pytest.mark.integration
 def test_it_stops_a_run_or_kills_it(make: Make, plan: Callable[..., Plan]) -> None:
     for now, expected in ((False, Ended), (True, Lost)):
         one = plan(*LONG, f"seed={int(now)}")
@@ -107,6 +108,7 @@ class TestRefusals:
         (outputs / "s" / presence.FOLDER).mkdir(parents=True)
         assert make(outputs / "s").ready().startswith(f"{outputs / 's'}: is another folder on ")
 
+    @pytest.mark.integration
     def test_locks_that_do_not_reach(self, make: Make, outputs: Path) -> None:
         planner = outputs / "s" / presence.FOLDER / "planner-1-0-t.lock"
         planner.parent.mkdir(parents=True)

@@ -19,6 +19,8 @@ from cnnexp.sweep.slots import Slot
 from cnnexp.sweep.worker import Worker
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 BEFORE = "it had not begun"
 DOCS = Path(__file__).parents[2] / "docs" / "engines.md"
 

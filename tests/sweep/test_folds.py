@@ -11,6 +11,8 @@ from cnnexp.records.run_record import find_runs
 from cnnexp.records.study import read_study
 from cnnexp.report.look import look
 
+pytestmark = pytest.mark.integration
+
 SMALL = ["data.size=8", "epochs=1", "batch_size=8", "device=cpu", "device.threads=1", "model=conv2_norm"]
 
 

@@ -19,6 +19,8 @@ from cnnexp.sweep.scheduler import Scheduler
 from cnnexp.sweep.times import Times
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def plans(tmp_path: Path) -> list[Plan]:

@@ -29,6 +29,7 @@ Train = Callable[..., int]
 SWEEP = ("-m", "study.name=study", "study.arm=a")
 
 
+@pytest.mark.integration
 def test_without_ray_the_command_says_what_to_install(
     train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,6 +39,7 @@ def test_without_ray_the_command_says_what_to_install(
     assert capsys.readouterr().err == "cnnexp: cluster=ray: Ray is not installed; type: pip install 'cnnexp[ray]'\n"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "message"),
     [

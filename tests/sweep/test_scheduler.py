@@ -158,6 +158,7 @@ def test_a_run_that_a_worker_finds_held_is_waited_for(tmp_path: Path) -> None:
     assert engine.started == {plan.label: 2}
 
 
+@pytest.mark.integration
 def test_the_budget_ends_the_waiting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held, free = plain_plan(tmp_path, "held"), plain_plan(tmp_path, "free")
     with held.record().held():
@@ -167,6 +168,7 @@ def test_the_budget_ends_the_waiting(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (held.record().info, free.record().status) == ({}, "done")
 
 
+@pytest.mark.integration
 def test_the_budget_ends_the_waiting_for_a_run_that_others_need(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,6 +183,7 @@ def test_the_budget_ends_the_waiting_for_a_run_that_others_need(
     assert "not made here: 1 run of another command" in out and "not started: 1 run; the same" in out
 
 
+@pytest.mark.integration
 def test_after_waiting_a_budget_is_not_called_too_short(tmp_path: Path) -> None:
     plan = plain_plan(tmp_path, "a")
     times = known([plan], lambda plan: 1.5)
@@ -189,6 +192,7 @@ def test_after_waiting_a_budget_is_not_called_too_short(tmp_path: Path) -> None:
     other.join()
 
 
+@pytest.mark.integration
 def test_the_budget_ends_the_waiting_for_a_slot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Scheduler([plain_plan(tmp_path, "a")], FakeEngine(0, done), Times([]), budget=1).run() == 75
     assert "not started: 1 run; the same command continues" in capsys.readouterr().out

@@ -39,7 +39,7 @@ from cnnexp.training.launched import Place
 from cnnexp.training.plan import Plan
 
 pytest.importorskip("optuna")
-pytestmark = pytest.mark.usefixtures("threads")
+pytestmark = [pytest.mark.usefixtures("threads"), pytest.mark.integration]
 
 LR = "search.space={optimizer.lr:{low:1e-3,high:1e-1,log:true},model.norm:[none,batch]}"
 THREE = ("+search=tpe", LR, "search.trials=3", "slots=cpu:1")

@@ -49,6 +49,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "LATE_SECONDS", 0.0)
 
 
+@pytest.mark.integration
 def test_the_plan_shows_the_script_and_submits_nothing(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path]
 ) -> None:
@@ -88,6 +89,7 @@ def test_own_code_is_allowed_and_cores_become_slots(plan: Callable[..., Any]) ->
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
+@pytest.mark.integration
 def test_a_folder_with_a_space_and_a_percent_sign(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_folder_with_a_space_and_a_percent_sign(
     assert f"\n#SBATCH --output='{outputs}/my 50%%/A/study'/slurm/%A_%a.log\n" in out
 
 
+@pytest.mark.integration
 def test_a_login_node_asks_a_compute_node_for_its_precision(
     train: Train, outputs: Path, commands: Callable[..., Path]
 ) -> None:
@@ -224,6 +227,7 @@ def test_a_failure_is_told_when_no_worker_is_left(
     assert "\nfailed: a, seed 0: why; log: " in out
 
 
+@pytest.mark.integration
 def test_it_submits_and_returns(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -236,6 +240,7 @@ def test_it_submits_and_returns(
     assert (outputs / "study" / "slurm").is_dir() and (outputs / "study" / "plan.json").exists()
 
 
+@pytest.mark.integration
 def test_a_tracker_of_jobs_that_nobody_waits_for(
     train: Train, outputs: Path, capsys: pytest.CaptureFixture[str], commands: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -247,6 +252,7 @@ def test_a_tracker_of_jobs_that_nobody_waits_for(
     assert f"type: cnnexp track {outputs / 'study'} --to wandb --follow\n" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -295,6 +301,7 @@ def test_a_wrong_request_is_refused_before_the_data(
     assert train(*words) == 2
 
 
+@pytest.mark.integration
 def test_what_slurm_refuses_is_one_line(
     train: Train, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

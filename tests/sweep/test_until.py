@@ -27,6 +27,8 @@ from cnnexp.sweep.study import write_studies
 from cnnexp.sweep.until import Sweep, seed_word, show_rounds, until_decided
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 CLAIMS = ["large > small"]
 GAINS = {"baseline": 0.0, "large": 0.2, "small": 0.06, "nothing": 0.0}
 NOISE = {"baseline": 0.01, "large": 0.01, "small": 0.04, "nothing": 0.02}

@@ -19,6 +19,8 @@ from cnnexp import cli, storage, trackers
 from cnnexp.records.run_record import RunRecord, find_runs
 from cnnexp.trackers import follow
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 
 

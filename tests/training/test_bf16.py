@@ -82,6 +82,7 @@ def test_real_numbers_are_near_and_times_are_measured(cpu: Device) -> None:
         assert found.bf16_ms > 0 and found.fp32_ms > 0
 
 
+@pytest.mark.integration
 def test_a_run_records_its_choice_and_keeps_it(
     monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], only: Callable[[], RunRecord], own_tuning: Path
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_run_records_its_choice_and_keeps_it(
     assert type(cnnexp.load(run.folder).model.conv1) is bf16.Fp32Conv2d
 
 
+@pytest.mark.integration
 def test_averaged_weights_are_evaluated_with_the_same_precisions(
     monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], only: Callable[[], RunRecord], own_tuning: Path
 ) -> None:
@@ -107,6 +109,7 @@ def test_averaged_weights_are_evaluated_with_the_same_precisions(
     assert {type(module.conv1) for module in seen} == {bf16.Fp32Conv2d}
 
 
+@pytest.mark.integration
 def test_fp32_runs_test_nothing(
     monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], only: Callable[[], RunRecord]
 ) -> None:

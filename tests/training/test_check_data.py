@@ -12,6 +12,7 @@ from cnnexp.training.check_data import left_out_remark
 Train = Callable[..., int]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("claim", "words", "message"),
     [
@@ -59,6 +60,7 @@ def test_few_images_that_fill_no_batch_are_not(images: int, batch_size: int) -> 
     assert left_out_remark(images, batch_size) == ""
 
 
+@pytest.mark.integration
 def test_the_remark_is_one_line_when_a_run_or_a_sweep_is_planned(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,7 @@ def test_checkpoints_at_an_interval(clock: Clock, tmp_path: Path) -> None:
     assert [step for step in range(1, 21) if own.due(step)] == [4, 8, 12, 16, 20]
 
 
+@pytest.mark.integration
 def test_a_damaged_checkpoint_is_named(train: Train, only: Only, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(*DIVERGE) == 3
     last = only().folder / "checkpoints" / "last.pt"

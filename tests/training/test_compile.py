@@ -24,6 +24,8 @@ from cnnexp.training.compile import compiled
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
+pytestmark = pytest.mark.integration
+
 Plans = Callable[..., Plan]
 ON = "device.compile=true"
 

@@ -87,6 +87,7 @@ def test_a_sweep_has_a_slot_for_every_gpu(two_gpus: None) -> None:
         slots.resolve("cpu:2", "cuda")
 
 
+@pytest.mark.integration
 def test_a_cpu_is_recorded_with_what_chooses_its_kernels() -> None:
     code = f"from cnnexp.training import device; print(device.resolve({ {**NODE, 'kind': 'cpu'} }).record())"
     found = []
@@ -101,6 +102,7 @@ def test_a_cpu_is_recorded_with_what_chooses_its_kernels() -> None:
         assert re.fullmatch(r"vendor_id \w+, cpu family \d+, model \d+, stepping \d+", found[0]["processor"])
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not hasattr(device.os, "sched_getaffinity"), reason="Linux alone counts anew")
 def test_a_runs_peak_of_memory_is_its_own() -> None:
     code = (
@@ -114,6 +116,7 @@ def test_a_runs_peak_of_memory_is_its_own() -> None:
     assert after < before - 100
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 @pytest.mark.parametrize(("keep", "low", "high"), [(True, 200, 300), (False, 0, 50)])
 def test_freed_memory_is_kept_or_given_back(keep: bool, low: int, high: int) -> None:
@@ -146,6 +149,7 @@ def test_openmp_must_not_start_fewer_threads(
     cpu.check_openmp(2)
 
 
+@pytest.mark.integration
 def test_a_sweep_with_limited_openmp_makes_no_run(
     monkeypatch: pytest.MonkeyPatch, train: Callable[..., int], outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from cnnexp import cli, errors
 from cnnexp.training import dry_run, dry_run_schedule
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 
 

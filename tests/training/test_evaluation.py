@@ -26,6 +26,7 @@ class Corner(torch.nn.Module):
         return torch.stack([value, -value], dim=1)
 
 
+@pytest.mark.integration
 def test_shift_consistency_counts_what_a_shift_changes(plan: Callable[..., Plan]) -> None:
     run = runner.run(plan("shift_pixels=2"), Progress())
     assert 0 < run.info["result"]["shift_consistency"] <= 1

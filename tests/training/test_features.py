@@ -37,6 +37,7 @@ def pair(tmp_path: Path, *overrides: str) -> list[RunRecord]:
     return runs
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("augmentation", ["none", "flip"])
 def test_the_result_is_that_of_features_of_every_batch(tmp_path: Path, augmentation: str) -> None:
     kept, plain = pair(tmp_path, f"augmentation={augmentation}")
@@ -55,11 +56,13 @@ def test_the_result_is_that_of_features_of_every_batch(tmp_path: Path, augmentat
     np.testing.assert_allclose(*logits, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.integration
 def test_flips_change_the_result(tmp_path: Path) -> None:
     losses = [pair(tmp_path / name, f"augmentation={name}")[0].rows()[-1]["loss"] for name in ("none", "flip")]
     assert losses[0] != losses[1]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

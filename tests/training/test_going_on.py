@@ -15,6 +15,8 @@ from cnnexp.training.going_on import keeps_final_state
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
+pytestmark = pytest.mark.integration
+
 Plans = Callable[..., Plan]
 KINDS = {
     "constant": ["log.steps=4st", "log.hash_chain=true", "probes=all"],

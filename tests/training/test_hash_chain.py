@@ -61,6 +61,7 @@ def test_the_cause_is_named(
     assert (one[-1]["chain"] == other[-1]["chain"]) == (link is None)
 
 
+@pytest.mark.integration
 def test_the_step_is_named(
     chained: Callable[..., RunRecord], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

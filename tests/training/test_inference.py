@@ -133,6 +133,7 @@ def test_folders_that_are_no_run_say_what_is_below(copy):
         cnnexp.load(stray)
 
 
+@pytest.mark.integration
 def test_a_network_of_one_s_own_is_loaded(own_run):
     with pytest.raises(UserError, match="is not built from a run directory"):
         cnnexp.load(own_run)
@@ -145,6 +146,7 @@ def test_a_network_of_one_s_own_is_loaded(own_run):
     assert np.array_equal(model.logits(test.images[test.indices]), stored["logits"])
 
 
+@pytest.mark.integration
 def test_torch_traces_and_exports_a_loaded_network(made):
     small = "model.blocks=[{conv:{out:8,kernel:3}},{pool:{kernel:2}},{pool:{kernel:2,kind:avg}},{fc:{out:16}}]"
     model = cnnexp.load(made("traced", small, "model.norm=batch", "model.dropout.fc=0.5")).model
@@ -158,6 +160,7 @@ def test_torch_traces_and_exports_a_loaded_network(made):
             assert torch.equal(network(many), model(many))
 
 
+@pytest.mark.integration
 def test_torch_writes_a_loaded_network_as_onnx(trained_run, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

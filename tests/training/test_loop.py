@@ -15,6 +15,8 @@ from cnnexp.training.loop import train_step
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
+pytestmark = pytest.mark.integration
+
 
 def test_it_learns_a_few_images_by_heart(plan: Callable[..., Plan]) -> None:
     easy = [

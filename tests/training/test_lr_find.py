@@ -46,6 +46,7 @@ def test_only_rates_that_every_seed_has_passed_count() -> None:
         assert found.suggested is None and np.isnan(found.smooth).all()
 
 
+@pytest.mark.integration
 def test_steps_have_the_rates_and_no_test_image_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +75,7 @@ def test_steps_have_the_rates_and_no_test_image_is_read(
     assert ("suggested: cnnexp train" if code == 0 else "no suggestion: the loss falls nowhere") in printed
 
 
+@pytest.mark.integration
 def test_a_scheduler_of_torch_changes_no_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rates, real = list[float](), lr_find.train_step
 
@@ -87,11 +89,13 @@ def test_a_scheduler_of_torch_changes_no_rate(monkeypatch: pytest.MonkeyPatch, t
     assert rates == pytest.approx(list(np.geomspace(1e-5, 0.1, 40))[: len(rates)]) and len(rates) > 5
 
 
+@pytest.mark.integration
 def test_a_whole_number_is_a_learning_rate(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cli.main(["lr-find", *TINY, "optimizer.lr=1", "--steps=40", "--seeds=1", f"--out={tmp_path}"])
     assert "is missing" not in capfd.readouterr().err and (tmp_path / "lr_find.csv").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -20,6 +20,8 @@ from cnnexp.training.loop import fit, train_step
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 
+pytestmark = pytest.mark.integration
+
 Plans = Callable[..., Plan]
 Train = Callable[..., int]
 SIMPLE = ["model.norm=none", "model.dropout={pool:0,fc:0}", "optimizer=sgd", "optimizer.lr=0.1"]

@@ -110,12 +110,14 @@ def own(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     return lambda *words: train("--config-dir", str(tmp_path / "conf"), "epochs=1", *words)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["function", "class", "v2", "composed"])
 def test_an_own_augmentation_trains(name: str, own: Train, only: Callable[[], RunRecord]) -> None:
     assert own(f"augmentation={name}") == 0
     assert only().config()["augmentation"]["_target_"].split(".")[0] in ("own_forms", "torchvision")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -149,6 +151,7 @@ def test_a_wrong_form_is_one_line(word: str, message: str, own: Train, capsys: p
     assert message in error.splitlines()[-1] and "Traceback" not in error
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "sizes"),
     [

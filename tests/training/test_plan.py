@@ -10,6 +10,8 @@ from cnnexp.records.run_record import RunRecord
 from cnnexp.training.build import build_data
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 
 

@@ -42,6 +42,7 @@ def by_kind(rows: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
     return {row["layer"]: row for row in rows if row["kind"] == kind}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "kind",
     [
@@ -76,6 +77,7 @@ class NoHooks(Progress):
         self.steps += 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("more", [["probes=none"], ["probes=all", "probes.every=1st"]], ids=" ".join)
 def test_no_hook_stays(plan: Plans, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     made = []
@@ -109,6 +111,7 @@ class StopAt(Progress):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("every", "cuts", "kills"),
     [("1ep", [4, 5, 6], False), ("2st", [1, 7, 8], False), ("2st", [4, 8, 14], True), ("1ep", [14], True)],
@@ -143,6 +146,7 @@ def test_a_probe_alone(plan: Plans, name: str) -> None:
     assert {row["kind"] for row in run.probe_rows()} == {name.removesuffix("s") if name != "dead_units" else name}
 
 
+@pytest.mark.integration
 def test_kept_features_show_the_head_alone(plan: Plans) -> None:
     frozen = [
         "model=resnet18",
@@ -162,6 +166,7 @@ def test_kept_features_show_the_head_alone(plan: Plans) -> None:
     assert mine == pytest.approx(theirs, rel=1e-3)
 
 
+@pytest.mark.integration
 def test_the_reference_layers_are_seen_as_torchs_are(plan: Plans) -> None:
     runs = [
         runner.run(plan("probes=all", "epochs=1ep", f"model.impl={impl}"), Progress()) for impl in ("torch", "im2col")
@@ -360,12 +365,14 @@ def test_a_wrong_probe_is_told(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_a_pass_needs_a_validation_split(plan: Plans) -> None:
     with pytest.raises(UserError, match=r"probes\.activations: there is no validation split to look at"):
         plan("probes=all", "data.val_fraction=0")
     assert plan("probes=gradients", "data.val_fraction=0")
 
 
+@pytest.mark.integration
 def test_probes_make_no_arm(train: Callable[..., int], outputs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("optimizer.lr=0.01", "probes=dead_units", "epochs=1ep") == 0
     assert "without probes" not in capsys.readouterr().out
@@ -373,6 +380,7 @@ def test_probes_make_no_arm(train: Callable[..., int], outputs: Any, capsys: pyt
     assert "probes" not in folder.name and "probes" not in json.dumps(RunRecord.read(folder).info["changes"])
 
 
+@pytest.mark.integration
 def test_a_run_that_was_done_without_probes_is_told(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,8 @@ from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 from cnnexp.training.ranks import Ranks
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 Plans = Callable[..., Plan]
 

@@ -9,6 +9,8 @@ from cnnexp.training import run as runner
 from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Bars, Progress, resumed_line
 
+pytestmark = pytest.mark.integration
+
 
 def test_bars_show_what_is_recorded(plan: Callable[..., Plan], capsys: pytest.CaptureFixture[str]) -> None:
     bars = Bars()

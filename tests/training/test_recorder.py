@@ -16,6 +16,8 @@ from cnnexp.training.plan import Plan
 from cnnexp.training.progress import Progress
 from cnnexp.training.recorder import Recorder
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 Only = Callable[[], RunRecord]
 

@@ -18,6 +18,8 @@ from cnnexp.training import build, checkpoint
 from cnnexp.training.loop import train_step
 from cnnexp.training.plan import Plan
 
+pytestmark = pytest.mark.integration
+
 Train = Callable[..., int]
 Only = Callable[[], RunRecord]
 

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from cuts import prepared
 
 from cnnexp.training.plan import Plan
+
+pytestmark = pytest.mark.integration
 
 
 def test_first_weights_depend_on_the_seed_alone(plan: Callable[..., Plan]) -> None:

@@ -37,6 +37,7 @@ def source(train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]]) 
     return runs()["source-s0"]
 
 
+@pytest.mark.integration
 def test_a_described_network_starts_from_a_run_bit_for_bit(source: RunRecord, plan: Plans) -> None:
     chosen = plan(f"model.weights={source.folder}", "seed=5", "epochs=2")
     best = weights_in(source.folder / "checkpoints" / "best.pt")
@@ -46,6 +47,7 @@ def test_a_described_network_starts_from_a_run_bit_for_bit(source: RunRecord, pl
     assert plan("model.weights=null").fingerprint == plan().fingerprint
 
 
+@pytest.mark.integration
 def test_the_run_can_be_named_as_in_every_command(
     source: RunRecord, outputs: Path, train: Callable[..., int], runs: Callable[[], dict[str, RunRecord]]
 ) -> None:
@@ -57,6 +59,7 @@ def test_the_run_can_be_named_as_in_every_command(
     assert cli.main(["evaluate", str(runs()["third-s0"].folder)]) == 0
 
 
+@pytest.mark.integration
 def test_what_does_not_fit_is_listed_and_can_be_left_out(
     source: RunRecord,
     train: Callable[..., int],
@@ -80,6 +83,7 @@ def test_what_does_not_fit_is_listed_and_can_be_left_out(
     assert "loaded; not loaded: missing: " in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_a_network_of_ones_own_starts_from_its_run(
     tmp_path: Path,
     train: Callable[..., int],
@@ -119,6 +123,7 @@ def test_the_lists_are_complete_up_to_eight_of_a_kind() -> None:
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("typed", "line"),
     [

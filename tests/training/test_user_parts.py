@@ -16,6 +16,8 @@ from cnnexp.optim.lean import lean
 from cnnexp.records import run_record as record
 from cnnexp.records.run_record import RunRecord
 
+pytestmark = pytest.mark.integration
+
 FILES = {
     "data/stripes.yaml": "_target_: own_parts.stripes\ncount: 40\nsize: 12\n",
     "augmentation/noise.yaml": "_target_: own_parts.Noise\nstrength: 0.05\n",
