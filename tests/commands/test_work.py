@@ -308,6 +308,7 @@ def test_a_run_whose_worker_ends_is_finished_by_another(
     assert all(len(run.rows()) == 2 * 60 for run in found), json.dumps([len(run.rows()) for run in found])
 
 
+@pytest.mark.integration
 def test_too_few_open_files_are_refused_before_the_first_run(
     train: Train, outputs: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,8 @@ from cnnexp.config.composer import Composer, compose_run
 from cnnexp.config.keys import counts
 from cnnexp.config.words import key_of
 
+pytestmark = pytest.mark.integration
+
 TYPED = [
     ["+study=ablation", "+arm=combined", "seed=3"],
     ["+study=ablation", "+arm=combined", "seed=4", "model.dropout.fc=0.1", "optimizer.lr=1e-3"],

@@ -325,6 +325,7 @@ def test_every_setting_of_a_study_takes_effect(study: str) -> None:
         assert leaves[key] == value, key
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_override_of_an_arm_takes_effect_and_no_two_arms_are_equal(study: str) -> None:
     composed_arms = {arm: composed(f"+study={study}", *arm) for arm in arms(study)}

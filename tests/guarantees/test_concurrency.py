@@ -14,6 +14,8 @@ from cnnexp.data import cache
 from cnnexp.records.run_record import find_runs
 from cnnexp.records.study import read_study
 
+pytestmark = pytest.mark.integration
+
 SMALL = {"contest": [4, 1], "starts": 3}
 FULL = {"contest": [16, 50], "starts": 32, "sweeps": 8}
 
@@ -33,7 +35,6 @@ def raced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return races(tmp_path_factory.mktemp("races"), request.param)
 
 
-@pytest.mark.integration
 def test_of_many_that_want_a_run_one_gets_it(
     raced: tuple[Path, dict[str, Any]], record_property: Callable[[str, object], None]
 ) -> None:

@@ -467,6 +467,7 @@ def test_damaged_rows_are_reported_and_never_continued(
         assert f"{file}: its first" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_a_whole_hash_chain_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = hash_chain.read(runner.run(planned(tmp_path / "a", "whole", 0, "log.hash_chain=true"), Progress()).folder)
     own = half(tmp_path / "b", "whole", 0, "log.hash_chain=true")

@@ -19,6 +19,8 @@ from cnnexp.commands import report as command
 from cnnexp.errors import UserError
 from cnnexp.report import serve as serving
 
+pytestmark = pytest.mark.integration
+
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
 
 
@@ -50,7 +52,6 @@ def ask(server, target="/", method="GET", host=None, headers=()):
     return answer.status, answer.headers, answer.read()
 
 
-@pytest.mark.integration
 def test_it_listens_on_this_machine_only(server):
     assert server.socket.getsockname()[0] == "127.0.0.1"
 
@@ -67,7 +68,6 @@ def test_it_serves_the_page_its_tables_and_figures(server, written):
     assert ask(server, "/plotly.js")[1]["Content-Type"] == "text/javascript"
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     "target",
     [
@@ -91,7 +91,6 @@ def test_nothing_else_is_served(server, written, target):
     assert ask(server, target)[0] == 404
 
 
-@pytest.mark.integration
 def test_pages_below_an_overview_are_served(tmp_path):
     for study in ("one", "two"):
         write_study(tmp_path / "outputs", TWO, study=study, images=200)
@@ -139,7 +138,6 @@ def test_a_port_that_is_in_use_is_one_line(written):
     assert f"--port {port}: is in use; choose another, or 0 for any that is free" in done.stderr
 
 
-@pytest.mark.integration
 def test_it_follows_a_run_and_ctrl_c_ends_it_with_130(tmp_path):
     run = write_run(tmp_path, "dropout", 3, 0.6, status="running")
     words = [sys.executable, "-m", "cnnexp", "report", str(tmp_path / "demo"), "--serve", "--port", "0", "--no-figures"]
@@ -225,7 +223,6 @@ def refresh(tab, written):
     tab.wait_for_function("document.querySelector('#plot-accuracy').dataset.drawn", timeout=30_000)
 
 
-@pytest.mark.integration
 def test_a_refresh_keeps_what_the_reader_did(tab, written):
     tab.evaluate("for (const id of ['figures', 'runs']) document.querySelector(`#${id} details`).open = true")
     tab.click("[data-arm=dropout]")
@@ -250,7 +247,6 @@ def test_a_refresh_keeps_what_the_reader_did(tab, written):
     assert tab.locator("#runs tbody tr:not([hidden])").count() == 3
 
 
-@pytest.mark.integration
 def test_the_page_is_loaded_again_only_when_it_has_changed_and_the_reader_rests(tab, written):
     tab.evaluate("window.before = true; live.active = 0")
     tab.evaluate("live.look()")
@@ -263,7 +259,6 @@ def test_the_page_is_loaded_again_only_when_it_has_changed_and_the_reader_rests(
         pass
 
 
-@pytest.mark.integration
 def test_many_refreshes_do_not_grow_the_tab(tab, written):
     tab.evaluate("document.querySelector('#figures details').open = true")
     tab.evaluate("document.querySelector('#figures').scrollIntoView()")
@@ -284,7 +279,6 @@ def test_many_refreshes_do_not_grow_the_tab(tab, written):
     assert all(after <= 1.03 * before for before, after in zip(first, sizes(), strict=True)), (first, sizes())
 
 
-@pytest.mark.integration
 def test_when_the_server_ends_the_page_says_so(tab, server):
     tab.evaluate("clearTimeout(live.timer)")
     tab.evaluate("() => { window.fetch = async () => { throw new Error('gone'); }; }")

@@ -113,6 +113,7 @@ def test_a_login_node_asks_a_compute_node_for_its_precision(
     assert submitted == "sbatch --parsable"
 
 
+@pytest.mark.integration
 def test_the_question_for_a_precision_has_the_words_of_the_script(
     train: Train, outputs: Path, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_worker_asks_a_busy_controller_again(
     assert words == ["srun", *expected, "sleep", "squeue", "scontrol"]
 
 
+@pytest.mark.integration
 def test_no_more_workers_than_runs_are_left(
     train: Train, outputs: Path, commands: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ from cnnexp.sweep.times import Times, work_of
 from cnnexp.sweep.worker import Worker
 from cnnexp.training.plan import Plan
 
-pytestmark = pytest.mark.counts("sweeps")
+pytestmark = [pytest.mark.counts("sweeps"), pytest.mark.integration]
 
 Train = Callable[..., int]
 Runs = Callable[[], dict[str, RunRecord]]
@@ -140,7 +140,6 @@ IN_THE_LOG = {
 }
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("kinds", [["kill", "raise", "well"]])
 def test_a_failure_leaves_the_others_alone(
     train: Train, hazards: list[str], runs: Runs, tmp_path: Path, kinds: list[str], monkeypatch: pytest.MonkeyPatch,
@@ -226,7 +225,6 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
     ("number", "code"),
@@ -318,7 +316,6 @@ def slow_sweep(
         sweep.kill()
 
 
-@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a server of workers, and /proc")
 def test_runs_continue_when_the_server_of_the_workers_is_killed(
     slow_sweep: tuple["subprocess.Popen[str]", int], runs: Runs, tmp_path: Path
@@ -335,7 +332,6 @@ def test_runs_continue_when_the_server_of_the_workers_is_killed(
     assert list((tmp_path / "temporary").iterdir()) == [], "nothing temporary is left"
 
 
-@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a server of workers, and /proc")
 def test_a_stopped_worker_saves_when_the_sweep_is_asked_to_stop(
     slow_sweep: tuple["subprocess.Popen[str]", int], runs: Runs
@@ -377,7 +373,6 @@ def test_a_deleted_temporary_folder_is_one_line(monkeypatch: pytest.MonkeyPatch)
         workers.start(Slot("cpu", 1))
 
 
-@pytest.mark.integration
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 def test_a_worker_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
     engine = LocalEngine([Slot("cpu", 1)])
@@ -403,7 +398,6 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 
 @pytest.mark.usefixtures("threads")
 class TestWithThreads:
-    @pytest.mark.integration
     def test_two_commands_at_once_share_the_work(
         self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
@@ -426,14 +420,12 @@ class TestWithThreads:
         assert f"waits for a, seed 0: {run.folder}: is in use by pid {os.getpid()} on " in out
         assert {name: run.status for name, run in runs().items()} == {"a-s0": "done", "a-s1": "done"}
 
-    @pytest.mark.integration
     def test_a_run_out_of_memory_says_what_to_try(
         self, train: Train, hazards: list[str], capfd: pytest.CaptureFixture[str]
     ) -> None:
         assert train(*hazards, "-m", "model.kind=memory", "seed=0", "study.arm=a", "slots=cpu:1") == 3
         assert "oom: a, seed 0: out of memory with batch_size=8; try batch_size=4" in capfd.readouterr().out
 
-    @pytest.mark.integration
     def test_what_has_diverged_is_told_again(self, train: Train, hazards: list[str], runs: Runs) -> None:
         request = [*hazards, "-m", "epochs=2st", "slots=cpu:1", "model.kind=blow_up,well,sys_exit"]
         assert train(*request) == 3
@@ -446,7 +438,6 @@ class TestWithThreads:
         assert train(*request[:-1], "model.kind=blow_up,well") == 3
         assert {name: run.status for name, run in runs().items()} == before
 
-    @pytest.mark.integration
     def test_a_study_is_written_down(
         self, train: Train, hazards: list[str], runs: Runs, outputs: Path, tmp_path: Path
     ) -> None:
@@ -482,7 +473,6 @@ class TestWithThreads:
         assert train(*request, "-m", "model.width=5,6", "seed=0", "optimizer.lr=0.5") == 0
         assert len((read_study(outputs / "mine") or {})["runs"]) == 8 + 4
 
-    @pytest.mark.integration
     def test_fail_fast(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st", "model.kind=well,raise,blow_up", "seed=0,1"]
         assert train(*request, "--fail-fast") == 3
@@ -492,7 +482,6 @@ class TestWithThreads:
         }
         assert "not started: 4 runs; the same command continues" in capfd.readouterr().out
 
-    @pytest.mark.integration
     def test_a_budget(self, train: Train, hazards: list[str], runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
         request = [*hazards, "-m", "slots=cpu:1", "epochs=2st"]
         assert train(*request, "seed=0") == 0
@@ -506,7 +495,6 @@ class TestWithThreads:
         assert train(*request, "seed=0,1,2", "--budget", "1m") == 0
         assert len(runs()) == 3
 
-    @pytest.mark.integration
     def test_editing_what_the_runs_were_composed_of_changes_nothing(
         self, train: Train, hazards: list[str], runs: Runs, tmp_path: Path
     ) -> None:
@@ -518,7 +506,6 @@ class TestWithThreads:
         assert len({run.info["fingerprint"] for run in runs().values()}) == 2, "one a kind"
         assert {run.info["model"]["parameters"] for run in runs().values()} == {3 * 64 * 5 + 5 + 5 * 10 + 10}
 
-    @pytest.mark.integration
     def test_user_code_that_changes_meanwhile_is_not_trained_under_the_old_name(
         self, train: Train, hazards: list[str], runs: Runs
     ) -> None:
@@ -533,7 +520,6 @@ class TestWithThreads:
             "hazards: has changed since this run was planned; the same command plans it again"
         )
 
-    @pytest.mark.integration
     def test_a_setting_that_never_took_effect_is_told(
         self, train: Train, hazards: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
@@ -548,7 +534,6 @@ class TestWithThreads:
         assert train(*request, "model.width=6,7", "seed=0") == 0
         assert "suspicious" not in capfd.readouterr().out
 
-    @pytest.mark.integration
     def test_weights_that_are_not_to_be_had_skip_a_run(
         self, train: Train, runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -563,7 +548,6 @@ class TestWithThreads:
         status, error = statuses["weights_imagenet-s0"]
         assert (status, error["type"]) == ("skipped", "Skipped") and "no network here" in error["message"]
 
-    @pytest.mark.integration
     def test_a_worker_that_is_gone_is_replaced(
         self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -586,7 +570,6 @@ class TestWithThreads:
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "seed=0,1") == 0
         assert len(threads) == 2
 
-    @pytest.mark.integration
     def test_a_worker_whose_device_may_be_spoilt_is_replaced(
         self, train: Train, hazards: list[str], threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -600,7 +583,6 @@ class TestWithThreads:
         assert train(*hazards, "-m", "slots=cpu:1", "epochs=1st", "model.kind=raise,well", "seed=0,1") == 3
         assert len(threads) == 3, "a new one after each failure, and none after a run that is done"
 
-    @pytest.mark.integration
     def test_a_run_that_was_done_before_its_worker_died_stays_done(
         self, train: Train, hazards: list[str], runs: Runs, threads: list[Worker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -653,7 +635,6 @@ class TestWithThreads:
         assert train(*hazards, "-m", "device.kind=cpu,cuda") == 2
         assert "device.kind: given cpu and cuda in one sweep; start a sweep for each" in capfd.readouterr().err
 
-    @pytest.mark.integration
     def test_a_transfer_starts_with_its_upstream(
         self, train: Train, runs: Runs, outputs: Path, tmp_path: Path, hazards: list[str], threads: list[Worker]
     ) -> None:

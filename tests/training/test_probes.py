@@ -140,6 +140,7 @@ def test_rows_have_the_columns_that_the_record_names(plan: Plans) -> None:
         assert all(column in PROBE_ROWS[row["kind"]] for column in columns - histogram), row
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["gradients", "updates", "activations", "dead_units", "batch_norm"])
 def test_a_probe_alone(plan: Plans, name: str) -> None:
     run = runner.run(plan(f"probes={name}", "epochs=1ep"), Progress())
@@ -324,6 +325,7 @@ def test_batch_norm_drift_over_batches_of_different_size() -> None:
     assert far["variance_ratio"] == pytest.approx(4, rel=1e-3)
 
 
+@pytest.mark.integration
 def test_a_module_that_is_used_twice_is_two_layers() -> None:
     torch.manual_seed(0)
     network = resnet18(num_classes=4).eval()
