@@ -1,4 +1,4 @@
-"""The licences of public data sets, as their authors state them."""
+"""The licences of public data sets, as their authors state them, by name."""
 
 NONE_STATED = "its authors state none"
 LICENCES = {
@@ -17,8 +17,3 @@ LICENCES = {
     "OxfordIIITPet": "CC BY-SA 4.0",
     "EuroSAT": "MIT",
 }
-
-
-def licence_of(name: str) -> str | None:
-    """Return the licence of a data set by its name; None if it is not known."""
-    return LICENCES.get(name)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cnnexp import metrics
-from cnnexp.data.licences import licence_of
+from cnnexp.data.licences import LICENCES
 from cnnexp.errors import UserError
 from cnnexp.export.check import Check
 from cnnexp.export.portable import resize_rule, size_of
@@ -89,7 +89,7 @@ def _preprocessing(model: TrainedModel, form: str) -> str:
 def _data(model: TrainedModel) -> str:
     data: dict[str, Any] = model.record.info.get("data") or {}
     counts = ", ".join(f"{data.get(part, 0):,} {part}" for part in ("train", "val", "test"))
-    licence = licence_of(str(data.get("name"))) or "not known to the program; see the source of the images"
+    licence = LICENCES.get(str(data.get("name"))) or "not known to the program; see the source of the images"
     fold = model.record.info.get("fold") or {}
     part = f"; fold {fold.get('fold')} of {fold.get('of')}, counted from 0" if fold else ""
     return _listed(

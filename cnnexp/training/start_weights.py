@@ -4,15 +4,18 @@ import copy
 import functools
 import hashlib
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnexp import storage
 from cnnexp.config import checks
 from cnnexp.config import compose as configs
-from cnnexp.config.places import take_over_places
 from cnnexp.errors import UserError
 from cnnexp.records.find import weights_path
+
+DEFAULT_ROOTS = ("data", None)  # of the groups in configs/data
+PUBLIC = {f"cnnexp.data.sources.{name}" for name in ("cifar10", "imagenette", "public_set")}  # may share a folder
 
 
 def upstream_config(config: dict[str, Any], command: str) -> tuple[dict[str, Any], list[str]] | None:
@@ -30,6 +33,20 @@ def upstream_config(config: dict[str, Any], command: str) -> tuple[dict[str, Any
     take_over_places(upstream["data"], config["data"])
     checks.check(upstream)
     return upstream, overrides
+
+
+def take_over_places(upstream: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Give an upstream's data the cache and the root of the run's data, where its config leaves them at the default.
+
+    The root only if both have the same images, or are public data sets, which may share a folder: `data.root=photos`
+    of a person's own images is not where another data set is.
+    """
+    if "cache" in upstream and upstream["cache"] is None:
+        upstream["cache"] = data.get("cache")
+    if "root" in upstream and "root" in data and upstream["root"] in DEFAULT_ROOTS:
+        same = all(upstream.get(key) == data.get(key) for key in ("_target_", "name", "path", "file"))
+        if same or {upstream["_target_"], data["_target_"]} <= PUBLIC:
+            upstream["root"] = data["root"]
 
 
 def find_weights(config: dict[str, Any]) -> str | None:

@@ -20,12 +20,12 @@ from cnnexp.config import checks, signature
 from cnnexp.config import compose as config
 from cnnexp.config.fingerprint import canonical, fingerprint_of
 from cnnexp.config.keys import flatten
-from cnnexp.config.places import take_over_places
 from cnnexp.config.signature import Count, Duration, NonNegative, Positive, Probability, Range, Rate, Span
 from cnnexp.errors import UserError
 from cnnexp.optim import optimizers
 from cnnexp.records.run_record import RunRecord
 from cnnexp.training.plan import Plan, quoted
+from cnnexp.training.start_weights import take_over_places
 
 Plans = Callable[..., Plan]
 

@@ -12,7 +12,7 @@ from torchvision import datasets
 
 from cnnexp import cli
 from cnnexp.data import public
-from cnnexp.data.licences import licence_of
+from cnnexp.data.licences import LICENCES
 from cnnexp.data.public import SETS
 from cnnexp.errors import UserError
 from cnnexp.training.build import make
@@ -34,7 +34,7 @@ def test_it_is_what_torchvision_reads(name, tmp_path):
     DRAWN[name](tmp_path)
     data = load(name, tmp_path, val_fraction=0.0, **({"size": 30} if name in ("Flowers102", "Food101") else {}))
     size = SETS[name].size if name not in ("Flowers102", "Food101") else 30
-    assert data.image == (SETS[name].channels, size, size) and data.name == name and licence_of(name)
+    assert data.image == (SETS[name].channels, size, size) and data.name == name and LICENCES[name]
     if name == "EuroSAT":
         assert (len(data.train), len(data.test)) == (24, 6)
         assert sorted(np.bincount(data.test.labels)) == [3, 3]
