@@ -9,20 +9,20 @@ from cnnexp.config import signature
 from cnnexp.config.signature import Positive
 from cnnexp.errors import unknown
 
-# Each activation with the default values of its settings.
-ACTIVATIONS: dict[str, dict[str, float]] = {
-    "none": {},
-    "relu": {},
-    "leaky_relu": {"slope": 0.01},  # Maas et al. 2013
-    "elu": {"alpha": 1.0},
-    "selu": {},
-    "gelu": {},
-    "silu": {},
-    "mish": {},
-    "hardswish": {},
-    "softplus": {},
-    "sigmoid": {},
-    "tanh": {},
+# Each activation with its class in torch.nn, and the defaults of its settings, in the order that the class takes them.
+ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "none": ("Identity", {}),
+    "relu": ("ReLU", {}),
+    "leaky_relu": ("LeakyReLU", {"slope": 0.01}),  # Maas et al. 2013
+    "elu": ("ELU", {"alpha": 1.0}),
+    "selu": ("SELU", {}),
+    "gelu": ("GELU", {}),
+    "silu": ("SiLU", {}),
+    "mish": ("Mish", {}),
+    "hardswish": ("Hardswish", {}),
+    "softplus": ("Softplus", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
 }
 INITS = ("default", "kaiming", "xavier", "normal")
 
@@ -35,11 +35,12 @@ def activation_of(where: str, given: Any) -> tuple[str, dict[str, float]]:
     if given is None:
         return "none", {}
     name, settings = signature.named_choice(where, "activation", given, ACTIVATIONS, "leaky_relu: {slope: 0.1}")
+    defaults = ACTIVATIONS[name][1]
     for key, value in settings.items():
-        if key not in ACTIVATIONS[name]:
-            raise unknown(f"{where}.{name}", "setting", key, ACTIVATIONS[name])
+        if key not in defaults:
+            raise unknown(f"{where}.{name}", "setting", key, defaults)
         signature.check_value(f"{where}.{name}.{key}", value, float)
-    return name, ACTIVATIONS[name] | settings
+    return name, defaults | settings
 
 
 def init_of(where: str, given: Any) -> tuple[str, dict[str, float]]:

@@ -7,23 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cnnexp.models.choices import init_of
+from cnnexp.models.choices import ACTIVATIONS, init_of
 from cnnexp.models.layers import Layer
 from cnnexp.models.pooling import MaxPool2d
-
-ACTIVATIONS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "relu": lambda s: nn.ReLU(),
-    "leaky_relu": lambda s: nn.LeakyReLU(s["slope"]),
-    "elu": lambda s: nn.ELU(s["alpha"]),
-    "selu": lambda s: nn.SELU(),
-    "gelu": lambda s: nn.GELU(),
-    "silu": lambda s: nn.SiLU(),
-    "mish": lambda s: nn.Mish(),
-    "hardswish": lambda s: nn.Hardswish(),
-    "softplus": lambda s: nn.Softplus(),
-    "sigmoid": lambda s: nn.Sigmoid(),
-    "tanh": lambda s: nn.Tanh(),
-}
 
 LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "conv": lambda s: nn.Conv2d(
@@ -33,7 +19,7 @@ LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "batch_norm": lambda s: nn.BatchNorm2d(s["width"]),
     "batch_norm_features": lambda s: nn.BatchNorm1d(s["width"]),
     "layer_norm": lambda s: nn.LayerNorm(s["width"]),
-    "activation": lambda s: ACTIVATIONS[s["activation"]](s["options"]),
+    "activation": lambda s: getattr(nn, ACTIVATIONS[s["activation"]][0])(*s["options"].values()),
     "max_pool": lambda s: MaxPool2d(s["kernel"], s["stride"]),
     "avg_pool": lambda s: nn.AvgPool2d(s["kernel"], s["stride"]),
     "global_pool": lambda s: nn.AdaptiveAvgPool2d(1),

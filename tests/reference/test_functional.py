@@ -101,7 +101,7 @@ def test_every_activation_of_a_network_is_here() -> None:
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [*((name, NAMES[name]) for name in ACTIVATIONS), ("leaky_relu", {"slope": 0.3}), ("elu", {"alpha": 0.3})],
+    [*((name, NAMES[name][1]) for name in ACTIVATIONS), ("leaky_relu", {"slope": 0.3}), ("elu", {"alpha": 0.3})],
 )
 def test_activations(name: str, settings: dict[str, float]) -> None:
     mine = partial(functional.activation, name=name, **settings)
