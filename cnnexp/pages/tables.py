@@ -1,7 +1,5 @@
 """A table is a list of columns over rows of any kind. One renderer per form: Markdown, LaTeX, CSV, HTML, a terminal."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from cnnexp import text
 
 R = TypeVar("R")
 Kind = Literal["number", "label", "words", "reason", "verdict"]
-DASH = "-"  # a cell without a value
 GAP = "  "  # as text.align leaves between columns
 MIN_FIRST_WIDTH = 14  # characters of the first column of a table in a terminal
 TERMINAL_WIDTH = 120  # characters
@@ -122,25 +119,15 @@ def to_terminal(table: Table[Any], width: int = TERMINAL_WIDTH) -> str:
     return text.align(lines, [i for i, column in enumerate(columns) if column.kind == "number"]) + "\n"
 
 
-def csv_cells(table: Table[Any]) -> list[list[str]]:
-    """Return the cells of the CSV file: the names of the columns, then the rows. Numbers are in full precision."""
-    columns = [column for column in table.columns if column.csv]
-    rows = [[_csv_cell(column.value(row)) for column in columns] for row in table.rows]
-    return [[text.csv_cell(column.csv) for column in columns], *rows]
-
-
-def _csv_cell(value: str | float | int) -> str:
-    """Return words guarded against formulas, nothing for nan, and other numbers so that they read back the same."""
-    if isinstance(value, str):
-        return text.csv_cell(value)
-    return "" if math.isnan(value) else repr(value)
-
-
 def to_csv(table: Table[Any]) -> str:
-    """Return the table as CSV."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(csv_cells(table))
-    return buffer.getvalue()
+    """Return the names of the columns and the rows as CSV. Numbers are in full precision, nan is an empty cell."""
+    columns = [column for column in table.columns if column.csv]
+    rows = [[_empty_if_nan(column.value(row)) for column in columns] for row in table.rows]
+    return text.csv_text([[column.csv for column in columns], *rows])
+
+
+def _empty_if_nan(value: str | float | int) -> str | float | int:
+    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 FORMS: Mapping[str, Callable[[Table[Any]], str]] = {"md": to_markdown, "tex": to_latex, "csv": to_csv}

@@ -74,7 +74,6 @@ def test_csv_guards_words_and_not_numbers() -> None:
 
 
 def test_a_form_has_the_columns_that_are_named_for_it() -> None:
-    assert tables.csv_cells(TABLE) == [["seeds"], ["3"], ["1200"]]
     only_csv = Table(csv_fields("a"), [(1,)])
     assert (only_csv.shown, only_csv.cells) == ([], [[]])
     texts = tables.to_texts({"x.md": TABLE, "x.csv": TABLE})
@@ -83,11 +82,8 @@ def test_a_form_has_the_columns_that_are_named_for_it() -> None:
 
 def test_the_parts_of_a_summary_are_columns_of_the_csv_file() -> None:
     columns: list[Column[Summary | None]] = csv_columns("x_{}_percent", ("mean", "low"), lambda row: row, 100)
-    assert tables.csv_cells(Table(columns, [Summary(0.5, 0.125), None])) == [
-        ["x_mean_percent", "x_low95_percent"],
-        ["50.0", "12.5"],
-        ["", ""],
-    ]
+    out = tables.to_csv(Table(columns, [Summary(0.5, 0.125), None]))
+    assert out == "x_mean_percent,x_low95_percent\n50.0,12.5\n,\n"
 
 
 def test_a_cell_is_sorted_by_its_value_and_not_by_its_text() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fake_records import write_run, write_study
 
 from cnnexp import report
-from cnnexp.pages.tables import csv_cells, to_csv, to_terminal, to_texts
+from cnnexp.pages.tables import to_csv, to_terminal, to_texts
 from cnnexp.report.analysis.decisions import Decision, compared_with
 from cnnexp.report.analysis.findings import analyse
 from cnnexp.report.analysis.statistics import Estimate, beside_limit, p_value
@@ -22,6 +22,10 @@ from cnnexp.report.render.tables import tables_of, tables_of_studies
 pytest_plugins = ["studies"]
 
 TWO = {"baseline": (0.5, 0.3, 60.0), "dropout": (0.6, 0.1, 70.0)}
+
+
+def csv_cells(table):
+    return list(csv.reader(io.StringIO(to_csv(table))))
 
 
 def findings_of(folder):
