@@ -95,6 +95,6 @@ def confusions(found: ClassResults, count: int) -> list[Confusion]:
     ]
 
 
-def most_confused(found: ClassResults, count: int = 3) -> list[str]:
-    """Name the most frequent confusions over the arm's seeds."""
-    return [f"{c.true} classified as {c.predicted} ({plural(c.count, 'time')})" for c in confusions(found, count)]
+def most_confused(found: ClassResults) -> list[str]:
+    """Name the three most frequent confusions over the arm's seeds."""
+    return [f"{c.true} classified as {c.predicted} ({plural(c.count, 'time')})" for c in confusions(found, 3)]

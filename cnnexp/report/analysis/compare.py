@@ -74,12 +74,8 @@ class Row:
         return self.arm.first.number("model", name)
 
 
-def compare(study: Study, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> list[Row]:
-    """Compare every arm with the baseline, paired by seed. decisions, outlooks: of all tests of the study."""
-    return [_row(arm, study.baseline, decisions, outlooks) for arm in study.arms]
-
-
-def _row(arm: Arm, base: Arm | None, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> Row:
+def compare(arm: Arm, base: Arm | None, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> Row:
+    """Compare an arm with the baseline, paired by seed. decisions, outlooks: of all tests of the study."""
     test = summarise(arm.values("result", "test_accuracy"))
     if base is None or arm is base:
         return Row(arm, test, is_baseline=arm is base)
@@ -168,10 +164,9 @@ def _sentence(row: Row, baseline: str) -> str:
     if difference.n == 1:
         verdict = row.decision.provisional or "no verdict"
         pair = f" {paired_runs.in_words(row.mcnemar)}" if row.mcnemar else ""
-        one = "fold" if difference.folds else "seed"
-        return f"{label}: {points} at the one {one} they share: {verdict}.{pair}{diverged}"
+        return f"{label}: {points} at the one {difference.unit} they share: {verdict}.{pair}{diverged}"
     interval = f"95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
-    units = f"{difference.n} shared {'folds' if difference.folds else 'seeds'}"
+    units = f"{difference.n} shared {difference.unit}s"
     over = f"at each of {units}" if difference.all_equal else f"{interval}, {units}"
     return f"{label}: {row.verdict}; {points} ({over}{compared_with(row.decision)}).{_outlook(row.outlook)}{diverged}"
 

@@ -1,41 +1,28 @@
 """Cost against accuracy: which arms no other beats in both."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
+from cnnexp.pages.plotly import rounded
 from cnnexp.report.analysis.compare import Row
-from cnnexp.report.read.runs import Run
 
-
-@dataclass(frozen=True)
-class Cost:
-    """A cost, nan where it is not recorded. path: of its field in run.json."""
-
-    heading: str
-    path: tuple[str, str]
-
-    def of_run(self, run: Run) -> float:
-        """Return the cost of one run."""
-        return run.number(*self.path)
-
-    def of_arm(self, row: Row) -> float:
-        """Return the mean over the arm's done runs."""
-        return row.mean(*self.path)
-
-
-COSTS: Mapping[str, Cost] = {
-    "seconds": Cost("Training time (s)", ("seconds", "train")),
-    "parameters": Cost("Parameters", ("model", "parameters")),
-    "macs": Cost("Multiply-accumulates (MACs)", ("model", "macs")),
+COSTS = {  # the heading of each, and its field in run.json
+    "seconds": ("Training time (s)", ("seconds", "train")),
+    "parameters": ("Parameters", ("model", "parameters")),
+    "macs": ("Multiply-accumulates (MACs)", ("model", "macs")),
 }
-
+COST_HEADINGS = {name: heading for name, (heading, _) in COSTS.items()}
 COST_DIGITS = 12  # of the data of a figure, where seconds, parameters and operations are shown in full
 
 
 def front(rows: Sequence[Row], cost: str) -> list[str]:
     """Return the keys of the arms on the Pareto front of mean test accuracy against a cost, the cheapest first."""
-    points = {row.arm.key: (COSTS[cost].of_arm(row), row.test.mean) for row in rows if row.test.n}
-    return pareto(points)
+    _, path = COSTS[cost]
+    return pareto({row.arm.key: (row.mean(*path), row.test.mean) for row in rows if row.test.n})
+
+
+def costs_of(number: Callable[..., float]) -> dict[str, float | None]:
+    """Return every cost for a figure, None where it is not recorded. number: of a field of run.json."""
+    return {name: rounded(number(*path), COST_DIGITS) for name, (_, path) in COSTS.items()}
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -223,8 +223,7 @@ def limit_of(plan: Plan | None, planned: int, n: int, level: float) -> tuple[flo
 def why_undecided(test: Estimate) -> str:
     """Return the verdict on a test that all its seeds leave undecided."""
     if test.n < 2:
-        unit = "fold" if test.folds else "seed"
-        return f"one {unit}: no verdict" if test.n else f"no shared {unit}: no verdict"
+        return f"one {test.unit}: no verdict" if test.n else f"no shared {test.unit}: no verdict"
     if math.isnan(test.p):
         return f"not decided (n = {test.n}, no spread)"
     return f"not decided (n = {test.n})" if test.p < LEVEL or test.n < FIRST_LOOK else f"within noise{over_folds(test)}"

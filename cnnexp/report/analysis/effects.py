@@ -74,10 +74,13 @@ def effect_tests(study: Study, found: Sequence[Effect]) -> dict[str, Test]:
     return tests
 
 
-def judge_effects(study: Study, found: Sequence[Effect], decisions: Mapping[str, Decision]) -> list[Effect]:
-    """Add the verdicts to the effects. decisions: on all tests of the study."""
-    diverged = _diverged(study)
-    return [_judged(effect, decisions[effect.hypothesis], diverged) if effect.words else effect for effect in found]
+def judge_effect(study: Study, effect: Effect, decisions: Mapping[str, Decision]) -> Effect:
+    """Add the decision and the verdict to an effect that is tested here. decisions: on all tests of the study."""
+    if effect.words is None:
+        return effect
+    decision = decisions[effect.hypothesis]
+    verdict = in_words(effect.points, decision, decision.side, effect.words, _diverged(study))
+    return replace(effect, decision=decision, verdict=verdict)
 
 
 def _diverged(study: Study) -> int:
@@ -174,10 +177,3 @@ def _techniques(arms: Layout, singles: Sequence[str]) -> dict[str, str]:
         own = [change for change in arm.first.texts("changes") if change not in common]
         names.append(",".join(own) if settings_of(arm.name) else arm.label)
     return dict(zip(singles, arm_labels(names, [[]] * len(names)), strict=True))
-
-
-def _judged(effect: Effect, decision: Decision, diverged: int) -> Effect:
-    """Add the decision and the verdict to a tested effect. diverged: runs of any of the arms."""
-    assert effect.words is not None
-    words = in_words(effect.points, decision, decision.side, effect.words, diverged)
-    return replace(effect, decision=decision, verdict=words)

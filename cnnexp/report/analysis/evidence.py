@@ -67,12 +67,8 @@ class Evidence:
         return max(anytime_p(test, self.claim.threshold) for test in self.epochs.by_epoch.values())
 
 
-def gather_evidence(study: Study) -> list[Evidence]:
-    """Return the evidence for every claim of the study, in its order."""
-    return [_evidence(study, text) for text in study.claims]
-
-
-def _evidence(study: Study, text: str) -> Evidence:
+def gather_evidence(study: Study, text: str) -> Evidence:
+    """Return the evidence for a claim of the study. text: of the claim."""
     try:
         claim = parse(text)
     except UserError as error:

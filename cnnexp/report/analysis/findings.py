@@ -11,7 +11,7 @@ from cnnexp.report.analysis.classes import ClassResults
 from cnnexp.report.analysis.compare import Row, compare
 from cnnexp.report.analysis.decisions import NO_TEST, Decision, Family, Test
 from cnnexp.report.analysis.disagreement import Disagreement, disagreements
-from cnnexp.report.analysis.effects import Effect, effect_tests, effects, judge_effects
+from cnnexp.report.analysis.effects import Effect, effect_tests, effects, judge_effect
 from cnnexp.report.analysis.evidence import Evidence, gather_evidence
 from cnnexp.report.analysis.examples import Examples, find_examples
 from cnnexp.report.analysis.judge import Judged, against_baseline, claim_tests, comparison_tests, hypothesis_of, judge
@@ -115,9 +115,9 @@ def analyse(study: Study) -> Findings:
     found = {name: outlook for family in families for name, outlook in outlooks(family, decisions).items()}
     return Findings(
         study=study,
-        rows=compare(study, decisions, found),
-        judged=judge(now.evidence, decisions, found),
-        effects=judge_effects(study, now.effects, decisions),
+        rows=[compare(arm, study.baseline, decisions, found) for arm in study.arms],
+        judged=[judge(evidence, decisions, found) for evidence in now.evidence],
+        effects=[judge_effect(study, effect, decisions) for effect in now.effects],
         reported=compare_reported(study),
         families=families,
         decisions=decisions,
@@ -140,7 +140,8 @@ class _Tests:
 
 
 def _tests(study: Study) -> _Tests:
-    evidence, found, compared = gather_evidence(study), effects(study), comparison_tests(study)
+    evidence = [gather_evidence(study, text) for text in study.claims]
+    found, compared = effects(study), comparison_tests(study)
     claimed, tested = claim_tests(study, evidence, compared), effect_tests(study, found)
     return _Tests(evidence, found, (compared, claimed, tested))
 

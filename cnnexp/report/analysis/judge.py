@@ -137,14 +137,8 @@ def _hypothesis(
     return f"{kind}{sides}: {text} against {threshold + 0:g}", 1 if kind == "within" else sign
 
 
-def judge(
-    evidence: Sequence[Evidence], decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]
-) -> list[Judged]:
-    """Judge every claim by its evidence. decisions, outlooks: of all tests of the study."""
-    return [_judged(of_claim, decisions, outlooks) for of_claim in evidence]
-
-
-def _judged(evidence: Evidence, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> Judged:
+def judge(evidence: Evidence, decisions: Mapping[str, Decision], outlooks: Mapping[str, Outlook]) -> Judged:
+    """Judge a claim by its evidence. decisions, outlooks: of all tests of the study."""
     claim, (name, sign) = evidence.claim, hypothesis_of(evidence)
     decision = decisions.get(name, NO_DECISION)
     if claim is None or evidence.reason:
@@ -199,7 +193,7 @@ def _measured(evidence: Evidence, claim: Claim) -> str:
 def _without_spread(evidence: Evidence) -> str:
     """Say why no number of seeds like these decides, "" if they differ."""
     assert evidence.claim is not None
-    unit = "fold" if evidence.test.folds else "seed"
+    unit = evidence.test.unit
     if math.isnan(evidence.test.p):
         return f"the same difference at every {unit}; a t-test cannot decide"
     if evidence.claim.kind != STD and evidence.decisive.std <= NO_SPREAD:

@@ -42,16 +42,21 @@ class Estimate:
     folds: int = 0
 
     @property
+    def unit(self) -> str:
+        """Return what a value is of: "seed", or "fold"."""
+        return "fold" if self.folds else "seed"
+
+    @property
     def units(self) -> str:
         """Return "5 seeds", or "5 folds"."""
-        return plural(self.n, "fold" if self.folds else "seed")
+        return plural(self.n, self.unit)
 
     @property
     def all_equal(self) -> str:
         """Return "all 5 seeds equal" of several values without spread, which an interval of width 0 hides; else ""."""
         if not self.std <= NO_SPREAD:
             return ""
-        return f"both {self.units.split()[1]} equal" if self.n == 2 else f"all {self.units} equal"
+        return f"both {self.unit}s equal" if self.n == 2 else f"all {self.units} equal"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cnnexp.report.read.comparable import beyond
 from cnnexp.report.read.runs import Run
@@ -88,33 +88,32 @@ def _listed(keys: Sequence[str]) -> str:
 
 def _pretrained(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Name the arms whose runs all start from the same weights. Runs of one fingerprint do."""
-    counts, weights = Counter(label for label, _ in used), dict[str, list[str]]()
-    for label, run in {label: run for label, run in used if counts[label] > 1}.items():
-        if (found := run.text("model", "weights")) not in ("", "none"):
-            weights.setdefault(found, []).append(label)
+    counts = Counter(label for label, _ in used)
+    several = {label: run for label, run in used if counts[label] > 1}
+    weights = _by_what((run.text("model", "weights"), label) for label, run in several.items())
     return [
-        f"{', '.join(names)}: every run starts from the same pretrained weights ({name}). How much results vary with "
-        "another pretraining, no interval says."
-        for name, names in weights.items()
+        f"{labels}: every run starts from the same pretrained weights ({name}). How much results vary with another "
+        "pretraining, no interval says."
+        for name, labels in weights.items()
+        if name not in ("", "none")
     ]
 
 
 def _accelerated(used: Sequence[tuple[str, Run]]) -> list[str]:
     """Name the arms that were trained in a faster way, which can change last digits or what times mean."""
-    labels: dict[str, list[str]] = {}
+    said = []
     for label, run in used:
-        said = []
         if run.text("features") == "computed once":
-            said.append("the frozen backbone's features were computed once, and images/s are those of the head alone")
+            what = "the frozen backbone's features were computed once, and images/s are those of the head alone"
+            said.append((what, label))
         if layers := run.texts("device", "fp32_layers"):
-            said.append(f"layers that bf16 would slow down or make inaccurate computed in fp32: {', '.join(layers)}")
+            what = f"layers that bf16 would slow down or make inaccurate computed in fp32: {', '.join(layers)}"
+            said.append((what, label))
         if mode := run.text("device", "compile"):
             how = "torch.compile" if mode == "True" else f"torch.compile, {mode}"
-            said.append(f"the training steps were compiled ({how}): times are without compiling, memory is with it")
-        for what in said:
-            if label not in labels.setdefault(what, []):
-                labels[what].append(label)
-    return [f"{', '.join(names)}: {what}." for what, names in labels.items()]
+            what = f"the training steps were compiled ({how}): times are without compiling, memory is with it"
+            said.append((what, label))
+    return [f"{labels}: {what}." for what, labels in _by_what(said).items()]
 
 
 def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
@@ -131,15 +130,19 @@ def _leaks(used: Sequence[tuple[str, Run]]) -> list[str]:
 
 def _mixed(what: str, path: tuple[str, ...], used: Sequence[tuple[str, Run]]) -> list[str]:
     """Return a note on which arms have which value of a field of run.json, if they differ."""
-    values: dict[str, list[str]] = {}
-    for label, run in used:
-        labels = values.setdefault(run.text(*path) or "not recorded", [])
-        if label not in labels:
-            labels.append(label)
+    values = _by_what((run.text(*path) or "not recorded", label) for label, run in used)
     if len(values) < 2:
         return []
-    who = "; ".join(f"{value[:32]}: {', '.join(labels)}" for value, labels in values.items())
+    who = "; ".join(f"{value[:32]}: {labels}" for value, labels in values.items())
     return [f"{what} ({who})."]
+
+
+def _by_what(said: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return {what is said: the different arms of which it is, "a, b"}. said: (what, the arm's label)."""
+    found: dict[str, dict[str, None]] = {}
+    for what, label in said:
+        found.setdefault(what, {})[label] = None
+    return {what: ", ".join(labels) for what, labels in found.items()}
 
 
 def _of_data(used: Sequence[tuple[str, Run]]) -> list[str]:

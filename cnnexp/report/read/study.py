@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cnnexp.config.keys import flatten
 from cnnexp.records.identical import differing
 from cnnexp.records.names import arm_folder, arm_labels, short_keys, slug
 from cnnexp.records.study import Crossing, Plan
@@ -207,7 +206,7 @@ def _settings(arms: list[Arm]) -> list[str]:
     for group in same.values():
         keys = differing([arms[index].first.record for index in group], "difference") if len(group) > 1 else ()
         for index in group if 0 < len(keys) <= MAX_SETTINGS_IN_LABEL else []:
-            config, short = flatten(arms[index].first.record.config()), short_keys(keys)
+            config, short = arms[index].first.settings or {}, short_keys(keys)
             found[index] = shorten(plain(" ".join(f"{short[key]}={config.get(key)}" for key in keys)), 60)
     return found
 

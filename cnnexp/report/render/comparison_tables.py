@@ -176,7 +176,7 @@ def for_papers(findings: Findings) -> Table[Row]:
 
 
 def _mean_seconds(stage: str) -> Column[Row]:
-    return Column(SECONDS[stage], "", lambda r: summarise(r.arm.values("seconds", stage)).mean, decimals(1))
+    return Column(SECONDS[stage], "", lambda r: r.mean("seconds", stage), decimals(1))
 
 
 COST: list[Column[Row]] = [

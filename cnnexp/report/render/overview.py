@@ -12,7 +12,7 @@ from cnnexp.pages.plotly import SCRIPT, library, rounded
 from cnnexp.pages.tables import Column, Table, to_terminal
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.analysis.compare import in_short
-from cnnexp.report.analysis.cost import COST_DIGITS, COSTS
+from cnnexp.report.analysis.cost import COST_HEADINGS, costs_of
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
 from cnnexp.report.read.runs import UNFINISHED
@@ -205,8 +205,7 @@ def _data(lines: Sequence[Line]) -> dict[str, Any]:
                     "group": group,
                     "n": row.test.n,
                     "test": rounded(100 * row.test.mean),
-                    "costs": {name: rounded(cost.of_arm(row), COST_DIGITS) for name, cost in COSTS.items()},
+                    "costs": costs_of(row.mean),
                 }
             )
-    costs = {name: cost.heading for name, cost in COSTS.items()}
-    return {"points": points, "costs": costs, "groups": sorted(groups, key=lambda name: (-groups[name], name))}
+    return {"points": points, "costs": COST_HEADINGS, "groups": sorted(groups, key=lambda name: (-groups[name], name))}

@@ -10,7 +10,7 @@ from cnnexp.pages.tables import Table
 from cnnexp.report.analysis import calibration, diagnostics
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, most_confused
 from cnnexp.report.analysis.compare import sentences
-from cnnexp.report.analysis.cost import COSTS
+from cnnexp.report.analysis.cost import COST_HEADINGS
 from cnnexp.report.analysis.examples import MAX_ARMS
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.analysis.judge import summary
@@ -108,7 +108,7 @@ def render(
         "answer": answer(findings),
         "interactive": drawn_by is not None,
         "captions": dict(zip(CAPTIONS, in_words(CAPTIONS.values(), study.folds), strict=True)),
-        "costs": {name: cost.heading for name, cost in COSTS.items()},
+        "costs": COST_HEADINGS,
         "has_curves": "validation_curves" in figure_of,
         "has_matrices": bool(data and data["matrices"]),
         "settings": bool(drawn_by and data and data["settings"]),

@@ -6,19 +6,18 @@
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 from PIL import Image as Pillow
 
-from cnnexp.config.keys import counts, flatten
-from cnnexp.errors import UserError
+from cnnexp.config.keys import counts
 from cnnexp.pages.plotly import MAX_POINTS, rounded
 from cnnexp.pages.style import COLOURS
 from cnnexp.records.identical import varying
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES
-from cnnexp.report.analysis.cost import COST_DIGITS, COSTS, front
+from cnnexp.report.analysis.cost import COST_HEADINGS, COSTS, costs_of, front
 from cnnexp.report.analysis.examples import Example
 from cnnexp.report.analysis.findings import Findings
 from cnnexp.report.figures.images import Image, TestImages, shrink
@@ -44,7 +43,7 @@ def page_data(findings: Findings, images: TestImages) -> dict[str, Any]:
         "folds": findings.study.folds,
         "arms": _arms(findings, arms, every),
         "fronts": {name: front(findings.rows, name) for name in COSTS},
-        "costs": {name: cost.heading for name, cost in COSTS.items()},
+        "costs": COST_HEADINGS,
         "reliability": _reliability(findings),
         "mistakes": {arm.key: [store.example(arm, e) for e in found] for arm, found in findings.examples.mistakes},
         "matrices": {
@@ -85,9 +84,7 @@ def _arms(findings: Findings, arms: Sequence[Arm], every: int) -> list[dict[str,
                 "baseline": base,
                 "n": test.n if test else 0,
                 "test": [rounded(100 * x) for x in (test.mean, *ends)] if test else [None] * 3,
-                "costs": {
-                    name: rounded(cost.of_arm(row), COST_DIGITS) if row else None for name, cost in COSTS.items()
-                },
+                "costs": costs_of(row.mean) if row else dict.fromkeys(COSTS),
                 "runs": [_run(run, every, True) for run in arm.runs]
                 + [_run(run, every, False) for run in arm.unfinished],
             }
@@ -100,7 +97,7 @@ def _run(run: Run, every: int, done: bool) -> dict[str, Any]:
         "seed": run.seed if run.fold is None else run.seed_name,
         "done": done,
         "test": rounded(100 * run.test_accuracy),
-        "costs": {name: rounded(cost.of_run(run), COST_DIGITS) for name, cost in COSTS.items()},
+        "costs": costs_of(run.number),
         "val": _curves(run, "val", every),
         "train": _curves(run, "train", every),
         "seconds": _seconds(run, every),
@@ -137,12 +134,7 @@ def _reliability(findings: Findings) -> dict[str, list[list[float | None]]]:
 
 def _settings(arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
     """Return {key: {arm.key: value}} of the settings in which the arms' configs differ."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for arm in arms:
-        try:
-            found[arm.key] = flatten(arm.first.record.config())
-        except UserError:
-            continue
+    found = {arm.key: settings for arm in arms if (settings := arm.first.settings) is not None}
     keys = [key for key in varying(found.values()) if counts(key, "difference")]
     return {
         plain(key): {arm: plain(config[key]) if key in config else "" for arm, config in found.items()}
