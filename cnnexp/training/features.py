@@ -1,8 +1,8 @@
 """Features of a frozen backbone, computed once, so that only the head is trained on them.
 
 If nothing below the head learns or varies, its input depends only on the image and on whether the image is mirrored.
-Both are computed once, kept on the device, and gathered by position. The training is the same up to rounding, since
-the last bits of a convolution depend on the batch. `cache_features: false` turns it off.
+Both are computed once, kept on the device, and gathered by position. The head has to give the logits. The training is
+the same up to rounding, since the last bits of a convolution depend on the batch. `cache_features: false` turns it off.
 """
 
 import copy
@@ -72,6 +72,8 @@ class Features:
         once, twin = self._pass(self.model.eval(), x), copy.deepcopy(self.model).train()
         if not torch.allclose(once, self._pass(twin, x), rtol=1e-3, atol=1e-5):
             return "they vary in training (dropout?)"
+        if not (self._ends_with_head(self.model, x) and self._ends_with_head(twin, x)):
+            return f"{self.name} does not give the logits"
         needed = 2 * once[0].nbytes * len(images) * (self.ranks.local_count if images.device.type == "cpu" else 1)
         if needed > MAX_MEMORY_SHARE * memory_bytes(images.device):
             return f"they would take {needed / 2**20:.0f} MiB"
@@ -103,6 +105,17 @@ class Features:
         finally:
             hook.remove()
         return inputs[0]
+
+    def _ends_with_head(self, model: nn.Module, x: Tensor) -> bool:
+        """Tell whether a model uses its head once, and returns what the head returns."""
+        outputs: list[Tensor] = []
+        hook = model.get_submodule(self.name).register_forward_hook(lambda _, given, y: outputs.append(y.clone()))
+        try:
+            with torch.no_grad(), self.device.autocast():
+                logits = model(x)
+        finally:
+            hook.remove()
+        return len(outputs) == 1 and outputs[0].shape == logits.shape and torch.equal(outputs[0], logits)
 
     def in_order(self, images: DeviceImages, batch_size: int, starts: Iterable[int]) -> Iterator[Tensor]:
         """Yield the features (N, ...) of a split in its order, in batches that begin at `starts`."""

@@ -119,6 +119,29 @@ def test_more_than_a_head_is_noticed(cpu: Device) -> None:
     assert str(features(model, cpu).why_not_cacheable(FourPixels())) == "more learns than the head: below, fc"  # type: ignore[arg-type]
 
 
+class Ended(Noisy):
+    """A head whose output is not the logits yet."""
+
+    def __init__(self, end: str):
+        super().__init__(0.0)
+        self.end = end
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = super().forward(x)
+        if self.end == "twice":
+            return y + super().forward(x.flip(-1))
+        if self.end == "in training":
+            return 2 * y if self.training else y
+        return y[:, :, None].flatten(1) if self.end == "same" else 2 * y
+
+
+@pytest.mark.parametrize(("end", "kept"), [("same", True), ("twice", False), ("scaled", False), ("in training", False)])
+def test_a_head_that_does_not_end_the_network_is_noticed(cpu: Device, end: str, kept: bool) -> None:
+    """As of a ResNetV2 of timm, whose head is a convolution, or a distilled DeiT, which takes the mean of two heads."""
+    reason = features(Ended(end), cpu).why_not_cacheable(FourPixels())  # type: ignore[arg-type]
+    assert reason == (None if kept else "fc does not give the logits")
+
+
 def test_features_are_what_reaches_the_head(cpu: Device) -> None:
     model, images = Noisy(0.0), FourPixels()
     kept: Any = features(model, cpu)
