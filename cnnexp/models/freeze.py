@@ -44,17 +44,18 @@ def _blank(kind: type[_BatchNorm]) -> _BatchNorm:
     return frozen(kind).__new__(frozen(kind))
 
 
-def freeze_weights(model: nn.Module, freeze: str | list[str], head: str) -> list[str]:
+def freeze_weights(model: nn.Module, freeze: str | list[str], head: str | tuple[str, ...]) -> list[str]:
     """Freeze the weights that `freeze` names, except those of batch normalisation; return their names.
 
-    freeze: `none`; `backbone`, all but the module named `head`; or patterns of modules or parameters, as
-    [conv1, "layer[12].*"]. Raises UserError if a pattern matches nothing.
+    freeze: `none`; `backbone`, all but the module named `head`, or the modules; or patterns of modules or parameters,
+    as [conv1, "layer[12].*"]. Raises UserError if a pattern matches nothing.
     """
     weights = _weights(model)
     if freeze == "none":
         return []
     if freeze == "backbone":
-        chosen = [name for name in weights if not name.startswith(f"{head}.")]
+        heads = tuple(f"{name}." for name in ((head,) if isinstance(head, str) else head))
+        chosen = [name for name in weights if not name.startswith(heads)]
     else:
         chosen = []
         for pattern in freeze:

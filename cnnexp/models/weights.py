@@ -166,23 +166,25 @@ def load_all(model: nn.Module, state: Mapping[str, Tensor], source: str, strict:
 
 
 def load_backbone(
-    model: nn.Module, state: Mapping[str, Tensor], head: str, source: str, strict: bool = True
+    model: nn.Module, state: Mapping[str, Tensor], head: str | tuple[str, ...], source: str, strict: bool = True
 ) -> list[str]:
     """Load all tensors but the head's, which stay as they are; return the names of the loaded ones.
 
-    For a network of gray images, weights for RGB are summed over the channels, as in `to_channels`. Raises UserError if
-    nothing fits, or if a tensor outside the head is missing, unexpected, or of another shape; if not `strict`, these
-    are listed, and what fits is loaded.
+    head: the name of the last layer, or the names of several. For a network of gray images, weights for RGB are summed
+    over the channels, as in `to_channels`. Raises UserError if nothing fits, or if a tensor outside the head is
+    missing, unexpected, or of another shape; if not `strict`, these are listed, and what fits is loaded.
     """
-    own = {k: t for k, t in model.state_dict().items() if not k.startswith(f"{head}.")}
+    names = (head,) if isinstance(head, str) else head
+    heads = tuple(f"{name}." for name in names)
+    own = {k: t for k, t in model.state_dict().items() if not k.startswith(heads)}
     state = without_prefix(state, own, source)
-    given = {k: t for k, t in state.items() if not k.startswith((f"{head}.", *AUXILIARY))}
+    given = {k: t for k, t in state.items() if not k.startswith((*heads, *AUXILIARY))}
     key = f"{_first_convolution(model)[0]}.weight"
     gray, colour = own.get(key), given.get(key)
     if gray is not None and colour is not None and colour.shape == (len(gray), 3, *gray.shape[2:]) != gray.shape:
         given[key] = colour.sum(1, keepdim=True)
     loaded = _load(model, own, given, source, strict)
-    log.info("weights: %d tensors from %s; the head (%s) is fresh", len(loaded), source, head)
+    log.info("weights: %d tensors from %s; the head (%s) is fresh", len(loaded), source, ", ".join(names))
     return loaded
 
 

@@ -76,7 +76,7 @@ def timm_model(
     import timm
 
     from cnnexp.models.freeze import freeze_weights, set_batch_norm
-    from cnnexp.models.weights import from_file, head_name, load_backbone
+    from cnnexp.models.weights import from_file, load_backbone
 
     settings = timm_settings(name, image, classes)
     if weights == "imagenet" and not _timm_config(name).has_weights:
@@ -92,13 +92,29 @@ def timm_model(
         raise Skipped(
             f"model.weights=imagenet: the weights of {name} are not available ({reason}); give model.weights=PATH"
         ) from error
-    logits = model.get_classifier() if callable(model.get_classifier) else None
-    head = next((n for n, m in model.named_modules() if m is logits), None) or head_name(model)
+    heads = timm_heads(model)
     if weights not in ("none", "imagenet"):
-        load_backbone(model, from_file(weights_path(weights)), head, str(weights), strict)
-    freeze_weights(model, freeze, head)
+        load_backbone(model, from_file(weights_path(weights)), heads, str(weights), strict)
+    freeze_weights(model, freeze, heads)
     set_batch_norm(model, bn)
     return model
+
+
+def timm_heads(model: Any) -> tuple[str, ...]:
+    """Return the names of the last layers of a network of timm.
+
+    A distilled DeiT has two, whose mean are its logits; a VOLO has one for its class token and one for the others.
+    """
+    from cnnexp.models.weights import head_name
+
+    given = model.get_classifier() if callable(model.get_classifier) else None
+    found, modules = given if isinstance(given, tuple) else (given,), dict(model.named_modules())
+    heads = [name for name, module in modules.items() if any(module is one for one in found)] or [head_name(model)]
+    named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    for name in named if isinstance(named, (tuple, list)) else ():
+        if name in modules and not f"{name}.".startswith(tuple(f"{head}." for head in heads)):
+            heads.append(name)
+    return tuple(heads)
 
 
 def timm_settings(name: str, image: tuple[int, int, int], classes: int) -> dict[str, Any]:

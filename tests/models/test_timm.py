@@ -37,6 +37,26 @@ def test_it_has_a_new_head_and_takes_the_image(timm, name, head, channels):
     assert learns == norms | {head}
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("name", "heads"),
+    [
+        ("deit_tiny_distilled_patch16_224", {"head", "head_dist"}),  # the logits are the mean of both
+        ("levit_128s", {"head.linear", "head_dist.linear"}),
+        ("volo_d1_224", {"head", "aux_head"}),  # in the logits by half
+        ("crossvit_9_240", {"head.0", "head.1"}),
+    ],
+)
+def test_all_heads_are_new_and_learn(timm, tmp_path, name, heads):
+    """One that is loaded from other classes does not fit; one that stays random and frozen disturbs the logits."""
+    side = 240 if name.startswith("crossvit") else 224
+    torch.save(timm.create_model(name, num_classes=11).state_dict(), tmp_path / "w.pt")
+    model = build((3, side, side), name=name, freeze="backbone", weights=str(tmp_path / "w.pt"))
+    norms = {n for n, m in model.named_modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
+    learns = {n.rpartition(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert learns - norms == heads
+
+
 def test_a_run_of_timm_says_what_is_missing_without_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"timm is not installed; type: pip install 'cnnexp\[timm\]'"):
