@@ -17,7 +17,7 @@ def parameters(
     """Return the parameters that learn: a list, or a list of groups with their own lr and weight_decay.
 
     node: `param_groups`, None for no groups. optimizer: its settings, of which groups change lr and weight_decay.
-    no_decay: biases and the parameters of norms, which have one dimension, have no weight decay. layer_decay: the last
+    no_decay: parameters of one dimension, as biases, and those of norms have no weight decay. layer_decay: the last
     layer that learns keeps lr, each layer before it has that of the next one times this (Clark et al. 2020, arXiv
     2003.10555); see `layer_numbers`. rates: {part of a parameter's name: factor}; all that match multiply. Raises
     UserError for a part that no name has, and for an optimiser without lr. later: names of frozen parameters that learn
@@ -39,11 +39,12 @@ def parameters(
     numbers = {} if decay is None else layer_numbers(model)
     last = max((numbers[name] for name in learning), default=0) if numbers else 0
     groups: dict[tuple[float, bool], list[Tensor]] = {}
+    dimensions = _dimensions(model)
     for name, parameter in learning.items():
         factor = 1.0 if decay is None else decay ** (last - numbers[name])
         for part, times in rates.items():
             factor *= times if _is_part(part, name) else 1.0
-        groups.setdefault((factor, bool(node["no_decay"]) and parameter.ndim < 2), []).append(parameter)
+        groups.setdefault((factor, bool(node["no_decay"]) and dimensions[name] < 2), []).append(parameter)
     return [
         {"params": found, "lr": factor * optimizer["lr"], **({"weight_decay": 0.0} if spared else {})}
         for (factor, spared), found in groups.items()
@@ -64,15 +65,24 @@ def layer_numbers(model: "nn.Module") -> dict[str, int]:
         found: dict[str, int] = group_parameters(model, matcher(coarse=False), reverse=True)
         return found
     members: dict[str, list[str]] = {}
-    shapes = {name: p.ndim for name, p in model.named_parameters()}
+    dimensions = _dimensions(model)
     stages = {name for name, module in model.named_modules() if _is_stage(module)}
-    for name in shapes:
+    for name in dimensions:
         members.setdefault(_layer(name, stages), []).append(name)
     numbers, count = dict[str, int](), -1
     for names in members.values():
-        count += count < 0 or any(shapes[name] > 1 for name in names)
+        count += count < 0 or any(dimensions[name] > 1 for name in names)
         numbers.update(dict.fromkeys(names, count))
     return numbers
+
+
+def _dimensions(model: "nn.Module") -> dict[str, int]:
+    """Return the number of dimensions of each parameter; 1 of a norm, also of a LayerNorm over images (C, H, W)."""
+    from torch import nn
+
+    norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+    owners = {name for name, module in model.named_modules() if isinstance(module, norms)}
+    return {name: 1 if name.rpartition(".")[0] in owners else p.ndim for name, p in model.named_parameters()}
 
 
 def _layer(name: str, stages: Collection[str]) -> str:

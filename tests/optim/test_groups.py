@@ -39,6 +39,14 @@ def test_biases_and_norms_do_not_decay() -> None:
     assert found["0.weight"] == found["3.weight"] == (0.1, None), "the optimiser's own weight decay"
 
 
+def test_a_layer_norm_over_images_is_a_norm() -> None:
+    """Its parameters have three dimensions."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 6]), nn.Flatten(), nn.Linear(144, 2))
+    found = by_name(model, no_decay=True, layer_decay=0.5)
+    assert {name for name, (_, decay) in found.items() if decay == 0} == {"0.bias", "1.weight", "1.bias", "3.bias"}
+    assert found["1.weight"][0] == found["0.weight"][0] == 0.05, "it belongs to the layer before it"
+
+
 def test_rates_of_layers() -> None:
     found = by_name(network(), layer_decay=0.5, rates={"3": 10, "0.weight": 2})
     assert {name: lr for name, (lr, _) in found.items()} == pytest.approx(
