@@ -10,10 +10,12 @@ import numpy as np
 from cnnexp.data.arrays import fingerprint_of, image_data
 from cnnexp.data.folders import split_of
 from cnnexp.data.images import ImageData, Integers, Pixels
+from cnnexp.data.pixels import flatten
 from cnnexp.data.splits import DEFAULTS, check, in_fold, val_as_test, validation, without_effect
 from cnnexp.errors import UserError
 from cnnexp.text import shorten, visible
 
+OTHER_COLOURS = ("P", "PA", "YCbCr", "HSV", "LAB")  # modes of Pillow whose numbers are no red, green and blue
 READ_TWICE = 32  # items, to find random changes
 TEST_FRACTION = 0.2  # of a data set that is not divided
 
@@ -27,7 +29,7 @@ def from_datasets(
     which a stratified `test_fraction`, or one of `folds`, is the test split. The names of splits are those of folders,
     and as there, without "test" the "val" is used as test. splitting: more settings of `image_data`.
     An item is (image, label). An image is a PIL image, an array (H, W, C) or (H, W), or a tensor (C, H, W); its numbers
-    are 0 to 255, or floats in [0, 1]. All images have one size.
+    are 0 to 255, or floats in [0, 1]. A PIL image with a palette becomes RGB. All images have one size.
     Raises UserError for other items, and for splits with other names or too many of them.
     """
     parts = _splits(given)
@@ -138,6 +140,8 @@ def pair(where: str, item: Any) -> tuple[Any, int]:
 
 def pixels(where: str, image: Any) -> Pixels:
     """Return an image as (H, W, C) uint8. Raises UserError for numbers or shapes that are no image."""
+    if getattr(image, "mode", None) in OTHER_COLOURS and hasattr(image, "convert"):
+        image = flatten(image, "RGB")
     is_tensor = hasattr(image, "detach")
     array = np.asarray(image.detach().cpu() if is_tensor else image)
     if array.ndim == 2:

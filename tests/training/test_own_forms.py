@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import v2
 
 from cnnexp.data.images import Split
@@ -212,6 +213,16 @@ def test_items_of_a_data_set_are_read_exactly() -> None:
         assert data is not None
         np.testing.assert_array_equal(data.test.images[data.test.indices], arrays)
         np.testing.assert_array_equal(data.test.labels, labels)
+
+
+@pytest.mark.parametrize("mode", ["P", "HSV", "YCbCr"])
+def test_colours_of_another_kind_become_rgb(mode: str) -> None:
+    colour = Image.new("RGB", (4, 4), (250, 120, 10))
+    image = colour.quantize() if mode == "P" else colour.convert(mode)
+    items = [(image, 0), (image, 1)] * 10
+    data = from_datasets("own", (items, items))
+    assert data is not None and data.image == (3, 4, 4)
+    assert np.abs(data.test.images[0].astype(int) - (250, 120, 10)).max() <= 2
 
 
 def shades(count: int, first: int) -> list[tuple[Any, int]]:
