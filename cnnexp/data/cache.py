@@ -27,7 +27,7 @@ from cnnexp import storage
 from cnnexp.data.images import Integers, Pixels
 from cnnexp.errors import UserError
 
-CODE_VERSION = 3  # increase it when decoding, drawing or the file layout changes
+CODE_VERSION = 4  # increase it when decoding, drawing or the file layout changes
 MAX_CHECKED_BYTES = 2 << 30  # half a second; measured: crc32 of a cached file reads 4.2 GB/s
 ARRAYS = ("images.npy", "labels.npy", "ids.npy", "parts.npy", "sums.npy")
 _verified: set[tuple[Path, int, int]] = set()  # (file, inode, mtime in ns) that match their checksum in this process

@@ -119,6 +119,8 @@ def open_image(path: Path) -> Image.Image:
     if path.exists() and not path.is_file():
         raise ValueError("it is not a file")
     opened = Image.open(path, formats=FORMATS)
+    if opened.format == "TIFF":
+        opened.filename = ""  # else Pillow maps uncompressed gray into memory, with the sides of the turned image
     if opened.width * opened.height > MAX_PIXELS:
         opened.close()
         raise ValueError(f"it has {opened.width} x {opened.height} pixels; allowed: {MAX_PIXELS:,}")

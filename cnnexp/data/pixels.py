@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from cnnexp.config.sizes import height_width
 
 Seen = Callable[[int], None]
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF files
 
 
 def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen | None = None) -> Image.Image:
@@ -34,6 +35,8 @@ def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen |
         if seen:
             seen(high)
         shift = (bits or 16) - 8
+        if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow turns over 8 bits only
+            deep = (1 << (bits or 16)) - 1 - deep.astype(np.int64)
         orientation = image.getexif().get(0x0112)
         turned = Image.fromarray((deep >> shift).astype(np.uint8))
         if alpha is not None:

@@ -131,6 +131,27 @@ def test_a_turned_deep_image_is_turned_back(tmp_path):
     assert (decode(tmp_path / "deep.png", 8, "crop", 1)[..., 0] == np.rot90(values >> 8, -1)).all()
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_tiff_is_turned_back(tmp_path, orientation, kind, compression):
+    """Pillow itself mixes the rows of uncompressed gray ones whose sides are swapped."""
+    values = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (6, 9), dtype=kind)
+    right = values if orientation < 5 else values.T
+    down = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}[orientation]
+    expected = right[:: down[0], :: down[1]] >> (8 if kind is np.uint16 else 0)
+    Image.fromarray(values).save(tmp_path / "x.tif", tiffinfo={274: orientation}, compression=compression)
+    assert (decode(tmp_path / "x.tif", expected.shape, "squash", 1)[..., 0] == expected).all()
+
+
+@pytest.mark.parametrize("bits", [None, 12])
+def test_a_deep_tiff_in_which_0_is_white_is_as_it_is_seen(tmp_path, bits):
+    values = np.random.default_rng(0).integers(0, 1 << (bits or 16), (8, 8)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "xray.tif", tiffinfo={262: 0})  # Pillow writes the values as they are
+    expected = (1 << (bits or 16)) - 1 - values >> (bits or 16) - 8
+    assert (decode(tmp_path / "xray.tif", 8, "crop", 1, bits)[..., 0] == expected).all()
+
+
 def test_files_are_read_by_their_content_and_the_others_counted_by_kind(tmp_path, caplog):
     root = tree(tmp_path / "tree")
     names = {"a.jfif": "JPEG", "b": "PNG", "c.jpe": "JPEG", "d.avif": "AVIF", "e.xyz": "WEBP", "f.jp2": "JPEG2000"}
