@@ -86,8 +86,7 @@ def as_table(rows: list[dict[str, Any]], names: Mapping[str, str]) -> str:
 
 def _advice(rows: list[dict[str, Any]]) -> str:
     """Return a line on how to choose a setting, if one of the studies is there for that."""
-    from cnnexp.records.choice import ADVICE, is_choice
-    from cnnexp.records.study import read_study
+    from cnnexp.records.study import ADVICE, is_choice, read_study
 
     arms: dict[Path, list[str]] = {}
     for row in rows:

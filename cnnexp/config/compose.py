@@ -23,8 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnexp.config.arms import CHOSEN, check_file, read_arms, register
 from cnnexp.config.checks import LOADING
 from cnnexp.config.hydra_node import check_names, check_node
-from cnnexp.config.model_images import follow_model
 from cnnexp.config.schema import SWEEP, RunConfig
+from cnnexp.config.set_by_data import follow_model
 from cnnexp.config.words import (
     ALIASES,
     GROUPS,

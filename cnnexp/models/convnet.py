@@ -1,6 +1,7 @@
 """Networks described in YAML, as in configs/model/custom.yaml. Torch is imported when one is built."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnexp.config import signature
@@ -11,12 +12,13 @@ from cnnexp.models.blocks import FcNorm, Norm
 from cnnexp.models.choices import activation_of, init_of
 from cnnexp.models.layers import Defaults, Layer
 from cnnexp.models.layout import Block, lay_out, parse
-from cnnexp.models.stack import STACK, stacked, with_given_key
+from cnnexp.text import plural
 
 if TYPE_CHECKING:
     from torch import nn
 
 FcLayers = Literal["first", "all"]
+STACK = ("channels", "kernels", "stride", "padding", "pool", "fc")  # the short way to describe a network
 
 
 def convnet(
@@ -40,7 +42,7 @@ def convnet(
     """Build a network of convolutions and fully connected layers that ends in a layer to `classes` logits.
 
     image: (C, H, W). The layers are given in one of two ways: by `channels`, `kernels`, `stride`, `padding`, `pool` and
-    `fc` (see stack.py), or by `blocks`, a list of named blocks (see blocks.py), which replaces these six.
+    `fc`, or by `blocks`, a list of named blocks (see blocks.py), which replaces these six.
     norm: after each convolution and the first fc layer, before the activation, or {conv, fc} where these differ;
     `layer` is for fc layers only. dropout: {pool, fc}, after each pooling and after the first fc layer's activation.
     fc_layers: `first`, or `all` where norm and dropout.fc apply to every fc layer. init: torch's own, He's, Glorot's,
@@ -72,7 +74,7 @@ def plan(where: str, image: tuple[int, int, int], classes: int, settings: Mappin
     except UserError as error:
         if settings["blocks"] is not None:
             raise
-        raise UserError(with_given_key(where, settings.get("kernels", 3), str(error))) from error
+        raise UserError(_with_given_key(where, settings.get("kernels", 3), str(error))) from error
 
 
 def check(where: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -106,7 +108,54 @@ def _read(where: str, settings: Mapping[str, Any]) -> tuple[list[Block], Default
     defaults = Defaults(norms["conv"], norms["fc"], activation, dropout["pool"], dropout["fc"], fc_layers)
     if settings["blocks"] is not None:
         return parse(f"{where}.blocks", settings["blocks"]), defaults
-    return stacked(where, **{key: settings[key] for key in STACK if key in settings}), defaults
+    return _stacked(where, **{key: settings[key] for key in STACK if key in settings}), defaults
+
+
+def _stacked(
+    where: str,
+    channels: Sequence[int] | None = None,
+    kernels: int | Sequence[int] = 3,
+    stride: int = 1,
+    padding: str | int = "same",
+    pool: Mapping[str, Any] | None = None,
+    fc: Sequence[int] | None = None,
+) -> list[Block]:
+    """Return a convolution for each of `channels`, some of them pooled, then a fully connected layer for each of `fc`.
+
+    kernels: one for all convolutions, or one for each. pool: {kernel, stride, kind, every}, after every `every`-th
+    convolution; None for no pooling. Raises UserError for kernels that are not as many as channels.
+    """
+    channels = list(channels or ())
+    sizes = [kernels] * len(channels) if isinstance(kernels, int) else list(kernels)
+    if len(sizes) != len(channels):
+        raise UserError(
+            f"{where}.kernels: given {plural(len(sizes), 'number')} for {plural(len(channels), 'layer')}; allowed: one "
+            f"number, or a list of {len(channels)}, one for each of {where}.channels"
+        )
+    if pool is not None:
+        signature.check(f"{where}.pool", pool, _pool, inner=True)
+    settings = {key: value for key, value in (pool or {}).items() if key != "every"}
+    every, blocks = (pool or {}).get("every", 1), list[Block]()
+    for number, (out, kernel) in enumerate(zip(channels, sizes, strict=True), 1):
+        conv = {"out": out, "kernel": kernel, "stride": stride, "padding": padding}
+        blocks.append((f"{where}.conv{number}", "conv", conv))
+        if pool is not None and number % every == 0:
+            blocks.append((f"{where}.pool{number // every}", "pool", settings))
+    return blocks + [(f"{where}.fc{number}", "fc", {"out": out}) for number, out in enumerate(fc or (), 1)]
+
+
+def _with_given_key(where: str, kernels: int | Sequence[int], message: str) -> str:
+    """Return a message about a block's kernel with the key that gave it: model.kernels.0 for model.conv1.kernel."""
+    found = re.fullmatch(rf"{re.escape(where)}\.(conv|pool)(\d+)\.kernel(.*)", message, re.DOTALL)
+    if found is None:
+        return message
+    kind, number, rest = found.groups()
+    one_of = f".{int(number) - 1}" if not isinstance(kernels, int) else ""
+    return f"{where}.pool.kernel{rest}" if kind == "pool" else f"{where}.kernels{one_of}{rest}"
+
+
+def _pool(kernel: Count, stride: Count | None = None, kind: Literal["max", "avg"] = "max", every: Count = 1) -> None:
+    """State the schema of `pool`."""
 
 
 def _norms(conv: Norm, fc: FcNorm) -> None:

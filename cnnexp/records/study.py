@@ -4,7 +4,7 @@ A report is a look. It is recorded, because verdicts that may fall at several lo
 that was once seen must stay true.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from cnnexp.errors import UserError
 from cnnexp.records.run_record import now
 from cnnexp.storage.untrusted import checked_file
 
+ADVICE = (
+    "Choose settings by validation accuracy, not by test accuracy: the best of several test accuracies is too high."
+)
 ENTRY_KEYS = ("folder", "arm", "fingerprint")  # what every entry of `runs` has
 
 
@@ -176,3 +179,9 @@ def record_look(folder: Path, look: Look) -> str:
     except (OSError, UserError) as error:
         return str(error)
     return ""
+
+
+def is_choice(study: Mapping[str, Any] | None, arms: Collection[str]) -> bool:
+    """Return whether these are several arms without a baseline and claims. study: study.json, None without one."""
+    planned = study is not None and (study.get("baseline") or study.get("claims"))
+    return len(set(arms)) > 1 and not planned and "baseline" not in arms

@@ -8,6 +8,7 @@ import errno
 import functools
 import gzip
 import os
+import re
 import socketserver
 import sys
 import threading
@@ -18,15 +19,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+from markupsafe import escape  # as the template engine does
+
 from cnnexp.errors import UserError
 from cnnexp.pages.files import is_of_page
-from cnnexp.pages.live import LIBRARY, live
 from cnnexp.pages.plotly import library
+from cnnexp.pages.template import POLICY, SHARED, digest
 from cnnexp.report import Report
 from cnnexp.report.watch import watch
 from cnnexp.storage.untrusted import open_no_link
 from cnnexp.text import visible
 
+LIBRARY = "/plotly.js"
+LIVE = SHARED / "live.js"
+PACKED = re.compile(rb'<script type="text/plain" id="library">[A-Za-z0-9+/=]+</script>')
 HOST, PORT = "127.0.0.1", 8750
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -186,6 +192,19 @@ def find(out: Path, target: str) -> Path | None:
         is_file = places[-1].suffix in TYPES and places[-1].is_file() and not any(p.is_symlink() for p in places)
         return places[-1] if is_file and is_of_page(out, parts) else None
     return None
+
+
+def live(page: bytes, version: str) -> bytes:
+    """Return a page of ours with live.js, allowed to ask its own server. version: changes when the page does."""
+    script, found = LIVE.read_text(encoding="utf-8"), library()
+    policy, allowed = escape(POLICY), escape(f"connect-src 'self'; {POLICY} {digest(script)}")
+    page = page.replace(policy.encode(), allowed.encode(), 1)
+    page = page.replace(b'<html lang="en">', f'<html lang="en" data-version="{version}">'.encode(), 1)
+    if found:
+        by_hash = f'<script id="library" src="{LIBRARY}" integrity="{found.digest.strip(chr(39))}"></script>'
+        page = PACKED.sub(by_hash.encode(), page, count=1)
+    before, _, after = page.rpartition(b"</body>")
+    return before + f"<script>{script}</script>\n</body>".encode() + after
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ from fake_records import write_run, write_study
 from pages import Page
 
 from cnnexp import report
-from cnnexp.records.choice import ADVICE, is_choice
+from cnnexp.records.study import ADVICE, is_choice
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cnnexp.records.choice import ADVICE
+from cnnexp.records.study import ADVICE
 from cnnexp.report.analysis import classes, convergence
 from cnnexp.report.analysis.calibration import Calibration, calibrate
 from cnnexp.report.analysis.classes import ClassResults

@@ -9,11 +9,10 @@ from typing import Any
 
 from cnnexp.claims.study import read_reported
 from cnnexp.errors import UserError, unknown
-from cnnexp.records.choice import is_choice
 from cnnexp.records.identical import sentences
 from cnnexp.records.names import arm_folder, same_numbers
 from cnnexp.records.run_record import RunRecord, find_runs
-from cnnexp.records.study import read_crossings, read_looks, read_plan, read_study, read_tested
+from cnnexp.records.study import is_choice, read_crossings, read_looks, read_plan, read_study, read_tested
 from cnnexp.report.read.comparable import not_compared, now_other
 from cnnexp.report.read.notes import compare_notes, take_notes
 from cnnexp.report.read.runs import UNFINISHED, Run, read_run
