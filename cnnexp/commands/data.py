@@ -115,14 +115,14 @@ def _config(overrides: list[str], folders: list[str]) -> tuple[dict[str, Any], P
     """Compose a config and check only its data and augmentation; return it and the file of the data's config."""
     from cnnexp.config import checks
     from cnnexp.config import compose as configs
-    from cnnexp.config.set_by_data import chosen_file
+    from cnnexp.config.set_by_data import data_file
 
     places = configs.search_path([f"--config-dir={folder}" for folder in folders])
     composed = configs.compose([*places, *overrides], with_hydra=True)
     config = configs.resolve(composed)
     for name in ("data", "augmentation"):
         checks.check_node(name, config[name], config)
-    return config, chosen_file(composed.hydra, "data")
+    return config, data_file(composed.hydra)
 
 
 def _augmented(config: dict[str, Any], overrides: list[str], folders: list[str]) -> "Augmented | None":

@@ -35,11 +35,11 @@ def follow_model(config: Mapping[str, Any]) -> None:
     data.update({key: value for key, value in own(model).items() if key in asked})
 
 
-def chosen_file(hydra_node: DictConfig, group: str) -> Path | None:
-    """Return the file of a group's choice. hydra_node: the `hydra` node of a composed config."""
+def data_file(hydra_node: DictConfig) -> Path | None:
+    """Return the file of the chosen data. hydra_node: the `hydra` node of a composed config."""
     runtime = hydra_node.runtime
     places = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
-    files = [place / group / f"{runtime.choices.get(group)}.yaml" for place in places]
+    files = [place / "data" / f"{runtime.choices.get('data')}.yaml" for place in places]
     return next((file for file in files if file.exists()), None)
 
 
@@ -50,7 +50,7 @@ def print_set_by_data(runs: Sequence[tuple[Mapping[str, Any], DictConfig]]) -> N
     """
     first = {str(node.runtime.choices.get("data")): (config, node) for config, node in reversed(runs)}
     for name, (config, node) in first.items():
-        file = chosen_file(node, "data")
+        file = data_file(node)
         content = OmegaConf.to_container(OmegaConf.load(file)) if file else None
         if isinstance(content, dict) and "data" in content:
             values = flatten({key: value for key, value in content.items() if key not in ("data", "defaults")})

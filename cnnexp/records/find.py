@@ -43,7 +43,7 @@ def find_run(given: str | os.PathLike[str], what: str = "run", done: bool = Fals
         if len(found) > 1:
             found = [run for run in found if not _superseded(run)] or found
         if len(found) > 1:
-            names = [typed_name(run, found) for run in found]
+            names = list(typed_names(found).values())
             raise UserError(f"{text}: {len(found)} runs are called so; choose one of {_listed(names)}")
         if found:
             return one_run(found[0].folder)
@@ -80,11 +80,6 @@ def weights_path(given: Any) -> Path:
     except UserError as error:
         guess = did_you_mean(given, ("imagenet", "none"))
         raise UserError(f"model.weights: {error}; or give a checkpoint, imagenet or none{guess}") from error
-
-
-def typed_name(run: RunRecord, among: Sequence[RunRecord]) -> str:
-    """Return a name of a run that finds it: study/arm/seed, or study/folder where several of `among` have that."""
-    return typed_names(among)[str(run.folder)]
 
 
 def typed_names(runs: Sequence[RunRecord]) -> dict[str, str]:

@@ -84,7 +84,8 @@ def script(plans: Sequence[Plan], cluster: Mapping[str, Any], flags: Iterable[st
     ]
     threads = plans[0].config["device"]["threads"]
     slots = "auto" if cluster["gpus"] else f"cpu:{max(cluster['cpus'] // threads, 1)}"
-    own = sorted({str(plan.config[name]["_target_"]) for plan in plans for name in GIVEN} - all_shipped())
+    builders = {str(plan.config[name]["_target_"]) for plan in plans for name in GIVEN}
+    own = sorted(builders.difference(*shipped().values()))  # these alone a worker needs to be allowed
     allow = [word for target in own for word in ("--allow", target)]
     work = [sys.executable, "-m", "cnnexp", "work", str(folder), f"slots={slots}", *allow, *flags]
     return SCRIPT.format(
@@ -93,11 +94,6 @@ def script(plans: Sequence[Plan], cluster: Mapping[str, Any], flags: Iterable[st
         cwd=shlex.quote(str(Path.cwd())),
         work=shlex.join(work),
     )
-
-
-def all_shipped() -> set[str]:
-    """Return the builders that no worker needs to be allowed."""
-    return set().union(*shipped().values())
 
 
 def precision_there(cluster: Mapping[str, Any]) -> str:

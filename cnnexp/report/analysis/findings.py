@@ -170,27 +170,22 @@ def questions(findings: Findings) -> list[Question]:
     found = []
     for row in findings.rows:
         if findings.baseline and not row.is_baseline:
-            arms, test = (row.arm.name, findings.baseline.name), row.difference or Estimate()
+            pair, test = (row.arm.name, findings.baseline.name), row.difference or Estimate()
             name, _ = against_baseline(row.arm, findings.baseline)
-            found.append(_question(row.arm.label, arms, row.verdict, row.decision, row.outlook, test, name))
+            decided, rule = bool(row.decision.side), row.decision.rule
+            outlook = _outlook(row.outlook, test)
+            found.append(Question(row.arm.label, pair, decided, row.verdict, rule, test.n, outlook, name))
     for judged in findings.judged:
-        evidence = judged.evidence
-        names = tuple(dict.fromkeys(arm.name for arms in evidence.arms.values() for arm in arms))
-        name, _ = hypothesis_of(evidence)
-        outlook = findings.outlooks.get(name, NO_OUTLOOK)
-        found.append(_question(evidence.text, names, judged.verdict, judged.decision, outlook, evidence.test, name))
+        arms = tuple(dict.fromkeys(arm.name for arms in judged.evidence.arms.values() for arm in arms))
+        name, _ = hypothesis_of(judged.evidence)
+        decided, rule, test = bool(judged.decision.side), judged.decision.rule, judged.evidence.test
+        outlook = _outlook(findings.outlooks.get(name, NO_OUTLOOK), test)
+        found.append(Question(judged.evidence.text, arms, decided, judged.verdict, rule, test.n, outlook, name))
     return found
 
 
-def _question(
-    text: str,
-    arms: tuple[str, ...],
-    verdict: str,
-    decision: Decision,
-    outlook: Outlook,
-    test: Estimate,
-    hypothesis: str,
-) -> Question:
+def _outlook(outlook: Outlook, test: Estimate) -> Outlook:
+    """Return the outlook of a test; where no seed differs, there is no chance."""
     if test.n >= FIRST_LOOK and test.std <= NO_SPREAD and test.p == 1.0:  # a difference without a spread may get one
-        outlook = NO_CHANCE
-    return Question(text, arms, bool(decision.side), verdict, decision.rule, int(test.n), outlook, hypothesis)
+        return NO_CHANCE
+    return outlook

@@ -12,7 +12,7 @@ from cnnexp.report.analysis.plan import NO_PLAN, STOPPED, ended, more_seeds, see
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.report.read.comparable import NOT_COMPARABLE
-from cnnexp.report.render.claim_tables import effects_in_short, shown_difference
+from cnnexp.report.render.claim_tables import points_of, shown_difference
 from cnnexp.report.render.forest import WITHIN_NOISE, Forest, forest
 from cnnexp.text import in_shell, number, percent, plural, shell_words
 
@@ -61,9 +61,7 @@ def answer(findings: Findings) -> Answer:
         explained=_explained(findings),
         facts=_facts(findings),
         claims=[(j.evidence.text, j.verdict.replace(*WITHIN_NOISE), shown_difference(j)) for j in claims],
-        effects=[
-            (name, verdict.replace(*WITHIN_NOISE), points) for name, verdict, points in effects_in_short(findings)
-        ],
+        effects=[(e.name, e.verdict.replace(*WITHIN_NOISE), points_of(e)) for e in findings.effects if e.words],
         next=_next(findings, now),
     )
 

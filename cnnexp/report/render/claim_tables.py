@@ -186,13 +186,9 @@ def effects(findings: Findings) -> Table[Effect]:
     return Table(EFFECTS, findings.effects, [*notes, FACTORIAL_NOTE] if factorial else notes)
 
 
-def effects_in_short(findings: Findings) -> list[tuple[str, str, str]]:
-    """Return (name, verdict, "+3.10 points") of the effects that are tested here; no points where there are none."""
-    return [
-        (effect.name, effect.verdict, f"{amount(effect.points.mean, 'points', True)} points" if effect.points.n else "")
-        for effect in findings.effects
-        if effect.words
-    ]
+def points_of(effect: Effect) -> str:
+    """Return "+3.10 points"; "" without a seed."""
+    return f"{amount(effect.points.mean, 'points', True)} points" if effect.points.n else ""
 
 
 def tested_effects(findings: Findings) -> Table[Effect]:
