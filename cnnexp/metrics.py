@@ -34,11 +34,10 @@ def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float
     return float((np.argmax(logits, axis=1) == labels).mean())
 
 
-def confusion(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return counts (K, K): row the true class, column the predicted one."""
-    num_classes = logits.shape[1]
-    pairs = np.asarray(labels) * num_classes + np.argmax(logits, axis=1)
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Return counts (K, K): row the true class, column the predicted one. predicted, labels: (N,). classes: K."""
+    pairs = labels * classes + predicted
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def by_class(

@@ -43,11 +43,11 @@ def note_source(prepared: Prepared, root: Path, content: str, listed: str | None
             storage.write_json(file, {**known, str(root.absolute()): entry})
 
 
-def why_outdated(folder: Path, cache: str | None = None) -> str:
+def why_outdated(folder: Path) -> str:
     """Say how the images of a prepared set have changed since; "" if they have not, or their folder is not recorded."""
     reason = ""
     for root, entry in _sources(folder).items():
-        reason = _change(folder, Path(root), entry, cache)
+        reason = _change(folder, Path(root), entry)
         if not reason:
             return ""
     return reason
@@ -61,7 +61,7 @@ def _sources(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) and all(isinstance(entry, dict) for entry in found.values()) else {}
 
 
-def _change(folder: Path, root: Path, entry: dict[str, Any], cache: str | None) -> str:
+def _change(folder: Path, root: Path, entry: dict[str, Any]) -> str:
     """Say how the images below a folder differ from those that were prepared, "" if they do not.
 
     Also "" for what cannot be read now: a fault of a disk or a mount may pass.
@@ -76,6 +76,6 @@ def _change(folder: Path, root: Path, entry: dict[str, Any], cache: str | None) 
             files, _, _ = list_files(root, find_tree(root))
             if names_digest(file.id for file in files) != entry["listed"]:
                 return f"of {root}, where images were added, removed or renamed since"
-        if content_digest([root / name for name in ids], cache) != entry.get("content"):
+        if content_digest([root / name for name in ids], None) != entry.get("content"):
             return f"of {root}, where images have changed since"
     return ""

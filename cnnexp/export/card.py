@@ -205,7 +205,7 @@ def _limits(model: TrainedModel) -> list[str]:
 
 def _least_accurate(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: list[str]) -> list[str]:
     """Name the classes whose interval lies below the accuracy of all images, the lowest first."""
-    confusion = metrics.confusion(logits, labels)
+    confusion = metrics.confusion(logits.argmax(1), labels, len(classes))
     counts, right = confusion.sum(1), confusion.diagonal()
     low = [
         (int(r) / int(n), f"{_safe(title)} {_with_interval(int(r), int(n))}")

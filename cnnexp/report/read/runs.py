@@ -7,12 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnexp.claims.metrics import SCORES
 from cnnexp.config.keys import flatten
 from cnnexp.errors import UserError
-from cnnexp.metrics import by_class
+from cnnexp.metrics import by_class, confusion
 from cnnexp.records.convergence import at_chance
 from cnnexp.records.run_record import RunRecord
 from cnnexp.report.read import folds
@@ -212,8 +210,7 @@ class Run:
         found = self.predictions
         if found is None or found.classes > MAX_CLASSES:
             return None
-        size = found.classes
-        return np.bincount(found.labels * size + found.predicted, minlength=size * size).reshape(size, size)
+        return confusion(found.predicted, found.labels, found.classes)
 
 
 def read_run(record: RunRecord) -> Run:
