@@ -1,7 +1,7 @@
 """Torch data sets as data: every item is read once, into arrays in memory."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,10 +37,10 @@ def from_datasets(
         return None
     read = {part: read_items(f"data ({part})", dataset) for part, dataset in parts.items()}
     count = 1 + max(int(labels.max(initial=0)) for _, labels in read.values())
-    named = getattr(parts["train"], "classes", None)
-    classes = [str(found) for found in named or range(count)]
+    named, is_subset = _class_names(parts["train"])
+    classes = [str(found) for found in (list(named)[:count] if is_subset else named) or range(count)]
     for part, dataset in parts.items() if named else ():
-        names = [str(found) for found in getattr(dataset, "classes", None) or classes]
+        names = [str(found) for found in _class_names(dataset)[0] or classes]
         read[part] = read[part][0], _in_order_of(f"data ({part})", classes, names, read[part][1])
     if "test" not in read and "val" in read:
         read["test"] = read.pop("val")
@@ -80,6 +80,19 @@ def _splits(given: Any) -> dict[str, Any] | None:
             raise UserError(f"data: gives the {part} split twice, as {names[part]!r} and {name!r}; keep one")
         names[part] = name
     return {part: named[name] for part, name in names.items()} if "train" in names else None
+
+
+def _class_names(dataset: Any) -> tuple[Sequence[Any], bool]:
+    """Return the names of a data set's classes, empty if it has none, and whether it is a torch Subset.
+
+    Those of a Subset, as random_split makes, are the names of what it is a part of: it may lack the last ones.
+    """
+    from torch.utils.data import Subset
+
+    whole = dataset
+    while isinstance(whole, Subset):
+        whole = whole.dataset
+    return getattr(whole, "classes", None) or (), whole is not dataset
 
 
 def _in_order_of(where: str, classes: list[str], names: list[str], labels: Integers) -> Integers:

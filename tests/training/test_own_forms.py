@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Subset
 from torchvision.transforms import v2
 
 from cnnexp.data.images import Split
@@ -348,3 +349,20 @@ def test_the_labels_of_each_data_set_are_matched_by_the_names_of_its_classes() -
         assert other is not None and other.test.labels.tolist() == labels
     equal = from_datasets("own", (Items(["a", "a"], [0, 1] * 10), Items(["a", "a", "a"], [0, 1])))
     assert equal is not None and equal.test.labels.tolist() == [0, 1]
+
+
+def test_parts_of_a_data_set_keep_the_names_of_its_classes() -> None:
+    """As torch's random_split makes them of an ImageFolder."""
+
+    class Items(list):  # type: ignore[type-arg]
+        def __init__(self, *labels: int):
+            super().__init__((np.full((8, 8), n, np.uint8), label) for n, label in enumerate(labels))
+
+    train, test = Items(*[0, 1, 2] * 10), Items(0, 1, 1)
+    train.classes, test.classes = ["cat", "dog", "eel"], ["cat", "eel"]  # type: ignore[attr-defined]
+    data = from_datasets("own", (Subset(Subset(train, range(25)), range(20)), Subset(test, range(3))))
+    assert data is not None and data.classes == ["cat", "dog", "eel"]
+    assert data.test.labels.tolist() == [0, 2, 2], "the number 1 of a test image is that of eel"
+    without_eels = [n for n, (_, label) in enumerate(train) if label < 2]
+    two = from_datasets("own", Subset(train, without_eels))
+    assert two is not None and two.classes == ["cat", "dog"]
