@@ -21,7 +21,8 @@ KINDS = ("gradcam", "filters")
 IMAGES = 6  # of Grad-CAM: the most confident mistakes
 CAPTIONS = {
     "gradcam": "Grad-CAM (Selvaraju et al. 2017) of the most confident mistakes: the image and its true class, "
-    "what speaks for the predicted class, and what speaks for the true one. Bright: much; each map has its own scale.",
+    "what speaks for the predicted class, and what speaks for the true one. Bright areas speak for it "
+    "most; each map has its own scale.",
     "filters": "The filters of the first convolution, each scaled to its own range.",
 }
 COLUMNS = 8

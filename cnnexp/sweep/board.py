@@ -61,9 +61,9 @@ class Board:
             return
         self.redraw_at = monotonic() + REDRAW_SECONDS
         left = self.seconds_left()
-        counts = ", ".join(f"{status} {count}" for status, count in self.counts.items() if count)
-        time_left = f", about {duration(left)} left" if left is not None else ""
-        self.bar.set_postfix_str(f"{counts}, running {len(self.fractions)}{time_left}", refresh=False)
+        said = [f"{status} {count}" for status, count in self.counts.items() if count]
+        said += [f"running {len(self.fractions)}"] + ([f"about {duration(left)} left"] if left is not None else [])
+        self.bar.set_postfix_str(", ".join(said), refresh=False)
         self.bar.n = sum(self.counts.values()) + sum(self.fractions.values())
         self.bar.refresh()
 

@@ -94,6 +94,23 @@ def test_the_figures_of_a_search_show_the_trials_that_the_reader_keeps(opened: A
     page.wait_for_selector("#plot-history .hoverlayer text")
 
 
+def test_the_button_for_all_sections_says_what_it_does(visit: Visit, tmp_path: Path) -> None:
+    close, file = "Close all sections", tmp_path / "page.html"
+    for html, at_first in ((search_html(made(tmp_path / "s")), close), (data_html(["a", "b"]), "Open all sections")):
+        file.write_text(html)
+        page = visit(file)
+        button, sections = page.locator("#open-all"), page.locator("details.part")
+        assert button.inner_text() == at_first
+        button.click()
+        page.wait_for_selector(f"#open-all:not(:text-is('{at_first}'))")
+        assert page.locator("details.part[open]").count() == (0 if at_first == close else sections.count())
+        for part in sections.all():
+            part.evaluate("(part) => { part.open = true; }")
+        page.wait_for_selector(f"#open-all:text-is('{close}')")
+        sections.first.locator("summary").first.click()
+        page.wait_for_selector("#open-all:text-is('Open all sections')")
+
+
 def test_the_pages_do_not_scroll_sideways_on_a_phone(opened: Any, tmp_path: Path) -> None:
     for html in (search_html(made(tmp_path / "s")), data_html(["cat", "dog"])):
         page = opened(html, size="phone")

@@ -174,6 +174,8 @@ def test_the_report_shows_effects(tmp_path):
     page = written.index.read_text()
     assert 'id="effects"' in page and "Contrasts of a full factorial" in page and "t x c x k" in page
     assert "tck beyond the sum of its parts" in written.terminal
+    words = "Effects: the gain of each technique, averaged over the arms with and without the others."
+    assert words in page[: page.index("</header>")] and words in " ".join(written.terminal.split())
     lines = list(csv.DictReader(io.StringIO((written.index.parent / "tables" / "effects.csv").read_text())))
     assert len(lines) == 8 and lines[0]["effect"] == "t"
     assert (written.index.parent / "tables" / "effects.md").exists()

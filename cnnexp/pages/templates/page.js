@@ -77,12 +77,17 @@ addEventListener("hashchange", openTarget);
 document.addEventListener("click", (event) => {
   if (event.target.closest?.('a[href^="#"]')) setTimeout(openTarget);
 });
-document.getElementById("open-all")?.addEventListener("click", (event) => {
-  const parts = find("details.part"),
-    open = parts.some((part) => !part.open);
-  setOpen(parts, open);
-  event.target.textContent = open ? "Close all sections" : "Open all sections";
-});
+// The button says what it does: it closes the sections if all of them are open, also from the start or one by one.
+const openAll = document.getElementById("open-all");
+const anyClosed = () => find("details.part").some((part) => !part.open);
+const labelOpenAll = () => {
+  openAll.textContent = anyClosed() ? "Open all sections" : "Close all sections";
+};
+if (openAll) {
+  openAll.addEventListener("click", () => setOpen(find("details.part"), anyClosed()));
+  document.addEventListener("toggle", labelOpenAll, true); // does not bubble
+  labelOpenAll();
+}
 
 // Tables. A number sorts by its value, an interval by its lower end, a cell without one comes last. A column's head
 // with data-filter gets a choice of its values; the event "filter" says what is filtered.

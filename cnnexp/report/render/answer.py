@@ -12,7 +12,7 @@ from cnnexp.report.analysis.plan import NO_PLAN, STOPPED, ended, more_seeds, see
 from cnnexp.report.analysis.sequential import FIRST_LOOK
 from cnnexp.report.analysis.statistics import LEVEL, Estimate
 from cnnexp.report.read.comparable import NOT_COMPARABLE
-from cnnexp.report.render.claim_tables import points_of, shown_difference
+from cnnexp.report.render.claim_tables import FACTORIAL_IN_SHORT, is_factorial, points_of, shown_difference
 from cnnexp.report.render.forest import WITHIN_NOISE, Forest, forest
 from cnnexp.text import in_shell, number, percent, plural, shell_words
 
@@ -123,12 +123,13 @@ def _done(findings: Findings) -> str:
 
 
 def _explained(findings: Findings) -> list[str]:
-    """Return a sentence for each kind of verdict that its interval alone does not explain."""
+    """Return a sentence for each kind of verdict that its interval alone does not explain, and for averaged effects."""
     tests = findings.families[0].tests if findings.families else 0
     rows = [row for row in findings.rows if row.verdict and row.difference]
     noise = [row for row in rows if kind_of(row.verdict) == "within noise"]
     said = {_why_open(findings, row, tests) for row in rows if kind_of(row.verdict) == "not decided"}
     return [
+        *([FACTORIAL_IN_SHORT] * is_factorial(findings)),
         *(sentence for sentence in (CORRECTED.format(tests), LOOKS, DIVERGED, SAME) if sentence in said),
         *([f"Each interval is for one arm alone; verdicts are corrected for {tests} comparisons."] * (tests > 1)),
         *([NOT_NONE] * any(row.difference and not row.difference.all_equal for row in noise)),

@@ -49,11 +49,17 @@ EFFECT_NOTES = (
     "Points of test accuracy, mean over the {units} that all these arms have, with {interval}. How the arms "
     "are built is read from their recorded changes.",
     "Verdicts: two-sided {t_test} over the {units}, p below its limit. The tested effects of this table share a "
-    "level of their own. The gain of a single technique is tested in the comparison.",
+    "level of their own. What an arm gains over the baseline is tested in the comparison.",
 )
 FACTORIAL_NOTE = (
-    "Contrasts of a full factorial (Box, Hunter & Hunter): a main effect is averaged over the other techniques, and "
-    "the interaction of two is half of what one gains with the other beyond what it gains without."
+    "Contrasts of a full factorial (Box, Hunter & Hunter). The effect of one technique is its gain, averaged over the "
+    "arms with and without the others. The interaction of two (x) is half of: what one gains with the other, minus "
+    "what it gains without. 0: the gains add up. Below 0: together they gain less than the sum. The interaction of "
+    "three is half of: the interaction of two with the third, minus the same without."
+)
+FACTORIAL_IN_SHORT = (
+    "Effects: the gain of each technique, averaged over the arms with and without the others. "
+    "x: 0 if the gains add up, below 0 if together they gain less than the sum."
 )
 
 
@@ -180,10 +186,14 @@ def _has_reported(judged: Sequence[Judged]) -> bool:
 
 def effects(findings: Findings) -> Table[Effect]:
     """Return the effects with their verdicts."""
-    factorial = any(" x " in effect.name for effect in findings.effects)
     before = [BEFORE_NOTE] * any(" (at " in effect.verdict for effect in findings.effects)
     notes = in_words([*EFFECT_NOTES, *before], findings.study.folds)
-    return Table(EFFECTS, findings.effects, [*notes, FACTORIAL_NOTE] if factorial else notes)
+    return Table(EFFECTS, findings.effects, [*notes, FACTORIAL_NOTE] if is_factorial(findings) else notes)
+
+
+def is_factorial(findings: Findings) -> bool:
+    """Return whether the effects are averaged over the other techniques, with their interactions."""
+    return any(" x " in effect.name for effect in findings.effects)
 
 
 def points_of(effect: Effect) -> str:

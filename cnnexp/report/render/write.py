@@ -26,7 +26,7 @@ from cnnexp.report.read import unfinished
 from cnnexp.report.read.changes import stamp
 from cnnexp.report.read.collect import find_groups, without_reruns
 from cnnexp.report.render import overview, page
-from cnnexp.report.render.claim_tables import tested_effects
+from cnnexp.report.render.claim_tables import FACTORIAL_IN_SHORT, is_factorial, tested_effects
 from cnnexp.report.render.tables import tables_of
 from cnnexp.report.search.findings import read_found
 from cnnexp.search.trials import is_search
@@ -204,6 +204,7 @@ def terminal(findings: Findings, made: Mapping[str, Table[Any]]) -> str:
         lines += [f"Reported: {study.source or 'the source is not given'}"]
     if findings.effects:
         lines += ["", to_terminal(tested_effects(findings))]
+        lines += textwrap.wrap(FACTORIAL_IN_SHORT, TERMINAL_WIDTH) if is_factorial(findings) else []
     above = "\n".join(lines)
     meanings = [f"{verdict}: {why}." for verdict, pattern, why in MEANINGS if re.search(pattern, above)]
     lines += in_words(meanings, study.folds)
