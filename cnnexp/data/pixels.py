@@ -23,8 +23,10 @@ def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen |
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, of unknown range")
-    deep = _deep_values(image, bits)
+    deep, steps = _deep_values(image, bits), _steps(image)
     turned = ImageOps.exif_transpose(image)
+    if steps != 1 and isinstance(turned.info.get("transparency"), int):
+        turned.info["transparency"] *= steps
     if deep is not None:
         deep, alpha = _split_alpha(deep, image.info.get("transparency"), bits or 16)
         low, high = int(deep.min()), int(deep.max())
@@ -48,6 +50,12 @@ def flatten(image: Image.Image, mode: str, bits: int | None = None, seen: Seen |
         turned = turned.convert("RGBA")
         turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
     return turned.convert(mode)
+
+
+def _steps(image: Image.Image) -> int:
+    """Return by how much Pillow multiplies the values of a PNG file of 2 or 4 bits, but not the transparent one."""
+    kinds = [str(tile.args) for tile in getattr(image, "tile", [])] if image.format == "PNG" else []
+    return {"L;2": 85, "L;4": 17}.get(kinds[0], 1) if kinds else 1
 
 
 def _deep_values(image: Image.Image, bits: int | None) -> NDArray[Any] | None:

@@ -73,6 +73,13 @@ def test_the_transparent_value_of_a_deep_image_is_white(tmp_path, channels):
     assert (found[:4] == 255).all() and (found[4:] == 100).all()
 
 
+@pytest.mark.parametrize("transparent", [0, 5, 15])
+def test_the_transparent_value_of_four_bits_is_white(tmp_path, transparent):
+    values = np.arange(64).reshape(8, 8) % 16
+    found = decode(write_png(tmp_path / "line_art", values, [transparent], bits=4), 8, "crop", 1)[..., 0]
+    assert (found == np.where(values == transparent, 255, 17 * values)).all()
+
+
 @pytest.mark.parametrize("kind", ["LA", "I;16"])
 def test_dark_gray_with_alpha_says_so(tmp_path, kind):
     root = tree(tmp_path / "tree")

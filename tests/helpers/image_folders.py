@@ -39,15 +39,19 @@ def picture(seed: int, size=(12, 10), mode="RGB") -> Image.Image:
     return Image.fromarray(pixels).convert(mode)
 
 
-def write_png(path, values, transparent=None):
-    """Write (H, W[, 2 to 4]) values as a PNG file of 16 bits a channel; Pillow writes no such colour."""
+def write_png(path, values, transparent=None, bits=16):
+    """Write (H, W[, 2 to 4]) values as a PNG file of 16 bits a channel, which Pillow does not write; or gray of 4."""
     kind = 0 if values.ndim == 2 else {2: 4, 3: 2, 4: 6}[values.shape[2]]
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    if bits == 4:
+        packed = [(row[::2] << 4 | row[1::2]).astype(np.uint8) for row in values]
+    else:
+        packed = [row.astype(">u2") for row in values]
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, kind, 0, 0, 0)
     if transparent is not None:
         head_chunk = chunk(b"IHDR", head) + chunk(b"tRNS", np.array(transparent, ">u2").tobytes())
     else:
