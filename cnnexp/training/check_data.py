@@ -1,10 +1,13 @@
 """What a config may ask of the data that it gets: batches that are there, classes, and a validation split."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from cnnexp.claims.grammar import parse
-from cnnexp.data.images import ImageData
+from cnnexp.data.images import ImageData, Integers
 from cnnexp.errors import UserError, unknown, warn_once
 from cnnexp.training.probes import OF_A_PASS
 
@@ -14,7 +17,7 @@ MOST_LEFT_OUT = 0.1  # of the training images, by an epoch, before it is remarke
 def check_data(config: dict[str, Any], data: ImageData) -> None:
     """Raise UserError for a batch larger than the data, and for a setting that needs a missing validation split.
 
-    A remark says if an epoch leaves out many images, because they fill no batch.
+    Remarks say if an epoch leaves out many images, because they fill no batch, and if classes are balanced twice.
     """
     if config["batch_size"] > len(data.train):
         raise UserError(
@@ -32,6 +35,8 @@ def check_data(config: dict[str, Any], data: ImageData) -> None:
     check_claims(config, data)
     if config["sampling"] == "shuffle" and (remark := left_out_remark(len(data.train), config["batch_size"])):
         warn_once("left out", f"cnnexp: {remark}")
+    if remark := balanced_twice_remark(config, data.train.labels):
+        warn_once("balanced twice", f"cnnexp: {remark}")
     if len(data.val):
         return
     if watched := [name for name in OF_A_PASS if config["probes"][name]]:
@@ -53,6 +58,20 @@ def left_out_remark(images: int, batch_size: int) -> str:
     return (
         f"each epoch leaves out {left} of {images} training images, others each time, because they fill no "
         f"batch of {batch_size}; batch_size={fits} leaves out {images % fits}"
+    )
+
+
+def balanced_twice_remark(config: Mapping[str, Any], labels: Integers) -> str:
+    """Say that classes of different size are balanced by sampling and by weights too; "" if they are not.
+
+    labels: (N,), of the training images.
+    """
+    both = config["sampling"] == "balanced" and config["loss"].get("class_weights") == "balanced"
+    if not both or len(set(np.bincount(labels).tolist()) - {0}) < 2:
+        return ""
+    return (
+        "sampling=balanced and loss.class_weights=balanced: images of small classes are drawn more often, and each "
+        "counts more too, so small classes count more than large ones; use one of them"
     )
 
 

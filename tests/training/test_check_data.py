@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from cnnexp import errors
-from cnnexp.training.check_data import left_out_remark
+from cnnexp.training.check_data import balanced_twice_remark, left_out_remark
 
 Train = Callable[..., int]
 
@@ -58,6 +60,23 @@ def test_many_images_that_fill_no_batch_are_remarked_with_a_batch_size_that_leav
 @pytest.mark.parametrize(("images", "batch_size"), [(70, 64), (64, 64), (200, 16), (40, 36), (5, 1)])
 def test_few_images_that_fill_no_batch_are_not(images: int, batch_size: int) -> None:
     assert left_out_remark(images, batch_size) == ""
+
+
+@pytest.mark.parametrize(
+    ("sampling", "weights", "labels", "said"),
+    [
+        ("balanced", "balanced", [0, 0, 0, 2], True),
+        ("balanced", "balanced", [0, 0, 2, 2], False),
+        ("balanced", None, [0, 0, 0, 1], False),
+        ("balanced", [1.0, 2.0], [0, 0, 0, 1], False),
+        ("shuffle", "balanced", [0, 0, 0, 1], False),
+    ],
+)
+def test_classes_that_are_balanced_twice_are_remarked(
+    sampling: str, weights: Any, labels: list[int], said: bool
+) -> None:
+    remark = balanced_twice_remark({"sampling": sampling, "loss": {"class_weights": weights}}, np.array(labels))
+    assert ("small classes count more than large ones; use one of them" in remark) == said == bool(remark)
 
 
 @pytest.mark.integration
