@@ -1,6 +1,6 @@
 """The tables of classes: accuracy per class, the most frequent confusions, differences from the baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,6 @@ import numpy as np
 from cnnexp.pages.tables import Column, Table, csv_fields
 from cnnexp.report.analysis.classes import MAX_MATRIX_CLASSES, WORST_CLASSES, ClassResults, confusions
 from cnnexp.report.analysis.findings import Findings
-from cnnexp.report.analysis.statistics import Estimate
 from cnnexp.report.analysis.units import in_words
 from cnnexp.report.render.formats import decimals, interval, percent, points
 
@@ -29,16 +28,19 @@ def same_classes(results: Sequence[ClassResults]) -> bool:
 
 def per_class(results: Sequence[ClassResults]) -> Table[int]:
     """Return the accuracy per class, a column per arm, of arms with the same classes."""
+    arms = [_column(found.arm.label, found.accuracies, percent) for found in results]
+    notes = in_words(NOTES, max(found.arm.folds for found in results))
+    return Table([_classes(results[0].names), *arms], range(len(results[0].names)), notes)
 
-    def column(found: ClassResults) -> Column[int]:
-        return Column(found.arm.label, "", lambda k: found.accuracies[k], percent)
 
-    classes: Column[int] = Column("Class", "", lambda k: results[0].names[k], kind="label")
-    return Table(
-        [classes, *map(column, results)],
-        range(len(results[0].names)),
-        in_words(NOTES, max(found.arm.folds for found in results)),
-    )
+def _classes(names: Sequence[str]) -> Column[int]:
+    """Return the column of the names of classes, for rows that are their numbers."""
+    return Column("Class", "", lambda k: names[k], kind="label")
+
+
+def _column(heading: str, values: Any, format: Callable[[Any], str]) -> Column[Any]:
+    """Return a column of values by row."""
+    return Column(heading, "", lambda row: values[row], format)
 
 
 def per_class_csv(results: Sequence[ClassResults]) -> Table[Any]:
@@ -55,18 +57,18 @@ def per_class_csv(results: Sequence[ClassResults]) -> Table[Any]:
     return Table(csv_fields("arm", "class", "n", *parts, *(f"{score}_mean_percent" for score in SCORES)), rows)
 
 
-def classes_of_arm(results: ClassResults) -> Table[int]:
+def classes_column(results: ClassResults) -> Table[int]:
     """Return accuracy, precision and F1 of one arm per class; of many classes those of the lowest accuracy."""
     accuracies, shown = results.accuracies, list(range(len(results.names)))
     if len(shown) > MAX_MATRIX_CLASSES:
         kept = [k for k in shown if accuracies[k].n]
         shown = sorted(kept, key=lambda k: accuracies[k].mean)[:WORST_CLASSES]
     columns: list[Column[int]] = [
-        Column("Class", "", lambda k: results.names[k], kind="label"),
-        Column("Accuracy (%)", "", lambda k: accuracies[k], percent),
-        Column("95 % interval", "", lambda k: accuracies[k], interval),
-        Column("Precision (%)", "", lambda k: results.scores["precision"][k], percent),
-        Column("F1 (%)", "", lambda k: results.scores["f1"][k], percent),
+        _classes(results.names),
+        _column("Accuracy (%)", accuracies, percent),
+        _column("95 % interval", accuracies, interval),
+        _column("Precision (%)", results.scores["precision"], percent),
+        _column("F1 (%)", results.scores["f1"], percent),
     ]
     return Table(columns, shown, CLASS_NOTES)
 
@@ -78,14 +80,10 @@ def frequent_confusions(results: Sequence[ClassResults], count: int = LISTED_CON
     shares[:, range(len(names)), range(len(names))] = 0
     mean = shares.mean(0)
     pairs = [divmod(int(i), len(names)) for i in np.argsort(-mean, axis=None, kind="stable")[:count]]
-
-    def column(label: str, of_arm: np.ndarray[Any, Any]) -> Column[tuple[int, int]]:
-        return Column(label, "", lambda pair: 100 * of_arm[pair], decimals(1))
-
     columns: list[Column[tuple[int, int]]] = [
         Column("True class", "", lambda pair: names[pair[0]], kind="label"),
         Column("Predicted", "", lambda pair: names[pair[1]], kind="label"),
-        *(column(found.arm.label, of_arm) for found, of_arm in zip(results, shares, strict=True)),
+        *(_column(found.arm.label, 100 * of_arm, decimals(1)) for found, of_arm in zip(results, shares, strict=True)),
     ]
     return Table(columns, [pair for pair in pairs if mean[pair] > 0])
 
@@ -106,15 +104,10 @@ def class_differences(findings: Findings) -> Table[int]:
     base = findings.baseline
     if not base or not findings.class_differences:
         return Table([], [])
-
-    def column(label: str, differences: Sequence[Estimate]) -> Column[int]:
-        return Column(label, "", lambda k: differences[k], points)
-
     arms = [arm for arm in findings.arms if arm.key in findings.class_differences]
     names = findings.classes[base.key].names
-    classes: Column[int] = Column("Class", "", lambda k: names[k], kind="label")
     notes = in_words([DIFFERENCE_NOTE], findings.study.folds)
-    columns = [classes, *(column(arm.label, findings.class_differences[arm.key]) for arm in arms)]
+    columns = [_classes(names), *(_column(arm.label, findings.class_differences[arm.key], points) for arm in arms)]
     return Table(columns, range(len(names)), [f"Points of accuracy against {base.label}, {note}" for note in notes])
 
 
