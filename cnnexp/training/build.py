@@ -224,7 +224,8 @@ def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_
     """Build the learning-rate schedule.
 
     A class of torch's schedulers is stepped once per epoch, and its `total_steps` are epochs. A function's scheduler is
-    stepped after every step if the function takes total_steps or steps_per_epoch, else once per epoch.
+    stepped after every step if the function takes total_steps or steps_per_epoch, else once per epoch. Raises UserError
+    for one of torch that gives all parameter groups, whose learning rates differ, the same.
     """
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -235,8 +236,15 @@ def build_schedule(config: Any, optimizer: "Optimizer", total_steps: int, steps_
     if not in_steps:
         total_steps, steps_per_epoch = -(-total_steps // steps_per_epoch), 1
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    before = {float(group["lr"]) for group in optimizer.param_groups}
     schedule = make("scheduler", config["scheduler"], optimizer=optimizer, **lengths)
     if isinstance(schedule, LRScheduler):
+        after = {float(group["lr"]) for group in optimizer.param_groups}
+        if len(before) > 1 and len(after) == 1 and after != {0.0}:  # 0: a warm-up from there
+            raise UserError(
+                f"param_groups: {type(schedule).__name__} gives all groups the same learning rate, so layer_decay and "
+                "rates have no effect; leave them out, or choose another schedule, such as scheduler=onecycle"
+            )
         takes_steps = bool(parameters_of(target).keys() & lengths)
         return TorchSchedule(optimizer, schedule, every_step=in_steps and takes_steps)
     if not isinstance(schedule, Schedule):

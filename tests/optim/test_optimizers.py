@@ -283,6 +283,30 @@ def test_torchs_schedulers_count_epochs() -> None:
     assert max(rates) > 0.099 and rates[-1] < 0.001, "15 epochs see the whole cycle"
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "settings", "refused"),
+    [
+        ("OneCycleLR", {"max_lr": 0.1}, True),
+        ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "cycle_momentum": False}, True),
+        ("CosineAnnealingLR", {"T_max": 5}, False),
+        ("LinearLR", {"start_factor": 0.01}, False),
+    ],
+)
+def test_a_scheduler_that_undoes_the_rates_of_groups_is_refused(
+    scheduler: str, settings: dict[str, Any], refused: bool
+) -> None:
+    node = {"_target_": f"torch.optim.lr_scheduler.{scheduler}", **settings}
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.05)]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    if not refused:
+        build.build_schedule({"scheduler": node}, optimizer, total_steps=150, steps_per_epoch=10)
+        first, second = (group["lr"] for group in optimizer.param_groups)
+        assert first == pytest.approx(2 * second)
+        return
+    with pytest.raises(UserError, match=f"param_groups: {scheduler} gives all groups the same learning rate"):
+        build.build_schedule({"scheduler": node}, optimizer, total_steps=150, steps_per_epoch=10)
+
+
 @pytest.mark.parametrize("cut", [1, 2, 7])
 def test_a_schedule_in_steps_resumes(cut: int) -> None:
     def made() -> tuple[torch.optim.Optimizer, TorchSchedule]:
