@@ -43,6 +43,23 @@ STUDIES = {  # folder of the study: what is typed after `cnnexp train`; cheapest
     "shifts-10k": ["+study=shifts", CIFAR, "data.train_limit=10000", "epochs=15ep", "study.name=shifts-10k"],
     "lenet_vgg-10k": ["+study=lenet_vgg", CIFAR, "data.train_limit=10000", "epochs=15ep", "study.name=lenet_vgg-10k"],
     "activation-3k": ["+study=activation", "data.train_limit=3000", "study.name=activation-3k"],
+    "pretrained-cifar10": [  # one run: the backbone of resnet-3k
+        CIFAR,
+        "data.size=64",
+        "model=resnet18",
+        "+aug=flip",
+        "scheduler=cosine",
+        "epochs=4ep",
+        "study.name=pretrained-cifar10",
+        "study.arm=resnet18",
+    ],
+    "resnet-3k": [
+        "+study=resnet",
+        "data.size=64",
+        "data.train_limit=3000",
+        "study.name=resnet-3k",
+        "backbone.weights=pretrained-cifar10/resnet18/0",
+    ],
     "mlp_norm_batch-all": ["+study=mlp_norm_batch", CIFAR, "data.train_limit=null", "study.name=mlp_norm_batch-all"],
     "activation": ["+study=activation", BF16],
     "ablation-imagenette": [
@@ -81,7 +98,7 @@ def pack(names: list[str]) -> None:
     """Write the records of each study that is done to its archive; the same records give the same bytes."""
     ARCHIVES.mkdir(exist_ok=True)
     for folder in [OUTPUTS / name for name in names or STUDIES]:
-        if not folder.is_dir():
+        if not (folder / "study.json").is_file():  # not made here, or a single run
             continue
         runs = find_runs(folder)
         if unfinished := [record.folder.name for record in runs if record.status not in ("done", "diverged")]:
