@@ -57,7 +57,7 @@ def per_class_csv(results: Sequence[ClassResults]) -> Table[Any]:
     return Table(csv_fields("arm", "class", "n", *parts, *(f"{score}_mean_percent" for score in SCORES)), rows)
 
 
-def classes_column(results: ClassResults) -> Table[int]:
+def classes_of_arm(results: ClassResults) -> Table[int]:
     """Return accuracy, precision and F1 of one arm per class; of many classes those of the lowest accuracy."""
     accuracies, shown = results.accuracies, list(range(len(results.names)))
     if len(shown) > MAX_MATRIX_CLASSES:
