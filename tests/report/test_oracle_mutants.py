@@ -54,7 +54,7 @@ PREDICTIONS = [
     ('scores["recall"][np.unique(labels)].mean()', 'scores["precision"][np.unique(labels)].mean()'),
     ("(_rank(logits, labels) < 5)", "(_rank(logits, labels) < 4)"),
     ("-log_probabilities[true].mean()", "-log_probabilities.max(1).mean()"),
-    ("over(c - a for c, a in zip(", "over(a - c for c, a in zip("),
+    ("paired(confidence, accuracy)", "paired(accuracy, confidence)"),
     ("float(table[k, k] / table[k].sum())", "float(table[k, k] / table[:, k].sum())"),
     ("counts * (1 - np.eye(len(counts), dtype=np.int64))", "counts"),
     ("wrong[t, p] / counts[t].sum()", "wrong[t, p] / counts[:, p].sum()"),
