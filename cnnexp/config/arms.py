@@ -10,9 +10,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import Container, DictConfig, OmegaConf
 
+from cnnexp.config.habits import KEYS as HABITS
 from cnnexp.config.keys import counts, flatten
 from cnnexp.config.schema import CLOSED, RunConfig, Study
-from cnnexp.config.words import ALIASES, GROUPS, OWN, SAMPLERS, as_text, choices_of, key_of
+from cnnexp.config.words import ALIASES, GROUPS, OWN, SAMPLERS, as_text, choices_of, folder, key_of
 from cnnexp.errors import UserError, unknown
 
 CHOSEN = (*GROUPS, "device", "probes")  # the groups that an arm can choose from
@@ -77,6 +78,11 @@ def check_file(study: str, config: Mapping[str, Any], places: Iterable[Path] = (
     config: as composed with this study alone, not resolved. places: further folders of configs.
     """
     where = f"study/{study}.yaml"
+    for file in (place / where for place in (*places, folder())):
+        if file.is_file():
+            if not re.search(r"^\s*[^#\s]", file.read_text(encoding="utf-8"), re.MULTILINE):
+                raise UserError(f"{where}: is empty; it needs study: with its name, arms and seeds ({file})")
+            break
     if odd := [key for key in config if key in OF_STUDY and key not in KEYS]:
         raise UserError(f"{where}: {odd[0]}: belongs below study:, indented, as every key of a study")
     node = config.get("study")
@@ -162,6 +168,8 @@ def _settings(name: str, named: Mapping[str, Any], above: tuple[str, ...]) -> It
                 if first == "seed":
                     raise UserError(f"{where}.seed: all arms of a study have the same seeds; list them in study.seeds")
                 if first not in KEYS:
+                    if not below and (right := HABITS.get(first, "")).endswith("={}") and " " not in right:
+                        raise UserError(f"{where}.{key}: unknown key {key!r}; write {right[:-3]}: {as_text(value)}")
                     raise unknown(f"{where}.{key}", "key", first, KEYS)
                 if not below and first in (*CHOSEN, *CLOSED):
                     check_kind(f"{where}.{key}", first, value, word=True)

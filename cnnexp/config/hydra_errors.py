@@ -108,6 +108,17 @@ def translate(error: Exception, typed: list[str]) -> UserError:
     return UserError(f"{_named(error, typed)}{_needs_quotes(error)}")
 
 
+def _of_yaml(error: yaml.MarkedYAMLError, mark: Any) -> str:
+    """Return "FILE: line 7, column 4: cannot be read as YAML (reason)" with a hint where the indentation is wrong."""
+    problem = error.problem or "wrong syntax"
+    hint = ""
+    if "'\\t'" in problem:
+        hint = "; indent with spaces, not with tabs"
+    elif problem.startswith("expected <block end>") or problem.startswith("mapping values are not allowed"):
+        hint = "; check the indentation: keys of one mapping begin in the same column"
+    return f"{mark.name}: line {mark.line + 1}, column {mark.column + 1}: cannot be read as YAML ({problem}){hint}"
+
+
 def _needs_quotes(error: Exception) -> str:
     """Return a hint if YAML cannot read a line that has a text with brackets, such as a claim, in a list; else ""."""
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
@@ -180,6 +191,8 @@ def as_text(key: str, value: str) -> str:
 
 def _named(error: Exception, typed: list[str]) -> str:
     """Return an error's own words, after the word of the request that causes it unless they name a key."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark) and Path(mark.name).is_file():
+        return _of_yaml(error, mark)
     if isinstance(error, RecursionError):
         words = "refers to itself, or is nested too deeply"
     else:

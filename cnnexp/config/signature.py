@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cnnexp.errors import UserError, unknown
@@ -92,12 +93,29 @@ def describe(kind: Any) -> str:
     if origin in (list, tuple):
         inner = [a for a in arguments if a is not Ellipsis]
         size = f"{len(arguments)} values, each " if origin is tuple and Ellipsis not in arguments else ""
-        return f"a list of {size}{describe(inner[0])}" if inner else "a list"
+        if not inner:
+            return "a list"
+        return f"a list of {size}{describe(inner[0])}" if size else f"a list of {_several(describe(inner[0]))}"
     if origin is dict or kind is dict:
         return "a mapping"
-    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", list: "a list"}
+    names = {
+        float: "a number",
+        int: "a whole number",
+        str: "text",
+        bool: "true or false",
+        list: "a list",
+        Path: "a path",
+    }
     named = f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else str(kind)
     return names.get(kind, "anything" if kind in (Any, inspect.Parameter.empty) else named)
+
+
+def _several(words: str) -> str:
+    """Return the plural of what `describe` says of one value: "whole numbers >= 1"."""
+    for one, many in (("a whole number", "whole numbers"), ("a number", "numbers"), ("text", "texts")):
+        if words.startswith(one) and " or " not in words:
+            return words.replace(one, many, 1)
+    return words
 
 
 def matches(value: Any, kind: Any) -> bool:

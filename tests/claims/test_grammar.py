@@ -182,7 +182,7 @@ def test_a_wrong_claim_is_told_before_anything_is_done(
     assert train('study.claims=["a > b", "a >> b"]') == 2
     assert "study.claims: 'a >> b': expected an arm, found '>'" in capsys.readouterr().err
     assert train("study.claims=a") == 2
-    assert "study.claims: given 'a'; allowed: a list of text or null" in capsys.readouterr().err
+    assert "study.claims: given 'a'; allowed: a list of texts or null" in capsys.readouterr().err
     assert train("+study.reported.baseline=high") == 2
     assert "study.reported.baseline: given 'high'" in capsys.readouterr().err
     assert not outputs.exists()

@@ -110,7 +110,7 @@ def test_what_is_wrong_names_the_arm(given: Any, message: str) -> None:
         ({"grid": {"x": 1}}, "study.grid.x: given 1; allowed: a list of"),
         ({"grid": {"x": []}}, "study.grid.x: given []; allowed: at least one value"),
         ({"arms": {"a": {}}, "seeds": []}, "study.seeds: given []; allowed: at least one value"),
-        ({"seeds": 3}, "study.seeds: given 3; allowed: a list of a whole number or null"),
+        ({"seeds": 3}, "study.seeds: given 3; allowed: a list of whole numbers or null"),
         ({"nme": 3}, "study.nme: unknown key 'nme'"),
         (3, "study: given 3; allowed: a mapping"),
     ],
@@ -259,6 +259,9 @@ ONE = "# @package _global_\nstudy: {name: mine, arms: {a: {}}}\n"
         (ONE.replace("arms", "arm"), "study/mine.yaml: study.arm: lists the arms; write arms:, with an s"),
         (ONE + "arms: {a: {}}\n", "study/mine.yaml: arms: belongs below study:, indented, as every key of a study"),
         (ONE + "seeds: [1]\n", "study/mine.yaml: seeds: belongs below study:"),
+        ("", "study/mine.yaml: is empty; it needs study: with its name, arms and seeds"),
+        ("# @package _global_\n\n# study:\n", "study/mine.yaml: is empty; it needs study:"),
+        (ONE.replace("{}", "{lr: 0.1}"), "study.arms.a.lr: unknown key 'lr'; write optimizer.lr: 0.1"),
         (ONE + "model: [1]\n", "study/mine.yaml: model: given [1]; allowed: settings by key"),
         (ONE + "model: null\n", "study/mine.yaml: model: given null; allowed: settings by key"),
         (ONE + "mix: 3\n", "study/mine.yaml: mix: given 3; allowed: settings by key, such as mix: {mixup: 0.2}"),
@@ -293,6 +296,33 @@ def test_a_wrong_value_is_said_to_be_where_it_is(
     error = capsys.readouterr().err.splitlines()[-1]
     first, _, last = message.partition("... ")
     assert error.startswith(f"cnnexp: {first}") and (not last or error.endswith(last)) and not plans
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "# @package _global_\nstudy:\n  name: mine\n  arms:\n    a: {}\n   b: {epochs: 2}\n",
+            "line 6, column 4: cannot be read as YAML (expected <block end>, but found '<block mapping start>'); "
+            "check the indentation: keys of one mapping begin in the same column",
+        ),
+        (
+            "# @package _global_\nstudy:\n\tname: mine\n",
+            "line 3, column 1: cannot be read as YAML (found character '\\t' that cannot start any token); "
+            "indent with spaces, not with tabs",
+        ),
+        (
+            ONE.replace("{}", "{epochs: 2, epochs: 3}"),
+            "line 2, column 43: cannot be read as YAML (found duplicate key epochs)",
+        ),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_named_with_its_line(
+    own: Callable[..., list[str]], plans: list[Plan], capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    assert cli.main(own(text)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"cnnexp: \S+/study/mine\.yaml: {re.escape(message)}", error) and not plans
 
 
 def test_a_wrong_word_is_no_error_of_an_arm_or_a_study(

@@ -280,8 +280,8 @@ def test_types_as_schema(value: Any, kind: Any, allowed: bool) -> None:
         (Count | None, "a whole number >= 1 or null"),
         (Literal["none", "batch"], "one of none, batch"),
         (tuple[Rate, Rate], "a list of 2 values, each a number >= 0 and < 1"),
-        (list[str], "a list of text"),
-        (Path | None, "pathlib.Path or null"),
+        (list[str], "a list of texts"),
+        (Path | None, "a path or null"),
         (bool | Literal["auto"], "true or false or auto"),
         (Span, "a duration of at least 1, in epochs (15ep) or steps (500st)"),
     ],
@@ -352,7 +352,7 @@ def test_a_claim_with_brackets_that_lacks_quotes_is_explained(
         file.write_text(f"# @package _global_\nstudy:\n  name: odd\n  claims: {claims}\n")
         assert train("--config-dir", str(tmp_path / "own"), "+study=odd") == 2
         told = capsys.readouterr().err.splitlines()
-        assert len(told) == 1 and f'{file}", line ' in told[0] and told[0].endswith(hint) == hinted
+        assert len(told) == 1 and f"{file}: line " in told[0] and told[0].endswith(hint) == hinted
 
 
 @pytest.mark.parametrize("between", [" ", "="])

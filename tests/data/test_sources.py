@@ -94,8 +94,8 @@ def test_statistics_are_those_of_the_training_split(tmp_path):
 def test_normalize_is_checked(tmp_path):
     root = tree(tmp_path / "tree")
     for given, message in (
-        ({"mean": [0.1]}, r"data.normalize.std: is missing; allowed: a list of a number > 0"),
-        ({"mean": [0.1], "std": [0]}, r"data.normalize.std: given \[0\]; allowed: a list of a number > 0"),
+        ({"mean": [0.1]}, r"data.normalize.std: is missing; allowed: a list of numbers > 0"),
+        ({"mean": [0.1], "std": [0]}, r"data.normalize.std: given \[0\]; allowed: a list of numbers > 0"),
         ({"mean": [0.1], "std": [1], "sd": 1}, r"data.normalize.sd: unknown key 'sd'; choose one of mean, std"),
         ({"mean": [0.1], "std": [1]}, r"given 1 mean and 1 std; the images have 3 channels"),
         ("imagenet", r"data.normalize: given 'imagenet'"),

@@ -339,7 +339,7 @@ def test_a_wrong_flag_is_one_line(words: list[str], match: str) -> None:
     ("words", "match"),
     [
         (["seed=1,2"], "seed: given with --until-decided, which chooses the seeds"),
-        (["study.seeds=5"], "study.seeds: given 5; allowed: a list of a whole number or null"),
+        (["study.seeds=5"], "study.seeds: given 5; allowed: a list of whole numbers or null"),
         (["cluster=slurm"], "--until-decided: works with cluster=local only, because it looks after each seed"),
         (
             ["cluster=by_hand", "--plan"],
