@@ -147,9 +147,11 @@ def _headline(folders: list[Path]) -> str:
     for folder in folders:
         study, runs = read_study(folder) or {}, find_runs(folder)
         for _, claim in _claims(folder).iterrows():
-            reported = "-" if pd.isna(claim["reported"]) else f"{claim['reported']:+.1f}"
-            found = f"{claim['mean']:+.1f} \\[{claim['low95']:+.1f}, {claim['high95']:+.1f}\\] {claim['unit']}"
-            source = str(study.get("source") or "").removeprefix("report ").split(",")[0]
+            digits = 3 if claim["unit"] == "nats" else 1
+            reported = "-" if pd.isna(claim["reported"]) else f"{claim['reported']:+.{digits}f}"
+            mean, low, high = (f"{claim[key]:+.{digits}f}" for key in ("mean", "low95", "high95"))
+            found = f"{mean} \\[{low}, {high}\\] {claim['unit']}"
+            source = ", ".join(re.findall(r"\b[A-E]\b", str(study.get("source") or "").partition("(")[0]))
             text = f"`{claim['claim']}`"
             verdict = f"**{claim['verdict']}**" if claim["verdict"].startswith(DECIDED) else claim["verdict"]
             rows.append([source, text, verdict, reported, found, str(int(claim["n"])), _scale(runs)])
