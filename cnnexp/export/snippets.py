@@ -5,13 +5,18 @@ from cnnexp.training.allowed import refused_targets
 from cnnexp.training.inference import TrainedModel
 
 READ = """\
+import io
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageOps
 
-image = Image.open("photo.jpg")
+image = Image.open(io.BytesIO(Path("photo.jpg").read_bytes()))  # of a path, Pillow mixes the rows of some TIFF files
 if image.mode.startswith("I") and "transparency" not in image.info:  # gray of more than 8 bits: the upper 8 of {bits}
     values = np.asarray(ImageOps.exif_transpose(image))
     assert 0 <= values.min() and values.max() < 2**{bits}
+    if getattr(image, "tag_v2", {{}}).get(262) == 0:  # a TIFF file in which 0 is white
+        values = 2**{bits} - 1 - values
     image = Image.fromarray((values >> {bits} - 8).astype(np.uint8))
 elif {others}:
     raise ValueError("this code does not read such pixels; cnnexp.load does, or says what they lack")

@@ -253,6 +253,10 @@ def test_the_code_of_the_card_reads_more_than_8_bits(trained_run, tmp_path, bits
     file = tmp_path / f"photo.{suffix if kind == np.uint16 else 'tif'}"
     deep.save(file, exif=exif)
     assert np.array_equal(read_as_the_card(model, file)[0], transform.pixels(file))
+    if kind == np.uint16:  # Pillow reads no 32-bit files in which 0 is white
+        deep.save(tmp_path / "xray.tif", tiffinfo={262: 0})
+        xray = transform.pixels(tmp_path / "xray.tif")
+        assert np.array_equal(read_as_the_card(model, tmp_path / "xray.tif")[0], xray)
     assert f"of more than 8 bits keep the upper 8 of {bits or 16}, " in resize_rule(transform)
     Image.fromarray(np.full((2, 2), 1 << (bits or 16), np.int32)).save(tmp_path / "more.tif")
     with pytest.raises(AssertionError):
