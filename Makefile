@@ -54,7 +54,7 @@ report: $(STAMP)  ## the report of the last ablation (DATA=...)
 bench: $(STAMP)  ## measure against plain PyTorch, Lightning, fastai: 30 minutes (ROWS="C1 C3" ARGS="--data DIR")
 	@$(BIN)/python scripts/benchmark.py $(ROWS) $(ARGS)
 
-test: $(STAMP)  ## the fast tests: 3 to 4 minutes on a slow 2-core CPU
+test: $(STAMP)  ## the fast tests: about 3 minutes on a slow 2-core CPU
 	@$(BIN)/python -m pytest -q -n 2
 
 test-integration: $(STAMP)  ## the tests that train, start processes or a browser (PART=1/3: a third of them)

@@ -84,7 +84,8 @@ def smaller(command: str) -> str:
     command += " batch_size=4" if "data=torchvision" in command else ""  # a set is drawn with 20 images
     command += " search.trials=2" if "+search=" in command else ""
     if "--until-decided" in command:
-        return re.sub(r" --max-seeds \d+", "", command) + " --max-seeds 3"
+        two_arms = " +arm=baseline,dropout" if "+study=ablation" in command and "+arm=" not in command else ""
+        return re.sub(r" --max-seeds \d+", "", command) + two_arms + " --max-seeds 3"
     command += " data=postcards" if "+study=width" in command else ""  # its own data cannot be downloaded in a test
     return command + (" seed=0" if "+study=" in command and "seed=" not in command else "")
 
