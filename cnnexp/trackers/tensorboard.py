@@ -11,6 +11,8 @@ from cnnexp.records.fields import FINAL
 from cnnexp.records.run_record import RunRecord
 from cnnexp.trackers import Sent, place_of, plain, results
 
+FIRST_FILE = 100_000  # the number in the name of the first file that a process writes
+
 
 class TensorBoard:
     """Writes scalars, settings with results (HPARAMS), and the figures of reports (IMAGES).
@@ -72,8 +74,13 @@ class TensorBoard:
             self.sent.set(f"{study}/report", newest=newest)
 
     def _writer(self, name: str, first_step: int | None = None) -> Any:
+        from tensorboard.summary.writer import event_file_writer
         from torch.utils.tensorboard import SummaryWriter
 
+        # TensorBoard reads the files of a run in the order of their names, which end with this number: with as many
+        # digits for all, a file of the same second that was written later is read later ("10" is before "9").
+        while event_file_writer._global_uid.get() < FIRST_FILE:
+            pass
         return SummaryWriter(str(self.folder / name), purge_step=first_step)
 
 

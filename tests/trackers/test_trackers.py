@@ -182,8 +182,12 @@ def test_rows_that_were_written_twice_count_once(study: Path) -> None:
     assert scalars(study / "tensorboard" / "tracked" / run.name)["val/loss"] == before["val/loss"]
 
 
-def test_new_rows_are_added(study: Path) -> None:
-    pytest.importorskip("tensorboard")
+@pytest.mark.parametrize("number", [0, 5, 6, 7, 8, 9])
+def test_new_rows_are_added(study: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within a second, where the names of the files, which TensorBoard sorts, differ by a number only."""
+    writer = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
+    monkeypatch.setattr(writer, "_global_uid", writer.AtomicCounter(number))
+    monkeypatch.setattr(writer, "time", SimpleNamespace(time=lambda: 1.0e9))
     run = find_runs(study)[0]
     rows, complete = run.metrics.read_bytes().splitlines(keepends=True), run.metrics.read_bytes()
     run.metrics.write_bytes(b"".join(rows[:2]))
